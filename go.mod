@@ -1,0 +1,3 @@
+module github.com/launchgate/launchgate
+
+go 1.26.0
