@@ -1,0 +1,110 @@
+// Package checklist turns a gate and a recording into a verdict. Judge is
+// pure: the same folder gives the same findings, now or in a year. Doubt is
+// data here: what was not measured is Unproven, what was measured wrongly is
+// Invalid, and neither is ever a pass.
+package checklist
+
+// Outcome of an objective, a fault or a whole run. The zero value is Unproven.
+type Outcome string
+
+const (
+	Unproven Outcome = "unproven" // not enough evidence to say
+	Pass     Outcome = "pass"
+	Fail     Outcome = "fail"
+	Invalid  Outcome = "invalid" // the run did not do what it was asked, so its numbers mean nothing
+)
+
+// Exit codes of the launchgate command.
+const (
+	ExitPass        = 0
+	ExitFail        = 1
+	ExitUnproven    = 2
+	ExitInvalid     = 3
+	ExitCouldNotRun = 4
+	ExitInterrupted = 130
+)
+
+// Verdict is verdict.json, and the one object that feeds the exit code, JUnit,
+// Markdown, the terminal and HTML.
+type Verdict struct {
+	Verdict    Outcome    `json:"verdict"`
+	ExitCode   int        `json:"exit_code"`
+	Why        []string   `json:"why"` // sentences, the deciding one first
+	Incomplete bool       `json:"incomplete"`
+	Objectives []Finding  `json:"objectives"`
+	Faults     []Fault    `json:"faults"`
+	Client     Client     `json:"client"`
+	Scenarios  []Scenario `json:"scenarios"`
+}
+
+// Finding is the judgement of one objective. Value is nil where nothing was
+// measured: never zero.
+type Finding struct {
+	Source    string   `json:"source"`
+	Scenario  string   `json:"scenario"` // empty: the whole run
+	Verdict   Outcome  `json:"verdict"`
+	Value     *float64 `json:"value"`
+	Bound     *float64 `json:"bound,omitempty"` // 99 % confidence bound on the side of the threshold
+	Unit      string   `json:"unit"`
+	Threshold float64  `json:"threshold"`
+	Samples   int64    `json:"samples"`
+	Why       string   `json:"why"`
+}
+
+// Fault is the judgement of one fault's life. Times are seconds on the run's
+// clock, nil where the step was not reached.
+type Fault struct {
+	ID               string   `json:"id"`
+	Scenario         string   `json:"scenario"`
+	Kind             string   `json:"kind"`
+	Target           string   `json:"target"`
+	InjectedAt       *float64 `json:"injected_at"`
+	InEffectAt       *float64 `json:"in_effect_at"`
+	RevertedAt       *float64 `json:"reverted_at"`
+	GoneAt           *float64 `json:"gone_at"`
+	RecoveredAt      *float64 `json:"recovered_at"` // first of the consecutive good probes
+	DetectionSeconds *float64 `json:"detection_seconds"`
+	RTOSeconds       *float64 `json:"rto_seconds"`
+	RPOSeconds       *float64 `json:"rpo_seconds"`
+	LostRequests     int64    `json:"lost_requests"`
+	Verdict          Outcome  `json:"verdict"`
+	Why              string   `json:"why"`
+}
+
+// Client is whether the load generator itself can be believed.
+type Client struct {
+	Valid                bool     `json:"valid"`
+	SendLagP50Seconds    *float64 `json:"send_lag_p50_seconds"`
+	SendLagP99Seconds    *float64 `json:"send_lag_p99_seconds"`
+	SendLagMaxSeconds    *float64 `json:"send_lag_max_seconds"`
+	OfferedPerSecond     *float64 `json:"offered_per_second"`
+	AchievedPerSecond    *float64 `json:"achieved_per_second"`
+	GCPauseP99Seconds    *float64 `json:"gc_pause_p99_seconds"`
+	SchedDelayP99Seconds *float64 `json:"sched_delay_p99_seconds"`
+	CPUMaxRatio          *float64 `json:"cpu_max_ratio"`
+	Why                  string   `json:"why"`
+}
+
+// Scenario sums up what one scenario measured.
+type Scenario struct {
+	Name                  string     `json:"name"`
+	Requests              int64      `json:"requests"`
+	Errors                int64      `json:"errors"`
+	TTFT                  *Quantiles `json:"ttft_seconds"`
+	TPOT                  *Quantiles `json:"tpot_seconds"`
+	ICL                   *Quantiles `json:"icl_seconds"`
+	Latency               *Quantiles `json:"latency_seconds"`
+	OutputTokensPerSecond *float64   `json:"output_tokens_per_second"`
+	GoodputPerSecond      *float64   `json:"goodput_per_second"`
+}
+
+// Quantiles of a distribution in seconds; nil as a whole where there are no
+// samples.
+type Quantiles struct {
+	Samples int64   `json:"samples"`
+	P50     float64 `json:"p50"`
+	P90     float64 `json:"p90"`
+	P95     float64 `json:"p95"`
+	P99     float64 `json:"p99"`
+	Max     float64 `json:"max"`
+}

@@ -1,0 +1,182 @@
+// Package recording is the folder where the two halves of launchgate meet: the
+// acting half writes what happened, the judging half reads it, and nothing
+// else passes between them. FORMAT.md documents every file and column.
+package recording
+
+import (
+	"iter"
+	"time"
+)
+
+// Clock is the one monotonic clock of a run. Every time in a recording is an
+// offset from its start; nothing that happened is at offset zero, so that zero
+// can mean "never".
+type Clock struct{ start time.Time }
+
+// NewClock starts a clock now.
+func NewClock() Clock { return Clock{start: time.Now()} }
+
+// Now is the offset of this moment, at least one nanosecond.
+func (c Clock) Now() time.Duration { return max(time.Since(c.start), 1) }
+
+// At is the offset of a time read from time.Now on this machine.
+func (c Clock) At(t time.Time) time.Duration { return max(t.Sub(c.start), 1) }
+
+// Start is the wall time of offset zero, with its monotonic reading.
+func (c Clock) Start() time.Time { return c.start }
+
+// Who a request was sent for.
+const (
+	KindLoad   = "load"   // judged
+	KindProbe  = "probe"  // measures RTO, never counted as load
+	KindWarmup = "warmup" // never judged
+)
+
+// Why a request did not succeed; empty on success. METRICS.md defines success.
+const (
+	ErrorConnect   = "connect"   // no connection, or it was refused
+	ErrorTimeout   = "timeout"   // given up by the client
+	ErrorStatus    = "status"    // HTTP status outside 2xx
+	ErrorInBand    = "in_band"   // an error event inside a 2xx stream
+	ErrorTruncated = "truncated" // the stream ended without finish reason and [DONE]
+	ErrorProtocol  = "protocol"  // not the protocol: HTML, bad JSON, wrong content type
+	ErrorEmpty     = "empty"     // finished without a single token
+	ErrorNotSent   = "not_sent"  // due, and never sent: the client was late or the run was stopped
+	ErrorCancelled = "cancelled" // the run was interrupted while it was in flight
+)
+
+// Request is what happened to one request: a row of requests-*.parquet.
+// Offsets that never happened are zero (null in the file).
+type Request struct {
+	Seq      int64  `parquet:"seq"` // within its scenario and kind, in order of Due
+	Kind     string `parquet:"kind,dict"`
+	Scenario string `parquet:"scenario,dict"`
+	Stage    string `parquet:"stage,dict"`
+	Class    string `parquet:"class,dict"`
+	Streamed bool   `parquet:"streamed"`
+
+	Due         time.Duration `parquet:"due_ns"`                   // when the schedule wanted it sent
+	Sent        time.Duration `parquet:"sent_ns,optional"`         // when the client began to send it
+	FirstByte   time.Duration `parquet:"first_byte_ns,optional"`   // response headers
+	FirstToken  time.Duration `parquet:"first_token_ns,optional"`  // first non-empty fragment of any kind
+	FirstOutput time.Duration `parquet:"first_output_ns,optional"` // first non-reasoning fragment
+	LastToken   time.Duration `parquet:"last_token_ns,optional"`
+	End         time.Duration `parquet:"end_ns,optional"` // the body was read to its end, or it failed
+
+	// Chunks holds the offset of every content chunk (FirstToken … LastToken).
+	Chunks []time.Duration `parquet:"chunk_ns,list"`
+
+	Status           int32  `parquet:"status,optional"`
+	FinishReason     string `parquet:"finish_reason,optional,dict"`
+	PromptTokens     int32  `parquet:"prompt_tokens,optional"`
+	OutputTokens     int32  `parquet:"output_tokens,optional"`
+	FirstChunkTokens int32  `parquet:"first_chunk_tokens,optional"` // tokens in the first content chunk; 1 where the server does not say
+	TokensFrom       string `parquet:"tokens_from,optional,dict"`   // usage | chunks
+	Bytes            int64  `parquet:"bytes,optional"`              // body bytes read
+	Replica          string `parquet:"replica,optional,dict"`       // who answered, where the service says so
+	Retries          int32  `parquet:"retries,optional"`            // by the gateway, where it says so
+	Error            string `parquet:"error,optional,dict"`         // one of the Error constants
+	ErrorText        string `parquet:"error_text,optional"`
+}
+
+// OK reports whether the request succeeded.
+func (r *Request) OK() bool { return r.Error == "" }
+
+// The steps of a fault's life, in order. Asked is not in effect.
+const (
+	FaultDeclared = "declared"
+	FaultInjected = "injected"
+	FaultInEffect = "in_effect"
+	FaultReverted = "reverted"
+	FaultGone     = "gone"
+	FaultFailed   = "failed" // a step could not be taken or was never seen; Text says which and why
+)
+
+// Injection is one step of a fault's life: a line of injections.jsonl.
+type Injection struct {
+	At       time.Duration `json:"at_ns"`
+	ID       string        `json:"id"` // scenario/index, unique in the run
+	Scenario string        `json:"scenario"`
+	Kind     string        `json:"kind"`
+	Target   string        `json:"target,omitempty"` // the victim, once it is chosen
+	State    string        `json:"state"`
+	Text     string        `json:"text,omitempty"` // how it was seen, or why it failed
+}
+
+// Names of observations. Subject says of whom, Value how much.
+const (
+	ObsScenarioStarted = "scenario_started" // Subject: scenario
+	ObsScenarioEnded   = "scenario_ended"
+	ObsStageStarted    = "stage_started" // Subject: scenario/stage; Value: offered requests
+	ObsStageEnded      = "stage_ended"
+	ObsInterrupted     = "interrupted"                // the run was stopped from outside; Text says by what
+	ObsRunEnded        = "run_ended"                  // the last line of a complete run
+	ObsReplicasReady   = "replicas_ready"             // Value: how many the gateway would route to
+	ObsReplicaReady    = "replica_ready"              // Subject: replica; Value: 1 ready, 0 not
+	ObsInFlight        = "streams_in_flight"          // Subject: replica
+	ObsProcessStarted  = "process_started"            // Subject: process; Value: pid; Text: restart number
+	ObsProcessExited   = "process_exited"             // Subject: process; Value: pid; Text: how it ended
+	ObsQueue           = "queue"                      // Subject: replica; requests waiting
+	ObsKVUsed          = "kv_used_ratio"              // Subject: replica
+	ObsMemory          = "memory_bytes"               // Subject: process; resident memory
+	ObsClientCPU       = "client_cpu_ratio"           // of one core, since the last observation
+	ObsClientGCPause   = "client_gc_pause_seconds"    // p99 since the last observation
+	ObsClientSched     = "client_sched_delay_seconds" // p99 since the last observation
+)
+
+// Observation is something seen beside the requests: a line of
+// observations.jsonl.
+type Observation struct {
+	At      time.Duration `json:"at_ns"`
+	Name    string        `json:"name"`
+	Subject string        `json:"subject,omitempty"`
+	Value   float64       `json:"value"`
+	Text    string        `json:"text,omitempty"`
+}
+
+// Environment is environment.json: where, when and with what a run was made.
+type Environment struct {
+	Format    int       `json:"format"` // of the recording, see FORMAT.md
+	Version   string    `json:"version"`
+	StartedAt time.Time `json:"started_at"`
+	Command   []string  `json:"command"`
+	Seed      uint64    `json:"seed"`
+	Host      Host      `json:"host"`
+	Target    Target    `json:"target"`
+	// Files are the SHA-256 sums of the recording's files, written when the
+	// recording is closed; a run that was cut short has none.
+	Files map[string]string `json:"files,omitempty"`
+}
+
+// Host is the machine the client ran on.
+type Host struct {
+	OS          string `json:"os"`
+	Arch        string `json:"arch"`
+	CPU         string `json:"cpu,omitempty"`
+	Cores       int    `json:"cores"`
+	MemoryBytes int64  `json:"memory_bytes,omitempty"`
+	Go          string `json:"go"`
+}
+
+// Target is what was driven.
+type Target struct {
+	Kind     string `json:"kind"` // local | endpoint
+	URL      string `json:"url"`
+	Model    string `json:"model,omitempty"`
+	Replicas int    `json:"replicas,omitempty"`
+}
+
+// Recording is a run as the judging half sees it. Requests is streamed, so
+// that ten million of them need not fit in memory; it may be ranged over more
+// than once.
+type Recording struct {
+	Dir          string
+	Environment  Environment
+	Requests     iter.Seq2[Request, error]
+	Injections   []Injection
+	Observations []Observation
+	// Complete is whether the run wrote its end (ObsRunEnded, no ObsInterrupted).
+	Complete bool
+	// Warnings are what could not be read, in sentences.
+	Warnings []string
+}

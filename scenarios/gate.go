@@ -1,0 +1,127 @@
+// Package scenarios holds the declared nouns of a launch gate: what is
+// deployed, how it is loaded, what is broken on purpose and what must hold.
+// Everything here is plain data, read from YAML and known before the run; who
+// acts on it (loadgen, chaos, deploy) and who judges it (checklist) import it,
+// and it imports nothing of ours.
+package scenarios
+
+import "time"
+
+// Gate is one launch question: a target, what is done to it, and what must be
+// true afterwards for the service to launch.
+type Gate struct {
+	Name        string      `yaml:"name" json:"name"`
+	Description string      `yaml:"description,omitempty" json:"description,omitempty"`
+	Seed        uint64      `yaml:"seed,omitempty" json:"seed,omitempty"`
+	Target      Target      `yaml:"target" json:"target"`
+	Warmup      Warmup      `yaml:"warmup,omitempty" json:"warmup,omitempty"`
+	Scenarios   []Scenario  `yaml:"scenarios" json:"scenarios"`
+	Objectives  []Objective `yaml:"objectives" json:"objectives"`
+}
+
+// Target is the service under test: exactly one of its fields is set.
+type Target struct {
+	// Local is the bundled service, deployed on loopback for the run.
+	Local *Local `yaml:"local,omitempty" json:"local,omitempty"`
+	// Endpoint is an OpenAI-compatible service that is already there.
+	Endpoint *Endpoint `yaml:"endpoint,omitempty" json:"endpoint,omitempty"`
+}
+
+// Local deploys replicas of the bundled reference-server behind its gateway.
+type Local struct {
+	Replicas int `yaml:"replicas,omitempty" json:"replicas,omitempty"`
+	// Model is a GGUF file or Hugging Face folder; empty means the model the
+	// server carries.
+	Model string `yaml:"model,omitempty" json:"model,omitempty"`
+	// Threads per replica; 0 lets the deployment share the cores out.
+	Threads int `yaml:"threads,omitempty" json:"threads,omitempty"`
+	// ReadyTimeout bounds the wait for every replica's /ready.
+	ReadyTimeout Duration `yaml:"ready_timeout,omitempty" json:"ready_timeout,omitempty"`
+}
+
+// Endpoint is a service launchgate did not deploy and cannot break.
+type Endpoint struct {
+	URL   string `yaml:"url" json:"url"`
+	Model string `yaml:"model,omitempty" json:"model,omitempty"`
+	// APIKeyEnv names the environment variable that holds the key, so that no
+	// key is ever written into a gate or a run folder.
+	APIKeyEnv string            `yaml:"api_key_env,omitempty" json:"api_key_env,omitempty"`
+	Headers   map[string]string `yaml:"headers,omitempty" json:"headers,omitempty"`
+}
+
+// Warmup is sent before the first scenario and never judged.
+type Warmup struct {
+	// Requests is how many; 0 takes the default.
+	Requests int `yaml:"requests,omitempty" json:"requests,omitempty"`
+}
+
+// Scenario is one act of the run: stages of load one after the other, with
+// faults and probes beside them.
+type Scenario struct {
+	Name        string   `yaml:"name" json:"name"`
+	Description string   `yaml:"description,omitempty" json:"description,omitempty"`
+	Workload    Workload `yaml:"workload,omitempty" json:"workload,omitempty"`
+	Stages      []Stage  `yaml:"stages" json:"stages"`
+	Faults      []Fault  `yaml:"faults,omitempty" json:"faults,omitempty"`
+	// Probe watches the service beside the load; a scenario with faults has one
+	// even where none is declared, because RTO is measured with it.
+	Probe *Probe `yaml:"probe,omitempty" json:"probe,omitempty"`
+}
+
+// Workload says what each request asks.
+type Workload struct {
+	API         string   `yaml:"api,omitempty" json:"api,omitempty"` // chat | completions
+	Stream      *bool    `yaml:"stream,omitempty" json:"stream,omitempty"`
+	Prompts     []string `yaml:"prompts,omitempty" json:"prompts,omitempty"`
+	System      string   `yaml:"system,omitempty" json:"system,omitempty"`
+	MaxTokens   int      `yaml:"max_tokens,omitempty" json:"max_tokens,omitempty"`
+	Temperature *float64 `yaml:"temperature,omitempty" json:"temperature,omitempty"`
+	// Timeout is when the client gives a request up; it counts as an error.
+	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
+}
+
+// Stage is a stretch of open-loop load: requests become due by the clock,
+// whether or not earlier ones were answered.
+type Stage struct {
+	Name string   `yaml:"name" json:"name"`
+	For  Duration `yaml:"for" json:"for"`
+	Rate Rate     `yaml:"rate" json:"rate"`
+	// To makes the stage a linear ramp from Rate to To.
+	To *Rate `yaml:"to,omitempty" json:"to,omitempty"`
+	// Arrivals: constant (evenly spaced) or poisson (exponential gaps).
+	Arrivals string `yaml:"arrivals,omitempty" json:"arrivals,omitempty"`
+}
+
+// Fault is something broken on purpose while a scenario's load runs.
+type Fault struct {
+	Kind string `yaml:"kind" json:"kind"`
+	// Target selects the victim: a replica's name (replica-0), busiest or
+	// random (from the gate's seed).
+	Target string `yaml:"target,omitempty" json:"target,omitempty"`
+	// At is when it may be injected, from the start of the scenario.
+	At Duration `yaml:"at" json:"at"`
+	// MinStreams delays the injection until the victim has at least this many
+	// streams in flight, so that a kill hits work and not an idle process.
+	MinStreams int `yaml:"min_streams,omitempty" json:"min_streams,omitempty"`
+	// Within bounds each wait of the fault's life: for MinStreams, for being
+	// seen in effect, and for being seen gone.
+	Within Duration `yaml:"within,omitempty" json:"within,omitempty"`
+}
+
+// Probe sends a small request at a fixed interval, independent of the load.
+type Probe struct {
+	Every Duration `yaml:"every,omitempty" json:"every,omitempty"`
+	// Consecutive is how many complete answers in a row mean recovered.
+	Consecutive int `yaml:"consecutive,omitempty" json:"consecutive,omitempty"`
+	// MaxTokens of a probe's answer.
+	MaxTokens int `yaml:"max_tokens,omitempty" json:"max_tokens,omitempty"`
+	// Timeout of one probe, and the latency above which an answer does not
+	// count as service.
+	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
+}
+
+// Duration is a time.Duration written as 30s, 1m30s or 250ms.
+type Duration time.Duration
+
+// Rate is requests per second, written as 8/s, 90/m or a bare number.
+type Rate float64
