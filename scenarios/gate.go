@@ -35,6 +35,8 @@ type Local struct {
 	Model string `yaml:"model,omitempty" json:"model,omitempty"`
 	// Threads per replica; 0 lets the deployment share the cores out.
 	Threads int `yaml:"threads,omitempty" json:"threads,omitempty"`
+	// Port of the gateway; 0 takes a free one.
+	Port int `yaml:"port,omitempty" json:"port,omitempty"`
 	// ReadyTimeout bounds the wait for every replica's /ready.
 	ReadyTimeout Duration `yaml:"ready_timeout,omitempty" json:"ready_timeout,omitempty"`
 }

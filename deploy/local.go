@@ -1,0 +1,377 @@
+package deploy
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+const (
+	statusEvery = 100 * time.Millisecond // how often the gateway is asked what it routes to
+	gaugesEvery = time.Second            // how often gauges are observed
+)
+
+// Local is the bundled service on loopback: replicas of reference-server serve
+// and one gateway in front, each a supervised process with its own log file.
+//
+//	client ──▶ gateway ──▶ replica-0, replica-1, …
+//	              ▲ /status, every 100 ms
+//	            watch ──▶ events
+type Local struct {
+	spec     scenarios.Local
+	gateway  *process
+	replicas []*process
+	url      string // the gateway
+	status   string // its /status
+	logDir   string
+	onEvent  func(Event)
+	stop     context.CancelFunc
+	running  sync.WaitGroup
+
+	mu   sync.Mutex
+	last Status
+}
+
+// Status is what the gateway says of its replicas.
+type Status struct {
+	Replicas []ReplicaStatus `json:"replicas"`
+}
+
+// ReplicaStatus is one replica as the gateway sees it.
+type ReplicaStatus struct {
+	Name     string `json:"name"`
+	URL      string `json:"url"`
+	Ready    bool   `json:"ready"`
+	InFlight int    `json:"in_flight"`
+}
+
+// Ready counts the replicas the gateway would route to.
+func (s Status) Ready() (n int) {
+	for _, r := range s.Replicas {
+		if r.Ready {
+			n++
+		}
+	}
+	return n
+}
+
+// StartLocal starts the processes and returns at once; WaitReady waits for
+// them. server is the reference-server program, logs go to logDir, and events
+// are given to onEvent, which must be safe for concurrent use. Stop must be
+// called, whatever happens.
+func StartLocal(spec scenarios.Local, server, logDir string, onEvent func(Event)) (*Local, error) {
+	if _, err := os.Stat(server); err != nil {
+		return nil, fmt.Errorf("the bundled service cannot be deployed: no reference-server program at %s: build it beside launchgate (make build)", server)
+	}
+	if spec.Port != 0 {
+		if err := portFree(spec.Port); err != nil {
+			return nil, err
+		}
+	}
+	ports, err := freePorts(2*spec.Replicas + 2)
+	if err != nil {
+		return nil, err
+	}
+	front, gatewayMetrics, rest := ports[0], ports[1], ports[2:]
+	if spec.Port != 0 {
+		front = spec.Port
+	}
+	l := &Local{
+		spec: spec, logDir: logDir, onEvent: onEvent,
+		url:    "http://" + Loopback(front),
+		status: "http://" + Loopback(gatewayMetrics) + "/status",
+	}
+	gatewayArgs := []string{server, "gateway", "--addr", Loopback(front), "--metrics-addr", Loopback(gatewayMetrics)}
+	for i := range spec.Replicas {
+		name := "replica-" + strconv.Itoa(i)
+		http, metrics := rest[2*i], rest[2*i+1]
+		argv := []string{server, "serve", "--addr", Loopback(http), "--metrics-addr", Loopback(metrics),
+			"--threads", strconv.Itoa(threadsPerReplica(spec))}
+		if spec.Model != "" {
+			argv = append(argv, "--model", spec.Model)
+		}
+		gatewayArgs = append(gatewayArgs, "--replica", name+"=http://"+Loopback(http))
+		l.replicas = append(l.replicas, &process{name: name, argv: argv})
+	}
+	l.gateway = &process{name: "gateway", argv: gatewayArgs}
+	return l, l.start()
+}
+
+// threadsPerReplica shares the cores out among the replicas, where the gate
+// does not say.
+func threadsPerReplica(spec scenarios.Local) int {
+	if spec.Threads > 0 {
+		return spec.Threads
+	}
+	return max(1, runtime.NumCPU()/max(1, spec.Replicas))
+}
+
+func (l *Local) start() error {
+	if err := os.MkdirAll(l.logDir, 0o755); err != nil {
+		return fmt.Errorf("log folder: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	l.stop = cancel
+	for _, p := range l.processes() {
+		f, err := os.OpenFile(l.logFile(p.name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+		if err != nil {
+			l.Stop()
+			return fmt.Errorf("log file: %w", err)
+		}
+		p.log, p.onEvent = f, l.onEvent
+		l.running.Go(func() {
+			defer f.Close()
+			p.supervise(ctx)
+		})
+	}
+	l.running.Go(func() { l.watch(ctx) })
+	return nil
+}
+
+func (l *Local) processes() []*process { return append(slices.Clone(l.replicas), l.gateway) }
+
+func (l *Local) logFile(name string) string { return filepath.Join(l.logDir, name+".log") }
+
+// URL is the gateway's address.
+func (l *Local) URL() string { return l.url }
+
+// Stop stops every process, gracefully where it can be had, and waits until
+// nothing of the deployment runs.
+func (l *Local) Stop() {
+	l.stop()
+	l.running.Wait()
+}
+
+// WaitReady waits until the gateway routes to every replica. The error of a
+// service that never gets there carries the last lines of its log.
+func (l *Local) WaitReady(ctx context.Context) error {
+	timeout := time.Duration(l.spec.ReadyTimeout)
+	deadline := time.After(timeout)
+	for {
+		if l.Status().Ready() == l.spec.Replicas {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-deadline:
+			return l.neverReady(timeout)
+		case <-time.After(statusEvery / 2):
+		}
+	}
+}
+
+func (l *Local) neverReady(timeout time.Duration) error {
+	st := l.Status()
+	if len(st.Replicas) == 0 {
+		return fmt.Errorf("the gateway did not answer at %s within %s; its log ends:\n%s", l.status, timeout, tail(l.logFile("gateway"), 5))
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d of %d replicas were ready after %s", st.Ready(), l.spec.Replicas, timeout)
+	for _, r := range st.Replicas {
+		if !r.Ready {
+			fmt.Fprintf(&b, "\n%s is not ready; its log ends:\n%s", r.Name, tail(l.logFile(r.Name), 5))
+		}
+	}
+	return errors.New(b.String())
+}
+
+// Status is what the gateway said last.
+func (l *Local) Status() Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.last
+}
+
+// Replicas names the replicas.
+func (l *Local) Replicas() []string {
+	names := make([]string, len(l.replicas))
+	for i, r := range l.replicas {
+		names[i] = r.name
+	}
+	return names
+}
+
+// InFlight is how many streams run through a replica, as the gateway counts.
+func (l *Local) InFlight(ctx context.Context, replica string) (int, error) {
+	st, err := l.ask(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range st.Replicas {
+		if r.Name == replica {
+			return r.InFlight, nil
+		}
+	}
+	return 0, fmt.Errorf("the gateway knows no replica %q", replica)
+}
+
+// Ready reports whether the gateway would route to a replica.
+func (l *Local) Ready(replica string) bool {
+	for _, r := range l.Status().Replicas {
+		if r.Name == replica {
+			return r.Ready
+		}
+	}
+	return false
+}
+
+// Killed is a replica that was sent SIGKILL.
+type Killed struct {
+	PID    int
+	Exited <-chan struct{} // closed once the process is gone
+	life   *life
+}
+
+// How tells when and how the process ended; only after Exited is closed.
+func (k Killed) How() (time.Time, string) { return k.life.at, k.life.how }
+
+// Kill sends SIGKILL to the process of a replica, streams and all. The
+// supervisor starts it again.
+func (l *Local) Kill(replica string) (Killed, error) {
+	p, err := l.replica(replica)
+	if err != nil {
+		return Killed{}, err
+	}
+	life := p.current()
+	if life == nil {
+		return Killed{}, fmt.Errorf("%s is not running, so it cannot be killed", replica)
+	}
+	if err := syscall.Kill(life.pid, syscall.SIGKILL); err != nil {
+		return Killed{}, fmt.Errorf("kill %s (pid %d): %w", replica, life.pid, err)
+	}
+	return Killed{PID: life.pid, Exited: life.exited, life: life}, nil
+}
+
+// PID is the process of a replica, 0 while it has none.
+func (l *Local) PID(replica string) int {
+	if p, err := l.replica(replica); err == nil {
+		if life := p.current(); life != nil {
+			return life.pid
+		}
+	}
+	return 0
+}
+
+func (l *Local) replica(name string) (*process, error) {
+	for _, p := range l.replicas {
+		if p.name == name {
+			return p, nil
+		}
+	}
+	return nil, fmt.Errorf("no replica is named %q; there are %s", name, strings.Join(l.Replicas(), ", "))
+}
+
+// watch asks the gateway what it routes to and tells what changed.
+func (l *Local) watch(ctx context.Context) {
+	tick := time.NewTicker(statusEvery)
+	defer tick.Stop()
+	var gauges time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if st, err := l.ask(ctx); err == nil {
+			l.tellChanges(st)
+		}
+		if time.Since(gauges) >= gaugesEvery {
+			gauges = time.Now()
+			l.tellGauges()
+		}
+	}
+}
+
+var statusClient = &http.Client{Timeout: 2 * time.Second}
+
+func (l *Local) ask(ctx context.Context) (Status, error) {
+	var st Status
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.status, nil)
+	if err != nil {
+		return st, err
+	}
+	resp, err := statusClient.Do(req)
+	if err != nil {
+		return st, fmt.Errorf("gateway status: %w", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return st, fmt.Errorf("gateway status: %w", err)
+	}
+	return st, json.Unmarshal(body, &st)
+}
+
+func (l *Local) tellChanges(st Status) {
+	l.mu.Lock()
+	old := l.last
+	l.last = st
+	l.mu.Unlock()
+	now := time.Now()
+	for i, r := range st.Replicas {
+		if i >= len(old.Replicas) || old.Replicas[i].Ready != r.Ready {
+			ready := 0.0
+			if r.Ready {
+				ready = 1
+			}
+			l.onEvent(Event{At: now, Name: "replica_ready", Subject: r.Name, Value: ready})
+		}
+	}
+	if len(old.Replicas) == 0 || old.Ready() != st.Ready() {
+		l.onEvent(Event{At: now, Name: "replicas_ready", Value: float64(st.Ready())})
+	}
+}
+
+func (l *Local) tellGauges() {
+	now := time.Now()
+	l.onEvent(Event{At: now, Name: "replicas_ready", Value: float64(l.Status().Ready())})
+	for _, r := range l.Status().Replicas {
+		l.onEvent(Event{At: now, Name: "streams_in_flight", Subject: r.Name, Value: float64(r.InFlight)})
+	}
+	for _, p := range l.processes() {
+		if life := p.current(); life != nil {
+			if rss, ok := residentBytes(life.pid); ok {
+				l.onEvent(Event{At: now, Name: "memory_bytes", Subject: p.name, Value: rss})
+			}
+		}
+	}
+}
+
+// residentBytes is the resident memory of a process, where /proc tells it.
+func residentBytes(pid int) (float64, bool) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	if err != nil {
+		return 0, false
+	}
+	fields := bytes.Fields(b)
+	if len(fields) < 2 {
+		return 0, false
+	}
+	pages, err := strconv.ParseInt(string(fields[1]), 10, 64)
+	return float64(pages) * float64(os.Getpagesize()), err == nil
+}
+
+func portFree(port int) error {
+	lis, err := net.Listen("tcp", Loopback(port))
+	if err != nil {
+		return fmt.Errorf("port %d, which target.local.port asks for, is taken (%w): stop what listens there, or leave the port out and a free one is used", port, err)
+	}
+	return lis.Close()
+}

@@ -1,0 +1,55 @@
+package deploy
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strconv"
+)
+
+// freePorts finds n ports of loopback that nobody listens on.
+//
+// They lie below the range the kernel takes source ports from: a replica that
+// was killed must find its port free when it comes back, and under load the
+// client's own connections would otherwise take it now and then.
+func freePorts(n int) ([]int, error) {
+	low, high := 20000, ephemeralStart()
+	if high-low < 1000 {
+		low, high = 1024, max(high, 2048)
+	}
+	var ports []int
+	var held []net.Listener
+	defer func() {
+		for _, l := range held {
+			l.Close()
+		}
+	}()
+	for tries := 0; len(ports) < n; tries++ {
+		if tries > 200+20*n {
+			return nil, fmt.Errorf("no %d free ports on 127.0.0.1 between %d and %d", n, low, high)
+		}
+		p := low + rand.IntN(high-low)
+		l, err := net.Listen("tcp", Loopback(p))
+		if err != nil {
+			continue
+		}
+		held, ports = append(held, l), append(ports, p)
+	}
+	return ports, nil
+}
+
+// Loopback is the address of a port on this machine.
+func Loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+func ephemeralStart() int {
+	var low, high int
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		return 32768
+	}
+	if _, err := fmt.Sscan(string(b), &low, &high); err != nil {
+		return 32768
+	}
+	return low
+}

@@ -1,0 +1,173 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Restart delays, as kubelet has them: the first restart is immediate, then
+// the delay doubles, and a process that lived long enough starts afresh.
+const (
+	firstBackoff = time.Second
+	maxBackoff   = 5 * time.Minute
+	provenAfter  = time.Minute
+	stopGrace    = 5 * time.Second
+)
+
+// backoff is how long to wait before start number n of a process: 0 is its
+// first start, 1 its first restart.
+func backoff(n int) time.Duration {
+	if n <= 1 {
+		return 0
+	}
+	d := firstBackoff
+	for range n - 2 {
+		if d *= 2; d >= maxBackoff {
+			return maxBackoff
+		}
+	}
+	return d
+}
+
+// process is one supervised program: started, watched, and started again when
+// it ends, until it is stopped.
+//
+//	starting → running → exited → (back-off) → starting …
+//	any      → stopping → stopped
+type process struct {
+	name    string
+	argv    []string
+	env     []string
+	log     io.Writer
+	onEvent func(Event)
+
+	mu   sync.Mutex
+	life *life // the running incarnation, nil between two
+}
+
+// life is one incarnation of a process.
+type life struct {
+	pid    int
+	exited chan struct{} // closed when the process was reaped
+	at     time.Time     // when, valid once exited is closed
+	how    string
+}
+
+// supervise runs the process until ctx ends, then stops it gracefully. It
+// returns once nothing of it runs any more.
+//
+// The goroutine keeps its thread: the kernel sends Pdeathsig when the thread
+// that forked the child ends, not when the program does.
+func (p *process) supervise(ctx context.Context) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for restarts := 0; ctx.Err() == nil; restarts++ {
+		if !sleep(ctx, backoff(restarts)) {
+			return
+		}
+		started := time.Now()
+		p.runOnce(ctx, restarts)
+		if time.Since(started) >= provenAfter {
+			restarts = 0 // it had become a healthy process: its next restart is a first one
+		}
+	}
+}
+
+func (p *process) runOnce(ctx context.Context, restarts int) {
+	cmd := exec.Command(p.argv[0], p.argv[1:]...)
+	cmd.Env = append(os.Environ(), p.env...)
+	cmd.Stdout, cmd.Stderr = p.log, p.log
+	cmd.SysProcAttr = childAttr()
+	if err := cmd.Start(); err != nil {
+		p.event("process_exited", 0, fmt.Sprintf("could not be started: %v", err))
+		return
+	}
+	l := &life{pid: cmd.Process.Pid, exited: make(chan struct{})}
+	p.set(l)
+	p.event("process_started", float64(l.pid), fmt.Sprintf("restart %d", restarts))
+
+	var stopper sync.WaitGroup
+	stopper.Go(func() { stopOnEnd(ctx, cmd.Process, l.exited) })
+	err := cmd.Wait()
+	l.at, l.how = time.Now(), howEnded(cmd.ProcessState, err)
+	p.set(nil)
+	close(l.exited)
+	stopper.Wait()
+	p.event("process_exited", float64(l.pid), l.how)
+}
+
+// stopOnEnd asks the process to stop when ctx ends, and makes it when it has
+// not done so within the grace period.
+func stopOnEnd(ctx context.Context, proc *os.Process, exited <-chan struct{}) {
+	select {
+	case <-exited:
+		return
+	case <-ctx.Done():
+	}
+	_ = proc.Signal(syscall.SIGTERM)
+	// A process stopped by SIGSTOP would never see the SIGTERM.
+	_ = proc.Signal(syscall.SIGCONT)
+	select {
+	case <-exited:
+	case <-time.After(stopGrace):
+		_ = proc.Kill()
+	}
+}
+
+func howEnded(st *os.ProcessState, err error) string {
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		return err.Error()
+	}
+	if ws, ok := st.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		return "signal: " + ws.Signal().String()
+	}
+	return st.String()
+}
+
+func (p *process) set(l *life) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.life = l
+}
+
+func (p *process) current() *life {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.life
+}
+
+func (p *process) event(name string, value float64, text string) {
+	p.onEvent(Event{At: time.Now(), Name: name, Subject: p.name, Value: value, Text: text})
+}
+
+// tail is the last lines of a log file, for an error message.
+func tail(path string, lines int) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	all := strings.Split(strings.TrimSpace(string(b)), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}

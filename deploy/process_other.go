@@ -1,0 +1,9 @@
+//go:build !linux
+
+package deploy
+
+import "syscall"
+
+// childAttr puts the child in a process group of its own, so that a Ctrl-C in
+// the terminal reaches the harness alone and the stop stays orderly.
+func childAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
