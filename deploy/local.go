@@ -208,28 +208,47 @@ func (l *Local) Replicas() []string {
 	return names
 }
 
-// InFlight is how many streams run through a replica, as the gateway counts.
-func (l *Local) InFlight(ctx context.Context, replica string) (int, error) {
+// InFlight is how many streams run through each replica now, as the gateway
+// counts them.
+func (l *Local) InFlight(ctx context.Context) (map[string]int, error) {
 	st, err := l.ask(ctx)
 	if err != nil {
-		return 0, err
+		return nil, err
+	}
+	streams := make(map[string]int, len(st.Replicas))
+	for _, r := range st.Replicas {
+		streams[r.Name] = r.InFlight
+	}
+	return streams, nil
+}
+
+// Serving reports whether a replica takes part: it says itself that it is
+// ready, and the gateway routes to it. The gateway's word alone could be older
+// than a death it has not noticed.
+func (l *Local) Serving(ctx context.Context, replica string) bool {
+	st, err := l.ask(ctx)
+	if err != nil {
+		return false
 	}
 	for _, r := range st.Replicas {
 		if r.Name == replica {
-			return r.InFlight, nil
-		}
-	}
-	return 0, fmt.Errorf("the gateway knows no replica %q", replica)
-}
-
-// Ready reports whether the gateway would route to a replica.
-func (l *Local) Ready(replica string) bool {
-	for _, r := range l.Status().Replicas {
-		if r.Name == replica {
-			return r.Ready
+			return r.Ready && answersReady(ctx, r.URL)
 		}
 	}
 	return false
+}
+
+func answersReady(ctx context.Context, url string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/ready", nil)
+	if err != nil {
+		return false
+	}
+	resp, err := statusClient.Do(req)
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }
 
 // Killed is a replica that was sent SIGKILL.
