@@ -1,0 +1,30 @@
+# launchgate: may this inference service launch?
+# Needs Go and a C compiler (for go test -race); the rest comes as Go modules.
+
+GO ?= go
+GATE ?=
+
+.PHONY: help build run test lint bench clean
+
+help: ## print this
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+build: ## build bin/launchgate and bin/reference-server
+	$(GO) build -o bin/ ./cmd/launchgate ./cmd/reference-server
+
+run: build ## the main job: the bundled service through the quick gate (or GATE=file.yaml)
+	bin/launchgate run $(GATE)
+
+test: build ## every test, with the race detector
+	$(GO) test -race ./...
+
+lint: ## gofmt, go vet, staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+bench: ## the benchmarks (docs/benchmarks.md says what each shows)
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+clean: ## remove what was built and the runs
+	rm -rf bin runs

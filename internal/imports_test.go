@@ -1,0 +1,103 @@
+// Package internal_test holds the import table: who may know whom.
+package internal_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/launchgate/launchgate/"
+
+// allowed lists, for each folder, what of ours it may import. A folder that is
+// not listed may import nothing of ours, and a new one has to be put here: the
+// table is the architecture.
+//
+// The harness and the reference server never import each other; they meet over
+// the network. Load does not know faults, and neither knows verdicts: the two
+// halves of a run meet in a recording.
+var allowed = map[string][]string{
+	"scenarios":          {},
+	"internal/recording": {},
+	"deploy":             {"scenarios"},
+	"loadgen/client":     {"internal/recording"},
+	"loadgen":            {"scenarios", "internal/recording", "loadgen/client"},
+	"loadgen/probe":      {"scenarios", "internal/recording", "loadgen/client"},
+	"chaos":              {"scenarios", "internal/recording", "deploy"},
+	"security":           {"scenarios", "internal/recording", "deploy"},
+	"internal/run":       {"scenarios", "internal/recording", "deploy", "loadgen", "loadgen/client", "loadgen/probe", "chaos", "security"},
+	"checklist":          {"scenarios", "internal/recording"},
+	"reports":            {"scenarios", "internal/recording", "checklist"},
+	"cmd/launchgate":     {"scenarios", "internal/recording", "internal/run", "loadgen", "chaos", "checklist", "reports"},
+
+	"reference-server/batch":          {},
+	"reference-server/tensor":         {},
+	"reference-server/weights":        {},
+	"reference-server/tokenizer":      {},
+	"reference-server/sample":         {},
+	"reference-server/ledger":         {},
+	"reference-server/models/default": {},
+	"reference-server/backend/cpu":    {"reference-server/tensor"},
+	"reference-server/model":          {"reference-server/batch", "reference-server/tensor", "reference-server/weights"},
+	"reference-server/engine": {"reference-server/batch", "reference-server/model", "reference-server/tensor", "reference-server/backend/cpu",
+		"reference-server/weights", "reference-server/tokenizer", "reference-server/sample"},
+	"reference-server/api":     {"reference-server/engine", "reference-server/sample"},
+	"reference-server/gateway": {"reference-server/ledger"},
+	"cmd/reference-server":     {"reference-server/api", "reference-server/engine", "reference-server/gateway", "reference-server/models/default"},
+}
+
+func TestImportTable(t *testing.T) {
+	for _, p := range packages(t) {
+		folder := strings.TrimPrefix(p.ImportPath, module)
+		may, listed := allowed[folder]
+		if !listed && len(ours(p.Imports)) > 0 {
+			t.Errorf("%s is not in the table and imports %v: say there what it may know", folder, ours(p.Imports))
+		}
+		for _, imp := range ours(p.Imports) {
+			if listed && !slices.Contains(may, imp) {
+				t.Errorf("%s imports %s; it may import %v", folder, imp, may)
+			}
+		}
+	}
+}
+
+type listedPackage struct {
+	ImportPath string
+	Imports    []string
+}
+
+func ours(imports []string) []string {
+	var of []string
+	for _, i := range imports {
+		if folder, ok := strings.CutPrefix(i, module); ok {
+			of = append(of, folder)
+		}
+	}
+	return of
+}
+
+func packages(t *testing.T) []listedPackage {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []listedPackage
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listedPackage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	if len(all) < 10 {
+		t.Fatalf("go list found %d packages; the table would prove nothing", len(all))
+	}
+	return all
+}
