@@ -172,6 +172,7 @@ type Target struct {
 type Recording struct {
 	Dir          string
 	Environment  Environment
+	Gate         []byte // gate.yaml, as it was resolved for the run
 	Requests     iter.Seq2[Request, error]
 	Injections   []Injection
 	Observations []Observation

@@ -1,0 +1,97 @@
+package recording
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Format is the version of the recording's format, kept in environment.json. It
+// grows when a reader of the old format would misread the new one.
+const Format = 1
+
+// The files of a recording. Requests lie in parts, named by partName.
+const (
+	GateFile         = "gate.yaml"
+	EnvironmentFile  = "environment.json"
+	InjectionsFile   = "injections.jsonl"
+	ObservationsFile = "observations.jsonl"
+	LogsFolder       = "logs"
+)
+
+// hashedFiles are the files of dir whose sums environment.json keeps:
+// everything the judging half reads, but for environment.json itself.
+func hashedFiles(dir string) ([]string, error) {
+	requests, err := requestFiles(dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, name := range append([]string{GateFile, InjectionsFile, ObservationsFile}, requests...) {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			names = append(names, name)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return names, nil
+}
+
+// requestFiles are the names of every requests-*.parquet in dir, in order.
+func requestFiles(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), "requests-") && strings.HasSuffix(entry.Name(), ".parquet") {
+			names = append(names, entry.Name())
+		}
+	}
+	return names, nil
+}
+
+func sum(path string) (string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, file); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(hash.Sum(nil)), nil
+}
+
+// replaceFile writes content under a temporary name and renames it, so that a
+// crash leaves the old file or the new one and never half of one.
+func replaceFile(path string, content []byte) error {
+	file, err := os.Create(path + ".new")
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(content)
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return errors.Join(err, os.Remove(file.Name()))
+	}
+	if err := os.Rename(file.Name(), path); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+// syncFolder makes renames in dir survive a power cut.
+func syncFolder(dir string) error {
+	folder, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}

@@ -1,0 +1,266 @@
+package recording
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/parquet-go/parquet-go"
+)
+
+const (
+	// A row group is held in memory while it is written and while it is read, so
+	// it is bounded by rows and by what they hold.
+	groupRows   = 1 << 14
+	groupChunks = 1 << 20
+	readBatch   = 256
+	unfinished  = ".unfinished" // suffix of a part without its footer
+	merging     = ".merging"    // suffix of a merged file that is not whole yet
+)
+
+// parts writes requests as a sequence of Parquet files, each whole in itself.
+// A Parquet file without its footer cannot be read, so parts are short.
+type parts struct {
+	dir  string
+	last int       // number of the newest part
+	open *partFile // nil between parts
+}
+
+func (p *parts) write(r *Request) error {
+	if p.open == nil {
+		p.last++
+		part, err := createPart(filepath.Join(p.dir, partName(p.last, p.last)), unfinished)
+		if err != nil {
+			return err
+		}
+		p.open = part
+	}
+	return p.open.write(r)
+}
+
+// complete gives the open part its footer and its name.
+func (p *parts) complete() error {
+	if p.open == nil {
+		return nil
+	}
+	part := p.open
+	p.open = nil
+	return part.close()
+}
+
+// partName names the file that holds the parts first to last. A merged file
+// says so in its name, so that a crash between writing it and removing its
+// parts neither loses nor doubles a request: a part inside the range of another
+// file is not read.
+func partName(first, last int) string {
+	if first == last {
+		return fmt.Sprintf("requests-%06d.parquet", first)
+	}
+	return fmt.Sprintf("requests-%06d-%06d.parquet", first, last)
+}
+
+func parsePartName(name string) (first, last int, ok bool) {
+	if n, _ := fmt.Sscanf(name, "requests-%06d-%06d.parquet", &first, &last); n == 2 && name == partName(first, last) {
+		return first, last, true
+	}
+	if n, _ := fmt.Sscanf(name, "requests-%06d.parquet", &first); n == 1 && name == partName(first, first) {
+		return first, first, true
+	}
+	return 0, 0, false
+}
+
+// wholeParts are the request files of dir to be read, in order.
+func wholeParts(dir string) ([]string, error) {
+	names, err := requestFiles(dir)
+	if err != nil {
+		return nil, err
+	}
+	var whole []string
+	for _, name := range names {
+		if !coveredPart(name, names) {
+			whole = append(whole, name)
+		}
+	}
+	return whole, nil
+}
+
+func coveredPart(name string, names []string) bool {
+	first, last, ok := parsePartName(name)
+	if !ok {
+		return false
+	}
+	for _, other := range names {
+		from, to, ok := parsePartName(other)
+		if ok && other != name && from <= first && last <= to {
+			return true
+		}
+	}
+	return false
+}
+
+// partFile is one Parquet file while it is written.
+type partFile struct {
+	path   string // its name once it is whole
+	file   *os.File
+	rows   *parquet.GenericWriter[Request]
+	count  int
+	chunks int
+}
+
+func createPart(path, suffix string) (*partFile, error) {
+	file, err := os.Create(path + suffix)
+	if err != nil {
+		return nil, err
+	}
+	rows := parquet.NewGenericWriter[Request](file,
+		parquet.Compression(&parquet.Zstd),
+		parquet.CreatedBy("launchgate", fmt.Sprint(Format), ""),
+	)
+	return &partFile{path: path, file: file, rows: rows}, nil
+}
+
+func (p *partFile) write(r *Request) error {
+	if _, err := p.rows.Write([]Request{*r}); err != nil {
+		return err
+	}
+	p.count++
+	p.chunks += len(r.Chunks)
+	if p.count < groupRows && p.chunks < groupChunks {
+		return nil
+	}
+	p.count, p.chunks = 0, 0
+	return p.rows.Flush()
+}
+
+// close makes the part whole: its footer, on disk, then its name.
+func (p *partFile) close() error {
+	err := errors.Join(p.rows.Close(), p.file.Sync(), p.file.Close())
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(p.file.Name(), p.path); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(p.path))
+}
+
+// mergeParts makes one file of the parts in dir, so that a long run is not a
+// thousand small files.
+func mergeParts(dir string) error {
+	names, err := wholeParts(dir)
+	if err != nil || len(names) < 2 {
+		return err
+	}
+	first, _, _ := parsePartName(names[0])
+	_, last, _ := parsePartName(names[len(names)-1])
+	merged, err := createPart(filepath.Join(dir, partName(first, last)), merging)
+	if err != nil {
+		return err
+	}
+	if err := copyParts(merged, dir, names); err != nil {
+		return errors.Join(err, merged.file.Close(), os.Remove(merged.file.Name()))
+	}
+	if err := merged.close(); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return syncFolder(dir)
+}
+
+func copyParts(to *partFile, dir string, names []string) error {
+	for request, err := range readParts(dir, names) {
+		if err != nil {
+			return err
+		}
+		if err := to.write(&request); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readParts yields the requests of the named files one after the other, with
+// a bounded part of them in memory. An error is the last thing it yields.
+func readParts(dir string, names []string) func(yield func(Request, error) bool) {
+	return func(yield func(Request, error) bool) {
+		for _, name := range names {
+			if !readPart(filepath.Join(dir, name), yield) {
+				return
+			}
+		}
+	}
+}
+
+// readPart yields the requests of one file and reports whether to go on.
+func readPart(path string, yield func(Request, error) bool) bool {
+	file, rows, err := openPart(path)
+	if err != nil {
+		yield(Request{}, err)
+		return false
+	}
+	defer file.Close()
+	defer rows.Close()
+	batch := make([]Request, readBatch)
+	for {
+		clear(batch) // the rows handed out keep their chunks
+		n, err := readBatchOf(rows, batch)
+		for _, request := range batch[:n] {
+			if !yield(request, nil) {
+				return false
+			}
+		}
+		if err == io.EOF {
+			return true
+		}
+		if err != nil {
+			yield(Request{}, damaged(path, err))
+			return false
+		}
+	}
+}
+
+// openPart opens a Parquet file. The library panics where a file is not what
+// it says it is, and a damaged folder must not end the program.
+func openPart(path string) (file *os.File, rows *parquet.GenericReader[Request], err error) {
+	file, err = os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+		if err != nil {
+			err = errors.Join(damaged(path, err), file.Close())
+		}
+	}()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, nil, err
+	}
+	footer, err := parquet.OpenFile(file, info.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
+	if err != nil {
+		return nil, nil, err
+	}
+	return file, parquet.NewGenericReader[Request](footer), nil
+}
+
+func readBatchOf(rows *parquet.GenericReader[Request], batch []Request) (n int, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			n, err = 0, fmt.Errorf("%v", p)
+		}
+	}()
+	return rows.Read(batch)
+}
+
+func damaged(path string, err error) error {
+	return fmt.Errorf("%w: %s: %s", ErrDamaged, filepath.Base(path), strings.TrimPrefix(err.Error(), "parquet: "))
+}

@@ -1,0 +1,289 @@
+package recording
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// completeEvery is how often what was written is made durable: a crash loses
+	// at most what came in since.
+	completeEvery = 2 * time.Second
+	// backlog is how many entries may wait for the disk before a caller does. It
+	// outlasts a second of slow disk at tens of thousands of requests a second.
+	backlog = 1 << 16
+)
+
+// Writer writes a recording. All its methods may be called from any goroutine.
+// Request, Inject and Observe only queue: one goroutine owns the files, so that
+// a slow disk does not delay the load. The first thing that goes wrong there is
+// kept for Err and Close; what comes after it is counted and dropped.
+type Writer struct {
+	dir     string
+	entries chan any      // *Request, Injection, Observation or flushed
+	ended   chan struct{} // closed when the goroutine that owns the files has ended
+
+	sending sync.RWMutex // held for reading while an entry is queued
+	closed  bool
+
+	failure atomic.Pointer[error]
+	dropped atomic.Int64
+
+	environment *Environment // guarded by sending
+	closeOnce   sync.Once
+	closeErr    error
+}
+
+// flushed is an entry that asks for everything before it to be readable.
+type flushed chan struct{}
+
+// Create makes the folder of a new recording. A folder that holds any file of
+// a run is refused with ErrExists: nothing recorded is ever overwritten.
+func Create(dir string) (*Writer, error) {
+	if err := os.MkdirAll(filepath.Join(dir, LogsFolder), 0o777); err != nil {
+		return nil, cannotCreate(dir, err)
+	}
+	if err := refuseExisting(dir); err != nil {
+		return nil, err
+	}
+	files, err := createFiles(dir)
+	if err != nil {
+		return nil, cannotCreate(dir, err)
+	}
+	w := &Writer{dir: dir, entries: make(chan any, backlog), ended: make(chan struct{})}
+	go w.own(files)
+	return w, nil
+}
+
+func cannotCreate(dir string, err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%s: %w (another run has just begun there); choose another folder", dir, ErrExists)
+	}
+	return fmt.Errorf("cannot write a recording into %s: %w; choose a folder that can be written", dir, err)
+}
+
+func refuseExisting(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return cannotCreate(dir, err)
+	}
+	for _, entry := range entries {
+		switch name := entry.Name(); {
+		case name == GateFile, name == EnvironmentFile, name == InjectionsFile, name == ObservationsFile,
+			name == "verdict.json", strings.HasPrefix(name, "requests-"):
+			return fmt.Errorf("%s: %w (%s is there); choose another folder or move that run away", dir, ErrExists, name)
+		}
+	}
+	return nil
+}
+
+// LogDir is the folder for the logs of the processes of the run.
+func (w *Writer) LogDir() string { return filepath.Join(w.dir, LogsFolder) }
+
+// Gate keeps the gate as it was resolved.
+func (w *Writer) Gate(yaml []byte) error {
+	if err := replaceFile(filepath.Join(w.dir, GateFile), yaml); err != nil {
+		return fmt.Errorf("record the gate: %w", err)
+	}
+	return nil
+}
+
+// Environment keeps where and with what the run is made. Its Format and Files
+// are the writer's to set.
+func (w *Writer) Environment(e Environment) error {
+	w.sending.Lock()
+	defer w.sending.Unlock()
+	e.Format, e.Files = Format, nil
+	w.environment = &e
+	return w.writeEnvironment()
+}
+
+func (w *Writer) writeEnvironment() error {
+	content, err := json.MarshalIndent(w.environment, "", "  ")
+	if err == nil {
+		err = replaceFile(filepath.Join(w.dir, EnvironmentFile), append(content, '\n'))
+	}
+	if err != nil {
+		return fmt.Errorf("record the environment: %w", err)
+	}
+	return nil
+}
+
+// Request records one request. Its Chunks belong to the writer from then on.
+func (w *Writer) Request(r Request) { w.queue(&r) }
+
+// Inject records one step of a fault's life.
+func (w *Writer) Inject(i Injection) { w.queue(i) }
+
+// Observe records something seen. A Value that is not a number is an error of
+// the recording: JSON has no way to write it, and zero would be a lie.
+func (w *Writer) Observe(o Observation) { w.queue(o) }
+
+// queue hands an entry to the goroutine that owns the files. The lock makes
+// sure that nothing is queued after Close has closed the channel.
+func (w *Writer) queue(entry any) bool {
+	w.sending.RLock()
+	defer w.sending.RUnlock()
+	if w.closed {
+		w.fail(ErrClosed)
+		w.dropped.Add(1)
+		return false
+	}
+	w.entries <- entry
+	return true
+}
+
+// Flush waits until everything recorded before it can be read with Open.
+func (w *Writer) Flush() error {
+	done := make(flushed)
+	if w.queue(done) {
+		<-done
+	}
+	return w.Err()
+}
+
+// Err is the first thing that went wrong, or nil. A run whose recording has
+// failed cannot be judged and should stop.
+func (w *Writer) Err() error {
+	if err := w.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (w *Writer) fail(err error) {
+	if err != nil {
+		err = fmt.Errorf("record the run in %s: %w", w.dir, err)
+		w.failure.CompareAndSwap(nil, &err)
+	}
+}
+
+// Close writes out what is queued, merges the parts of the requests into few
+// files and signs the recording with the sums of its files. It returns what
+// Err would, and how much was dropped after it.
+func (w *Writer) Close() error {
+	w.closeOnce.Do(func() { w.closeErr = w.close() })
+	return w.closeErr
+}
+
+func (w *Writer) close() error {
+	w.sending.Lock()
+	w.closed = true
+	close(w.entries)
+	w.sending.Unlock()
+	<-w.ended
+	if w.Err() == nil {
+		w.fail(w.seal())
+	}
+	if n := w.dropped.Load(); n > 0 {
+		return fmt.Errorf("%w; %d entries after it were not recorded", w.Err(), n)
+	}
+	return w.Err()
+}
+
+// seal makes a whole run of the folder. A run cut short is left as it is:
+// readable, and without sums.
+func (w *Writer) seal() error {
+	if err := mergeParts(w.dir); err != nil {
+		return fmt.Errorf("merge the requests: %w", err)
+	}
+	if w.environment == nil {
+		return nil // the run ended before it began
+	}
+	names, err := hashedFiles(w.dir)
+	if err != nil {
+		return err
+	}
+	w.environment.Files = make(map[string]string, len(names))
+	for _, name := range names {
+		if w.environment.Files[name], err = sum(filepath.Join(w.dir, name)); err != nil {
+			return fmt.Errorf("sum %s: %w", name, err)
+		}
+	}
+	return w.writeEnvironment()
+}
+
+// own is the goroutine that owns the files, until entries is closed.
+func (w *Writer) own(f *files) {
+	defer close(w.ended)
+	tick := time.NewTicker(completeEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case entry, open := <-w.entries:
+			if !open {
+				w.fail(f.close())
+				return
+			}
+			w.write(f, entry)
+		case <-tick.C:
+			w.complete(f)
+		}
+	}
+}
+
+func (w *Writer) write(f *files, entry any) {
+	if done, ok := entry.(flushed); ok {
+		w.complete(f)
+		close(done)
+		return
+	}
+	if w.Err() != nil {
+		w.dropped.Add(1)
+		return
+	}
+	w.fail(f.write(entry))
+}
+
+func (w *Writer) complete(f *files) {
+	if w.Err() == nil {
+		w.fail(f.complete())
+	}
+}
+
+// files are the files of a recording that grow while it runs.
+type files struct {
+	requests     parts
+	injections   *lines
+	observations *lines
+}
+
+func createFiles(dir string) (*files, error) {
+	injections, err := createLines(filepath.Join(dir, InjectionsFile))
+	if err != nil {
+		return nil, err
+	}
+	observations, err := createLines(filepath.Join(dir, ObservationsFile))
+	if err != nil {
+		return nil, errors.Join(err, injections.close())
+	}
+	return &files{requests: parts{dir: dir}, injections: injections, observations: observations}, nil
+}
+
+func (f *files) write(entry any) error {
+	switch e := entry.(type) {
+	case *Request:
+		return f.requests.write(e)
+	case Injection:
+		return f.injections.write(e)
+	default:
+		return f.observations.write(e)
+	}
+}
+
+// complete makes what was written durable and readable.
+func (f *files) complete() error {
+	return errors.Join(f.requests.complete(), f.injections.complete(), f.observations.complete())
+}
+
+func (f *files) close() error {
+	return errors.Join(f.requests.complete(), f.injections.close(), f.observations.close())
+}
