@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -388,7 +387,7 @@ func residentBytes(pid int) (float64, bool) {
 }
 
 func portFree(port int) error {
-	lis, err := net.Listen("tcp", Loopback(port))
+	lis, err := listen(port)
 	if err != nil {
 		return fmt.Errorf("port %d, which target.local.port asks for, is taken (%w): stop what listens there, or leave the port out and a free one is used", port, err)
 	}

@@ -30,7 +30,7 @@ func freePorts(n int) ([]int, error) {
 			return nil, fmt.Errorf("no %d free ports on 127.0.0.1 between %d and %d", n, low, high)
 		}
 		p := low + rand.IntN(high-low)
-		l, err := net.Listen("tcp", Loopback(p))
+		l, err := listen(p)
 		if err != nil {
 			continue
 		}
@@ -53,3 +53,5 @@ func ephemeralStart() int {
 	}
 	return low
 }
+
+func listen(port int) (net.Listener, error) { return net.Listen("tcp", Loopback(port)) }
