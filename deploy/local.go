@@ -254,11 +254,17 @@ func answersReady(ctx context.Context, url string) bool {
 type Killed struct {
 	PID    int
 	Exited <-chan struct{} // closed once the process is gone
-	life   *life
+	how    func() (time.Time, string)
+}
+
+// NewKilled describes the death of a process; how is asked after exited was
+// closed.
+func NewKilled(pid int, exited <-chan struct{}, how func() (time.Time, string)) Killed {
+	return Killed{PID: pid, Exited: exited, how: how}
 }
 
 // How tells when and how the process ended; only after Exited is closed.
-func (k Killed) How() (time.Time, string) { return k.life.at, k.life.how }
+func (k Killed) How() (time.Time, string) { return k.how() }
 
 // Kill sends SIGKILL to the process of a replica, streams and all. The
 // supervisor starts it again.
@@ -274,7 +280,7 @@ func (l *Local) Kill(replica string) (Killed, error) {
 	if err := syscall.Kill(life.pid, syscall.SIGKILL); err != nil {
 		return Killed{}, fmt.Errorf("kill %s (pid %d): %w", replica, life.pid, err)
 	}
-	return Killed{PID: life.pid, Exited: life.exited, life: life}, nil
+	return NewKilled(life.pid, life.exited, func() (time.Time, string) { return life.at, life.how }), nil
 }
 
 // PID is the process of a replica, 0 while it has none.

@@ -1,0 +1,152 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// replicas is a deployment on fake time: what is killed exits after dies, and
+// serves again after back. Negative means never.
+type replicas struct {
+	streams    map[string]int
+	dies, back time.Duration
+
+	mu       sync.Mutex
+	killedAt time.Time
+}
+
+func (r *replicas) Replicas() []string { return []string{"replica-0", "replica-1"} }
+
+func (r *replicas) InFlight(context.Context) (map[string]int, error) { return r.streams, nil }
+
+func (r *replicas) Kill(string) (deploy.Killed, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.killedAt = time.Now()
+	exited := make(chan struct{})
+	if r.dies >= 0 {
+		time.AfterFunc(r.dies, func() { close(exited) })
+	}
+	return deploy.NewKilled(100, exited, func() (time.Time, string) { return r.killedAt.Add(r.dies), "signal: killed" }), nil
+}
+
+func (r *replicas) PID(string) int {
+	if !r.hasBack() {
+		return 0
+	}
+	return 101
+}
+
+func (r *replicas) Serving(context.Context, string) bool { return r.hasBack() }
+
+func (r *replicas) hasBack() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.back >= 0 && time.Since(r.killedAt) >= r.back
+}
+
+func TestPlay(t *testing.T) {
+	busy := map[string]int{"replica-0": 1, "replica-1": 3}
+	tests := []struct {
+		name   string
+		target any
+		fault  scenarios.Fault
+		want   string // the states in order
+		victim string
+		text   string // of the last line
+	}{
+		{
+			name:   "a kill that works is followed to its end",
+			target: &replicas{streams: busy, dies: time.Millisecond, back: 2 * time.Second},
+			fault:  scenarios.Fault{Target: "busiest", MinStreams: 2},
+			want:   "declared injected in_effect reverted gone", victim: "replica-1", text: "routes to replica-1 again",
+		}, {
+			name:   "a target that is not ours cannot be killed",
+			target: deploy.NewEndpoint("http://127.0.0.1:1"),
+			fault:  scenarios.Fault{Target: "busiest"},
+			want:   "declared failed", victim: "busiest", text: "unsupported: ",
+		}, {
+			name:   "a victim that does not exist is not a fault injected",
+			target: &replicas{streams: busy},
+			fault:  scenarios.Fault{Target: "replica-7"},
+			want:   "declared failed", victim: "replica-7", text: `no replica is named "replica-7"; there are replica-0, replica-1`,
+		}, {
+			name:   "an idle victim is waited for, but not for ever",
+			target: &replicas{streams: map[string]int{"replica-0": 0, "replica-1": 0}},
+			fault:  scenarios.Fault{Target: "busiest", MinStreams: 1},
+			want:   "declared failed", victim: "busiest", text: "0 streams in flight and the fault waits for 1",
+		}, {
+			name:   "a process that does not die was never a fault in effect",
+			target: &replicas{streams: busy, dies: -1},
+			fault:  scenarios.Fault{Target: "replica-0"},
+			want:   "declared injected failed reverted", victim: "replica-0", text: "nothing to undo",
+		}, {
+			name:   "a replica that never comes back is told",
+			target: &replicas{streams: busy, dies: 0, back: -1},
+			fault:  scenarios.Fault{Target: "replica-0"},
+			want:   "declared injected in_effect reverted failed", victim: "replica-0", text: "never seen gone: not within 10s",
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tt.fault.Kind, tt.fault.At, tt.fault.Within = "pod-kill", scenarios.Duration(5*time.Second), scenarios.Duration(10*time.Second)
+				lines := play(t.Context(), tt.target, tt.fault)
+				last := lines[len(lines)-1]
+				if got := states(lines); got != tt.want {
+					t.Errorf("states are %q, want %q", got, tt.want)
+				}
+				if last.Target != tt.victim || !strings.Contains(last.Text, tt.text) {
+					t.Errorf("last line is of %q and says %q, want %q and %q", last.Target, last.Text, tt.victim, tt.text)
+				}
+				if len(lines) > 1 && lines[1].State == recording.FaultInjected && lines[1].At < 5*time.Second {
+					t.Errorf("injected at %s, before its time", lines[1].At)
+				}
+			})
+		})
+	}
+}
+
+// A run that is stopped while a fault is in effect still reverts it.
+func TestPlayRevertsWhenStopped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancelCause(t.Context())
+		time.AfterFunc(2*time.Second, func() { stop(errors.New("stopped by signal: interrupt")) })
+		target := &replicas{streams: map[string]int{"replica-0": 1}, dies: -1}
+		lines := play(ctx, target, scenarios.Fault{Kind: "pod-kill", Target: "replica-0", At: scenarios.Duration(time.Second), Within: scenarios.Duration(time.Minute)})
+		if got := states(lines); got != "declared injected failed reverted" {
+			t.Errorf("states are %q", got)
+		}
+		if text := lines[2].Text; !strings.Contains(text, "the run was stopped") {
+			t.Errorf("the failed step says %q", text)
+		}
+	})
+}
+
+func play(ctx context.Context, target any, f scenarios.Fault) []recording.Injection {
+	var lines []recording.Injection
+	var mu sync.Mutex
+	Play(ctx, recording.NewClock(), scenarios.Scenario{Name: "s", Faults: []scenarios.Fault{f}}, target, 1, func(i recording.Injection) {
+		mu.Lock()
+		defer mu.Unlock()
+		lines = append(lines, i)
+	})
+	return lines
+}
+
+func states(lines []recording.Injection) string {
+	var s []string
+	for _, l := range lines {
+		s = append(s, l.State)
+	}
+	return strings.Join(s, " ")
+}
