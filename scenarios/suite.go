@@ -2,11 +2,14 @@ package scenarios
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/onsi/ginkgo/v2"
 	"github.com/onsi/ginkgo/v2/formatter"
-	"github.com/onsi/ginkgo/v2/types"
 	"github.com/onsi/gomega"
 )
 
@@ -21,28 +24,64 @@ type Suite struct {
 	// Judge returns nil when the objective is proven to hold by what is recorded
 	// so far, and otherwise why not.
 	Judge func(o Objective) error
-	// Finish is called when every scenario was played, before the objectives of
-	// the whole run are judged.
-	Finish func()
-	// Out receives Ginkgo's own report.
-	Out io.Writer
+	// Out receives Ginkgo's own report, and JUnit names the file for its JUnit.
+	Out   io.Writer
+	JUnit string
 }
+
+// Selects reports whether a focus selects any spec of the gate, by the rules
+// of Ginkgo: a regular expression over the names of the gate, the scenario and
+// the spec. An expression that does not compile is an error.
+func (g Gate) Selects(focus []string) (bool, error) {
+	if len(focus) == 0 {
+		return true, nil
+	}
+	for _, f := range focus {
+		re, err := regexp.Compile(f)
+		if err != nil {
+			return false, fmt.Errorf("focus %q is not a regular expression: %w", f, err)
+		}
+		if slices.ContainsFunc(g.specs(), re.MatchString) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// specs are the full names of the gate's specs.
+func (g Gate) specs() []string {
+	var names []string
+	for _, sc := range g.Scenarios {
+		names = append(names, strings.Join([]string{g.Name, "gate", sc.Name, playedSpec}, " "))
+	}
+	for _, o := range g.Objectives {
+		container := o.Scenario
+		if container == "" {
+			container = wholeRun
+		}
+		names = append(names, strings.Join([]string{g.Name, "gate", container, o.Source}, " "))
+	}
+	return names
+}
+
+const (
+	playedSpec = "is played to its end"
+	wholeRun   = "whole run"
+)
 
 // Run plays the suite. Ginkgo allows one suite per process, so this is called
 // once.
-func (s Suite) Run() types.Report {
-	var report types.Report
-	ginkgo.ReportAfterSuite("keep the report", func(r ginkgo.Report) { report = r })
+func (s Suite) Run() {
 	s.declare()
 
 	suite, reporter := ginkgo.GinkgoConfiguration()
 	suite.FocusStrings = s.Focus
 	suite.RandomSeed = int64(s.Gate.Seed)
 	reporter.NoColor = true
+	reporter.JUnitReport = s.JUnit
 	formatter.ColorableStdOut, formatter.ColorableStdErr = s.Out, s.Out
 	gomega.RegisterFailHandler(ginkgo.Fail)
 	ginkgo.RunSpecs(ignoreFail{}, s.Gate.Name, suite, reporter)
-	return report
 }
 
 // declare lays out the tree. The scenarios run in the order of the gate.
@@ -53,8 +92,7 @@ func (s Suite) declare() {
 		}
 		whole := objectivesOf(s.Gate, "")
 		if len(whole) > 0 {
-			ginkgo.Context("whole run", func() {
-				ginkgo.BeforeAll(s.Finish)
+			ginkgo.Context(wholeRun, func() {
 				s.declareObjectives(whole)
 			})
 		}
@@ -64,7 +102,7 @@ func (s Suite) declare() {
 func (s Suite) declareScenario(sc Scenario) {
 	var acted error
 	ginkgo.BeforeAll(func(ctx ginkgo.SpecContext) { acted = s.Act(ctx, sc) })
-	ginkgo.It("is played to its end", func() {
+	ginkgo.It(playedSpec, func() {
 		gomega.Expect(acted).NotTo(gomega.HaveOccurred())
 	})
 	s.declareObjectives(objectivesOf(s.Gate, sc.Name))
@@ -90,8 +128,8 @@ func objectivesOf(g Gate, scenario string) []Objective {
 	return of
 }
 
-// ignoreFail is the testing.T that Ginkgo wants: whether specs failed is read
-// from its report.
+// ignoreFail is the testing.T that Ginkgo wants: whether the gate passes is the
+// verdict's to say.
 type ignoreFail struct{}
 
 func (ignoreFail) Fail() {}
