@@ -122,6 +122,28 @@ type Probe struct {
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
 }
 
+// Duration is how long the scenario's load lasts.
+func (s Scenario) Duration() time.Duration {
+	var sum time.Duration
+	for _, stage := range s.Stages {
+		sum += time.Duration(stage.For)
+	}
+	return sum
+}
+
+// offered is how many requests the scenario's load is, on average.
+func (s Scenario) offered() float64 {
+	var sum float64
+	for _, stage := range s.Stages {
+		mean := float64(stage.Rate)
+		if stage.To != nil {
+			mean = (mean + float64(*stage.To)) / 2
+		}
+		sum += mean * time.Duration(stage.For).Seconds()
+	}
+	return sum
+}
+
 // Duration is a time.Duration written as 30s, 1m30s or 250ms.
 type Duration time.Duration
 

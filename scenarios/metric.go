@@ -1,0 +1,116 @@
+package scenarios
+
+// What a threshold is measured in.
+const (
+	UnitSeconds         = "s"
+	UnitRatio           = "ratio"
+	UnitPerSecond       = "per_second"
+	UnitTokensPerSecond = "tokens_per_second"
+	UnitUSD             = "usd"
+	UnitCount           = "count"
+)
+
+// Metric is a number an objective can promise something about.
+type Metric struct {
+	Name    string
+	Unit    string
+	Example string // an objective over it
+	Means   string // what is measured, in a sentence
+	// Distribution: the metric has a value for every request, and the objective
+	// names a statistic of them, as in p95(ttft).
+	Distribution bool
+	// Arg is what stands in the brackets of any other metric; empty for none.
+	Arg Arg
+	// Scope is how far "in" may narrow the metric.
+	Scope Scope
+}
+
+// Arg is the kind of argument that a metric takes.
+type Arg string
+
+const (
+	NoArg    Arg = ""
+	FaultArg Arg = "fault kind"
+	Severity Arg = "severity"
+)
+
+// Scope is how far the samples of a metric can be narrowed.
+type Scope int
+
+const (
+	WholeRun Scope = iota // it is a property of the whole run
+	ByScenario
+	ByStage
+)
+
+// Severities of a security finding, the worst first.
+var Severities = []string{"critical", "high", "medium", "low"}
+
+// FaultKinds are the names of the faults a scenario may inject. chaos knows how
+// each is done.
+var FaultKinds = []string{"pod-kill"}
+
+var metrics = []Metric{
+	{Name: "ttft", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p95(ttft) in burst <= 2s",
+		Means: "time to first token: from when the request was due to its first non-empty fragment"},
+	{Name: "ttfo", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p95(ttfo) <= 3s",
+		Means: "time to first output: as ttft, but reasoning does not count"},
+	{Name: "tpot", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p99(tpot) in steady/main <= 50ms",
+		Means: "time per output token of a request after its first chunk"},
+	{Name: "icl", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p99(icl) <= 200ms",
+		Means: "inter-chunk latency: the gaps between content chunks"},
+	{Name: "latency", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p95(latency) <= 10s",
+		Means: "from when the request was due to the end of its answer"},
+	{Name: "service_ttft", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p95(service_ttft) <= 2s",
+		Means: "as ttft, from when the request was sent"},
+	{Name: "service_latency", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "mean(service_latency) <= 5s",
+		Means: "as latency, from when the request was sent"},
+	{Name: "error_rate", Unit: UnitRatio, Scope: ByStage, Example: "error_rate <= 5%",
+		Means: "failed requests, unsent ones too, out of those due"},
+	{Name: "errors", Unit: UnitCount, Scope: ByStage, Example: "errors in steady == 0",
+		Means: "how many requests failed, unsent ones too"},
+	{Name: "goodput", Unit: UnitPerSecond, Scope: ByStage, Example: "goodput in steady >= 4/s",
+		Means: "requests a second that met every latency objective"},
+	{Name: "attainment", Unit: UnitRatio, Scope: ByStage, Example: "attainment in steady >= 90%",
+		Means: "requests that met every latency objective, out of those due"},
+	{Name: "output_tokens_per_second", Unit: UnitTokensPerSecond, Scope: ByStage, Example: "output_tokens_per_second >= 100",
+		Means: "output tokens of complete answers a second"},
+	{Name: "achieved_rate", Unit: UnitPerSecond, Scope: ByStage, Example: "achieved_rate in burst >= 14/s",
+		Means: "requests a second that the client did send"},
+	{Name: "rto", Unit: UnitSeconds, Arg: FaultArg, Scope: ByScenario, Example: "rto(pod-kill) < 5m",
+		Means: "recovery time: from the fault seen in effect to the first of the probes that were answered again"},
+	{Name: "rpo", Unit: UnitSeconds, Arg: FaultArg, Scope: ByScenario, Example: "rpo(node-loss) < 1m",
+		Means: "recovery point: the age of the oldest acknowledged write that the fault lost"},
+	{Name: "lost", Unit: UnitCount, Arg: FaultArg, Scope: ByScenario, Example: "lost(pod-kill) == 0",
+		Means: "acknowledged work that was missing, doubled or cut short after the fault"},
+	{Name: "errors_during", Unit: UnitRatio, Arg: FaultArg, Scope: ByScenario, Example: "errors_during(pod-kill) <= 2%",
+		Means: "the error rate between the fault seen in effect and the recovery from it"},
+	{Name: "detection", Unit: UnitSeconds, Arg: FaultArg, Scope: ByScenario, Example: "detection(pod-kill) < 10s",
+		Means: "from the fault seen in effect to the service itself noticing it"},
+	{Name: "cost_per_million_output_tokens", Unit: UnitUSD, Scope: ByScenario, Example: "cost_per_million_output_tokens <= $2.50",
+		Means: "dollars for a million output tokens that met the objectives"},
+	{Name: "security", Unit: UnitCount, Arg: Severity, Scope: WholeRun, Example: "security(high) == 0",
+		Means: "security findings of this severity or worse"},
+}
+
+// Metrics are all the metrics an objective can be about.
+func Metrics() []Metric { return append([]Metric(nil), metrics...) }
+
+func metricOf(name string) (Metric, bool) {
+	for _, m := range metrics {
+		if m.Name == name {
+			return m, true
+		}
+	}
+	return Metric{}, false
+}
+
+func metricNames(with func(Metric) bool) []string {
+	var names []string
+	for _, m := range metrics {
+		if with(m) {
+			names = append(names, m.Name)
+		}
+	}
+	return names
+}
