@@ -10,13 +10,16 @@ import "time"
 // Gate is one launch question: a target, what is done to it, and what must be
 // true afterwards for the service to launch.
 type Gate struct {
-	Name        string      `yaml:"name" json:"name"`
-	Description string      `yaml:"description,omitempty" json:"description,omitempty"`
-	Seed        uint64      `yaml:"seed,omitempty" json:"seed,omitempty"`
-	Target      Target      `yaml:"target" json:"target"`
-	Warmup      Warmup      `yaml:"warmup,omitempty" json:"warmup,omitempty"`
-	Scenarios   []Scenario  `yaml:"scenarios" json:"scenarios"`
-	Objectives  []Objective `yaml:"objectives" json:"objectives"`
+	// Name of the gate, for the report and the run folder.
+	Name string `yaml:"name" json:"name"`
+	// Description says what the gate is for.
+	Description string `yaml:"description,omitempty" json:"description,omitempty"`
+	// Seed draws arrivals, prompts and victims; 0 lets the run draw one.
+	Seed       uint64      `yaml:"seed,omitempty" json:"seed,omitempty"`
+	Target     Target      `yaml:"target" json:"target"`
+	Warmup     Warmup      `yaml:"warmup,omitempty" json:"warmup,omitempty"`
+	Scenarios  []Scenario  `yaml:"scenarios" json:"scenarios"`
+	Objectives []Objective `yaml:"objectives" json:"objectives"`
 }
 
 // Target is the service under test: exactly one of its fields is set.
@@ -29,6 +32,7 @@ type Target struct {
 
 // Local deploys replicas of the bundled reference-server behind its gateway.
 type Local struct {
+	// Replicas is how many processes serve behind the gateway.
 	Replicas int `yaml:"replicas,omitempty" json:"replicas,omitempty"`
 	// Model is a GGUF file or Hugging Face folder; empty means the model the
 	// server carries.
@@ -43,12 +47,15 @@ type Local struct {
 
 // Endpoint is a service launchgate did not deploy and cannot break.
 type Endpoint struct {
-	URL   string `yaml:"url" json:"url"`
+	// URL of the service, without the path of its API.
+	URL string `yaml:"url" json:"url"`
+	// Model to ask for; empty asks for the first the service lists.
 	Model string `yaml:"model,omitempty" json:"model,omitempty"`
 	// APIKeyEnv names the environment variable that holds the key, so that no
 	// key is ever written into a gate or a run folder.
-	APIKeyEnv string            `yaml:"api_key_env,omitempty" json:"api_key_env,omitempty"`
-	Headers   map[string]string `yaml:"headers,omitempty" json:"headers,omitempty"`
+	APIKeyEnv string `yaml:"api_key_env,omitempty" json:"api_key_env,omitempty"`
+	// Headers are sent with every request. Secrets have no place in them.
+	Headers map[string]string `yaml:"headers,omitempty" json:"headers,omitempty"`
 }
 
 // Warmup is sent before the first scenario and never judged.
@@ -60,7 +67,9 @@ type Warmup struct {
 // Scenario is one act of the run: stages of load one after the other, with
 // faults and probes beside them.
 type Scenario struct {
-	Name        string   `yaml:"name" json:"name"`
+	// Name of the scenario, for objectives to refer to.
+	Name string `yaml:"name" json:"name"`
+	// Description says what the scenario is about.
 	Description string   `yaml:"description,omitempty" json:"description,omitempty"`
 	Workload    Workload `yaml:"workload,omitempty" json:"workload,omitempty"`
 	Stages      []Stage  `yaml:"stages" json:"stages"`
@@ -72,11 +81,17 @@ type Scenario struct {
 
 // Workload says what each request asks.
 type Workload struct {
-	API         string   `yaml:"api,omitempty" json:"api,omitempty"` // chat | completions
-	Stream      *bool    `yaml:"stream,omitempty" json:"stream,omitempty"`
-	Prompts     []string `yaml:"prompts,omitempty" json:"prompts,omitempty"`
-	System      string   `yaml:"system,omitempty" json:"system,omitempty"`
-	MaxTokens   int      `yaml:"max_tokens,omitempty" json:"max_tokens,omitempty"`
+	// API is chat (/v1/chat/completions) or completions (/v1/completions).
+	API string `yaml:"api,omitempty" json:"api,omitempty"`
+	// Stream asks for the answer token by token; without it, TTFT is not known.
+	Stream *bool `yaml:"stream,omitempty" json:"stream,omitempty"`
+	// Prompts are drawn from by the seed; empty takes forty short ones.
+	Prompts []string `yaml:"prompts,omitempty" json:"prompts,omitempty"`
+	// System is the system prompt of every chat.
+	System string `yaml:"system,omitempty" json:"system,omitempty"`
+	// MaxTokens of an answer.
+	MaxTokens int `yaml:"max_tokens,omitempty" json:"max_tokens,omitempty"`
+	// Temperature of the sampling; at 0 the same prompt is the same work.
 	Temperature *float64 `yaml:"temperature,omitempty" json:"temperature,omitempty"`
 	// Timeout is when the client gives a request up; it counts as an error.
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
@@ -85,9 +100,12 @@ type Workload struct {
 // Stage is a stretch of open-loop load: requests become due by the clock,
 // whether or not earlier ones were answered.
 type Stage struct {
-	Name string   `yaml:"name" json:"name"`
-	For  Duration `yaml:"for" json:"for"`
-	Rate Rate     `yaml:"rate" json:"rate"`
+	// Name of the stage, for objectives to refer to.
+	Name string `yaml:"name" json:"name"`
+	// For is how long the stage lasts.
+	For Duration `yaml:"for" json:"for"`
+	// Rate at which requests become due.
+	Rate Rate `yaml:"rate" json:"rate"`
 	// To makes the stage a linear ramp from Rate to To.
 	To *Rate `yaml:"to,omitempty" json:"to,omitempty"`
 	// Arrivals: constant (evenly spaced) or poisson (exponential gaps).
@@ -96,6 +114,7 @@ type Stage struct {
 
 // Fault is something broken on purpose while a scenario's load runs.
 type Fault struct {
+	// Kind of fault; launchgate list tells what each one does.
 	Kind string `yaml:"kind" json:"kind"`
 	// Target selects the victim: a replica's name (replica-0), busiest or
 	// random (from the gate's seed).
@@ -112,6 +131,7 @@ type Fault struct {
 
 // Probe sends a small request at a fixed interval, independent of the load.
 type Probe struct {
+	// Every is the interval, and the error of an RTO: at most 250ms beside faults.
 	Every Duration `yaml:"every,omitempty" json:"every,omitempty"`
 	// Consecutive is how many complete answers in a row mean recovered.
 	Consecutive int `yaml:"consecutive,omitempty" json:"consecutive,omitempty"`

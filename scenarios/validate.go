@@ -22,9 +22,10 @@ const (
 
 // Bounds of a gate. Past them a value is a slip of the finger, not a plan.
 const (
-	maxText         = 10_000    // bytes of a description or a file name
-	maxPrompt       = 1 << 20   // bytes; the whole file holds no more
-	maxReplicas     = 100       // processes on one machine
+	maxText         = 10_000  // bytes of a description or a file name
+	maxPrompt       = 1 << 20 // bytes; the whole file holds no more
+	maxReplicas     = 100     // processes on one machine
+	maxPort         = 65535
 	maxThreads      = 1024      // of one replica
 	maxWarmup       = 10_000    // requests
 	maxTokens       = 1_000_000 // of one answer
@@ -127,6 +128,7 @@ func (c *checker) target(t Target) {
 func (c *checker) local(l Local) {
 	c.between("target.local.replicas", l.Replicas, 1, maxReplicas)
 	c.between("target.local.threads", l.Threads, 0, maxThreads)
+	c.between("target.local.port", l.Port, 0, maxPort)
 	c.length("target.local.model", l.Model, maxText)
 	c.lasts("target.local.ready_timeout", l.ReadyTimeout, 1, maxTimeout)
 }
