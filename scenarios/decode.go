@@ -59,6 +59,19 @@ func (d *decoder) addAt(at place, path, format string, args ...any) {
 	d.problems = append(d.problems, Problem{Line: at.line, Column: at.column, Path: path, Text: fmt.Sprintf(format, args...)})
 }
 
+// check adds what is wrong with the values that were read. A zero that was
+// written is checked as it is; one that was left out is a default by then.
+func (d *decoder) check(written, resolved Gate) {
+	for _, p := range check(written) {
+		if _, isWritten := d.places[p.Path]; isWritten {
+			d.addUnlessKnown(p)
+		}
+	}
+	for _, p := range check(resolved) {
+		d.addUnlessKnown(p)
+	}
+}
+
 // addUnlessKnown adds what a check found, unless it follows from a value that
 // could not be read.
 func (d *decoder) addUnlessKnown(p Problem) {
@@ -75,7 +88,7 @@ func (d *decoder) addUnlessKnown(p Problem) {
 // within is whether path is outer or lies inside it.
 func within(path, outer string) bool {
 	rest, inside := strings.CutPrefix(path, outer)
-	return inside && (rest == "" || outer != "" && (rest[0] == '.' || rest[0] == '['))
+	return inside && (outer == "" || rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
 func (d *decoder) placeOf(path string) place {
@@ -435,7 +448,9 @@ func (d *decoder) decodeInteger(node ast.Node, to reflect.Value, path string) {
 		}
 	}
 	unsigned := to.Kind() == reflect.Uint64
-	switch {
+	switch text, isText := node.(*ast.StringNode); {
+	case isText && !quotedText(text.Token) && strings.Trim(text.Value, "0123456789") == "":
+		d.add(path, "found %s, expected a smaller number", text.Value)
 	case !ok:
 		d.add(path, "found %s, expected a whole number", describe(node))
 	case unsigned && negative < 0:

@@ -60,7 +60,7 @@ type Endpoint struct {
 
 // Warmup is sent before the first scenario and never judged.
 type Warmup struct {
-	// Requests is how many; 0 takes the default.
+	// Requests is how many.
 	Requests int `yaml:"requests,omitempty" json:"requests,omitempty"`
 }
 

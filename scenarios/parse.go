@@ -51,10 +51,9 @@ func Parse(name string, src []byte) (Gate, error) {
 	var gate Gate
 	d := newDecoder(root)
 	d.decodeInto(root, &gate)
+	written := gate
 	gate = gate.Resolved()
-	for _, p := range check(gate) {
-		d.addUnlessKnown(p)
-	}
+	d.check(written, gate)
 	d.problems.inFileOrder()
 	for i := range d.problems {
 		d.problems[i].File = name

@@ -72,7 +72,7 @@ func nearest(found string, known []string) string {
 	if len(found) > 64 {
 		return ""
 	}
-	best, least := "", max(2, len(found)/3)+1
+	best, least := "", max(min(len(found)/2, 2), len(found)/3)+1
 	for _, word := range known {
 		if d := editDistance(strings.ToLower(found), word); d < least {
 			best, least = word, d

@@ -143,6 +143,8 @@ var (
 func (c *checker) endpoint(e Endpoint) {
 	u, err := url.Parse(e.URL)
 	switch {
+	case err != nil && strings.Contains(e.URL, "@"):
+		c.add("target.endpoint.url", "found what is no URL, expected one such as http://127.0.0.1:8000")
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
 		c.add("target.endpoint.url", "found %s, expected a URL such as http://127.0.0.1:8000", quoted(e.URL))
 	case u.User != nil:
@@ -305,7 +307,7 @@ func (c *checker) injected(path string, o Objective, scenarios []Scenario) {
 	var kinds []string
 	for _, s := range scenarios {
 		for _, f := range s.Faults {
-			if !slices.Contains(kinds, f.Kind) {
+			if !slices.Contains(kinds, f.Kind) && slices.Contains(FaultKinds, f.Kind) {
 				kinds = append(kinds, f.Kind)
 			}
 		}
