@@ -1,0 +1,70 @@
+package tokenizer
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nikolalohinski/gonja/v2"
+	"github.com/nikolalohinski/gonja/v2/exec"
+)
+
+// Message is one turn of a chat.
+type Message struct {
+	Role    string
+	Content string
+}
+
+// Template renders chats by a model's own Jinja template.
+type Template struct {
+	tpl      *exec.Template
+	bos, eos string
+}
+
+// ErrNoTemplate is returned for chats with a model that has no template.
+var ErrNoTemplate = errors.New("the model carries no chat template; use /v1/completions")
+
+// ChatTemplate compiles the model's template.
+func (t *Tokenizer) ChatTemplate() (*Template, error) {
+	if t.Template == "" {
+		return nil, ErrNoTemplate
+	}
+	tpl, err := gonja.FromString(t.Template)
+	if err != nil {
+		return nil, fmt.Errorf("the model's chat template cannot be read: %w", err)
+	}
+	c := &Template{tpl: tpl}
+	if t.BOS >= 0 {
+		c.bos = t.Tokens[t.BOS]
+	}
+	if t.EOS >= 0 {
+		c.eos = t.Tokens[t.EOS]
+	}
+	return c, nil
+}
+
+// Render writes a chat up to where the assistant's answer begins.
+func (c *Template) Render(messages []Message) (string, error) {
+	list := make([]any, len(messages))
+	for i, m := range messages {
+		list[i] = map[string]any{"role": m.Role, "content": m.Content}
+	}
+	var raised error
+	var b strings.Builder
+	err := c.tpl.Execute(&b, exec.NewContext(map[string]any{
+		"messages": list, "add_generation_prompt": true, "bos_token": c.bos, "eos_token": c.eos,
+		"raise_exception": func(text string) string { raised = errors.New(text); return "" },
+		"strftime_now":    func(layout string) string { return time.Now().Format(goLayout.Replace(layout)) },
+	}))
+	if raised != nil {
+		return "", fmt.Errorf("the model's chat template refuses these messages: %w", raised)
+	}
+	if err != nil {
+		return "", fmt.Errorf("the model's chat template: %w", err)
+	}
+	return b.String(), nil
+}
+
+// goLayout turns the strftime verbs that templates use into Go's.
+var goLayout = strings.NewReplacer("%d", "02", "%b", "Jan", "%B", "January", "%Y", "2006", "%m", "01", "%H", "15", "%M", "04", "%S", "05")

@@ -1,0 +1,165 @@
+// Package tokenizer turns text into the token ids of a model and back:
+// byte-level BPE (GPT-2, SmolLM2, Llama 3, Qwen 2 and 3) and SentencePiece-style
+// BPE (Llama 1 and 2, Mistral). Chat messages become text by the model's own
+// Jinja template.
+package tokenizer
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	"github.com/dlclark/regexp2"
+)
+
+// Config is a vocabulary as a model file gives it.
+type Config struct {
+	Model  string   // gpt2 (byte-level BPE) or llama (SentencePiece)
+	Pre    string   // which way byte-level BPE splits text into words
+	Tokens []string // by id
+	Types  []int    // by id: one of the Type constants; empty means all normal
+	Merges []string // byte-level BPE: "left right", best first
+	Scores []float64
+	BOS    int // -1: none
+	EOS    int
+	EOT    int // end of turn, where the model has one beside EOS; -1: none
+
+	AddBOS         bool
+	AddSpacePrefix bool
+	Template       string // the chat template, Jinja
+}
+
+// Types of tokens, as in GGUF.
+const (
+	TypeNormal  = 1
+	TypeUnknown = 2
+	TypeControl = 3
+	TypeUser    = 4
+	TypeByte    = 6
+)
+
+// Tokenizer is safe for concurrent use.
+type Tokenizer struct {
+	Config
+	ids      map[string]int32
+	ranks    map[pair]int // byte-level BPE
+	split    []*regexp2.Regexp
+	specials []string // tokens that are matched in the text, longest first
+	bytes    []string // text of each id, as the bytes it stands for
+	spm      bool
+}
+
+type pair struct{ left, right string }
+
+// New checks a vocabulary and builds a tokenizer.
+func New(c Config) (*Tokenizer, error) {
+	if len(c.Tokens) == 0 {
+		return nil, fmt.Errorf("the model has no vocabulary")
+	}
+	if len(c.Types) != 0 && len(c.Types) != len(c.Tokens) {
+		return nil, fmt.Errorf("the vocabulary has %d tokens and %d token types", len(c.Tokens), len(c.Types))
+	}
+	t := &Tokenizer{Config: c, ids: make(map[string]int32, len(c.Tokens)), bytes: make([]string, len(c.Tokens))}
+	for id, s := range c.Tokens {
+		if _, there := t.ids[s]; !there {
+			t.ids[s] = int32(id)
+		}
+	}
+	var err error
+	switch c.Model {
+	case "gpt2":
+		err = t.initBytes()
+	case "llama":
+		err = t.initPieces()
+	default:
+		err = fmt.Errorf("tokenizer model %q is not known; gpt2 and llama are", c.Model)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for id, s := range c.Tokens {
+		if typ := t.typeOf(id); (typ == TypeControl || typ == TypeUser) && s != "" {
+			t.specials = append(t.specials, s)
+			t.bytes[id] = s
+		}
+	}
+	sort.Slice(t.specials, func(i, j int) bool { return len(t.specials[i]) > len(t.specials[j]) })
+	return t, nil
+}
+
+func (t *Tokenizer) typeOf(id int) int {
+	if len(t.Types) == 0 {
+		return TypeNormal
+	}
+	return t.Types[id]
+}
+
+// IsControl reports whether an id is no text for a reader.
+func (t *Tokenizer) IsControl(id int32) bool { return t.typeOf(int(id)) == TypeControl }
+
+// Ends reports whether an id ends a generation.
+func (t *Tokenizer) Ends(id int32) bool { return int(id) == t.EOS || int(id) == t.EOT }
+
+// Bytes are the bytes a token stands for, possibly a part of a rune.
+func (t *Tokenizer) Bytes(id int32) string {
+	if id < 0 || int(id) >= len(t.bytes) {
+		return ""
+	}
+	return t.bytes[id]
+}
+
+// Decode is the text of ids, without control tokens.
+func (t *Tokenizer) Decode(ids []int32) string {
+	var b strings.Builder
+	for _, id := range ids {
+		if !t.IsControl(id) {
+			b.WriteString(t.Bytes(id))
+		}
+	}
+	return b.String()
+}
+
+// Encode turns text into ids. Special tokens written in the text become
+// themselves when special is set, and are plain text otherwise; BOS is added
+// where the model wants it.
+func (t *Tokenizer) Encode(text string, special bool) []int32 {
+	var ids []int32
+	if t.AddBOS && t.BOS >= 0 && !(special && strings.HasPrefix(text, t.Tokens[t.BOS])) {
+		ids = append(ids, int32(t.BOS))
+	}
+	if !special {
+		return t.encodePlain(ids, text)
+	}
+	for text != "" {
+		at, name := t.nextSpecial(text)
+		ids = t.encodePlain(ids, text[:at])
+		if name == "" {
+			break
+		}
+		ids = append(ids, t.ids[name])
+		text = text[at+len(name):]
+	}
+	return ids
+}
+
+// nextSpecial finds the first special token in text; at is len(text) when
+// there is none.
+func (t *Tokenizer) nextSpecial(text string) (at int, name string) {
+	at = len(text)
+	for _, s := range t.specials {
+		if i := strings.Index(text[:min(len(text), at+len(s))], s); i >= 0 && (i < at || i == at && len(s) > len(name)) {
+			at, name = i, s
+		}
+	}
+	return at, name
+}
+
+func (t *Tokenizer) encodePlain(ids []int32, text string) []int32 {
+	if text == "" {
+		return ids
+	}
+	if t.spm {
+		return t.encodePieces(ids, text)
+	}
+	return t.encodeBytes(ids, text)
+}

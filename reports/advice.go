@@ -1,0 +1,181 @@
+package reports
+
+import (
+	"math"
+	"strconv"
+	"strings"
+
+	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/recording"
+)
+
+const mostAdvice = 4
+
+// next says what to do, from what was measured: where the worst moment lies,
+// which error was most common, what is missing for a decision.
+func next(r Report) []Note {
+	var notes []Note
+	if r.Verdict.Incomplete {
+		notes = append(notes, Note{"next.rerun", nil})
+	}
+	if !r.Verdict.Client.Valid && r.Verdict.Client.Why != "" {
+		notes = append(notes, Note{"next.client", []any{r.Verdict.Client.Why}})
+	}
+	for _, o := range r.Objectives {
+		switch o.Verdict {
+		case checklist.Fail:
+			notes = append(notes, r.afterFailure(o))
+		case checklist.Unproven, checklist.Invalid:
+			notes = append(notes, Note{"next.unproven", []any{o.Source, o.Why}})
+		}
+	}
+	for _, f := range r.Verdict.Faults {
+		if f.Verdict != checklist.Pass && f.Why != "" {
+			notes = append(notes, Note{"next.fault", []any{faultName(f), f.Why}})
+		}
+	}
+	if r.Verdict.Verdict == checklist.Pass {
+		notes = append(notes, Note{"next.launch", nil})
+		if o, ok := narrowest(r.Objectives); ok {
+			notes = append(notes, Note{"next.narrowest", []any{o.Source, percent(*o.Margin)}})
+		}
+	}
+	notes = distinct(notes)
+	if more := len(notes) - mostAdvice; more > 0 {
+		notes = append(notes[:mostAdvice], Note{"next.more", []any{count(int64(more))}})
+	}
+	return notes
+}
+
+func distinct(notes []Note) []Note {
+	var kept []Note
+	said := map[string]bool{}
+	for _, n := range notes {
+		if s := English.Say(n); !said[s] {
+			said[s] = true
+			kept = append(kept, n)
+		}
+	}
+	return kept
+}
+
+func (r Report) afterFailure(o Objective) Note {
+	switch o.Declared.Metric {
+	case "ttft", "ttfo", "service_ttft":
+		return r.worstMoment(o, "ttft")
+	case "tpot", "icl":
+		return r.worstMoment(o, "icl")
+	case "error_rate", "errors", "errors_during", "lost", "attainment":
+		return r.commonError(o)
+	case "rto", "detection":
+		return r.recovery(o)
+	}
+	return Note{"next.failed", []any{o.Source, o.Why}}
+}
+
+// worstMoment points at the bin with the highest p95 in which the objective's
+// scenario ran.
+func (r Report) worstMoment(o Objective, panel string) Note {
+	at, worst := -1, 0.0
+	for _, p := range r.Timeline.Panels {
+		if p.ID != panel {
+			continue
+		}
+		for i, v := range p.Series[len(p.Series)-1].Data {
+			if !math.IsNaN(v) && v > worst && r.Timeline.during(i, o.Scenario) {
+				at, worst = i, v
+			}
+		}
+	}
+	if at < 0 {
+		return Note{"next.failed", []any{o.Source, o.Why}}
+	}
+	from := r.Timeline.Start + float64(at)*r.Timeline.Width
+	args := []any{o.Source, clock(from), Note{"panel." + panel, nil}, seconds(worst)}
+	if met := r.Timeline.faultsDuring(from, from+r.Timeline.Width); len(met) > 0 {
+		return Note{"next.worst.fault", append(args, r.faultLabels(met))}
+	}
+	return Note{"next.worst", args}
+}
+
+// during is whether a bin lies in a stage of the scenario; any bin does where
+// no scenario is named or no stage was seen.
+func (t Timeline) during(bin int, scenario string) bool {
+	from := t.Start + float64(bin)*t.Width
+	seen := false
+	for _, s := range t.Stages {
+		if !strings.HasPrefix(s.Label, scenario+"/") {
+			continue
+		}
+		seen = true
+		if s.From < from+t.Width && from < s.To {
+			return true
+		}
+	}
+	return scenario == "" || !seen
+}
+
+func (r Report) faultLabels(ids []string) string {
+	var labels []string
+	for _, f := range r.Timeline.Faults {
+		for _, id := range ids {
+			if f.ID == id {
+				labels = append(labels, f.Label)
+			}
+		}
+	}
+	return strings.Join(labels, ", ")
+}
+
+func (r Report) commonError(o Objective) Note {
+	var total int64
+	var most *ErrorCount
+	for i, c := range r.ErrorCounts {
+		if o.Scenario != "" && c.Scenario != o.Scenario {
+			continue
+		}
+		total += c.Count
+		if most == nil {
+			most = &r.ErrorCounts[i]
+		}
+	}
+	if most == nil {
+		return Note{"next.failed", []any{o.Source, o.Why}}
+	}
+	args := []any{o.Source, count(most.Count), count(total), Note{"error." + most.Error, nil}}
+	if len(most.Replicas) > 0 && most.Replicas[0].Count*2 > most.Count {
+		return Note{"next.errors.replica", append(args, count(most.Replicas[0].Count), most.Replicas[0].Replica)}
+	}
+	return Note{"next.errors", args}
+}
+
+// recovery splits the time a fault cost into what the service needed to come
+// back, so that a reader knows which part to shorten.
+func (r Report) recovery(o Objective) Note {
+	for _, f := range r.Faults {
+		if f.Kind != o.Declared.Arg || f.RTOSeconds == nil {
+			continue
+		}
+		if f.DetectionSeconds != nil {
+			return Note{"next.recovery", []any{o.Source, seconds(*f.RTOSeconds), seconds(*f.DetectionSeconds)}}
+		}
+	}
+	return Note{"next.failed", []any{o.Source, o.Why}}
+}
+
+// narrowest is the passed objective with the smallest share of its limit left.
+func narrowest(rows []Objective) (Objective, bool) {
+	var found Objective
+	for _, o := range rows {
+		if o.Margin != nil && o.Declared.Op != "==" && (found.Margin == nil || *o.Margin < *found.Margin) {
+			found = o
+		}
+	}
+	return found, found.Margin != nil
+}
+
+// reproduce repeats the run from its own folder, whose gate.yaml is the gate as
+// it was resolved.
+func reproduce(e recording.Environment) string {
+	return "launchgate run gate.yaml --seed " + strconv.FormatUint(e.Seed, 10)
+}

@@ -1,0 +1,109 @@
+package reports
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/launchgate/launchgate/checklist"
+)
+
+var markdownSign = map[checklist.Outcome]string{
+	checklist.Pass: "✅", checklist.Fail: "❌", checklist.Unproven: "❔", checklist.Invalid: "🚫",
+}
+
+// Markdown writes summary.md, short enough for a CI job's summary.
+func Markdown(w io.Writer, r Report) error {
+	l := r.Language
+	var b strings.Builder
+	v := r.Verdict
+	fmt.Fprintf(&b, "## %s %s — %s\n\n", markdownSign[v.Verdict], l.say("outcome."+string(v.Verdict)), markdownText(r.Gate))
+	fmt.Fprintf(&b, "%s\n\n", markdownText(headline(r)))
+	if i := r.Interrupted; i != nil {
+		fmt.Fprintf(&b, "> **%s** %s\n\n", l.say("interrupted.title", clock(i.At)), markdownText(interruptedText(l, i)))
+	}
+	if len(r.Objectives) > 0 {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n|---|---|--:|--:|--:|--:|\n",
+			l.say("objective.outcome"), l.say("objective.objective"), l.say("objective.value"),
+			l.say("objective.limit"), l.say("objective.margin"), l.say("latency.samples"))
+		for _, o := range r.Objectives {
+			fmt.Fprintf(&b, "| %s %s | %s | %s | %s | %s | %s |\n",
+				markdownSign[o.Verdict], l.say("outcome."+string(o.Verdict)), markdownCode(o.Source), measured(l, o.Finding),
+				limit(o), margin(l, o), count(o.Samples))
+		}
+		b.WriteString("\n")
+	}
+	for _, f := range v.Faults {
+		fmt.Fprintf(&b, "- %s **%s** — %s\n", markdownSign[f.Verdict], markdownText(faultName(f)), markdownText(faultLine(l, f)))
+	}
+	if len(v.Faults) > 0 {
+		b.WriteString("\n")
+	}
+	fmt.Fprintf(&b, "**%s**\n\n", l.say("section.next"))
+	for i, n := range r.Next {
+		fmt.Fprintf(&b, "%d. %s\n", i+1, markdownText(l.Say(n)))
+	}
+	fmt.Fprintf(&b, "\n%s: %s\n", l.say("next.reproduce"), markdownCode(r.Reproduce))
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func measured(l Language, f checklist.Finding) string {
+	if f.Value == nil {
+		return l.say("objective.unmeasured")
+	}
+	return value(*f.Value, f.Unit)
+}
+
+func limit(o Objective) string {
+	return strings.TrimSpace(o.Declared.Op + " " + value(o.Threshold, o.Unit))
+}
+
+func interruptedText(l Language, i *Interruption) string {
+	sentences := []string{l.say("interrupted.cut")}
+	if i.By != "" {
+		sentences[0] = l.say("interrupted.by", i.By)
+	}
+	if len(i.Unplayed) > 0 {
+		sentences = append(sentences, l.say("interrupted.unplayed", strings.Join(i.Unplayed, ", ")))
+	}
+	return strings.Join(append(sentences, l.say("interrupted.rest")), " ")
+}
+
+// faultLine sums a fault up: its sentence, and what was measured of it.
+func faultLine(l Language, f checklist.Fault) string {
+	number := func(v *float64) string {
+		if v == nil {
+			return l.say("objective.unmeasured")
+		}
+		return seconds(*v)
+	}
+	return fmt.Sprintf("%s %s %s, %s %s, %s %s", f.Why, l.say("fault.detection"), number(f.DetectionSeconds),
+		l.say("fault.rto"), number(f.RTOSeconds), l.say("fault.lost"), count(f.LostRequests))
+}
+
+// markdownText keeps text of unknown origin from being read as Markdown or
+// HTML.
+func markdownText(s string) string {
+	var b strings.Builder
+	for _, r := range printable(s) {
+		if strings.ContainsRune("\\`*_{}[]<>#|~!&@", r) {
+			b.WriteByte('\\')
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// markdownCode is a code span, fenced with more backticks than the text has.
+func markdownCode(s string) string {
+	s = strings.ReplaceAll(printable(s), "|", "\\|")
+	fence := "`"
+	for strings.Contains(s, fence) {
+		fence += "`"
+	}
+	if len(fence) > 1 {
+		return fence + " " + s + " " + fence
+	}
+	return fence + s + fence
+}

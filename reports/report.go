@@ -1,0 +1,335 @@
+// Package reports tells what a run meant. Build turns a gate, a recording and
+// its verdict into a Report, plain data in which everything a reader will see
+// is already decided; HTML, JUnit, Markdown and Terminal only write it down.
+// Nothing here judges, reads the clock or depends on the order of a map: the
+// same folder gives the same bytes, now or in a year.
+package reports
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// Report is everything there is to tell about a run.
+type Report struct {
+	Language    Language // English, until a caller says otherwise
+	Gate        string
+	Description string
+	Verdict     checklist.Verdict
+	Objectives  []Objective // the deciding ones first
+	Next        []Note
+	// Reproduce is the command that repeats the run, given in its folder.
+	Reproduce   string
+	Environment recording.Environment
+	From, To    float64 // the measured part of the run, seconds on its clock
+	Requests    int64   // of load
+	Errors      int64
+	// Interrupted says what stopped the run from outside, and when.
+	Interrupted *Interruption
+	Missing     []Note // what could not be read or was not observed
+	Timeline    Timeline
+	Faults      []Fault
+
+	Distributions []Distribution
+	Stages        []StageRow
+	ErrorCounts   []ErrorCount
+	Failed        []Story
+	SlowFirst     []Story // longest to the first token
+	SlowEnd       []Story // longest to the end
+}
+
+// Interruption is a run that was stopped before its end.
+type Interruption struct {
+	At       float64
+	By       string
+	Unplayed []string // stages of the gate that never started
+}
+
+// Note is a sentence of the report: a phrase and what fills it.
+type Note struct {
+	ID   string
+	Args []any
+}
+
+// Fault is a fault with how each of its steps was seen.
+type Fault struct {
+	checklist.Fault
+	Seen []recording.Injection
+}
+
+const (
+	slowestKept = 6
+	failedKept  = 4  // of each scenario and kind of error
+	failedTold  = 24 // at most, of all
+	longestRun  = 366 * 24 * time.Hour
+)
+
+// Build reads the recording once, in memory that does not grow with it: bins,
+// sketches, and the few requests whose story is told.
+func Build(gate scenarios.Gate, rec *recording.Recording, v checklist.Verdict) (Report, error) {
+	pass := newPass(gate)
+	for request, err := range rec.Requests {
+		if err != nil {
+			return Report{}, fmt.Errorf("build the report: %w", err)
+		}
+		pass.request(&request)
+	}
+	r := Report{
+		Language:    English,
+		Gate:        gate.Name,
+		Description: gate.Description,
+		Verdict:     v,
+		Objectives:  objectives(gate, v),
+		Reproduce:   reproduce(rec.Environment),
+		Environment: rec.Environment,
+		Requests:    pass.all.requests,
+		Errors:      pass.all.errors,
+		Interrupted: interruption(gate, rec),
+		Faults:      faults(v, rec.Injections),
+		ErrorCounts: pass.failures.counts(),
+		Failed:      pass.failures.stories(),
+		SlowFirst:   pass.slowFirst.stories(),
+		SlowEnd:     pass.slowEnd.stories(),
+	}
+	r.Failed = r.Failed[:min(len(r.Failed), failedTold)]
+	pass.tellLatencies(&r)
+	r.timeline(pass, rec)
+	r.Missing = missing(rec, pass, r)
+	r.Next = next(r)
+	return r, nil
+}
+
+// pass is one reading of the requests.
+type pass struct {
+	clock              *clockwork
+	all                latencies
+	scenarios          []string // in the gate's order, then as met
+	stages             map[string][]string
+	byScenario         map[string]*latencies
+	byStage            map[[2]string]*latencies
+	slowFirst, slowEnd slowest
+	failures           *failures
+	first, last        time.Duration
+	impossible         int64 // requests whose times cannot be
+}
+
+func newPass(gate scenarios.Gate) *pass {
+	p := &pass{
+		clock:      newClockwork(),
+		stages:     map[string][]string{},
+		byScenario: map[string]*latencies{},
+		byStage:    map[[2]string]*latencies{},
+		slowFirst:  slowest{keep: slowestKept},
+		slowEnd:    slowest{keep: slowestKept},
+		failures:   newFailures(failedKept),
+	}
+	for _, s := range gate.Scenarios {
+		p.scenario(s.Name)
+		for _, stage := range s.Stages {
+			p.stage(s.Name, stage.Name)
+		}
+	}
+	return p
+}
+
+func (p *pass) scenario(name string) *latencies {
+	if p.byScenario[name] == nil {
+		p.scenarios = append(p.scenarios, name)
+		p.byScenario[name] = &latencies{}
+	}
+	return p.byScenario[name]
+}
+
+func (p *pass) stage(scenario, name string) *latencies {
+	key := [2]string{scenario, name}
+	if p.byStage[key] == nil {
+		p.stages[scenario] = append(p.stages[scenario], name)
+		p.byStage[key] = &latencies{}
+	}
+	return p.byStage[key]
+}
+
+func (p *pass) request(r *recording.Request) {
+	if r.Kind == recording.KindWarmup {
+		return
+	}
+	if !possible(r) {
+		p.impossible++
+		return
+	}
+	p.clock.request(r)
+	if r.Kind != recording.KindLoad {
+		return
+	}
+	if p.first == 0 || r.Due < p.first {
+		p.first = r.Due
+	}
+	p.last = max(p.last, r.Due, r.End)
+	p.all.requests++
+	p.scenario(r.Scenario).request(r)
+	p.stage(r.Scenario, r.Stage).request(r)
+	if !r.OK() {
+		p.all.errors++
+		p.failures.add(r)
+		return
+	}
+	if r.FirstToken > 0 {
+		p.slowFirst.offer(r.FirstToken-r.Due, r)
+	}
+	if r.End > 0 {
+		p.slowEnd.offer(r.End-r.Due, r)
+	}
+}
+
+func possible(r *recording.Request) bool {
+	in := func(t time.Duration) bool { return t >= 0 && t < longestRun }
+	for _, t := range r.Chunks {
+		if !in(t) {
+			return false
+		}
+	}
+	return in(r.Due) && in(r.Sent) && in(r.FirstByte) && in(r.FirstToken) && in(r.LastToken) && in(r.End)
+}
+
+func (p *pass) tellLatencies(r *Report) {
+	for _, name := range p.scenarios {
+		r.Distributions = append(r.Distributions, p.byScenario[name].distributions(name)...)
+		for _, stage := range p.stages[name] {
+			l := p.byStage[[2]string{name, stage}]
+			r.Stages = append(r.Stages, StageRow{
+				Scenario: name, Stage: stage, Requests: l.requests, Errors: l.errors,
+				TTFT: stageQuantiles(&l.ttft), ICL: stageQuantiles(&l.icl),
+			})
+		}
+	}
+}
+
+// timeline covers the scenarios: from the first one's start, or the first
+// request due, to the last thing that happened to a request or a scenario.
+func (r *Report) timeline(p *pass, rec *recording.Recording) {
+	from, to := p.first, p.last
+	for _, o := range rec.Observations {
+		if o.At <= 0 || o.At >= longestRun {
+			continue
+		}
+		switch o.Name {
+		case recording.ObsScenarioStarted:
+			if from == 0 || o.At < from {
+				from = o.At
+			}
+		case recording.ObsScenarioEnded, recording.ObsInterrupted:
+			to = max(to, o.At)
+		}
+	}
+	r.From, r.To = from.Seconds(), to.Seconds()
+	if p.all.requests == 0 || to <= from {
+		return
+	}
+	r.Timeline = p.clock.timeline(from, to, rec)
+	r.Timeline.Stages = stageSpans(rec.Observations, to)
+	for _, f := range r.Verdict.Faults {
+		if span, ok := faultSpan(f, to); ok {
+			r.Timeline.Faults = append(r.Timeline.Faults, span)
+		}
+	}
+	for _, stories := range [][]Story{r.Failed, r.SlowFirst, r.SlowEnd} {
+		for i := range stories {
+			stories[i].InFault = r.Timeline.faultsDuring(stories[i].Due, stories[i].Due+stories[i].Last())
+		}
+	}
+}
+
+func (t Timeline) faultsDuring(from, to float64) []string {
+	var met []string
+	for _, f := range t.Faults {
+		if f.From <= to && from <= f.To {
+			met = append(met, f.ID)
+		}
+	}
+	return met
+}
+
+func faults(v checklist.Verdict, injections []recording.Injection) []Fault {
+	var told []Fault
+	for _, f := range v.Faults {
+		fault := Fault{Fault: f}
+		for _, i := range injections {
+			if i.ID == f.ID {
+				fault.Seen = append(fault.Seen, i)
+			}
+		}
+		told = append(told, fault)
+	}
+	return told
+}
+
+func interruption(gate scenarios.Gate, rec *recording.Recording) *Interruption {
+	if rec.Complete {
+		return nil
+	}
+	var found Interruption
+	started := map[string]bool{}
+	for _, o := range rec.Observations {
+		found.At = max(found.At, o.At.Seconds())
+		switch o.Name {
+		case recording.ObsStageStarted:
+			started[o.Subject] = true
+		case recording.ObsInterrupted:
+			found.By = cmp.Or(found.By, o.Text)
+		}
+	}
+	for _, s := range gate.Scenarios {
+		for _, stage := range s.Stages {
+			if name := s.Name + "/" + stage.Name; !started[name] {
+				found.Unplayed = append(found.Unplayed, name)
+			}
+		}
+	}
+	return &found
+}
+
+// missing calls out what is not there, so that no chart is read as complete
+// when it is not.
+func missing(rec *recording.Recording, p *pass, r Report) []Note {
+	var notes []Note
+	for _, w := range rec.Warnings {
+		notes = append(notes, Note{"verbatim", []any{w}})
+	}
+	if p.impossible > 0 {
+		notes = append(notes, Note{"missing.impossible", []any{count(p.impossible)}})
+	}
+	for _, name := range p.scenarios {
+		if p.byScenario[name].requests == 0 {
+			notes = append(notes, Note{"missing.scenario", []any{name}})
+		}
+	}
+	for _, panel := range r.Timeline.Unseen {
+		notes = append(notes, Note{"missing.panel", []any{Note{panel, nil}}})
+	}
+	for _, panel := range r.Timeline.Panels {
+		for _, s := range panel.Series {
+			if !observedSeries[s.ID] {
+				continue
+			}
+			for _, hole := range holes(s, r.Timeline) {
+				notes = append(notes, Note{"missing.hole", []any{Note{"series." + s.ID, nil}, clock(hole.From), clock(hole.To)}})
+			}
+		}
+	}
+	return notes
+}
+
+// observedSeries were looked at from outside: a gap in them is a look that
+// failed, where a gap in a latency only says that nobody asked.
+var observedSeries = map[string]bool{
+	"ready": true, "in_flight": true, "queue": true, "kv_max": true, "memory": true, "client_cpu": true,
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,119 @@
+package reports
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/launchgate/launchgate/checklist"
+)
+
+// Terminal writes the verdict in short: what was decided, each objective in a
+// line, the faults, what to do next and where the report lies.
+func Terminal(w io.Writer, r Report, dir string, color bool) error {
+	p := paint{on: color}
+	l, v := r.Language, r.Verdict
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n%s  %s\n", p.outcome(v.Verdict, strings.ToUpper(l.say("outcome."+string(v.Verdict)))), printable(r.Gate))
+	fmt.Fprintf(&b, "%s\n", printable(headline(r)))
+	if i := r.Interrupted; i != nil {
+		fmt.Fprintf(&b, "%s %s\n", p.bold(l.say("interrupted.title", clock(i.At))+"."), printable(interruptedText(l, i)))
+	}
+	if len(r.Objectives) > 0 {
+		b.WriteString("\n")
+		terminalObjectives(&b, p, r)
+	}
+	if len(v.Faults) > 0 {
+		b.WriteString("\n")
+		for _, f := range v.Faults {
+			fmt.Fprintf(&b, "%s  %s  %s\n", p.outcome(f.Verdict, pad(l.say("outcome."+string(f.Verdict)), 8)),
+				p.bold(printable(faultName(f))), printable(faultLine(l, f)))
+		}
+	}
+	fmt.Fprintf(&b, "\n%s\n", p.bold(l.say("section.next")))
+	for i, n := range r.Next {
+		fmt.Fprintf(&b, "  %d. %s\n", i+1, printable(l.Say(n)))
+	}
+	fmt.Fprintf(&b, "\n%s  %s\n", l.say("terminal.report"), printable(filepath.Join(dir, HTMLFile)))
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func terminalObjectives(b *strings.Builder, p paint, r Report) {
+	l := r.Language
+	rows := [][]string{{"", l.say("objective.objective"), l.say("objective.value"), l.say("objective.limit"), l.say("objective.margin"), l.say("latency.samples")}}
+	for _, o := range r.Objectives {
+		rows = append(rows, []string{l.say("outcome." + string(o.Verdict)), printable(o.Source), measured(l, o.Finding),
+			limit(o), margin(l, o), count(o.Samples)})
+	}
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], columns(cell))
+		}
+	}
+	for i, row := range rows {
+		var line strings.Builder
+		for j, cell := range row {
+			if j > 0 {
+				line.WriteString("  ")
+			}
+			switch {
+			case j < 2:
+				cell = pad(cell, widths[j])
+			default:
+				cell = strings.Repeat(" ", widths[j]-columns(cell)) + cell
+			}
+			if i == 0 {
+				cell = p.dim(cell)
+			} else if j == 0 {
+				cell = p.outcome(r.Objectives[i-1].Verdict, cell)
+			}
+			line.WriteString(cell)
+		}
+		fmt.Fprintf(b, "%s\n", strings.TrimRight(line.String(), " "))
+		if i > 0 {
+			if o := r.Objectives[i-1]; o.Verdict != checklist.Pass && o.Why != "" {
+				fmt.Fprintf(b, "%s  %s\n", strings.Repeat(" ", widths[0]), p.dim(printable(o.Why)))
+			}
+		}
+	}
+}
+
+// columns is the width of text on a terminal: Chinese characters take two.
+func columns(s string) int {
+	n := 0
+	for _, r := range s {
+		n++
+		if r >= 0x1100 && (r <= 0x115f || r >= 0x2e80 && r <= 0xa4cf || r >= 0xac00 && r <= 0xd7a3 || r >= 0xf900 && r <= 0xfaff || r >= 0xfe30 && r <= 0xfe6f || r >= 0xff00 && r <= 0xff60) {
+			n++
+		}
+	}
+	return n
+}
+
+func pad(s string, width int) string {
+	return s + strings.Repeat(" ", max(width-columns(s), 0))
+}
+
+// paint adds the colours of a terminal, where there is one.
+type paint struct{ on bool }
+
+func (p paint) code(code, s string) string {
+	if !p.on || utf8.RuneCountInString(s) == 0 {
+		return s
+	}
+	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}
+
+func (p paint) bold(s string) string { return p.code("1", s) }
+func (p paint) dim(s string) string  { return p.code("2", s) }
+
+func (p paint) outcome(o checklist.Outcome, s string) string {
+	codes := map[checklist.Outcome]string{
+		checklist.Pass: "1;32", checklist.Fail: "1;31", checklist.Unproven: "1;33", checklist.Invalid: "1;35",
+	}
+	return p.code(codes[o], s)
+}

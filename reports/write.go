@@ -1,0 +1,76 @@
+package reports
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// The files a verdict is told in, beside the recording it was made from.
+const (
+	VerdictFile  = "verdict.json"
+	HTMLFile     = "report.html"
+	JUnitFile    = "junit.xml"
+	MarkdownFile = "summary.md"
+)
+
+// WriteAll writes the verdict and every form of the report into dir. Each file
+// is replaced as a whole, so that a reader never finds half of one, and
+// verdict.json is replaced last: where it is new, the rest is too.
+func WriteAll(dir string, gate scenarios.Gate, rec *recording.Recording, v checklist.Verdict) error {
+	r, err := Build(gate, rec, v)
+	if err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		name  string
+		write func(io.Writer) error
+	}{
+		{HTMLFile, func(w io.Writer) error { return HTML(w, r) }},
+		{JUnitFile, func(w io.Writer) error { return JUnit(w, r) }},
+		{MarkdownFile, func(w io.Writer) error { return Markdown(w, r) }},
+		{VerdictFile, func(w io.Writer) error { return Verdict(w, v) }},
+	} {
+		if err := replace(filepath.Join(dir, f.name), f.write); err != nil {
+			return fmt.Errorf("write the report: %w", err)
+		}
+	}
+	return nil
+}
+
+// Verdict writes verdict.json.
+func Verdict(w io.Writer, v checklist.Verdict) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(v)
+}
+
+// replace writes a file under a temporary name beside it and renames it.
+func replace(path string, write func(io.Writer) error) (err error) {
+	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			file.Close()
+			os.Remove(file.Name())
+		}
+	}()
+	if err = write(file); err != nil {
+		return err
+	}
+	if err = file.Chmod(0o644); err != nil {
+		return err
+	}
+	if err = file.Close(); err != nil {
+		return err
+	}
+	return os.Rename(file.Name(), path)
+}
