@@ -10,11 +10,10 @@ type Batch struct {
 	Positions []int32   // (T) position of each token in its sequence
 	Slots     []int32   // (T) where its key and value are written: block·BlockSize + offset
 	Tables    [][]int32 // (T) the block table of its sequence, shared by the sequence's tokens
-	Logits    []int32   // (R) indexes of the tokens whose next-token logits are wanted
-	BlockSize int       // slots in a KV block
+	Outputs   []int32   // (R) indexes of the tokens whose next-token logits are wanted
 }
 
 // Reset empties the batch and keeps its memory.
 func (b *Batch) Reset() {
-	b.Tokens, b.Positions, b.Slots, b.Tables, b.Logits = b.Tokens[:0], b.Positions[:0], b.Slots[:0], b.Tables[:0], b.Logits[:0]
+	b.Tokens, b.Positions, b.Slots, b.Tables, b.Outputs = b.Tokens[:0], b.Positions[:0], b.Slots[:0], b.Tables[:0], b.Outputs[:0]
 }

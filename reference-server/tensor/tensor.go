@@ -1,8 +1,14 @@
 // Package tensor is the contract between a model and what computes it: the few
 // operations a Llama-like forward pass is made of, and the formats weights come
 // in. backend/cpu implements it; a GPU backend does so behind the same
-// operations.
+// operations, because activations stay in the backend's own memory and a
+// step's indexes are handed over once.
 package tensor
+
+import "fmt"
+
+// BlockSize is the number of tokens whose keys and values lie in one KV block.
+const BlockSize = 16
 
 // Type is how numbers are stored in a model file.
 type Type int
@@ -43,7 +49,7 @@ func (t Type) Block() (weights, bytes int) {
 	case Q6_K:
 		return 256, 210
 	}
-	return 0, 0
+	panic(fmt.Sprintf("tensor: type %d", t))
 }
 
 // Stored is a matrix as it lies in a file: Rows × Cols weights, row after row.
@@ -63,6 +69,18 @@ const (
 	FormatInt8               // 1 byte and a float32 scale for every 32 weights: 1.125 bytes
 )
 
+func (f Format) String() string { return [...]string{"none", "fp16", "int8"}[f] }
+
+// ParseFormat reads the name of a quantization: none, fp16 or int8.
+func ParseFormat(name string) (Format, error) {
+	for _, f := range []Format{FormatF32, FormatF16, FormatInt8} {
+		if f.String() == name {
+			return f, nil
+		}
+	}
+	return 0, fmt.Errorf("quantization %q is not known; none, fp16 and int8 are", name)
+}
+
 // Matrix is a weight matrix (out, in) in a backend's own format.
 type Matrix interface {
 	Rows() int // outputs
@@ -70,50 +88,79 @@ type Matrix interface {
 	Bytes() int64
 }
 
-// KV is the cache of keys and values of one model, in slots: a slot holds the
-// keys and values of one token in every layer.
+// Vector is a vector of float32 weights: of a norm, or a bias.
+type Vector interface{ Len() int }
+
+// Buffer holds activations (tokens, width) in a backend's memory.
+type Buffer interface{ Width() int }
+
+// KV is the cache of keys and values of one model, in blocks of BlockSize
+// tokens. Block b holds them for every layer.
 type KV interface {
-	Slots() int
+	Blocks() int
 	Bytes() int64
 }
 
-// Attention says which keys each token of a step may see.
+// Step is what a backend is told of an engine step before it computes: T tokens
+// of several sequences, one after the other.
+type Step struct {
+	Tokens    []int32   // (T) ids
+	Positions []int32   // (T) position of each token in its sequence; it sees positions 0 … its own
+	Slots     []int32   // (T) where its key and value go: block·BlockSize + offset
+	Tables    [][]int32 // (T) the block table of its sequence
+	Outputs   []int32   // (R) the tokens that Select keeps
+}
+
+// Rotation says how RoPE turns pairs of a head.
+type Rotation struct {
+	Inverse []float32 // (headDim/2) inverse frequencies
+	// Halves pairs element i with i+headDim/2 (Hugging Face, NeoX); without it
+	// neighbours 2i and 2i+1 are a pair (GGUF files of Llama).
+	Halves bool
+}
+
+// Attention is the shape of an attention layer.
 type Attention struct {
 	Layer                   int
 	Heads, KVHeads, HeadDim int
-	Positions               []int32   // (T) position of each token; it sees positions 0 … its own
-	Tables                  [][]int32 // (T) block table of each token's sequence
-	BlockSize               int       // slots in a block
-	Scale                   float32
 }
 
-// Backend computes. Activations are row-major float32 (tokens, width). All
-// outputs of one token depend on that token's inputs alone, in one order of
-// summation, so that an answer does not change with the batch around it.
+// Backend computes. Its results for one token depend on that token's sequence
+// alone, in one order of summation, so that an answer does not change with the
+// batch around it. Sizes are checked when a model is made, not here.
 type Backend interface {
-	// Load brings a stored matrix into the wanted format.
 	Load(s Stored, f Format) (Matrix, error)
-	// NewKV makes a cache of slots tokens of layers × width keys and values.
-	NewKV(slots, layers, width int) (KV, error)
+	LoadVector(s Stored) (Vector, error)
+	// NewKV makes a cache for tokens of layers × width keys and values.
+	NewKV(blocks, layers, kvHeads, headDim int) (KV, error)
+	NewBuffer(tokens, width int) (Buffer, error)
 
-	// Rows copies rows ids of m to dst (len(ids), cols).
-	Rows(dst []float32, m Matrix, ids []int32)
-	// MatMul computes dst (tokens, rows) = x (tokens, cols) × mᵀ.
-	MatMul(dst []float32, m Matrix, x []float32, tokens int)
-	// RMSNorm computes dst = x / rms(x) · weight for every row of len(weight);
-	// dst may be x.
-	RMSNorm(dst, x, weight []float32, eps float32)
-	// RoPE rotates x (tokens, heads, 2·len(inv)) in place by position: pairs are
-	// (i, i+half) when neox is set and (2i, 2i+1) otherwise.
-	RoPE(x []float32, positions []int32, heads int, inv []float32, neox bool)
-	// Store writes keys and values (tokens, width) of a layer to slots.
-	Store(kv KV, layer int, k, v []float32, slots []int32)
-	// Attend computes dst (tokens, heads·headDim) from queries q and the cache.
-	Attend(dst, q []float32, kv KV, a Attention)
+	// Begin hands over a step; what follows is about its T tokens. The step's
+	// slices must not change until Read returns.
+	Begin(s Step)
+	// Embed copies the rows of m of the step's tokens to dst.
+	Embed(dst Buffer, m Matrix)
+	// MatMul computes dst (T, rows) = x (T, cols) × mᵀ, for the first rows of dst
+	// that x has.
+	MatMul(dst Buffer, m Matrix, x Buffer)
+	// RMSNorm computes dst = x / rms(x) · weight over every stretch of
+	// weight.Len(); dst may be x.
+	RMSNorm(dst, x Buffer, weight Vector, eps float32)
+	// RoPE turns every head of x by its token's position, in place.
+	RoPE(x Buffer, r Rotation)
+	// Store writes the step's keys and values of a layer to their slots.
+	Store(kv KV, layer int, k, v Buffer)
+	// Attend computes dst (T, heads·headDim) from queries and the cache.
+	Attend(dst, q Buffer, kv KV, a Attention)
 	// SwiGLU computes gate = silu(gate) · up.
-	SwiGLU(gate, up []float32)
+	SwiGLU(gate, up Buffer)
 	// Add computes dst += x.
-	Add(dst, x []float32)
+	Add(dst, x Buffer)
 	// AddBias adds bias to every row of dst.
-	AddBias(dst, bias []float32)
+	AddBias(dst Buffer, bias Vector)
+	// Select keeps the rows of Step.Outputs, in their order, as the rows of dst.
+	Select(dst, x Buffer)
+	// Read waits for the step and returns the rows of x, valid until the next
+	// Begin.
+	Read(x Buffer) []float32
 }

@@ -32,12 +32,19 @@ var splits = map[string][]string{
 // initBytes prepares byte-level BPE (Radford et al. 2019): every byte is
 // written as a printable rune, and pairs are merged by rank.
 func (t *Tokenizer) initBytes() error {
-	exprs, ok := splits[t.Pre]
-	if !ok {
-		return fmt.Errorf("pre-tokenizer %q is not known; gpt-2, smollm, llama-bpe and qwen2 are", t.Pre)
+	exprs := t.Split
+	if len(exprs) == 0 {
+		named, ok := splits[t.Pre]
+		if !ok {
+			return fmt.Errorf("pre-tokenizer %q is not known; gpt-2, smollm, llama-bpe and qwen2 are", t.Pre)
+		}
+		exprs = named
 	}
 	for _, e := range exprs {
-		re := regexp2.MustCompile(e, regexp2.None)
+		re, err := regexp2.Compile(e, regexp2.None)
+		if err != nil {
+			return fmt.Errorf("the pre-tokenizer's expression %q: %w", e, err)
+		}
 		re.MatchTimeout = 10 * time.Second
 		t.split = append(t.split, re)
 	}

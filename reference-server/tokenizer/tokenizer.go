@@ -15,7 +15,8 @@ import (
 // Config is a vocabulary as a model file gives it.
 type Config struct {
 	Model  string   // gpt2 (byte-level BPE) or llama (SentencePiece)
-	Pre    string   // which way byte-level BPE splits text into words
+	Pre    string   // which way byte-level BPE splits text into words, by name
+	Split  []string // or by the expressions themselves
 	Tokens []string // by id
 	Types  []int    // by id: one of the Type constants; empty means all normal
 	Merges []string // byte-level BPE: "left right", best first
@@ -46,8 +47,13 @@ type Tokenizer struct {
 	split    []*regexp2.Regexp
 	specials []string // tokens that are matched in the text, longest first
 	bytes    []string // text of each id, as the bytes it stands for
+	ends     map[int32]bool
 	spm      bool
 }
+
+// endings are control tokens that end a turn by their name: files often say
+// only one of the two that their model uses.
+var endings = []string{"<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "</s>", "<|end|>"}
 
 type pair struct{ left, right string }
 
@@ -83,6 +89,12 @@ func New(c Config) (*Tokenizer, error) {
 			t.bytes[id] = s
 		}
 	}
+	t.ends = map[int32]bool{int32(c.EOS): true, int32(c.EOT): true}
+	for _, s := range endings {
+		if id, ok := t.ids[s]; ok && t.typeOf(int(id)) == TypeControl {
+			t.ends[id] = true
+		}
+	}
 	sort.Slice(t.specials, func(i, j int) bool { return len(t.specials[i]) > len(t.specials[j]) })
 	return t, nil
 }
@@ -98,7 +110,7 @@ func (t *Tokenizer) typeOf(id int) int {
 func (t *Tokenizer) IsControl(id int32) bool { return t.typeOf(int(id)) == TypeControl }
 
 // Ends reports whether an id ends a generation.
-func (t *Tokenizer) Ends(id int32) bool { return int(id) == t.EOS || int(id) == t.EOT }
+func (t *Tokenizer) Ends(id int32) bool { return t.ends[id] }
 
 // Bytes are the bytes a token stands for, possibly a part of a rune.
 func (t *Tokenizer) Bytes(id int32) string {

@@ -1,15 +1,13 @@
-package weights
+package tensor
 
 import (
 	"encoding/binary"
 	"math"
-
-	"github.com/launchgate/launchgate/reference-server/tensor"
 )
 
-// Dequantize writes the weights of row r of s to dst (cols), as float32. The
-// block layouts are ggml's (https://github.com/ggml-org/ggml, ggml-common.h).
-func Dequantize(dst []float32, s tensor.Stored, r int) {
+// Row writes the weights of row r to dst (cols), as float32. The block layouts
+// are ggml's (https://github.com/ggml-org/ggml, ggml-common.h).
+func (s Stored) Row(dst []float32, r int) {
 	per, size := s.Type.Block()
 	rowBytes := s.Cols / per * size
 	row := s.Data[r*rowBytes : (r+1)*rowBytes]
@@ -18,34 +16,34 @@ func Dequantize(dst []float32, s tensor.Stored, r int) {
 	}
 }
 
-func dequantizeBlock(dst []float32, b []byte, t tensor.Type) {
+func dequantizeBlock(dst []float32, b []byte, t Type) {
 	switch t {
-	case tensor.F32:
+	case F32:
 		dst[0] = math.Float32frombits(binary.LittleEndian.Uint32(b))
-	case tensor.F16:
+	case F16:
 		dst[0] = half(b)
-	case tensor.BF16:
+	case BF16:
 		dst[0] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(b)) << 16)
-	case tensor.Q8_0: // scale, 32 × int8
+	case Q8_0: // scale, 32 × int8
 		d := half(b)
 		for i := range 32 {
 			dst[i] = d * float32(int8(b[2+i]))
 		}
-	case tensor.Q4_0: // scale, 16 bytes: low nibbles are weights 0–15, high 16–31, offset by 8
+	case Q4_0: // scale, 16 bytes: low nibbles are weights 0–15, high 16–31, offset by 8
 		d := half(b)
 		for i := range 16 {
 			dst[i] = d * float32(int(b[2+i]&15)-8)
 			dst[i+16] = d * float32(int(b[2+i]>>4)-8)
 		}
-	case tensor.Q4_1: // scale, minimum, 16 bytes of nibbles
+	case Q4_1: // scale, minimum, 16 bytes of nibbles
 		d, m := half(b), half(b[2:])
 		for i := range 16 {
 			dst[i] = d*float32(b[4+i]&15) + m
 			dst[i+16] = d*float32(b[4+i]>>4) + m
 		}
-	case tensor.Q4_K:
+	case Q4_K:
 		dequantizeQ4K(dst, b)
-	case tensor.Q6_K:
+	case Q6_K:
 		dequantizeQ6K(dst, b)
 	}
 }
@@ -111,4 +109,37 @@ func HalfToFloat(h uint16) float32 {
 		return math.Float32frombits(sign | 0x7f800000 | frac<<13)
 	}
 	return math.Float32frombits(sign | (exp+112)<<23 | frac<<13)
+}
+
+// FloatToHalf converts a float32 to the nearest IEEE 754 binary16, ties to
+// even; what is too large becomes infinity.
+func FloatToHalf(f float32) uint16 {
+	bits := math.Float32bits(f)
+	sign := uint16(bits >> 16 & 0x8000)
+	exp := int(bits>>23&0xff) - 127
+	frac := bits & 0x7fffff
+	switch {
+	case exp == 128 && frac != 0:
+		return sign | 0x7e00
+	case exp > 15:
+		return sign | 0x7c00
+	case exp < -25:
+		return sign
+	case exp < -14: // subnormal: shift the implicit one in
+		frac |= 0x800000
+		shift := uint(-exp - 1)
+		return sign | uint16(roundShift(frac, shift))
+	}
+	return sign + uint16(roundShift(uint32(exp+15)<<23|frac, 13)) // a carry goes into the exponent, as it should
+}
+
+// roundShift is v >> n, rounded to nearest, ties to even.
+func roundShift(v uint32, n uint) uint32 {
+	half := uint32(1) << (n - 1)
+	rest := v & (2*half - 1)
+	v >>= n
+	if rest > half || rest == half && v&1 == 1 {
+		v++
+	}
+	return v
 }

@@ -1,0 +1,199 @@
+// Package cpu computes a model's tensor operations on the processor: plain Go
+// as the reference, and the same in C with AVX2 or AVX-512 VNNI where the
+// processor has them. Weights are float32, float16, or int8 with a scale for
+// every 32; activations are float32, quantized to int8 per token and group for
+// products with int8 weights; keys and values are float32.
+package cpu
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/launchgate/launchgate/reference-server/tensor"
+)
+
+// Backend implements tensor.Backend with a number of threads. Its methods are
+// called from one goroutine at a time.
+type Backend struct {
+	kernels
+	pool
+	step   tensor.Step
+	x8     quantized   // the input of the last int8 product
+	scores [][]float32 // of each thread: attention scores of one token and head
+}
+
+// New makes a backend; Close ends its threads.
+func New(threads int) *Backend { return newWith(fastest(), threads) }
+
+func newWith(k kernels, threads int) *Backend {
+	return &Backend{kernels: k, pool: newPool(threads), scores: make([][]float32, threads)}
+}
+
+// Name says what computes, for the log.
+func (b *Backend) Name() string { return fmt.Sprintf("cpu (%s, %d threads)", b.name(), b.threads) }
+
+type vectorOf []float32
+
+func (v vectorOf) Len() int { return len(v) }
+
+// LoadVector reads a vector of weights.
+func (b *Backend) LoadVector(s tensor.Stored) (tensor.Vector, error) {
+	if s.Rows != 1 {
+		return nil, fmt.Errorf("tensor %q is a matrix of %d×%d, and must be a vector", s.Name, s.Rows, s.Cols)
+	}
+	v := make(vectorOf, s.Cols)
+	s.Row(v, 0)
+	return v, nil
+}
+
+// buffer holds rows × width activations; there is room for cap(data)/width rows.
+type buffer struct {
+	data  []float32
+	width int
+	rows  int
+}
+
+func (b *buffer) Width() int { return b.width }
+
+// row is row t of the buffer.
+func (b *buffer) row(t int) []float32 { return b.data[t*b.width : (t+1)*b.width] }
+
+// NewBuffer makes room for tokens × width activations.
+func (b *Backend) NewBuffer(tokens, width int) (tensor.Buffer, error) {
+	return &buffer{data: make([]float32, tokens*width), width: width}, nil
+}
+
+// Begin takes the step's indexes.
+func (b *Backend) Begin(s tensor.Step) { b.step = s }
+
+// Embed copies embedding rows.
+func (b *Backend) Embed(dst tensor.Buffer, m tensor.Matrix) {
+	d, w := dst.(*buffer), m.(*matrix)
+	d.rows = len(b.step.Tokens)
+	for t, id := range b.step.Tokens {
+		w.row(d.row(t), int(id))
+	}
+}
+
+// MatMul multiplies by a weight matrix, its panels shared out among threads.
+func (b *Backend) MatMul(dst tensor.Buffer, mat tensor.Matrix, input tensor.Buffer) {
+	d, m, x := dst.(*buffer), mat.(*matrix), input.(*buffer)
+	d.rows = x.rows
+	if x.rows == 0 {
+		return
+	}
+	if m.int8 != nil {
+		b.quantizeRows(x, m.groups())
+	}
+	b.parallel(m.panels(), func(_, from, to int) {
+		switch {
+		case m.f32 != nil:
+			b.matmulF32(d.data, d.width, m.f32, m.cols, from, to, m.rows, x.data, x.rows)
+		case m.f16 != nil:
+			b.matmulF16(d.data, d.width, m.f16, m.cols, from, to, m.rows, x.data, x.rows)
+		default:
+			b.matmulInt8(d.data, d.width, m.int8, m.scale, m.groups(), from, to, m.rows, &b.x8, x.rows)
+		}
+	})
+}
+
+// quantizeRows fills x8 from x.
+func (b *Backend) quantizeRows(x *buffer, groups int) {
+	n := x.rows * groups
+	b.x8.q, b.x8.scale, b.x8.off = grown(b.x8.q, n*group), grown(b.x8.scale, n), grown(b.x8.off, n)
+	if x.width%group == 0 { // rows lie one after the other without padding
+		b.quantize(b.x8.q, b.x8.scale, b.x8.off, x.data[:x.rows*x.width])
+		return
+	}
+	padded := make([]float32, groups*group)
+	for t := range x.rows {
+		copy(padded, x.row(t))
+		b.quantize(b.x8.q[t*groups*group:], b.x8.scale[t*groups:], b.x8.off[t*groups:], padded)
+	}
+}
+
+// grown is s with n elements, which hold anything.
+func grown[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	return s[:n]
+}
+
+// RMSNorm normalizes every stretch of weight's length.
+func (b *Backend) RMSNorm(dst, x tensor.Buffer, weight tensor.Vector, eps float32) {
+	d, s, w := dst.(*buffer), x.(*buffer), weight.(vectorOf)
+	d.rows = s.rows
+	for i := 0; i < s.rows*s.width; i += len(w) {
+		b.rmsNorm(d.data[i:i+len(w)], s.data[i:i+len(w)], w, eps)
+	}
+}
+
+// RoPE turns pairs by position · inverse frequency.
+func (b *Backend) RoPE(x tensor.Buffer, r tensor.Rotation) {
+	s, half := x.(*buffer), len(r.Inverse)
+	sin, cos := make([]float32, half), make([]float32, half)
+	for t, pos := range b.step.Positions {
+		for i, f := range r.Inverse {
+			sn, cs := math.Sincos(float64(pos) * float64(f))
+			sin[i], cos[i] = float32(sn), float32(cs)
+		}
+		row := s.row(t)
+		for h := 0; h < len(row); h += 2 * half {
+			rotate(row[h:h+2*half], sin, cos, r.Halves)
+		}
+	}
+}
+
+func rotate(head, sin, cos []float32, halves bool) {
+	first, second, stride := head, head[1:], 2
+	if halves {
+		second, stride = head[len(sin):], 1
+	}
+	for i := range sin {
+		a, b := first[i*stride], second[i*stride]
+		first[i*stride] = a*cos[i] - b*sin[i]
+		second[i*stride] = a*sin[i] + b*cos[i]
+	}
+}
+
+// SwiGLU gates.
+func (b *Backend) SwiGLU(gate, up tensor.Buffer) {
+	g, u := gate.(*buffer), up.(*buffer)
+	n := g.rows * g.width
+	b.swiglu(g.data[:n], u.data[:n])
+}
+
+// Add adds.
+func (b *Backend) Add(dst, x tensor.Buffer) {
+	d, s := dst.(*buffer), x.(*buffer)
+	for i, v := range s.data[:s.rows*s.width] {
+		d.data[i] += v
+	}
+}
+
+// AddBias adds bias to every row.
+func (b *Backend) AddBias(dst tensor.Buffer, bias tensor.Vector) {
+	d := dst.(*buffer)
+	for t := range d.rows {
+		row := d.row(t)
+		for i, v := range bias.(vectorOf) {
+			row[i] += v
+		}
+	}
+}
+
+// Select keeps the rows whose outputs are wanted.
+func (b *Backend) Select(dst, x tensor.Buffer) {
+	d, s := dst.(*buffer), x.(*buffer)
+	d.rows = len(b.step.Outputs)
+	for i, t := range b.step.Outputs {
+		copy(d.row(i), s.row(int(t)))
+	}
+}
+
+// Read returns the rows of x.
+func (b *Backend) Read(x tensor.Buffer) []float32 {
+	s := x.(*buffer)
+	return s.data[:s.rows*s.width]
+}

@@ -1,0 +1,47 @@
+package cpu
+
+import "sync"
+
+// pool shares work out among threads: the caller's and threads−1 that wait.
+type pool struct {
+	threads int
+	work    chan func()
+	closed  *sync.WaitGroup
+}
+
+func newPool(threads int) pool {
+	p := pool{threads: threads, work: make(chan func()), closed: new(sync.WaitGroup)}
+	for range threads - 1 {
+		p.closed.Go(func() {
+			for f := range p.work {
+				f()
+			}
+		})
+	}
+	return p
+}
+
+// Close ends the threads.
+func (p *pool) Close() {
+	close(p.work)
+	p.closed.Wait()
+}
+
+// parallel cuts [0, n) into one stretch a thread and waits for all of them.
+func (p *pool) parallel(n int, do func(thread, from, to int)) {
+	parts := min(p.threads, n)
+	if parts <= 1 {
+		do(0, 0, n)
+		return
+	}
+	var wait sync.WaitGroup
+	wait.Add(parts - 1)
+	for i := 1; i < parts; i++ {
+		p.work <- func() {
+			defer wait.Done()
+			do(i, i*n/parts, (i+1)*n/parts)
+		}
+	}
+	do(0, 0, n/parts)
+	wait.Wait()
+}

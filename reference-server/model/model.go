@@ -1,0 +1,206 @@
+// Package model is the forward pass of the Llama family: Llama 1 to 3, SmolLM2,
+// Mistral, and Qwen 2 and 3 with their biases and norms. It turns the tokens of
+// a batch into next-token logits, by the operations of a tensor.Backend; what
+// it knows of a step is a batch.Batch.
+package model
+
+import (
+	"fmt"
+
+	"github.com/launchgate/launchgate/reference-server/batch"
+	"github.com/launchgate/launchgate/reference-server/tensor"
+	"github.com/launchgate/launchgate/reference-server/weights"
+)
+
+// Model is weights in a backend's memory with room for the activations of one
+// step.
+type Model struct {
+	Config
+	Bytes int64 // of weights, as the backend keeps them
+
+	back       tensor.Backend
+	embedding  tensor.Matrix
+	layers     []layer
+	outputNorm tensor.Vector
+	output     tensor.Matrix // the embedding, where they are tied
+
+	x, normed, q, k, v, attended, gate, up, down tensor.Buffer // (tokens, …)
+	last, logits                                 tensor.Buffer // (outputs, …)
+}
+
+type layer struct {
+	attnNorm, ffnNorm   tensor.Vector
+	q, k, v, o          tensor.Matrix
+	qBias, kBias, vBias tensor.Vector // Qwen 2; nil elsewhere
+	qNorm, kNorm        tensor.Vector // Qwen 3; nil elsewhere
+	gate, up, down      tensor.Matrix
+}
+
+// New loads a model's weights in the given format, with room for steps of
+// tokens tokens of which outputs are wanted. progress, which may be nil, is
+// told the share that is loaded.
+func New(w *weights.Model, back tensor.Backend, f tensor.Format, tokens, outputs int, progress func(done float64)) (*Model, error) {
+	c, err := ReadConfig(w)
+	if err != nil {
+		return nil, err
+	}
+	l := &loader{w: w, back: back, format: f}
+	m := &Model{Config: c, back: back, layers: make([]layer, c.Layers)}
+	m.embedding = l.matrix("token_embd.weight", c.Vocab, c.Width)
+	m.output = m.embedding
+	if _, own := w.Tensors["output.weight"]; own {
+		m.output = l.matrix("output.weight", c.Vocab, c.Width)
+	}
+	m.outputNorm = l.vector("output_norm.weight", c.Width)
+	for i := range m.layers {
+		m.layers[i] = l.layer(i, c)
+		if progress != nil {
+			progress(float64(i+1) / float64(c.Layers))
+		}
+	}
+	m.Bytes = l.bytes
+	m.room(l, tokens, outputs)
+	return m, l.err
+}
+
+func (m *Model) room(l *loader, tokens, outputs int) {
+	buffer := func(n, width int) (b tensor.Buffer) {
+		if l.err == nil {
+			b, l.err = m.back.NewBuffer(n, width)
+		}
+		return b
+	}
+	heads, kv := m.Heads*m.HeadDim, m.KVHeads*m.HeadDim
+	m.x, m.normed, m.down = buffer(tokens, m.Width), buffer(tokens, m.Width), buffer(tokens, m.Width)
+	m.q, m.attended, m.k, m.v = buffer(tokens, heads), buffer(tokens, heads), buffer(tokens, kv), buffer(tokens, kv)
+	m.gate, m.up = buffer(tokens, m.FFN), buffer(tokens, m.FFN)
+	m.last, m.logits = buffer(outputs, m.Width), buffer(outputs, m.Vocab)
+}
+
+// loader loads tensors by name and remembers the first error.
+type loader struct {
+	w      *weights.Model
+	back   tensor.Backend
+	format tensor.Format
+	bytes  int64
+	err    error
+}
+
+func (l *loader) stored(name string, rows, cols int) (tensor.Stored, bool) {
+	s, ok := l.w.Tensors[name]
+	switch {
+	case l.err != nil:
+		return s, false
+	case !ok:
+		l.err = fmt.Errorf("the model lacks the tensor %s", name)
+	case s.Rows != rows || s.Cols != cols:
+		l.err = fmt.Errorf("tensor %s is %d×%d, and the model's metadata says %d×%d", name, s.Rows, s.Cols, rows, cols)
+	}
+	return s, l.err == nil
+}
+
+func (l *loader) matrix(name string, rows, cols int) (m tensor.Matrix) {
+	if s, ok := l.stored(name, rows, cols); ok {
+		if m, l.err = l.back.Load(s, l.format); l.err == nil {
+			l.bytes += m.Bytes()
+		}
+	}
+	return m
+}
+
+func (l *loader) vector(name string, n int) (v tensor.Vector) {
+	if s, ok := l.stored(name, 1, n); ok {
+		v, l.err = l.back.LoadVector(s)
+		l.bytes += int64(4 * n)
+	}
+	return v
+}
+
+// optional is a vector that some architectures have.
+func (l *loader) optional(name string, n int) tensor.Vector {
+	if _, ok := l.w.Tensors[name]; !ok {
+		return nil
+	}
+	return l.vector(name, n)
+}
+
+func (l *loader) layer(i int, c Config) layer {
+	name := func(s string) string { return fmt.Sprintf("blk.%d.%s", i, s) }
+	heads, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
+	return layer{
+		attnNorm: l.vector(name("attn_norm.weight"), c.Width),
+		ffnNorm:  l.vector(name("ffn_norm.weight"), c.Width),
+		q:        l.matrix(name("attn_q.weight"), heads, c.Width),
+		k:        l.matrix(name("attn_k.weight"), kv, c.Width),
+		v:        l.matrix(name("attn_v.weight"), kv, c.Width),
+		o:        l.matrix(name("attn_output.weight"), c.Width, heads),
+		qBias:    l.optional(name("attn_q.bias"), heads),
+		kBias:    l.optional(name("attn_k.bias"), kv),
+		vBias:    l.optional(name("attn_v.bias"), kv),
+		qNorm:    l.optional(name("attn_q_norm.weight"), c.HeadDim),
+		kNorm:    l.optional(name("attn_k_norm.weight"), c.HeadDim),
+		gate:     l.matrix(name("ffn_gate.weight"), c.FFN, c.Width),
+		up:       l.matrix(name("ffn_up.weight"), c.FFN, c.Width),
+		down:     l.matrix(name("ffn_down.weight"), c.Width, c.FFN),
+	}
+}
+
+// NewKV makes a cache for this model.
+func (m *Model) NewKV(blocks int) (tensor.KV, error) {
+	return m.back.NewKV(blocks, len(m.layers), m.KVHeads, m.HeadDim)
+}
+
+// KVBlockBytes is what a block of the cache costs in float32.
+func (c Config) KVBlockBytes() int64 {
+	return int64(c.Layers) * int64(c.KVHeads) * int64(c.HeadDim) * 2 * tensor.BlockSize * 4
+}
+
+// Forward computes one step and returns the logits (outputs, vocab) of the
+// tokens in b.Outputs, valid until the next call.
+func (m *Model) Forward(b *batch.Batch, kv tensor.KV) []float32 {
+	t := m.back
+	t.Begin(tensor.Step(*b))
+	t.Embed(m.x, m.embedding)
+	for i, l := range m.layers {
+		m.attend(i, l, kv)
+		t.RMSNorm(m.normed, m.x, l.ffnNorm, m.Epsilon)
+		t.MatMul(m.gate, l.gate, m.normed)
+		t.MatMul(m.up, l.up, m.normed)
+		t.SwiGLU(m.gate, m.up)
+		t.MatMul(m.down, l.down, m.gate)
+		t.Add(m.x, m.down)
+	}
+	t.Select(m.last, m.x)
+	t.RMSNorm(m.last, m.last, m.outputNorm, m.Epsilon)
+	t.MatMul(m.logits, m.output, m.last)
+	return t.Read(m.logits)
+}
+
+// attend adds what the step's tokens see of their sequences to x.
+func (m *Model) attend(i int, l layer, kv tensor.KV) {
+	t := m.back
+	t.RMSNorm(m.normed, m.x, l.attnNorm, m.Epsilon)
+	t.MatMul(m.q, l.q, m.normed)
+	t.MatMul(m.k, l.k, m.normed)
+	t.MatMul(m.v, l.v, m.normed)
+	for _, b := range []struct {
+		x    tensor.Buffer
+		bias tensor.Vector
+	}{{m.q, l.qBias}, {m.k, l.kBias}, {m.v, l.vBias}} {
+		if b.bias != nil {
+			t.AddBias(b.x, b.bias)
+		}
+	}
+	if l.qNorm != nil {
+		t.RMSNorm(m.q, m.q, l.qNorm, m.Epsilon)
+	}
+	if l.kNorm != nil {
+		t.RMSNorm(m.k, m.k, l.kNorm, m.Epsilon)
+	}
+	t.RoPE(m.q, m.Rotation)
+	t.RoPE(m.k, m.Rotation)
+	t.Store(kv, i, m.k, m.v)
+	t.Attend(m.attended, m.q, kv, tensor.Attention{Layer: i, Heads: m.Heads, KVHeads: m.KVHeads, HeadDim: m.HeadDim})
+	t.MatMul(m.down, l.o, m.attended)
+	t.Add(m.x, m.down)
+}

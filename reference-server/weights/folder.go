@@ -1,0 +1,243 @@
+package weights
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/launchgate/launchgate/reference-server/tensor"
+)
+
+// openFolder reads a Hugging Face folder (config.json, safetensors files,
+// tokenizer.json) and says what it found in the words of GGUF, so that a model
+// need not know where it came from.
+func openFolder(dir string) (*Model, error) {
+	m := &Model{Path: dir, Meta: Meta{}, Tensors: map[string]tensor.Stored{}}
+	var cfg hfConfig
+	if err := readJSON(filepath.Join(dir, "config.json"), &cfg); err != nil {
+		return nil, err
+	}
+	if err := cfg.describe(m); err != nil {
+		return nil, fmt.Errorf("config.json: %w", err)
+	}
+	if err := describeTokenizer(dir, m.Meta); err != nil {
+		return nil, err
+	}
+	if err := m.openShards(dir); err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
+}
+
+// hfConfig is what is read of config.json.
+type hfConfig struct {
+	ModelType string  `json:"model_type"`
+	Hidden    int     `json:"hidden_size"`
+	FFN       int     `json:"intermediate_size"`
+	Layers    int     `json:"num_hidden_layers"`
+	Heads     int     `json:"num_attention_heads"`
+	KVHeads   int     `json:"num_key_value_heads"`
+	HeadDim   int     `json:"head_dim"`
+	Context   int     `json:"max_position_embeddings"`
+	Eps       float64 `json:"rms_norm_eps"`
+	Theta     float64 `json:"rope_theta"`
+	Vocab     int     `json:"vocab_size"`
+	Window    int     `json:"sliding_window"`
+	UseWindow *bool   `json:"use_sliding_window"`
+	Act       string  `json:"hidden_act"`
+	Scaling   *struct {
+		Type     string  `json:"type"`
+		RopeType string  `json:"rope_type"`
+		Factor   float64 `json:"factor"`
+		Low      float64 `json:"low_freq_factor"`
+		High     float64 `json:"high_freq_factor"`
+		Original float64 `json:"original_max_position_embeddings"`
+		Theta    float64 `json:"rope_theta"`
+	} `json:"rope_scaling"`
+	// Newer files keep rope_theta and its scaling here.
+	Rope *struct {
+		Theta float64 `json:"rope_theta"`
+	} `json:"rope_parameters"`
+}
+
+var hfArchitectures = map[string]string{"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
+
+func (c hfConfig) describe(m *Model) error {
+	arch, ok := hfArchitectures[c.ModelType]
+	if !ok {
+		return fmt.Errorf("model_type %q is not known; llama, mistral, qwen2 and qwen3 are", c.ModelType)
+	}
+	if c.Act != "" && c.Act != "silu" {
+		return fmt.Errorf("hidden_act %q is not known; silu is", c.Act)
+	}
+	if c.Heads < 1 || c.Hidden < 1 {
+		return fmt.Errorf("num_attention_heads %d and hidden_size %d must be above 0", c.Heads, c.Hidden)
+	}
+	if c.KVHeads == 0 {
+		c.KVHeads = c.Heads
+	}
+	if c.HeadDim == 0 {
+		c.HeadDim = c.Hidden / c.Heads
+	}
+	if c.Theta == 0 && c.Rope != nil {
+		c.Theta = c.Rope.Theta
+	}
+	if c.Theta == 0 {
+		c.Theta = 10000
+	}
+	set := func(key string, v any) { m.Meta[arch+"."+key] = v }
+	m.Meta["general.architecture"] = arch
+	m.Meta["launchgate.rope.halves"] = true // not permuted, as GGUF files of Llama are
+	set("block_count", int64(c.Layers))
+	set("embedding_length", int64(c.Hidden))
+	set("feed_forward_length", int64(c.FFN))
+	set("attention.head_count", int64(c.Heads))
+	set("attention.head_count_kv", int64(c.KVHeads))
+	set("attention.key_length", int64(c.HeadDim))
+	set("attention.layer_norm_rms_epsilon", c.Eps)
+	set("context_length", int64(c.Context))
+	set("rope.freq_base", c.Theta)
+	if c.Window > 0 && (c.UseWindow == nil || *c.UseWindow) {
+		set("attention.sliding_window", int64(c.Window))
+	}
+	return c.scaling(m, set)
+}
+
+// scaling turns rope_scaling into what GGUF says: a linear factor, or a factor
+// for every frequency (Llama 3.1).
+func (c hfConfig) scaling(m *Model, set func(string, any)) error {
+	if c.Scaling == nil {
+		return nil
+	}
+	kind := c.Scaling.RopeType
+	if kind == "" {
+		kind = c.Scaling.Type
+	}
+	switch kind {
+	case "", "default":
+	case "linear":
+		set("rope.scaling.type", "linear")
+		set("rope.scaling.factor", c.Scaling.Factor)
+	case "llama3":
+		data := make([]byte, 0, c.HeadDim*2)
+		for _, f := range c.llama3Factors() {
+			data = binary.LittleEndian.AppendUint32(data, math.Float32bits(f))
+		}
+		m.Tensors["rope_freqs.weight"] = tensor.Stored{Name: "rope_freqs.weight", Type: tensor.F32, Rows: 1, Cols: c.HeadDim / 2, Data: data}
+	default:
+		return fmt.Errorf("rope_scaling %q is not known; linear and llama3 are", kind)
+	}
+	return nil
+}
+
+// llama3Factors are what every frequency is divided by: long waves by factor,
+// short ones by 1, those between by something between (Llama 3.1, as in
+// transformers' modeling_rope_utils.py).
+func (c hfConfig) llama3Factors() []float32 {
+	s := c.Scaling
+	factors := make([]float32, c.HeadDim/2)
+	for i := range factors {
+		wave := 2 * math.Pi * math.Pow(c.Theta, float64(2*i)/float64(c.HeadDim))
+		switch {
+		case wave < s.Original/s.High:
+			factors[i] = 1
+		case wave > s.Original/s.Low:
+			factors[i] = float32(s.Factor)
+		default:
+			smooth := (s.Original/wave - s.Low) / (s.High - s.Low)
+			factors[i] = float32(1 / ((1-smooth)/s.Factor + smooth))
+		}
+	}
+	return factors
+}
+
+// openShards maps the safetensors files and renames their tensors.
+func (m *Model) openShards(dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "*.safetensors"))
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		return errors.New("there is no *.safetensors file in it")
+	}
+	var unmaps []func() error
+	m.close = func() (err error) {
+		for _, unmap := range unmaps {
+			err = errors.Join(err, unmap())
+		}
+		return err
+	}
+	for _, file := range files {
+		b, unmap, err := mapFile(file)
+		if err != nil {
+			return err
+		}
+		unmaps = append(unmaps, unmap)
+		stored, err := parseSafetensors(b)
+		if err != nil {
+			return fmt.Errorf("%s: %w", filepath.Base(file), err)
+		}
+		for name, s := range stored {
+			if to, ok := ggufName(name); ok {
+				m.Tensors[to] = s
+			}
+		}
+	}
+	return m.missingShards(dir)
+}
+
+// missingShards says which files the index names that are not there.
+func (m *Model) missingShards(dir string) error {
+	var index struct {
+		WeightMap map[string]string `json:"weight_map"`
+	}
+	err := readJSON(filepath.Join(dir, "model.safetensors.index.json"), &index)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for name, file := range index.WeightMap {
+		if to, ok := ggufName(name); ok {
+			if _, there := m.Tensors[to]; !there {
+				return fmt.Errorf("tensor %q is missing: the index says it lies in %s", name, file)
+			}
+		}
+	}
+	return nil
+}
+
+var hfNames = strings.NewReplacer(
+	"model.embed_tokens.", "token_embd.", "model.norm.", "output_norm.", "lm_head.", "output.",
+	"model.layers.", "blk.", ".self_attn.q_proj.", ".attn_q.", ".self_attn.k_proj.", ".attn_k.", ".self_attn.v_proj.", ".attn_v.",
+	".self_attn.o_proj.", ".attn_output.", ".self_attn.q_norm.", ".attn_q_norm.", ".self_attn.k_norm.", ".attn_k_norm.",
+	".mlp.gate_proj.", ".ffn_gate.", ".mlp.up_proj.", ".ffn_up.", ".mlp.down_proj.", ".ffn_down.",
+	".input_layernorm.", ".attn_norm.", ".post_attention_layernorm.", ".ffn_norm.",
+)
+
+// ggufName is what GGUF calls a tensor; buffers such as rotary tables are not
+// weights.
+func ggufName(name string) (string, bool) {
+	if strings.HasSuffix(name, "rotary_emb.inv_freq") {
+		return "", false
+	}
+	return hfNames.Replace(name), true
+}
+
+func readJSON(path string, v any) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Base(path), err)
+	}
+	return nil
+}

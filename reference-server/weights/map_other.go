@@ -1,0 +1,17 @@
+//go:build !unix
+
+package weights
+
+import (
+	"errors"
+	"os"
+)
+
+// mapFile reads a file, where it cannot be mapped.
+func mapFile(path string) ([]byte, func() error, error) {
+	b, err := os.ReadFile(path)
+	if err == nil && len(b) == 0 {
+		err = errors.New("the file is empty")
+	}
+	return b, func() error { return nil }, err
+}
