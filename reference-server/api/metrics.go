@@ -1,0 +1,152 @@
+package api
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/launchgate/launchgate/reference-server/engine"
+)
+
+// metrics are the names that the production guide's alerts and dashboards use,
+// and a few more.
+type metrics struct {
+	registry     *prometheus.Registry
+	requests     *prometheus.CounterVec   // model, status
+	duration     *prometheus.HistogramVec // model, operation
+	first        *prometheus.HistogramVec // model
+	used         *prometheus.CounterVec   // model, type
+	httpRequests *prometheus.CounterVec   // method, path, status
+	httpDuration *prometheus.HistogramVec // method, path
+}
+
+// latencyBuckets reach from a cached answer to one that a user gave up on.
+var latencyBuckets = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 120}
+
+func newMetrics(s *Server) *metrics {
+	m := &metrics{
+		registry:     prometheus.NewRegistry(),
+		requests:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ai_requests_total", Help: "Completion requests, by how they ended: ok, an HTTP status, error or cancelled."}, []string{"model", "status"}),
+		duration:     prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "ai_request_duration_seconds", Help: "From a request's arrival to the end of its answer.", Buckets: latencyBuckets}, []string{"model", "operation"}),
+		first:        prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "ai_time_to_first_token_seconds", Help: "From a request's arrival to its first token.", Buckets: latencyBuckets}, []string{"model"}),
+		used:         prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ai_tokens_total", Help: "Tokens of answered requests: prompt, cached (part of prompt) and completion."}, []string{"model", "type"}),
+		httpRequests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "http_requests_total", Help: "HTTP requests."}, []string{"method", "path", "status"}),
+		httpDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "http_request_duration_seconds", Help: "From an HTTP request's arrival to the end of its answer.", Buckets: latencyBuckets}, []string{"method", "path"}),
+	}
+	m.registry.MustRegister(m.requests, m.duration, m.first, m.used, m.httpRequests, m.httpDuration, engineCollector{s},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+func (m *metrics) answered(a answer, status string) {
+	m.requests.WithLabelValues(a.model, status).Inc()
+	m.duration.WithLabelValues(a.model, a.operation()).Observe(time.Since(a.began).Seconds())
+}
+
+func (m *metrics) firstToken(a answer) {
+	m.first.WithLabelValues(a.model).Observe(time.Since(a.began).Seconds())
+}
+
+func (m *metrics) tokens(a answer, u engine.Usage) {
+	m.used.WithLabelValues(a.model, "prompt").Add(float64(u.Prompt))
+	m.used.WithLabelValues(a.model, "cached").Add(float64(u.Cached))
+	m.used.WithLabelValues(a.model, "completion").Add(float64(u.Output))
+}
+
+func (a answer) operation() string {
+	if a.chat {
+		return "chat"
+	}
+	return "completion"
+}
+
+// measured counts what passes through h. Paths are those of the routes, so
+// that a scanner cannot fill the memory with names.
+func (m *metrics) measured(h *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		path := "other"
+		if _, pattern := h.Handler(r); pattern != "/" && pattern != "" {
+			path = pattern
+		}
+		seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		defer func() {
+			m.httpRequests.WithLabelValues(method(r), path, strconv.Itoa(seen.status)).Inc()
+			m.httpDuration.WithLabelValues(method(r), path).Observe(time.Since(began).Seconds())
+		}()
+		h.ServeHTTP(seen, r)
+	})
+}
+
+func method(r *http.Request) string {
+	switch r.Method {
+	case http.MethodGet, http.MethodPost, http.MethodHead, http.MethodOptions:
+		return r.Method
+	}
+	return "other"
+}
+
+// statusWriter remembers the status of an answer.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController flush.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// engineCollector reads the engine's own numbers when it is scraped.
+type engineCollector struct{ s *Server }
+
+func desc(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, []string{"model"}, nil)
+}
+
+var (
+	queueSize    = desc("ai_queue_size", "Requests that wait to be computed.")
+	queueSizeHPA = desc("inference_queue_size", "The same, under the name that autoscaling uses.")
+	running      = desc("ai_running_requests", "Requests that are computed together.")
+	kvUsed       = desc("ai_kv_used_ratio", "Share of the KV blocks that requests hold.")
+	preemptions  = desc("ai_preemptions_total", "Requests that gave up their KV blocks to others and were computed again.")
+	steps        = desc("ai_steps_total", "Steps of the engine.")
+	stepTokens   = desc("ai_step_tokens_total", "Tokens computed, prompts and outputs.")
+	stepSeconds  = desc("ai_step_seconds_total", "Time spent in steps.")
+)
+
+func (c engineCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{queueSize, queueSizeHPA, running, kvUsed, preemptions, steps, stepTokens, stepSeconds} {
+		ch <- d
+	}
+}
+
+func (c engineCollector) Collect(ch chan<- prometheus.Metric) {
+	e := c.s.engine.Load()
+	if e == nil {
+		return // absent, not zero
+	}
+	st, model := e.Stats(), e.Info().Model
+	put := func(d *prometheus.Desc, t prometheus.ValueType, v float64) {
+		ch <- prometheus.MustNewConstMetric(d, t, v, model)
+	}
+	put(queueSize, prometheus.GaugeValue, float64(st.Waiting))
+	put(queueSizeHPA, prometheus.GaugeValue, float64(st.Waiting))
+	put(running, prometheus.GaugeValue, float64(st.Running))
+	put(kvUsed, prometheus.GaugeValue, st.KVUsed)
+	put(preemptions, prometheus.CounterValue, float64(st.Preemptions))
+	put(steps, prometheus.CounterValue, float64(st.Steps))
+	put(stepTokens, prometheus.CounterValue, float64(st.StepTokens))
+	put(stepSeconds, prometheus.CounterValue, st.StepSeconds)
+}

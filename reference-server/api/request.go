@@ -1,0 +1,222 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+
+	"github.com/launchgate/launchgate/reference-server/engine"
+	"github.com/launchgate/launchgate/reference-server/sample"
+)
+
+const maxStops = 16 // stop strings of a request
+
+// request is the body of both kinds of completion. What would change the
+// answer and cannot be done is refused; other unknown keys are ignored, as
+// clients send many.
+type request struct {
+	Model         string          `json:"model"`
+	Messages      []message       `json:"messages"`
+	Prompt        json.RawMessage `json:"prompt"`
+	Stream        bool            `json:"stream"`
+	StreamOptions *struct {
+		IncludeUsage bool `json:"include_usage"`
+	} `json:"stream_options"`
+	MaxTokens           *int            `json:"max_tokens"`
+	MaxCompletionTokens *int            `json:"max_completion_tokens"`
+	Temperature         *float64        `json:"temperature"`
+	TopP                *float64        `json:"top_p"`
+	TopK                int             `json:"top_k"`
+	Seed                *int64          `json:"seed"`
+	Stop                json.RawMessage `json:"stop"`
+	Frequency           float64         `json:"frequency_penalty"`
+	Presence            float64         `json:"presence_penalty"`
+	IgnoreEOS           bool            `json:"ignore_eos"`
+
+	N              *int            `json:"n"`
+	BestOf         *int            `json:"best_of"`
+	Tools          json.RawMessage `json:"tools"`
+	Logprobs       json.RawMessage `json:"logprobs"`
+	Echo           bool            `json:"echo"`
+	Suffix         string          `json:"suffix"`
+	ResponseFormat *struct {
+		Type string `json:"type"`
+	} `json:"response_format"`
+}
+
+type message struct {
+	Role    string          `json:"role"`
+	Content json.RawMessage `json:"content"`
+}
+
+// readRequest reads and checks a body.
+func readRequest(w http.ResponseWriter, r *http.Request, e *engine.Engine) (request, error) {
+	var q request
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return q, problem{http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("the body is larger than %d bytes", maxBody), 0}
+	}
+	if err != nil {
+		return q, fmt.Errorf("the body could not be read: %w", err)
+	}
+	if err := json.Unmarshal(body, &q); err != nil {
+		return q, fmt.Errorf("the body is not the JSON of a completion request: %w", err)
+	}
+	if q.Model != "" && q.Model != e.Info().Model {
+		return q, unknownModel(q.Model, e)
+	}
+	return q, q.unsupported()
+}
+
+// unsupported names the first thing that is asked for and cannot be done.
+func (q request) unsupported() error {
+	set := func(raw json.RawMessage) bool {
+		s := strings.TrimSpace(string(raw))
+		return s != "" && s != "null" && s != "false" && s != "[]" && s != "0"
+	}
+	switch {
+	case q.N != nil && *q.N != 1:
+		return fmt.Errorf("n is %d; only 1 answer to a request is possible", *q.N)
+	case q.BestOf != nil && *q.BestOf != 1:
+		return fmt.Errorf("best_of is %d; only 1 is possible", *q.BestOf)
+	case set(q.Tools):
+		return errors.New("tools are not supported")
+	case set(q.Logprobs):
+		return errors.New("logprobs are not supported")
+	case q.Echo:
+		return errors.New("echo is not supported")
+	case q.Suffix != "":
+		return errors.New("suffix is not supported")
+	case q.ResponseFormat != nil && q.ResponseFormat.Type != "" && q.ResponseFormat.Type != "text":
+		return fmt.Errorf("response_format %q is not supported; text is", q.ResponseFormat.Type)
+	}
+	return nil
+}
+
+// engineRequest is what the engine is asked.
+func (q request) engineRequest(prompt []int32) (engine.Request, error) {
+	r := engine.Request{
+		Prompt: prompt, IgnoreEOS: q.IgnoreEOS,
+		Sampling: sample.Params{Temperature: 1, TopK: q.TopK, Seed: rand.Uint64(), Frequency: q.Frequency, Presence: q.Presence},
+	}
+	for _, n := range []*int{q.MaxTokens, q.MaxCompletionTokens} {
+		if n == nil {
+			continue
+		}
+		if *n < 1 {
+			return r, fmt.Errorf("max_tokens is %d; 1 and more are possible", *n)
+		}
+		r.MaxTokens = *n
+	}
+	if q.Temperature != nil {
+		r.Sampling.Temperature = *q.Temperature
+	}
+	if q.TopP != nil {
+		r.Sampling.TopP = *q.TopP
+	}
+	if q.Seed != nil {
+		r.Sampling.Seed = uint64(*q.Seed)
+	}
+	var err error
+	r.Stop, err = stops(q.Stop)
+	return r, err
+}
+
+// stops reads a string, a list of strings, or nothing.
+func stops(raw json.RawMessage) ([]string, error) {
+	if len(raw) == 0 {
+		return nil, nil
+	}
+	var one *string
+	if json.Unmarshal(raw, &one) == nil {
+		if one == nil || *one == "" {
+			return nil, nil
+		}
+		return []string{*one}, nil
+	}
+	var many []string
+	if err := json.Unmarshal(raw, &many); err != nil {
+		return nil, errors.New("stop must be a string or a list of strings")
+	}
+	if len(many) > maxStops {
+		return nil, fmt.Errorf("stop has %d strings; up to %d are possible", len(many), maxStops)
+	}
+	for _, s := range many {
+		if s == "" {
+			return nil, errors.New("stop has an empty string, which would end every answer at once")
+		}
+	}
+	return many, nil
+}
+
+// chatMessages reads the messages of a chat.
+func (q request) chatMessages() ([]engine.Message, error) {
+	if len(q.Messages) == 0 {
+		return nil, errors.New("messages is empty; it must have at least one message")
+	}
+	out := make([]engine.Message, len(q.Messages))
+	for i, m := range q.Messages {
+		switch m.Role {
+		case "system", "user", "assistant", "developer":
+		default:
+			return nil, fmt.Errorf("messages[%d] has the role %q; system, user and assistant are possible", i, m.Role)
+		}
+		text, err := m.text()
+		if err != nil {
+			return nil, fmt.Errorf("messages[%d]: %w", i, err)
+		}
+		role := m.Role
+		if role == "developer" { // what newer models call system
+			role = "system"
+		}
+		out[i] = engine.Message{Role: role, Content: text}
+	}
+	return out, nil
+}
+
+// text reads content that is a string, or a list of text parts.
+func (m message) text() (string, error) {
+	var s string
+	if json.Unmarshal(m.Content, &s) == nil {
+		return s, nil
+	}
+	var parts []struct {
+		Type string `json:"type"`
+		Text string `json:"text"`
+	}
+	if err := json.Unmarshal(m.Content, &parts); err != nil {
+		return "", errors.New("content must be a string or a list of text parts")
+	}
+	for _, p := range parts {
+		if p.Type != "text" {
+			return "", fmt.Errorf("a content part is of type %q; text is possible", p.Type)
+		}
+		s += p.Text
+	}
+	return s, nil
+}
+
+// promptTokens reads a prompt: a string, token ids, or a list of one of them.
+func (q request) promptTokens(e *engine.Engine) ([]int32, error) {
+	var s string
+	if json.Unmarshal(q.Prompt, &s) == nil && len(q.Prompt) > 0 {
+		return e.Tokenize(s), nil
+	}
+	var ids []int32
+	if json.Unmarshal(q.Prompt, &ids) == nil {
+		return ids, nil
+	}
+	var list []json.RawMessage
+	if json.Unmarshal(q.Prompt, &list) == nil {
+		if len(list) != 1 {
+			return nil, fmt.Errorf("prompt has %d prompts; only 1 in a request is possible", len(list))
+		}
+		return request{Prompt: list[0]}.promptTokens(e)
+	}
+	return nil, errors.New("prompt must be a string or a list of token ids")
+}

@@ -1,0 +1,443 @@
+// Package engine is the inference engine: requests come in as token ids and go
+// out as streams of text. Three lines are the engine: schedule a step, compute
+// it, settle what came of it. Sequences join and leave at every step
+// (continuous batching, Yu et al. 2022), keys and values lie in blocks that
+// sequences with a common beginning share (paged attention, Kwon et al. 2023).
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/launchgate/launchgate/reference-server/backend/cpu"
+	"github.com/launchgate/launchgate/reference-server/batch"
+	"github.com/launchgate/launchgate/reference-server/model"
+	"github.com/launchgate/launchgate/reference-server/sample"
+	"github.com/launchgate/launchgate/reference-server/tensor"
+	"github.com/launchgate/launchgate/reference-server/tokenizer"
+	"github.com/launchgate/launchgate/reference-server/weights"
+)
+
+// Config says what to serve and with what. Zero values take the defaults.
+type Config struct {
+	Path         string // a GGUF file or a Hugging Face folder
+	Name         string // what the model is called; the file's name by default
+	Quantization string // none, fp16 or int8
+	Threads      int
+	MaxBatch     int   // sequences computed together
+	MaxTokens    int   // tokens computed in one step
+	MaxSequence  int   // tokens a sequence may have, at most the model's context
+	MaxQueue     int   // requests that may wait
+	KVBytes      int64 // memory for the KV cache
+	NoPrefix     bool  // do not reuse the cache of prompts that begin the same
+	// Progress is told the share of the model that is loaded.
+	Progress func(done float64)
+}
+
+// The defaults of Config.
+const (
+	DefaultQuantization = "int8"
+	DefaultMaxBatch     = 32
+	DefaultMaxTokens    = 128
+	DefaultMaxSequence  = 4096
+	DefaultMaxQueue     = 128
+	DefaultKVBytes      = 256 << 20
+)
+
+func (c Config) withDefaults() Config {
+	or(&c.Name, weights.Name(c.Path))
+	or(&c.Quantization, DefaultQuantization)
+	or(&c.Threads, runtime.GOMAXPROCS(0))
+	or(&c.MaxBatch, DefaultMaxBatch)
+	or(&c.MaxTokens, DefaultMaxTokens)
+	or(&c.MaxSequence, DefaultMaxSequence)
+	or(&c.MaxQueue, DefaultMaxQueue)
+	or(&c.KVBytes, DefaultKVBytes)
+	// A step has room for the token of every sequence and some of a prompt.
+	c.MaxTokens = max(c.MaxTokens, c.MaxBatch+tensor.BlockSize)
+	return c
+}
+
+func or[T comparable](v *T, otherwise T) {
+	var zero T
+	if *v == zero {
+		*v = otherwise
+	}
+}
+
+// Engine serves one model. Run computes; everything else may be called from
+// any goroutine.
+type Engine struct {
+	cfg     Config
+	info    Info
+	backend *cpu.Backend
+	model   *model.Model
+	kv      tensor.KV
+	tok     *tokenizer.Tokenizer
+	chat    *tokenizer.Template
+	noChat  error // why chat is nil
+	maxSeq  int
+
+	wake chan struct{}
+
+	mu       sync.Mutex
+	arrived  []*sequence // submitted, not yet seen by Run
+	draining bool
+	stopped  bool
+	stats    Stats
+	stepping time.Time // when the step under way began; zero between steps
+
+	sched scheduler // of Run alone
+	batch batch.Batch
+}
+
+// Info is what is served.
+type Info struct {
+	Model        string
+	Architecture string
+	Backend      string
+	Quantization string
+	WeightBytes  int64
+	KVBytes      int64
+	KVTokens     int
+	MaxSequence  int
+	Vocabulary   int
+	Loaded       time.Time
+	LoadTook     time.Duration
+}
+
+// Stats are counters since the start, and gauges.
+type Stats struct {
+	Waiting, Running int     // requests
+	KVUsed           float64 // share of the blocks that sequences hold
+	Requests         int64
+	PromptTokens     int64
+	CachedTokens     int64 // of the prompt tokens, those the cache had
+	OutputTokens     int64
+	Preemptions      int64
+	Steps            int64
+	StepTokens       int64
+	StepSeconds      float64
+}
+
+// Open loads the model. Close releases it after Run has returned.
+func Open(c Config) (*Engine, error) {
+	c = c.withDefaults()
+	began := time.Now()
+	format, err := tensor.ParseFormat(c.Quantization)
+	if err != nil {
+		return nil, err
+	}
+	w, err := weights.Open(c.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close() // the backend has copies
+	e := &Engine{cfg: c, backend: cpu.New(c.Threads), wake: make(chan struct{}, 1)}
+	if err := e.load(w, format); err != nil {
+		e.backend.Close()
+		return nil, fmt.Errorf("model %s: %w", c.Path, err)
+	}
+	e.info.Loaded, e.info.LoadTook = time.Now(), time.Since(began)
+	return e, nil
+}
+
+func (e *Engine) load(w *weights.Model, format tensor.Format) error {
+	var err error
+	if e.tok, err = newTokenizer(w.Meta); err != nil {
+		return err
+	}
+	e.chat, e.noChat = e.tok.ChatTemplate()
+	if e.model, err = model.New(w, e.backend, format, e.cfg.MaxTokens, e.cfg.MaxBatch, e.cfg.Progress); err != nil {
+		return err
+	}
+	if len(e.tok.Tokens) > e.model.Vocab {
+		return fmt.Errorf("the tokenizer has %d tokens and the model %d", len(e.tok.Tokens), e.model.Vocab)
+	}
+	e.maxSeq = min(e.cfg.MaxSequence, e.model.Context)
+	count := int(e.cfg.KVBytes / e.model.KVBlockBytes())
+	count = min(count, e.cfg.MaxBatch*((e.maxSeq+tensor.BlockSize-1)/tensor.BlockSize)*2) // more could never be of use
+	if count < 1 {
+		return fmt.Errorf("the KV cache may have %d bytes, and one block of %d tokens needs %d", e.cfg.KVBytes, tensor.BlockSize, e.model.KVBlockBytes())
+	}
+	e.maxSeq = min(e.maxSeq, count*tensor.BlockSize)
+	if e.kv, err = e.model.NewKV(count); err != nil {
+		return err
+	}
+	e.sched = scheduler{blocks: newBlocks(count, !e.cfg.NoPrefix), maxBatch: e.cfg.MaxBatch, maxTokens: e.cfg.MaxTokens}
+	e.info = Info{
+		Model: e.cfg.Name, Architecture: e.model.Architecture, Backend: e.backend.Name(), Quantization: format.String(),
+		WeightBytes: e.model.Bytes, KVBytes: e.kv.Bytes(), KVTokens: count * tensor.BlockSize, MaxSequence: e.maxSeq, Vocabulary: e.model.Vocab,
+	}
+	return nil
+}
+
+// Close ends the backend's threads.
+func (e *Engine) Close() { e.backend.Close() }
+
+// Info tells what is served.
+func (e *Engine) Info() Info { return e.info }
+
+// Stats tells how it goes.
+func (e *Engine) Stats() Stats {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	s := e.stats
+	s.Waiting += len(e.arrived)
+	return s
+}
+
+// Stalled is how long the step under way has taken: a healthy engine needs far
+// less than a second.
+func (e *Engine) Stalled() time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stepping.IsZero() {
+		return 0
+	}
+	return time.Since(e.stepping)
+}
+
+// Request asks for an answer to a prompt.
+type Request struct {
+	Prompt    []int32
+	MaxTokens int // of the answer; 0 leaves it to the context
+	Sampling  sample.Params
+	Stop      []string
+	IgnoreEOS bool // go on where the model would end, for measurements
+}
+
+// ErrDraining is returned while the engine finishes what it has before it stops.
+var ErrDraining = errors.New("the server is stopping and takes no new requests")
+
+// QueueFullError says that too many requests wait, and when to come again.
+type QueueFullError struct {
+	Waiting    int
+	RetryAfter time.Duration
+}
+
+func (e *QueueFullError) Error() string {
+	return fmt.Sprintf("%d requests wait already, and more may not; try again in %s", e.Waiting, e.RetryAfter)
+}
+
+// TooLongError says that a prompt does not fit.
+type TooLongError struct{ Prompt, Max int }
+
+func (e *TooLongError) Error() string {
+	return fmt.Sprintf("the prompt has %d tokens; with at least one for the answer, this server's maximum is %d", e.Prompt, e.Max)
+}
+
+// Submit queues a request. When ctx ends the request is given up.
+func (e *Engine) Submit(ctx context.Context, r Request) (*Stream, error) {
+	if len(r.Prompt) == 0 {
+		return nil, errors.New("the prompt is empty; it must have at least one token")
+	}
+	if len(r.Prompt)+1 > e.maxSeq {
+		return nil, &TooLongError{len(r.Prompt), e.maxSeq}
+	}
+	for _, id := range r.Prompt {
+		if id < 0 || int(id) >= e.model.Vocab {
+			return nil, fmt.Errorf("the prompt has the token id %d; 0 to %d are possible", id, e.model.Vocab-1)
+		}
+	}
+	if err := r.Sampling.Check(); err != nil {
+		return nil, err
+	}
+	limit := e.maxSeq
+	if r.MaxTokens > 0 {
+		limit = min(limit, len(r.Prompt)+r.MaxTokens)
+	}
+	seq := &sequence{
+		tokens: append(make([]int32, 0, min(limit, len(r.Prompt)+64)), r.Prompt...), prompt: len(r.Prompt), limit: limit,
+		sampler: sample.New(r.Sampling), text: &stopper{stops: r.Stop}, decoder: e.tok.Decoder(),
+		ignoreEOS: r.IgnoreEOS, stream: newStream(ctx),
+	}
+	if err := e.enqueue(seq); err != nil {
+		return nil, err
+	}
+	return seq.stream, nil
+}
+
+func (e *Engine) enqueue(seq *sequence) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.draining || e.stopped {
+		return ErrDraining
+	}
+	if n := e.stats.Waiting + len(e.arrived); n >= e.cfg.MaxQueue {
+		return &QueueFullError{n, e.retryAfter()}
+	}
+	e.arrived = append(e.arrived, seq)
+	e.stats.Requests++
+	e.wakeUp()
+	return nil
+}
+
+// retryAfter guesses when the queue will be empty: its length times the
+// computing time that requests have taken so far.
+func (e *Engine) retryAfter() time.Duration {
+	answered := max(1, e.stats.Requests-int64(e.stats.Waiting+e.stats.Running))
+	guess := time.Duration(e.stats.StepSeconds / float64(answered) * float64(e.stats.Waiting) * float64(time.Second))
+	return min(max(guess.Round(time.Second), time.Second), 30*time.Second)
+}
+
+func (e *Engine) wakeUp() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Drain lets no new requests in. Run returns when the last one is answered.
+func (e *Engine) Drain() {
+	e.mu.Lock()
+	e.draining = true
+	e.mu.Unlock()
+	e.wakeUp()
+}
+
+// Run computes until ctx ends, or after Drain until all is answered. What is
+// unanswered then ends with ErrDraining.
+func (e *Engine) Run(ctx context.Context) {
+	defer e.stop()
+	for ctx.Err() == nil {
+		if e.takeArrived() {
+			e.step()
+			continue
+		}
+		if e.drained() {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-e.wake:
+		}
+	}
+}
+
+// takeArrived moves new requests to the scheduler, and reports whether there
+// is something to do.
+func (e *Engine) takeArrived() bool {
+	e.mu.Lock()
+	e.sched.waiting = append(e.sched.waiting, e.arrived...)
+	e.arrived = e.arrived[:0]
+	e.mu.Unlock()
+	return len(e.sched.waiting)+len(e.sched.running) > 0
+}
+
+func (e *Engine) drained() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.draining && len(e.arrived) == 0
+}
+
+func (e *Engine) stop() {
+	e.mu.Lock()
+	e.stopped = true
+	rest := e.arrived
+	e.arrived = nil
+	e.mu.Unlock()
+	for _, seq := range append(append(rest, e.sched.running...), e.sched.waiting...) {
+		seq.stream.put(Event{Err: ErrDraining})
+	}
+}
+
+// step is the engine: schedule, compute, settle.
+func (e *Engine) step() {
+	e.dropCancelled()
+	began := time.Now()
+	e.mu.Lock()
+	e.stepping = began
+	e.mu.Unlock()
+	shares := e.sched.schedule(&e.batch)
+	if len(shares) == 0 {
+		e.note(began, Stats{})
+		return
+	}
+	logits := e.model.Forward(&e.batch, e.kv)
+	e.settle(shares, logits, began)
+}
+
+// settle samples the next token of every sequence that is up to date, and
+// sends what it adds to the answer.
+func (e *Engine) settle(shares []share, logits []float32, began time.Time) {
+	seen := Stats{Steps: 1, StepTokens: int64(len(e.batch.Tokens))}
+	row := 0
+	for _, sh := range shares {
+		seq, whole := sh.seq, sh.n == sh.seq.pending()
+		first := len(seq.tokens) == seq.prompt
+		seq.settle(e.sched.blocks, sh.n)
+		if !whole {
+			continue
+		}
+		id := seq.sampler.Next(logits[row*e.model.Vocab : (row+1)*e.model.Vocab])
+		row++
+		if first {
+			seen.PromptTokens += int64(seq.prompt)
+			seen.CachedTokens += int64(seq.reused)
+		}
+		seen.OutputTokens++
+		e.write(seq, id)
+	}
+	e.note(began, seen)
+}
+
+// write adds a token to the answer.
+func (e *Engine) write(seq *sequence, id int32) {
+	seq.tokens = append(seq.tokens, id)
+	ev := Event{Tokens: 1, Usage: Usage{Prompt: seq.prompt, Cached: seq.reused, Output: len(seq.tokens) - seq.prompt}}
+	stopped := e.tok.Ends(id) && !seq.ignoreEOS
+	if !stopped {
+		ev.Text, stopped = seq.text.next(seq.decoder.Next(id))
+	}
+	switch {
+	case stopped:
+		ev.Finish = FinishStop
+	case len(seq.tokens) >= seq.limit:
+		ev.Finish = FinishLength
+	}
+	if ev.Finish == FinishLength || ev.Finish == FinishStop && e.tok.Ends(id) {
+		tail, _ := seq.text.next(seq.decoder.Rest())
+		ev.Text += tail + seq.text.rest()
+	}
+	seq.stream.put(ev)
+	if ev.Finish != "" {
+		e.sched.remove(seq)
+	}
+}
+
+// dropCancelled forgets the requests that their clients gave up.
+func (e *Engine) dropCancelled() {
+	for _, queue := range [][]*sequence{e.sched.running, e.sched.waiting} {
+		var gone []*sequence
+		for _, seq := range queue {
+			if err := seq.stream.ctx.Err(); err != nil {
+				gone = append(gone, seq)
+			}
+		}
+		for _, seq := range gone {
+			seq.stream.put(Event{Err: context.Cause(seq.stream.ctx)})
+			e.sched.remove(seq)
+		}
+	}
+}
+
+// note adds a step to the statistics.
+func (e *Engine) note(began time.Time, s Stats) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stepping = time.Time{}
+	t := &e.stats
+	t.Waiting, t.Running = len(e.sched.waiting), len(e.sched.running)
+	t.KVUsed, t.Preemptions = e.sched.blocks.used(), e.sched.preempted
+	t.PromptTokens += s.PromptTokens
+	t.CachedTokens += s.CachedTokens
+	t.OutputTokens += s.OutputTokens
+	t.Steps += s.Steps
+	t.StepTokens += s.StepTokens
+	t.StepSeconds += time.Since(began).Seconds()
+}

@@ -1,0 +1,120 @@
+package engine
+
+import (
+	"context"
+	"sync"
+
+	"github.com/launchgate/launchgate/reference-server/sample"
+	"github.com/launchgate/launchgate/reference-server/tensor"
+	"github.com/launchgate/launchgate/reference-server/tokenizer"
+)
+
+// sequence is a request on its way: its prompt, and what was written so far.
+type sequence struct {
+	tokens   []int32 // the prompt, then the output
+	prompt   int     // tokens of the prompt
+	limit    int     // tokens it may come to have
+	computed int     // tokens whose keys and values are in the cache
+	table    []int32 // its blocks
+	chain    []contents
+	reused   int // prompt tokens that the cache had
+
+	sampler   *sample.Sampler
+	text      *stopper
+	decoder   *tokenizer.Decoder
+	ignoreEOS bool
+	stream    *Stream
+}
+
+// pending are the tokens whose keys and values are to be computed: the prompt
+// at first, then the token written last.
+func (s *sequence) pending() int { return len(s.tokens) - s.computed }
+
+// decoding reports whether the sequence only waits for its next token.
+func (s *sequence) decoding() bool { return s.pending() == 1 && len(s.tokens) > s.prompt }
+
+// short is how many blocks the sequence lacks to compute n more tokens.
+func (s *sequence) short(n int) int {
+	return (s.computed+n+tensor.BlockSize-1)/tensor.BlockSize - len(s.table)
+}
+
+// drop gives up the cache: what was computed has to be computed again.
+func (s *sequence) drop(b *blocks) {
+	b.release(s.table)
+	s.table, s.chain, s.computed = nil, nil, 0
+}
+
+// settle notes n more computed tokens and makes the blocks they filled known.
+func (s *sequence) settle(b *blocks, n int) {
+	s.computed += n
+	for i := len(s.chain); (i+1)*tensor.BlockSize <= s.computed; i++ {
+		var before contents
+		if i > 0 {
+			before = s.chain[i-1]
+		}
+		s.chain = append(s.chain, b.fill(s.table[i], before, s.tokens[i*tensor.BlockSize:(i+1)*tensor.BlockSize]))
+	}
+}
+
+// Why a generation ended.
+const (
+	FinishStop   = "stop"   // the model ended its turn, or wrote a stop string
+	FinishLength = "length" // max_tokens, or the end of the context
+)
+
+// Usage counts the tokens of a request.
+type Usage struct {
+	Prompt, Cached, Output int
+}
+
+// Event is the next piece of an answer. The last one has Finish or Err set.
+type Event struct {
+	Text   string
+	Tokens int // output tokens that the text came from
+	Finish string
+	Err    error
+	Usage  Usage
+}
+
+// Stream carries an answer from the engine to its reader. The engine never
+// waits for the reader; what is not yet read is bounded by the answer's length.
+type Stream struct {
+	ctx  context.Context
+	mu   sync.Mutex
+	held []Event
+	more chan struct{} // something is held
+}
+
+func newStream(ctx context.Context) *Stream {
+	return &Stream{ctx: ctx, more: make(chan struct{}, 1)}
+}
+
+// Next waits for the next event. It returns ctx's error when the reader gives
+// up first; the engine gives up with the context of Submit.
+func (s *Stream) Next(ctx context.Context) (Event, error) {
+	for {
+		s.mu.Lock()
+		if len(s.held) > 0 {
+			e := s.held[0]
+			s.held = s.held[1:]
+			s.mu.Unlock()
+			return e, nil
+		}
+		s.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return Event{}, context.Cause(ctx)
+		case <-s.more:
+		}
+	}
+}
+
+func (s *Stream) put(e Event) {
+	s.mu.Lock()
+	s.held = append(s.held, e)
+	s.mu.Unlock()
+	select {
+	case s.more <- struct{}{}:
+	default:
+	}
+}

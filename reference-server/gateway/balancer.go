@@ -1,0 +1,292 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+)
+
+// tries is how many replicas a request is sent to before the gateway gives up.
+const tries = 2
+
+// replica is what the balancer knows of a replica.
+type replica struct {
+	Replica
+	ready    bool
+	inFlight int
+	served   uint64 // breaks ties, so that an idle service is used evenly
+}
+
+// balancer is an http.RoundTripper over replicas: least connections.
+type balancer struct {
+	log       *slog.Logger
+	metrics   *metrics
+	transport *http.Transport // requests
+	asking    *http.Client    // readiness; connections of its own, so that it is not queued behind requests
+
+	mu       sync.Mutex
+	replicas []*replica
+}
+
+func newBalancer(replicas []Replica, log *slog.Logger) *balancer {
+	dial := (&net.Dialer{Timeout: 5 * time.Second}).DialContext
+	b := &balancer{
+		log: log,
+		transport: &http.Transport{
+			DialContext: dial, MaxIdleConnsPerHost: 512, IdleConnTimeout: 90 * time.Second,
+			ResponseHeaderTimeout: 300 * time.Second, DisableCompression: true,
+		},
+		asking: &http.Client{Transport: &http.Transport{DialContext: dial}, Timeout: watchTimeout},
+	}
+	for _, r := range replicas {
+		b.replicas = append(b.replicas, &replica{Replica: r})
+	}
+	return b
+}
+
+// RoundTrip sends the request to a replica, and to another one if the first
+// fails before it answers. What was begun to be answered is never tried again:
+// the client has a part of it already.
+func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
+	body, _ := r.Context().Value(bodyKey{}).([]byte)
+	var tried []*replica
+	var last error = errNoneReady
+	for len(tried) < tries {
+		rep := b.acquire(tried)
+		if rep == nil {
+			break
+		}
+		tried = append(tried, rep)
+		resp, err := b.send(r, body, rep)
+		again := err != nil && r.Context().Err() == nil || err == nil && resp.StatusCode == http.StatusServiceUnavailable && len(tried) < tries && b.others(tried)
+		if !again {
+			if err != nil {
+				b.release(rep)
+				return nil, err
+			}
+			resp.Header.Set(HeaderReplica, rep.Name)
+			resp.Header.Set(HeaderRetries, retriesHeader(len(tried)-1))
+			resp.Body = &passing{body: resp.Body, rep: rep, b: b, stream: isStream(resp)}
+			return resp, nil
+		}
+		b.release(rep)
+		if err != nil {
+			b.suspect(rep, err)
+			last = fmt.Errorf("%s: %w", rep.Name, err)
+		} else {
+			resp.Body.Close()
+			last = refusal{http.StatusServiceUnavailable, "replica_busy", rep.Name + " takes no requests"}
+		}
+		b.metrics.retried.WithLabelValues(rep.Name).Inc()
+	}
+	return nil, last
+}
+
+func isStream(r *http.Response) bool {
+	return strings.HasPrefix(r.Header.Get("Content-Type"), "text/event-stream")
+}
+
+func (b *balancer) send(r *http.Request, body []byte, rep *replica) (*http.Response, error) {
+	out := r.Clone(r.Context())
+	out.URL.Scheme, out.URL.Host, out.Host = rep.URL.Scheme, rep.URL.Host, rep.URL.Host
+	out.Body = io.NopCloser(bytes.NewReader(body))
+	out.ContentLength = int64(len(body))
+	return b.transport.RoundTrip(out)
+}
+
+// acquire takes the ready replica with the fewest requests under way.
+func (b *balancer) acquire(not []*replica) *replica {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var best *replica
+	for _, r := range b.replicas {
+		if !r.ready || contains(not, r) {
+			continue
+		}
+		if best == nil || r.inFlight < best.inFlight || r.inFlight == best.inFlight && r.served < best.served {
+			best = r
+		}
+	}
+	if best != nil {
+		best.inFlight++
+		best.served++
+	}
+	return best
+}
+
+func contains(list []*replica, r *replica) bool {
+	for _, x := range list {
+		if x == r {
+			return true
+		}
+	}
+	return false
+}
+
+// others reports whether a replica is ready that was not tried.
+func (b *balancer) others(tried []*replica) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, r := range b.replicas {
+		if r.ready && !contains(tried, r) {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *balancer) release(r *replica) {
+	b.mu.Lock()
+	r.inFlight--
+	b.mu.Unlock()
+}
+
+// suspect takes a replica that refuses connections out at once; the watch puts
+// it back when it is ready again.
+func (b *balancer) suspect(r *replica, err error) {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		b.setReady(r, false, err)
+	}
+}
+
+func (b *balancer) setReady(r *replica, ready bool, why error) {
+	b.mu.Lock()
+	changed := r.ready != ready
+	r.ready = ready
+	b.mu.Unlock()
+	if changed && ready {
+		b.log.Info("replica is ready", "replica", r.Name)
+	} else if changed {
+		b.log.Warn("replica is not ready", "replica", r.Name, "why", why)
+	}
+}
+
+// watch asks every replica whether it is ready until ctx ends.
+func (b *balancer) watch(ctx context.Context) {
+	var asking sync.WaitGroup
+	for _, r := range b.replicas {
+		asking.Go(func() {
+			for ctx.Err() == nil {
+				err := b.ask(ctx, r)
+				if ctx.Err() == nil {
+					b.setReady(r, err == nil, err)
+				}
+				select {
+				case <-ctx.Done():
+				case <-time.After(watchEvery):
+				}
+			}
+		})
+	}
+	asking.Wait()
+}
+
+func (b *balancer) ask(ctx context.Context, r *replica) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL.JoinPath("ready").String(), nil)
+	if err != nil {
+		return err
+	}
+	resp, err := b.asking.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<16)); err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("/ready answers %s", resp.Status)
+	}
+	return nil
+}
+
+func (b *balancer) ready() (n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, r := range b.replicas {
+		if r.ready {
+			n++
+		}
+	}
+	return n
+}
+
+// status is what /status tells.
+type status struct {
+	Replicas []replicaStatus `json:"replicas"`
+}
+
+type replicaStatus struct {
+	Name     string `json:"name"`
+	URL      string `json:"url"`
+	Ready    bool   `json:"ready"`
+	InFlight int    `json:"in_flight"`
+}
+
+func (b *balancer) status() status {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var s status
+	for _, r := range b.replicas {
+		s.Replicas = append(s.Replicas, replicaStatus{r.Name, r.URL.String(), r.ready, r.inFlight})
+	}
+	return s
+}
+
+// passing is a replica's answer on its way to the client. A stream that breaks
+// gets an error event before the connection is cut, so that a client can tell
+// a failure from an end.
+type passing struct {
+	body   io.ReadCloser
+	rep    *replica
+	b      *balancer
+	stream bool
+	broken error
+	tail   []byte // of the error event
+	once   sync.Once
+}
+
+func (p *passing) Read(buf []byte) (int, error) {
+	if p.broken == nil {
+		n, err := p.body.Read(buf)
+		if err == nil || errors.Is(err, io.EOF) {
+			return n, err
+		}
+		p.broken = err
+		p.b.metrics.broken.WithLabelValues(p.rep.Name).Inc()
+		if p.stream {
+			p.tail = errorEvent(p.rep.Name, err)
+		}
+		if n > 0 {
+			return n, nil
+		}
+	}
+	if len(p.tail) > 0 {
+		n := copy(buf, p.tail)
+		p.tail = p.tail[n:]
+		return n, nil
+	}
+	return 0, p.broken
+}
+
+func errorEvent(name string, err error) []byte {
+	data, _ := json.Marshal(errorBody("server_error", "replica_failed", fmt.Sprintf("%s failed in the middle of its answer: %v", name, err)))
+	// A blank line first: the stream may have broken inside an event.
+	return fmt.Appendf(nil, "\n\ndata: %s\n\n", data)
+}
+
+// Close ends the replica's request.
+func (p *passing) Close() error {
+	p.once.Do(func() { p.b.release(p.rep) })
+	return p.body.Close()
+}

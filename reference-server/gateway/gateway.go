@@ -1,0 +1,165 @@
+// Package gateway is the front door of the bundled service: it sends every
+// request to the ready replica with the fewest under way, tries another one if
+// that fails before its first byte, and passes streams on without holding
+// anything back.
+//
+//	client ──▶ ReverseProxy ──▶ balancer ──▶ replica-0, replica-1, …
+//	                               ▲ asks each one's /ready, four times a second
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+const (
+	maxBody = 8 << 20 // bytes of a request; it is kept, so that it can be sent again
+
+	// Headers that tell a client who answered, and how often it was tried again.
+	HeaderReplica = "X-Launchgate-Replica"
+	HeaderRetries = "X-Launchgate-Retries"
+)
+
+// Replica is where a replica serves.
+type Replica struct {
+	Name string
+	URL  *url.URL
+}
+
+// Gateway balances over replicas. Run keeps watch over them.
+type Gateway struct {
+	log      *slog.Logger
+	balancer *balancer
+	proxy    *httputil.ReverseProxy
+	metrics  *metrics
+}
+
+// New is a gateway that holds no replica for ready yet.
+func New(replicas []Replica, log *slog.Logger) *Gateway {
+	g := &Gateway{log: log, balancer: newBalancer(replicas, log)}
+	g.metrics = newMetrics(g.balancer)
+	g.balancer.metrics = g.metrics
+	g.proxy = &httputil.ReverseProxy{
+		Rewrite:       func(r *httputil.ProxyRequest) { r.SetXForwarded() }, // the balancer chooses the host
+		Transport:     g.balancer,
+		FlushInterval: -1, // every write at once
+		ErrorHandler:  g.failed,
+		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	return g
+}
+
+// Run asks the replicas whether they are ready until ctx ends.
+func (g *Gateway) Run(ctx context.Context) { g.balancer.watch(ctx) }
+
+// Handler is the front door.
+func (g *Gateway) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
+		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
+		if n := g.balancer.ready(); n > 0 {
+			writeJSON(w, http.StatusOK, map[string]any{"status": "ready", "replicas": n})
+			return
+		}
+		g.fail(w, errNoneReady)
+	})
+	mux.HandleFunc("/v1/", g.forward)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		g.fail(w, refusal{http.StatusNotFound, "not_found", fmt.Sprintf("%s is not served; /v1/…, /health and /ready are", r.URL.Path)})
+	})
+	return g.metrics.measured(mux)
+}
+
+// Metrics serves Prometheus metrics, and on /status what the gateway thinks of
+// each replica.
+func (g *Gateway) Metrics() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", g.metrics.handler())
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, g.balancer.status()) })
+	return mux
+}
+
+// forward reads the body, so that it can be sent a second time, and hands the
+// request to the proxy.
+func (g *Gateway) forward(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		g.fail(w, refusal{http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("the body is larger than %d bytes", maxBody)})
+		return
+	}
+	if err != nil {
+		g.fail(w, refusal{http.StatusBadRequest, "unreadable", "the body could not be read: " + err.Error()})
+		return
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	r.ContentLength = int64(len(body))
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	g.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), bodyKey{}, body)))
+}
+
+// bodyKey holds the whole body of a request on its way through the proxy.
+type bodyKey struct{}
+
+// refusal is an answer of the gateway's own.
+type refusal struct {
+	status int
+	code   string
+	text   string
+}
+
+func (r refusal) Error() string { return r.text }
+
+var errNoneReady = refusal{http.StatusServiceUnavailable, "no_replica", "no replica is ready"}
+
+// failed answers a request that no replica answered.
+func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil {
+		return // the client is gone
+	}
+	var own refusal
+	if !errors.As(err, &own) {
+		own = refusal{http.StatusBadGateway, "replica_failed", "the replica failed before it answered: " + err.Error()}
+	}
+	g.log.Warn("not answered", "path", r.URL.Path, "status", own.status, "why", err)
+	g.fail(w, own)
+}
+
+func (g *Gateway) fail(w http.ResponseWriter, r refusal) {
+	kind := "invalid_request_error"
+	if r.status >= 500 {
+		kind = "server_error"
+		w.Header().Set("Retry-After", "1")
+	}
+	writeJSON(w, r.status, errorBody(kind, r.code, r.text))
+}
+
+func errorBody(kind, code, text string) map[string]any {
+	return map[string]any{"error": map[string]any{"message": text, "type": kind, "param": nil, "code": code}}
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the client may be gone
+}
+
+// retriesHeader tells how often a request was tried again.
+func retriesHeader(n int) string { return strconv.Itoa(n) }
+
+const (
+	watchEvery   = 250 * time.Millisecond
+	watchTimeout = time.Second
+)
