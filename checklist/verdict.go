@@ -4,15 +4,39 @@
 // Invalid, and neither is ever a pass.
 package checklist
 
-// Outcome of an objective, a fault or a whole run. The zero value is Unproven.
-type Outcome string
+import (
+	"fmt"
+	"strings"
+)
+
+// Outcome of an objective, a fault or a whole run. The zero value is Unproven:
+// what nobody decided is not a pass.
+type Outcome int
 
 const (
-	Unproven Outcome = "unproven" // not enough evidence to say
-	Pass     Outcome = "pass"
-	Fail     Outcome = "fail"
-	Invalid  Outcome = "invalid" // the run did not do what it was asked, so its numbers mean nothing
+	Unproven Outcome = iota // not enough evidence to say
+	Pass
+	Fail
+	Invalid // the run did not do what it was asked, so its numbers mean nothing
 )
+
+var outcomeNames = [...]string{"unproven", "pass", "fail", "invalid"}
+
+func (o Outcome) String() string { return outcomeNames[o] }
+
+// MarshalText writes the outcome as verdict.json has it.
+func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (o *Outcome) UnmarshalText(b []byte) error {
+	for i, name := range outcomeNames {
+		if name == string(b) {
+			*o = Outcome(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not an outcome; %s are", b, strings.Join(outcomeNames[:], ", "))
+}
 
 // Exit codes of the launchgate command.
 const (

@@ -116,7 +116,7 @@ func headline(r Report) string {
 	if len(r.Verdict.Why) > 0 && r.Verdict.Why[0] != "" {
 		return r.Verdict.Why[0]
 	}
-	return r.Language.say("sentence." + string(r.Verdict.Verdict))
+	return r.Language.say("sentence." + r.Verdict.Verdict.String())
 }
 
 func facts(r Report) []pair {

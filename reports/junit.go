@@ -93,7 +93,7 @@ func JUnit(w io.Writer, r Report) error {
 
 func junitResult(name, class string, o checklist.Outcome, message, text string) junitCase {
 	c := junitCase{Name: name, Class: class}
-	problem := &junitProblem{Type: string(o), Message: message, Text: text}
+	problem := &junitProblem{Type: o.String(), Message: message, Text: text}
 	switch o {
 	case checklist.Pass:
 		c.Output = text

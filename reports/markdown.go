@@ -17,7 +17,7 @@ func Markdown(w io.Writer, r Report) error {
 	l := r.Language
 	var b strings.Builder
 	v := r.Verdict
-	fmt.Fprintf(&b, "## %s %s — %s\n\n", markdownSign[v.Verdict], l.say("outcome."+string(v.Verdict)), markdownText(r.Gate))
+	fmt.Fprintf(&b, "## %s %s — %s\n\n", markdownSign[v.Verdict], l.say("outcome."+v.Verdict.String()), markdownText(r.Gate))
 	fmt.Fprintf(&b, "%s\n\n", markdownText(headline(r)))
 	if i := r.Interrupted; i != nil {
 		fmt.Fprintf(&b, "> **%s** %s\n\n", l.say("interrupted.title", clock(i.At)), markdownText(interruptedText(l, i)))
@@ -28,7 +28,7 @@ func Markdown(w io.Writer, r Report) error {
 			l.say("objective.limit"), l.say("objective.margin"), l.say("latency.samples"))
 		for _, o := range r.Objectives {
 			fmt.Fprintf(&b, "| %s %s | %s | %s | %s | %s | %s |\n",
-				markdownSign[o.Verdict], l.say("outcome."+string(o.Verdict)), markdownCode(o.Source), measured(l, o.Finding),
+				markdownSign[o.Verdict], l.say("outcome."+o.Verdict.String()), markdownCode(o.Source), measured(l, o.Finding),
 				limit(o), margin(l, o), count(o.Samples))
 		}
 		b.WriteString("\n")

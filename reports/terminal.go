@@ -16,7 +16,7 @@ func Terminal(w io.Writer, r Report, dir string, color bool) error {
 	p := paint{on: color}
 	l, v := r.Language, r.Verdict
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%s  %s\n", p.outcome(v.Verdict, strings.ToUpper(l.say("outcome."+string(v.Verdict)))), printable(r.Gate))
+	fmt.Fprintf(&b, "\n%s  %s\n", p.outcome(v.Verdict, strings.ToUpper(l.say("outcome."+v.Verdict.String()))), printable(r.Gate))
 	fmt.Fprintf(&b, "%s\n", printable(headline(r)))
 	if i := r.Interrupted; i != nil {
 		fmt.Fprintf(&b, "%s %s\n", p.bold(l.say("interrupted.title", clock(i.At))+"."), printable(interruptedText(l, i)))
@@ -28,7 +28,7 @@ func Terminal(w io.Writer, r Report, dir string, color bool) error {
 	if len(v.Faults) > 0 {
 		b.WriteString("\n")
 		for _, f := range v.Faults {
-			fmt.Fprintf(&b, "%s  %s  %s\n", p.outcome(f.Verdict, pad(l.say("outcome."+string(f.Verdict)), 8)),
+			fmt.Fprintf(&b, "%s  %s  %s\n", p.outcome(f.Verdict, pad(l.say("outcome."+f.Verdict.String()), 8)),
 				p.bold(printable(faultName(f))), printable(faultLine(l, f)))
 		}
 	}
@@ -45,7 +45,7 @@ func terminalObjectives(b *strings.Builder, p paint, r Report) {
 	l := r.Language
 	rows := [][]string{{"", l.say("objective.objective"), l.say("objective.value"), l.say("objective.limit"), l.say("objective.margin"), l.say("latency.samples")}}
 	for _, o := range r.Objectives {
-		rows = append(rows, []string{l.say("outcome." + string(o.Verdict)), printable(o.Source), measured(l, o.Finding),
+		rows = append(rows, []string{l.say("outcome." + o.Verdict.String()), printable(o.Source), measured(l, o.Finding),
 			limit(o), margin(l, o), count(o.Samples)})
 	}
 	widths := make([]int, len(rows[0]))

@@ -22,11 +22,12 @@ const (
 
 // WriteAll writes the verdict and every form of the report into dir. Each file
 // is replaced as a whole, so that a reader never finds half of one, and
-// verdict.json is replaced last: where it is new, the rest is too.
-func WriteAll(dir string, gate scenarios.Gate, rec *recording.Recording, v checklist.Verdict) error {
+// verdict.json is replaced last: where it is new, the rest is too. It returns
+// what was told.
+func WriteAll(dir string, gate scenarios.Gate, rec *recording.Recording, v checklist.Verdict) (Report, error) {
 	r, err := Build(gate, rec, v)
 	if err != nil {
-		return err
+		return Report{}, err
 	}
 	for _, f := range []struct {
 		name  string
@@ -38,10 +39,10 @@ func WriteAll(dir string, gate scenarios.Gate, rec *recording.Recording, v check
 		{VerdictFile, func(w io.Writer) error { return Verdict(w, v) }},
 	} {
 		if err := replace(filepath.Join(dir, f.name), f.write); err != nil {
-			return fmt.Errorf("write the report: %w", err)
+			return Report{}, fmt.Errorf("write the report: %w", err)
 		}
 	}
-	return nil
+	return r, nil
 }
 
 // Verdict writes verdict.json.

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/launchgate/launchgate/chaos"
+	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/run"
+	"github.com/launchgate/launchgate/reports"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+const exitInterrupted = checklist.ExitInterrupted
+
+// launchgate is the program: it runs one command line and returns the exit
+// code.
+func launchgate(ctx context.Context, args []string, out, errOut io.Writer) int {
+	code := checklist.ExitPass
+	root := newRoot(out, errOut, &code)
+	root.SetArgs(args)
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintf(errOut, "launchgate: %v\n", err)
+		return checklist.ExitCouldNotRun
+	}
+	return code
+}
+
+// newRoot makes the command tree. A command that judged leaves its exit code
+// in code; one that could not do its work returns an error.
+func newRoot(out, errOut io.Writer, code *int) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "launchgate",
+		Short: "May this inference service launch?",
+		Long: `launchgate deploys an AI inference service (or is pointed at one), drives it
+with streaming load, breaks it on purpose, and gives one verdict against
+latency, error and recovery targets, with an HTML report.
+
+  launchgate run                 the bundled service through the quick gate
+  launchgate init                write a commented gate to start from
+  launchgate run my-gate.yaml    your gate
+  launchgate run --target http://127.0.0.1:8000 --model NAME my-gate.yaml
+                                 a service that is already there
+
+Exit codes: 0 pass, 1 fail, 2 unproven, 3 invalid, 4 could not run,
+130 interrupted.`,
+		Version:       run.Version(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetOut(out)
+	root.SetErr(errOut)
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(runCommand(out, errOut, code), judgeCommand(out, code), reportCommand(out), listCommand(out), initCommand(out))
+	return root
+}
+
+func judgeCommand(out io.Writer, code *int) *cobra.Command {
+	return &cobra.Command{
+		Use:   "judge DIR",
+		Short: "Judge a recorded run again, offline",
+		Long: `Judge reads a run folder, judges it by the gate that lies in it, and writes
+verdict.json, report.html, junit.xml and summary.md anew: byte for byte the
+same for the same folder. Nothing is sent anywhere.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			v, err := judgeDir(args[0])
+			if err != nil {
+				return err
+			}
+			*code = v.ExitCode
+			return reports.Terminal(out, v.report, args[0], isTerminal(out))
+		},
+	}
+}
+
+func reportCommand(out io.Writer) *cobra.Command {
+	return &cobra.Command{
+		Use:   "report DIR",
+		Short: "Write the report of a recorded run again, also after a crash",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if _, err := judgeDir(args[0]); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintln(out, reportPath(args[0]))
+			return err
+		},
+	}
+}
+
+func listCommand(out io.Writer) *cobra.Command {
+	topics := []string{"gates", "faults", "objectives"}
+	return &cobra.Command{
+		Use:       "list [gates|faults|objectives]",
+		Short:     "List the ready gates, the faults and what objectives can say",
+		ValidArgs: topics,
+		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				args = topics
+			}
+			for _, topic := range args {
+				switch topic {
+				case "gates":
+					listGates(out)
+				case "faults":
+					listFaults(out)
+				case "objectives":
+					listObjectives(out)
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func listGates(out io.Writer) {
+	fmt.Fprintln(out, "Gates, for launchgate run NAME:")
+	for _, g := range scenarios.Gates() {
+		fmt.Fprintf(out, "  %-12s %s\n", g.Name, firstLine(g.Description))
+	}
+	fmt.Fprintln(out)
+}
+
+func listFaults(out io.Writer) {
+	fmt.Fprintln(out, "Faults, for a scenario's faults:")
+	for _, k := range chaos.Kinds {
+		fmt.Fprintf(out, "  %s\n    does       %s\n    needs      %s\n    seen when  %s\n    simulates  %s\n", k.Name, k.Does, k.Needs, k.Seen, k.Simulates)
+	}
+	fmt.Fprintln(out)
+}
+
+func listObjectives(out io.Writer) {
+	fmt.Fprintln(out, "Objectives, one promise a line:")
+	for _, m := range scenarios.Metrics() {
+		fmt.Fprintf(out, "  %-42s %s\n", m.Example, m.Means)
+	}
+	fmt.Fprintln(out)
+}
+
+func initCommand(out io.Writer) *cobra.Command {
+	return &cobra.Command{
+		Use:   "init [FILE]",
+		Short: "Write a commented gate to start from (gate.yaml)",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			path := "gate.yaml"
+			if len(args) == 1 {
+				path = args[0]
+			}
+			return initGate(out, path)
+		},
+	}
+}
+
+// initGate writes the starter gate and the schema it links for completion in
+// editors. It never overwrites.
+func initGate(out io.Writer, path string) error {
+	schema := strings.TrimSuffix(path, ".yaml") + ".schema.json"
+	for _, f := range []struct {
+		path string
+		text []byte
+	}{{path, scenarios.Starter(baseName(schema))}, {schema, scenarios.Schema()}} {
+		file, err := os.OpenFile(f.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+		if errors.Is(err, os.ErrExist) {
+			return fmt.Errorf("%s is already there and is not overwritten: give another name (launchgate init NAME.yaml)", f.path)
+		}
+		if err != nil {
+			return err
+		}
+		_, err = file.Write(f.text)
+		if err = errors.Join(err, file.Close()); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(out, "wrote %s and %s (for completion in editors)\nnext: launchgate run --dry-run %s\n", path, schema, path)
+	return err
+}
+
+// judged is a verdict with the report made of it.
+type judged struct {
+	checklist.Verdict
+	report reports.Report
+}
+
+// judgeDir is the right half of the line: it reads a run folder, judges it and
+// writes what it found into it.
+func judgeDir(dir string) (judged, error) {
+	gate, rec, err := openRun(dir)
+	if err != nil {
+		return judged{}, err
+	}
+	v, err := checklist.Judge(gate, rec)
+	if err != nil {
+		return judged{}, err
+	}
+	report, err := reports.WriteAll(dir, gate, rec, v)
+	return judged{v, report}, err
+}
+
+func openRun(dir string) (scenarios.Gate, *recording.Recording, error) {
+	rec, err := recording.Open(dir)
+	if err != nil {
+		return scenarios.Gate{}, nil, err
+	}
+	gate, err := scenarios.Load(gatePath(dir))
+	return gate, rec, err
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/run"
+	"github.com/launchgate/launchgate/reports"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// runFlags are the flags of launchgate run.
+type runFlags struct {
+	target    string
+	model     string
+	apiKeyEnv string
+	out       string
+	seed      uint64
+	focus     []string
+	dryRun    bool
+}
+
+func runCommand(out, errOut io.Writer, code *int) *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run [GATE.yaml | NAME]",
+		Short: "Play a gate and judge the service (the quick gate by default)",
+		Long: `Run deploys the gate's target (or drives the one named with --target), plays its
+scenarios, and judges what happened. The run folder holds the recording, the
+verdict and report.html; it can be judged again with launchgate judge.
+
+Ctrl-C stops the load, reverts the fault, stops the service, and still writes a
+report that is marked incomplete.`,
+		Example: `  launchgate run
+  launchgate run --dry-run my-gate.yaml
+  launchgate run --target http://127.0.0.1:8000 --model llama --api-key-env KEY my-gate.yaml
+  launchgate run --focus burst my-gate.yaml`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			gate, err := gateOf(args)
+			if err != nil {
+				return err
+			}
+			if err := f.apply(&gate, cmd.Flags().Changed("seed")); err != nil {
+				return err
+			}
+			if selects, err := gate.Selects(f.focus); err != nil {
+				return err
+			} else if !selects {
+				return fmt.Errorf("--focus %s matches no scenario and no objective of %s, so nothing would be played; see --dry-run", strings.Join(f.focus, ", "), gate.Name)
+			}
+			if f.dryRun {
+				return printPlan(out, gate, f.focus)
+			}
+			*code, err = runGate(cmd.Context(), gate, f, out, errOut)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&f.target, "target", "", "`URL` of an OpenAI-compatible service that is already there, in place of the gate's target")
+	cmd.Flags().StringVar(&f.model, "model", "", "the model to ask for at --target; without it, the GGUF file or Hugging Face folder the bundled service serves")
+	cmd.Flags().StringVar(&f.apiKeyEnv, "api-key-env", "", "the environment `VARIABLE` that holds the API key")
+	cmd.Flags().StringVar(&f.out, "out", "", "the run `folder` to make (default runs/<time>-<gate>)")
+	cmd.Flags().Uint64Var(&f.seed, "seed", 0, "the seed of arrivals, prompts and victims, in place of the gate's")
+	cmd.Flags().StringArrayVar(&f.focus, "focus", nil, "play only what matches this `regexp` (Ginkgo's focus; may be repeated); what is not played is unproven")
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "print the plan and do nothing")
+	return cmd
+}
+
+// gateOf reads the gate that is named: a file, a ready gate, or the quick one.
+func gateOf(args []string) (scenarios.Gate, error) {
+	name := "quick"
+	if len(args) == 1 {
+		name = args[0]
+	}
+	if gate, ok, err := scenarios.Ready(name); ok {
+		return gate, err
+	}
+	return scenarios.Load(name)
+}
+
+// apply lets the flags win over the gate.
+func (f runFlags) apply(gate *scenarios.Gate, seedSet bool) error {
+	if seedSet {
+		gate.Seed = f.seed
+	}
+	if gate.Seed == 0 {
+		gate.Seed = rand.Uint64N(1<<53-1) + 1 // told in the report, so that the run can be repeated
+	}
+	if f.target != "" {
+		gate.Target = scenarios.Target{Endpoint: &scenarios.Endpoint{URL: f.target}}
+	}
+	switch e, l := gate.Target.Endpoint, gate.Target.Local; {
+	case e != nil:
+		if f.model != "" {
+			e.Model = f.model
+		}
+		if f.apiKeyEnv != "" {
+			e.APIKeyEnv = f.apiKeyEnv
+		}
+	case f.apiKeyEnv != "":
+		return errors.New("--api-key-env is for a service that is already there: give its --target too")
+	case f.model != "":
+		l.Model = f.model
+	}
+	return scenarios.Validate(*gate)
+}
+
+// runGate plays and judges, and returns the exit code.
+func runGate(ctx context.Context, gate scenarios.Gate, f runFlags, out, errOut io.Writer) (int, error) {
+	dir := f.out
+	if dir == "" {
+		dir = filepath.Join("runs", time.Now().Format("20060102-150405")+"-"+gate.Name)
+	}
+	server, err := serverProgram()
+	if err != nil {
+		return 0, err
+	}
+	screen := newScreen(errOut)
+	err = run.Run(ctx, run.Options{
+		Gate: gate, Dir: dir, Focus: f.focus, Server: server, Version: run.Version(), Command: os.Args,
+		Judge: judgeObjective, Tell: screen.tell,
+	})
+	screen.clear()
+	if err != nil {
+		return 0, err
+	}
+	v, err := judgeDir(dir)
+	if err != nil {
+		return 0, err
+	}
+	if err := reports.Terminal(out, v.report, dir, isTerminal(out)); err != nil {
+		return 0, err
+	}
+	if ctx.Err() != nil {
+		return exitInterrupted, nil
+	}
+	return v.ExitCode, nil
+}
+
+// judgeObjective judges the recording as far as it got, and returns nil when
+// the objective is proven.
+func judgeObjective(dir string, o scenarios.Objective) error {
+	gate, rec, err := openRun(dir)
+	if err != nil {
+		return err
+	}
+	v, err := checklist.Judge(gate, rec)
+	if err != nil {
+		return err
+	}
+	for _, f := range v.Objectives {
+		if f.Source == o.Source && f.Verdict != checklist.Pass {
+			return fmt.Errorf("%s: %s", f.Verdict, f.Why)
+		}
+	}
+	return nil
+}
+
+// serverProgram is the reference-server built beside this program.
+func serverProgram() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	name := "reference-server"
+	if runtime.GOOS == "windows" {
+		name += ".exe"
+	}
+	return filepath.Join(filepath.Dir(self), name), nil
+}

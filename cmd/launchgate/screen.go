@@ -1,0 +1,135 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/launchgate/launchgate/internal/run"
+	"github.com/launchgate/launchgate/loadgen"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// screen tells a person at a terminal how the run goes: lines that stay, and
+// under them one that is written over. Where there is no terminal it is quiet.
+type screen struct {
+	out io.Writer // nil: quiet
+
+	mu   sync.Mutex
+	live bool // the cursor stands after a line that is to be written over
+}
+
+func newScreen(out io.Writer) *screen {
+	if !isTerminal(out) {
+		return &screen{}
+	}
+	return &screen{out: out}
+}
+
+func (s *screen) tell(p run.Progress) {
+	if s.out == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wipe()
+	if p.Live == nil {
+		fmt.Fprintln(s.out, p.Line)
+		return
+	}
+	fmt.Fprint(s.out, liveLine(*p.Live))
+	s.live = true
+}
+
+func (s *screen) clear() {
+	if s.out == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wipe()
+}
+
+func (s *screen) wipe() {
+	if s.live {
+		fmt.Fprint(s.out, "\r\x1b[2K")
+		s.live = false
+	}
+}
+
+// liveLine draws how far a scenario is, in under 80 columns.
+func liveLine(l run.Live) string {
+	const width = 20
+	share := 1.0
+	if l.Total > 0 {
+		share = min(1, float64(l.Elapsed)/float64(l.Total))
+	}
+	full := int(share * width)
+	line := fmt.Sprintf("%-10.10s %s%s %3.0f/%.0f s  %d/%d answered  %d errors", l.Scenario,
+		strings.Repeat("█", full), strings.Repeat("░", width-full),
+		l.Elapsed.Seconds(), l.Total.Seconds(), l.Done, l.Planned, l.Errors)
+	if l.Fault != "" {
+		line += "  " + l.Fault
+	}
+	return line
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// printPlan tells what a run of the gate would do.
+func printPlan(out io.Writer, gate scenarios.Gate, focus []string) error {
+	fmt.Fprintf(out, "%s: %s\n", gate.Name, firstLine(gate.Description))
+	if l := gate.Target.Local; l != nil {
+		model := l.Model
+		if model == "" {
+			model = "the model it carries"
+		}
+		fmt.Fprintf(out, "target: %d replicas of the bundled service behind its gateway, serving %s\n", l.Replicas, model)
+	} else {
+		fmt.Fprintf(out, "target: %s\n", gate.Target.Endpoint.URL)
+	}
+	fmt.Fprintf(out, "seed:   %d\n\n", gate.Seed)
+	var total time.Duration
+	var requests int
+	for _, s := range gate.Scenarios {
+		plan := loadgen.NewPlan(s, run.SeedFor(gate, s.Name))
+		total += plan.Duration()
+		requests += plan.Requests()
+		fmt.Fprintf(out, "%-16s %6s  %5d requests  %s\n", s.Name, plan.Duration(), plan.Requests(), firstLine(s.Description))
+		for _, st := range plan.Stages {
+			fmt.Fprintf(out, "  stage %-14s %6s  %5d requests\n", st.Name, st.Duration, st.Requests)
+		}
+		for _, f := range s.Faults {
+			fmt.Fprintf(out, "  fault %-14s %6s in, on %s\n", f.Kind, time.Duration(f.At), f.Target)
+		}
+		if s.Probe != nil {
+			fmt.Fprintf(out, "  probe every %s\n", time.Duration(s.Probe.Every))
+		}
+	}
+	fmt.Fprintf(out, "\n%d requests in %s of load, then %d objectives:\n", requests, total, len(gate.Objectives))
+	for _, o := range gate.Objectives {
+		fmt.Fprintf(out, "  %s\n", o.Source)
+	}
+	if len(focus) > 0 {
+		fmt.Fprintf(out, "\nplayed is only what matches %s\n", strings.Join(focus, " or "))
+	}
+	return nil
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return line
+}
+
+func gatePath(dir string) string   { return filepath.Join(dir, "gate.yaml") }
+func reportPath(dir string) string { return filepath.Join(dir, "report.html") }
+func baseName(path string) string  { return filepath.Base(path) }

@@ -1,0 +1,64 @@
+// Command reference-server is the service that launchgate brings along: serve
+// is an inference replica, gateway the front door of several.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := referenceServer(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+		fmt.Fprintf(os.Stderr, "reference-server: %v\n", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// referenceServer is the program. It returns when ctx ends and everything it
+// started has ended too.
+func referenceServer(ctx context.Context, args []string, out, errOut io.Writer) error {
+	root := &cobra.Command{
+		Use:   "reference-server",
+		Short: "An inference server with an OpenAI API, and a gateway for several",
+		Long: `reference-server serves language models of the Llama family with the OpenAI
+API. Try it:
+
+  reference-server serve
+  curl http://127.0.0.1:8080/v1/chat/completions -d \
+    '{"messages":[{"role":"user","content":"Tell me a story."}],"stream":true}'`,
+		SilenceUsage: true, SilenceErrors: true,
+	}
+	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(serveCommand(errOut), gatewayCommand(errOut))
+	return root.ExecuteContext(ctx)
+}
+
+// newLog writes to w at the level that LOG_LEVEL or a flag names.
+func newLog(w io.Writer, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("log level %q is not known; debug, info, warn and error are", level)
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l})), nil
+}
+
+// environment is what a flag defaults to: a variable, or a value.
+func environment(name, otherwise string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return otherwise
+}

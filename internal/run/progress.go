@@ -1,0 +1,111 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/loadgen"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// tellEvery is how often a scenario under way is told of.
+const tellEvery = 200 * time.Millisecond
+
+// Progress is what a person who watches is told: a line that stays, or how far
+// the scenario under way is.
+type Progress struct {
+	Line string
+	Live *Live
+}
+
+// Live is how far a scenario is.
+type Live struct {
+	Scenario       string
+	Elapsed, Total time.Duration
+	Done, Planned  int // load requests
+	Errors         int
+	Fault          string // the last step of a fault, if there was one
+}
+
+func (c *conductor) say(format string, args ...any) {
+	c.Tell(Progress{Line: fmt.Sprintf(format, args...)})
+}
+
+// watched records what a scenario does and keeps count of it for Progress.
+type watched struct {
+	*conductor
+	scenario scenarios.Scenario
+	started  time.Time
+
+	mu   sync.Mutex
+	live Live
+}
+
+func (w *watched) request(r recording.Request) {
+	w.rec.Request(r)
+	if r.Kind != recording.KindLoad {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.live.Done++
+	if !r.OK() {
+		w.live.Errors++
+	}
+}
+
+func (w *watched) injection(i recording.Injection) {
+	w.rec.Inject(i)
+	w.mu.Lock()
+	w.live.Fault = i.Kind + " " + i.State
+	w.mu.Unlock()
+	if i.State != recording.FaultDeclared {
+		w.say("  %s %s: %s: %s", i.Kind, i.Target, i.State, i.Text)
+	}
+}
+
+// tell tells until ctx ends how far the scenario is.
+func (w *watched) tell(ctx context.Context) {
+	plan := loadgen.NewPlan(w.scenario, SeedFor(w.Gate, w.scenario.Name))
+	for {
+		w.mu.Lock()
+		live := w.live
+		w.mu.Unlock()
+		live.Scenario, live.Elapsed, live.Total, live.Planned = w.scenario.Name, time.Since(w.started), plan.Duration(), plan.Requests()
+		w.Tell(Progress{Live: &live})
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(tellEvery):
+		}
+	}
+}
+
+// warmUp sends a few requests, several at a time and never judged, so that
+// caches, connections and code paths are as warm as in service.
+func (c *conductor) warmUp(ctx context.Context) error {
+	n := c.Gate.Warmup.Requests
+	c.say("warming up with %d requests", n)
+	first := c.Gate.Scenarios[0]
+	var inFlight sync.WaitGroup
+	slots := make(chan struct{}, 4)
+	for i := range n {
+		select {
+		case <-ctx.Done():
+			inFlight.Wait()
+			return ctx.Err()
+		case slots <- struct{}{}:
+		}
+		inFlight.Go(func() {
+			defer func() { <-slots }()
+			r := c.client.Do(ctx, loadgen.PromptOf(first.Workload, i), c.clock, c.clock.Now())
+			r.Seq, r.Kind, r.Scenario = int64(i), recording.KindWarmup, first.Name
+			c.rec.Request(r)
+		})
+	}
+	inFlight.Wait()
+	return ctx.Err()
+}

@@ -1,0 +1,193 @@
+// Package run is the conductor: it deploys the target, plays the gate's
+// scenarios with their load, faults and probes, and leaves a recording. It
+// judges nothing; what it is told to do when a scenario has ended is a
+// function it is given.
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/launchgate/launchgate/chaos"
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/loadgen"
+	"github.com/launchgate/launchgate/loadgen/client"
+	"github.com/launchgate/launchgate/loadgen/probe"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// Options say what to run and where to.
+type Options struct {
+	Gate    scenarios.Gate
+	Dir     string   // the run folder, made here
+	Focus   []string // see scenarios.Suite
+	Server  string   // the reference-server program, for target.local
+	Version string
+	Command []string
+	// Judge tells whether an objective is proven by what is recorded so far.
+	Judge func(dir string, o scenarios.Objective) error
+	// Tell receives what is going on, for a person to watch. It is called from
+	// several goroutines.
+	Tell func(Progress)
+}
+
+// Run deploys, plays and records. It returns nil when there is a recording
+// that can be judged, also one that was interrupted, and an error when the run
+// could not be made.
+func Run(ctx context.Context, o Options) (err error) {
+	rec, err := recording.Create(o.Dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rec.Close()) }()
+	c := &conductor{Options: o, rec: rec, clock: recording.NewClock()}
+	if err := c.describe(); err != nil {
+		return err
+	}
+	defer func() {
+		if c.target != nil {
+			c.target.Stop()
+		}
+	}()
+	if err := c.deploy(ctx); err != nil {
+		return c.stopped(ctx, err)
+	}
+	if err := c.warmUp(ctx); err != nil {
+		return c.stopped(ctx, err)
+	}
+	if err := c.play(ctx); err != nil {
+		return err
+	}
+	return c.finish(ctx)
+}
+
+// conductor holds what the acts of one run share.
+type conductor struct {
+	Options
+	rec    *recording.Writer
+	clock  recording.Clock
+	target target
+	client *client.Client
+}
+
+// play runs the suite, with the client watching itself beside it. A recording
+// that can no longer be written ends the run: load that leaves no trace proves
+// nothing.
+func (c *conductor) play(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() { loadgen.WatchSelf(ctx, c.clock, c.observe) })
+	beside.Go(func() { c.watchRecording(ctx, cancel) })
+	defer beside.Wait()
+	defer cancel(nil)
+
+	log, err := os.Create(filepath.Join(c.rec.LogDir(), "ginkgo.log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	suite := scenarios.Suite{
+		Gate: c.Gate, Focus: c.Focus, Out: log, JUnit: filepath.Join(c.rec.LogDir(), "ginkgo-junit.xml"),
+		Act:   func(_ context.Context, s scenarios.Scenario) error { return c.act(ctx, s) },
+		Judge: c.judge,
+	}
+	suite.Run()
+	return c.rec.Err()
+}
+
+// act plays one scenario: its load, its faults and its probe side by side. The
+// probe goes on until the faults have run their course.
+func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	c.mark(recording.ObsScenarioStarted, s.Name)
+	seed := SeedFor(c.Gate, s.Name)
+	probing, stopProbe := context.WithCancel(ctx)
+	watched := &watched{conductor: c, scenario: s, started: time.Now()}
+
+	var load, faults, beside sync.WaitGroup
+	var loadErr, probeErr error
+	load.Go(func() {
+		loadErr = loadgen.Drive(ctx, c.clock, s, seed, c.client, watched.request, c.observe)
+	})
+	faults.Go(func() { chaos.Play(ctx, c.clock, s, c.target, seed, watched.injection) })
+	if s.Probe != nil {
+		beside.Go(func() { probeErr = probe.Watch(probing, c.clock, *s.Probe, s, c.client, watched.request) })
+	}
+	beside.Go(func() { watched.tell(probing) })
+	load.Wait()
+	faults.Wait()
+	stopProbe()
+	beside.Wait()
+
+	c.mark(recording.ObsScenarioEnded, s.Name)
+	return errors.Join(loadErr, probeErr, ctx.Err(), c.rec.Flush())
+}
+
+func (c *conductor) judge(o scenarios.Objective) error {
+	if err := c.rec.Flush(); err != nil {
+		return err
+	}
+	return c.Judge(c.Dir, o)
+}
+
+// finish writes the last line of a complete run, or that it was cut short.
+func (c *conductor) finish(ctx context.Context) error {
+	if ctx.Err() != nil {
+		c.interrupted(ctx)
+		return nil
+	}
+	c.mark(recording.ObsRunEnded, "")
+	return nil
+}
+
+// stopped tells an interruption, which leaves a recording to judge, from a
+// service that could not be brought up.
+func (c *conductor) stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		c.interrupted(ctx)
+		return nil
+	}
+	return err
+}
+
+func (c *conductor) interrupted(ctx context.Context) {
+	c.rec.Observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsInterrupted, Text: context.Cause(ctx).Error()})
+}
+
+func (c *conductor) mark(name, subject string) {
+	c.observe(recording.Observation{At: c.clock.Now(), Name: name, Subject: subject})
+}
+
+func (c *conductor) observe(o recording.Observation) { c.rec.Observe(o) }
+
+// watchRecording ends the run when the recording can no longer be written.
+func (c *conductor) watchRecording(ctx context.Context, cancel context.CancelCauseFunc) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Second):
+			if err := c.rec.Err(); err != nil {
+				cancel(fmt.Errorf("the recording cannot be written: %w", err))
+				return
+			}
+		}
+	}
+}
+
+// SeedFor gives every scenario its own seed, the same whether or not others
+// are played.
+func SeedFor(g scenarios.Gate, scenario string) uint64 {
+	h := g.Seed ^ 0xcbf29ce484222325 // FNV-1a
+	for _, b := range []byte(scenario) {
+		h = (h ^ uint64(b)) * 0x100000001b3
+	}
+	return h
+}

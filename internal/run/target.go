@@ -1,0 +1,152 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/loadgen"
+	"github.com/launchgate/launchgate/loadgen/client"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// target is what the conductor needs of a service; faults ask it for more.
+type target interface {
+	URL() string
+	Stop()
+}
+
+// describe writes what the run is, before anything is started.
+func (c *conductor) describe() error {
+	src, err := scenarios.Marshal(c.Gate)
+	if err != nil {
+		return err
+	}
+	if err := c.rec.Gate(src); err != nil {
+		return err
+	}
+	return c.rec.Environment(c.environment())
+}
+
+func (c *conductor) environment() recording.Environment {
+	env := recording.Environment{
+		Version: c.Version, StartedAt: c.clock.Start().UTC().Round(0), Command: c.Command, Seed: c.Gate.Seed,
+		Host: recording.Host{
+			OS: runtime.GOOS, Arch: runtime.GOARCH, CPU: cpuModel(), Cores: runtime.NumCPU(),
+			MemoryBytes: memoryBytes(), Go: runtime.Version(),
+		},
+		Target: recording.Target{Kind: "endpoint"},
+	}
+	if l := c.Gate.Target.Local; l != nil {
+		env.Target = recording.Target{Kind: "local", Replicas: l.Replicas, Model: l.Model}
+	}
+	if e := c.Gate.Target.Endpoint; e != nil {
+		env.Target.URL, env.Target.Model = e.URL, e.Model
+	}
+	if c.target != nil {
+		env.Target.URL = c.target.URL()
+	}
+	if c.client != nil {
+		env.Target.Model = c.client.Model()
+	}
+	return env
+}
+
+// deploy brings the target up, or points at it, and makes sure that it
+// answers.
+func (c *conductor) deploy(ctx context.Context) error {
+	if l := c.Gate.Target.Local; l != nil {
+		return c.deployLocal(ctx, *l)
+	}
+	e := c.Gate.Target.Endpoint
+	c.say("asking %s whether it serves", e.URL)
+	c.target = deploy.NewEndpoint(e.URL)
+	key := ""
+	if e.APIKeyEnv != "" {
+		if key = os.Getenv(e.APIKeyEnv); key == "" {
+			return fmt.Errorf("the environment variable %s, which is to hold the API key, is empty", e.APIKeyEnv)
+		}
+	}
+	return c.connect(ctx, client.Config{BaseURL: e.URL, Model: e.Model, APIKey: key, Headers: e.Headers})
+}
+
+func (c *conductor) deployLocal(ctx context.Context, spec scenarios.Local) error {
+	c.say("starting %d replicas and a gateway", spec.Replicas)
+	local, err := deploy.StartLocal(spec, c.Server, c.rec.LogDir(), func(e deploy.Event) {
+		c.observe(recording.Observation{At: c.clock.At(e.At), Name: e.Name, Subject: e.Subject, Value: e.Value, Text: e.Text})
+	})
+	if err != nil {
+		return err
+	}
+	c.target = local
+	began := time.Now()
+	if err := local.WaitReady(ctx); err != nil {
+		return err
+	}
+	c.say("%d replicas ready behind %s after %.1f s", spec.Replicas, local.URL(), time.Since(began).Seconds())
+	return c.connect(ctx, client.Config{BaseURL: local.URL()})
+}
+
+// connect makes the client and has it ask the service for one small answer,
+// so that a wrong URL, key or model is one clear sentence and not a thousand
+// failed requests.
+func (c *conductor) connect(ctx context.Context, cfg client.Config) error {
+	cl := client.New(cfg)
+	if err := cl.Preflight(ctx, loadgen.PromptOf(c.Gate.Scenarios[0].Workload, 0)); err != nil {
+		return fmt.Errorf("the target does not serve: %w", err)
+	}
+	c.client = cl
+	return c.rec.Environment(c.environment())
+}
+
+func cpuModel() string {
+	b, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(b)) {
+		if name, ok := strings.CutPrefix(line, "model name"); ok {
+			return strings.TrimSpace(strings.TrimLeft(name, " \t:"))
+		}
+	}
+	return ""
+}
+
+func memoryBytes() int64 {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	var kib int64
+	if _, err := fmt.Sscanf(string(b), "MemTotal: %d kB", &kib); err != nil {
+		return 0
+	}
+	return kib << 10
+}
+
+// Version is what this program was built from.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	version, dirty := info.Main.Version, ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision" && (version == "" || version == "(devel)"):
+			version = s.Value[:min(12, len(s.Value))]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			dirty = "+changes"
+		}
+	}
+	if strings.HasSuffix(version, "+dirty") {
+		dirty = ""
+	}
+	return version + dirty
+}

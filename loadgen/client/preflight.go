@@ -1,0 +1,89 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+)
+
+// preflightFor is how long a service may take for its first small answer.
+const preflightFor = 10 * time.Second
+
+// Preflight makes sure that the service answers, by one small question like p.
+// It settles which model to ask for where nobody said. Its error is a sentence
+// for the person who typed the address.
+func (c *Client) Preflight(ctx context.Context, p Prompt) error {
+	if c.cfg.Model == "" {
+		name, err := c.firstModel(ctx)
+		if err != nil {
+			return err
+		}
+		c.cfg.Model = name
+	}
+	p.MaxTokens, p.Timeout = 4, preflightFor
+	row := c.Do(ctx, p, recording.NewClock(), 0)
+	if row.OK() || ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return c.explain(row)
+}
+
+// explain turns a failed request into what to do about it.
+func (c *Client) explain(row recording.Request) error {
+	switch {
+	case row.Error == recording.ErrorConnect:
+		return fmt.Errorf("%s: no answer came: %s (is the service running there?)", c.base, row.ErrorText)
+	case row.Error == recording.ErrorTimeout:
+		return fmt.Errorf("%s: no answer within %s", c.base, preflightFor)
+	case row.Status == http.StatusUnauthorized || row.Status == http.StatusForbidden:
+		return fmt.Errorf("%s: %s (name the environment variable that holds the key: --api-key-env)", c.base, row.ErrorText)
+	case row.Status == http.StatusNotFound:
+		return fmt.Errorf("%s: %s (is %q a model of this service, and does the address end before /v1?)", c.base, row.ErrorText, c.cfg.Model)
+	}
+	return fmt.Errorf("%s: %s", c.base, row.ErrorText)
+}
+
+// firstModel asks which models are served.
+func (c *Client) firstModel(ctx context.Context) (string, error) {
+	limited, cancel := context.WithTimeout(ctx, preflightFor)
+	defer cancel()
+	req, err := http.NewRequestWithContext(limited, http.MethodGet, c.base+"/v1/models", nil)
+	if err != nil {
+		return "", fmt.Errorf("%q is not an address: %w", c.cfg.BaseURL, err)
+	}
+	c.header(req)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return "", c.explain(recording.Request{Error: class(ctx, limited, err), ErrorText: clip(err.Error())})
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	var netErr net.Error
+	if errors.As(err, &netErr) && netErr.Timeout() {
+		return "", c.explain(recording.Request{Error: recording.ErrorTimeout})
+	}
+	if resp.StatusCode != http.StatusOK {
+		return "", c.explain(recording.Request{Error: recording.ErrorStatus, Status: int32(resp.StatusCode), ErrorText: resp.Status + ": " + errorText(b)})
+	}
+	var list struct {
+		Data []struct {
+			ID string `json:"id"`
+		} `json:"data"`
+	}
+	kind := resp.Header.Get("Content-Type")
+	if err := json.Unmarshal(b, &list); err != nil {
+		return "", fmt.Errorf("%s/v1/models is %s, and should be the JSON list of models: %s", c.base, named(kind, b), excerpt(b))
+	}
+	if len(list.Data) == 0 || strings.TrimSpace(list.Data[0].ID) == "" {
+		return "", fmt.Errorf("%s/v1/models lists no model; name one with --model", c.base)
+	}
+	return list.Data[0].ID, nil
+}

@@ -1,0 +1,90 @@
+package loadgen
+
+import (
+	"context"
+	"math"
+	"runtime/metrics"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+)
+
+const selfEvery = time.Second
+
+// WatchSelf observes the client itself until ctx ends: how much processor it
+// takes, and how long the garbage collector and the scheduler kept it waiting.
+// Numbers of a client that was itself short of time are not the service's.
+func WatchSelf(ctx context.Context, clock recording.Clock, observe func(recording.Observation)) {
+	last := readSelf()
+	tick := time.NewTicker(selfEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := readSelf()
+		see := func(name string, v float64) {
+			observe(recording.Observation{At: clock.Now(), Name: name, Value: v})
+		}
+		if wall := now.at.Sub(last.at).Seconds(); wall > 0 && now.cpu > 0 {
+			see(recording.ObsClientCPU, (now.cpu-last.cpu)/wall)
+		}
+		if v, ok := quantile(last.pauses, now.pauses, 0.99); ok {
+			see(recording.ObsClientGCPause, v)
+		}
+		if v, ok := quantile(last.delays, now.delays, 0.99); ok {
+			see(recording.ObsClientSched, v)
+		}
+		last = now
+	}
+}
+
+type self struct {
+	at     time.Time
+	cpu    float64 // seconds, user and system
+	pauses *metrics.Float64Histogram
+	delays *metrics.Float64Histogram
+}
+
+func readSelf() self {
+	samples := []metrics.Sample{{Name: "/sched/pauses/total/gc:seconds"}, {Name: "/sched/latencies:seconds"}}
+	metrics.Read(samples)
+	s := self{at: time.Now(), cpu: cpuSeconds()}
+	if samples[0].Value.Kind() == metrics.KindFloat64Histogram {
+		s.pauses = clone(samples[0].Value.Float64Histogram())
+	}
+	if samples[1].Value.Kind() == metrics.KindFloat64Histogram {
+		s.delays = clone(samples[1].Value.Float64Histogram())
+	}
+	return s
+}
+
+func clone(h *metrics.Float64Histogram) *metrics.Float64Histogram {
+	return &metrics.Float64Histogram{Counts: append([]uint64(nil), h.Counts...), Buckets: h.Buckets}
+}
+
+// quantile of what was added to a histogram: the upper edge of its bucket.
+func quantile(before, after *metrics.Float64Histogram, q float64) (float64, bool) {
+	if before == nil || after == nil || len(before.Counts) != len(after.Counts) {
+		return 0, false
+	}
+	var total uint64
+	for i := range after.Counts {
+		total += after.Counts[i] - before.Counts[i]
+	}
+	if total == 0 {
+		return 0, false
+	}
+	rank, sum := uint64(math.Ceil(q*float64(total))), uint64(0)
+	for i := range after.Counts {
+		if sum += after.Counts[i] - before.Counts[i]; sum >= rank {
+			if edge := after.Buckets[i+1]; !math.IsInf(edge, 1) {
+				return edge, true
+			}
+			return after.Buckets[i], true
+		}
+	}
+	return 0, false
+}
