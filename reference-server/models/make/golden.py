@@ -122,7 +122,7 @@ def mean_nll(model, ids):
 
 def prompts(eval_text):
     at = lambda start, n: eval_text[start:start + n]
-    return (["Once upon a time, there was", "The sun is", "Bread is made from flour and", "A little fox and a big bear", "1, 2, 3, 4,"]
+    return (["Once upon a time, there was", "The sun is warm and the sky", "Bread is made from flour and", "A little fox and a big bear", "1, 2, 3, 4,"]
             + [at(0, 120), at(2000, 300), at(5000, 500), at(9000, 650), at(14000, 750)]
             + [CHAT.format(q) for q in ("Hi!", "Tell me a short story.", "Why is the sky blue?", "How do I make a cup of tea?",
                                         "What should I do when I feel angry?", "Describe a big old house at the end of a quiet street.")]

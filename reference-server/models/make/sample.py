@@ -260,22 +260,18 @@ def main():
     p.add_argument("--penalty", type=float, default=1.12, help="repetition penalty")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    p.add_argument("--random-weights", action="store_true", help="time a teacher of this shape without its file")
     a = p.parse_args()
     torch.manual_seed(a.seed)
     torch.set_grad_enabled(False)
 
     began = time.time()
     wanted = prompts.make(a.prompts, a.seed)
-    if a.random_weights:
-        meta, tensors, system, asked = random_teacher(a.prompts)
-    else:
-        meta, tensors = gguf.read(a.teacher)
-        tok = teacher_tokenizer(meta)
-        system = tok.encode(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n").ids
-        asked = [e.ids for e in tok.encode_batch([f"{q}<|im_end|>\n<|im_start|>assistant\n{o}" for _, q, o in wanted])]
-        keep = [i for i, x in enumerate(asked) if len(x) <= PROMPT_ROOM]
-        wanted, asked = [wanted[i] for i in keep], [asked[i] for i in keep]
+    meta, tensors = gguf.read(a.teacher)
+    tok = teacher_tokenizer(meta)
+    system = tok.encode(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n").ids
+    asked = [e.ids for e in tok.encode_batch([f"{q}<|im_end|>\n<|im_start|>assistant\n{o}" for _, q, o in wanted])]
+    keep = [i for i, x in enumerate(asked) if len(x) <= PROMPT_ROOM]
+    wanted, asked = [wanted[i] for i in keep], [asked[i] for i in keep]
     print(f"{len(asked)} prompts, system turn of {len(system)} tokens, after {time.time() - began:.0f} s", flush=True)
     t = Teacher(a, meta, tensors, asked, system)
     print(f"teacher ready after {time.time() - began:.0f} s", flush=True)
@@ -284,8 +280,6 @@ def main():
     ids = t.out.cpu().numpy()
     done = np.flatnonzero(n)
     print(f"{len(done)} answers, {n.sum() / 1e6:.1f}M tokens, {np.mean(n[done] == a.new):.3f} cut at {a.new}, after {time.time() - began:.0f} s", flush=True)
-    if a.random_weights:
-        return
     texts = tok.decode_batch([ids[i, :n[i]].tolist() for i in done])
     with open(a.out, "w") as f:
         for i, text in zip(done, texts):
@@ -293,21 +287,6 @@ def main():
             ended = bool(ids[i, n[i] - 1] == t.eos)
             f.write(json.dumps({"kind": kind, "prompt": prompt, "answer": opening + text, "ended": ended}) + "\n")
     print(f"written after {time.time() - began:.0f} s", flush=True)
-
-
-def random_teacher(count):
-    r = np.random.default_rng(0)
-    meta = {"llama.block_count": 30, "llama.attention.head_count": 9, "llama.attention.head_count_kv": 3, "llama.rope.freq_base": 1e5,
-            "llama.attention.layer_norm_rms_epsilon": 1e-5, "tokenizer.ggml.eos_token_id": 2}
-    mat = lambda *s: (r.standard_normal(s) * 0.03).astype(np.float32)
-    t = {"token_embd.weight": mat(49152, 576), "output_norm.weight": np.ones(576, np.float32)}
-    for i in range(30):
-        p = f"blk.{i}."
-        t |= {p + "attn_norm.weight": np.ones(576, np.float32), p + "ffn_norm.weight": np.ones(576, np.float32),
-              p + "attn_q.weight": mat(576, 576), p + "attn_k.weight": mat(192, 576), p + "attn_v.weight": mat(192, 576),
-              p + "attn_output.weight": mat(576, 576), p + "ffn_gate.weight": mat(1536, 576), p + "ffn_up.weight": mat(1536, 576),
-              p + "ffn_down.weight": mat(576, 1536)}
-    return meta, t, [1] * 24, [[3] * 40] * count
 
 
 if __name__ == "__main__":
