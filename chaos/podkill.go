@@ -95,14 +95,24 @@ func (k *killing) Inject(ctx context.Context) (sight, error) {
 	return sight{how: fmt.Sprintf("SIGKILL sent to pid %d with %d streams in flight", k.killed.PID, streams[k.victim])}, nil
 }
 
+// SeeInEffect looks every millisecond, so that RTO does not begin late: a
+// process with much memory is dead for a while before it can be waited for.
 func (k *killing) SeeInEffect(ctx context.Context) (sight, error) {
-	select {
-	case <-ctx.Done():
-		return sight{}, ctx.Err()
-	case <-k.killed.Exited:
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return sight{}, ctx.Err()
+		case <-k.killed.Exited:
+			at, how := k.killed.How()
+			return sight{at, fmt.Sprintf("pid %d is gone (%s)", k.killed.PID, how)}, nil
+		case <-tick.C:
+			if k.killed.Dying() {
+				return sight{how: fmt.Sprintf("pid %d is ending and runs no more", k.killed.PID)}, nil
+			}
+		}
 	}
-	at, how := k.killed.How()
-	return sight{at, fmt.Sprintf("pid %d is gone (%s)", k.killed.PID, how)}, nil
 }
 
 // Revert has nothing to undo: starting the replica again is the platform's

@@ -85,10 +85,11 @@ func (l *faultLife) detect(rec *recording.Recording) {
 }
 
 // request takes note of a load request that lived when the fault struck or
-// after it.
+// after it. It strikes between being injected and being seen in effect, so what
+// it cut is counted from the injection.
 func (l *faultLife) request(r *recording.Request) {
-	struck, ok := l.at[recording.FaultInEffect]
-	if !ok || r.Scenario != l.Scenario || r.End < struck && r.Error != recording.ErrorNotSent {
+	struck, ok := l.at[recording.FaultInjected]
+	if _, seen := l.at[recording.FaultInEffect]; !ok || !seen || r.Scenario != l.Scenario || r.End < struck && r.Error != recording.ErrorNotSent {
 		return
 	}
 	begun := r.FirstByte > 0 && r.FirstByte <= struck

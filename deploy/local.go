@@ -266,6 +266,10 @@ func NewKilled(pid int, exited <-chan struct{}, how func() (time.Time, string)) 
 // How tells when and how the process ended; only after Exited is closed.
 func (k Killed) How() (time.Time, string) { return k.how() }
 
+// Dying reports whether the process is seen to be ending, which is before it
+// has exited: the kernel frees its memory first.
+func (k Killed) Dying() bool { return dying(k.PID) }
+
 // Kill sends SIGKILL to the process of a replica, streams and all. The
 // supervisor starts it again.
 func (l *Local) Kill(replica string) (Killed, error) {

@@ -36,7 +36,7 @@ var allowed = map[string][]string{
 
 	"reference-server/batch":          {},
 	"reference-server/tensor":         {},
-	"reference-server/weights":        {},
+	"reference-server/weights":        {"reference-server/tensor"},
 	"reference-server/tokenizer":      {},
 	"reference-server/sample":         {},
 	"reference-server/ledger":         {},
