@@ -1,9 +1,11 @@
 package checklist
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
@@ -12,47 +14,72 @@ import (
 
 // evidence is what one reading of a recording leaves to judge by.
 type evidence struct {
-	gate    scenarios.Gate
-	rec     *recording.Recording
-	stages  map[[2]string]*samples // by scenario and stage
-	spans   map[[2]string]span     // of stages, where they were played to their end
-	started map[string]bool        // scenarios
-	ended   map[string]bool
-	probes  map[string][]probe // by scenario
+	gate   scenarios.Gate
+	rec    *recording.Recording
+	limits []scenarios.Objective // what a single request has to meet to count as good
+	stages map[stageID]*samples
+	scopes map[stageID]*samples // merged and sorted, made when first asked for
+	played map[stageID]span     // stages that were played to their end
+
+	started map[string]bool    // scenarios
+	ended   map[string]bool    // scenarios
+	probes  map[string][]probe // by scenario, in the order they were due
 	faults  []*faultLife
 }
 
-// span is a stretch of the run.
-type span struct{ from, to time.Duration }
+// stageID names a stage; with an empty stage all of a scenario, with both
+// empty the whole run.
+type stageID struct{ scenario, stage string }
 
-func (s span) seconds() float64 { return (s.to - s.from).Seconds() }
+// span is a stage on the run's clock, and how many requests were due in it.
+type span struct {
+	from, to time.Duration
+	offered  int64
+}
 
 // probe is what is kept of a probe.
 type probe struct {
-	due, end time.Duration
-	ok       bool
+	seq       int64
+	due, end  time.Duration
+	ok        bool
+	cancelled bool // the scenario ended while it was under way
 }
 
-// samples are the load requests of a stage. Latencies are in seconds and of
-// requests that succeeded: one that failed has none, and is counted where
-// failures count (error_rate, attainment, goodput).
+// samples are the load requests of a stage or of several. Latencies are those
+// of requests that succeeded: one that failed has none, and counts where
+// failures count, in error_rate, attainment and goodput.
 type samples struct {
 	due, errors, notSent, attained int64
 	tokens                         int64
-	values                         map[string][]float32 // ttft, ttfo, tpot, latency, service_ttft, service_latency
+	values                         [perRequest][]float64
 	icl                            histogram
-	lags                           []float32
+	lags                           []float64
 }
 
-func newSamples() *samples { return &samples{values: map[string][]float32{}} }
+// The latencies that a request has one of, in seconds.
+const (
+	ttft = iota
+	ttfo
+	tpot
+	latency
+	serviceTTFT
+	serviceLatency
+	perRequest
+)
+
+var latencyNames = [perRequest]string{"ttft", "ttfo", "tpot", "latency", "service_ttft", "service_latency"}
+
+// latencies of one request; NaN where it has none: the TTFT of an answer that
+// was not streamed, the TPOT of a single token.
+type latencies [perRequest]float64
 
 // gather reads the recording once.
 func gather(gate scenarios.Gate, rec *recording.Recording) (*evidence, error) {
 	e := &evidence{
-		gate: gate, rec: rec, stages: map[[2]string]*samples{}, spans: map[[2]string]span{},
-		started: map[string]bool{}, ended: map[string]bool{}, probes: map[string][]probe{},
+		gate: gate, rec: rec, limits: requestLimits(gate), stages: map[stageID]*samples{}, scopes: map[stageID]*samples{},
+		played: map[stageID]span{}, started: map[string]bool{}, ended: map[string]bool{}, probes: map[string][]probe{},
 	}
-	e.marks()
+	e.readMarks()
 	e.faults = faultLives(gate, rec)
 	for r, err := range rec.Requests {
 		if err != nil {
@@ -60,23 +87,24 @@ func gather(gate scenarios.Gate, rec *recording.Recording) (*evidence, error) {
 		}
 		switch r.Kind {
 		case recording.KindProbe:
-			if r.Error != recording.ErrorCancelled {
-				e.probes[r.Scenario] = append(e.probes[r.Scenario], probe{r.Due, r.End, r.OK()})
-			}
+			e.probes[r.Scenario] = append(e.probes[r.Scenario],
+				probe{r.Seq, r.Due, r.End, succeeded(&r), r.Error == recording.ErrorCancelled})
 		case recording.KindLoad:
 			e.load(&r)
 		}
 	}
 	for _, p := range e.probes {
-		slices.SortFunc(p, func(a, b probe) int { return int(a.due - b.due) })
+		slices.SortFunc(p, func(a, b probe) int { return cmp.Compare(a.due, b.due) })
 	}
-	e.recover()
+	for _, l := range e.faults {
+		l.recover(e)
+	}
 	return e, nil
 }
 
-// marks finds out what was played, and when.
-func (e *evidence) marks() {
-	begun := map[string]time.Duration{}
+// readMarks finds out what was played, and when.
+func (e *evidence) readMarks() {
+	begun := map[string]span{}
 	for _, o := range e.rec.Observations {
 		switch o.Name {
 		case recording.ObsScenarioStarted:
@@ -84,43 +112,27 @@ func (e *evidence) marks() {
 		case recording.ObsScenarioEnded:
 			e.ended[o.Subject] = true
 		case recording.ObsStageStarted:
-			begun[o.Subject] = o.At
+			begun[o.Subject] = span{from: o.At, offered: int64(o.Value)}
 		case recording.ObsStageEnded:
-			if from, ok := begun[o.Subject]; ok {
-				e.spans[splitStage(o.Subject)] = span{from, o.At}
-			}
-		case recording.ObsInterrupted:
-			// The scenario under way then was cut short, whatever it still said.
-			for _, s := range e.gate.Scenarios {
-				if !e.complete(s.Name) {
-					delete(e.ended, s.Name)
-				}
+			if s, ok := begun[o.Subject]; ok && o.At > s.from {
+				s.to = o.At
+				scenario, stage, _ := strings.Cut(o.Subject, "/")
+				e.played[stageID{scenario, stage}] = s
 			}
 		}
 	}
 }
 
-func splitStage(subject string) [2]string {
-	for i := range subject {
-		if subject[i] == '/' {
-			return [2]string{subject[:i], subject[i+1:]}
-		}
-	}
-	return [2]string{subject, ""}
-}
-
-// complete reports whether every stage of a scenario was played to its end.
+// complete reports whether a scenario was played to its end.
 func (e *evidence) complete(scenario string) bool {
 	s := e.scenario(scenario)
-	if s == nil || !e.ended[scenario] {
+	if s == nil || !e.started[scenario] || !e.ended[scenario] {
 		return false
 	}
-	for _, st := range s.Stages {
-		if _, ok := e.spans[[2]string{scenario, st.Name}]; !ok {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(s.Stages, func(st scenarios.Stage) bool {
+		_, played := e.played[stageID{scenario, st.Name}]
+		return !played
+	})
 }
 
 func (e *evidence) scenario(name string) *scenarios.Scenario {
@@ -134,76 +146,111 @@ func (e *evidence) scenario(name string) *scenarios.Scenario {
 
 // load takes a load request into account.
 func (e *evidence) load(r *recording.Request) {
-	key := [2]string{r.Scenario, r.Stage}
-	s := e.stages[key]
+	id := stageID{r.Scenario, r.Stage}
+	s := e.stages[id]
 	if s == nil {
-		s = newSamples()
-		e.stages[key] = s
+		s = &samples{}
+		e.stages[id] = s
 	}
 	s.due++
 	if r.Sent > 0 {
-		s.lags = append(s.lags, float32((r.Sent - r.Due).Seconds()))
+		s.lags = append(s.lags, (r.Sent - r.Due).Seconds())
 	}
 	if r.Error == recording.ErrorNotSent {
 		s.notSent++
 	}
-	for _, f := range e.faults {
-		f.request(r)
+	for _, l := range e.faults {
+		l.request(r)
 	}
-	if !r.OK() {
+	if !succeeded(r) {
 		s.errors++
 		return
 	}
 	s.tokens += int64(r.OutputTokens)
-	for name, v := range latenciesOf(r) {
-		s.values[name] = append(s.values[name], float32(v))
+	values := latenciesOf(r)
+	for i, v := range values {
+		if !math.IsNaN(v) {
+			s.values[i] = append(s.values[i], v)
+		}
 	}
-	for i := 1; i < len(r.Chunks); i++ {
-		s.icl.add((r.Chunks[i] - r.Chunks[i-1]).Seconds())
+	for _, gap := range gapsOf(r) {
+		s.icl.add(gap)
 	}
-	if e.attains(r) {
+	if e.attains(r, values) {
 		s.attained++
 	}
 }
 
-// latenciesOf are the latencies that a successful request has, in seconds.
-// Those that a request does not have, such as the TTFT of an answer that was
-// not streamed or the TPOT of one token, are absent, never zero.
-func latenciesOf(r *recording.Request) map[string]float64 {
-	v := map[string]float64{
-		"latency":         (r.End - r.Due).Seconds(),
-		"service_latency": (r.End - r.Sent).Seconds(),
-	}
+// succeeded is METRICS' success. The client says what went wrong; an answer
+// that nothing is said against, but that has no end or, streamed, no token, is
+// not one that somebody got.
+func succeeded(r *recording.Request) bool {
+	return r.OK() && r.Sent > 0 && r.End >= r.Sent && (!r.Streamed || r.FirstToken > 0)
+}
+
+func latenciesOf(r *recording.Request) latencies {
+	none := math.NaN()
+	v := latencies{ttft: none, ttfo: none, tpot: none, serviceTTFT: none,
+		latency: (r.End - r.Due).Seconds(), serviceLatency: (r.End - r.Sent).Seconds()}
 	if r.FirstToken > 0 {
-		v["ttft"] = (r.FirstToken - r.Due).Seconds()
-		v["service_ttft"] = (r.FirstToken - r.Sent).Seconds()
+		v[ttft], v[serviceTTFT] = (r.FirstToken - r.Due).Seconds(), (r.FirstToken - r.Sent).Seconds()
 	}
 	if r.FirstOutput > 0 {
-		v["ttfo"] = (r.FirstOutput - r.Due).Seconds()
+		v[ttfo] = (r.FirstOutput - r.Due).Seconds()
 	}
-	// METRICS: (LastToken − FirstToken) / (N − tokens in the first chunk), N ≥ 2.
+	// The tokens of the first chunk took the time before it, not after.
 	if rest := r.OutputTokens - max(1, r.FirstChunkTokens); r.FirstToken > 0 && r.OutputTokens >= 2 && rest > 0 {
-		v["tpot"] = (r.LastToken - r.FirstToken).Seconds() / float64(rest)
+		v[tpot] = nanosecond((r.LastToken - r.FirstToken).Seconds() / float64(rest))
 	}
 	return v
 }
 
-// attains reports whether a successful request met every latency objective
-// that speaks of it.
-func (e *evidence) attains(r *recording.Request) bool {
-	var values map[string]float64
-	for _, o := range e.gate.Objectives {
-		if o.Stat == "" || o.Scenario != "" && o.Scenario != r.Scenario || o.Stage != "" && o.Stage != r.Stage {
+func gapsOf(r *recording.Request) []float64 {
+	var gaps []float64
+	for i := 1; i < len(r.Chunks); i++ {
+		gaps = append(gaps, (r.Chunks[i] - r.Chunks[i-1]).Seconds())
+	}
+	return gaps
+}
+
+// requestLimits are the objectives that a single request can meet or miss: of
+// each metric and scope the loosest upper limit on a percentile or the maximum.
+// One request in two may be above a p50's limit, so the limit of the p99 beside
+// it is the one that speaks of every request; a mean speaks of none.
+func requestLimits(gate scenarios.Gate) []scenarios.Objective {
+	var limits []scenarios.Objective
+	for _, o := range gate.Objectives {
+		if o.Quantile == 0 && o.Stat != "max" || o.Op != "<" && o.Op != "<=" {
 			continue
 		}
-		if values == nil {
-			values = latenciesOf(r)
+		same := slices.IndexFunc(limits, func(l scenarios.Objective) bool {
+			return l.Metric == o.Metric && l.Scenario == o.Scenario && l.Stage == o.Stage
+		})
+		switch {
+		case same < 0:
+			limits = append(limits, o)
+		case o.Threshold > limits[same].Threshold:
+			limits[same] = o
 		}
-		v, has := values[o.Metric]
+	}
+	return limits
+}
+
+// attains reports whether a successful request met every limit that speaks of
+// it. One that lacks a value, as an answer of one token lacks a TPOT, cannot
+// miss it.
+func (e *evidence) attains(r *recording.Request, values latencies) bool {
+	for _, o := range e.limits {
+		if o.Scenario != "" && o.Scenario != r.Scenario || o.Stage != "" && o.Stage != r.Stage {
+			continue
+		}
+		var v float64
 		if o.Metric == "icl" {
-			v, has = gapOf(r, o)
+			v = gapOf(r, o)
+		} else {
+			v = values[slices.Index(latencyNames[:], o.Metric)]
 		}
-		if has && !holds(v, o) {
+		if !math.IsNaN(v) && !holds(v, o) {
 			return false
 		}
 	}
@@ -211,31 +258,39 @@ func (e *evidence) attains(r *recording.Request) bool {
 }
 
 // gapOf is an objective's statistic over the gaps of one request.
-func gapOf(r *recording.Request, o scenarios.Objective) (float64, bool) {
-	var gaps []float32
-	for i := 1; i < len(r.Chunks); i++ {
-		gaps = append(gaps, float32((r.Chunks[i] - r.Chunks[i-1]).Seconds()))
-	}
+func gapOf(r *recording.Request, o scenarios.Objective) float64 {
+	gaps := gapsOf(r)
 	if len(gaps) == 0 {
-		return 0, false
+		return math.NaN()
 	}
 	slices.Sort(gaps)
-	return statistic(gaps, o), true
+	if o.Stat == "max" {
+		return gaps[len(gaps)-1]
+	}
+	return gaps[rank(int64(len(gaps)), o.Quantile)]
 }
 
-// within is the samples of an objective's scope, of one stage or of several.
-func (e *evidence) within(scenario, stage string) *samples {
-	all := newSamples()
-	for key, s := range e.stages {
-		if scenario != "" && key[0] != scenario || stage != "" && key[1] != stage {
-			continue
-		}
-		all.merge(s)
+// covers reports whether a scope holds a stage.
+func (id stageID) covers(stage stageID) bool {
+	return (id.scenario == "" || id.scenario == stage.scenario) && (id.stage == "" || id.stage == stage.stage)
+}
+
+// within are the samples of a scope, sorted.
+func (e *evidence) within(scope stageID) *samples {
+	if all, ok := e.scopes[scope]; ok {
+		return all
 	}
-	for _, v := range all.values {
-		slices.Sort(v)
+	all := &samples{}
+	for id, s := range e.stages {
+		if scope.covers(id) {
+			all.merge(s)
+		}
+	}
+	for i := range all.values {
+		slices.Sort(all.values[i])
 	}
 	slices.Sort(all.lags)
+	e.scopes[scope] = all
 	return all
 }
 
@@ -245,45 +300,70 @@ func (s *samples) merge(o *samples) {
 	s.notSent += o.notSent
 	s.attained += o.attained
 	s.tokens += o.tokens
-	for name, v := range o.values {
-		s.values[name] = append(s.values[name], v...)
+	for i, v := range o.values {
+		s.values[i] = append(s.values[i], v...)
 	}
 	s.icl.merge(&o.icl)
 	s.lags = append(s.lags, o.lags...)
 }
 
-// seconds is how long load was offered in a scope.
-func (e *evidence) seconds(scenario, stage string) float64 {
-	var sum float64
-	for _, s := range e.gate.Scenarios {
-		for _, st := range s.Stages {
-			if (scenario == "" || s.Name == scenario) && (stage == "" || st.Name == stage) {
-				sum += e.spans[[2]string{s.Name, st.Name}].seconds()
-			}
+// seconds is for how long load was offered in a scope.
+func (e *evidence) seconds(scope stageID) float64 {
+	var sum time.Duration
+	for id, s := range e.played {
+		if scope.covers(id) {
+			sum += s.to - s.from
 		}
 	}
-	return sum
+	return sum.Seconds()
 }
 
-// nearestRank is the quantile of sorted values: the smallest of them that at
-// least the share q is not above.
-func nearestRank(sorted []float32, q float64) float64 {
-	return float64(sorted[rank(int64(len(sorted)), q)])
+// unrecorded is how many requests were due in a scope and have left no trace.
+// Those that went missing could be the ones that failed.
+func (e *evidence) unrecorded(scope stageID) (missing, offered int64) {
+	for id, s := range e.played {
+		if !scope.covers(id) {
+			continue
+		}
+		offered += s.offered
+		var due int64
+		if got := e.stages[id]; got != nil {
+			due = got.due
+		}
+		missing += max(0, s.offered-due)
+	}
+	return missing, offered
 }
+
+// nearestRank is the quantile of sorted values: the smallest of them that the
+// share q of all is not above.
+func nearestRank(sorted []float64, q float64) float64 { return sorted[rank(int64(len(sorted)), q)] }
 
 // rank is the index of a quantile among n sorted values.
 func rank(n int64, q float64) int64 {
 	return min(max(int64(math.Ceil(q*float64(n)-1e-9))-1, 0), n-1)
 }
 
-// histogram counts values in buckets 0.2 % wide: for gaps between chunks, of
-// which a run has too many to keep.
+func mean(v []float64) float64 {
+	var sum float64
+	for _, x := range v {
+		sum += x
+	}
+	return nanosecond(sum / float64(len(v)))
+}
+
+// nanosecond rounds seconds to what the clock can tell, so that a quotient of
+// exactly a limit is not beyond it.
+func nanosecond(v float64) float64 { return math.Round(v*1e9) / 1e9 }
+
+// histogram counts values in buckets 0.2 % wide: for the gaps between chunks,
+// of which a run has too many to keep. What it says is the upper edge of a
+// bucket, never less than what was measured.
 type histogram struct {
-	buckets []int64
-	n       int64
-	sum     float64
-	low     float64
-	high    float64
+	buckets   []int64
+	n         int64
+	sum       float64
+	low, high float64
 }
 
 const (
@@ -291,15 +371,8 @@ const (
 	bucketFirst = 1e-7 // seconds
 )
 
-func bucketOf(v float64) int {
-	return max(0, int(math.Log(v/bucketFirst)/math.Log(bucketBase)))
-}
-
 func (h *histogram) add(v float64) {
-	if v < bucketFirst {
-		v = bucketFirst
-	}
-	b := bucketOf(v)
+	b := max(0, int(math.Ceil(math.Log(v/bucketFirst)/math.Log(bucketBase))))
 	for len(h.buckets) <= b {
 		h.buckets = append(h.buckets, 0)
 	}
@@ -327,12 +400,14 @@ func (h *histogram) merge(o *histogram) {
 	h.sum += o.sum
 }
 
-// at is the value of a rank, within 0.2 %.
+// at is the value of a rank.
 func (h *histogram) at(rank int64) float64 {
 	for i, c := range h.buckets {
 		if rank -= c; rank < 0 {
-			return min(max(bucketFirst*math.Pow(bucketBase, float64(i)+0.5), h.low), h.high)
+			return min(max(bucketFirst*math.Pow(bucketBase, float64(i)), h.low), h.high)
 		}
 	}
 	return h.high
 }
+
+func (h *histogram) mean() float64 { return nanosecond(h.sum / float64(h.n)) }

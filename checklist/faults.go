@@ -15,18 +15,18 @@ type faultLife struct {
 	at          map[string]time.Duration // by state
 	failed      string                   // why a step was not taken
 	unsupported bool                     // the target cannot have this fault
-	recovered   time.Duration            // end of the first of the consecutive good probes; 0: never seen
-	lastProbe   time.Duration            // end of the last probe that was not good, after the fault
-	after       int                      // probes after the fault
-	bad         int                      // of them, those that failed before the recovery
-	hit         []lifetime               // load requests that lived while the fault did
+	met         []lifetime               // load requests that lived while the fault did, or later
+	recovered   time.Duration            // end of the first of the consecutive good probes
+	probed      int                      // probes due after the fault was in effect, until the recovery
+	bad         int                      // of them, those that were not answered in full and in time
+	lastBad     time.Duration            // end of the last of these
+	lostProbes  bool                     // probes are missing from the recording
 }
 
 // lifetime is a load request that may have met the fault.
 type lifetime struct {
-	due, end time.Duration
-	begun    bool // an answer had begun when the fault struck
-	ok       bool
+	due time.Duration
+	ok  bool
 }
 
 // faultLives lists every fault the gate declares, with what happened to it.
@@ -35,24 +35,17 @@ func faultLives(gate scenarios.Gate, rec *recording.Recording) []*faultLife {
 	byID := map[string]*faultLife{}
 	for _, s := range gate.Scenarios {
 		for i, f := range s.Faults {
-			l := &faultLife{at: map[string]time.Duration{}, Fault: Fault{ID: fmt.Sprintf("%s/%d", s.Name, i), Scenario: s.Name, Kind: f.Kind, Target: f.Target}}
+			l := &faultLife{
+				Fault: Fault{ID: fmt.Sprintf("%s/%d", s.Name, i), Scenario: s.Name, Kind: f.Kind, Target: f.Target},
+				at:    map[string]time.Duration{},
+			}
 			lives, byID[l.ID] = append(lives, l), l
 		}
 	}
 	for _, in := range rec.Injections {
-		l := byID[in.ID]
-		if l == nil {
-			continue // of a gate that was changed since
+		if l := byID[in.ID]; l != nil {
+			l.step(in)
 		}
-		if in.Target != "" {
-			l.Target = in.Target
-		}
-		if in.State == recording.FaultFailed {
-			l.failed = in.Text
-			l.unsupported = strings.HasPrefix(in.Text, "unsupported:")
-			continue
-		}
-		l.at[in.State] = in.At
 	}
 	for _, l := range lives {
 		l.InjectedAt, l.InEffectAt = l.seconds(recording.FaultInjected), l.seconds(recording.FaultInEffect)
@@ -62,23 +55,46 @@ func faultLives(gate scenarios.Gate, rec *recording.Recording) []*faultLife {
 	return lives
 }
 
-func (l *faultLife) seconds(state string) *float64 {
-	if at, ok := l.at[state]; ok {
-		return new(at.Seconds())
+func (l *faultLife) step(in recording.Injection) {
+	if in.Target != "" {
+		l.Target = in.Target
 	}
-	return nil
+	if in.State == recording.FaultFailed {
+		l.unsupported = strings.HasPrefix(in.Text, "unsupported:")
+		l.failed = strings.TrimSpace(strings.TrimPrefix(in.Text, "unsupported:"))
+		return
+	}
+	l.at[in.State] = in.At
+}
+
+func (l *faultLife) has(state string) bool {
+	_, ok := l.at[state]
+	return ok
+}
+
+func (l *faultLife) seconds(state string) *float64 {
+	if !l.has(state) {
+		return nil
+	}
+	return new(l.at[state].Seconds())
+}
+
+// struck is whether it is known from when to when the fault struck: it was
+// injected, and later seen in effect.
+func (l *faultLife) struck() bool {
+	return l.has(recording.FaultInjected) && l.has(recording.FaultInEffect)
 }
 
 // detect finds when the service itself noticed: it no longer routes to the
-// victim.
+// victim. It may do so before the harness has seen the fault in effect; then it
+// noticed at once.
 func (l *faultLife) detect(rec *recording.Recording) {
-	struck, ok := l.at[recording.FaultInEffect]
-	if !ok {
+	if !l.struck() {
 		return
 	}
 	for _, o := range rec.Observations {
 		if o.Name == recording.ObsReplicaReady && o.Subject == l.Target && o.Value == 0 && o.At >= l.at[recording.FaultInjected] {
-			l.DetectionSeconds = new(max(0, (o.At - struck).Seconds()))
+			l.DetectionSeconds = new(max(0, (o.At - l.at[recording.FaultInEffect]).Seconds()))
 			return
 		}
 	}
@@ -88,57 +104,60 @@ func (l *faultLife) detect(rec *recording.Recording) {
 // after it. It strikes between being injected and being seen in effect, so what
 // it cut is counted from the injection.
 func (l *faultLife) request(r *recording.Request) {
-	struck, ok := l.at[recording.FaultInjected]
-	if _, seen := l.at[recording.FaultInEffect]; !ok || !seen || r.Scenario != l.Scenario || r.End < struck && r.Error != recording.ErrorNotSent {
+	if !l.struck() || r.Scenario != l.Scenario || r.End > 0 && r.End < l.at[recording.FaultInjected] {
 		return
 	}
-	begun := r.FirstByte > 0 && r.FirstByte <= struck
-	l.hit = append(l.hit, lifetime{r.Due, max(r.End, r.Due), begun, r.OK()})
-	if begun && !r.OK() {
+	ok := succeeded(r)
+	if r.End > 0 || r.Due >= l.at[recording.FaultInjected] {
+		l.met = append(l.met, lifetime{r.Due, ok})
+	}
+	if !ok && r.Sent > 0 && r.Sent <= l.at[recording.FaultInEffect] {
 		l.LostRequests++
 	}
 }
 
-// recover finds out for every fault when users were served again: the end of
-// the first of so many consecutive probes that were answered in full and in
-// time. Probes are taken in the order they were due.
-func (e *evidence) recover() {
-	for _, l := range e.faults {
-		struck, ok := l.at[recording.FaultInEffect]
-		s := e.scenario(l.Scenario)
-		if !ok || s == nil || s.Probe == nil {
+// recover finds out when users were served again: the end of the first of so
+// many consecutive probes that were answered in full and in time. Probes are
+// taken in the order they were due.
+func (l *faultLife) recover(e *evidence) {
+	s := e.scenario(l.Scenario)
+	if !l.struck() || s == nil || s.Probe == nil {
+		return
+	}
+	inEffect, row, next, first := l.at[recording.FaultInEffect], 0, int64(0), time.Duration(0)
+	for _, p := range e.probes[l.Scenario] {
+		l.lostProbes = l.lostProbes || p.seq != next && p.due >= inEffect
+		next = p.seq + 1
+		if p.due < inEffect || p.cancelled {
 			continue
 		}
-		var first time.Duration
-		row := 0
-		for _, p := range e.probes[l.Scenario] {
-			if p.due < struck {
-				continue
-			}
-			l.after++
-			if !p.ok || p.end-p.due > time.Duration(s.Probe.Timeout) {
-				row = 0
-				l.bad++
-				l.lastProbe = p.end
-				continue
-			}
-			if row++; row == 1 {
-				first = p.end
-			}
-			if row == s.Probe.Consecutive {
-				l.recovered = first
-				l.RecoveredAt, l.RTOSeconds = new(first.Seconds()), new((first - struck).Seconds())
-				break
-			}
+		l.probed++
+		if !p.ok || p.end-p.due > time.Duration(s.Probe.Timeout) {
+			row = 0
+			l.bad++
+			l.lastBad = p.end
+			continue
 		}
+		if row++; row == 1 {
+			first = p.end
+		}
+		if row == s.Probe.Consecutive {
+			break
+		}
+	}
+	if row == s.Probe.Consecutive && !l.lostProbes {
+		l.recovered = first
+		l.RecoveredAt, l.RTOSeconds = new(first.Seconds()), new((first - inEffect).Seconds())
 	}
 }
 
-// errorsDuring counts the load requests that lived between the fault and the
-// recovery from it, and those of them that failed.
+// errorsDuring counts the load requests that met the fault, and those of them
+// that failed: the ones under way when it was injected, and the ones due until
+// users were served again and the fault was seen gone.
 func (l *faultLife) errorsDuring() (failed, all int64) {
-	for _, r := range l.hit {
-		if r.due > l.recovered {
+	end := max(l.recovered, l.at[recording.FaultGone])
+	for _, r := range l.met {
+		if r.due > end {
 			continue
 		}
 		all++
@@ -149,46 +168,59 @@ func (l *faultLife) errorsDuring() (failed, all int64) {
 	return failed, all
 }
 
-// judge says whether the fault was what it was meant to be.
+// judge says whether the fault was what it was meant to be, and whether the
+// service came back from it. How quickly it had to is for the objectives to
+// say.
 func (l *faultLife) judge(e *evidence) {
-	has := func(state string) bool { _, ok := l.at[state]; return ok }
 	switch {
 	case l.unsupported:
-		l.Verdict, l.Why = Unproven, strings.TrimSpace(strings.TrimPrefix(l.failed, "unsupported:"))
+		l.Verdict, l.Why = Unproven, "the fault was not injected: "+l.failed
 	case !e.started[l.Scenario]:
 		l.Verdict, l.Why = Unproven, fmt.Sprintf("the scenario %s was not played", l.Scenario)
-	case !e.complete(l.Scenario) && !has(recording.FaultGone):
+	case !e.complete(l.Scenario) && !l.has(recording.FaultGone):
 		l.Verdict, l.Why = Unproven, "the run was stopped before the fault had run its course"
-	case !has(recording.FaultInEffect):
-		l.Verdict, l.Why = Invalid, "the fault was never seen in effect, so nothing is known of how the service takes it: "+reason(l.failed)
-	case !has(recording.FaultReverted):
-		l.Verdict, l.Why = Invalid, "the fault could not be reverted: "+reason(l.failed)
-	case !has(recording.FaultGone):
-		l.Verdict, l.Why = Fail, "the service did not come back to what it was: "+reason(l.failed)
+	case !l.struck():
+		l.Verdict, l.Why = Invalid, "the fault was never seen in effect, so nothing is known of how the service takes it ("+l.reason()+"); see that it can strike, and run the gate again"
+	case !l.has(recording.FaultReverted):
+		l.Verdict, l.Why = Invalid, "the fault was not reverted, so what came after it is not the service's own ("+l.reason()+"); revert it by hand before anything else is measured"
+	case !l.has(recording.FaultGone):
+		l.Verdict, l.Why = Fail, "the service never came back to what it was before the fault ("+l.reason()+"); its log says why"
 	case l.RTOSeconds == nil:
-		l.Verdict, l.Why = Unproven, l.noRecovery()
+		l.Verdict, l.Why = Unproven, l.noRecovery(e)
 	default:
 		l.Verdict, l.Why = Pass, l.story()
 	}
 }
 
-func reason(failed string) string {
-	if failed == "" {
+func (l *faultLife) reason() string {
+	if l.failed == "" {
 		return "the recording does not say why"
 	}
-	return failed
+	return l.failed
 }
 
-func (l *faultLife) noRecovery() string {
-	if l.after == 0 {
-		return "no probe was sent after the fault; let the scenario go on for longer"
+func (l *faultLife) noRecovery(e *evidence) string {
+	if l.lostProbes {
+		return "probes are missing from the recording, so it is not known when users were served again"
 	}
-	return fmt.Sprintf("%d probes were sent after the fault, and too few in a row were answered; let the scenario go on for longer, or find out why the service does not recover", l.after)
+	if l.probed == 0 {
+		return "no probe was due after the fault; let the scenario go on for longer after it"
+	}
+	return fmt.Sprintf("%d probes were due after the fault, and never were %d in a row answered; let the scenario go on for longer, or find out why the service does not recover",
+		l.probed, e.scenario(l.Scenario).Probe.Consecutive)
 }
 
 func (l *faultLife) story() string {
-	if l.bad == 0 {
-		return fmt.Sprintf("seen in effect and gone again; no probe failed, and %d requests under way were lost", l.LostRequests)
+	probes := "users were served throughout"
+	if l.bad > 0 {
+		probes = fmt.Sprintf("%s until users were served again", plural(int64(l.bad), "probe failed", "probes failed"))
 	}
-	return fmt.Sprintf("seen in effect and gone again; %d probes failed until users were served again, and %d requests under way were lost", l.bad, l.LostRequests)
+	return fmt.Sprintf("seen in effect and seen gone; %s, and %s lost", probes, plural(l.LostRequests, "request under way was", "requests under way were"))
+}
+
+func plural(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }

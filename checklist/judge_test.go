@@ -1,0 +1,424 @@
+package checklist
+
+import (
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// Every rule of docs/judging.md has a row: what is spoiled in a healthy run, and
+// what comes of it.
+func TestJudge(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		promises []string
+		spoil    func(w *world)
+		want     string // the verdict, of each objective and (of each fault)
+		why      string // in the first sentence
+	}{
+		// Percentiles.
+		{"a percentile whose bound holds passes", []string{"p95(ttft) <= 1s"}, nil, "pass: pass", "The objective holds"},
+		{"a value at its limit holds for <=", []string{"p95(ttft) <= 100ms"}, nil, "pass: pass", ""},
+		{"and not for <", []string{"p95(ttft) < 100ms"}, nil, "fail: fail", "it is 100 ms, and must be < 100 ms"},
+		{"a percentile beyond its limit fails", []string{"p95(ttft) <= 1s"}, func(w *world) {
+			for _, r := range w.loads()[:11] {
+				slow(r, 3*time.Second)
+			}
+		}, "fail: fail", "it is 3 s, and must be <= 1 s"},
+		{"a percentile within it and a bound beyond it prove nothing", []string{"p95(ttft) <= 1s"}, func(w *world) {
+			for _, r := range w.loads()[:8] {
+				slow(r, 3*time.Second)
+			}
+		}, "unproven: unproven", "with 99 % confidence it is only known to be below 3 s, and must be <= 1 s; it needs about"},
+		{"too few samples prove nothing, and it says how many more", []string{"p99(ttft) <= 1s"}, nil, "unproven: unproven", "a p99 is proven by 662 at the least: it needs 462 more samples"},
+		{"too few samples still fail when nearly all are beyond the limit", []string{"p99(ttft) <= 50ms"}, nil, "fail: fail", "it is 100 ms"},
+		{"no sample proves nothing", []string{"p50(ttfo) <= 1s"}, func(w *world) {
+			for _, r := range w.loads() {
+				r.FirstOutput = 0
+			}
+		}, "unproven: unproven", "no request that succeeded has a ttfo"},
+		{"response times count from when the request was due", []string{"p50(latency) <= 400ms", "p50(service_latency) <= 300ms"}, func(w *world) {
+			for _, r := range w.loads() { // the wait before a request is sent is the client's and the service's
+				r.Sent = r.Due + 45*ms
+			}
+		}, "fail: pass fail", "service_latency"},
+		{"a mean, a minimum and a maximum are of what was seen", []string{"mean(ttft) <= 100ms", "min(ttft) >= 100ms", "max(ttft) <= 99ms"}, nil, "fail: pass pass fail", "max(ttft)"},
+		{"tpot leaves the first chunk out", []string{"p50(tpot) <= 100ms", "p50(tpot) >= 100ms"}, nil, "pass: pass pass", ""},
+		{"tpot of one token is undefined, not zero", []string{"p50(tpot) <= 1s"}, func(w *world) {
+			for _, r := range w.loads() {
+				r.OutputTokens = 1
+			}
+		}, "unproven: unproven", "tpot"},
+		{"gaps between chunks", []string{"p95(icl) <= 101ms", "max(icl) <= 99ms"}, nil, "fail: pass fail", "max(icl)"},
+		{"a floor under a percentile", []string{"p50(ttft) >= 90ms", "p50(ttft) >= 110ms"}, nil, "fail: pass fail", ">= 110"},
+
+		// Errors.
+		{"a failed request is not a sample", []string{"p95(ttft) <= 200ms", "error_rate <= 10%"}, func(w *world) {
+			for _, r := range w.loads()[:10] {
+				slow(r, time.Second)
+				breakOff(r)
+			}
+		}, "pass: pass pass", ""},
+		{"but it is an error", []string{"p95(ttft) <= 200ms", "error_rate <= 1%", "errors == 0"}, func(w *world) {
+			breakOff(w.loads()[0])
+			breakOff(w.loads()[1])
+			breakOff(w.loads()[2])
+		}, "fail: pass fail fail", "3 of 200: it is 1.5 %, and must be <= 1 %"},
+		{"a latency objective alone gets a warning", []string{"p95(ttft) in steady <= 200ms"}, nil, "pass: pass", "The objective holds"},
+		{"an answer without a token is no success, whatever the client says", []string{"errors == 0"}, func(w *world) { w.loads()[0].FirstToken = 0 }, "fail: fail", "errors"},
+		{"an answer without an end is no success", []string{"errors == 0"}, func(w *world) { w.loads()[0].End = 0 }, "fail: fail", "errors"},
+		{"a share that the requests cannot express proves nothing", []string{"error_rate <= 0.1%"}, nil, "unproven: unproven", "0 of 200 is too little to tell 0.1 % by: it needs 800 more requests"},
+		{"nor does it fail by one", []string{"error_rate <= 0.1%"}, func(w *world) { breakOff(w.loads()[0]) }, "unproven: unproven", "too little"},
+		{"but by many", []string{"error_rate <= 0.1%"}, func(w *world) {
+			for _, r := range w.loads()[:50] {
+				breakOff(r)
+			}
+		}, "fail: fail", "50 of 200"},
+
+		// Goodput.
+		{"attainment counts the slow and the failed", []string{"p95(ttft) <= 1s", "attainment >= 95%", "goodput >= 9.6/s"}, func(w *world) {
+			for _, r := range w.loads()[:4] {
+				slow(r, 3*time.Second)
+			}
+			for _, r := range w.loads()[4:8] {
+				breakOff(r)
+			}
+		}, "unproven: unproven pass pass", "p95(ttft)"},
+		{"of two percentiles the looser limit speaks of every request", []string{"p50(ttft) <= 100ms", "p95(ttft) <= 2s", "attainment >= 99%"}, func(w *world) {
+			for _, r := range w.loads()[:60] {
+				slow(r, time.Second)
+			}
+		}, "pass: pass pass pass", ""},
+		{"throughput", []string{"output_tokens_per_second >= 40", "achieved_rate >= 10/s", "achieved_rate >= 10.1/s"}, nil, "fail: pass pass fail", "it is 10/s, and must be >= 10.1/s"},
+
+		// What no recording holds.
+		{"cost, security and rpo are unproven", []string{"cost_per_million_output_tokens <= $1", "security(high) == 0", "rpo(pod-kill) < 1m"}, func(w *world) { w.withFault() },
+			"unproven: unproven unproven unproven (pass)", "no price"},
+
+		// Faults.
+		{"a fault nobody felt", []string{"rto(pod-kill) < 200ms", "lost(pod-kill) == 0", "detection(pod-kill) < 1s", "errors_during(pod-kill) <= 10%"}, func(w *world) { w.withFault() },
+			"pass: pass pass pass pass (pass)", ""},
+		{"recovery counts from in effect to the end of the first good probe of a row", []string{"rto(pod-kill) <= 1s", "rto(pod-kill) <= 999ms"}, func(w *world) {
+			w.withFault()
+			for _, p := range w.probes() {
+				if p.Due > inEffectAt && p.Due < inEffectAt+980*ms && p.Due != 15500*ms { // one answer in between is no row
+					breakOff(p)
+				}
+			}
+		}, "fail: pass fail (pass)", "rto(pod-kill) <= 999ms: it is 1 s"},
+		{"a probe answered too late is not served", []string{"rto(pod-kill) < 1s"}, func(w *world) {
+			w.withFault()
+			for _, p := range w.probes() {
+				if p.Due > inEffectAt && p.Due < inEffectAt+2*time.Second {
+					p.End = p.Due + 2001*ms
+				}
+			}
+		}, "fail: fail (pass)", "it is 2"},
+		{"a service that never recovers has broken its promise", []string{"rto(pod-kill) < 5s"}, func(w *world) {
+			w.withFault()
+			for _, p := range w.probes() {
+				if p.Due > inEffectAt {
+					breakOff(p)
+				}
+			}
+		}, "fail: fail (unproven)", "users were still not served 14.9"},
+		{"unless it was not watched for long enough", []string{"rto(pod-kill) < 5m"}, func(w *world) {
+			w.withFault()
+			for _, p := range w.probes() {
+				if p.Due > inEffectAt {
+					breakOff(p)
+				}
+			}
+		}, "unproven: unproven (unproven)", "never were 3 in a row answered"},
+		{"no probes after the fault prove nothing", []string{"rto(pod-kill) < 5m"}, func(w *world) {
+			w.withFault()
+			w.requests = slices.DeleteFunc(w.requests, func(r recording.Request) bool { return r.Kind == recording.KindProbe && r.Due > inEffectAt })
+		}, "unproven: unproven (unproven)", "no probe was due after the fault"},
+		{"a missing probe could be the one that failed", []string{"rto(pod-kill) < 5m"}, func(w *world) {
+			w.withFault()
+			w.requests = slices.DeleteFunc(w.requests, func(r recording.Request) bool { return r.Kind == recording.KindProbe && r.Due == 15100*ms })
+		}, "unproven: unproven (unproven)", "probes are missing"},
+		{"requests cut between the injection and its being seen are lost", []string{"lost(pod-kill) == 0", "errors_during(pod-kill) <= 5%"}, func(w *world) {
+			w.withFault()
+			for _, r := range w.loads()[48:50] { // due at 14.8 and 14.9 s, and cut at 15.01 s
+				breakOff(r)
+				r.End = injectedAt + 10*ms
+			}
+		}, "fail: fail fail (pass)", "lost(pod-kill) == 0: it is 2"},
+		{"requests that failed before the fault are not its", []string{"lost(pod-kill) == 0"}, func(w *world) {
+			w.withFault()
+			breakOff(w.loads()[40])
+		}, "pass: pass (pass)", ""},
+		{"a service that never notices has no detection time", []string{"detection(pod-kill) < 10s"}, func(w *world) {
+			w.withFault()
+			w.dropObservations(func(o recording.Observation) bool { return o.Name == recording.ObsReplicaReady })
+		}, "unproven: unproven (pass)", "never seen to notice"},
+		{"a fault never seen in effect makes the run invalid", []string{"rto(pod-kill) < 5m"}, func(w *world) {
+			w.withFault().failedStep("never seen in_effect: not within 15s", recording.FaultInEffect, recording.FaultReverted, recording.FaultGone)
+		}, "invalid: invalid (invalid)", "never seen in effect"},
+		{"so does one that could not be injected", []string{"error_rate <= 1%"}, func(w *world) {
+			w.withFault().failedStep("not injected: no such process", recording.FaultInjected, recording.FaultInEffect, recording.FaultReverted, recording.FaultGone)
+		}, "invalid: pass (invalid)", "no such process"},
+		{"one that the target cannot have leaves it unproven", []string{"rto(pod-kill) < 5m", "error_rate <= 1%"}, func(w *world) {
+			w.withFault().failedStep("unsupported: launchgate did not deploy this target", recording.FaultInjected, recording.FaultInEffect, recording.FaultReverted, recording.FaultGone)
+		}, "unproven: unproven pass (unproven)", "launchgate did not deploy this target"},
+		{"one not reverted makes the run invalid", []string{"error_rate <= 1%"}, func(w *world) {
+			w.withFault().failedStep("not reverted: permission denied", recording.FaultReverted, recording.FaultGone)
+		}, "invalid: pass (invalid)", "not reverted"},
+		{"a replica that never comes back is the service's failure", []string{"rto(pod-kill) < 5m"}, func(w *world) {
+			w.withFault().failedStep("never seen gone: not within 15s", recording.FaultGone)
+		}, "fail: pass (fail)", "never came back"},
+		{"an objective about a fault that is not in the gate", []string{"rto(pod-kill) < 5m"}, nil, "unproven: unproven", "the gate injects no pod-kill"},
+
+		// The client.
+		{"load that was not sent makes the run invalid", []string{"error_rate <= 20%"}, func(w *world) {
+			for _, r := range w.loads()[:11] {
+				*r = recording.Request{Seq: r.Seq, Kind: r.Kind, Scenario: r.Scenario, Stage: r.Stage, Streamed: true, Due: r.Due, Error: recording.ErrorNotSent}
+			}
+		}, "invalid: pass", "only 189 of the 200 requests"},
+		{"so does load sent late", []string{"error_rate <= 1%"}, func(w *world) {
+			for _, r := range w.loads()[:3] {
+				r.Sent = r.Due + 51*ms
+			}
+		}, "invalid: pass", "51 ms late at p99"},
+		{"so does a client without a processor", []string{"error_rate <= 1%"}, func(w *world) {
+			w.spoilClient(recording.ObsClientSched, 0.06, 2)
+		}, "invalid: pass", "waited more than 50 ms for a processor"},
+		{"but not for one second", []string{"error_rate <= 1%"}, func(w *world) { w.spoilClient(recording.ObsClientSched, 0.06, 1) }, "pass: pass", ""},
+		{"so does a client that collects garbage", []string{"error_rate <= 1%"}, func(w *world) { w.spoilClient(recording.ObsClientGCPause, 0.06, 2) }, "invalid: pass", "garbage"},
+		{"so does a client that takes the machine", []string{"error_rate <= 1%"}, func(w *world) { w.spoilClient(recording.ObsClientCPU, 1.9, 2) }, "invalid: pass", "bottleneck"},
+		{"so does a client that did not look at itself", []string{"error_rate <= 1%"}, func(w *world) {
+			w.dropObservations(func(o recording.Observation) bool { return o.Name == recording.ObsClientSched && o.At > 20*time.Second })
+		}, "invalid: pass", "looked at itself in 10 of 19 seconds"},
+
+		// What is not there.
+		{"requests without a trace", []string{"error_rate <= 1%"}, func(w *world) { w.requests = w.requests[:199] }, "unproven: unproven", "1 of 200 requests"},
+		{"a stage that did not end", []string{"error_rate <= 1%"}, func(w *world) {
+			w.dropObservations(func(o recording.Observation) bool { return o.Name == recording.ObsStageEnded })
+		}, "unproven: unproven", "not played to its end"},
+		{"a scenario that was not played", []string{"error_rate <= 1%"}, func(w *world) { w.observations = w.observations[len(w.observations)-1:] }, "unproven: unproven", "was not played"},
+		{"a recording without an end", []string{"error_rate <= 1%"}, func(w *world) { w.observations = w.observations[:len(w.observations)-1] }, "unproven: pass", "The recording has no end"},
+		{"a gate without objectives", nil, nil, "unproven:", "The gate has no objective"},
+		{"invalid comes before fail", []string{"error_rate <= 1%"}, func(w *world) {
+			for _, r := range w.loads()[:20] {
+				breakOff(r)
+			}
+			w.spoilClient(recording.ObsClientSched, 0.06, 5)
+		}, "invalid: fail", "The client cannot be believed"},
+		{"fail comes before unproven", []string{"error_rate <= 1%", "p99(ttft) <= 1s"}, func(w *world) {
+			for _, r := range w.loads()[:20] {
+				breakOff(r)
+			}
+		}, "fail: fail unproven", "error_rate"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := healthy(t, tt.promises...)
+			if tt.spoil != nil {
+				tt.spoil(w)
+			}
+			v := w.judge(t)
+			if got := outcomes(v); got != tt.want {
+				t.Errorf("%s, want %s\n%s", got, tt.want, strings.Join(v.Why, "\n"))
+			}
+			if !strings.Contains(v.Why[0], tt.why) {
+				t.Errorf("the first sentence is %q, want it to say %q", v.Why[0], tt.why)
+			}
+			for _, f := range v.Objectives {
+				if f.Why == "" {
+					t.Errorf("%s has no why", f.Source)
+				}
+			}
+			if want := []int{ExitUnproven, ExitPass, ExitFail, ExitInvalid}[v.Verdict]; v.ExitCode != want {
+				t.Errorf("exit code %d, want %d", v.ExitCode, want)
+			}
+		})
+	}
+}
+
+// spoilClient makes the last observations of the client what they are not to be.
+func (w *world) spoilClient(name string, v float64, n int) {
+	for i := len(w.observations) - 1; i >= 0 && n > 0; i-- {
+		if w.observations[i].Name == name {
+			w.observations[i].Value = v
+			n--
+		}
+	}
+}
+
+func TestAnInterruptedRunExitsWith130AndNeverPasses(t *testing.T) {
+	w := healthy(t, "error_rate <= 1%")
+	w.observations[len(w.observations)-1] = recording.Observation{At: stageTo + 2*ms, Name: recording.ObsInterrupted, Text: "interrupt"}
+	v := w.judge(t)
+	if v.Verdict != Unproven || v.ExitCode != ExitInterrupted || !v.Incomplete || !strings.Contains(v.Why[0], "stopped before its end (interrupt)") {
+		t.Errorf("%v, exit code %d, incomplete %v: %q", v.Verdict, v.ExitCode, v.Incomplete, v.Why)
+	}
+}
+
+func TestADamagedRecordingNeverPasses(t *testing.T) {
+	w := healthy(t, "error_rate <= 1%")
+	rec := w.recording()
+	rec.Warnings = []string{"requests-000002.parquet: its requests are left out."}
+	v, err := Judge(w.gate, rec)
+	if err != nil || v.Verdict != Unproven || !strings.Contains(v.Why[0], "requests-000002.parquet") {
+		t.Errorf("%v, %v: %q", v.Verdict, err, v.Why)
+	}
+}
+
+func TestARecordingThatCannotBeReadIsAnError(t *testing.T) {
+	w := healthy(t, "error_rate <= 1%")
+	rec := w.recording()
+	broken := errors.New("the disk is gone")
+	rec.Requests = func(yield func(recording.Request, error) bool) { yield(recording.Request{}, broken) }
+	if _, err := Judge(w.gate, rec); !errors.Is(err, broken) {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestALatencyObjectiveAloneIsWarnedOf(t *testing.T) {
+	for _, tt := range []struct {
+		promises []string
+		warnings int
+	}{
+		{[]string{"p95(ttft) in steady <= 1s"}, 1},
+		{[]string{"p95(ttft) in steady <= 1s", "p95(tpot) in steady <= 1s"}, 1},
+		{[]string{"p95(ttft) in steady <= 1s", "error_rate in steady <= 1%"}, 0},
+		{[]string{"p95(ttft) in steady <= 1s", "error_rate <= 1%"}, 0},
+		{[]string{"p95(ttft) <= 1s", "error_rate in steady <= 1%"}, 1},
+		{[]string{"p95(ttft) in steady/main <= 1s", "attainment in steady >= 90%"}, 0},
+	} {
+		v := healthy(t, tt.promises...).judge(t)
+		if got := len(v.Why) - 1; got != tt.warnings || v.Verdict != Pass {
+			t.Errorf("%v: %v with %d warnings, want %d: %q", tt.promises, v.Verdict, got, tt.warnings, v.Why)
+		}
+	}
+}
+
+// Silence is never success: whatever evidence is taken away from a run that did
+// not pass, it does not pass for it. Left alone are what need not be there (a
+// second without garbage collection has no pause), and the run's last line,
+// which cannot be there when an interruption is.
+func TestDroppingEvidenceNeverMakesAPass(t *testing.T) {
+	promises := []string{
+		"p95(ttft) <= 1s", "p50(icl) <= 1s", "error_rate <= 1%", "attainment >= 90%", "output_tokens_per_second >= 30",
+		"rto(pod-kill) < 2s", "lost(pod-kill) == 0", "errors_during(pod-kill) <= 10%", "detection(pod-kill) < 1s",
+	}
+	spoilers := []func(w *world, draw *rand.Rand){
+		func(w *world, draw *rand.Rand) { // slow requests
+			for range 15 {
+				r := w.loads()[draw.IntN(200)]
+				slow(r, 2*time.Second)
+			}
+		},
+		func(w *world, draw *rand.Rand) { // errors
+			for range 4 {
+				breakOff(w.loads()[draw.IntN(200)])
+			}
+		},
+		func(w *world, draw *rand.Rand) { // an outage
+			for _, p := range w.probes() {
+				if p.Due > inEffectAt && p.Due < inEffectAt+3*time.Second {
+					breakOff(p)
+				}
+			}
+		},
+		func(w *world, draw *rand.Rand) { // a request lost
+			r := w.loads()[49]
+			breakOff(r)
+		},
+		func(w *world, draw *rand.Rand) { w.failedStep("never seen gone", recording.FaultGone) },
+		func(w *world, draw *rand.Rand) { w.spoilClient(recording.ObsClientSched, 0.2, 3) },
+		func(w *world, draw *rand.Rand) {
+			for i := range w.observations {
+				if w.observations[i].Name == recording.ObsReplicaReady {
+					w.observations[i].At += 3 * time.Second
+				}
+			}
+		},
+	}
+	if v := healthy(t, promises...).withFault().judge(t); v.Verdict != Pass {
+		t.Fatalf("the healthy run is %v: %q", v.Verdict, v.Why)
+	}
+	for seed := range uint64(300) {
+		draw := rand.New(rand.NewPCG(seed, 1))
+		w := healthy(t, promises...).withFault()
+		spoilers[draw.IntN(len(spoilers))](w, draw)
+		if v := w.judge(t); v.Verdict == Pass {
+			t.Fatalf("seed %d: the spoiled run passes", seed)
+		}
+		share := []float64{0.002, 0.02, 0.3}[draw.IntN(3)]
+		gone := func() bool { return draw.Float64() < share }
+		w.requests = slices.DeleteFunc(w.requests, func(recording.Request) bool { return gone() })
+		w.injections = slices.DeleteFunc(w.injections, func(recording.Injection) bool { return gone() })
+		w.dropObservations(func(o recording.Observation) bool { return o.Name != recording.ObsRunEnded && gone() })
+		for i := range w.requests { // and fields of what is left
+			if gone() {
+				w.requests[i].FirstToken = 0
+			}
+			if gone() {
+				w.requests[i].End = 0
+			}
+		}
+		if v := w.judge(t); v.Verdict == Pass {
+			t.Fatalf("seed %d: it passes with evidence dropped: %s", seed, outcomes(v))
+		}
+	}
+}
+
+func TestTheWorstOfSeveralFaultsCounts(t *testing.T) {
+	w := healthy(t, "lost(pod-kill) == 0").withFault()
+	w.gate.Scenarios[0].Faults = append(w.gate.Scenarios[0].Faults, w.gate.Scenarios[0].Faults[0])
+	for _, i := range slices.Clone(w.injections) {
+		i.ID = "steady/1"
+		i.At += 5 * time.Second
+		w.injections = append(w.injections, i)
+	}
+	breakOff(w.loads()[99]) // under way at 20 s
+	if v := w.judge(t); outcomes(v) != "fail: fail (pass) (pass)" {
+		t.Errorf("%s: %q", outcomes(v), v.Why)
+	}
+}
+
+// Every metric of the grammar is either computed or said to have no evidence.
+func TestEveryMetricIsJudged(t *testing.T) {
+	for _, m := range scenarios.Metrics() {
+		src := m.Example
+		for _, name := range []string{"burst", "steady/main", "steady"} {
+			src = strings.Replace(src, " in "+name+" ", " ", 1)
+		}
+		src = strings.Replace(src, "node-loss", "pod-kill", 1)
+		v := healthy(t, src).withFault().judge(t)
+		f := v.Objectives[0]
+		if strings.Contains(f.Why, "does not know") || f.Verdict == Invalid {
+			t.Errorf("%s: %v, %s", src, f.Verdict, f.Why)
+		}
+		if f.Value == nil && f.Verdict != Unproven {
+			t.Errorf("%s is %v without a value", src, f.Verdict)
+		}
+	}
+}
+
+func TestOutcomesAreReadAsTheyAreWritten(t *testing.T) {
+	for _, o := range []Outcome{Unproven, Pass, Fail, Invalid} {
+		text, err := o.MarshalText()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back Outcome
+		if err := back.UnmarshalText(text); err != nil || back != o {
+			t.Errorf("%s is read as %v (%v)", text, back, err)
+		}
+	}
+	var o Outcome
+	if o != Unproven {
+		t.Error("what nobody decided is not unproven")
+	}
+	if err := o.UnmarshalText([]byte("green")); err == nil || !strings.Contains(err.Error(), "unproven, pass, fail, invalid") {
+		t.Errorf("the error is %v", err)
+	}
+}

@@ -1,0 +1,336 @@
+package checklist
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// judge decides one objective.
+func (e *evidence) judge(o scenarios.Objective) Finding {
+	f := Finding{Source: o.Source, Scenario: o.Scenario, Unit: o.Unit, Threshold: o.Threshold}
+	if f.Source == "" {
+		f.Source = o.String()
+	}
+	if why := unmeasured(o); why != "" {
+		f.Why = why
+		return f
+	}
+	if why := e.unplayed(o.Scenario); why != "" {
+		f.Why = why
+		return f
+	}
+	scope := stageID{o.Scenario, o.Stage}
+	s := e.within(scope)
+	switch {
+	case o.Metric == "icl":
+		f.distribution(s.icl.n, o, s.icl.at, s.icl.mean)
+	case o.Stat != "":
+		v := s.values[slices.Index(latencyNames[:], o.Metric)]
+		f.distribution(int64(len(v)), o, func(i int64) float64 { return v[i] }, func() float64 { return mean(v) })
+	case o.Arg != "":
+		e.fault(&f, o)
+	default:
+		f.whole(o, s, e.seconds(scope))
+	}
+	if missing, offered := e.unrecorded(scope); missing > 0 && f.Verdict == Pass {
+		f.Verdict = Unproven
+		f.Why = fmt.Sprintf("%d of %d requests that were due have left no trace in the recording, so what the others say proves nothing", missing, offered)
+	}
+	return f
+}
+
+// unmeasured says of metrics that no recording has evidence for what is
+// missing.
+func unmeasured(o scenarios.Objective) string {
+	switch o.Metric {
+	case "rpo":
+		return "a recording does not hold which writes were acknowledged and which were there after the fault, so what was lost is unknown, and not zero"
+	case "cost_per_million_output_tokens":
+		return "a recording holds no price of what the service ran on, so its cost is unknown"
+	case "security":
+		return "a recording holds no security scan, and nothing found is not nothing there"
+	}
+	return ""
+}
+
+// unplayed says why a scope has no complete evidence; empty when it has.
+func (e *evidence) unplayed(scenario string) string {
+	for _, s := range e.gate.Scenarios {
+		switch {
+		case scenario != "" && s.Name != scenario:
+		case !e.started[s.Name]:
+			return fmt.Sprintf("the scenario %s was not played; run the gate again, without a focus that leaves it out", s.Name)
+		case !e.complete(s.Name):
+			return fmt.Sprintf("the scenario %s was not played to its end; run the gate again", s.Name)
+		}
+	}
+	return ""
+}
+
+func holds(v float64, o scenarios.Objective) bool {
+	switch o.Op {
+	case "<=":
+		return v <= o.Threshold
+	case "<":
+		return v < o.Threshold
+	case ">=":
+		return v >= o.Threshold
+	case ">":
+		return v > o.Threshold
+	}
+	return v == o.Threshold
+}
+
+// atLeast reports whether an objective asks for no less than its threshold.
+func atLeast(o scenarios.Objective) bool { return o.Op == ">=" || o.Op == ">" }
+
+// distribution decides a statistic over n sorted values.
+func (f *Finding) distribution(n int64, o scenarios.Objective, at func(int64) float64, mean func() float64) {
+	f.Samples = n
+	switch {
+	case n == 0:
+		f.Why = fmt.Sprintf("no request that succeeded has a %s: none did, or the answers do not carry it", o.Metric)
+	case o.Quantile > 0:
+		f.percentile(n, o, at)
+	case o.Stat == "mean":
+		f.decide(mean(), o)
+	case o.Stat == "max":
+		f.decide(at(n-1), o)
+	default:
+		f.decide(at(0), o)
+	}
+}
+
+// percentile decides a percentile. It is proven when its 99 % bound holds too.
+// It has failed when the percentile of what was seen misses the threshold; of
+// fewer samples than could prove it, when even the bound on the other side
+// does.
+func (f *Finding) percentile(n int64, o scenarios.Objective, at func(int64) float64) {
+	value := at(rank(n, o.Quantile))
+	f.Value = &value
+	bound, best := percentileBounds(n, o.Quantile, at)
+	least := needed(o.Quantile)
+	if atLeast(o) {
+		bound, best, least = best, bound, needed(1-o.Quantile)
+	}
+	f.Bound = bound
+	is := "it is " + show(value, o.Unit)
+	switch {
+	case n >= least && !holds(value, o), best != nil && !holds(*best, o):
+		f.Verdict, f.Why = Fail, fmt.Sprintf("%s, and must be %s", is, must(o))
+	case bound == nil:
+		f.Why = fmt.Sprintf("%s of %s, and a %s is proven by %d at the least: it needs %s (a longer stage, or a higher rate)",
+			is, plural(n, "sample", "samples"), o.Stat, least, plural(least-n, "more sample", "more samples"))
+	case !holds(*bound, o):
+		f.Why = fmt.Sprintf("%s, but with 99 %% confidence it is only known to be %s %s, and must be %s; %s",
+			is, map[bool]string{false: "below", true: "above"}[atLeast(o)], show(*bound, o.Unit), must(o), more(n, o, at))
+	default:
+		f.Verdict, f.Why = Pass, fmt.Sprintf("%s, with 99 %% confidence %s %s, and must be %s",
+			is, map[bool]string{false: "up to", true: "no less than"}[atLeast(o)], show(*bound, o.Unit), must(o))
+	}
+}
+
+// more says how many samples would decide.
+func more(n int64, o scenarios.Objective, at func(int64) float64) string {
+	quantile, misses := o.Quantile, int64(0)
+	for i := range n {
+		if !holds(at(i), o) {
+			misses++
+		}
+	}
+	if atLeast(o) {
+		quantile = 1 - quantile
+	}
+	if total := neededFor(quantile, float64(misses)/float64(n)); total > n {
+		return fmt.Sprintf("it needs about %s", plural(total-n, "more sample", "more samples"))
+	}
+	return "it lies too near to its limit for more samples to decide, so make the service quicker or the limit wider"
+}
+
+// decide judges a number that is what it is.
+func (f *Finding) decide(value float64, o scenarios.Objective) {
+	f.Value = &value
+	f.Verdict = Pass
+	if !holds(value, o) {
+		f.Verdict = Fail
+	}
+	f.Why = fmt.Sprintf("it is %s, and must be %s", show(value, o.Unit), must(o))
+}
+
+// whole decides the metrics that are one number for a scope.
+func (f *Finding) whole(o scenarios.Objective, s *samples, seconds float64) {
+	f.Samples = s.due
+	if s.due == 0 || seconds <= 0 {
+		f.Why = "no request was due"
+		return
+	}
+	switch o.Metric {
+	case "error_rate":
+		f.rate(s.errors, s.due, o)
+	case "attainment":
+		f.rate(s.attained, s.due, o)
+	case "errors":
+		f.decide(float64(s.errors), o)
+	case "goodput":
+		f.decide(float64(s.attained)/seconds, o)
+	case "output_tokens_per_second":
+		f.decide(float64(s.tokens)/seconds, o)
+	case "achieved_rate":
+		f.decide(float64(s.due-s.notSent)/seconds, o)
+	default:
+		f.Why = fmt.Sprintf("this version does not know how to measure %s", o.Metric)
+	}
+}
+
+// rate decides a share k of n of this run's requests: the share itself, with
+// its 99 % bound beside it. It takes as many requests as it takes to express
+// the threshold: of twenty, one percent cannot be seen. Fewer prove nothing,
+// and fail only when the bound on the other side does.
+func (f *Finding) rate(k, n int64, o scenarios.Objective) {
+	f.Samples = n
+	low, high := rateBounds(k, n)
+	bound, best := high, low
+	if atLeast(o) {
+		bound, best = low, high
+	}
+	f.decide(float64(k)/float64(n), o)
+	f.Bound = &bound
+	distance := min(o.Threshold, 1-o.Threshold)
+	least := int64(1)
+	if distance > 0 {
+		least = int64(math.Ceil(1/distance - 1e-9))
+	}
+	if n < least && (holds(best, o) || f.Verdict == Pass) {
+		f.Verdict = Unproven
+		f.Why = fmt.Sprintf("%d of %d is too little to tell %s by: it needs %s", k, n, show(o.Threshold, o.Unit), plural(least-n, "more request", "more requests"))
+		return
+	}
+	f.Why = fmt.Sprintf("%d of %d: %s", k, n, f.Why)
+}
+
+// fault decides the metrics of a fault; where it struck several times the worst
+// counts.
+func (e *evidence) fault(f *Finding, o scenarios.Objective) {
+	var findings []Finding
+	for _, l := range e.faults {
+		if l.Kind == o.Arg && (o.Scenario == "" || l.Scenario == o.Scenario) {
+			findings = append(findings, e.ofFault(*f, o, l))
+		}
+	}
+	if len(findings) == 0 {
+		f.Why = fmt.Sprintf("the gate injects no %s", o.Arg)
+		return
+	}
+	*f = slices.MaxFunc(findings, func(a, b Finding) int {
+		switch {
+		case a.Verdict != b.Verdict:
+			return badness[a.Verdict] - badness[b.Verdict]
+		case a.Value == nil || b.Value == nil || *a.Value == *b.Value:
+			return 0
+		case *a.Value > *b.Value != atLeast(o):
+			return 1
+		}
+		return -1
+	})
+}
+
+var badness = map[Outcome]int{Pass: 0, Unproven: 1, Fail: 2, Invalid: 3}
+
+func (e *evidence) ofFault(f Finding, o scenarios.Objective, l *faultLife) Finding {
+	if !l.struck() {
+		f.Verdict, f.Why = l.Verdict, l.Why
+		return f
+	}
+	f.Samples = 1
+	switch o.Metric {
+	case "rto":
+		f.recovery(o, l, e)
+	case "detection":
+		if l.DetectionSeconds == nil {
+			f.Why = "the service was never seen to notice: it said of the victim all the while that it was ready, or was not looked at"
+			return f
+		}
+		f.decide(*l.DetectionSeconds, o)
+	case "lost":
+		f.decide(float64(l.LostRequests), o)
+		f.Why += " (requests under way when the fault struck that failed; whether acknowledged writes were lost is not in a recording)"
+	case "errors_during":
+		f.during(o, l, e)
+	default:
+		f.Why = fmt.Sprintf("this version does not know how to measure %s", o.Metric)
+	}
+	return f
+}
+
+// during decides the error rate while the fault lasted.
+func (f *Finding) during(o scenarios.Objective, l *faultLife, e *evidence) {
+	if l.RTOSeconds == nil {
+		f.Samples, f.Why = 0, l.noRecovery(e)
+		return
+	}
+	failed, all := l.errorsDuring()
+	if all == 0 {
+		f.Samples, f.Why = 0, "no request was under way while the fault lasted; a higher rate would have some meet it"
+		return
+	}
+	f.rate(failed, all, o)
+}
+
+// recovery decides an RTO. A service that was still not there when it had been
+// watched for longer than the promise has broken it.
+func (f *Finding) recovery(o scenarios.Objective, l *faultLife, e *evidence) {
+	if l.RTOSeconds != nil {
+		f.decide(*l.RTOSeconds, o)
+		return
+	}
+	watched := l.lastBad - l.at[recording.FaultInEffect]
+	if l.bad > 0 && !l.lostProbes && !atLeast(o) && !holds(watched.Seconds(), o) {
+		f.Verdict, f.Why = Fail, fmt.Sprintf("users were still not served %s after the fault, and must be within %s", show(watched.Seconds(), o.Unit), show(o.Threshold, o.Unit))
+		return
+	}
+	f.Samples, f.Why = 0, l.noRecovery(e)
+}
+
+// must writes what an objective asks for.
+func must(o scenarios.Objective) string { return o.Op + " " + show(o.Threshold, o.Unit) }
+
+// show writes a value as a person would, with three digits that matter.
+func show(v float64, unit string) string {
+	switch unit {
+	case scenarios.UnitSeconds:
+		return showSeconds(v)
+	case scenarios.UnitRatio:
+		return trim(v*100, 2) + " %"
+	case scenarios.UnitPerSecond:
+		return trim(v, 2) + "/s"
+	case scenarios.UnitTokensPerSecond:
+		return trim(v, 1) + " tokens/s"
+	}
+	return trim(v, 2)
+}
+
+func showSeconds(v float64) string {
+	switch a := math.Abs(v); {
+	case a >= 60:
+		return time.Duration(math.Round(v) * float64(time.Second)).String()
+	case a >= 1:
+		return trim(v, 3) + " s"
+	case a >= 1e-3:
+		return trim(v*1e3, 1) + " ms"
+	}
+	return trim(v*1e6, 0) + " µs"
+}
+
+func trim(v float64, digits int) string {
+	s := fmt.Sprintf("%.*f", digits, v)
+	if strings.Contains(s, ".") {
+		s = strings.TrimRight(strings.TrimRight(s, "0"), ".")
+	}
+	return s
+}
