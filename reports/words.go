@@ -86,7 +86,7 @@ var phrases = map[string]phrase{
 	"fact.none":          {"none", "无"},
 	"fact.unknown":       {"unknown", "未知"},
 
-	"interrupted.title":    {"Interrupted at %s", "在 %s 被中断"},
+	"interrupted.title":    {"Incomplete: interrupted at %s", "不完整：在 %s 被中断"},
 	"interrupted.by":       {"Stopped by: %s.", "停止原因：%s。"},
 	"interrupted.cut":      {"The recording ends without saying why, as after a crash.", "记录未说明原因便终止，如同崩溃之后。"},
 	"interrupted.unplayed": {"Never played: %s.", "从未执行：%s。"},

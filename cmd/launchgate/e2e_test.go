@@ -7,6 +7,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -391,7 +392,10 @@ func TestTargets(t *testing.T) {
 			http.Error(w, `{"error":{"message":"no key"}}`, http.StatusUnauthorized)
 		}, "401"},
 		{"closes in the middle of the stream", stream(`{"choices":[{"delta":{"content":"Hel"}}]}`), "middle"},
-		{"hangs", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "answer"},
+		{"hangs", func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice that the client is gone
+			<-r.Context().Done()
+		}, "no answer within"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
