@@ -151,11 +151,16 @@ func (l *faultLife) recover(e *evidence) {
 	}
 }
 
+// leastDuring is how long a fault counts at the least. If only the moment of a
+// quick recovery counted, the quicker a service recovered the worse its error
+// rate would look, and the fewer requests it would stand on.
+const leastDuring = 10 * time.Second
+
 // errorsDuring counts the load requests that met the fault, and those of them
 // that failed: the ones under way when it was injected, and the ones due until
-// users were served again and the fault was seen gone.
+// users were served again, the fault was seen gone and ten seconds had passed.
 func (l *faultLife) errorsDuring() (failed, all int64) {
-	end := max(l.recovered, l.at[recording.FaultGone])
+	end := max(l.recovered, l.at[recording.FaultGone], l.at[recording.FaultInjected]+leastDuring)
 	for _, r := range l.met {
 		if r.due > end {
 			continue
