@@ -51,7 +51,8 @@ func (v *Verdict) decide(e *evidence) {
 		}
 	}
 	for _, f := range v.Objectives {
-		if f.Verdict != Pass {
+		told := slices.ContainsFunc(v.Faults, func(fault Fault) bool { return fault.Why == f.Why })
+		if f.Verdict != Pass && !told {
 			say(f.Verdict, "%s: %s", f.Source, f.Why)
 		}
 	}

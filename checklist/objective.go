@@ -21,7 +21,7 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 		f.Why = why
 		return f
 	}
-	if why := e.unplayed(o.Scenario); why != "" {
+	if why := e.unplayed(o); why != "" {
 		f.Why = why
 		return f
 	}
@@ -59,15 +59,18 @@ func unmeasured(o scenarios.Objective) string {
 	return ""
 }
 
-// unplayed says why a scope has no complete evidence; empty when it has.
-func (e *evidence) unplayed(scenario string) string {
+// unplayed says why a scenario that an objective is about has no complete
+// evidence; empty when all have. An objective about a fault is about the
+// scenarios that inject it.
+func (e *evidence) unplayed(o scenarios.Objective) string {
 	for _, s := range e.gate.Scenarios {
+		injects := func(f scenarios.Fault) bool { return f.Kind == o.Arg }
 		switch {
-		case scenario != "" && s.Name != scenario:
+		case o.Scenario != "" && s.Name != o.Scenario, o.Arg != "" && !slices.ContainsFunc(s.Faults, injects):
 		case !e.started[s.Name]:
-			return fmt.Sprintf("the scenario %s was not played; run the gate again, without a focus that leaves it out", s.Name)
+			return fmt.Sprintf("the scenario %s was not played", s.Name)
 		case !e.complete(s.Name):
-			return fmt.Sprintf("the scenario %s was not played to its end; run the gate again", s.Name)
+			return fmt.Sprintf("the scenario %s was not played to its end", s.Name)
 		}
 	}
 	return ""

@@ -1,0 +1,94 @@
+package checklist
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+var update = flag.Bool("update", false, "write the runs in testdata and their verdicts anew")
+
+// The runs in testdata are judged as their verdict.json says. A run that was
+// judged wrongly becomes a test by copying its folder here.
+func TestRunsAreJudgedAsTheirVerdictsSay(t *testing.T) {
+	if *update {
+		for _, p := range papers {
+			dir := filepath.Join("testdata", "runs", p.name)
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+			p.write(t, dir)
+		}
+	}
+	dirs, err := filepath.Glob("testdata/runs/*")
+	if err != nil || len(dirs) < len(papers) {
+		t.Fatalf("%d runs in testdata, want at least %d (%v)", len(dirs), len(papers), err)
+	}
+	for _, dir := range dirs {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			gate, err := scenarios.Load(filepath.Join(dir, recording.GateFile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			rec, err := recording.Open(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			v, err := Judge(gate, rec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := json.MarshalIndent(v, "", "  ")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, '\n')
+			golden := filepath.Join(dir, "verdict.json")
+			if *update {
+				if err := os.WriteFile(golden, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("it is judged otherwise than %s says (-update writes it anew):\n%s", golden, got)
+			}
+			again, err := Judge(gate, rec)
+			if second, _ := json.MarshalIndent(again, "", "  "); err != nil || !bytes.Equal(append(second, '\n'), got) {
+				t.Error("judged twice, the same run has two verdicts")
+			}
+		})
+	}
+}
+
+// What the papers' services do is known; so the verdicts that are kept are
+// checked against it, and not only against themselves.
+func TestPaperRunsAreWhatTheyAreNamed(t *testing.T) {
+	for name, want := range map[string]struct {
+		verdict Outcome
+		code    int
+	}{
+		"pass": {Pass, 0}, "fail": {Fail, 1}, "unproven": {Unproven, 2}, "invalid": {Invalid, 3}, "interrupted": {Unproven, 130},
+	} {
+		src, err := os.ReadFile(filepath.Join("testdata", "runs", name, "verdict.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var v Verdict
+		if err := json.Unmarshal(src, &v); err != nil {
+			t.Fatal(err)
+		}
+		if v.Verdict != want.verdict || v.ExitCode != want.code {
+			t.Errorf("%s is %v with exit code %d: %q", name, v.Verdict, v.ExitCode, v.Why)
+		}
+	}
+}
