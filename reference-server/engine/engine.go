@@ -233,6 +233,11 @@ func (e *TooLongError) Error() string {
 
 // Submit queues a request. When ctx ends the request is given up.
 func (e *Engine) Submit(ctx context.Context, r Request) (*Stream, error) {
+	return e.submit(ctx, r, nil)
+}
+
+// submit calls wrote, where there is one, with every token of the answer.
+func (e *Engine) submit(ctx context.Context, r Request, wrote func(id int32)) (*Stream, error) {
 	if len(r.Prompt) == 0 {
 		return nil, errors.New("the prompt is empty; it must have at least one token")
 	}
@@ -254,7 +259,7 @@ func (e *Engine) Submit(ctx context.Context, r Request) (*Stream, error) {
 	seq := &sequence{
 		tokens: append(make([]int32, 0, min(limit, len(r.Prompt)+64)), r.Prompt...), prompt: len(r.Prompt), limit: limit,
 		sampler: sample.New(r.Sampling), text: &stopper{stops: r.Stop}, decoder: e.tok.Decoder(),
-		ignoreEOS: r.IgnoreEOS, stream: newStream(ctx),
+		ignoreEOS: r.IgnoreEOS, stream: newStream(ctx), wrote: wrote,
 	}
 	if err := e.enqueue(seq); err != nil {
 		return nil, err
@@ -389,6 +394,9 @@ func (e *Engine) settle(shares []share, logits []float32, began time.Time) {
 // write adds a token to the answer.
 func (e *Engine) write(seq *sequence, id int32) {
 	seq.tokens = append(seq.tokens, id)
+	if seq.wrote != nil {
+		seq.wrote(id)
+	}
 	ev := Event{Tokens: 1, Usage: Usage{Prompt: seq.prompt, Cached: seq.reused, Output: len(seq.tokens) - seq.prompt}}
 	stopped := e.tok.Ends(id) && !seq.ignoreEOS
 	if !stopped {

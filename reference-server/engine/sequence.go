@@ -24,6 +24,7 @@ type sequence struct {
 	decoder   *tokenizer.Decoder
 	ignoreEOS bool
 	stream    *Stream
+	wrote     func(id int32) // for tests; nil elsewhere
 }
 
 // pending are the tokens whose keys and values are to be computed: the prompt
