@@ -21,6 +21,7 @@ type faultLife struct {
 	bad         int                      // of them, those that were not answered in full and in time
 	lastBad     time.Duration            // end of the last of these
 	lostProbes  bool                     // probes are missing from the recording
+	broken      bool                     // an objective about it failed
 }
 
 // lifetime is a load request that may have met the fault.
@@ -174,8 +175,7 @@ func (l *faultLife) errorsDuring() (failed, all int64) {
 }
 
 // judge says whether the fault was what it was meant to be, and whether the
-// service came back from it. How quickly it had to is for the objectives to
-// say.
+// service came back from it.
 func (l *faultLife) judge(e *evidence) {
 	switch {
 	case l.unsupported:
@@ -194,6 +194,20 @@ func (l *faultLife) judge(e *evidence) {
 		l.Verdict, l.Why = Unproven, l.noRecovery(e)
 	default:
 		l.Verdict, l.Why = Pass, l.story()
+	}
+}
+
+// promises looks at the objectives about the fault: a service that came back,
+// and not as it was promised to, has not passed.
+func (l *faultLife) promises(e *evidence) {
+	for _, o := range e.gate.Objectives {
+		if o.Arg != l.Kind || o.Scenario != "" && o.Scenario != l.Scenario || l.Verdict != Pass || unmeasured(o) != "" {
+			continue
+		}
+		if f := e.ofFault(Finding{Unit: o.Unit, Threshold: o.Threshold}, o, l); f.Verdict == Fail {
+			l.Verdict, l.broken = Fail, true
+			l.Why += "; but not as promised (" + o.Source + ")"
+		}
 	}
 }
 

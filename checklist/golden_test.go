@@ -44,11 +44,7 @@ func TestRunsAreJudgedAsTheirVerdictsSay(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := json.MarshalIndent(v, "", "  ")
-			if err != nil {
-				t.Fatal(err)
-			}
-			got = append(got, '\n')
+			got := encode(t, v)
 			golden := filepath.Join(dir, "verdict.json")
 			if *update {
 				if err := os.WriteFile(golden, got, 0o644); err != nil {
@@ -63,11 +59,24 @@ func TestRunsAreJudgedAsTheirVerdictsSay(t *testing.T) {
 				t.Errorf("it is judged otherwise than %s says (-update writes it anew):\n%s", golden, got)
 			}
 			again, err := Judge(gate, rec)
-			if second, _ := json.MarshalIndent(again, "", "  "); err != nil || !bytes.Equal(append(second, '\n'), got) {
+			if err != nil || !bytes.Equal(encode(t, again), got) {
 				t.Error("judged twice, the same run has two verdicts")
 			}
 		})
 	}
+}
+
+// encode writes a verdict as verdict.json has it.
+func encode(t *testing.T, v Verdict) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }
 
 // What the papers' services do is known; so the verdicts that are kept are

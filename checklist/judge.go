@@ -22,6 +22,7 @@ func Judge(gate scenarios.Gate, rec *recording.Recording) (Verdict, error) {
 	v := Verdict{Incomplete: !rec.Complete, Client: judgeClient(e), Objectives: []Finding{}, Faults: []Fault{}, Scenarios: []Scenario{}}
 	for _, l := range e.faults {
 		l.judge(e)
+		l.promises(e)
 		v.Faults = append(v.Faults, l.Fault)
 	}
 	for _, o := range gate.Objectives {
@@ -45,9 +46,9 @@ func (v *Verdict) decide(e *evidence) {
 	if !v.Client.Valid {
 		say(Invalid, "The client cannot be believed: %s", v.Client.Why)
 	}
-	for _, f := range v.Faults {
-		if f.Verdict != Pass {
-			say(f.Verdict, "%s of %s: %s", f.Kind, f.Target, f.Why)
+	for _, l := range e.faults {
+		if l.Verdict != Pass && !l.broken { // the objective says so itself
+			say(l.Verdict, "%s of %s: %s", l.Kind, l.Target, l.Why)
 		}
 	}
 	for _, f := range v.Objectives {

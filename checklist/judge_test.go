@@ -111,7 +111,7 @@ func TestJudge(t *testing.T) {
 					breakOff(p)
 				}
 			}
-		}, "fail: pass fail (pass)", "rto(pod-kill) <= 999ms: it is 1 s"},
+		}, "fail: pass fail (fail)", "rto(pod-kill) <= 999ms: it is 1 s"},
 		{"a probe answered too late is not served", []string{"rto(pod-kill) < 1s"}, func(w *world) {
 			w.withFault()
 			for _, p := range w.probes() {
@@ -119,7 +119,7 @@ func TestJudge(t *testing.T) {
 					p.End = p.Due + 2001*ms
 				}
 			}
-		}, "fail: fail (pass)", "it is 2"},
+		}, "fail: fail (fail)", "it is 2"},
 		{"a service that never recovers has broken its promise", []string{"rto(pod-kill) < 5s"}, func(w *world) {
 			w.withFault()
 			for _, p := range w.probes() {
@@ -150,7 +150,7 @@ func TestJudge(t *testing.T) {
 				breakOff(r)
 				r.End = injectedAt + 10*ms
 			}
-		}, "fail: fail fail (pass)", "lost(pod-kill) == 0: it is 2"},
+		}, "fail: fail fail (fail)", "lost(pod-kill) == 0: it is 2"},
 		{"requests that failed before the fault are not its", []string{"lost(pod-kill) == 0"}, func(w *world) {
 			w.withFault()
 			breakOff(w.loads()[40])
@@ -379,7 +379,7 @@ func TestTheWorstOfSeveralFaultsCounts(t *testing.T) {
 		w.injections = append(w.injections, i)
 	}
 	breakOff(w.loads()[99]) // under way at 20 s
-	if v := w.judge(t); outcomes(v) != "fail: fail (pass) (pass)" {
+	if v := w.judge(t); outcomes(v) != "fail: fail (pass) (fail)" {
 		t.Errorf("%s: %q", outcomes(v), v.Why)
 	}
 }

@@ -93,7 +93,7 @@ func (p paper) write(t *testing.T, dir string) {
 	if p.endpoint {
 		target, kind = "endpoint: {url: 'https://inference.example', model: large}", recording.Target{Kind: "endpoint", URL: "https://inference.example", Model: "large"}
 	}
-	gate, err := scenarios.Parse(p.name+".yaml", fmt.Appendf(nil, paperGate, p.name, target, p.steady))
+	gate, err := scenarios.Parse(p.name+".yaml", fmt.Appendf(nil, paperGate, "paper-"+p.name, target, p.steady))
 	if err != nil {
 		t.Fatal(err)
 	}
