@@ -1,0 +1,350 @@
+package api
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/launchgate/launchgate/reference-server/engine"
+)
+
+const model = "tiny"
+
+// serving is a server over the default model, and its engine.
+func serving(t *testing.T, c engine.Config) (*httptest.Server, *Server, *engine.Engine) {
+	t.Helper()
+	c.Path, c.Name = "../models/default/default.gguf", model
+	e, err := engine.Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { e.Run(ctx); close(done) }()
+	s := New(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	s.Serve(e)
+	srv := httptest.NewServer(s.Handler())
+	t.Cleanup(func() { srv.Close(); cancel(); <-done; e.Close() })
+	return srv, s, e
+}
+
+func post(t *testing.T, url, body string) (*http.Response, []byte) {
+	t.Helper()
+	resp, err := http.Post(url, "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, b
+}
+
+type whole struct {
+	Object  string
+	Model   string
+	Choices []struct {
+		Text         string
+		Message      struct{ Role, Content string }
+		Delta        *struct{ Role, Content string }
+		FinishReason *string `json:"finish_reason"`
+	}
+	Usage *struct {
+		Prompt  int `json:"prompt_tokens"`
+		Output  int `json:"completion_tokens"`
+		Total   int `json:"total_tokens"`
+		Details struct {
+			Cached int `json:"cached_tokens"`
+		} `json:"prompt_tokens_details"`
+	}
+	Error *struct{ Message, Type, Code string }
+}
+
+// stream reads server-sent events until [DONE].
+func stream(t *testing.T, url, body string) (chunks []whole, done bool) {
+	t.Helper()
+	resp, err := http.Post(url, "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if ct := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || ct != "text/event-stream" {
+		t.Fatalf("%s, %s", resp.Status, ct)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		data, ok := strings.CutPrefix(lines.Text(), "data: ")
+		if !ok {
+			if lines.Text() != "" {
+				t.Errorf("the line %q is no event", lines.Text())
+			}
+			continue
+		}
+		if data == "[DONE]" {
+			done = true
+			continue
+		}
+		var c whole
+		if err := json.Unmarshal([]byte(data), &c); err != nil {
+			t.Fatalf("%q: %v", data, err)
+		}
+		chunks = append(chunks, c)
+	}
+	return chunks, done
+}
+
+const ask = `{"model":"tiny","messages":[{"role":"user","content":"Tell me about the sea."}],"max_tokens":24,"temperature":0`
+
+// A streamed answer says the same as a whole one, with the role first, the
+// finish reason once and the usage last.
+func TestStreamedAndWholeAgree(t *testing.T) {
+	srv, _, _ := serving(t, engine.Config{})
+	_, b := post(t, srv.URL+"/v1/chat/completions", ask+"}")
+	var w whole
+	if err := json.Unmarshal(b, &w); err != nil {
+		t.Fatal(err)
+	}
+	if w.Object != "chat.completion" || w.Model != model || len(w.Choices) != 1 || w.Choices[0].Message.Role != "assistant" || w.Usage.Output != 24 || *w.Choices[0].FinishReason != "length" {
+		t.Errorf("%s", b)
+	}
+	chunks, done := stream(t, srv.URL+"/v1/chat/completions", ask+`,"stream":true,"stream_options":{"include_usage":true}}`)
+	if !done || len(chunks) < 10 {
+		t.Fatalf("%d chunks, done %v", len(chunks), done)
+	}
+	var text strings.Builder
+	finished := 0
+	for i, c := range chunks[:len(chunks)-1] {
+		if c.Object != "chat.completion.chunk" || len(c.Choices) != 1 || c.Choices[0].Delta == nil || c.Usage != nil {
+			t.Errorf("chunk %d: %+v", i, c)
+			continue
+		}
+		if (c.Choices[0].Delta.Role == "assistant") != (i == 0) {
+			t.Errorf("chunk %d has the role %q", i, c.Choices[0].Delta.Role)
+		}
+		if c.Choices[0].FinishReason != nil {
+			finished++
+		}
+		text.WriteString(c.Choices[0].Delta.Content)
+	}
+	last := chunks[len(chunks)-1]
+	if len(last.Choices) != 0 || last.Usage == nil || last.Usage.Output != 24 || last.Usage.Total != last.Usage.Prompt+24 {
+		t.Errorf("the last chunk is %+v", last)
+	}
+	if finished != 1 {
+		t.Errorf("%d finish reasons", finished)
+	}
+	if text.String() != w.Choices[0].Message.Content || text.Len() < 20 {
+		t.Errorf("streamed %q, whole %q", text.String(), w.Choices[0].Message.Content)
+	}
+	if last.Usage.Details.Cached == 0 {
+		t.Log("the prompt is shorter than a block, so nothing of it was cached")
+	}
+}
+
+func TestCompletions(t *testing.T) {
+	srv, _, e := serving(t, engine.Config{})
+	var byText, byTokens, byList whole
+	_, b := post(t, srv.URL+"/v1/completions", `{"prompt":"Once upon a time","max_tokens":12,"temperature":0}`)
+	if err := json.Unmarshal(b, &byText); err != nil || byText.Object != "text_completion" || byText.Choices[0].Text == "" {
+		t.Fatalf("%s %v", b, err)
+	}
+	ids, _ := json.Marshal(e.Tokenize("Once upon a time"))
+	_, b = post(t, srv.URL+"/v1/completions", fmt.Sprintf(`{"prompt":%s,"max_tokens":12,"temperature":0}`, ids))
+	_ = json.Unmarshal(b, &byTokens)
+	_, b = post(t, srv.URL+"/v1/completions", `{"prompt":["Once upon a time"],"max_tokens":12,"temperature":0}`)
+	_ = json.Unmarshal(b, &byList)
+	if byTokens.Choices[0].Text != byText.Choices[0].Text || byList.Choices[0].Text != byText.Choices[0].Text {
+		t.Errorf("%q, %q and %q", byText.Choices[0].Text, byTokens.Choices[0].Text, byList.Choices[0].Text)
+	}
+	chunks, done := stream(t, srv.URL+"/v1/completions", `{"prompt":"Once upon a time","max_tokens":12,"temperature":0,"stream":true}`)
+	text := ""
+	for _, c := range chunks {
+		text += c.Choices[0].Text
+	}
+	if !done || text != byText.Choices[0].Text {
+		t.Errorf("streamed %q (done %v), whole %q", text, done, byText.Choices[0].Text)
+	}
+}
+
+// Content may be a list of text parts, and unknown keys are no error.
+func TestParts(t *testing.T) {
+	srv, _, _ := serving(t, engine.Config{})
+	_, plain := post(t, srv.URL+"/v1/chat/completions", ask+"}")
+	_, parts := post(t, srv.URL+"/v1/chat/completions", `{"user":"u","metadata":{},"messages":[{"role":"user","content":[{"type":"text","text":"Tell me "},{"type":"text","text":"about the sea."}]}],"max_completion_tokens":24,"temperature":0}`)
+	var a, b whole
+	_ = json.Unmarshal(plain, &a)
+	_ = json.Unmarshal(parts, &b)
+	if a.Choices[0].Message.Content != b.Choices[0].Message.Content {
+		t.Errorf("%s\n%s", plain, parts)
+	}
+}
+
+func TestErrorsAreOpenAIs(t *testing.T) {
+	srv, _, _ := serving(t, engine.Config{MaxSequence: 128})
+	chat := "/v1/chat/completions"
+	for _, tt := range []struct {
+		name, path, body string
+		status           int
+		says             string
+	}{
+		{"no JSON", chat, `{`, 400, "JSON"},
+		{"no messages", chat, `{}`, 400, "messages"},
+		{"an unknown role", chat, `{"messages":[{"role":"pirate","content":"x"}]}`, 400, "pirate"},
+		{"an image", chat, `{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}`, 400, "image_url"},
+		{"another model", chat, `{"model":"gpt-9","messages":[{"role":"user","content":"x"}]}`, 404, "gpt-9"},
+		{"two answers", chat, `{"n":2,"messages":[{"role":"user","content":"x"}]}`, 400, "n is 2"},
+		{"a huge n", chat, `{"n":1000000000,"messages":[{"role":"user","content":"x"}]}`, 400, "n is"},
+		{"tools", chat, `{"tools":[{}],"messages":[{"role":"user","content":"x"}]}`, 400, "tools"},
+		{"JSON answers", chat, `{"response_format":{"type":"json_object"},"messages":[{"role":"user","content":"x"}]}`, 400, "json_object"},
+		{"no tokens", chat, `{"max_tokens":0,"messages":[{"role":"user","content":"x"}]}`, 400, "max_tokens"},
+		{"too hot", chat, `{"temperature":9,"messages":[{"role":"user","content":"x"}]}`, 400, "temperature"},
+		{"an empty stop", chat, `{"stop":[""],"messages":[{"role":"user","content":"x"}]}`, 400, "stop"},
+		{"too long", "/v1/completions", `{"prompt":"` + strings.Repeat("word ", 400) + `"}`, 400, "maximum is 128"},
+		{"a token that is none", "/v1/completions", `{"prompt":[5,99999]}`, 400, "99999"},
+		{"no prompt", "/v1/completions", `{}`, 400, "prompt"},
+		{"a body that is too large", chat, `{"x":"` + strings.Repeat("x", maxBody) + `"}`, 413, "larger"},
+		{"a path that is none", "/v2/chat", `{}`, 404, "/v1/chat/completions"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			resp, b := post(t, srv.URL+tt.path, tt.body)
+			var w whole
+			if err := json.Unmarshal(b, &w); err != nil || w.Error == nil {
+				t.Fatalf("%s %s", resp.Status, b)
+			}
+			if resp.StatusCode != tt.status || !strings.Contains(w.Error.Message, tt.says) || w.Error.Type == "" || w.Error.Code == "" {
+				t.Errorf("%s: %s", resp.Status, b)
+			}
+		})
+	}
+}
+
+// A queue that is full answers 429 with Retry-After, and one that is stopping
+// 503; what is under way ends.
+func TestPressure(t *testing.T) {
+	srv, s, e := serving(t, engine.Config{MaxBatch: 1, MaxQueue: 1, Threads: 1})
+	long := strings.Replace(ask, `"max_tokens":24`, `"max_tokens":900,"ignore_eos":true`, 1) + `,"stream":true}`
+	results := make(chan int, 8)
+	for range 8 {
+		go func() {
+			resp, err := http.Post(srv.URL+"/v1/chat/completions", "application/json", strings.NewReader(long))
+			if err != nil {
+				results <- 0
+				return
+			}
+			defer resp.Body.Close()
+			_, _ = io.Copy(io.Discard, resp.Body)
+			if resp.StatusCode == 429 && resp.Header.Get("Retry-After") == "" {
+				results <- -1
+				return
+			}
+			results <- resp.StatusCode
+		}()
+	}
+	seen := map[int]int{}
+	for range 8 {
+		seen[<-results]++
+	}
+	if seen[200] < 1 || seen[429] < 1 || seen[200]+seen[429] != 8 {
+		t.Errorf("answers by status: %v", seen)
+	}
+	s.Drain()
+	e.Drain()
+	if resp, b := post(t, srv.URL+"/v1/chat/completions", ask+"}"); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("while stopping: %s %s", resp.Status, b)
+	}
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b)
+}
+
+func TestReadyTellsTheTruth(t *testing.T) {
+	s := New(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	loading := httptest.NewServer(s.Handler())
+	defer loading.Close()
+	s.Loading(0.4)
+	if code, body := get(t, loading.URL+"/ready"); code != 503 || !strings.Contains(body, "40%") {
+		t.Errorf("while loading: %d %s", code, body)
+	}
+	if code, _ := get(t, loading.URL+"/health"); code != 200 {
+		t.Errorf("health while loading: %d", code)
+	}
+	if resp, _ := post(t, loading.URL+"/v1/chat/completions", ask+"}"); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("a request while loading: %s", resp.Status)
+	}
+	srv, ready, _ := serving(t, engine.Config{})
+	if code, body := get(t, srv.URL+"/ready"); code != 200 || !strings.Contains(body, model) {
+		t.Errorf("ready: %d %s", code, body)
+	}
+	if code, body := get(t, srv.URL+"/v1/models"); code != 200 || !strings.Contains(body, `"id":"tiny"`) {
+		t.Errorf("models: %d %s", code, body)
+	}
+	if code, _ := get(t, srv.URL+"/v1/models/other"); code != 404 {
+		t.Errorf("another model: %d", code)
+	}
+	ready.Drain()
+	if code, _ := get(t, srv.URL+"/ready"); code != 503 {
+		t.Errorf("while stopping: %d", code)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	srv, s, _ := serving(t, engine.Config{})
+	post(t, srv.URL+"/v1/chat/completions", ask+"}")
+	post(t, srv.URL+"/v1/chat/completions", "{")
+	get(t, srv.URL+"/some/scanner.php")
+	metrics := httptest.NewServer(s.Metrics())
+	defer metrics.Close()
+	_, text := get(t, metrics.URL)
+	for _, line := range []string{
+		`ai_requests_total{model="tiny",status="ok"} 1`,
+		`ai_requests_total{model="tiny",status="400"} 1`,
+		`ai_tokens_total{model="tiny",type="completion"} 24`,
+		`ai_request_duration_seconds_count{model="tiny",operation="chat"} 2`,
+		`ai_queue_size{model="tiny"} 0`,
+		`inference_queue_size{model="tiny"} 0`,
+		`http_requests_total{method="POST",path="POST /v1/chat/completions",status="200"} 1`,
+		`http_requests_total{method="GET",path="other",status="404"} 1`,
+	} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("the metrics lack %s", line)
+		}
+	}
+}
+
+// A client that goes away in the middle of its answer is noticed.
+func TestClientThatGoesAway(t *testing.T) {
+	srv, _, e := serving(t, engine.Config{})
+	ctx, cancel := context.WithCancel(context.Background())
+	body := strings.Replace(ask, `"max_tokens":24`, `"max_tokens":900,"ignore_eos":true`, 1) + `,"stream":true}`
+	req, _ := http.NewRequestWithContext(ctx, http.MethodPost, srv.URL+"/v1/chat/completions", bytes.NewBufferString(body))
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	resp.Body.Close()
+	for deadline := time.Now().Add(5 * time.Second); e.Stats().Running > 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the answer to nobody goes on")
+		}
+	}
+}
