@@ -2,6 +2,7 @@ package reports
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,33 +27,44 @@ func next(r Report) []Note {
 		case checklist.Fail:
 			notes = append(notes, r.afterFailure(o))
 		case checklist.Unproven, checklist.Invalid:
-			notes = append(notes, Note{"next.unproven", []any{o.Source, o.Why}})
+			if !r.Verdict.Incomplete { // running it to its end comes first
+				notes = append(notes, Note{"next.unproven", []any{o.Source, o.Why}})
+			}
 		}
 	}
 	for _, f := range r.Verdict.Faults {
-		if f.Verdict != checklist.Pass && f.Why != "" {
+		told := slices.ContainsFunc(r.Objectives, func(o Objective) bool {
+			return o.Why == f.Why || o.Declared.Arg == f.Kind && o.Verdict == checklist.Fail
+		})
+		if f.Verdict != checklist.Pass && !told && !r.Verdict.Incomplete {
 			notes = append(notes, Note{"next.fault", []any{faultName(f), f.Why}})
 		}
 	}
 	if r.Verdict.Verdict == checklist.Pass {
 		notes = append(notes, Note{"next.launch", nil})
-		if o, ok := narrowest(r.Objectives); ok {
+		if o, ok := narrowest(r.Objectives); ok && *o.Margin < 0.5 {
 			notes = append(notes, Note{"next.narrowest", []any{o.Source, percent(*o.Margin)}})
 		}
 	}
 	notes = distinct(notes)
-	if more := len(notes) - mostAdvice; more > 0 {
+	if more := len(notes) - mostAdvice; more > 1 {
 		notes = append(notes[:mostAdvice], Note{"next.more", []any{count(int64(more))}})
 	}
 	return notes
 }
 
+// distinct leaves out what was said before, and reasons that were: a fault
+// that was not injected leaves all its objectives unproven for the same one.
 func distinct(notes []Note) []Note {
 	var kept []Note
 	said := map[string]bool{}
 	for _, n := range notes {
-		if s := English.Say(n); !said[s] {
-			said[s] = true
+		reason := n.Say()
+		if n.ID == "next.unproven" {
+			reason = n.Args[1].(string)
+		}
+		if !said[reason] {
+			said[reason] = true
 			kept = append(kept, n)
 		}
 	}

@@ -94,12 +94,12 @@ func (n numbers) MarshalJSON() ([]byte, error) {
 }
 
 func chartData(r Report, charts []Chart) data {
-	l, t := r.Language, r.Timeline
+	t := r.Timeline
 	d := data{
 		Words: map[string]string{
-			"theme": l.say("page.theme"), "theme.auto": l.say("page.theme.auto"),
-			"theme.light": l.say("page.theme.light"), "theme.dark": l.say("page.theme.dark"),
-			"gap": l.say("timeline.gap"),
+			"theme": say("page.theme"), "theme.auto": say("page.theme.auto"),
+			"theme.light": say("page.theme.light"), "theme.dark": say("page.theme.dark"),
+			"gap": say("timeline.gap"),
 		},
 		Timeline: timelineData{
 			Start: t.Start, Width: t.Width, Bins: t.Bins,
@@ -110,7 +110,7 @@ func chartData(r Report, charts []Chart) data {
 	for _, p := range t.Panels {
 		panel := panelData{Unit: p.Unit, Top: p.top()}
 		for _, s := range p.Series {
-			panel.Series = append(panel.Series, seriesData{l.say("series." + s.ID), s.Shape, s.Color, s.Data})
+			panel.Series = append(panel.Series, seriesData{say("series." + s.ID), s.Shape, s.Color, s.Data})
 		}
 		d.Timeline.Panels = append(d.Timeline.Panels, panel)
 	}
@@ -120,7 +120,7 @@ func chartData(r Report, charts []Chart) data {
 	for _, f := range t.Faults {
 		fault := faultData{spanData: spanData(f.Span), Marks: []markData{}}
 		for _, m := range f.Marks {
-			fault.Marks = append(fault.Marks, markData{l.say("mark." + m.State), m.At})
+			fault.Marks = append(fault.Marks, markData{say("mark." + m.State), m.At})
 		}
 		d.Timeline.Faults = append(d.Timeline.Faults, fault)
 	}
@@ -178,9 +178,9 @@ func (c Chart) axes() (axes, []tick) {
 	return c.curveAxes()
 }
 
-func (c Chart) draw(l Language) template.HTML {
+func (c Chart) draw() template.HTML {
 	a, ticks := c.axes()
-	return c.svg(l, a, ticks)
+	return c.svg(a, ticks)
 }
 
 func (c Chart) data() lineData {

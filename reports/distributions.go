@@ -52,7 +52,7 @@ func (l *latencies) request(r *recording.Request) {
 	if r.End > 0 {
 		l.latency.add(r.End - r.Due)
 	}
-	if decoded := r.OutputTokens - r.FirstChunkTokens; decoded > 0 && r.LastToken > r.FirstToken {
+	if decoded := r.OutputTokens - max(1, r.FirstChunkTokens); decoded > 0 && r.LastToken > r.FirstToken {
 		l.tpot.add((r.LastToken - r.FirstToken) / time.Duration(decoded))
 	}
 	for i := 1; i < len(r.Chunks); i++ {

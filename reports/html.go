@@ -1,6 +1,7 @@
 package reports
 
 import (
+	"cmp"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
@@ -8,9 +9,12 @@ import (
 	"html/template"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/tsenart/vegeta/v12/lib/plot"
 
@@ -70,9 +74,7 @@ func HTML(w io.Writer, r Report) error {
 		Charts:      charts(r.Distributions),
 		Scenarios:   scenarioKeys(r.Distributions),
 	}
-	if len(r.Verdict.Why) > 1 {
-		p.Also = r.Verdict.Why[1:]
-	}
+	p.Also = also(r.Verdict)
 	for _, name := range sortedKeys(r.Environment.Files) {
 		p.Files = append(p.Files, pair{name, r.Environment.Files[name]})
 	}
@@ -116,20 +118,52 @@ func headline(r Report) string {
 	if len(r.Verdict.Why) > 0 && r.Verdict.Why[0] != "" {
 		return r.Verdict.Why[0]
 	}
-	return r.Language.say("sentence." + r.Verdict.Verdict.String())
+	return say("sentence." + r.Verdict.Verdict.String())
+}
+
+// also is what else the verdict says, without the objectives that the page
+// lists right below it.
+func also(v checklist.Verdict) []string {
+	var said []string
+	listed := int64(0)
+	for i, why := range v.Why {
+		ofObjective := slices.ContainsFunc(v.Objectives, func(f checklist.Finding) bool { return strings.HasPrefix(why, f.Source+": ") })
+		switch {
+		case i == 0:
+		case ofObjective:
+			listed++
+		default:
+			said = append(said, why)
+		}
+	}
+	switch {
+	case listed == 1:
+		said = append(said, say("also.one"))
+	case listed > 1:
+		said = append(said, say("also.many", count(listed)))
+	}
+	return said
+}
+
+// sentence makes one of a clause of the verdict.
+func sentence(clause string) string {
+	first, size := utf8.DecodeRuneInString(clause)
+	if size == 0 {
+		return ""
+	}
+	return string(unicode.ToUpper(first)) + clause[size:] + "."
 }
 
 func facts(r Report) []pair {
-	say := r.Language.say
 	e := r.Environment
 	target := e.Target.URL
 	if e.Target.Kind == "local" {
 		target = say("fact.local", count(int64(e.Target.Replicas)))
 	}
 	list := []pair{
-		{say("fact.target"), orUnknown(r.Language, target)},
-		{say("fact.model"), orUnknown(r.Language, e.Target.Model)},
-		{say("fact.started"), started(r.Language, e.StartedAt)},
+		{say("fact.target"), orUnknown(target)},
+		{say("fact.model"), orUnknown(e.Target.Model)},
+		{say("fact.started"), started(e.StartedAt)},
 		{say("fact.measured"), seconds(math.Round((r.To-r.From)*10) / 10)},
 		{say("fact.requests"), say("fact.errors", count(r.Requests), count(r.Errors))},
 	}
@@ -145,32 +179,31 @@ func facts(r Report) []pair {
 	return append(list, pair{say("fact.faults"), say("fact.faults.passed", count(int64(survived)), count(int64(len(r.Verdict.Faults))))})
 }
 
-func orUnknown(l Language, s string) string {
+func orUnknown(s string) string {
 	if s == "" {
-		return l.say("fact.unknown")
+		return say("fact.unknown")
 	}
 	return s
 }
 
 // started is in UTC, so that the same folder reads the same everywhere.
-func started(l Language, t time.Time) string {
+func started(t time.Time) string {
 	if t.IsZero() {
-		return l.say("fact.unknown")
+		return say("fact.unknown")
 	}
 	return t.UTC().Format("2006-01-02 15:04:05 UTC")
 }
 
 func environment(r Report) []pair {
-	say := r.Language.say
 	e := r.Environment
 	host := strings.TrimSpace(e.Host.CPU + " (" + e.Host.OS + "/" + e.Host.Arch + ", " + say("environment.cores", strconv.Itoa(e.Host.Cores)) + ")")
 	list := []pair{
-		{say("environment.version"), orUnknown(r.Language, e.Version)},
+		{say("environment.version"), orUnknown(e.Version)},
 		{say("environment.seed"), strconv.FormatUint(e.Seed, 10)},
-		{say("environment.url"), orUnknown(r.Language, e.Target.URL)},
+		{say("environment.url"), orUnknown(e.Target.URL)},
 		{say("environment.host"), host},
-		{say("environment.go"), orUnknown(r.Language, e.Host.Go)},
-		{say("environment.command"), orUnknown(r.Language, commandLine(e.Command))},
+		{say("environment.go"), orUnknown(e.Host.Go)},
+		{say("environment.command"), orUnknown(commandLine(e.Command))},
 	}
 	if e.Host.MemoryBytes > 0 {
 		list = append(list, pair{say("environment.memory"), bytesOf(float64(e.Host.MemoryBytes))})
@@ -193,22 +226,22 @@ func commandLine(args []string) string {
 }
 
 func functions(r Report) template.FuncMap {
-	l := r.Language
 	return template.FuncMap{
-		"say":     l.say,
-		"note":    l.Say,
-		"value":   value,
-		"seconds": seconds,
-		"clock":   clock,
-		"count":   count,
-		"join":    func(s []string) string { return strings.Join(s, ", ") },
-		"icon":    icon,
-		"bar":     barSVG,
-		"margin":  func(o Objective) string { return margin(l, o) },
-		"samples": func(n int64) string { return samples(l, n) },
+		"say":      say,
+		"note":     Note.Say,
+		"value":    value,
+		"seconds":  seconds,
+		"clock":    clock,
+		"count":    count,
+		"sentence": sentence,
+		"join":     func(s []string) string { return strings.Join(s, ", ") },
+		"icon":     icon,
+		"bar":      barSVG,
+		"margin":   margin,
+		"samples":  samples,
 		"maybe": func(v *float64, unit string) any {
 			if v == nil {
-				return template.HTML(`<span class="none">` + template.HTMLEscapeString(l.say("objective.unmeasured")) + `</span>`)
+				return template.HTML(`<span class="none">` + template.HTMLEscapeString(say("objective.unmeasured")) + `</span>`)
 			}
 			return value(*v, unit)
 		},
@@ -216,38 +249,40 @@ func functions(r Report) template.FuncMap {
 			if o.Bound == nil {
 				return ""
 			}
-			return l.say("objective.bound", value(*o.Bound, o.Unit))
+			return say("objective.bound", value(*o.Bound, o.Unit))
 		},
-		"strip":     func(t Timeline) template.HTML { return stripSVG(l, t) },
-		"panel":     func(t Timeline, p Panel) template.HTML { return panelSVG(l, t, p) },
-		"chart":     func(c Chart) template.HTML { return c.draw(l) },
+		"strip":     stripSVG,
+		"panel":     panelSVG,
+		"chart":     Chart.draw,
 		"life":      life,
 		"quantiles": quantiles,
-		"errorName": func(name string) string { return l.Say(errorName(name)) },
+		"errorName": func(name string) string { return errorName(name).Say() },
 		"stories":   func(s []Story) []storyRow { return storyRows(r, s) },
 	}
 }
 
-func samples(l Language, n int64) string {
+func samples(n int64) string {
 	if n == 1 {
-		return l.say("objective.sample")
+		return say("objective.sample")
 	}
-	return l.say("objective.samples", count(n))
+	return say("objective.samples", count(n))
 }
 
 // margin says how near an objective came, in words.
-func margin(l Language, o Objective) string {
+func margin(o Objective) string {
 	switch {
 	case o.Margin == nil && o.Value != nil && o.Verdict == checklist.Fail:
-		return l.say("objective.missed", value(math.Abs(*o.Value-o.Threshold), o.Unit))
+		return say("objective.missed", value(math.Abs(*o.Value-o.Threshold), o.Unit))
 	case o.Margin == nil && o.Value != nil && *o.Value == o.Threshold, o.Margin != nil && *o.Margin == 0:
-		return l.say("objective.exact")
+		return say("objective.exact")
 	case o.Margin == nil:
 		return ""
+	case *o.Margin <= -1 && !o.Bar.Floor:
+		return say("objective.times", digits(1-*o.Margin))
 	case *o.Margin < 0:
-		return l.say("objective.missed", percent(-*o.Margin))
+		return say("objective.missed", percent(-*o.Margin))
 	}
-	return l.say("objective.spare", percent(*o.Margin))
+	return say("objective.spare", percent(*o.Margin))
 }
 
 func errorName(name string) Note {
@@ -302,6 +337,13 @@ func life(f Fault) []step {
 	add("reverted", recording.FaultReverted, f.RevertedAt)
 	add("gone", recording.FaultGone, f.GoneAt)
 	add("recovered", "", f.RecoveredAt)
+	// Users may be served again before the replica is back, or after it.
+	slices.SortStableFunc(steps, func(a, b step) int {
+		if !a.Reached || !b.Reached {
+			return 0
+		}
+		return cmp.Compare(a.At, b.At)
+	})
 	for _, seen := range f.Seen {
 		if seen.State == recording.FaultFailed {
 			steps = append(steps, step{State: "failed", Reached: true, Failed: true, At: seen.At.Seconds(), Text: seen.Text})
@@ -324,7 +366,6 @@ func quantiles(s checklist.Scenario) []metricQuantiles {
 type storyRow struct {
 	Story Story
 	Chart template.HTML
-	Total float64
 	Told  string
 }
 
@@ -335,7 +376,7 @@ func storyRows(r Report, stories []Story) []storyRow {
 	}
 	var rows []storyRow
 	for _, s := range stories {
-		rows = append(rows, storyRow{Story: s, Chart: storySVG(s, max(scale, 1e-6)), Total: s.Last(), Told: storyText(r, s)})
+		rows = append(rows, storyRow{Story: s, Chart: storySVG(s, max(scale, 1e-6)), Told: storyText(r, s)})
 	}
 	return rows
 }
@@ -343,9 +384,8 @@ func storyRows(r Report, stories []Story) []storyRow {
 // storyText tells what happened, step by step, and says of a step that never
 // came that it did not.
 func storyText(r Report, s Story) string {
-	l := r.Language
-	said := []string{l.say("story.due", clock(s.Due))}
-	tell := func(id string, args ...any) { said = append(said, l.say(id, args...)) }
+	said := []string{say("story.due", clock(s.Due))}
+	tell := func(id string, args ...any) { said = append(said, say(id, args...)) }
 	if s.Sent == nil {
 		tell("story.never_sent")
 	} else {

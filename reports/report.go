@@ -19,7 +19,6 @@ import (
 
 // Report is everything there is to tell about a run.
 type Report struct {
-	Language    Language // English, until a caller says otherwise
 	Gate        string
 	Description string
 	Verdict     checklist.Verdict
@@ -82,7 +81,6 @@ func Build(gate scenarios.Gate, rec *recording.Recording, v checklist.Verdict) (
 		pass.request(&request)
 	}
 	r := Report{
-		Language:    English,
 		Gate:        gate.Name,
 		Description: gate.Description,
 		Verdict:     v,
@@ -319,6 +317,9 @@ func missing(rec *recording.Recording, p *pass, r Report) []Note {
 				continue
 			}
 			for _, hole := range holes(s, r.Timeline) {
+				if hole.From == r.Timeline.Start && hole.To-hole.From < 2*r.Timeline.Width+1e-9 {
+					continue // before the first look
+				}
 				notes = append(notes, Note{"missing.hole", []any{Note{"series." + s.ID, nil}, clock(hole.From), clock(hole.To)}})
 			}
 		}

@@ -90,6 +90,9 @@ func (p Panel) top() float64 {
 		return max(math.Ceil(most*1.1), 1)
 	case most == 0:
 		return 1
+	case p.Unit == "bytes":
+		unit := math.Pow(1024, math.Floor(math.Log(max(most, 1))/math.Log(1024)))
+		return ceiling(most*1.05/unit) * unit
 	}
 	return ceiling(most * 1.05)
 }
@@ -118,12 +121,12 @@ func (t Timeline) axes() axes {
 }
 
 // panelSVG draws one panel of the timeline.
-func panelSVG(l Language, t Timeline, p Panel) template.HTML {
+func panelSVG(t Timeline, p Panel) template.HTML {
 	a := t.axes()
 	a.y1 = p.top()
 	var d drawing
 	d.tag(`<svg class="chart" viewBox="0 0 %s %s" role="img" aria-label="%s">`, px(chartWidth), px(panelHeight),
-		html.EscapeString(l.say("timeline.chart", l.say("panel."+p.ID))))
+		html.EscapeString(say("timeline.chart", say("panel."+p.ID))))
 	d.faults(a, t)
 	for i := 0; i <= 2; i++ {
 		v := a.y1 * float64(i) / 2
@@ -154,18 +157,22 @@ func panelSVG(l Language, t Timeline, p Panel) template.HTML {
 
 // stripSVG names the stages and the faults above the panels, with each fault's
 // marks and the time the service needed to recover.
-func stripSVG(l Language, t Timeline) template.HTML {
+func stripSVG(t Timeline) template.HTML {
 	a := t.axes()
 	rows := max(len(t.Faults), 1)
 	height := stripHeight + float64(rows-1)*22
 	var d drawing
 	d.tag(`<svg class="chart strip" viewBox="0 0 %s %s" role="img" aria-label="%s">`, px(chartWidth), px(height),
-		html.EscapeString(l.say("timeline.stages")))
+		html.EscapeString(say("timeline.stages")))
 	for _, s := range t.Stages {
 		from, to := a.x(max(s.From, a.x0)), a.x(min(s.To, a.x1))
 		d.tag(`<rect class="stage" x="%s" y="4" width="%s" height="20" rx="4"/>`, px(from+1), px(max(to-from-2, leastSegment)))
-		if to-from > float64(len([]rune(s.Label)))*6.5+10 {
-			d.text((from+to)/2, 18, "stage-name", "middle", s.Label)
+		_, short, _ := strings.Cut(s.Label, "/")
+		for _, label := range []string{s.Label, short} {
+			if to-from > float64(len([]rune(label)))*6.5+10 {
+				d.text((from+to)/2, 18, "stage-name", "middle", label)
+				break
+			}
 		}
 	}
 	for i, f := range t.Faults {
@@ -177,14 +184,14 @@ func stripSVG(l Language, t Timeline) template.HTML {
 		}
 		for _, m := range f.Marks {
 			d.tag(`<path class="mark" d="M%s %sv16"><title>%s</title></path>`, px(a.x(m.At)), px(y),
-				html.EscapeString(l.say("mark."+m.State)+" "+clock(m.At)))
+				html.EscapeString(say("mark."+m.State)+" "+clock(m.At)))
 		}
 		label := f.Label
 		if f.RTO != nil {
-			label += " · " + l.say("timeline.rto", seconds(f.RTO.To-f.RTO.From))
+			label += " · " + say("timeline.rto", seconds(f.RTO.To-f.RTO.From))
 		}
 		if f.Open {
-			label += " · " + l.say("timeline.open")
+			label += " · " + say("timeline.open")
 		}
 		if x, anchor := to+8, "start"; x+float64(len([]rune(label)))*6.5 < a.right {
 			d.text(x, y+12, "fault-name", anchor, label)
@@ -357,6 +364,13 @@ func (c Chart) ecdfAxes() (axes, []tick) {
 			}
 		}
 	}
+	if len(ticks) < 2 { // too narrow for decades
+		ticks = nil
+		for i := range 4 {
+			at := a.x0 * math.Pow(a.x1/a.x0, (float64(i)+0.5)/4)
+			ticks = append(ticks, tick{at, seconds(at)})
+		}
+	}
 	for len(ticks) > 6 {
 		var fewer []tick
 		for i := 0; i < len(ticks); i += 2 {
@@ -367,14 +381,14 @@ func (c Chart) ecdfAxes() (axes, []tick) {
 	return a, ticks
 }
 
-func (c Chart) svg(l Language, a axes, xTicks []tick) template.HTML {
+func (c Chart) svg(a axes, xTicks []tick) template.HTML {
 	unit := "s"
 	if c.Kind == "ecdf" {
 		unit = "ratio"
 	}
 	var d drawing
 	d.tag(`<svg class="chart" viewBox="0 0 %s %s" role="img" aria-label="%s">`, px(smallWidth), px(smallHeight),
-		html.EscapeString(l.say("metric."+c.Metric)+": "+l.say("latency."+c.Kind)))
+		html.EscapeString(say("metric."+c.Metric)+": "+say("latency."+c.Kind)))
 	for i := 0; i <= 4; i++ {
 		v := a.y1 * float64(i) / 4
 		d.tag(`<path class="grid" d="M%s %sH%s"/>`, px(a.left), px(a.y(v)), px(a.right))

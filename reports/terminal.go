@@ -14,12 +14,12 @@ import (
 // line, the faults, what to do next and where the report lies.
 func Terminal(w io.Writer, r Report, dir string, color bool) error {
 	p := paint{on: color}
-	l, v := r.Language, r.Verdict
+	v := r.Verdict
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%s  %s\n", p.outcome(v.Verdict, strings.ToUpper(l.say("outcome."+v.Verdict.String()))), printable(r.Gate))
+	fmt.Fprintf(&b, "\n%s  %s\n", p.outcome(v.Verdict, strings.ToUpper(say("outcome."+v.Verdict.String()))), printable(r.Gate))
 	fmt.Fprintf(&b, "%s\n", printable(headline(r)))
 	if i := r.Interrupted; i != nil {
-		fmt.Fprintf(&b, "%s %s\n", p.bold(l.say("interrupted.title", clock(i.At))+"."), printable(interruptedText(l, i)))
+		fmt.Fprintf(&b, "%s %s\n", p.bold(say("interrupted.title", clock(i.At))+"."), printable(interruptedText(i)))
 	}
 	if len(r.Objectives) > 0 {
 		b.WriteString("\n")
@@ -28,25 +28,24 @@ func Terminal(w io.Writer, r Report, dir string, color bool) error {
 	if len(v.Faults) > 0 {
 		b.WriteString("\n")
 		for _, f := range v.Faults {
-			fmt.Fprintf(&b, "%s  %s  %s\n", p.outcome(f.Verdict, pad(l.say("outcome."+f.Verdict.String()), 8)),
-				p.bold(printable(faultName(f))), printable(faultLine(l, f)))
+			fmt.Fprintf(&b, "%s  %s  %s\n", p.outcome(f.Verdict, pad(say("outcome."+f.Verdict.String()), 8)),
+				p.bold(printable(faultName(f))), printable(faultLine(f)))
 		}
 	}
-	fmt.Fprintf(&b, "\n%s\n", p.bold(l.say("section.next")))
+	fmt.Fprintf(&b, "\n%s\n", p.bold(say("section.next")))
 	for i, n := range r.Next {
-		fmt.Fprintf(&b, "  %d. %s\n", i+1, printable(l.Say(n)))
+		fmt.Fprintf(&b, "  %d. %s\n", i+1, printable(n.Say()))
 	}
-	fmt.Fprintf(&b, "\n%s  %s\n", l.say("terminal.report"), printable(filepath.Join(dir, HTMLFile)))
+	fmt.Fprintf(&b, "\n%s  %s\n", say("terminal.report"), printable(filepath.Join(dir, HTMLFile)))
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
 func terminalObjectives(b *strings.Builder, p paint, r Report) {
-	l := r.Language
-	rows := [][]string{{"", l.say("objective.objective"), l.say("objective.value"), l.say("objective.limit"), l.say("objective.margin"), l.say("latency.samples")}}
+	rows := [][]string{{"", say("objective.objective"), say("objective.value"), say("objective.limit"), say("objective.margin"), say("latency.samples")}}
 	for _, o := range r.Objectives {
-		rows = append(rows, []string{l.say("outcome." + o.Verdict.String()), printable(o.Source), measured(l, o.Finding),
-			limit(o), margin(l, o), count(o.Samples)})
+		rows = append(rows, []string{say("outcome." + o.Verdict.String()), printable(o.Source), measured(o.Finding),
+			limit(o), margin(o), count(o.Samples)})
 	}
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {

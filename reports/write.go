@@ -49,6 +49,7 @@ func WriteAll(dir string, gate scenarios.Gate, rec *recording.Recording, v check
 func Verdict(w io.Writer, v checklist.Verdict) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false) // objectives are full of < and >
 	return encoder.Encode(v)
 }
 
