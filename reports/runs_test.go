@@ -1,0 +1,372 @@
+package reports
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+var update = flag.Bool("update", false, "write the golden reports anew")
+
+// runs are the runs that the checklist keeps, one of each kind.
+var runs = []string{"pass", "fail", "unproven", "invalid", "interrupted"}
+
+type judgedRun struct {
+	gate    scenarios.Gate
+	rec     *recording.Recording
+	verdict checklist.Verdict
+}
+
+func judged(t *testing.T, name string) judgedRun {
+	t.Helper()
+	dir := filepath.Join("..", "checklist", "testdata", "runs", name)
+	gate, err := scenarios.Load(filepath.Join(dir, recording.GateFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, err := recording.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := checklist.Judge(gate, rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return judgedRun{gate, rec, v}
+}
+
+func (j judgedRun) report(t *testing.T) Report {
+	t.Helper()
+	r, err := Build(j.gate, j.rec, j.verdict)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func write(t *testing.T, form func(io.Writer, Report) error, r Report) string {
+	t.Helper()
+	var b strings.Builder
+	if err := form(&b, r); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func terminal(w io.Writer, r Report) error { return Terminal(w, r, "runs/x", false) }
+
+// assetsOf are the parts of a page that are the same for every run. They are
+// left out of the golden files, and so is what changes with them.
+var assetsOf = regexp.MustCompile(`(?s)<style>.*?</style>|<script>.*?</script>|'sha256-[^']*'`)
+
+// What each run is told as is kept as a file, to be read by people when it
+// changes.
+func TestGoldenReports(t *testing.T) {
+	for _, name := range runs {
+		r := judged(t, name).report(t)
+		told := map[string]string{JUnitFile: write(t, JUnit, r), MarkdownFile: write(t, Markdown, r), "terminal.txt": write(t, terminal, r)}
+		if name == "fail" || name == "interrupted" { // the pages with the most on them
+			told[HTMLFile] = assetsOf.ReplaceAllString(write(t, HTML, r), "<!-- left out -->")
+		}
+		for file, got := range told {
+			golden := filepath.Join("testdata", name, file)
+			if *update {
+				if err := os.MkdirAll(filepath.Dir(golden), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				at := 0
+				for at < min(len(got), len(want)) && got[at] == want[at] {
+					at++
+				}
+				t.Errorf("%s is not what it was (-update writes it anew); from byte %d it is\n%.300s\nand was\n%.300s", golden, at, got[at:], want[at:])
+			}
+		}
+	}
+}
+
+// The same folder gives the same bytes, whatever the maps' order.
+func TestReportsAreReproducible(t *testing.T) {
+	for _, name := range runs {
+		first := write(t, HTML, judged(t, name).report(t))
+		for range 3 {
+			if write(t, HTML, judged(t, name).report(t)) != first {
+				t.Fatalf("%s: told twice, the same run has two reports", name)
+			}
+		}
+	}
+}
+
+// verdict.json, the exit code, JUnit, Markdown, HTML and the terminal are of
+// one mind about the run and about every objective.
+func TestAllFormsAgree(t *testing.T) {
+	for _, name := range runs {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			j := judged(t, name)
+			r, err := WriteAll(dir, j.gate, j.rec, j.verdict)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var v checklist.Verdict
+			if err := json.Unmarshal(read(t, dir, VerdictFile), &v); err != nil {
+				t.Fatal(err)
+			}
+			says := map[string]map[string]string{
+				"JUnit":    junitSays(t, read(t, dir, JUnitFile)),
+				"Markdown": saysByLine(string(read(t, dir, MarkdownFile)), regexp.MustCompile("(?m)^\\| \\S+ (\\w+) \\| `+ ?(.*?) ?`+ \\|")),
+				"HTML":     saysByLine(string(read(t, dir, HTMLFile)), regexp.MustCompile(`(?s)<li class="objective" data-outcome="(\w+)">.*?<code>(.*?)</code>`)),
+				"terminal": saysByLine(write(t, terminal, r), regexp.MustCompile(`(?m)^(Pass|Fail|Unproven|Invalid) +(.*? (?:<=|>=|<|>|==) \S+)`)),
+			}
+			for form, said := range says {
+				if len(said) < len(v.Objectives) {
+					t.Errorf("%s speaks of %d objectives, want %d: %v", form, len(said), len(v.Objectives), said)
+				}
+				for _, f := range v.Objectives {
+					if said[f.Source] != f.Verdict.String() {
+						t.Errorf("%s says of %s that it is %q, verdict.json %q", form, f.Source, said[f.Source], f.Verdict)
+					}
+				}
+			}
+			if got := says["JUnit"]["verdict"]; got != v.Verdict.String() {
+				t.Errorf("JUnit's verdict is %q, verdict.json's %q", got, v.Verdict)
+			}
+			if green := !slices.ContainsFunc(slices.Collect(values(says["JUnit"])), func(s string) bool { return s != "pass" }); green != (v.ExitCode == 0) {
+				t.Errorf("JUnit is green: %v, and the exit code %d", green, v.ExitCode)
+			}
+			title := strings.ToUpper(v.Verdict.String())
+			if !strings.Contains(write(t, terminal, r), title) || !strings.Contains(string(read(t, dir, HTMLFile)), `<body data-outcome="`+v.Verdict.String()) ||
+				!strings.Contains(strings.ToUpper(strings.SplitN(string(read(t, dir, MarkdownFile)), "\n", 2)[0]), title) {
+				t.Errorf("not every form says that the run is %s", title)
+			}
+		})
+	}
+}
+
+func values(m map[string]string) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for _, v := range m {
+			if !yield(v) {
+				return
+			}
+		}
+	}
+}
+
+func read(t *testing.T, dir, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// junitSays reads JUnit as a CI system does: a case without a problem is green.
+func junitSays(t *testing.T, src []byte) map[string]string {
+	t.Helper()
+	var suites junitSuites
+	if err := xml.Unmarshal(src, &suites); err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]string{}
+	tests, failures, errs := 0, 0, 0
+	for _, s := range suites.Suites {
+		for _, c := range s.Cases {
+			tests++
+			switch {
+			case c.Failure != nil:
+				failures++
+				said[c.Name] = c.Failure.Type
+			case c.Error != nil:
+				errs++
+				said[c.Name] = c.Error.Type
+			default:
+				said[c.Name] = "pass"
+			}
+		}
+	}
+	if suites.Tests != tests || suites.Failures != failures || suites.Errors != errs {
+		t.Errorf("JUnit counts %d, %d and %d, and holds %d tests, %d failures and %d errors", suites.Tests, suites.Failures, suites.Errors, tests, failures, errs)
+	}
+	return said
+}
+
+func saysByLine(text string, line *regexp.Regexp) map[string]string {
+	said := map[string]string{}
+	unescape := strings.NewReplacer("&lt;", "<", "&gt;", ">", "&amp;", "&")
+	for _, m := range line.FindAllStringSubmatch(text, -1) {
+		said[unescape.Replace(m[2])] = strings.ToLower(m[1])
+	}
+	return said
+}
+
+// hostile is text that would do harm in one of the forms, if one let it.
+const hostile = `</script><script>alert(1)</script>"'><img src=x onerror=alert(1)> &amp; ]]> {{.}} | ` + "`" + ` [x](javascript:alert(1)) <!-- ${1} ` + "\x1b[31m\u202e\x00\n# heading"
+
+// hostileRun has it wherever text comes from outside: the service's errors and
+// names, and a verdict made by hand.
+func hostileRun() judgedRun {
+	at := 3 * time.Second
+	failed := recording.Request{Kind: recording.KindLoad, Scenario: hostile, Stage: hostile, Due: at, Sent: at + 1, End: at + time.Second,
+		Replica: hostile, FinishReason: hostile, Error: hostile, ErrorText: hostile, Status: 200}
+	ok := failed
+	ok.Error, ok.FirstToken, ok.LastToken, ok.Chunks, ok.OutputTokens = "", at+2, at+9, []time.Duration{at + 2, at + 9}, 2
+	rec := recording.InMemory([]recording.Request{failed, ok},
+		[]recording.Injection{{At: at, ID: hostile, Scenario: hostile, Kind: hostile, Target: hostile, State: recording.FaultInjected, Text: hostile}},
+		[]recording.Observation{
+			{At: 2 * time.Second, Name: recording.ObsScenarioStarted, Subject: hostile}, {At: 2 * time.Second, Name: recording.ObsStageStarted, Subject: hostile + "/" + hostile},
+			{At: at, Name: recording.ObsMemory, Subject: hostile, Value: 1}, {At: 5 * time.Second, Name: recording.ObsInterrupted, Text: hostile},
+		})
+	rec.Warnings = []string{hostile}
+	rec.Environment = recording.Environment{Version: hostile, Command: []string{hostile}, Files: map[string]string{hostile: hostile},
+		Host: recording.Host{CPU: hostile, OS: hostile}, Target: recording.Target{Kind: "endpoint", URL: "javascript:alert(1)" + hostile, Model: hostile}}
+	gate := scenarios.Gate{Name: hostile, Description: hostile, Scenarios: []scenarios.Scenario{{Name: hostile, Stages: []scenarios.Stage{{Name: hostile}}}}}
+	injected := at.Seconds()
+	return judgedRun{gate, rec, checklist.Verdict{
+		Verdict: checklist.Fail, ExitCode: 1, Why: []string{hostile, hostile}, Incomplete: true,
+		Objectives: []checklist.Finding{{Source: hostile, Scenario: hostile, Verdict: checklist.Fail, Unit: hostile, Why: hostile}},
+		Faults:     []checklist.Fault{{ID: hostile, Scenario: hostile, Kind: hostile, Target: hostile, InjectedAt: &injected, Why: hostile}},
+		Client:     checklist.Client{Why: hostile},
+		Scenarios:  []checklist.Scenario{{Name: hostile}},
+	}}
+}
+
+func TestHostileTextDoesNoHarm(t *testing.T) {
+	r := hostileRun().report(t)
+	page := assetsOf.ReplaceAllString(write(t, HTML, r), "")
+	for _, tag := range []string{"<img", "<script>alert", "onerror=alert(1)>", `href="javascript`} {
+		if strings.Contains(page, tag) {
+			t.Errorf("the page holds %s: %q", tag, page[strings.Index(page, tag)-80:][:160])
+		}
+	}
+	said := write(t, terminal, r)
+	for _, c := range []string{"\x1b", "\u202e", "\x00"} {
+		if strings.Contains(said, c) {
+			t.Errorf("the terminal is sent %q", c)
+		}
+	}
+	markdown := write(t, Markdown, r)
+	for _, harm := range []string{"\n# heading", "\x1b", "\u202e"} {
+		if strings.Contains(markdown, harm) {
+			t.Errorf("the summary holds %q", harm)
+		}
+	}
+	for _, line := range strings.Split(markdown, "\n") {
+		if outside := strings.ReplaceAll(line, markdownCode(hostile), ""); regexp.MustCompile(`(^|[^\\])(<script|<img|\]\(javascript)`).MatchString(outside) {
+			t.Errorf("the summary holds markup that is not escaped: %s", line)
+		}
+	}
+	if said := junitSays(t, []byte(write(t, JUnit, r))); len(said) == 0 {
+		t.Error("JUnit holds no case")
+	}
+}
+
+// A report is replaced as a whole or not at all.
+func TestAReportThatCannotBeWrittenLeavesTheOldOne(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, HTMLFile)
+	if err := os.WriteFile(path, []byte("old"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	broken := func(w io.Writer) error {
+		w.Write([]byte("new, and half"))
+		return io.ErrShortWrite
+	}
+	if err := replace(path, broken); err != io.ErrShortWrite {
+		t.Errorf("the error is %v", err)
+	}
+	if got := read(t, dir, HTMLFile); !bytes.Equal(got, []byte("old")) {
+		t.Errorf("the file holds %q", got)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 1 {
+		t.Errorf("%d files are left, want 1", len(left))
+	}
+}
+
+func TestARunWithoutARequestIsTold(t *testing.T) {
+	j := judged(t, "interrupted")
+	j.rec = recording.InMemory(nil, nil, nil)
+	v, err := checklist.Judge(j.gate, j.rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := judgedRun{j.gate, j.rec, v}.report(t)
+	if page := write(t, HTML, r); !strings.Contains(page, say("timeline.none")) || v.Verdict == checklist.Pass {
+		t.Error("an empty run is not told as one")
+	}
+}
+
+// Every phrase that the code or the page names is there, and every phrase that
+// is there is named.
+func TestPhrases(t *testing.T) {
+	var source strings.Builder
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range append(files, "page/page.html.tmpl") {
+		if strings.HasSuffix(name, "_test.go") || name == "words.go" {
+			continue
+		}
+		source.Write(read(t, ".", name))
+	}
+	text := source.String()
+	named := func(id string) bool {
+		if strings.Contains(text, `"`+id+`"`) {
+			return true
+		}
+		// Or put together: "panel." with an id, and ".about" behind it.
+		family, _, _ := strings.Cut(id, ".")
+		return strings.Contains(text, `"`+family+`."`)
+	}
+	for id := range phrases {
+		if !named(id) {
+			t.Errorf("nothing says %q", id)
+		}
+	}
+	for _, name := range append(runs, "") {
+		j := hostileRun()
+		if name != "" {
+			j = judged(t, name)
+		}
+		r := j.report(t)
+		for form, text := range map[string]string{"HTML": write(t, HTML, r), "Markdown": write(t, Markdown, r), "terminal": write(t, terminal, r)} {
+			if strings.Contains(text, "⟨") || strings.Contains(text, "%!") {
+				t.Errorf("%s of %q lacks a phrase or what fills it", form, name)
+			}
+		}
+	}
+}
+
+func TestNumbersAreWrittenForPeople(t *testing.T) {
+	for want, got := range map[string]string{
+		"0 s": seconds(0), "299 µs": seconds(0.000299), "145 ms": seconds(0.1452), "3.01 s": seconds(3.013), "1 min 40 s": seconds(100), "1 h 1 min": seconds(3661),
+		"−2 s": seconds(-2), "4.72 %": percent(0.0472), "1,234,567": count(1234567), "16 GiB": bytesOf(16 << 30), "1:05": clock(65), "0:27.4": clock(27.4), "$2.50": value(2.5, "usd"),
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
