@@ -129,7 +129,7 @@ func findingLine(f checklist.Finding) string {
 	if f.Value != nil {
 		measured = value(*f.Value, f.Unit)
 	}
-	return fmt.Sprintf("value %s, limit %s, %s samples. %s", measured, value(f.Threshold, f.Unit), count(f.Samples), f.Why)
+	return fmt.Sprintf("value %s, limit %s, %s. %s", measured, value(f.Threshold, f.Unit), samples(f.Samples), f.Why)
 }
 
 func orDefault(s, otherwise string) string {

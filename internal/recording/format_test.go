@@ -1,0 +1,96 @@
+package recording
+
+import (
+	"fmt"
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// FORMAT.md names every file, every column and every key there is, and in its
+// tables nothing that there is not.
+func TestFormatIsDocumented(t *testing.T) {
+	source, err := os.ReadFile("FORMAT.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(source)
+	if !strings.Contains(text, fmt.Sprintf("This is format %d,", Format)) {
+		t.Errorf("FORMAT.md does not say that it is of format %d", Format)
+	}
+	for _, name := range []string{GateFile, EnvironmentFile, "requests-*.parquet", InjectionsFile, ObservationsFile, LogsFolder + "/",
+		"verdict.json", "report.html", "junit.xml", "summary.md", unfinished} {
+		if !strings.Contains(text, "`"+name+"`") {
+			t.Errorf("FORMAT.md does not name the file %s", name)
+		}
+	}
+	for _, tt := range []struct {
+		section string
+		of      any
+		tag     string
+	}{
+		{"## requests-*.parquet", Request{}, "parquet"},
+		{"## injections.jsonl", Injection{}, "json"},
+		{"## observations.jsonl", Observation{}, "json"},
+		{"## environment.json", Environment{}, "json"},
+		{"## environment.json", Host{}, "json"},
+		{"## environment.json", Target{}, "json"},
+	} {
+		documented := section(t, text, tt.section)
+		for _, name := range tagged(tt.of, tt.tag) {
+			if !strings.Contains(documented, "`"+name+"`") {
+				t.Errorf("%s: %s of %T is not named", tt.section, name, tt.of)
+			}
+		}
+	}
+	columns := tagged(Request{}, "parquet")
+	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| (string|boolean|int32|int64|list of int64) \\|").FindAllStringSubmatch(text, -1) {
+		if !strings.Contains(" "+strings.Join(columns, " ")+" ", " "+row[1]+" ") {
+			t.Errorf("FORMAT.md names a column %s, and there is none", row[1])
+		}
+	}
+}
+
+// The names that requests, faults and observations go by are constants of this
+// package; each stands in FORMAT.md.
+func TestNamesAreDocumented(t *testing.T) {
+	source, err := os.ReadFile("FORMAT.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	types, err := os.ReadFile("types.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile(`(?m)^\t(?:Kind|Error|Fault|Obs)\w+ += "(\w+)"`).FindAllStringSubmatch(string(types), -1)
+	if len(names) < 30 {
+		t.Fatalf("%d names found in types.go, want all of them", len(names))
+	}
+	for _, name := range names {
+		if !strings.Contains(string(source), "`"+name[1]+"`") {
+			t.Errorf("FORMAT.md does not name %s", name[1])
+		}
+	}
+}
+
+func section(t *testing.T, text, title string) string {
+	t.Helper()
+	_, rest, found := strings.Cut(text, "\n"+title+"\n")
+	if !found {
+		t.Fatalf("FORMAT.md has no section %s", title)
+	}
+	body, _, _ := strings.Cut(rest, "\n## ")
+	return body
+}
+
+// tagged are the names that a type's fields have in a file.
+func tagged(of any, tag string) []string {
+	var names []string
+	for _, field := range reflect.VisibleFields(reflect.TypeOf(of)) {
+		name, _, _ := strings.Cut(field.Tag.Get(tag), ",")
+		names = append(names, name)
+	}
+	return names
+}
