@@ -372,7 +372,10 @@ const (
 )
 
 func (h *histogram) add(v float64) {
-	b := max(0, int(math.Ceil(math.Log(v/bucketFirst)/math.Log(bucketBase))))
+	b := 0
+	if v > bucketFirst {
+		b = int(math.Ceil(math.Log(v/bucketFirst) / math.Log(bucketBase)))
+	}
 	for len(h.buckets) <= b {
 		h.buckets = append(h.buckets, 0)
 	}

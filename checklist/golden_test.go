@@ -6,6 +6,8 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/launchgate/launchgate/internal/recording"
@@ -98,6 +100,22 @@ func TestPaperRunsAreWhatTheyAreNamed(t *testing.T) {
 		}
 		if v.Verdict != want.verdict || v.ExitCode != want.code {
 			t.Errorf("%s is %v with exit code %d: %q", name, v.Verdict, v.ExitCode, v.Why)
+		}
+	}
+}
+
+// Every key of verdict.json stands in FORMAT.md.
+func TestVerdictIsDocumented(t *testing.T) {
+	source, err := os.ReadFile(filepath.Join("..", "internal", "recording", "FORMAT.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, of := range []any{Verdict{}, Finding{}, Fault{}, Client{}, Scenario{}, Quantiles{}} {
+		for _, field := range reflect.VisibleFields(reflect.TypeOf(of)) {
+			key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			if !bytes.Contains(source, []byte("`"+key+"`")) {
+				t.Errorf("FORMAT.md does not name %s of %T", key, of)
+			}
 		}
 	}
 }
