@@ -123,7 +123,7 @@ func (f *Finding) percentile(n int64, o scenarios.Objective, at func(int64) floa
 		bound, best, least = best, bound, needed(1-o.Quantile)
 	}
 	f.Bound = bound
-	is := "it is " + show(value, o.Unit)
+	is := "it is " + measured(value, o)
 	switch {
 	case n >= least && !holds(value, o), best != nil && !holds(*best, o):
 		f.Verdict, f.Why = Fail, fmt.Sprintf("%s, and must be %s", is, must(o))
@@ -163,7 +163,7 @@ func (f *Finding) decide(value float64, o scenarios.Objective) {
 	if !holds(value, o) {
 		f.Verdict = Fail
 	}
-	f.Why = fmt.Sprintf("it is %s, and must be %s", show(value, o.Unit), must(o))
+	f.Why = fmt.Sprintf("it is %s, and must be %s", measured(value, o), must(o))
 }
 
 // whole decides the metrics that are one number for a scope.
@@ -304,34 +304,51 @@ func (f *Finding) recovery(o scenarios.Objective, l *faultLife, e *evidence) {
 func must(o scenarios.Objective) string { return o.Op + " " + show(o.Threshold, o.Unit) }
 
 // show writes a value as a person would, with three digits that matter.
-func show(v float64, unit string) string {
-	switch unit {
-	case scenarios.UnitSeconds:
-		return showSeconds(v)
-	case scenarios.UnitRatio:
-		return trim(v*100, 2) + " %"
-	case scenarios.UnitPerSecond:
-		return trim(v, 2) + "/s"
-	case scenarios.UnitTokensPerSecond:
-		return trim(v, 1) + " tokens/s"
+func show(v float64, unit string) string { return showDigits(v, unit, 3) }
+
+// measured writes a value that is compared with a threshold: with more digits
+// where three would hide on which side of it it lies.
+func measured(v float64, o scenarios.Objective) string {
+	digits := 3
+	for digits < 9 && v != o.Threshold && showDigits(v, o.Unit, digits) == showDigits(o.Threshold, o.Unit, digits) {
+		digits++
 	}
-	return trim(v, 2)
+	return showDigits(v, o.Unit, digits)
 }
 
-func showSeconds(v float64) string {
+func showDigits(v float64, unit string, digits int) string {
+	switch unit {
+	case scenarios.UnitSeconds:
+		return showSeconds(v, digits)
+	case scenarios.UnitRatio:
+		return significant(v*100, digits) + " %"
+	case scenarios.UnitPerSecond:
+		return significant(v, digits) + "/s"
+	case scenarios.UnitTokensPerSecond:
+		return significant(v, digits) + " tokens/s"
+	}
+	return significant(v, digits)
+}
+
+func showSeconds(v float64, digits int) string {
 	switch a := math.Abs(v); {
 	case a >= 60:
 		return time.Duration(math.Round(v) * float64(time.Second)).String()
-	case a >= 1:
-		return trim(v, 3) + " s"
-	case a >= 1e-3:
-		return trim(v*1e3, 1) + " ms"
+	case a >= 0.9995 || a == 0:
+		return significant(v, digits) + " s"
+	case a >= 0.9995e-3:
+		return significant(v*1e3, digits) + " ms"
 	}
-	return trim(v*1e6, 0) + " µs"
+	return significant(v*1e6, digits) + " µs"
 }
 
-func trim(v float64, digits int) string {
-	s := fmt.Sprintf("%.*f", digits, v)
+// significant keeps so many digits, and all of them left of the point.
+func significant(v float64, digits int) string {
+	decimals := digits - 1
+	if v != 0 {
+		decimals -= int(math.Floor(math.Log10(math.Abs(v))))
+	}
+	s := fmt.Sprintf("%.*f", max(decimals, 0), v)
 	if strings.Contains(s, ".") {
 		s = strings.TrimRight(strings.TrimRight(s, "0"), ".")
 	}

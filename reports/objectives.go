@@ -13,8 +13,8 @@ import (
 type Objective struct {
 	checklist.Finding
 	Declared scenarios.Objective // zero where the gate no longer has it
-	// Margin is the share of the limit that was left over, negative where it
-	// was missed; nil where nothing was measured or the limit is zero.
+	// Margin is the share of the limit (of a share that must be reached: of what
+	// it leaves) that was left over, negative where it was missed; nil where nothing was measured or the limit is zero.
 	Margin *float64
 	Bar    Bar
 }
@@ -65,6 +65,11 @@ func (o *Objective) place() {
 	margin := (o.Threshold - *o.Value) / math.Abs(o.Threshold)
 	if o.Bar.Floor {
 		margin = -margin
+	}
+	if o.Bar.Floor && o.Unit == scenarios.UnitRatio && margin > 0 {
+		// Of an attainment of at least 90 %, a tenth may be missed, and what is left
+		// of that tenth is the margin: at 100 % all of it.
+		margin = (*o.Value - o.Threshold) / (1 - o.Threshold)
 	}
 	if o.Declared.Op == "==" {
 		margin = -math.Abs(margin)
