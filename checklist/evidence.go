@@ -173,8 +173,8 @@ func (e *evidence) load(r *recording.Request) {
 			s.values[i] = append(s.values[i], v)
 		}
 	}
-	for _, gap := range gapsOf(r) {
-		s.icl.add(gap)
+	for i := 1; i < len(r.Chunks); i++ {
+		s.icl.add((r.Chunks[i] - r.Chunks[i-1]).Seconds())
 	}
 	if e.attains(r, values) {
 		s.attained++
@@ -203,14 +203,6 @@ func latenciesOf(r *recording.Request) latencies {
 		v[tpot] = nanosecond((r.LastToken - r.FirstToken).Seconds() / float64(rest))
 	}
 	return v
-}
-
-func gapsOf(r *recording.Request) []float64 {
-	var gaps []float64
-	for i := 1; i < len(r.Chunks); i++ {
-		gaps = append(gaps, (r.Chunks[i] - r.Chunks[i-1]).Seconds())
-	}
-	return gaps
 }
 
 // requestLimits are the objectives that a single request can meet or miss: of
@@ -259,7 +251,10 @@ func (e *evidence) attains(r *recording.Request, values latencies) bool {
 
 // gapOf is an objective's statistic over the gaps of one request.
 func gapOf(r *recording.Request, o scenarios.Objective) float64 {
-	gaps := gapsOf(r)
+	var gaps []float64
+	for i := 1; i < len(r.Chunks); i++ {
+		gaps = append(gaps, (r.Chunks[i] - r.Chunks[i-1]).Seconds())
+	}
 	if len(gaps) == 0 {
 		return math.NaN()
 	}
@@ -371,10 +366,12 @@ const (
 	bucketFirst = 1e-7 // seconds
 )
 
+var logBase = math.Log(bucketBase)
+
 func (h *histogram) add(v float64) {
 	b := 0
 	if v > bucketFirst {
-		b = int(math.Ceil(math.Log(v/bucketFirst) / math.Log(bucketBase)))
+		b = int(math.Ceil(math.Log(v/bucketFirst) / logBase))
 	}
 	for len(h.buckets) <= b {
 		h.buckets = append(h.buckets, 0)

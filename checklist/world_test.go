@@ -32,7 +32,7 @@ const (
 
 // healthy is a run of 200 requests, all answered in 100 ms to the first token
 // and 400 ms to the end, with the given promises.
-func healthy(t *testing.T, promises ...string) *world {
+func healthy(t testing.TB, promises ...string) *world {
 	t.Helper()
 	w := &world{gate: scenarios.Gate{
 		Name:   "test",
@@ -95,7 +95,7 @@ func answered(seq int64, due, toFirst, toEnd time.Duration) recording.Request {
 	return r
 }
 
-func (w *world) promise(t *testing.T, src string) {
+func (w *world) promise(t testing.TB, src string) {
 	t.Helper()
 	o, err := scenarios.ParseObjective(src)
 	if err != nil {

@@ -50,7 +50,7 @@ func terminalObjectives(b *strings.Builder, p paint, r Report) {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, cell := range row {
-			widths[i] = max(widths[i], columns(cell))
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
 	for i, row := range rows {
@@ -63,7 +63,7 @@ func terminalObjectives(b *strings.Builder, p paint, r Report) {
 			case j < 2:
 				cell = pad(cell, widths[j])
 			default:
-				cell = strings.Repeat(" ", widths[j]-columns(cell)) + cell
+				cell = strings.Repeat(" ", widths[j]-utf8.RuneCountInString(cell)) + cell
 			}
 			if i == 0 {
 				cell = p.dim(cell)
@@ -81,27 +81,15 @@ func terminalObjectives(b *strings.Builder, p paint, r Report) {
 	}
 }
 
-// columns is the width of text on a terminal: Chinese characters take two.
-func columns(s string) int {
-	n := 0
-	for _, r := range s {
-		n++
-		if r >= 0x1100 && (r <= 0x115f || r >= 0x2e80 && r <= 0xa4cf || r >= 0xac00 && r <= 0xd7a3 || r >= 0xf900 && r <= 0xfaff || r >= 0xfe30 && r <= 0xfe6f || r >= 0xff00 && r <= 0xff60) {
-			n++
-		}
-	}
-	return n
-}
-
 func pad(s string, width int) string {
-	return s + strings.Repeat(" ", max(width-columns(s), 0))
+	return s + strings.Repeat(" ", max(width-utf8.RuneCountInString(s), 0))
 }
 
 // paint adds the colours of a terminal, where there is one.
 type paint struct{ on bool }
 
 func (p paint) code(code, s string) string {
-	if !p.on || utf8.RuneCountInString(s) == 0 {
+	if !p.on || s == "" {
 		return s
 	}
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
