@@ -182,7 +182,7 @@ func (l *faultLife) judge(e *evidence) {
 		l.Verdict, l.Why = Unproven, "the fault was not injected: "+l.failed
 	case !e.started[l.Scenario]:
 		l.Verdict, l.Why = Unproven, fmt.Sprintf("the scenario %s was not played", l.Scenario)
-	case !e.complete(l.Scenario) && !l.has(recording.FaultGone):
+	case !(e.complete(l.Scenario) && e.rec.Complete) && !l.has(recording.FaultGone):
 		l.Verdict, l.Why = Unproven, "the run was stopped before the fault had run its course"
 	case !l.struck():
 		l.Verdict, l.Why = Invalid, "the fault was never seen in effect, so nothing is known of how the service takes it ("+l.reason()+"); see that it can strike, and run the gate again"

@@ -260,6 +260,20 @@ func TestAnInterruptedRunExitsWith130AndNeverPasses(t *testing.T) {
 	}
 }
 
+// Who stops a run while a fault lasts has not seen the service fail to recover.
+func TestAFaultCutShortIsUnproven(t *testing.T) {
+	w := healthy(t, "error_rate <= 1%").withFault()
+	w.failedStep("never seen gone: the run was stopped", recording.FaultGone)
+	for i := range w.observations {
+		if w.observations[i].Name == recording.ObsRunEnded {
+			w.observations[i].Name = recording.ObsInterrupted
+		}
+	}
+	if v := w.judge(t); outcomes(v) != "unproven: pass (unproven)" || v.ExitCode != ExitInterrupted {
+		t.Errorf("%s, exit code %d: %q", outcomes(v), v.ExitCode, v.Why)
+	}
+}
+
 func TestADamagedRecordingNeverPasses(t *testing.T) {
 	w := healthy(t, "error_rate <= 1%")
 	rec := w.recording()
