@@ -44,7 +44,11 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, rec.Close()) }()
+	defer func() {
+		if closed := rec.Close(); err == nil { // Close repeats what writing failed with
+			err = closed
+		}
+	}()
 	c := &conductor{Options: o, rec: rec, clock: recording.NewClock()}
 	if err := c.describe(); err != nil {
 		return err

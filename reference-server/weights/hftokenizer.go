@@ -111,20 +111,23 @@ func (t hfTokenizer) merges() ([]string, error) {
 }
 
 func (t hfTokenizer) vocabulary() (tokens []string, types []int64, err error) {
-	n := len(t.Model.Vocab)
+	n := 0
+	for _, id := range t.Model.Vocab {
+		n = max(n, id+1)
+	}
 	for _, a := range t.Added {
 		n = max(n, a.ID+1)
 	}
-	if n > maxArray {
-		return nil, nil, fmt.Errorf("%d tokens are not possible", n)
+	if count := len(t.Model.Vocab) + len(t.Added); n > 2*count+1024 {
+		return nil, nil, fmt.Errorf("there are %d tokens, and one has the id %d", count, n-1)
 	}
 	tokens, types = make([]string, n), make([]int64, n)
 	for i := range types {
 		types[i] = tokenNormal
 	}
 	for s, id := range t.Model.Vocab {
-		if id < 0 || id >= n {
-			return nil, nil, fmt.Errorf("token %q has the id %d; 0 to %d are possible", s, id, n-1)
+		if id < 0 {
+			return nil, nil, fmt.Errorf("token %q has the id %d", s, id)
 		}
 		tokens[id] = s
 		if t.Model.ByteFallback && len(s) == 6 && strings.HasPrefix(s, "<0x") {
