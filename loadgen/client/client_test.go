@@ -131,7 +131,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 			fmt.Fprint(w, `{"error":{"message":"no key"}}`)
 		}, recording.ErrorStatus, "no key"},
 		{"500 with plain text", prompt, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "boom", 500) }, recording.ErrorStatus, "boom"},
-		{"a redirect", prompt, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", 302) }, recording.ErrorStatus, "302"},
+		{"a redirect", prompt, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", http.StatusFound) }, recording.ErrorStatus, "302"},
 		{"whole where a stream was asked for", prompt, jsonAnswer(`{"choices":[{"message":{"content":"x"},"finish_reason":"stop"}]}`), recording.ErrorProtocol, "does not stream"},
 		{"an error with status 200", prompt, jsonAnswer(`{"error":"overloaded"}`), recording.ErrorInBand, "overloaded"},
 		{"a whole answer", plain, jsonAnswer(`{"choices":[{"message":{"content":"x"},"finish_reason":"stop"}],"usage":{"completion_tokens":1}}`), "", ""},
