@@ -91,8 +91,9 @@ type Engine struct {
 	stats    Stats
 	stepping time.Time // when the step under way began; zero between steps
 
-	sched scheduler // of Run alone
-	batch batch.Batch
+	sched  scheduler // of Run alone
+	batch  batch.Batch
+	outbox []delivery
 }
 
 // Info is what is served.
@@ -389,6 +390,22 @@ func (e *Engine) settle(shares []share, logits []float32, began time.Time) {
 		e.write(seq, id)
 	}
 	e.note(began, seen)
+	e.deliver()
+}
+
+// delivery is an event for a stream.
+type delivery struct {
+	to *Stream
+	ev Event
+}
+
+// deliver sends a step's events when the step is noted: whoever has read an
+// answer's end finds it in the statistics.
+func (e *Engine) deliver() {
+	for _, d := range e.outbox {
+		d.to.put(d.ev)
+	}
+	e.outbox = e.outbox[:0]
 }
 
 // write adds a token to the answer.
@@ -412,7 +429,7 @@ func (e *Engine) write(seq *sequence, id int32) {
 		tail, _ := seq.text.next(seq.decoder.Rest())
 		ev.Text += tail + seq.text.rest()
 	}
-	seq.stream.put(ev)
+	e.outbox = append(e.outbox, delivery{seq.stream, ev})
 	if ev.Finish != "" {
 		e.sched.remove(seq)
 	}
