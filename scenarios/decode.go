@@ -212,6 +212,10 @@ func expectedText(to encoding.TextUnmarshaler) string {
 		return "a duration such as 30s"
 	case *Rate:
 		return "a rate such as 8/s"
+	case *Size:
+		return "a size such as 64KiB"
+	case *Share:
+		return "a share such as 20%"
 	default:
 		return "an objective such as p95(ttft) <= 2s"
 	}

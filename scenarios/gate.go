@@ -37,6 +37,9 @@ type Local struct {
 	// Model is a GGUF file or Hugging Face folder; empty means the model the
 	// server carries.
 	Model string `yaml:"model,omitempty" json:"model,omitempty"`
+	// Nodes are the simulated machines the replicas are spread over, one after
+	// the other; node-loss takes one with all on it. 0: a node for each.
+	Nodes int `yaml:"nodes,omitempty" json:"nodes,omitempty"`
 	// Threads per replica; 0 lets the deployment share the cores out.
 	Threads int `yaml:"threads,omitempty" json:"threads,omitempty"`
 	// Port of the gateway; 0 takes a free one.
@@ -124,9 +127,28 @@ type Fault struct {
 	// MinStreams delays the injection until the victim has at least this many
 	// streams in flight, so that a kill hits work and not an idle process.
 	MinStreams int `yaml:"min_streams,omitempty" json:"min_streams,omitempty"`
+	// For is how long the fault is held, from being seen in effect.
+	For Duration `yaml:"for,omitempty" json:"for,omitempty"`
 	// Within bounds each wait of the fault's life: for MinStreams, for being
 	// seen in effect, and for being seen gone.
 	Within Duration `yaml:"within,omitempty" json:"within,omitempty"`
+
+	// Notice is how long before its end a victim is told of it.
+	Notice Duration `yaml:"notice,omitempty" json:"notice,omitempty"`
+	// Delay is what is added to every round trip.
+	Delay Duration `yaml:"delay,omitempty" json:"delay,omitempty"`
+	// Loss is the share of segments that are lost on their way, each way.
+	Loss Share `yaml:"loss,omitempty" json:"loss,omitempty"`
+	// Bandwidth is how many bytes a second get through, each way.
+	Bandwidth Size `yaml:"bandwidth,omitempty" json:"bandwidth,omitempty"`
+	// Cut is how a network is cut: silent (what is sent never arrives) or reset
+	// (connections are broken and refused).
+	Cut string `yaml:"cut,omitempty" json:"cut,omitempty"`
+	// Cores is how many processor cores: left to the victim by pod-slow, burnt
+	// beside the service by cpu-stress.
+	Cores float64 `yaml:"cores,omitempty" json:"cores,omitempty"`
+	// Memory is how much: what the victim may still take under memory-pressure.
+	Memory Size `yaml:"memory,omitempty" json:"memory,omitempty"`
 }
 
 // Probe sends a small request at a fixed interval, independent of the load.
@@ -169,3 +191,9 @@ type Duration time.Duration
 
 // Rate is requests per second, written as 8/s, 90/m or a bare number.
 type Rate float64
+
+// Size is a number of bytes, written as 64KiB, 16MiB or 2GiB.
+type Size int64
+
+// Share is a part of a whole from 0 to 1, written as 20%.
+type Share float64

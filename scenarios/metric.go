@@ -46,10 +46,6 @@ const (
 // Severities of a security finding, the worst first.
 var Severities = []string{"critical", "high", "medium", "low"}
 
-// FaultKinds are the names of the faults a scenario may inject. chaos knows how
-// each is done.
-var FaultKinds = []string{"pod-kill"}
-
 var metrics = []Metric{
 	{Name: "ttft", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p95(ttft) in burst <= 2s",
 		Means: "time to first token: from when the request was due to its first non-empty fragment"},

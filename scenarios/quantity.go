@@ -96,6 +96,66 @@ func parsePerSecond(s string) (float64, error) {
 	return value / seconds, nil
 }
 
+// sizeUnits are the units a size is written in, the largest first.
+var sizeUnits = []struct {
+	name  string
+	bytes int64
+}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
+
+// String writes the size in the largest unit that divides it.
+func (s Size) String() string {
+	for _, u := range sizeUnits {
+		if int64(s)%u.bytes == 0 && s != 0 {
+			return strconv.FormatInt(int64(s)/u.bytes, 10) + u.name
+		}
+	}
+	return "0B"
+}
+
+// MarshalText writes the size as UnmarshalText reads it.
+func (s Size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+var sizePattern = regexp.MustCompile(`^[0-9]{1,12}(B|KiB|MiB|GiB)$`)
+
+// UnmarshalText reads a size such as 64KiB, 16MiB or 2GiB.
+func (s *Size) UnmarshalText(text []byte) error {
+	if !sizePattern.Match(text) {
+		return fmt.Errorf("found %s, expected a size in bytes such as 64KiB, 16MiB or 2GiB", quoted(string(text)))
+	}
+	for _, u := range sizeUnits {
+		digits, ok := strings.CutSuffix(string(text), u.name)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseInt(digits, 10, 64)
+		if err != nil || n > math.MaxInt64/u.bytes {
+			return fmt.Errorf("found %s, expected a smaller size", quoted(string(text)))
+		}
+		*s = Size(n * u.bytes)
+		return nil
+	}
+	return nil
+}
+
+// String writes the share in percent.
+func (s Share) String() string { return plain(math.Round(float64(s)*1e10)/1e8) + "%" }
+
+// MarshalText writes the share as UnmarshalText reads it.
+func (s Share) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+var sharePattern = regexp.MustCompile(`^[0-9]{1,3}(\.[0-9]{1,6})?%$`)
+
+// UnmarshalText reads a share such as 20%.
+func (s *Share) UnmarshalText(text []byte) error {
+	number, _ := strings.CutSuffix(string(text), "%")
+	f, err := parseScaled(number, -2)
+	if err != nil || !sharePattern.Match(text) {
+		return fmt.Errorf("found %s, expected a share such as 20%%", quoted(string(text)))
+	}
+	*s = Share(f)
+	return nil
+}
+
 var (
 	errNotNumber  = errors.New("not a number")
 	numberPattern = regexp.MustCompile(`^[0-9]+(\.[0-9]+)?$`)

@@ -48,7 +48,12 @@ func (s Scenario) resolved() Scenario {
 	}
 	s.Faults = slices.Clone(s.Faults)
 	for i := range s.Faults {
-		or(&s.Faults[i].Target, DefaultVictim)
+		if kind, known := kindOf(s.Faults[i].Kind); kind.replica || !known {
+			or(&s.Faults[i].Target, DefaultVictim)
+		}
+		if kind, _ := kindOf(s.Faults[i].Kind); slices.Contains(kind.may, "cut") {
+			or(&s.Faults[i].Cut, CutSilent)
+		}
 		or(&s.Faults[i].Within, DefaultWithin)
 	}
 	if s.Probe == nil && len(s.Faults) == 0 {

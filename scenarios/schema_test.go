@@ -46,6 +46,8 @@ func schemaOfGate(t *testing.T) *jsonschema.Schema {
 	schema, err := jsonschema.For[Gate](&jsonschema.ForOptions{TypeSchemas: map[reflect.Type]*jsonschema.Schema{
 		reflect.TypeFor[Duration]():  text(durationPattern.String(), "30s", "A duration: 30s, 1m30s or 250ms."),
 		reflect.TypeFor[Rate]():      rate,
+		reflect.TypeFor[Size]():      text(sizePattern.String(), "64KiB", "A size in bytes: 64KiB, 16MiB or 2GiB."),
+		reflect.TypeFor[Share]():     text(sharePattern.String(), "20%", "A share: 20%."),
 		reflect.TypeFor[Objective](): objective,
 	}})
 	if err != nil {
@@ -60,6 +62,7 @@ func schemaOfGate(t *testing.T) *jsonschema.Schema {
 	oneWordOf(scenario.Properties["stages"].Items.Properties["arrivals"], ArrivalsEven, ArrivalsPoisson)
 	fault := scenario.Properties["faults"].Items
 	oneWordOf(fault.Properties["kind"], FaultKinds...)
+	oneWordOf(fault.Properties["cut"], CutSilent, CutReset)
 	fault.Properties["target"].Pattern = `^(` + VictimBusiest + `|` + VictimRandom + `|replica-[0-9]{1,4})$`
 	for _, name := range []*jsonschema.Schema{schema.Properties["name"], scenario.Properties["name"],
 		scenario.Properties["stages"].Items.Properties["name"]} {

@@ -127,6 +127,7 @@ func (c *checker) target(t Target) {
 
 func (c *checker) local(l Local) {
 	c.between("target.local.replicas", l.Replicas, 1, maxReplicas)
+	c.between("target.local.nodes", l.Nodes, 0, l.Replicas)
 	c.between("target.local.threads", l.Threads, 0, maxThreads)
 	c.between("target.local.port", l.Port, 0, maxPort)
 	c.length("target.local.model", l.Model, maxText)
@@ -237,20 +238,6 @@ func (c *checker) rate(path string, r Rate, ramp bool) {
 }
 
 var replicaName = regexp.MustCompile(`^replica-[0-9]{1,4}$`)
-
-func (c *checker) fault(path string, f Fault, length time.Duration) {
-	if !slices.Contains(FaultKinds, f.Kind) {
-		c.add(path+".kind", "unknown fault kind %s; %s", f.Kind, oneOf(f.Kind, FaultKinds))
-	}
-	if !replicaName.MatchString(f.Target) {
-		c.word(path+".target", f.Target, VictimBusiest, VictimRandom, "replica-0")
-	}
-	if f.At < 0 || time.Duration(f.At) >= length && length > 0 {
-		c.add(path+".at", "found %v, expected a moment before the end of the scenario's load, %v", f.At, Duration(length))
-	}
-	c.between(path+".min_streams", f.MinStreams, 0, maxMinStreams)
-	c.lasts(path+".within", f.Within, 1, maxTimeout)
-}
 
 func (c *checker) probe(path string, p Probe, measuresRTO bool) {
 	most := maxProbe
