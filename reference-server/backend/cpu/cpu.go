@@ -19,6 +19,8 @@ type Backend struct {
 	pool
 	step   tensor.Step
 	x8     quantized   // the input of the last int8 product
+	x8Of   *buffer     // which that was, unless it was written since
+	angles []float32   // (T, 2, headDim/2) sines and cosines of the step's positions
 	scores [][]float32 // of each thread: attention scores of one token and head
 }
 
@@ -64,12 +66,15 @@ func (b *Backend) NewBuffer(tokens, width int) (tensor.Buffer, error) {
 }
 
 // Begin takes the step's indexes.
-func (b *Backend) Begin(s tensor.Step) { b.step = s }
+func (b *Backend) Begin(s tensor.Step) {
+	b.step, b.x8Of, b.angles = s, nil, b.angles[:0]
+}
 
 // Embed copies embedding rows.
 func (b *Backend) Embed(dst tensor.Buffer, m tensor.Matrix) {
 	d, w := dst.(*buffer), m.(*matrix)
 	d.rows = len(b.step.Tokens)
+	b.wrote(d)
 	for t, id := range b.step.Tokens {
 		w.row(d.row(t), int(id))
 	}
@@ -82,10 +87,12 @@ func (b *Backend) MatMul(dst tensor.Buffer, mat tensor.Matrix, input tensor.Buff
 	if x.rows == 0 {
 		return
 	}
-	if m.int8 != nil {
+	if m.int8 != nil && b.x8Of != x { // queries, keys and values have one input
 		b.quantizeRows(x, m.groups())
+		b.x8Of = x
 	}
-	b.parallel(m.panels(), func(_, from, to int) {
+	b.wrote(d)
+	b.shared(m.rows*m.cols*x.rows, m.panels(), func(_, from, to int) {
 		switch {
 		case m.f32 != nil:
 			b.matmulF32(d.data, d.width, m.f32, m.cols, from, to, m.rows, x.data, x.rows)
@@ -95,6 +102,26 @@ func (b *Backend) MatMul(dst tensor.Buffer, mat tensor.Matrix, input tensor.Buff
 			b.matmulInt8(d.data, d.width, m.int8, m.scale, m.groups(), from, to, m.rows, &b.x8, x.rows)
 		}
 	})
+}
+
+// wrote notes that a buffer has new contents.
+func (b *Backend) wrote(d *buffer) {
+	if b.x8Of == d {
+		b.x8Of = nil
+	}
+}
+
+// worthSharing is how many multiply-adds make it worth to wake other threads:
+// a few microseconds of work.
+const worthSharing = 1 << 19
+
+// shared is parallel for work of so many multiply-adds, if it is worth it.
+func (b *Backend) shared(macs, n int, do func(thread, from, to int)) {
+	if macs < worthSharing {
+		do(0, 0, n)
+		return
+	}
+	b.parallel(n, do)
 }
 
 // quantizeRows fills x8 from x.
@@ -124,6 +151,7 @@ func grown[T any](s []T, n int) []T {
 func (b *Backend) RMSNorm(dst, x tensor.Buffer, weight tensor.Vector, eps float32) {
 	d, s, w := dst.(*buffer), x.(*buffer), weight.(vectorOf)
 	d.rows = s.rows
+	b.wrote(d)
 	for i := 0; i < s.rows*s.width; i += len(w) {
 		b.rmsNorm(d.data[i:i+len(w)], s.data[i:i+len(w)], w, eps)
 	}
@@ -132,15 +160,28 @@ func (b *Backend) RMSNorm(dst, x tensor.Buffer, weight tensor.Vector, eps float3
 // RoPE turns pairs by position · inverse frequency.
 func (b *Backend) RoPE(x tensor.Buffer, r tensor.Rotation) {
 	s, half := x.(*buffer), len(r.Inverse)
-	sin, cos := make([]float32, half), make([]float32, half)
-	for t, pos := range b.step.Positions {
-		for i, f := range r.Inverse {
-			sn, cs := math.Sincos(float64(pos) * float64(f))
-			sin[i], cos[i] = float32(sn), float32(cs)
-		}
+	b.wrote(s)
+	if len(b.angles) != 2*half*len(b.step.Positions) {
+		b.turn(r.Inverse)
+	}
+	for t := range b.step.Positions {
+		sin, cos := b.angles[2*t*half:][:half], b.angles[(2*t+1)*half:][:half]
 		row := s.row(t)
 		for h := 0; h < len(row); h += 2 * half {
 			rotate(row[h:h+2*half], sin, cos, r.Halves)
+		}
+	}
+}
+
+// turn computes the sines and cosines of a step's positions, once for all its
+// layers.
+func (b *Backend) turn(inverse []float32) {
+	half := len(inverse)
+	b.angles = grown(b.angles, 2*half*len(b.step.Positions))
+	for t, pos := range b.step.Positions {
+		for i, f := range inverse {
+			sin, cos := math.Sincos(float64(pos) * float64(f))
+			b.angles[2*t*half+i], b.angles[(2*t+1)*half+i] = float32(sin), float32(cos)
 		}
 	}
 }
@@ -160,6 +201,7 @@ func rotate(head, sin, cos []float32, halves bool) {
 // SwiGLU gates.
 func (b *Backend) SwiGLU(gate, up tensor.Buffer) {
 	g, u := gate.(*buffer), up.(*buffer)
+	b.wrote(g)
 	n := g.rows * g.width
 	b.swiglu(g.data[:n], u.data[:n])
 }
@@ -167,6 +209,7 @@ func (b *Backend) SwiGLU(gate, up tensor.Buffer) {
 // Add adds.
 func (b *Backend) Add(dst, x tensor.Buffer) {
 	d, s := dst.(*buffer), x.(*buffer)
+	b.wrote(d)
 	for i, v := range s.data[:s.rows*s.width] {
 		d.data[i] += v
 	}
@@ -175,6 +218,7 @@ func (b *Backend) Add(dst, x tensor.Buffer) {
 // AddBias adds bias to every row.
 func (b *Backend) AddBias(dst tensor.Buffer, bias tensor.Vector) {
 	d := dst.(*buffer)
+	b.wrote(d)
 	for t := range d.rows {
 		row := d.row(t)
 		for i, v := range bias.(vectorOf) {
@@ -187,6 +231,7 @@ func (b *Backend) AddBias(dst tensor.Buffer, bias tensor.Vector) {
 func (b *Backend) Select(dst, x tensor.Buffer) {
 	d, s := dst.(*buffer), x.(*buffer)
 	d.rows = len(b.step.Outputs)
+	b.wrote(d)
 	for i, t := range b.step.Outputs {
 		copy(d.row(i), s.row(int(t)))
 	}

@@ -58,15 +58,20 @@ func (b *Backend) Store(cache tensor.KV, layer int, k, v tensor.Buffer) {
 	}
 }
 
-// Attend computes the heads of every token; a thread takes a token and a KV
-// head at a time, the longest contexts are not known to it.
+// Attend computes the heads of every token, which are shared out among threads.
+// It reads more than it computes, so it is shared out sooner than a product.
 func (b *Backend) Attend(dst, q tensor.Buffer, cache tensor.KV, a tensor.Attention) {
 	d, queries, c := dst.(*buffer), q.(*buffer), cache.(*kv)
 	d.rows = queries.rows
+	b.wrote(d)
 	base := c.layer(a.Layer)
 	share := a.Heads / a.KVHeads
 	scale := float32(1 / math.Sqrt(float64(a.HeadDim)))
-	b.parallel(queries.rows*a.KVHeads, func(thread, from, to int) {
+	var macs int
+	for _, p := range b.step.Positions {
+		macs += 2 * (int(p) + 1) * a.Heads * a.HeadDim
+	}
+	b.shared(4*macs, queries.rows*a.KVHeads, func(thread, from, to int) {
 		for i := from; i < to; i++ {
 			t, h := i/a.KVHeads, i%a.KVHeads
 			n := int(b.step.Positions[t]) + 1
