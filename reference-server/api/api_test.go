@@ -145,7 +145,7 @@ func TestStreamedAndWholeAgree(t *testing.T) {
 		t.Errorf("%d finish reasons", finished)
 	}
 	if text.String() != w.Choices[0].Message.Content || text.Len() < 20 {
-		t.Errorf("streamed %q, whole %q", text.String(), w.Choices[0].Message.Content)
+		t.Errorf("streamed %v, whole %q", text.String(), w.Choices[0].Message.Content)
 	}
 	if last.Usage.Details.Cached == 0 {
 		t.Log("the prompt is shorter than a block, so nothing of it was cached")
@@ -203,10 +203,12 @@ func TestErrorsAreOpenAIs(t *testing.T) {
 		{"an unknown role", chat, `{"messages":[{"role":"pirate","content":"x"}]}`, 400, "pirate"},
 		{"an image", chat, `{"messages":[{"role":"user","content":[{"type":"image_url"}]}]}`, 400, "image_url"},
 		{"another model", chat, `{"model":"gpt-9","messages":[{"role":"user","content":"x"}]}`, 404, "gpt-9"},
-		{"two answers", chat, `{"n":2,"messages":[{"role":"user","content":"x"}]}`, 400, "n is 2"},
+		{"no answers", chat, `{"n":0,"messages":[{"role":"user","content":"x"}]}`, 400, "n is 0"},
 		{"a huge n", chat, `{"n":1000000000,"messages":[{"role":"user","content":"x"}]}`, 400, "n is"},
 		{"tools", chat, `{"tools":[{}],"messages":[{"role":"user","content":"x"}]}`, 400, "tools"},
-		{"JSON answers", chat, `{"response_format":{"type":"json_object"},"messages":[{"role":"user","content":"x"}]}`, 400, "json_object"},
+		{"a form that is none", chat, `{"response_format":{"type":"xml"},"messages":[{"role":"user","content":"x"}]}`, 400, "xml"},
+		{"a schema that cannot be obeyed", chat, `{"response_format":{"type":"json_schema","json_schema":{"schema":{"pattern":"a"}}},"messages":[{"role":"user","content":"x"}]}`, 400, "pattern"},
+		{"too many logprobs", chat, `{"logprobs":true,"top_logprobs":50,"messages":[{"role":"user","content":"x"}]}`, 400, "50"},
 		{"no tokens", chat, `{"max_tokens":0,"messages":[{"role":"user","content":"x"}]}`, 400, "max_tokens"},
 		{"too hot", chat, `{"temperature":9,"messages":[{"role":"user","content":"x"}]}`, 400, "temperature"},
 		{"an empty stop", chat, `{"stop":[""],"messages":[{"role":"user","content":"x"}]}`, 400, "stop"},
@@ -345,6 +347,111 @@ func TestClientThatGoesAway(t *testing.T) {
 	for deadline := time.Now().Add(5 * time.Second); e.Stats().Running > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the answer to nobody goes on")
+		}
+	}
+}
+
+// Several answers to one request: greedy ones are equal, drawn ones are not,
+// streamed they carry their index, and the prompt counts once.
+func TestSeveralAnswers(t *testing.T) {
+	srv, _, _ := serving(t, engine.Config{})
+	_, b := post(t, srv.URL+"/v1/chat/completions", ask+`,"n":3}`)
+	var w whole
+	if err := json.Unmarshal(b, &w); err != nil || len(w.Choices) != 3 || w.Usage.Output != 72 {
+		t.Fatalf("%s %v", b, err)
+	}
+	if a := w.Choices; a[0].Message.Content != a[1].Message.Content || a[1].Message.Content != a[2].Message.Content {
+		t.Errorf("greedy answers differ: %s", b)
+	}
+	drawn := strings.Replace(ask, `"temperature":0`, `"temperature":1,"seed":5,"n":2`, 1)
+	_, b = post(t, srv.URL+"/v1/chat/completions", drawn+"}")
+	if err := json.Unmarshal(b, &w); err != nil || w.Choices[0].Message.Content == w.Choices[1].Message.Content {
+		t.Errorf("drawn answers are equal: %s", b)
+	}
+	resp, err := http.Post(srv.URL+"/v1/chat/completions", "application/json", strings.NewReader(drawn+`,"stream":true}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	texts := map[int]string{}
+	for line := range strings.Lines(string(body)) {
+		var c struct {
+			Choices []struct {
+				Index int
+				Delta struct{ Content string }
+			}
+		}
+		if data, ok := strings.CutPrefix(line, "data: "); ok && json.Unmarshal([]byte(data), &c) == nil && len(c.Choices) == 1 {
+			texts[c.Choices[0].Index] += c.Choices[0].Delta.Content
+		}
+	}
+	if texts[0] != w.Choices[0].Message.Content || texts[1] != w.Choices[1].Message.Content {
+		t.Errorf("streamed %v, whole %q and %q", texts, w.Choices[0].Message.Content, w.Choices[1].Message.Content)
+	}
+}
+
+func TestLogprobs(t *testing.T) {
+	srv, _, _ := serving(t, engine.Config{})
+	_, b := post(t, srv.URL+"/v1/chat/completions", strings.Replace(ask, `"max_tokens":24`, `"max_tokens":5,"logprobs":true,"top_logprobs":3`, 1)+"}")
+	var w struct {
+		Choices []struct {
+			Message  struct{ Content string }
+			Logprobs struct {
+				Content []struct {
+					Token   string
+					Logprob float64
+					Bytes   []byte
+					Top     []struct {
+						Token   string
+						Logprob float64
+					} `json:"top_logprobs"`
+				}
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(strings.ReplaceAll(string(b), `"bytes":[`, `"ints":[`)), &w); err != nil {
+		t.Fatalf("%s %v", b, err)
+	}
+	text := ""
+	for _, c := range w.Choices[0].Logprobs.Content {
+		text += c.Token
+		if c.Logprob > 0 || len(c.Top) != 3 || c.Top[0].Token != c.Token || c.Top[0].Logprob != c.Logprob || c.Top[1].Logprob > c.Top[0].Logprob {
+			t.Errorf("%+v", c)
+		}
+	}
+	if text != w.Choices[0].Message.Content || len(w.Choices[0].Logprobs.Content) != 5 {
+		t.Errorf("%q, want %q", text, w.Choices[0].Message.Content)
+	}
+}
+
+// A small model that was never taught JSON writes it all the same.
+func TestJSONAnswers(t *testing.T) {
+	srv, _, _ := serving(t, engine.Config{})
+	for _, format := range []string{
+		`{"type":"json_schema","json_schema":{"name":"x","schema":{"type":"object","properties":{"animal":{"enum":["cat","dog"]},"legs":{"type":"integer"},"names":{"type":"array","items":{"enum":["Tom","Ben"]},"maxItems":2}},"required":["animal","legs","names"]}}}`,
+		`{"type":"json_object"}`,
+	} {
+		done := 0
+		for seed := range 5 {
+			_, b := post(t, srv.URL+"/v1/chat/completions", strings.Replace(ask, `"max_tokens":24,"temperature":0`, fmt.Sprintf(`"max_tokens":200,"temperature":0.8,"seed":%d,"response_format":%s`, seed, format), 1)+"}")
+			var w whole
+			if err := json.Unmarshal(b, &w); err != nil || len(w.Choices) != 1 {
+				t.Fatalf("%s %v", b, err)
+			}
+			text := w.Choices[0].Message.Content
+			if *w.Choices[0].FinishReason != "stop" {
+				continue // it was cut off by max_tokens
+			}
+			done++
+			var v map[string]any
+			if err := json.Unmarshal([]byte(text), &v); err != nil {
+				t.Errorf("%q: %v", text, err)
+			}
+			t.Log(text)
+		}
+		if strings.Contains(format, "schema") && done < 3 {
+			t.Errorf("only %d answers came to an end", done)
 		}
 	}
 }

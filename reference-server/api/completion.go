@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/launchgate/launchgate/reference-server/engine"
@@ -48,7 +49,9 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, e *engine.Engi
 	status := "ok"
 	defer func() { s.metrics.answered(a, status) }()
 
-	q, stream, err := s.submit(w, r, e, prompt)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel() // what is left of n answers when one fails
+	q, streams, err := s.submit(ctx, w, r, e, prompt)
 	if err != nil {
 		p := problemOf(err)
 		status = strconv.Itoa(p.status)
@@ -57,10 +60,14 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, e *engine.Engi
 		return
 	}
 	a.includeUsage = q.StreamOptions != nil && q.StreamOptions.IncludeUsage
+	parts := merge(ctx, streams)
 	if q.Stream {
-		err = s.sendStream(w, r.Context(), stream, a)
+		err = s.sendStream(w, parts, len(streams), a)
 	} else {
-		err = s.sendWhole(w, r.Context(), stream, a)
+		err = s.sendWhole(w, parts, len(streams), a)
+	}
+	cancel()
+	for range parts { // until every reader of a stream has ended
 	}
 	if err != nil {
 		status = "error"
@@ -71,7 +78,9 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, e *engine.Engi
 	}
 }
 
-func (s *Server) submit(w http.ResponseWriter, r *http.Request, e *engine.Engine, prompt func(request) ([]int32, error)) (request, *engine.Stream, error) {
+// submit queues as many sequences as answers are asked for, each with a seed of
+// its own.
+func (s *Server) submit(ctx context.Context, w http.ResponseWriter, r *http.Request, e *engine.Engine, prompt func(request) ([]int32, error)) (request, []*engine.Stream, error) {
 	q, err := readRequest(w, r, e)
 	if err != nil {
 		return q, nil, err
@@ -84,87 +93,143 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, e *engine.Engine
 	if err != nil {
 		return q, nil, err
 	}
-	stream, err := e.Submit(r.Context(), req)
-	return q, stream, err
+	var streams []*engine.Stream
+	for i := range q.answers() {
+		one := req
+		one.Sampling.Seed += uint64(i)
+		stream, err := e.Submit(ctx, one)
+		if err != nil {
+			return q, nil, err
+		}
+		streams = append(streams, stream)
+	}
+	return q, streams, nil
+}
+
+// part is an event of one of the answers to a request.
+type part struct {
+	index int
+	engine.Event
+}
+
+// merge reads all answers into one channel, which closes when all have ended.
+func merge(ctx context.Context, streams []*engine.Stream) <-chan part {
+	parts := make(chan part)
+	var readers sync.WaitGroup
+	for i, stream := range streams {
+		readers.Go(func() {
+			for {
+				ev, err := stream.Next(ctx)
+				if err != nil {
+					ev = engine.Event{Err: err}
+				}
+				parts <- part{i, ev}
+				if ev.Err != nil || ev.Finish != "" {
+					return
+				}
+			}
+		})
+	}
+	go func() { readers.Wait(); close(parts) }()
+	return parts
+}
+
+// sum adds the usage of an answer; the prompt is one and the same.
+func sum(total, u engine.Usage) engine.Usage {
+	return engine.Usage{Prompt: u.Prompt, Cached: max(total.Cached, u.Cached), Output: total.Output + u.Output}
 }
 
 // sendWhole answers with one JSON object.
-func (s *Server) sendWhole(w http.ResponseWriter, ctx context.Context, stream *engine.Stream, a answer) error {
-	var text strings.Builder
-	for first := true; ; first = false {
-		ev, err := next(ctx, stream)
-		if err != nil {
-			fail(w, problemOf(err))
-			return err
+func (s *Server) sendWhole(w http.ResponseWriter, parts <-chan part, n int, a answer) error {
+	texts, logprobs, finishes := make([]strings.Builder, n), make([][]engine.Logprob, n), make([]string, n)
+	var total engine.Usage
+	first := true
+	for p := range parts {
+		if p.Err != nil {
+			fail(w, problemOf(p.Err))
+			return p.Err
 		}
 		if first {
 			s.metrics.firstToken(a)
+			first = false
 		}
-		text.WriteString(ev.Text)
-		if ev.Finish == "" {
-			continue
+		texts[p.index].WriteString(p.Text)
+		logprobs[p.index] = append(logprobs[p.index], p.Logprobs...)
+		if p.Finish != "" {
+			finishes[p.index] = p.Finish
+			total = sum(total, p.Usage)
 		}
-		s.metrics.tokens(a, ev.Usage)
-		writeJSON(w, http.StatusOK, a.whole(text.String(), ev))
-		return nil
 	}
+	var choices []any
+	for i := range n {
+		choices = append(choices, a.choice(i, texts[i].String(), logprobs[i], finishes[i]))
+	}
+	s.metrics.tokens(a, total)
+	writeJSON(w, http.StatusOK, map[string]any{
+		"id": a.id, "object": strings.TrimSuffix(a.kind(), ".chunk"), "created": a.created, "model": a.model, "choices": choices, "usage": usage(total),
+	})
+	return nil
 }
 
-// sendStream answers with server-sent events: the role, a chunk for every
-// token that has text, the finish reason, the usage if it was asked for, [DONE].
-func (s *Server) sendStream(w http.ResponseWriter, ctx context.Context, stream *engine.Stream, a answer) error {
+// sendStream answers with server-sent events: for every answer the role, a
+// chunk for every token that has text and the finish reason; then the usage if
+// it was asked for, and [DONE].
+func (s *Server) sendStream(w http.ResponseWriter, parts <-chan part, n int, a answer) error {
 	out := &events{w: w, flush: http.NewResponseController(w)}
-	for first := true; ; first = false {
-		ev, err := next(ctx, stream)
-		if err != nil && first {
-			fail(w, problemOf(err)) // nothing was sent yet, so the status can tell
-			return err
+	begun := make([]bool, n)
+	var total engine.Usage
+	last := a.began
+	for p := range parts {
+		if p.Err != nil && !out.begun {
+			fail(w, problemOf(p.Err)) // nothing was sent yet, so the status can tell
+			return p.Err
 		}
-		if err != nil {
-			out.send(problemOf(err).body())
-			return errors.Join(err, out.err)
+		if p.Err != nil {
+			out.send(problemOf(p.Err).body())
+			return errors.Join(p.Err, out.err)
 		}
-		if first {
+		if !out.begun {
 			s.metrics.firstToken(a)
 			out.begin()
-			if a.chat {
-				out.send(a.chunk(map[string]string{"role": "assistant", "content": ""}, "", "", nil))
-			}
+		} else {
+			s.metrics.gap(a, time.Since(last))
 		}
-		if ev.Text != "" {
-			out.send(a.chunk(map[string]string{"content": ev.Text}, ev.Text, "", nil))
+		last = time.Now()
+		if a.chat && !begun[p.index] {
+			begun[p.index] = true
+			out.send(a.chunk(p.index, map[string]any{"role": "assistant", "content": ""}, "", nil, ""))
 		}
-		if ev.Finish != "" {
-			s.metrics.tokens(a, ev.Usage)
-			out.send(a.chunk(map[string]string{}, "", ev.Finish, nil))
-			if a.includeUsage {
-				out.send(a.chunk(nil, "", "", usage(ev.Usage)))
-			}
-			out.line("[DONE]")
-			out.doFlush()
-			return out.err
+		if p.Text != "" || len(p.Logprobs) > 0 {
+			out.send(a.chunk(p.index, map[string]any{"content": p.Text}, p.Text, p.Logprobs, ""))
+		}
+		if p.Finish != "" {
+			total = sum(total, p.Usage)
+			out.send(a.chunk(p.index, map[string]any{}, "", nil, p.Finish))
 		}
 		out.doFlush()
+		if out.err != nil {
+			return out.err
+		}
 	}
-}
-
-// next is the next event, with its error as an error.
-func next(ctx context.Context, stream *engine.Stream) (engine.Event, error) {
-	ev, err := stream.Next(ctx)
-	if err == nil {
-		err = ev.Err
+	s.metrics.tokens(a, total)
+	if a.includeUsage {
+		out.send(a.event([]any{}, usage(total)))
 	}
-	return ev, err
+	out.line("[DONE]")
+	out.doFlush()
+	return out.err
 }
 
 // events writes server-sent events and remembers the first error.
 type events struct {
 	w     http.ResponseWriter
 	flush *http.ResponseController
+	begun bool
 	err   error
 }
 
 func (o *events) begin() {
+	o.begun = true
 	h := o.w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache")
@@ -193,41 +258,86 @@ func (o *events) doFlush() {
 	}
 }
 
-// chunk is one event of a stream: delta for chats, text for completions; with
-// usage and no delta it is the last one, which has no choices.
-func (a answer) chunk(delta map[string]string, text, finish string, usage any) map[string]any {
-	var reason any
-	if finish != "" {
-		reason = finish
-	}
-	choice := map[string]any{"index": 0, "finish_reason": reason}
-	kind := "text_completion"
+func (a answer) kind() string {
 	if a.chat {
-		kind, choice["delta"] = "chat.completion.chunk", delta
-	} else {
-		choice["text"] = text
+		return "chat.completion.chunk"
 	}
-	choices := []any{choice}
-	if usage != nil {
-		choices = []any{}
-	}
-	c := map[string]any{"id": a.id, "object": kind, "created": a.created, "model": a.model, "choices": choices}
+	return "text_completion"
+}
+
+// event is one event of a stream.
+func (a answer) event(choices []any, usage any) map[string]any {
+	e := map[string]any{"id": a.id, "object": a.kind(), "created": a.created, "model": a.model, "choices": choices}
 	if a.includeUsage {
-		c["usage"] = usage
+		e["usage"] = usage
+	}
+	return e
+}
+
+// chunk is a piece of one answer: delta for chats, text for completions.
+func (a answer) chunk(index int, delta map[string]any, text string, logprobs []engine.Logprob, finish string) map[string]any {
+	c := map[string]any{"index": index, "finish_reason": nil, "logprobs": a.logprobs(logprobs)}
+	if finish != "" {
+		c["finish_reason"] = finish
+	}
+	if a.chat {
+		c["delta"] = delta
+	} else {
+		c["text"] = text
+	}
+	return a.event([]any{c}, nil)
+}
+
+// choice is one whole answer.
+func (a answer) choice(index int, text string, logprobs []engine.Logprob, finish string) map[string]any {
+	c := map[string]any{"index": index, "finish_reason": finish, "logprobs": a.logprobs(logprobs)}
+	if a.chat {
+		c["message"] = map[string]any{"role": "assistant", "content": text}
+	} else {
+		c["text"] = text
 	}
 	return c
 }
 
-func (a answer) whole(text string, ev engine.Event) map[string]any {
-	choice := map[string]any{"index": 0, "finish_reason": ev.Finish}
-	kind := "text_completion"
-	if a.chat {
-		kind, choice["message"] = "chat.completion", map[string]any{"role": "assistant", "content": text}
-	} else {
-		choice["text"] = text
+// logprobs are told by chats token by token, and by completions in columns.
+func (a answer) logprobs(list []engine.Logprob) any {
+	if len(list) == 0 {
+		return nil
 	}
-	return map[string]any{"id": a.id, "object": kind, "created": a.created, "model": a.model, "choices": []any{choice}, "usage": usage(ev.Usage)}
+	if a.chat {
+		var content []any
+		for _, l := range list {
+			top := []any{}
+			for _, t := range l.Top {
+				top = append(top, tokenLogprob(t))
+			}
+			one := tokenLogprob(l)
+			one["top_logprobs"] = top
+			content = append(content, one)
+		}
+		return map[string]any{"content": content}
+	}
+	tokens, values, tops := []string{}, []float64{}, []any{}
+	for _, l := range list {
+		top := map[string]float64{}
+		for _, t := range l.Top {
+			top[printable(t.Text)] = t.Logprob
+		}
+		tokens, values, tops = append(tokens, printable(l.Text)), append(values, l.Logprob), append(tops, top)
+	}
+	return map[string]any{"tokens": tokens, "token_logprobs": values, "top_logprobs": tops}
 }
+
+func tokenLogprob(l engine.Logprob) map[string]any {
+	bytes := make([]int, len(l.Text)) // a []byte would be written in base64
+	for i := range l.Text {
+		bytes[i] = int(l.Text[i])
+	}
+	return map[string]any{"token": printable(l.Text), "logprob": l.Logprob, "bytes": bytes}
+}
+
+// printable is a token's bytes as text, which a part of a rune is not.
+func printable(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 func usage(u engine.Usage) map[string]any {
 	return map[string]any{

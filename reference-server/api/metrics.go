@@ -19,6 +19,7 @@ type metrics struct {
 	requests     *prometheus.CounterVec   // model, status
 	duration     *prometheus.HistogramVec // model, operation
 	first        *prometheus.HistogramVec // model
+	gaps         *prometheus.HistogramVec // model
 	used         *prometheus.CounterVec   // model, type
 	httpRequests *prometheus.CounterVec   // method, path, status
 	httpDuration *prometheus.HistogramVec // method, path
@@ -29,15 +30,17 @@ var latencyBuckets = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10, 3
 
 func newMetrics(s *Server) *metrics {
 	m := &metrics{
-		registry:     prometheus.NewRegistry(),
-		requests:     prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ai_requests_total", Help: "Completion requests, by how they ended: ok, an HTTP status, error or cancelled."}, []string{"model", "status"}),
-		duration:     prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "ai_request_duration_seconds", Help: "From a request's arrival to the end of its answer.", Buckets: latencyBuckets}, []string{"model", "operation"}),
-		first:        prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "ai_time_to_first_token_seconds", Help: "From a request's arrival to its first token.", Buckets: latencyBuckets}, []string{"model"}),
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ai_requests_total", Help: "Completion requests, by how they ended: ok, an HTTP status, error or cancelled."}, []string{"model", "status"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "ai_request_duration_seconds", Help: "From a request's arrival to the end of its answer.", Buckets: latencyBuckets}, []string{"model", "operation"}),
+		first:    prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "ai_time_to_first_token_seconds", Help: "From a request's arrival to its first token.", Buckets: latencyBuckets}, []string{"model"}),
+		gaps: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "ai_inter_token_latency_seconds", Help: "Between two tokens of a streamed answer.",
+			Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 5}}, []string{"model"}),
 		used:         prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ai_tokens_total", Help: "Tokens of answered requests: prompt, cached (part of prompt) and completion."}, []string{"model", "type"}),
 		httpRequests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "http_requests_total", Help: "HTTP requests."}, []string{"method", "path", "status"}),
 		httpDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "http_request_duration_seconds", Help: "From an HTTP request's arrival to the end of its answer.", Buckets: latencyBuckets}, []string{"method", "path"}),
 	}
-	m.registry.MustRegister(m.requests, m.duration, m.first, m.used, m.httpRequests, m.httpDuration, engineCollector{s},
+	m.registry.MustRegister(m.requests, m.duration, m.first, m.gaps, m.used, m.httpRequests, m.httpDuration, engineCollector{s},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -53,6 +56,10 @@ func (m *metrics) answered(a answer, status string) {
 
 func (m *metrics) firstToken(a answer) {
 	m.first.WithLabelValues(a.model).Observe(time.Since(a.began).Seconds())
+}
+
+func (m *metrics) gap(a answer, d time.Duration) {
+	m.gaps.WithLabelValues(a.model).Observe(d.Seconds())
 }
 
 func (m *metrics) tokens(a answer, u engine.Usage) {

@@ -13,7 +13,11 @@ import (
 	"github.com/launchgate/launchgate/reference-server/sample"
 )
 
-const maxStops = 16 // stop strings of a request
+const (
+	maxStops    = 16 // stop strings of a request
+	maxAnswers  = 16 // to a request: its n
+	maxLogprobs = 20 // alternatives to a token
+)
 
 // request is the body of both kinds of completion. What would change the
 // answer and cannot be done is refused; other unknown keys are ignored, as
@@ -37,15 +41,22 @@ type request struct {
 	Presence            float64         `json:"presence_penalty"`
 	IgnoreEOS           bool            `json:"ignore_eos"`
 
+	MinP           float64         `json:"min_p"`
+	Repetition     float64         `json:"repetition_penalty"`
 	N              *int            `json:"n"`
-	BestOf         *int            `json:"best_of"`
-	Tools          json.RawMessage `json:"tools"`
-	Logprobs       json.RawMessage `json:"logprobs"`
-	Echo           bool            `json:"echo"`
-	Suffix         string          `json:"suffix"`
+	Logprobs       json.RawMessage `json:"logprobs"`     // a truth for chats, a number for completions
+	TopLogprobs    int             `json:"top_logprobs"` // of chats
 	ResponseFormat *struct {
-		Type string `json:"type"`
+		Type   string `json:"type"`
+		Schema struct {
+			Schema json.RawMessage `json:"schema"`
+		} `json:"json_schema"`
 	} `json:"response_format"`
+
+	BestOf *int            `json:"best_of"`
+	Tools  json.RawMessage `json:"tools"`
+	Echo   bool            `json:"echo"`
+	Suffix string          `json:"suffix"`
 }
 
 type message struct {
@@ -80,20 +91,16 @@ func (q request) unsupported() error {
 		return s != "" && s != "null" && s != "false" && s != "[]" && s != "0"
 	}
 	switch {
-	case q.N != nil && *q.N != 1:
-		return fmt.Errorf("n is %d; only 1 answer to a request is possible", *q.N)
+	case q.N != nil && (*q.N < 1 || *q.N > maxAnswers):
+		return fmt.Errorf("n is %d; 1 to %d answers to a request are possible", *q.N, maxAnswers)
 	case q.BestOf != nil && *q.BestOf != 1:
 		return fmt.Errorf("best_of is %d; only 1 is possible", *q.BestOf)
 	case set(q.Tools):
 		return errors.New("tools are not supported")
-	case set(q.Logprobs):
-		return errors.New("logprobs are not supported")
 	case q.Echo:
 		return errors.New("echo is not supported")
 	case q.Suffix != "":
 		return errors.New("suffix is not supported")
-	case q.ResponseFormat != nil && q.ResponseFormat.Type != "" && q.ResponseFormat.Type != "text":
-		return fmt.Errorf("response_format %q is not supported; text is", q.ResponseFormat.Type)
 	}
 	return nil
 }
@@ -102,7 +109,14 @@ func (q request) unsupported() error {
 func (q request) engineRequest(prompt []int32) (engine.Request, error) {
 	r := engine.Request{
 		Prompt: prompt, IgnoreEOS: q.IgnoreEOS,
-		Sampling: sample.Params{Temperature: 1, TopK: q.TopK, Seed: rand.Uint64(), Frequency: q.Frequency, Presence: q.Presence},
+		Sampling: sample.Params{Temperature: 1, TopK: q.TopK, MinP: q.MinP, Seed: rand.Uint64(), Repetition: q.Repetition, Frequency: q.Frequency, Presence: q.Presence},
+	}
+	var err error
+	if r.Sampling.Logprobs, r.Sampling.Top, err = q.logprobs(); err != nil {
+		return r, err
+	}
+	if err := q.format(&r); err != nil {
+		return r, err
 	}
 	for _, n := range []*int{q.MaxTokens, q.MaxCompletionTokens} {
 		if n == nil {
@@ -122,9 +136,54 @@ func (q request) engineRequest(prompt []int32) (engine.Request, error) {
 	if q.Seed != nil {
 		r.Sampling.Seed = uint64(*q.Seed)
 	}
-	var err error
 	r.Stop, err = stops(q.Stop)
 	return r, err
+}
+
+// logprobs reads what chats and completions each write in their own way.
+func (q request) logprobs() (want bool, top int, err error) {
+	var truth *bool
+	var count *int
+	switch {
+	case len(q.Logprobs) == 0:
+	case json.Unmarshal(q.Logprobs, &truth) == nil:
+		want, top = truth != nil && *truth, q.TopLogprobs
+	case json.Unmarshal(q.Logprobs, &count) == nil && count != nil:
+		want, top = true, *count
+	default:
+		return false, 0, errors.New("logprobs must be true or false for a chat, and a number for a completion")
+	}
+	if top < 0 || top > maxLogprobs {
+		return false, 0, fmt.Errorf("logprobs of %d alternatives are asked for; 0 to %d are possible", top, maxLogprobs)
+	}
+	return want, top, nil
+}
+
+// format reads which form the answer must have.
+func (q request) format(r *engine.Request) error {
+	if q.ResponseFormat == nil {
+		return nil
+	}
+	switch q.ResponseFormat.Type {
+	case "", "text":
+	case "json_object":
+		r.JSON = true
+	case "json_schema":
+		if r.JSON, r.Schema = true, q.ResponseFormat.Schema.Schema; len(r.Schema) == 0 {
+			return errors.New("response_format json_schema has no json_schema.schema")
+		}
+	default:
+		return fmt.Errorf("response_format %q is not supported; text, json_object and json_schema are", q.ResponseFormat.Type)
+	}
+	return nil
+}
+
+// answers is how many answers are asked for.
+func (q request) answers() int {
+	if q.N == nil {
+		return 1
+	}
+	return *q.N
 }
 
 // stops reads a string, a list of strings, or nothing.

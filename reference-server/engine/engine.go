@@ -7,6 +7,7 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/launchgate/launchgate/reference-server/backend/cpu"
 	"github.com/launchgate/launchgate/reference-server/batch"
+	"github.com/launchgate/launchgate/reference-server/grammar"
 	"github.com/launchgate/launchgate/reference-server/model"
 	"github.com/launchgate/launchgate/reference-server/sample"
 	"github.com/launchgate/launchgate/reference-server/tensor"
@@ -209,7 +211,9 @@ type Request struct {
 	MaxTokens int // of the answer; 0 leaves it to the context
 	Sampling  sample.Params
 	Stop      []string
-	IgnoreEOS bool // go on where the model would end, for measurements
+	IgnoreEOS bool            // go on where the model would end, for measurements
+	JSON      bool            // the answer must be a JSON object …
+	Schema    json.RawMessage // … or JSON of this schema
 }
 
 // ErrDraining is returned while the engine finishes what it has before it stops.
@@ -253,19 +257,33 @@ func (e *Engine) submit(ctx context.Context, r Request, wrote func(id int32)) (*
 	if err := r.Sampling.Check(); err != nil {
 		return nil, err
 	}
+	if err := e.constrain(&r); err != nil {
+		return nil, err
+	}
 	limit := e.maxSeq
 	if r.MaxTokens > 0 {
 		limit = min(limit, len(r.Prompt)+r.MaxTokens)
 	}
 	seq := &sequence{
 		tokens: append(make([]int32, 0, min(limit, len(r.Prompt)+64)), r.Prompt...), prompt: len(r.Prompt), limit: limit,
-		sampler: sample.New(r.Sampling), text: &stopper{stops: r.Stop}, decoder: e.tok.Decoder(),
-		ignoreEOS: r.IgnoreEOS, stream: newStream(ctx), wrote: wrote,
+		sampler: sample.New(r.Sampling, r.Prompt), text: &stopper{stops: r.Stop}, decoder: e.tok.Decoder(),
+		ignoreEOS: r.IgnoreEOS, logprobs: r.Sampling.Logprobs, stream: newStream(ctx), wrote: wrote,
 	}
 	if err := e.enqueue(seq); err != nil {
 		return nil, err
 	}
 	return seq.stream, nil
+}
+
+// constrain gives a request that must be JSON its constraint.
+func (e *Engine) constrain(r *Request) (err error) {
+	switch {
+	case len(r.Schema) > 0:
+		r.Sampling.Constraint, err = grammar.Schema(e.tok, r.Schema)
+	case r.JSON:
+		r.Sampling.Constraint = grammar.Object(e.tok)
+	}
+	return err
 }
 
 func (e *Engine) enqueue(seq *sequence) error {
@@ -380,14 +398,14 @@ func (e *Engine) settle(shares []share, logits []float32, began time.Time) {
 		if !whole {
 			continue
 		}
-		id := seq.sampler.Next(logits[row*e.model.Vocab : (row+1)*e.model.Vocab])
+		picked := seq.sampler.Next(logits[row*e.model.Vocab : (row+1)*e.model.Vocab])
 		row++
 		if first {
 			seen.PromptTokens += int64(seq.prompt)
 			seen.CachedTokens += int64(seq.reused)
 		}
 		seen.OutputTokens++
-		e.write(seq, id)
+		e.write(seq, picked)
 	}
 	e.note(began, seen)
 	e.deliver()
@@ -409,12 +427,16 @@ func (e *Engine) deliver() {
 }
 
 // write adds a token to the answer.
-func (e *Engine) write(seq *sequence, id int32) {
+func (e *Engine) write(seq *sequence, picked sample.Picked) {
+	id := picked.ID
 	seq.tokens = append(seq.tokens, id)
 	if seq.wrote != nil {
 		seq.wrote(id)
 	}
 	ev := Event{Tokens: 1, Usage: Usage{Prompt: seq.prompt, Cached: seq.reused, Output: len(seq.tokens) - seq.prompt}}
+	if seq.logprobs {
+		ev.Logprobs = append(ev.Logprobs, e.logprob(picked))
+	}
 	stopped := e.tok.Ends(id) && !seq.ignoreEOS
 	if !stopped {
 		ev.Text, stopped = seq.text.next(seq.decoder.Next(id))
@@ -433,6 +455,15 @@ func (e *Engine) write(seq *sequence, id int32) {
 	if ev.Finish != "" {
 		e.sched.remove(seq)
 	}
+}
+
+// logprob tells a picked token with its text.
+func (e *Engine) logprob(p sample.Picked) Logprob {
+	l := Logprob{Text: e.tok.Bytes(p.ID), Logprob: p.Logprob}
+	for _, c := range p.Top {
+		l.Top = append(l.Top, Logprob{Text: e.tok.Bytes(c.ID), Logprob: c.Logprob})
+	}
+	return l
 }
 
 // dropCancelled forgets the requests that their clients gave up.

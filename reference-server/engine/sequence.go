@@ -23,6 +23,7 @@ type sequence struct {
 	text      *stopper
 	decoder   *tokenizer.Decoder
 	ignoreEOS bool
+	logprobs  bool
 	stream    *Stream
 	wrote     func(id int32) // for tests; nil elsewhere
 }
@@ -75,6 +76,16 @@ type Event struct {
 	Finish string
 	Err    error
 	Usage  Usage
+	// Logprobs of the tokens, where they were asked for.
+	Logprobs []Logprob
+}
+
+// Logprob is a token's bytes, which may be a part of a rune, with the logarithm
+// of its probability, and the likeliest tokens in its place.
+type Logprob struct {
+	Text    string
+	Logprob float64
+	Top     []Logprob
 }
 
 // Stream carries an answer from the engine to its reader. The engine never

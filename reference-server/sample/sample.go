@@ -1,6 +1,7 @@
 // Package sample picks the next token from a model's logits: greedily, or by
-// temperature, top-k and top-p (nucleus sampling, Holtzman et al. 2020) from a
-// seed of its own, so that an answer can be repeated.
+// temperature, top-k, top-p (nucleus sampling, Holtzman et al. 2020) and min-p
+// (Nguyen et al. 2024) from a seed of its own, so that an answer can be
+// repeated, whatever the batch around it.
 package sample
 
 import (
@@ -15,10 +16,42 @@ type Params struct {
 	Temperature float64 // 0 picks the most likely token
 	TopP        float64 // keep the most likely tokens that make up this much; 0 and 1 keep all
 	TopK        int     // keep this many; 0 keeps all
+	MinP        float64 // keep what is at least this likely, as a share of the most likely; 0 keeps all
 	Seed        uint64
+	// Repetition divides the logits of tokens that are in the prompt or were
+	// written already, or multiplies negative ones (Keskar et al. 2019); 0 and 1
+	// change nothing.
+	Repetition float64
 	// Frequency and Presence lower the logits of tokens that were written
 	// already: by how often, and at all (the OpenAI API's penalties).
 	Frequency, Presence float64
+	// Logprobs asks for the log-probability of every token, and Top for those of
+	// so many of the likeliest in its place.
+	Logprobs bool
+	Top      int
+	// Constraint, when it is set, says which tokens may come.
+	Constraint Constraint
+}
+
+// Constraint says which tokens may come next in an answer that must have a
+// form. It sees the tokens of one sequence, in order.
+type Constraint interface {
+	Allows(id int32) bool
+	Accept(id int32)
+}
+
+// Chance is a token with the logarithm of its probability, before temperature
+// and all that is kept or penalized.
+type Chance struct {
+	ID      int32
+	Logprob float64
+}
+
+// Picked is the next token.
+type Picked struct {
+	ID      int32
+	Logprob float64  // when Params.Logprobs asks for it
+	Top     []Chance // the likeliest, the first first
 }
 
 // Check says which parameter is impossible.
@@ -30,6 +63,10 @@ func (p Params) Check() error {
 		return fmt.Errorf("top_p is %v; 0 to 1 is possible", p.TopP)
 	case p.TopK < 0:
 		return fmt.Errorf("top_k is %d; 0 (all) and more is possible", p.TopK)
+	case p.MinP < 0 || p.MinP > 1 || math.IsNaN(p.MinP):
+		return fmt.Errorf("min_p is %v; 0 to 1 is possible", p.MinP)
+	case p.Repetition < 0 || p.Repetition > 10 || math.IsNaN(p.Repetition):
+		return fmt.Errorf("repetition_penalty is %v; above 0 to 10 is possible", p.Repetition)
 	case p.Frequency < -2 || p.Frequency > 2 || p.Presence < -2 || p.Presence > 2:
 		return fmt.Errorf("frequency_penalty is %v and presence_penalty %v; -2 to 2 is possible", p.Frequency, p.Presence)
 	}
@@ -40,7 +77,8 @@ func (p Params) Check() error {
 type Sampler struct {
 	p       Params
 	rng     *rand.Rand
-	written map[int32]int
+	written map[int32]int  // how often each token was written
+	seen    map[int32]bool // written or in the prompt, where Repetition wants to know
 	order   []candidate
 }
 
@@ -49,24 +87,106 @@ type candidate struct {
 	p  float64 // logit, then probability
 }
 
-// New starts a sequence.
-func New(p Params) *Sampler {
-	return &Sampler{p: p, rng: rand.New(rand.NewPCG(p.Seed, 0x9e3779b97f4a7c15)), written: map[int32]int{}}
+// New starts a sequence after a prompt.
+func New(p Params, prompt []int32) *Sampler {
+	s := &Sampler{p: p, rng: rand.New(rand.NewPCG(p.Seed, 0x9e3779b97f4a7c15)), written: map[int32]int{}}
+	if s.repeats() {
+		s.seen = make(map[int32]bool, len(prompt))
+		for _, id := range prompt {
+			s.seen[id] = true
+		}
+	}
+	return s
 }
 
-// Next picks a token; logits (vocab) are not kept.
-func (s *Sampler) Next(logits []float32) int32 {
-	id := s.pick(logits)
-	if s.p.Frequency != 0 || s.p.Presence != 0 {
-		s.written[id]++
+func (s *Sampler) repeats() bool { return s.p.Repetition != 0 && s.p.Repetition != 1 }
+
+// Next picks a token; logits (vocab) are overwritten. Constrained sequences
+// must have a token that is allowed.
+func (s *Sampler) Next(logits []float32) Picked {
+	var picked Picked
+	var raw []float32
+	var total float64
+	if s.p.Logprobs {
+		raw, total = slices.Clone(logits), logSumExp(logits)
+		picked.Top = likeliest(logits, s.p.Top, total)
 	}
+	s.penalize(logits)
+	picked.ID = s.constrained(logits)
+	if s.p.Logprobs {
+		picked.Logprob = float64(raw[picked.ID]) - total
+	}
+	if s.p.Frequency != 0 || s.p.Presence != 0 {
+		s.written[picked.ID]++
+	}
+	if s.seen != nil {
+		s.seen[picked.ID] = true
+	}
+	return picked
+}
+
+// constrained picks a token that may come. Most often the first pick is one, so
+// only when it is not are all others asked.
+func (s *Sampler) constrained(logits []float32) int32 {
+	c := s.p.Constraint
+	if c == nil {
+		return s.pick(logits)
+	}
+	id := s.pick(logits)
+	if !c.Allows(id) {
+		for i := range logits {
+			if !c.Allows(int32(i)) {
+				logits[i] = float32(math.Inf(-1))
+			}
+		}
+		id = s.pick(logits)
+	}
+	c.Accept(id)
 	return id
 }
 
-func (s *Sampler) pick(logits []float32) int32 {
+func (s *Sampler) penalize(logits []float32) {
+	for id := range s.seen {
+		if l := &logits[id]; *l > 0 {
+			*l /= float32(s.p.Repetition)
+		} else {
+			*l *= float32(s.p.Repetition)
+		}
+	}
 	for id, n := range s.written {
 		logits[id] -= float32(float64(n)*s.p.Frequency + s.p.Presence)
 	}
+}
+
+func logSumExp(logits []float32) float64 {
+	top := float64(slices.Max(logits))
+	var sum float64
+	for _, l := range logits {
+		sum += math.Exp(float64(l) - top)
+	}
+	return top + math.Log(sum)
+}
+
+// likeliest are the n largest logits as log-probabilities.
+func likeliest(logits []float32, n int, total float64) []Chance {
+	var top []Chance
+	for id, l := range logits {
+		c := Chance{int32(id), float64(l) - total}
+		if len(top) == n && (n == 0 || c.Logprob <= top[n-1].Logprob) {
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(top, c, func(a, b Chance) int {
+			if a.Logprob >= b.Logprob {
+				return -1
+			}
+			return 1
+		})
+		top = slices.Insert(top, at, c)[:min(len(top)+1, n)]
+	}
+	return top
+}
+
+func (s *Sampler) pick(logits []float32) int32 {
 	if s.p.Temperature == 0 {
 		return argmax(logits)
 	}
@@ -74,7 +194,7 @@ func (s *Sampler) pick(logits []float32) int32 {
 	for id, l := range logits {
 		s.order = append(s.order, candidate{int32(id), float64(l) / s.p.Temperature})
 	}
-	if s.p.TopK > 0 || s.p.TopP > 0 && s.p.TopP < 1 {
+	if s.p.TopK > 0 || s.p.MinP > 0 || s.p.TopP > 0 && s.p.TopP < 1 {
 		slices.SortFunc(s.order, func(a, b candidate) int {
 			if a.p != b.p {
 				return int(math.Copysign(1, b.p-a.p))
@@ -85,7 +205,7 @@ func (s *Sampler) pick(logits []float32) int32 {
 	if s.p.TopK > 0 {
 		s.order = s.order[:min(s.p.TopK, len(s.order))]
 	}
-	return s.draw(s.nucleus(softmax(s.order)))
+	return s.draw(s.nucleus(s.likelyEnough(softmax(s.order))))
 }
 
 // softmax turns logits into probabilities.
@@ -103,6 +223,15 @@ func softmax(c []candidate) []candidate {
 		c[i].p /= sum
 	}
 	return c
+}
+
+// likelyEnough keeps what is at least min-p as likely as the first.
+func (s *Sampler) likelyEnough(c []candidate) []candidate {
+	n := len(c)
+	for s.p.MinP > 0 && n > 1 && c[n-1].p < s.p.MinP*c[0].p {
+		n--
+	}
+	return c[:n]
 }
 
 // nucleus keeps the fewest candidates whose probabilities reach top-p.

@@ -1,0 +1,433 @@
+// Package grammar constrains an answer to JSON, of any shape or of a schema: it
+// says of every token whether it may come next. It is a pushdown automaton over
+// bytes; a token may come when the automaton takes all of its bytes.
+package grammar
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+)
+
+// Vocabulary is what a constraint needs to know of tokens.
+type Vocabulary interface {
+	Bytes(id int32) string // what the token writes; empty for control tokens
+	IsControl(id int32) bool
+	Ends(id int32) bool
+}
+
+// JSON constrains one answer. It implements sample.Constraint.
+type JSON struct {
+	vocabulary Vocabulary
+	at         machine
+}
+
+// Object constrains an answer to one JSON object of any shape.
+func Object(v Vocabulary) *JSON {
+	return &JSON{v, start(&schema{kinds: object, max: -1, others: free, items: free})}
+}
+
+// Schema constrains an answer to a JSON Schema. Keywords that cannot be obeyed
+// are errors.
+func Schema(v Vocabulary, raw json.RawMessage) (*JSON, error) {
+	if len(raw) == 0 {
+		return nil, errors.New("the schema is missing")
+	}
+	s, err := compile(raw, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &JSON{v, start(s)}, nil
+}
+
+// Allows reports whether a token may come next: one whose bytes go on with the
+// JSON, or the end once it is complete.
+func (j *JSON) Allows(id int32) bool {
+	if j.vocabulary.Ends(id) {
+		return j.at.complete()
+	}
+	text := j.vocabulary.Bytes(id)
+	if text == "" || j.vocabulary.IsControl(id) {
+		return false
+	}
+	m := j.at.clone()
+	return m.take(text)
+}
+
+// Accept takes the token that came.
+func (j *JSON) Accept(id int32) {
+	if !j.vocabulary.Ends(id) {
+		j.at.take(j.vocabulary.Bytes(id))
+	}
+}
+
+const (
+	maxDepth  = 24 // objects and arrays in one another
+	maxBlanks = 8  // in a row: a model must not write blanks for ever
+	maxDigits = 20 // of a number, likewise
+
+	maxExponent = 2 // digits: what a float64 holds
+)
+
+// what a frame is in the middle of.
+type what int
+
+const (
+	inValue   what = iota // before a value
+	inLiteral             // one of candidates, of which at bytes are written
+	inString
+	inKey // a property's name, as a string
+	inNumber
+	inObject
+	inArray
+)
+
+// frame is one unfinished thing; those it lies in are below it on the stack.
+type frame struct {
+	what       what
+	schema     *schema
+	state      int
+	candidates uint64   // inKey: which names it may still be
+	literals   []string // inLiteral
+	at         int      // bytes written of a literal, name or number
+	seen       uint64   // inObject: properties that are there
+	count      int      // inArray and inObject: elements that are there
+	rest       int      // inString: bytes or hex digits that must follow; inNumber: digits of the exponent; inObject: which name was read, from 1
+}
+
+// machine is the automaton.
+type machine struct {
+	stack  []frame
+	blanks int
+}
+
+func start(s *schema) machine { return machine{stack: []frame{{what: inValue, schema: s}}} }
+
+func (m *machine) clone() machine {
+	return machine{append(make([]frame, 0, len(m.stack)+4), m.stack...), m.blanks}
+}
+
+// complete reports whether nothing is missing any more.
+func (m *machine) complete() bool {
+	return len(m.stack) == 0 || len(m.stack) == 1 && m.stack[0].what == inNumber && numberEnds(m.stack[0].state)
+}
+
+// take goes on by bytes, and reports whether all of them could come.
+func (m *machine) take(text string) bool {
+	for i := range len(text) {
+		if !m.step(text[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *machine) top() *frame { return &m.stack[len(m.stack)-1] }
+func (m *machine) pop()        { m.stack = m.stack[:len(m.stack)-1] }
+func (m *machine) push(f frame) bool {
+	m.stack = append(m.stack, f)
+	return len(m.stack) < 2*maxDepth
+}
+
+func (m *machine) step(b byte) bool {
+	if len(m.stack) == 0 {
+		return false
+	}
+	f := m.top()
+	if f.what == inNumber && !numberGoesOn(f, b) {
+		// What follows a number tells that it has ended.
+		if !numberEnds(f.state) || len(m.stack) == 1 {
+			return false
+		}
+		m.pop()
+		f = m.top()
+	}
+	switch f.what {
+	case inNumber:
+		return true // numberGoesOn has gone on
+	case inString, inKey:
+		return m.stringStep(f, b)
+	case inLiteral:
+		return m.literalStep(f, b)
+	}
+	if b == ' ' || b == '\n' || b == '\t' || b == '\r' {
+		m.blanks++
+		before := len(m.stack) == 1 && f.what == inValue // the answer has not begun
+		return m.blanks <= maxBlanks && !before
+	}
+	m.blanks = 0
+	switch f.what {
+	case inObject:
+		return m.objectStep(f, b)
+	case inArray:
+		return m.arrayStep(f, b)
+	}
+	return m.valueStep(f, b)
+}
+
+// valueStep begins a value by its first byte.
+func (m *machine) valueStep(f *frame, b byte) bool {
+	s := f.schema
+	if len(s.literals) > 0 {
+		*f = frame{what: inLiteral, literals: s.literals}
+		return m.literalStep(f, b)
+	}
+	begin := func(k kinds, next frame) bool {
+		if s.kinds&k == 0 {
+			return false
+		}
+		next.schema = s
+		*f = next
+		return true
+	}
+	switch {
+	case b == '{':
+		return begin(object, frame{what: inObject})
+	case b == '[':
+		return begin(array, frame{what: inArray})
+	case b == '"':
+		return begin(str, frame{what: inString})
+	case b == '-' || b >= '0' && b <= '9':
+		return begin(number|integer, frame{what: inNumber}) && numberGoesOn(f, b)
+	case b == 't' || b == 'f':
+		return begin(boolean, frame{what: inLiteral, literals: []string{"true", "false"}}) && m.literalStep(f, b)
+	case b == 'n':
+		return begin(null, frame{what: inLiteral, literals: []string{"null"}}) && m.literalStep(f, b)
+	}
+	return false
+}
+
+// literalStep goes on with one of some texts. None may be the beginning of
+// another but for numbers, where the longer one is then out of reach.
+func (m *machine) literalStep(f *frame, b byte) bool {
+	var left []string
+	for _, l := range f.literals {
+		if f.at < len(l) && l[f.at] == b {
+			left = append(left, l)
+		}
+	}
+	if len(left) == 0 {
+		return false
+	}
+	f.literals, f.at = left, f.at+1
+	for _, l := range left {
+		if len(l) == f.at {
+			m.pop()
+			return true
+		}
+	}
+	return true
+}
+
+// States of a string; rest counts what must follow.
+const (
+	plain = iota
+	escaped
+	hexDigits
+	continuation // of a rune in UTF-8
+)
+
+// stringStep goes on with a string, or with a name of a property.
+func (m *machine) stringStep(f *frame, b byte) bool {
+	if f.what == inKey && f.candidates != 0 {
+		return m.nameStep(f, b)
+	}
+	switch f.state {
+	case escaped:
+		f.state = plain
+		if b == 'u' {
+			f.state, f.rest = hexDigits, 4
+			return true
+		}
+		return strings.IndexByte(`"\/bfnrt`, b) >= 0
+	case hexDigits, continuation:
+		if f.state == hexDigits && !isHex(b) || f.state == continuation && b&0xc0 != 0x80 {
+			return false
+		}
+		if f.rest--; f.rest == 0 {
+			f.state = plain
+		}
+		return true
+	}
+	switch {
+	case b == '"':
+		m.endString()
+		return true
+	case b == '\\':
+		f.state = escaped
+		return true
+	case b < 0x20:
+		return false
+	case b >= 0x80:
+		f.rest = map[bool]int{true: 1, false: 0}[b >= 0xc2 && b <= 0xdf]
+		if b >= 0xe0 && b <= 0xef {
+			f.rest = 2
+		} else if b >= 0xf0 && b <= 0xf4 {
+			f.rest = 3
+		}
+		f.state = continuation
+		return f.rest > 0
+	}
+	return true
+}
+
+func isHex(b byte) bool {
+	return b >= '0' && b <= '9' || b >= 'a' && b <= 'f' || b >= 'A' && b <= 'F'
+}
+
+// endString leaves a string; after a name comes a colon and a value.
+func (m *machine) endString() {
+	key := m.top().what == inKey
+	m.pop()
+	if key {
+		m.top().state = afterName
+	}
+}
+
+// nameStep goes on with one of the properties that are not there yet.
+func (m *machine) nameStep(f *frame, b byte) bool {
+	var left uint64
+	for i, name := range f.schema.names {
+		if f.candidates&(1<<i) != 0 && f.at < len(name) && name[f.at] == b {
+			left |= 1 << i
+		}
+	}
+	if left == 0 {
+		return false
+	}
+	f.candidates, f.at = left, f.at+1
+	for i, name := range f.schema.names {
+		if left&(1<<i) != 0 && len(name) == f.at {
+			m.pop()
+			o := m.top()
+			o.state, o.seen, o.rest = afterName, o.seen|1<<i, i+1
+			return true
+		}
+	}
+	return true
+}
+
+// States of an object and of an array.
+const (
+	opened = iota
+	afterName
+	afterElement
+	afterComma
+)
+
+func (m *machine) objectStep(f *frame, b byte) bool {
+	s := f.schema
+	unseen := (uint64(1)<<len(s.names) - 1) &^ f.seen
+	switch {
+	case b == '}' && (f.state == opened || f.state == afterElement) && s.required&^f.seen == 0:
+		m.pop()
+		return true
+	case b == '"' && (f.state == opened || f.state == afterComma):
+		key := frame{what: inKey, schema: s}
+		if s.closed {
+			if unseen == 0 {
+				return false
+			}
+			key.candidates, key.at = unseen, 1
+		}
+		f.rest = 0
+		return m.push(key)
+	case b == ':' && f.state == afterName:
+		value := s.others
+		if f.rest > 0 {
+			value = s.values[f.rest-1]
+		}
+		f.state = afterElement
+		return m.push(frame{what: inValue, schema: value})
+	case b == ',' && f.state == afterElement && (!s.closed || unseen != 0):
+		f.state = afterComma
+		return true
+	}
+	return false
+}
+
+func (m *machine) arrayStep(f *frame, b byte) bool {
+	s := f.schema
+	full := s.max >= 0 && f.count >= s.max
+	switch {
+	case b == ']' && (f.state == opened || f.state == afterElement) && f.count >= s.min:
+		m.pop()
+		return true
+	case b == ',' && f.state == afterElement && !full:
+		f.state = afterComma
+		return true
+	case (f.state == opened || f.state == afterComma) && !full:
+		f.state, f.count = afterElement, f.count+1
+		return m.push(frame{what: inValue, schema: s.items}) && m.valueStep(m.top(), b)
+	}
+	return false
+}
+
+// States of a number.
+const (
+	nothing = iota
+	sign
+	zero
+	whole
+	dot
+	fraction
+	exponent
+	exponentSign
+	exponentDigits
+)
+
+func numberEnds(state int) bool {
+	return state == zero || state == whole || state == fraction || state == exponentDigits
+}
+
+// numberGoesOn goes on with a number, and reports whether a byte could.
+func numberGoesOn(f *frame, b byte) bool {
+	digit, next := b >= '0' && b <= '9', -1
+	fractions := f.schema.kinds&number != 0
+	switch f.state {
+	case nothing, sign:
+		switch {
+		case b == '-' && f.state == nothing:
+			next = sign
+		case b == '0':
+			next = zero
+		case digit:
+			next = whole
+		}
+	case zero, whole:
+		switch {
+		case digit && f.state == whole:
+			next = whole
+		case b == '.' && fractions:
+			next = dot
+		case (b == 'e' || b == 'E') && fractions:
+			next = exponent
+		}
+	case dot, fraction:
+		switch {
+		case digit:
+			next = fraction
+		case f.state == fraction && (b == 'e' || b == 'E'):
+			next = exponent
+		}
+	case exponent:
+		switch {
+		case b == '+' || b == '-':
+			next = exponentSign
+		case digit:
+			next = exponentDigits
+		}
+	case exponentSign, exponentDigits:
+		if digit && f.rest < maxExponent {
+			next = exponentDigits
+		}
+	}
+	if next == exponentDigits {
+		f.rest++
+	}
+	if next < 0 || f.at >= maxDigits && digit && numberEnds(next) && numberEnds(f.state) {
+		return false
+	}
+	f.state, f.at = next, f.at+1
+	return true
+}

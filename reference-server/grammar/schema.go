@@ -1,0 +1,223 @@
+package grammar
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// kinds is a set of JSON types.
+type kinds int
+
+const (
+	object kinds = 1 << iota
+	array
+	str
+	number
+	integer
+	boolean
+	null
+	anything = object | array | str | number | integer | boolean | null
+)
+
+var kindNames = map[string]kinds{"object": object, "array": array, "string": str, "number": number | integer, "integer": integer, "boolean": boolean, "null": null}
+
+const (
+	maxProperties = 64 // of one object: which were written is a bit set
+	maxNesting    = 64
+)
+
+// schema is a compiled JSON Schema.
+type schema struct {
+	kinds    kinds
+	literals []string // enum or const: the JSON texts that are possible; empty: all
+
+	names    []string  // properties, quoted as JSON, in order
+	values   []*schema // of the properties
+	required uint64    // bit set over names
+	closed   bool      // no other properties
+	others   *schema   // of other properties
+	items    *schema
+	min, max int // items; max < 0: any number
+}
+
+var free = func() *schema {
+	s := &schema{kinds: anything, max: -1}
+	s.others, s.items = s, s
+	return s
+}()
+
+// known are the keywords that are obeyed, and those that only tell.
+var (
+	known   = []string{"type", "properties", "required", "additionalProperties", "items", "enum", "const", "minItems", "maxItems"}
+	telling = []string{"title", "description", "default", "examples", "$schema", "$id", "$comment", "deprecated", "strict"}
+)
+
+// compile reads a JSON Schema. Keywords that would be ignored are errors: an
+// answer that only seems to obey its schema is worse than none.
+func compile(raw json.RawMessage, depth int) (*schema, error) {
+	if depth > maxNesting {
+		return nil, fmt.Errorf("the schema is nested deeper than %d", maxNesting)
+	}
+	switch string(bytes.TrimSpace(raw)) {
+	case "", "true", "{}":
+		return free, nil
+	case "false":
+		return nil, errors.New("the schema false allows nothing")
+	}
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return nil, fmt.Errorf("the schema is not a JSON object: %w", err)
+	}
+	for k := range m {
+		if !slices.Contains(known, k) && !slices.Contains(telling, k) {
+			return nil, fmt.Errorf("the schema's keyword %q cannot be obeyed; %s can", k, strings.Join(known, ", "))
+		}
+	}
+	s := &schema{kinds: anything, max: -1, others: free, items: free}
+	for _, read := range []func(map[string]json.RawMessage, int) error{s.types, s.enum, s.properties, s.array} {
+		if err := read(m, depth); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *schema) types(m map[string]json.RawMessage, _ int) error {
+	raw, ok := m["type"]
+	if !ok {
+		if _, has := m["properties"]; has {
+			s.kinds = object
+		}
+		return nil
+	}
+	var names []string
+	var one string
+	if json.Unmarshal(raw, &one) == nil {
+		names = []string{one}
+	} else if err := json.Unmarshal(raw, &names); err != nil {
+		return errors.New("the schema's type must be a name or a list of names")
+	}
+	s.kinds = 0
+	for _, n := range names {
+		k, ok := kindNames[n]
+		if !ok {
+			return fmt.Errorf("the schema's type %q is not known", n)
+		}
+		s.kinds |= k
+	}
+	return nil
+}
+
+// enum keeps the literals as compact JSON: strings, numbers, truth and null.
+func (s *schema) enum(m map[string]json.RawMessage, _ int) error {
+	var list []json.RawMessage
+	if raw, ok := m["const"]; ok {
+		list = []json.RawMessage{raw}
+	} else if raw, ok := m["enum"]; ok {
+		if err := json.Unmarshal(raw, &list); err != nil || len(list) == 0 {
+			return errors.New("the schema's enum must be a list of at least one value")
+		}
+	}
+	for _, raw := range list {
+		var b bytes.Buffer
+		if err := json.Compact(&b, raw); err != nil {
+			return err
+		}
+		s.literals = append(s.literals, b.String())
+	}
+	return nil
+}
+
+func (s *schema) properties(m map[string]json.RawMessage, depth int) error {
+	if raw, ok := m["properties"]; ok {
+		names, values, err := ordered(raw)
+		if err != nil {
+			return err
+		}
+		if len(names) > maxProperties {
+			return fmt.Errorf("the schema has %d properties; up to %d are possible", len(names), maxProperties)
+		}
+		for i, name := range names {
+			value, err := compile(values[i], depth+1)
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			quoted, _ := json.Marshal(name)
+			s.names, s.values = append(s.names, string(quoted)), append(s.values, value)
+		}
+	}
+	var required []string
+	if raw, ok := m["required"]; ok {
+		if err := json.Unmarshal(raw, &required); err != nil {
+			return errors.New("the schema's required must be a list of names")
+		}
+	}
+	for _, name := range required {
+		quoted, _ := json.Marshal(name)
+		i := slices.Index(s.names, string(quoted))
+		if i < 0 {
+			return fmt.Errorf("the schema requires %q, which is not among its properties", name)
+		}
+		s.required |= 1 << i
+	}
+	switch raw := m["additionalProperties"]; {
+	case string(raw) == "false", raw == nil && len(s.names) > 0: // a model would go on for ever otherwise
+		s.closed = true
+	case raw != nil:
+		others, err := compile(raw, depth+1)
+		if err != nil {
+			return err
+		}
+		s.others = others
+	}
+	return nil
+}
+
+func (s *schema) array(m map[string]json.RawMessage, depth int) error {
+	if raw, ok := m["items"]; ok {
+		items, err := compile(raw, depth+1)
+		if err != nil {
+			return fmt.Errorf("items: %w", err)
+		}
+		s.items = items
+	}
+	for key, to := range map[string]*int{"minItems": &s.min, "maxItems": &s.max} {
+		if raw, ok := m[key]; ok {
+			if err := json.Unmarshal(raw, to); err != nil || *to < 0 {
+				return fmt.Errorf("the schema's %s must be a number from 0 on", key)
+			}
+		}
+	}
+	if s.max >= 0 && s.min > s.max {
+		return fmt.Errorf("the schema's minItems %d is above its maxItems %d", s.min, s.max)
+	}
+	return nil
+}
+
+// ordered reads an object and keeps the order of its keys.
+func ordered(raw json.RawMessage) (names []string, values []json.RawMessage, err error) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return nil, nil, errors.New("the schema's properties must be an object")
+	}
+	for d.More() {
+		t, err := d.Token()
+		if err != nil {
+			return nil, nil, err
+		}
+		var v json.RawMessage
+		if err := d.Decode(&v); err != nil {
+			return nil, nil, err
+		}
+		name, _ := t.(string)
+		if slices.Contains(names, name) {
+			return nil, nil, fmt.Errorf("the schema's property %q is there twice", name)
+		}
+		names, values = append(names, name), append(values, v)
+	}
+	return names, values, nil
+}
