@@ -1,11 +1,14 @@
 // Package chaos breaks the service under test on purpose and proves that it
 // did. A fault asked for is not a fault in effect: each one is followed from
-// declared to seen gone, and every step says how it was seen.
+// declared to seen gone, and every step says how it was seen. What has to be
+// undone is journaled on disk before it is done, so that a watchdog, or
+// launchgate recover, undoes it when the harness cannot.
 package chaos
 
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/launchgate/launchgate/scenarios"
@@ -19,37 +22,98 @@ type Kind struct {
 	Seen      string // how it is verified to be in effect
 	Simulates string // what it stands for in the field
 
+	links bool         // the network in front of the replicas must be launchgate's own
+	can   func() error // an Unsupported where this machine cannot do it; nil: every one can
+
 	// prepare finds the victim and returns the fault on it. An error that is an
 	// Unsupported means that this target cannot be broken this way.
 	prepare func(ctx context.Context, target any, f scenarios.Fault, seed uint64) (fault, error)
 }
 
 // Kinds is the catalogue.
-var Kinds = []Kind{podKill}
+var Kinds = []Kind{podKill, podHang, gatewayKill, nodeLoss, spotPreemption}
 
 // Unsupported is the error of a fault that the target cannot have.
 type Unsupported struct{ Reason string }
 
 func (u Unsupported) Error() string { return "unsupported: " + u.Reason }
 
-// fault is a fault on its chosen victim. Each method is called at most once in
-// the order of the fault's life; those that wait return when they saw what
-// they wait for, with a sentence of how, or when ctx ends.
+// notOurs is why faults need a deployment of launchgate's own.
+func notOurs(what string) error {
+	return Unsupported{"launchgate did not deploy this target, so " + what + "; use target.local, or break it by other means"}
+}
+
+// fault is a fault on its chosen victim. Its methods are called in the order of
+// the fault's life; those that wait return when they saw what they wait for,
+// with a sentence of how, or when ctx ends.
 type fault interface {
 	Victim() string
+	// Undo is what remains to be undone should this process die once Inject has
+	// begun. It is known before.
+	Undo() []Undo
 	Inject(ctx context.Context) (sight, error)
+	// SeeInEffect is called when the fault was injected, and once more at the
+	// end of its hold: it must still be in effect.
 	SeeInEffect(ctx context.Context) (sight, error)
+	// Revert undoes what Inject did or only began to do. It can be repeated.
 	Revert(ctx context.Context) (sight, error)
 	SeeGone(ctx context.Context) (sight, error)
 }
 
 func kindOf(name string) (Kind, error) {
+	i := slices.IndexFunc(Kinds, func(k Kind) bool { return k.Name == name })
+	if i >= 0 {
+		return Kinds[i], nil
+	}
 	var known []string
 	for _, k := range Kinds {
-		if k.Name == name {
-			return k, nil
-		}
 		known = append(known, k.Name)
 	}
 	return Kind{}, fmt.Errorf("unknown fault kind %q; known: %s", name, strings.Join(known, ", "))
+}
+
+// able is why a kind cannot act here, as far as that is known before the run.
+func (k Kind) able(local bool) error {
+	if !local {
+		return notOurs("it cannot have a fault of kind " + k.Name)
+	}
+	if k.can == nil {
+		return nil
+	}
+	return k.can()
+}
+
+// Unable lists the kinds of a gate's faults that cannot act here, with the
+// reason, before anything is started.
+func Unable(gate scenarios.Gate) []string {
+	var unable []string
+	for _, name := range kindsOf(gate) {
+		if k, err := kindOf(name); err == nil {
+			if why := k.able(gate.Target.Local != nil); why != nil {
+				unable = append(unable, name+": "+why.Error())
+			}
+		}
+	}
+	return unable
+}
+
+// NeedsLinks reports whether a gate has faults of the network.
+func NeedsLinks(gate scenarios.Gate) bool {
+	return slices.ContainsFunc(kindsOf(gate), func(name string) bool {
+		k, err := kindOf(name)
+		return err == nil && k.links
+	})
+}
+
+// kindsOf names the kinds of a gate's faults, each once.
+func kindsOf(gate scenarios.Gate) []string {
+	var kinds []string
+	for _, s := range gate.Scenarios {
+		for _, f := range s.Faults {
+			if !slices.Contains(kinds, f.Kind) {
+				kinds = append(kinds, f.Kind)
+			}
+		}
+	}
+	return kinds
 }

@@ -11,8 +11,10 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// revertGrace bounds the revert of a fault when the run was already stopped.
-const revertGrace = 15 * time.Second
+const (
+	revertGrace = 15 * time.Second // bounds the revert of a fault, also when the run was stopped
+	revertEvery = 200 * time.Millisecond
+)
 
 // sight is what was seen and when; a zero time means now.
 type sight struct {
@@ -20,87 +22,127 @@ type sight struct {
 	how string
 }
 
+// Player plays the faults of a run. Record is given their steps as they happen,
+// from several goroutines.
+type Player struct {
+	Clock   recording.Clock
+	Target  any
+	Journal *Journal
+	Record  func(recording.Injection)
+}
+
 // Play lives the faults of a scenario, each in its own time, and returns when
-// every one is over. Its steps are given to record as they happen. Errors are
-// not returned but recorded: a fault that could not be injected is a fact
-// about the run, and the judge says what it means.
+// every one is over. Errors are not returned but recorded: a fault that could
+// not be injected is a fact about the run, and the judge says what it means.
 //
-//	declared → injected → in_effect → reverted → gone
-//	    └──────────┴───────────┴─────────┴──▶ failed (Text: the step and why)
+//	declared → injected → in_effect → held → reverted → gone
+//	    └──────────┴───────────┴────────┴────────┴──▶ failed (Text: the step and why)
 //
 // Whatever was injected is reverted, also when ctx ends in between.
-func Play(ctx context.Context, clock recording.Clock, scenario scenarios.Scenario, target any, seed uint64, record func(recording.Injection)) {
+func (p Player) Play(ctx context.Context, scenario scenarios.Scenario, seed uint64) {
 	started := time.Now()
 	var lives sync.WaitGroup
 	for i, f := range scenario.Faults {
+		id := fmt.Sprintf("%s/%d", scenario.Name, i)
 		l := &life{
-			clock: clock, fault: f, target: target, seed: seed + uint64(i), record: record,
-			line: recording.Injection{ID: fmt.Sprintf("%s/%d", scenario.Name, i), Scenario: scenario.Name, Kind: f.Kind, Target: f.Target},
+			Player: p, fault: f, seed: seed + uint64(i), started: started, ends: started.Add(scenario.Duration()),
+			line: recording.Injection{ID: id, Scenario: scenario.Name, Kind: f.Kind, Target: f.Target},
 		}
-		lives.Go(func() { l.live(ctx, started) })
+		lives.Go(func() { l.live(ctx) })
 	}
 	lives.Wait()
 }
 
 // life is one fault on its way through the states.
 type life struct {
-	clock  recording.Clock
-	fault  scenarios.Fault
-	target any
-	seed   uint64
-	record func(recording.Injection)
-	line   recording.Injection // what every line of this fault has in common
+	Player
+	fault   scenarios.Fault
+	seed    uint64
+	started time.Time           // of the scenario
+	ends    time.Time           // of its load
+	struck  time.Time           // when it was seen in effect
+	line    recording.Injection // what every line of this fault has in common
 }
 
-func (l *life) live(ctx context.Context, started time.Time) {
+func (l *life) live(ctx context.Context) {
 	l.step(recording.FaultDeclared, sight{how: fmt.Sprintf("due %s into the scenario", time.Duration(l.fault.At))})
-	f, err := l.prepare(ctx, started)
+	f, err := l.prepare(ctx)
 	if err != nil {
 		l.failed("not injected", err)
 		return
 	}
 	l.line.Target = f.Victim()
-	seen, err := f.Inject(ctx)
+	m := newMachine(f, l.line.ID, l.line.Kind, l.Journal)
+	seen, err := m.inject(ctx)
 	if err != nil {
 		l.failed("not injected", err)
+		l.revert(ctx, m)
 		return
 	}
 	l.step(recording.FaultInjected, seen)
-	if !l.waitFor(ctx, recording.FaultInEffect, f.SeeInEffect) {
-		l.revert(ctx, f)
-		return
-	}
-	if l.revert(ctx, f) {
-		l.waitFor(ctx, recording.FaultGone, f.SeeGone)
+	good := l.waitFor(ctx, recording.FaultInEffect, m.seeInEffect) && l.hold(ctx, m)
+	if l.revert(ctx, m) && good {
+		l.waitFor(ctx, recording.FaultGone, m.seeGone)
 	}
 }
 
 // prepare waits for the fault's time, and finds its victim.
-func (l *life) prepare(ctx context.Context, started time.Time) (fault, error) {
+func (l *life) prepare(ctx context.Context) (fault, error) {
 	kind, err := kindOf(l.fault.Kind)
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-time.After(time.Until(started.Add(time.Duration(l.fault.At)))):
+	if err := sleep(ctx, time.Until(l.started.Add(time.Duration(l.fault.At)))); err != nil {
+		return nil, err
+	}
+	if kind.can != nil {
+		if err := kind.can(); err != nil {
+			return nil, err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(l.fault.Within))
 	defer cancel()
-	return kind.prepare(ctx, l.target, l.fault, l.seed)
+	return kind.prepare(ctx, l.Target, l.fault, l.seed)
 }
 
-// revert undoes the fault, even when the run was stopped meanwhile.
-func (l *life) revert(ctx context.Context, f fault) bool {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revertGrace)
-	defer cancel()
-	seen, err := f.Revert(ctx)
-	if err != nil {
-		l.failed("not reverted", err)
+// hold keeps the fault in effect for as long as it is to be, and sees that it
+// still is then. A node that is lost for good is lost until the load ends. What
+// is over at once, as a kill, is not held.
+func (l *life) hold(ctx context.Context, m *machine) bool {
+	until := l.struck.Add(time.Duration(l.fault.For))
+	if l.fault.For == 0 && l.fault.Kind == nodeLoss.Name {
+		until = l.ends
+	} else if l.fault.For == 0 {
+		return true
+	}
+	if err := sleep(ctx, time.Until(until)); err != nil {
+		l.failed("not held until its end", err)
 		return false
 	}
-	l.step(recording.FaultReverted, seen)
+	return l.waitFor(ctx, recording.FaultHeld, func(ctx context.Context) (sight, error) {
+		seen, err := m.hold(ctx)
+		seen.at, seen.how = time.Time{}, fmt.Sprintf("for %s, and still: %s", time.Since(l.struck).Round(time.Millisecond), seen.how)
+		return seen, err
+	})
+}
+
+// revert undoes the fault, even when the run was stopped meanwhile. What does
+// not work at once is tried again. After a failed injection it is done in
+// silence, unless it fails too.
+func (l *life) revert(ctx context.Context, m *machine) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revertGrace)
+	defer cancel()
+	half := m.state == recording.FaultDeclared
+	for m.dirty {
+		seen, err := m.revert(ctx)
+		if err == nil && !half {
+			l.step(recording.FaultReverted, seen)
+		}
+		if err != nil && (!m.dirty || sleep(ctx, revertEvery) != nil) {
+			l.failed("not reverted", err)
+			return false
+		}
+	}
 	return true
 }
 
@@ -116,6 +158,12 @@ func (l *life) waitFor(ctx context.Context, state string, see func(context.Conte
 		}
 		l.failed("never seen "+state, err)
 		return false
+	}
+	if seen.at.IsZero() {
+		seen.at = time.Now()
+	}
+	if state == recording.FaultInEffect {
+		l.struck = seen.at
 	}
 	l.step(state, seen)
 	return true
@@ -135,9 +183,23 @@ func (l *life) failed(step string, err error) {
 
 func (l *life) step(state string, seen sight) {
 	line := l.line
-	line.State, line.Text, line.At = state, seen.how, l.clock.Now()
+	line.State, line.Text, line.At = state, seen.how, l.Clock.Now()
 	if !seen.at.IsZero() {
-		line.At = l.clock.At(seen.at)
+		line.At = l.Clock.At(seen.at)
 	}
-	l.record(line)
+	l.Record(line)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
 }

@@ -98,9 +98,10 @@ func TestPlay(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			j := journal(t)
 			synctest.Test(t, func(t *testing.T) {
 				tt.fault.Kind, tt.fault.At, tt.fault.Within = "pod-kill", scenarios.Duration(5*time.Second), scenarios.Duration(10*time.Second)
-				lines := play(t.Context(), tt.target, tt.fault)
+				lines := play(t.Context(), j, tt.target, tt.fault)
 				last := lines[len(lines)-1]
 				if got := states(lines); got != tt.want {
 					t.Errorf("states are %q, want %q", got, tt.want)
@@ -118,11 +119,12 @@ func TestPlay(t *testing.T) {
 
 // A run that is stopped while a fault is in effect still reverts it.
 func TestPlayRevertsWhenStopped(t *testing.T) {
+	j := journal(t)
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancelCause(t.Context())
 		time.AfterFunc(2*time.Second, func() { stop(errors.New("stopped by signal: interrupt")) })
 		target := &replicas{streams: map[string]int{"replica-0": 1}, dies: -1}
-		lines := play(ctx, target, scenarios.Fault{Kind: "pod-kill", Target: "replica-0", At: scenarios.Duration(time.Second), Within: scenarios.Duration(time.Minute)})
+		lines := play(ctx, j, target, scenarios.Fault{Kind: "pod-kill", Target: "replica-0", At: scenarios.Duration(time.Second), Within: scenarios.Duration(time.Minute)})
 		if got := states(lines); got != "declared injected failed reverted" {
 			t.Errorf("states are %q", got)
 		}
@@ -130,23 +132,4 @@ func TestPlayRevertsWhenStopped(t *testing.T) {
 			t.Errorf("the failed step says %q", text)
 		}
 	})
-}
-
-func play(ctx context.Context, target any, f scenarios.Fault) []recording.Injection {
-	var lines []recording.Injection
-	var mu sync.Mutex
-	Play(ctx, recording.NewClock(), scenarios.Scenario{Name: "s", Faults: []scenarios.Fault{f}}, target, 1, func(i recording.Injection) {
-		mu.Lock()
-		defer mu.Unlock()
-		lines = append(lines, i)
-	})
-	return lines
-}
-
-func states(lines []recording.Injection) string {
-	var s []string
-	for _, l := range lines {
-		s = append(s, l.State)
-	}
-	return strings.Join(s, " ")
 }

@@ -3,9 +3,6 @@ package chaos
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/launchgate/launchgate/deploy"
@@ -21,115 +18,118 @@ var podKill = Kind{
 	prepare:   preparePodKill,
 }
 
-// pollEvery is how often a condition is looked at while it is waited for.
-const pollEvery = 10 * time.Millisecond
+var gatewayKill = Kind{
+	Name:      "gateway-kill",
+	Does:      "sends SIGKILL to the gateway, through which every request goes",
+	Needs:     "a deployment of launchgate's own (target.local)",
+	Seen:      "the process is gone and was ended by the signal; gone again when a new gateway routes to every replica that the old one did",
+	Simulates: "the front door crashing: an ingress or load balancer without a twin",
+	prepare:   prepareGatewayKill,
+}
 
-// killable is what pod-kill needs of a target.
+// killable is what kills need of a target.
 type killable interface {
-	Replicas() []string
-	InFlight(ctx context.Context) (map[string]int, error)
-	Kill(replica string) (deploy.Killed, error)
-	PID(replica string) int
+	crowd
+	Kill(name string) (deploy.Killed, error)
+	PID(name string) int
 	Serving(ctx context.Context, replica string) bool
 }
 
 func preparePodKill(ctx context.Context, target any, f scenarios.Fault, seed uint64) (fault, error) {
 	t, ok := target.(killable)
 	if !ok {
-		return nil, Unsupported{"launchgate did not deploy this target, so it has no process of it to kill; use target.local, or break it by other means"}
+		return nil, notOurs("it has no process of it to kill")
 	}
-	victim, err := chooseVictim(ctx, t, f, seed)
+	victim, streams, err := chooseVictim(ctx, t, f, seed)
 	if err != nil {
 		return nil, err
 	}
-	return &killing{target: t, victim: victim}, nil
+	return &killing{target: t, victim: victim, streams: streams, serving: []string{victim}}, nil
 }
 
-// chooseVictim picks the replica the fault's target names, once it has the
-// streams in flight that the fault wants: the kill must hit work.
-func chooseVictim(ctx context.Context, t killable, f scenarios.Fault, seed uint64) (string, error) {
-	candidates := t.Replicas()
-	switch f.Target {
-	case "busiest":
-	case "random":
-		candidates = candidates[rand.New(rand.NewPCG(seed, 0)).IntN(len(candidates)):][:1]
-	default:
-		candidates = []string{f.Target}
+func prepareGatewayKill(ctx context.Context, target any, _ scenarios.Fault, _ uint64) (fault, error) {
+	t, ok := target.(killable)
+	if !ok {
+		return nil, notOurs("it has no gateway of it to kill")
 	}
-	for {
-		streams, err := t.InFlight(ctx)
-		if err != nil && ctx.Err() == nil {
-			return "", err
-		}
-		victim := slices.MaxFunc(candidates, func(a, b string) int { return streams[a] - streams[b] })
-		if n, known := streams[victim]; err == nil && !known {
-			return "", fmt.Errorf("no replica is named %q; there are %s", victim, strings.Join(t.Replicas(), ", "))
-		} else if err == nil && n >= f.MinStreams {
-			return victim, nil
-		}
-		select {
-		case <-ctx.Done():
-			return "", fmt.Errorf("%s had %d streams in flight and the fault waits for %d: %w", victim, streams[victim], f.MinStreams, ctx.Err())
-		case <-time.After(pollEvery):
+	inFlight, err := t.InFlight(ctx)
+	if err != nil {
+		return nil, err
+	}
+	k := &killing{target: t, victim: deploy.Gateway}
+	for _, replica := range t.Replicas() {
+		k.streams += inFlight[replica]
+		if t.Serving(ctx, replica) {
+			k.serving = append(k.serving, replica)
 		}
 	}
+	return k, nil
 }
 
-// killing is a pod-kill on its victim.
+// killing is the kill of a process.
 type killing struct {
-	target killable
-	victim string
-	killed deploy.Killed
+	target  killable
+	victim  string
+	streams int
+	serving []string // replicas that were routed to, and have to be again
+	killed  deploy.Killed
 }
 
 func (k *killing) Victim() string { return k.victim }
 
-func (k *killing) Inject(ctx context.Context) (sight, error) {
-	streams, err := k.target.InFlight(ctx)
-	if err != nil {
-		return sight{}, err
-	}
+// Undo is nothing: a supervisor that dies takes its processes with it.
+func (k *killing) Undo() []Undo { return nil }
+
+func (k *killing) Inject(context.Context) (sight, error) {
+	var err error
 	if k.killed, err = k.target.Kill(k.victim); err != nil {
 		return sight{}, err
 	}
-	return sight{how: fmt.Sprintf("SIGKILL sent to pid %d with %d streams in flight", k.killed.PID, streams[k.victim])}, nil
+	return sight{how: fmt.Sprintf("SIGKILL sent to pid %d with %d streams in flight", k.killed.PID, k.streams)}, nil
 }
 
-// SeeInEffect looks every millisecond, so that RTO does not begin late: a
-// process with much memory is dead for a while before it can be waited for.
-func (k *killing) SeeInEffect(ctx context.Context) (sight, error) {
+func (k *killing) SeeInEffect(ctx context.Context) (sight, error) { return seeDeath(ctx, k.killed) }
+
+// seeDeath looks every millisecond, so that RTO does not begin late: a process
+// with much memory is dead for a while before it can be waited for.
+func seeDeath(ctx context.Context, killed deploy.Killed) (sight, error) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return sight{}, ctx.Err()
-		case <-k.killed.Exited:
-			at, how := k.killed.How()
-			return sight{at, fmt.Sprintf("pid %d is gone (%s)", k.killed.PID, how)}, nil
+		case <-killed.Exited:
+			at, how := killed.How()
+			return sight{at, fmt.Sprintf("pid %d is gone (%s)", killed.PID, how)}, nil
 		case <-tick.C:
-			if k.killed.Dying() {
-				return sight{how: fmt.Sprintf("pid %d is ending and runs no more", k.killed.PID)}, nil
+			if killed.Dying() {
+				return sight{how: fmt.Sprintf("pid %d is ending and runs no more", killed.PID)}, nil
 			}
 		}
 	}
 }
 
-// Revert has nothing to undo: starting the replica again is the platform's
+// Revert has nothing to undo: starting the process again is the platform's
 // own duty, and part of what is measured.
 func (k *killing) Revert(context.Context) (sight, error) {
-	return sight{how: "nothing to undo: the supervisor restarts the replica"}, nil
+	return sight{how: "nothing to undo: the supervisor restarts " + k.victim}, nil
 }
 
 func (k *killing) SeeGone(ctx context.Context) (sight, error) {
-	for {
-		if pid := k.target.PID(k.victim); pid != 0 && pid != k.killed.PID && k.target.Serving(ctx, k.victim) {
-			return sight{how: fmt.Sprintf("the gateway routes to %s again, now pid %d", k.victim, pid)}, nil
+	return until(ctx, pollEvery, func() (string, bool) {
+		pid := k.target.PID(k.victim)
+		if pid == 0 || pid == k.killed.PID {
+			return "", false
 		}
-		select {
-		case <-ctx.Done():
-			return sight{}, ctx.Err()
-		case <-time.After(pollEvery):
+		for _, replica := range k.serving {
+			if !k.target.Serving(ctx, replica) {
+				return "", false
+			}
 		}
-	}
+		if k.victim == deploy.Gateway {
+			return fmt.Sprintf("the gateway, now pid %d, routes to %d replicas again", pid, len(k.serving)), true
+		}
+		return fmt.Sprintf("the gateway routes to %s again, now pid %d", k.victim, pid), true
+	})
 }

@@ -29,15 +29,19 @@ const (
 // Local is the bundled service on loopback: replicas of reference-server serve
 // and one gateway in front, each a supervised process with its own log file.
 //
-//	client ──▶ gateway ──▶ replica-0, replica-1, …
+//	client ──▶ gateway ──▶ (link) ──▶ replica-0, replica-1, …
 //	              ▲ /status, every 100 ms
 //	            watch ──▶ events
+//
+// The links are there where a gate has faults of the network.
 type Local struct {
 	spec     scenarios.Local
 	gateway  *process
 	replicas []*process
-	url      string // the gateway
-	status   string // its /status
+	addrs    map[string]string // of the API of each replica
+	links    map[string]*Link  // in front of it; empty without links
+	url      string            // the gateway
+	status   string            // its /status
 	logDir   string
 	onEvent  func(Event)
 	stop     context.CancelFunc
@@ -72,9 +76,10 @@ func (s Status) Ready() (n int) {
 
 // StartLocal starts the processes and returns at once; WaitReady waits for
 // them. server is the reference-server program, logs go to logDir, and events
-// are given to onEvent, which must be safe for concurrent use. Stop must be
-// called, whatever happens.
-func StartLocal(spec scenarios.Local, server, logDir string, onEvent func(Event)) (*Local, error) {
+// are given to onEvent, which must be safe for concurrent use. With links, the
+// gateway reaches every replica through a Link. Stop must be called, whatever
+// happens.
+func StartLocal(spec scenarios.Local, server, logDir string, links bool, onEvent func(Event)) (*Local, error) {
 	if _, err := os.Stat(server); err != nil {
 		return nil, fmt.Errorf("the bundled service cannot be deployed: no reference-server program at %s: build it beside launchgate (make build)", server)
 	}
@@ -83,7 +88,7 @@ func StartLocal(spec scenarios.Local, server, logDir string, onEvent func(Event)
 			return nil, err
 		}
 	}
-	ports, err := freePorts(2*spec.Replicas + 2)
+	ports, err := freePorts(3*spec.Replicas + 2)
 	if err != nil {
 		return nil, err
 	}
@@ -95,20 +100,30 @@ func StartLocal(spec scenarios.Local, server, logDir string, onEvent func(Event)
 		spec: spec, logDir: logDir, onEvent: onEvent,
 		url:    "http://" + Loopback(front),
 		status: "http://" + Loopback(gatewayMetrics) + "/status",
+		addrs:  map[string]string{}, links: map[string]*Link{},
 	}
 	gatewayArgs := []string{server, "gateway", "--addr", Loopback(front), "--metrics-addr", Loopback(gatewayMetrics)}
 	for i := range spec.Replicas {
 		name := "replica-" + strconv.Itoa(i)
-		http, metrics := rest[2*i], rest[2*i+1]
+		http, metrics, link := rest[3*i], rest[3*i+1], rest[3*i+2]
 		argv := []string{server, "serve", "--addr", Loopback(http), "--metrics-addr", Loopback(metrics),
 			"--threads", strconv.Itoa(threadsPerReplica(spec))}
 		if spec.Model != "" {
 			argv = append(argv, "--model", spec.Model)
 		}
-		gatewayArgs = append(gatewayArgs, "--replica", name+"=http://"+Loopback(http))
+		l.addrs[name] = Loopback(http)
+		seenAt := l.addrs[name]
+		if links {
+			seenAt = Loopback(link)
+			if l.links[name], err = newLink(seenAt, l.addrs[name]); err != nil {
+				l.stopLinks()
+				return nil, fmt.Errorf("the link in front of %s: %w", name, err)
+			}
+		}
+		gatewayArgs = append(gatewayArgs, "--replica", name+"=http://"+seenAt)
 		l.replicas = append(l.replicas, &process{name: name, argv: argv})
 	}
-	l.gateway = &process{name: "gateway", argv: gatewayArgs}
+	l.gateway = &process{name: Gateway, argv: gatewayArgs}
 	return l, l.start()
 }
 
@@ -155,6 +170,15 @@ func (l *Local) URL() string { return l.url }
 func (l *Local) Stop() {
 	l.stop()
 	l.running.Wait()
+	l.stopLinks()
+}
+
+func (l *Local) stopLinks() {
+	for _, link := range l.links {
+		if link != nil {
+			link.stop()
+		}
+	}
 }
 
 // WaitReady waits until the gateway routes to every replica. The error of a
@@ -179,7 +203,7 @@ func (l *Local) WaitReady(ctx context.Context) error {
 func (l *Local) neverReady(timeout time.Duration) error {
 	st := l.Status()
 	if len(st.Replicas) == 0 {
-		return fmt.Errorf("the gateway did not answer at %s within %s; its log ends:\n%s", l.status, timeout, tail(l.logFile("gateway"), 5))
+		return fmt.Errorf("the gateway did not answer at %s within %s; its log ends:\n%s", l.status, timeout, tail(l.logFile(Gateway), 5))
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d of %d replicas were ready after %s", st.Ready(), l.spec.Replicas, timeout)
@@ -231,7 +255,7 @@ func (l *Local) Serving(ctx context.Context, replica string) bool {
 	}
 	for _, r := range st.Replicas {
 		if r.Name == replica {
-			return r.Ready && answersReady(ctx, r.URL)
+			return r.Ready && answersReady(ctx, "http://"+l.addrs[replica])
 		}
 	}
 	return false
@@ -270,26 +294,68 @@ func (k Killed) How() (time.Time, string) { return k.how() }
 // has exited: the kernel frees its memory first.
 func (k Killed) Dying() bool { return dying(k.PID) }
 
-// Kill sends SIGKILL to the process of a replica, streams and all. The
-// supervisor starts it again.
-func (l *Local) Kill(replica string) (Killed, error) {
-	p, err := l.replica(replica)
+// Gateway is the name of the gateway's process.
+const Gateway = "gateway"
+
+// Kill sends SIGKILL to a process: a replica's, streams and all, or the
+// Gateway's. The supervisor starts it again.
+func (l *Local) Kill(name string) (Killed, error) { return l.end(name, syscall.SIGKILL) }
+
+// Terminate sends SIGTERM to a process, which lets it end what is under way.
+func (l *Local) Terminate(name string) (Killed, error) { return l.end(name, syscall.SIGTERM) }
+
+func (l *Local) end(name string, signal syscall.Signal) (Killed, error) {
+	p, err := l.process(name)
 	if err != nil {
 		return Killed{}, err
 	}
 	life := p.current()
 	if life == nil {
-		return Killed{}, fmt.Errorf("%s is not running, so it cannot be killed", replica)
+		return Killed{}, fmt.Errorf("%s is not running, so it cannot be sent %s", name, signal)
 	}
-	if err := syscall.Kill(life.pid, syscall.SIGKILL); err != nil {
-		return Killed{}, fmt.Errorf("kill %s (pid %d): %w", replica, life.pid, err)
+	if err := syscall.Kill(life.pid, signal); err != nil {
+		return Killed{}, fmt.Errorf("send %s to %s (pid %d): %w", signal, name, life.pid, err)
 	}
 	return NewKilled(life.pid, life.exited, func() (time.Time, string) { return life.at, life.how }), nil
 }
 
-// PID is the process of a replica, 0 while it has none.
-func (l *Local) PID(replica string) int {
-	if p, err := l.replica(replica); err == nil {
+// Hold keeps a process that ends from being started again until Release.
+func (l *Local) Hold(name string) error {
+	p, err := l.process(name)
+	if err == nil {
+		p.hold()
+	}
+	return err
+}
+
+// Release lets a process that was held be started.
+func (l *Local) Release(name string) error {
+	p, err := l.process(name)
+	if err == nil {
+		p.release()
+	}
+	return err
+}
+
+// OnNodeOf names the replicas that share a simulated node with one, and it.
+func (l *Local) OnNodeOf(replica string) []string {
+	nodes := l.spec.Nodes
+	if nodes == 0 {
+		nodes = l.spec.Replicas
+	}
+	var same []string
+	at := slices.Index(l.Replicas(), replica)
+	for i, name := range l.Replicas() {
+		if i%nodes == at%nodes {
+			same = append(same, name)
+		}
+	}
+	return same
+}
+
+// PID is the process of a replica or the Gateway, 0 while it has none.
+func (l *Local) PID(name string) int {
+	if p, err := l.process(name); err == nil {
 		if life := p.current(); life != nil {
 			return life.pid
 		}
@@ -297,13 +363,22 @@ func (l *Local) PID(replica string) int {
 	return 0
 }
 
-func (l *Local) replica(name string) (*process, error) {
-	for _, p := range l.replicas {
+// Address is where a replica itself listens, past any link.
+func (l *Local) Address(replica string) string { return l.addrs[replica] }
+
+// Link is the network in front of a replica, where the deployment has links.
+func (l *Local) Link(replica string) (*Link, bool) {
+	link, ok := l.links[replica]
+	return link, ok
+}
+
+func (l *Local) process(name string) (*process, error) {
+	for _, p := range l.processes() {
 		if p.name == name {
 			return p, nil
 		}
 	}
-	return nil, fmt.Errorf("no replica is named %q; there are %s", name, strings.Join(l.Replicas(), ", "))
+	return nil, fmt.Errorf("no process is named %q; there are %s and %s", name, strings.Join(l.Replicas(), ", "), Gateway)
 }
 
 // watch asks the gateway what it routes to and tells what changed.

@@ -41,7 +41,7 @@ func backoff(n int) time.Duration {
 // process is one supervised program: started, watched, and started again when
 // it ends, until it is stopped.
 //
-//	starting → running → exited → (back-off) → starting …
+//	starting → running → exited → (back-off, held) → starting …
 //	any      → stopping → stopped
 type process struct {
 	name    string
@@ -50,8 +50,9 @@ type process struct {
 	log     io.Writer
 	onEvent func(Event)
 
-	mu   sync.Mutex
-	life *life // the running incarnation, nil between two
+	mu       sync.Mutex
+	life     *life         // the running incarnation, nil between two
+	released chan struct{} // nil: it may be started; else closed when it may again
 }
 
 // life is one incarnation of a process.
@@ -73,6 +74,13 @@ func (p *process) supervise(ctx context.Context) {
 	for restarts := 0; ctx.Err() == nil; restarts++ {
 		if !sleep(ctx, backoff(restarts)) {
 			return
+		}
+		held, ok := p.awaitRelease(ctx)
+		if !ok {
+			return
+		}
+		if held {
+			restarts = 1 // on a new node it has no history
 		}
 		started := time.Now()
 		p.runOnce(ctx, restarts)
@@ -134,6 +142,42 @@ func howEnded(st *os.ProcessState, err error) string {
 	return st.String()
 }
 
+// hold keeps the process from being started again until it is released, as
+// when there is no machine for it.
+func (p *process) hold() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.released == nil {
+		p.released = make(chan struct{})
+	}
+}
+
+func (p *process) release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.released != nil {
+		close(p.released)
+		p.released = nil
+	}
+}
+
+// awaitRelease waits while the process is held, and tells whether it was; it
+// is not ok when ctx ended first.
+func (p *process) awaitRelease(ctx context.Context) (held, ok bool) {
+	p.mu.Lock()
+	released := p.released
+	p.mu.Unlock()
+	if released == nil {
+		return false, true
+	}
+	select {
+	case <-ctx.Done():
+		return true, false
+	case <-released:
+		return true, true
+	}
+}
+
 func (p *process) set(l *life) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -148,6 +192,14 @@ func (p *process) current() *life {
 
 func (p *process) event(name string, value float64, text string) {
 	p.onEvent(Event{At: time.Now(), Name: name, Subject: p.name, Value: value, Text: text})
+}
+
+// ProcStat is the state of a process as the kernel tells it.
+type ProcStat struct {
+	State string        // R running, S sleeping, T stopped, Z ended and not waited for, …
+	CPU   time.Duration // processor time used
+	Start uint64        // when it started, in ticks since the machine did: pid and Start name a process for ever
+	flags uint64
 }
 
 // tail is the last lines of a log file, for an error message.

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // childAttr puts the child in a process group of its own, so that a Ctrl-C in
@@ -23,16 +24,32 @@ const pfExiting = 0x4
 // program, though the kernel may take a tenth of a second to give its memory
 // back before it can be waited for.
 func dying(pid int) bool {
+	st, err := Stat(pid)
+	return err == nil && (st.flags&pfExiting != 0 || st.State == "Z" || st.State == "X")
+}
+
+// ticksPerSecond is the unit of times in /proc on every architecture that Go
+// runs on.
+const ticksPerSecond = 100
+
+// Stat reads the state of a process.
+func Stat(pid int) (ProcStat, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return false
+		return ProcStat{}, err
 	}
 	// pid (name) state ppid pgrp session tty tpgid flags …; the name may hold anything.
 	_, rest, _ := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ")
 	fields := strings.Fields(rest)
-	if len(fields) < 7 {
-		return false
+	if len(fields) < 20 {
+		return ProcStat{}, fmt.Errorf("/proc/%d/stat has %d fields after the name, expected 20 at least", pid, len(fields))
 	}
-	flags, err := strconv.ParseUint(fields[6], 10, 64)
-	return err == nil && (flags&pfExiting != 0 || fields[0] == "Z" || fields[0] == "X")
+	var n [4]uint64
+	for i, field := range []int{6, 11, 12, 19} { // flags, utime, stime, starttime
+		if n[i], err = strconv.ParseUint(fields[field], 10, 64); err != nil {
+			return ProcStat{}, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+		}
+	}
+	cpu := time.Duration(n[1]+n[2]) * (time.Second / ticksPerSecond)
+	return ProcStat{State: fields[0], CPU: cpu, Start: n[3], flags: n[0]}, nil
 }

@@ -20,6 +20,10 @@ type faultKind struct {
 // done.
 var faultKinds = []faultKind{
 	{name: "pod-kill", replica: true},
+	{name: "pod-hang", replica: true, needs: []string{"for"}},
+	{name: "gateway-kill"},
+	{name: "node-loss", replica: true, may: []string{"for"}},
+	{name: "spot-preemption", replica: true, needs: []string{"notice"}, may: []string{"for"}},
 }
 
 // FaultKinds are the names of the faults a scenario may inject.

@@ -126,10 +126,15 @@ func runGate(ctx context.Context, gate scenarios.Gate, f runFlags, out, errOut i
 	if err != nil {
 		return 0, err
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return 0, err
+	}
 	screen := newScreen(errOut)
 	err = run.Run(ctx, run.Options{
 		Gate: gate, Dir: dir, Focus: f.focus, Server: server, Version: run.Version(), Command: os.Args,
-		Judge: judgeObjective, Tell: screen.tell,
+		Watchdog: []string{self, watchdogName},
+		Judge:    judgeObjective, Tell: screen.tell,
 	})
 	screen.clear()
 	if err != nil {

@@ -87,6 +87,7 @@ const (
 	FaultDeclared = "declared"
 	FaultInjected = "injected"
 	FaultInEffect = "in_effect"
+	FaultHeld     = "held" // its time in effect is over, and it was in effect to the end; kinds that are over at once have none
 	FaultReverted = "reverted"
 	FaultGone     = "gone"
 	FaultFailed   = "failed" // a step could not be taken or was never seen; Text says which and why

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +30,8 @@ type Options struct {
 	Server  string   // the reference-server program, for target.local
 	Version string
 	Command []string
+	// Watchdog is the command that undoes faults should this process die.
+	Watchdog []string
 	// Judge tells whether an objective is proven by what is recorded so far.
 	Judge func(dir string, o scenarios.Objective) error
 	// Tell receives what is going on, for a person to watch. It is called from
@@ -58,9 +61,20 @@ func Run(ctx context.Context, o Options) (err error) {
 			c.target.Stop()
 		}
 	}()
+	for _, why := range chaos.Unable(c.Gate) {
+		c.say("%s", why)
+	}
 	if err := c.deploy(ctx); err != nil {
 		return c.stopped(ctx, err)
 	}
+	if err := c.openJournal(); err != nil {
+		return err
+	}
+	defer func() {
+		if c.journal != nil {
+			err = errors.Join(err, c.journal.Close())
+		}
+	}()
 	if err := c.warmUp(ctx); err != nil {
 		return c.stopped(ctx, err)
 	}
@@ -77,6 +91,8 @@ type conductor struct {
 	clock  recording.Clock
 	target target
 	client *client.Client
+	// journal is of the faults, where the gate has any.
+	journal *chaos.Journal
 }
 
 // play runs the suite, with the client watching itself beside it. A recording
@@ -120,7 +136,8 @@ func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 	load.Go(func() {
 		loadErr = loadgen.Drive(ctx, c.clock, s, seed, c.client, watched.request, c.observe)
 	})
-	faults.Go(func() { chaos.Play(ctx, c.clock, s, c.target, seed, watched.injection) })
+	player := chaos.Player{Clock: c.clock, Target: c.target, Journal: c.journal, Record: watched.injection}
+	faults.Go(func() { player.Play(ctx, s, seed) })
 	if s.Probe != nil {
 		beside.Go(func() { probeErr = probe.Watch(probing, c.clock, *s.Probe, s, c.client, watched.request) })
 	}
@@ -132,6 +149,14 @@ func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 
 	c.mark(recording.ObsScenarioEnded, s.Name)
 	return errors.Join(loadErr, probeErr, ctx.Err(), c.rec.Flush())
+}
+
+// openJournal begins the journal of the faults, if there are any.
+func (c *conductor) openJournal() (err error) {
+	if slices.ContainsFunc(c.Gate.Scenarios, func(s scenarios.Scenario) bool { return len(s.Faults) > 0 }) {
+		c.journal, err = chaos.OpenJournal(c.Dir, c.rec.LogDir(), c.Watchdog...)
+	}
+	return err
 }
 
 func (c *conductor) judge(o scenarios.Objective) error {

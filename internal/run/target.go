@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/launchgate/launchgate/chaos"
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/loadgen"
@@ -78,7 +79,7 @@ func (c *conductor) deploy(ctx context.Context) error {
 
 func (c *conductor) deployLocal(ctx context.Context, spec scenarios.Local) error {
 	c.say("starting %d replicas and a gateway", spec.Replicas)
-	local, err := deploy.StartLocal(spec, c.Server, c.rec.LogDir(), func(e deploy.Event) {
+	local, err := deploy.StartLocal(spec, c.Server, c.rec.LogDir(), chaos.NeedsLinks(c.Gate), func(e deploy.Event) {
 		c.observe(recording.Observation{At: c.clock.At(e.At), Name: e.Name, Subject: e.Subject, Value: e.Value, Text: e.Text})
 	})
 	if err != nil {

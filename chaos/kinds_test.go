@@ -1,0 +1,111 @@
+package chaos
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// The kinds a gate may name are those that can be played, and each says all
+// there is to say of it.
+func TestKindsAreWhatGatesMayName(t *testing.T) {
+	var names []string
+	for _, k := range Kinds {
+		names = append(names, k.Name)
+		for what, text := range map[string]string{"does": k.Does, "needs": k.Needs, "seen": k.Seen, "simulates": k.Simulates} {
+			if len(text) < 10 {
+				t.Errorf("%s does not say what it %s", k.Name, what)
+			}
+		}
+	}
+	if got, want := strings.Join(names, " "), strings.Join(scenarios.FaultKinds, " "); got != want {
+		t.Errorf("chaos plays %s; a gate may name %s", got, want)
+	}
+}
+
+// Every kind is lived from declared to gone against real processes.
+func TestEveryKindIsLived(t *testing.T) {
+	const second = scenarios.Duration(time.Second)
+	tests := []struct {
+		name   string
+		fault  scenarios.Fault
+		during func(*deploy.Local) // beside it, from its start
+		want   string              // the states after declared
+		says   map[string]string   // in the text of a state
+	}{
+		{name: "pod-kill", fault: scenarios.Fault{Kind: "pod-kill", Target: "replica-1"},
+			want: "injected in_effect reverted gone",
+			says: map[string]string{"in_effect": "is ", "gone": "routes to replica-1 again"}},
+		{name: "pod-hang", fault: scenarios.Fault{Kind: "pod-hang", Target: "replica-1", For: second},
+			want: "injected in_effect held reverted gone",
+			says: map[string]string{"in_effect": "(state T), and a request to its port got no answer", "held": "for 1.", "gone": "the gateway routes to replica-1"}},
+		{name: "gateway-kill", fault: scenarios.Fault{Kind: "gateway-kill"},
+			want: "injected in_effect reverted gone",
+			says: map[string]string{"gone": "routes to 4 replicas again"}},
+		{name: "node-loss for a time", fault: scenarios.Fault{Kind: "node-loss", Target: "replica-1", For: second},
+			want: "injected in_effect held reverted gone",
+			says: map[string]string{"injected": "replica-1, replica-3", "held": "replica-3: pid", "gone": "to replica-1 again, now pid"}},
+		{name: "node-loss until the load ends", fault: scenarios.Fault{Kind: "node-loss", Target: "replica-0"},
+			want: "injected in_effect held reverted gone",
+			says: map[string]string{"injected": "SIGKILL sent to replica-0, replica-2"}},
+		{name: "spot-preemption", fault: scenarios.Fault{Kind: "spot-preemption", Target: "replica-1", Notice: second},
+			want: "injected in_effect reverted gone",
+			says: map[string]string{"injected": "SIGTERM sent to replica-1", "in_effect": "(signal: terminated)"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			kind, err := kindOf(tt.fault.Kind)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := kind.able(true); err != nil {
+				t.Skipf("skipped: %v", err)
+			}
+			l := service(t, scenarios.Local{Replicas: 4, Nodes: 2})
+			j := journal(t)
+			tt.fault.Within = 10 * second
+			if tt.during != nil {
+				done := make(chan struct{})
+				defer func() { <-done }()
+				go func() { defer close(done); tt.during(l) }()
+			}
+			lines := play(t.Context(), j, l, tt.fault)
+			for _, line := range lines {
+				t.Logf("%s %s %s", line.At.Round(time.Millisecond), line.State, line.Text)
+			}
+			if got := states(lines); got != "declared "+tt.want {
+				t.Errorf("states are %q, want %q", got, tt.want)
+			}
+			for state, says := range tt.says {
+				if got := text(lines, state); !strings.Contains(got, says) {
+					t.Errorf("%s says %q, want %q in it", state, got, says)
+				}
+			}
+			checkOrder(t, lines)
+			leftNothing(t)
+		})
+	}
+}
+
+func checkOrder(t *testing.T, lines []recording.Injection) {
+	t.Helper()
+	for i := 1; i < len(lines); i++ {
+		if lines[i].At < lines[i-1].At {
+			t.Errorf("%s at %s, before %s at %s", lines[i].State, lines[i].At, lines[i-1].State, lines[i-1].At)
+		}
+	}
+}
+
+// leftNothing looks for what a fault of this process may have left.
+func leftNothing(t *testing.T) {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err == nil && strings.Contains(string(mounts), ofOurs) {
+		t.Error("a mount was left")
+	}
+}

@@ -1,0 +1,99 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+)
+
+// machine takes a fault from state to state, and refuses steps out of turn.
+//
+//	declared ─inject─▶ injected ─see─▶ in_effect ─hold─▶ held
+//	    │(failed)          └──────┬────────┴──────────────┘
+//	    └──────revert─────────────┴─▶ reverted ─see─▶ gone
+//
+// A fault is journaled before it is injected, and crossed out when it is
+// reverted. From the beginning of Inject on it is dirty, also when that failed:
+// half a fault has to be reverted too.
+type machine struct {
+	fault   fault
+	id      string
+	kind    string
+	journal *Journal
+	state   string
+	dirty   bool
+}
+
+func newMachine(f fault, id, kind string, j *Journal) *machine {
+	return &machine{fault: f, id: id, kind: kind, journal: j, state: recording.FaultDeclared}
+}
+
+func (m *machine) inject(ctx context.Context) (sight, error) {
+	if m.dirty {
+		return sight{}, fmt.Errorf("inject: the fault was begun and is not reverted")
+	}
+	if err := m.legal("inject", recording.FaultDeclared); err != nil {
+		return sight{}, err
+	}
+	if err := m.journal.begin(m.id, m.kind, m.fault.Victim(), m.fault.Undo()); err != nil {
+		return sight{}, err
+	}
+	m.dirty = true
+	began := time.Now() // a fault may be in effect before Inject is back
+	seen, err := m.step(ctx, recording.FaultInjected, m.fault.Inject)
+	seen.at = began
+	return seen, err
+}
+
+func (m *machine) seeInEffect(ctx context.Context) (sight, error) {
+	if err := m.legal("see in effect", recording.FaultInjected); err != nil {
+		return sight{}, err
+	}
+	return m.step(ctx, recording.FaultInEffect, m.fault.SeeInEffect)
+}
+
+// hold sees at the end of the hold that the fault is in effect still.
+func (m *machine) hold(ctx context.Context) (sight, error) {
+	if err := m.legal("hold", recording.FaultInEffect); err != nil {
+		return sight{}, err
+	}
+	return m.step(ctx, recording.FaultHeld, m.fault.SeeInEffect)
+}
+
+// revert is legal whenever there is something to revert.
+func (m *machine) revert(ctx context.Context) (sight, error) {
+	if !m.dirty {
+		return sight{}, fmt.Errorf("revert: nothing was injected; the fault is %s", m.state)
+	}
+	seen, err := m.step(ctx, recording.FaultReverted, m.fault.Revert)
+	if err != nil {
+		return seen, err
+	}
+	m.dirty = false
+	return seen, m.journal.end(m.id)
+}
+
+func (m *machine) seeGone(ctx context.Context) (sight, error) {
+	if err := m.legal("see gone", recording.FaultReverted); err != nil {
+		return sight{}, err
+	}
+	return m.step(ctx, recording.FaultGone, m.fault.SeeGone)
+}
+
+func (m *machine) legal(step string, from ...string) error {
+	if !slices.Contains(from, m.state) {
+		return fmt.Errorf("%s: the fault is %s, expected %s", step, m.state, from[0])
+	}
+	return nil
+}
+
+func (m *machine) step(ctx context.Context, to string, do func(context.Context) (sight, error)) (sight, error) {
+	seen, err := do(ctx)
+	if err == nil {
+		m.state = to
+	}
+	return seen, err
+}

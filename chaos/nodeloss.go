@@ -1,0 +1,176 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+var nodeLoss = Kind{
+	Name:      "node-loss",
+	Does:      "ends every process of a simulated node at once with SIGKILL, and keeps them from being started for a time (for), or until the load ends",
+	Needs:     "a deployment of launchgate's own (target.local); target.local.nodes says how many nodes there are, one for each replica by default",
+	Seen:      "every process of the node is gone, and none is back at the end; gone again when the gateway routes to new processes of all of them",
+	Simulates: "a machine that loses its power, with all that its memory held",
+	prepare:   prepareNodeLoss,
+}
+
+var spotPreemption = Kind{
+	Name:      "spot-preemption",
+	Does:      "sends SIGTERM to one replica, and SIGKILL when its notice is over; with for, its place stays empty so long",
+	Needs:     "a deployment of launchgate's own (target.local); notice",
+	Seen:      "the process is gone, by itself within the notice or by the signal after it; gone again when the gateway routes to a new process",
+	Simulates: "a spot instance taken back by the cloud, at a tenth of its two minutes' notice or less",
+	prepare:   prepareSpotPreemption,
+}
+
+// removable is what taking replicas away needs of a target.
+type removable interface {
+	killable
+	Terminate(name string) (deploy.Killed, error)
+	Hold(name string) error
+	Release(name string) error
+	OnNodeOf(replica string) []string
+}
+
+func prepareNodeLoss(ctx context.Context, target any, f scenarios.Fault, seed uint64) (fault, error) {
+	r, err := prepareRemoval(ctx, target, f, seed)
+	if err != nil {
+		return nil, err
+	}
+	r.all = r.target.OnNodeOf(r.victim)
+	return r, nil
+}
+
+func prepareSpotPreemption(ctx context.Context, target any, f scenarios.Fault, seed uint64) (fault, error) {
+	r, err := prepareRemoval(ctx, target, f, seed)
+	if err != nil {
+		return nil, err
+	}
+	r.all, r.notice = []string{r.victim}, time.Duration(f.Notice)
+	return r, nil
+}
+
+func prepareRemoval(ctx context.Context, target any, f scenarios.Fault, seed uint64) (*removal, error) {
+	t, ok := target.(removable)
+	if !ok {
+		return nil, notOurs("it has no machine of it to take away")
+	}
+	victim, streams, err := chooseVictim(ctx, t, f, seed)
+	return &removal{target: t, victim: victim, streams: streams}, err
+}
+
+// removal is replicas being taken away, with the place they ran in.
+type removal struct {
+	target  removable
+	victim  string // the replica that was chosen
+	streams int
+	all     []string // the replicas that go
+	notice  time.Duration
+	told    time.Time // when they were given notice
+	ending  []deploy.Killed
+}
+
+func (r *removal) Victim() string { return r.victim }
+
+// Undo is nothing: a supervisor that dies takes its processes with it.
+func (r *removal) Undo() []Undo { return nil }
+
+func (r *removal) Inject(context.Context) (sight, error) {
+	for _, name := range r.all {
+		if err := r.target.Hold(name); err != nil {
+			return sight{}, err
+		}
+	}
+	end, signal := r.target.Kill, "SIGKILL"
+	if r.notice > 0 {
+		end, signal = r.target.Terminate, "SIGTERM"
+	}
+	r.told = time.Now()
+	for _, name := range r.all {
+		ending, err := end(name)
+		if err != nil {
+			return sight{}, err
+		}
+		r.ending = append(r.ending, ending)
+	}
+	how := fmt.Sprintf("%s sent to %s with %d streams in flight at %s", signal, strings.Join(r.all, ", "), r.streams, r.victim)
+	if r.notice > 0 {
+		how += fmt.Sprintf("; %s of notice", r.notice)
+	}
+	return sight{how: how}, nil
+}
+
+// SeeInEffect sees the processes go, and ends those that do not in time.
+func (r *removal) SeeInEffect(ctx context.Context) (sight, error) {
+	if r.notice > 0 {
+		if err := r.awaitNotice(ctx); err != nil {
+			return sight{}, err
+		}
+	}
+	var last sight
+	var how []string
+	for i, ending := range r.ending {
+		seen, err := seeDeath(ctx, ending)
+		if err != nil {
+			return sight{}, err
+		}
+		if seen.at.IsZero() {
+			seen.at = time.Now()
+		}
+		if seen.at.After(last.at) {
+			last.at = seen.at
+		}
+		if pid := r.target.PID(r.all[i]); pid != 0 && pid != ending.PID {
+			return sight{}, fmt.Errorf("%s was started again, as pid %d", r.all[i], pid)
+		}
+		how = append(how, r.all[i]+": "+seen.how)
+	}
+	last.how = strings.Join(how, "; ")
+	return last, nil
+}
+
+// awaitNotice gives the process its time, and ends it after that. A process
+// that ends by itself does so before.
+func (r *removal) awaitNotice(ctx context.Context) error {
+	timer := time.NewTimer(time.Until(r.told.Add(r.notice)))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.ending[0].Exited:
+		return nil
+	case <-timer.C:
+	}
+	if _, err := r.target.Kill(r.victim); err != nil && r.target.PID(r.victim) == r.ending[0].PID {
+		return err
+	}
+	return nil
+}
+
+func (r *removal) Revert(context.Context) (sight, error) {
+	var err error
+	for _, name := range r.all {
+		err = errors.Join(err, r.target.Release(name))
+	}
+	return sight{how: strings.Join(r.all, ", ") + " may be started again"}, err
+}
+
+func (r *removal) SeeGone(ctx context.Context) (sight, error) {
+	return until(ctx, pollEvery, func() (string, bool) {
+		var back []string
+		for i, name := range r.all {
+			pid := r.target.PID(name)
+			if pid == 0 || pid == r.ending[i].PID || !r.target.Serving(ctx, name) {
+				return "", false
+			}
+			back = append(back, fmt.Sprintf("%s again, now pid %d", name, pid))
+		}
+		return "the gateway routes to " + strings.Join(back, ", and to "), true
+	})
+}

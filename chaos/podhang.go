@@ -1,0 +1,183 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+var podHang = Kind{
+	Name:      "pod-hang",
+	Does:      "stops the process of one replica with SIGSTOP, for a time: it is there, its port accepts, and nothing is answered",
+	Needs:     "a deployment of launchgate's own (target.local) on Linux; for",
+	Seen:      "the kernel says that the process is stopped (state T), and a request to its port gets no answer in 300 ms; gone when it runs and the gateway routes to it",
+	Simulates: "a deadlock, a GPU that does not return, a machine that swaps: what looks alive and is not",
+	can:       onLinux,
+	prepare:   preparePodHang,
+}
+
+// silence is how long no answer counts as none.
+const silence = 300 * time.Millisecond
+
+// onLinux is for kinds that are verified in /proc.
+func onLinux() error {
+	if _, err := deploy.Stat(os.Getpid()); err != nil {
+		return Unsupported{"it is verified in /proc, which cannot be read here: " + err.Error()}
+	}
+	return nil
+}
+
+// reachable is what it takes to see whether a replica answers.
+type reachable interface {
+	crowd
+	PID(name string) int
+	Address(replica string) string
+	Serving(ctx context.Context, replica string) bool
+}
+
+// onProcess is a victim that is one process, which was there when the fault was
+// prepared: a fault must not strike the one that came after it.
+type onProcess struct {
+	target  reachable
+	victim  string
+	streams int
+	pid     int
+	start   uint64
+}
+
+func prepareOnProcess(ctx context.Context, target any, f scenarios.Fault, seed uint64) (onProcess, error) {
+	t, ok := target.(reachable)
+	if !ok {
+		return onProcess{}, notOurs("it has no process of it at hand")
+	}
+	victim, streams, err := chooseVictim(ctx, t, f, seed)
+	if err != nil {
+		return onProcess{}, err
+	}
+	pid := t.PID(victim)
+	if pid == 0 {
+		return onProcess{}, fmt.Errorf("%s is not running", victim)
+	}
+	st, err := deploy.Stat(pid)
+	if err != nil {
+		return onProcess{}, fmt.Errorf("%s: %w", victim, err)
+	}
+	return onProcess{t, victim, streams, pid, st.Start}, nil
+}
+
+func (p *onProcess) Victim() string { return p.victim }
+
+// stat is of the process that was meant.
+func (p *onProcess) stat() (deploy.ProcStat, error) {
+	st, err := deploy.Stat(p.pid)
+	if err == nil && st.Start != p.start {
+		err = fmt.Errorf("pid %d is another process now", p.pid)
+	}
+	return st, err
+}
+
+// seeServing waits until the gateway routes to the victim, whatever its process.
+func (p *onProcess) seeServing(ctx context.Context, before string) (sight, error) {
+	return until(ctx, pollEvery, func() (string, bool) {
+		return before + "the gateway routes to " + p.victim, p.target.Serving(ctx, p.victim)
+	})
+}
+
+func preparePodHang(ctx context.Context, target any, f scenarios.Fault, seed uint64) (fault, error) {
+	p, err := prepareOnProcess(ctx, target, f, seed)
+	return &hanging{p}, err
+}
+
+type hanging struct{ onProcess }
+
+func (h *hanging) Undo() []Undo { return []Undo{{Do: undoContinue, PID: h.pid, Start: h.start}} }
+
+func (h *hanging) Inject(context.Context) (sight, error) {
+	if _, err := h.stat(); err != nil {
+		return sight{}, err
+	}
+	if err := syscall.Kill(h.pid, syscall.SIGSTOP); err != nil {
+		return sight{}, fmt.Errorf("send SIGSTOP to pid %d: %w", h.pid, err)
+	}
+	return sight{how: fmt.Sprintf("SIGSTOP sent to pid %d with %d streams in flight", h.pid, h.streams)}, nil
+}
+
+// SeeInEffect: it is in effect since the kernel says so; that nothing is
+// answered is seen later, for it takes a while to see nothing.
+func (h *hanging) SeeInEffect(ctx context.Context) (sight, error) {
+	var seen time.Time
+	_, err := until(ctx, time.Millisecond, func() (string, bool) {
+		st, err := h.stat()
+		seen = time.Now()
+		return "", err != nil || st.State == "T"
+	})
+	if err != nil {
+		return sight{}, err
+	}
+	if _, err := h.stat(); err != nil {
+		return sight{}, fmt.Errorf("the process that was stopped is gone: %w", err)
+	}
+	if took, err := roundTrip(ctx, h.target.Address(h.victim), 0, silence); err == nil {
+		return sight{}, fmt.Errorf("pid %d is stopped, and its port answered after %s", h.pid, took)
+	}
+	return sight{seen, fmt.Sprintf("pid %d is stopped (state T), and a request to its port got no answer in %s", h.pid, silence)}, ctx.Err()
+}
+
+func (h *hanging) Revert(context.Context) (sight, error) {
+	if err := h.Undo()[0].apply(); err != nil {
+		return sight{}, err
+	}
+	return sight{how: fmt.Sprintf("SIGCONT sent to pid %d", h.pid)}, nil
+}
+
+func (h *hanging) SeeGone(ctx context.Context) (sight, error) {
+	if _, err := until(ctx, pollEvery, func() (string, bool) {
+		st, err := h.stat()
+		return "", err != nil || st.State != "T"
+	}); err != nil {
+		return sight{}, err
+	}
+	if _, err := h.stat(); err != nil {
+		return h.seeServing(ctx, fmt.Sprintf("pid %d has ended meanwhile; ", h.pid))
+	}
+	return h.seeServing(ctx, fmt.Sprintf("pid %d runs; ", h.pid))
+}
+
+// roundTrip asks /health on a new connection, with so many bytes of padding in
+// a header, and returns how long the answer took. /health is answered at once
+// by a process that runs, however busy it is.
+func roundTrip(ctx context.Context, addr string, padding int, within time.Duration) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/health", nil)
+	if err != nil {
+		return 0, err
+	}
+	if padding > 0 {
+		req.Header.Set("X-Launchgate-Padding", strings.Repeat("x", padding))
+	}
+	began := time.Now()
+	transport := &http.Transport{DisableKeepAlives: true}
+	defer transport.CloseIdleConnections()
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return 0, err
+	}
+	resp.Body.Close()
+	return time.Since(began), nil
+}
+
+// refused reports whether a connection was refused or reset, and not only slow.
+func refused(err error) bool {
+	var op *net.OpError
+	return errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.As(err, &op) && !op.Timeout()
+}

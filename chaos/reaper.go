@@ -1,0 +1,136 @@
+package chaos
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/launchgate/launchgate/deploy"
+)
+
+// The watchdog tries to undo for so long, and so often.
+const (
+	reapFor   = 10 * time.Second
+	reapEvery = 100 * time.Millisecond
+)
+
+// Watchdog waits until lifeline ends, which it does when the harness does, in
+// whatever way, and undoes what the journal has left. It is the whole of a
+// process of its own.
+func Watchdog(journal string, lifeline io.Reader) error {
+	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP) // it ends when its work does
+	_, _ = io.Copy(io.Discard, lifeline)
+	for deadline := time.Now().Add(reapFor); ; time.Sleep(reapEvery) {
+		_, err := reap(journal)
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+// Recovered tells what became of a journal.
+type Recovered struct {
+	Run    string   // the run folder
+	Undone []string // faults that were not reverted, and are now
+	Alive  int      // pid of a harness that still runs: its faults are its own
+	Err    error    // what could not be undone
+}
+
+// Recover undoes what runs that ended before their faults have left. It can be
+// called any number of times.
+func Recover() ([]Recovered, error) {
+	dir, err := StateDir()
+	if err != nil {
+		return nil, err
+	}
+	journals, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
+	if err != nil {
+		return nil, err
+	}
+	var all []Recovered
+	for _, path := range journals {
+		all = append(all, recoverOne(path))
+	}
+	return all, nil
+}
+
+func recoverOne(path string) Recovered {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return Recovered{} // its watchdog was quicker
+	}
+	head, _ := readJournal(b)
+	if st, alive := deploy.Stat(head.PID); err == nil && alive == nil && st.Start == head.Start && head.Boot == bootID() && st.State != "Z" {
+		return Recovered{Run: head.Run, Alive: head.PID}
+	}
+	undone, err := reap(path)
+	return Recovered{Run: head.Run, Undone: undone, Err: err}
+}
+
+// reap undoes every fault of a journal that was not reverted, and removes the
+// journal once all are. A journal that is gone is done.
+func reap(path string) (undone []string, err error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the journal of faults: %w", err)
+	}
+	head, open := readJournal(b)
+	sameBoot := head.Boot == bootID()
+	var failed error
+	for _, e := range open {
+		for _, u := range e.Undo {
+			if u.PID != 0 && !sameBoot {
+				continue // the process is gone with the boot, and its number may be another's
+			}
+			if err := u.apply(); err != nil {
+				failed = errors.Join(failed, fmt.Errorf("%s on %s: %w", e.Kind, e.Victim, err))
+			}
+		}
+		undone = append(undone, fmt.Sprintf("%s on %s", e.Kind, e.Victim))
+	}
+	if failed != nil {
+		return undone, failed
+	}
+	return undone, os.Remove(path)
+}
+
+// readJournal returns whose a journal is, and its faults that were begun and
+// not reverted. A line that is cut short was never acted on: the harness writes
+// first.
+func readJournal(b []byte) (head entry, open []entry) {
+	for line := range bytes.Lines(b) {
+		var e entry
+		if json.Unmarshal(line, &e) != nil {
+			continue
+		}
+		switch {
+		case e.Fault == "":
+			head = e
+		case e.Reverted:
+			open = without(open, e.Fault)
+		default:
+			open = append(open, e)
+		}
+	}
+	return head, open
+}
+
+func without(open []entry, fault string) []entry {
+	var rest []entry
+	for _, e := range open {
+		if e.Fault != fault {
+			rest = append(rest, e)
+		}
+	}
+	return rest
+}

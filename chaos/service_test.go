@@ -1,0 +1,193 @@
+package chaos
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// TestMain lets the test program be all that a run consists of: the watchdog,
+// the processes of faults, and a small service to break.
+func TestMain(m *testing.M) {
+	roles := map[string]func([]string) error{
+		"watchdog": func(args []string) error { return Watchdog(args[0], os.Stdin) },
+		"serve":    serveReplica,
+		"gateway":  serveGateway,
+	}
+	if len(os.Args) > 1 && roles[os.Args[1]] != nil {
+		if err := roles[os.Args[1]](os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// serveReplica answers as a replica does, and does what it is told, so that
+// faults of resources have something to bite on. It ends at once on SIGTERM,
+// unless it was told to be stubborn.
+func serveReplica(args []string) error {
+	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
+	addr := flags.String("addr", "", "")
+	for _, ignored := range []string{"metrics-addr", "threads", "model"} {
+		flags.String(ignored, "", "")
+	}
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
+	http.HandleFunc("/health", ok)
+	http.HandleFunc("/ready", ok)
+	http.HandleFunc("/v1/chat/completions", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n")
+	})
+	http.HandleFunc("/burn", func(w http.ResponseWriter, r *http.Request) { // the processor, for a second
+		for end := time.Now().Add(time.Second); time.Now().Before(end); {
+		}
+		ok(w, r)
+	})
+	http.HandleFunc("/grow", func(w http.ResponseWriter, r *http.Request) { // by so many MiB
+		n, _ := strconv.Atoi(r.FormValue("mib"))
+		grown := make([]byte, n<<20)
+		for i := 0; i < len(grown); i += 4096 {
+			grown[i] = 1
+		}
+		ok(w, r)
+		runtime.KeepAlive(grown)
+	})
+	return http.ListenAndServe(*addr, nil)
+}
+
+// serveGateway passes requests to the first replica, and tells on /status which
+// are ready.
+func serveGateway(args []string) error {
+	flags := flag.NewFlagSet("gateway", flag.ContinueOnError)
+	addr, metrics := flags.String("addr", "", ""), flags.String("metrics-addr", "", "")
+	var replicas []deploy.ReplicaStatus
+	flags.Func("replica", "", func(s string) error {
+		name, at, _ := strings.Cut(s, "=")
+		replicas = append(replicas, deploy.ReplicaStatus{Name: name, URL: at})
+		return nil
+	})
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	for i := range replicas {
+		go func() {
+			for client := (&http.Client{Timeout: 200 * time.Millisecond}); ; time.Sleep(20 * time.Millisecond) {
+				resp, err := client.Get(replicas[i].URL + "/ready")
+				if err == nil {
+					resp.Body.Close()
+				}
+				mu.Lock()
+				replicas[i].Ready = err == nil
+				mu.Unlock()
+			}
+		}()
+	}
+	status := func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		_ = json.NewEncoder(w).Encode(deploy.Status{Replicas: replicas})
+	}
+	failed := make(chan error)
+	go func() { failed <- http.ListenAndServe(*metrics, http.HandlerFunc(status)) }()
+	to, err := url.Parse(replicas[0].URL)
+	if err != nil {
+		return err
+	}
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }, FlushInterval: -1}
+	go func() { failed <- http.ListenAndServe(*addr, proxy) }()
+	return <-failed
+}
+
+// service deploys the small service: replicas behind a gateway, with links.
+func service(t *testing.T, spec scenarios.Local) *deploy.Local {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("skipped with -short: it starts processes")
+	}
+	if err := onLinux(); err != nil {
+		t.Skipf("skipped: %v", err)
+	}
+	self, err := filepath.Abs(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec.ReadyTimeout = scenarios.Duration(20 * time.Second)
+	l, err := deploy.StartLocal(spec, self, t.TempDir(), true, func(deploy.Event) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Stop)
+	if err := l.WaitReady(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// journal is a real one, with a watchdog, in folders of the test's own. It is
+// closed at the end, and must be empty then.
+func journal(t *testing.T) *Journal {
+	t.Helper()
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	j, err := OpenJournal(t.TempDir(), t.TempDir(), os.Args[0], "watchdog")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := j.Close(); err != nil {
+			t.Errorf("closing the journal: %v", err)
+		}
+	})
+	return j
+}
+
+func play(ctx context.Context, j *Journal, target any, f scenarios.Fault) []recording.Injection {
+	var lines []recording.Injection
+	var mu sync.Mutex
+	p := Player{Clock: recording.NewClock(), Target: target, Journal: j, Record: func(i recording.Injection) {
+		mu.Lock()
+		defer mu.Unlock()
+		lines = append(lines, i)
+	}}
+	p.Play(ctx, scenarios.Scenario{Name: "s", Faults: []scenarios.Fault{f}, Stages: []scenarios.Stage{{For: scenarios.Duration(time.Second)}}}, 1)
+	return lines
+}
+
+func states(lines []recording.Injection) string {
+	var s []string
+	for _, l := range lines {
+		s = append(s, l.State)
+	}
+	return strings.Join(s, " ")
+}
+
+// text is what a state was recorded with.
+func text(lines []recording.Injection, state string) string {
+	for _, l := range lines {
+		if l.State == state {
+			return l.Text
+		}
+	}
+	return ""
+}

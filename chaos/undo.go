@@ -1,0 +1,92 @@
+package chaos
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/launchgate/launchgate/deploy"
+)
+
+// What an Undo does.
+const (
+	undoContinue = "continue" // a stopped process runs again
+	undoKill     = "kill"     // a process of a fault's own ends
+	undoCgroup   = "cgroup"   // processes leave a control group, and it is removed
+)
+
+// Undo takes back one thing that a fault does to the machine. It is plain data,
+// so that another process can do it, and it can be done any number of times,
+// also when the thing was never done.
+type Undo struct {
+	Do    string `json:"do"`
+	PID   int    `json:"pid,omitempty"`
+	Start uint64 `json:"start,omitempty"` // with PID: the process that is meant, and no later one
+	Path  string `json:"path,omitempty"`
+	Home  string `json:"home,omitempty"` // the control group the processes came from
+}
+
+// ofOurs marks what may be removed from the machine: a journal that was damaged
+// must not make recover remove anything else.
+const ofOurs = "launchgate-fault-"
+
+// apply takes it back; nil means that it is not there any more.
+func (u Undo) apply() error {
+	switch u.Do {
+	case undoContinue:
+		return signalIf(u.PID, u.Start, syscall.SIGCONT)
+	case undoKill:
+		return signalIf(u.PID, u.Start, syscall.SIGKILL)
+	case undoCgroup:
+		if !strings.HasPrefix(filepath.Base(u.Path), ofOurs) {
+			return fmt.Errorf("undo: %q is no control group of launchgate's", u.Path)
+		}
+		return removeGroup(u.Path, u.Home)
+	}
+	return fmt.Errorf("undo: %q is not known; this journal is of a newer launchgate", u.Do)
+}
+
+// of reports whether it is about a process, which no reboot survives.
+func (u Undo) String() string {
+	if u.PID != 0 {
+		return fmt.Sprintf("%s pid %d", u.Do, u.PID)
+	}
+	return u.Do + " " + u.Path
+}
+
+// signalIf sends a signal to the process that is meant, if it is there still.
+func signalIf(pid int, start uint64, signal syscall.Signal) error {
+	if st, err := deploy.Stat(pid); err != nil || st.Start != start || pid <= 1 {
+		return nil
+	}
+	if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("undo: send %s to pid %d: %w", signal, pid, err)
+	}
+	return nil
+}
+
+// removeGroup moves what is in a control group back, and removes it. A process
+// that is ending keeps the group busy for a moment: then it is to be tried
+// again.
+func removeGroup(path, home string) error {
+	pids, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("undo: %w", err)
+	}
+	for _, pid := range strings.Fields(string(pids)) {
+		err := os.WriteFile(filepath.Join(home, "cgroup.procs"), []byte(pid), 0o644)
+		if err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("undo: move pid %s back to %s: %w", pid, home, err)
+		}
+	}
+	if err := syscall.Rmdir(path); err != nil && !errors.Is(err, syscall.ENOENT) {
+		return fmt.Errorf("undo: remove the control group %s: %w", path, err)
+	}
+	return nil
+}

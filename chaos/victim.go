@@ -1,0 +1,64 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// pollEvery is how often a condition is looked at while it is waited for.
+const pollEvery = 10 * time.Millisecond
+
+// crowd is what choosing a victim needs of a target.
+type crowd interface {
+	Replicas() []string
+	InFlight(ctx context.Context) (map[string]int, error)
+}
+
+// chooseVictim picks the replica the fault's target names, once it has the
+// streams in flight that the fault wants: a fault must hit work. The streams
+// are those it had then.
+func chooseVictim(ctx context.Context, t crowd, f scenarios.Fault, seed uint64) (victim string, inFlight int, err error) {
+	candidates := t.Replicas()
+	switch f.Target {
+	case scenarios.VictimBusiest:
+	case scenarios.VictimRandom:
+		candidates = candidates[rand.New(rand.NewPCG(seed, 0)).IntN(len(candidates)):][:1]
+	default:
+		candidates = []string{f.Target}
+	}
+	for {
+		streams, err := t.InFlight(ctx)
+		if err != nil && ctx.Err() == nil {
+			return "", 0, err
+		}
+		victim := slices.MaxFunc(candidates, func(a, b string) int { return streams[a] - streams[b] })
+		n, known := streams[victim]
+		if err == nil && !known {
+			return "", 0, fmt.Errorf("no replica is named %q; there are %s", victim, strings.Join(t.Replicas(), ", "))
+		}
+		if err == nil && n >= f.MinStreams {
+			return victim, n, nil
+		}
+		if sleep(ctx, pollEvery) != nil {
+			return "", 0, fmt.Errorf("%s had %d streams in flight and the fault waits for %d: %w", victim, n, f.MinStreams, ctx.Err())
+		}
+	}
+}
+
+// until looks every so often until see saw something, or ctx ends.
+func until(ctx context.Context, every time.Duration, see func() (string, bool)) (sight, error) {
+	for {
+		if how, ok := see(); ok {
+			return sight{how: how}, nil
+		}
+		if err := sleep(ctx, every); err != nil {
+			return sight{}, err
+		}
+	}
+}

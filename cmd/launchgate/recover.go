@@ -1,0 +1,65 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/launchgate/launchgate/chaos"
+)
+
+// watchdogName is the command that run starts beside itself.
+const watchdogName = "fault-watchdog"
+
+func watchdogCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    watchdogName + " JOURNAL",
+		Short:  "Wait for the end of standard input, then undo the faults of a journal",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE:   func(_ *cobra.Command, args []string) error { return chaos.Watchdog(args[0], os.Stdin) },
+	}
+}
+
+func recoverCommand(out io.Writer) *cobra.Command {
+	return &cobra.Command{
+		Use:   "recover",
+		Short: "Undo the faults of runs that died before they could",
+		Long: `Recover undoes what runs that died have left of their faults: stopped processes,
+control groups and the like. A watchdog does that by itself within seconds;
+recover is for when it was killed too, or the machine lost its power. It can be
+called any number of times, and leaves runs that still go on alone.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			all, err := chaos.Recover()
+			if err != nil {
+				return err
+			}
+			return tellRecovered(out, all)
+		},
+	}
+}
+
+func tellRecovered(out io.Writer, all []chaos.Recovered) error {
+	var failed error
+	undone := 0
+	for _, r := range all {
+		switch {
+		case r.Alive != 0:
+			fmt.Fprintf(out, "%s still runs (pid %d) and reverts its faults itself; stop it first, if it hangs\n", r.Run, r.Alive)
+		case r.Err != nil:
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", r.Run, r.Err))
+		case len(r.Undone) > 0:
+			undone += len(r.Undone)
+			fmt.Fprintf(out, "%s: undone: %s\n", r.Run, strings.Join(r.Undone, ", "))
+		}
+	}
+	if failed == nil && undone == 0 {
+		fmt.Fprintln(out, "no fault is left to undo")
+	}
+	return failed
+}
