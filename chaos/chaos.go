@@ -31,7 +31,10 @@ type Kind struct {
 }
 
 // Kinds is the catalogue.
-var Kinds = []Kind{podKill, podHang, gatewayKill, nodeLoss, spotPreemption}
+var Kinds = []Kind{
+	podKill, podHang, podSlow, gatewayKill, nodeLoss, spotPreemption,
+	networkDelay, networkLoss, networkBandwidth, nodePartition, cpuStress, memoryPressure,
+}
 
 // Unsupported is the error of a fault that the target cannot have.
 type Unsupported struct{ Reason string }

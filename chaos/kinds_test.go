@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -56,6 +57,30 @@ func TestEveryKindIsLived(t *testing.T) {
 		{name: "spot-preemption", fault: scenarios.Fault{Kind: "spot-preemption", Target: "replica-1", Notice: second},
 			want: "injected in_effect reverted gone",
 			says: map[string]string{"injected": "SIGTERM sent to replica-1", "in_effect": "(signal: terminated)"}},
+		{name: "pod-slow", fault: scenarios.Fault{Kind: "pod-slow", Target: "replica-1", For: second, Cores: 0.1}, during: telling("replica-1", "/burn"),
+			want: "injected in_effect held reverted gone",
+			says: map[string]string{"injected": "10ms of a core in every 100ms", "in_effect": "kept pid"}},
+		{name: "network-delay", fault: scenarios.Fault{Kind: "network-delay", Target: "replica-1", For: second, Delay: scenarios.Duration(150 * time.Millisecond)},
+			want: "injected in_effect held reverted gone",
+			says: map[string]string{"injected": "adds 150ms", "in_effect": "through the proxy took"}},
+		{name: "network-loss", fault: scenarios.Fault{Kind: "network-loss", Target: "replica-1", For: second, Loss: 0.2},
+			want: "injected in_effect held reverted gone",
+			says: map[string]string{"injected": "loses 20%", "in_effect": "segments were lost"}},
+		{name: "network-bandwidth", fault: scenarios.Fault{Kind: "network-bandwidth", Target: "replica-1", For: second, Bandwidth: 32 << 10},
+			want: "injected in_effect held reverted gone",
+			says: map[string]string{"injected": "32KiB a second", "in_effect": "a request of 16KiB through"}},
+		{name: "node-partition in silence", fault: scenarios.Fault{Kind: "node-partition", Target: "replica-1", For: second, Cut: "silent"},
+			want: "injected in_effect held reverted gone",
+			says: map[string]string{"in_effect": "got no answer in 300ms, and replica-1 itself answered"}},
+		{name: "node-partition by resets", fault: scenarios.Fault{Kind: "node-partition", Target: "replica-1", For: second, Cut: "reset"},
+			want: "injected in_effect held reverted gone",
+			says: map[string]string{"in_effect": "was refused, and replica-1 itself answered"}},
+		{name: "cpu-stress", fault: scenarios.Fault{Kind: "cpu-stress", For: second, Cores: 0.5},
+			want: "injected in_effect held reverted gone",
+			says: map[string]string{"held": "of processor time"}},
+		{name: "memory-pressure", fault: scenarios.Fault{Kind: "memory-pressure", Target: "replica-1", For: second, Memory: 8 << 20}, during: telling("replica-1", "/grow?mib=64"),
+			want: "injected in_effect held reverted gone",
+			says: map[string]string{"injected": "may take 8MiB more", "held": "killed pid"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -89,6 +114,17 @@ func TestEveryKindIsLived(t *testing.T) {
 			checkOrder(t, lines)
 			leftNothing(t)
 		})
+	}
+}
+
+// telling tells a replica something after half a second, when the fault has
+// been injected.
+func telling(replica, path string) func(*deploy.Local) {
+	return func(l *deploy.Local) {
+		time.Sleep(500 * time.Millisecond)
+		if resp, err := http.Get("http://" + l.Address(replica) + path); err == nil { // it may be killed for it
+			resp.Body.Close()
+		}
 	}
 }
 

@@ -39,6 +39,7 @@ func (m *machine) inject(ctx context.Context) (sight, error) {
 		return sight{}, err
 	}
 	if err := m.journal.begin(m.id, m.kind, m.fault.Victim(), m.fault.Undo()); err != nil {
+		_, _ = m.fault.Revert(ctx) // what was prepared; nothing was injected
 		return sight{}, err
 	}
 	m.dirty = true

@@ -3,6 +3,7 @@ package chaos
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"net/http"
@@ -27,8 +28,12 @@ import (
 func TestMain(m *testing.M) {
 	roles := map[string]func([]string) error{
 		"watchdog": func(args []string) error { return Watchdog(args[0], os.Stdin) },
-		"serve":    serveReplica,
-		"gateway":  serveGateway,
+		BurnCommand: func(args []string) error {
+			cores, err := strconv.ParseFloat(args[0], 64)
+			return errors.Join(err, Burn(cores, os.Stdin))
+		},
+		"serve":   serveReplica,
+		"gateway": serveGateway,
 	}
 	if len(os.Args) > 1 && roles[os.Args[1]] != nil {
 		if err := roles[os.Args[1]](os.Args[2:]); err != nil {

@@ -21,9 +21,16 @@ type faultKind struct {
 var faultKinds = []faultKind{
 	{name: "pod-kill", replica: true},
 	{name: "pod-hang", replica: true, needs: []string{"for"}},
+	{name: "pod-slow", replica: true, needs: []string{"for", "cores"}},
 	{name: "gateway-kill"},
 	{name: "node-loss", replica: true, may: []string{"for"}},
 	{name: "spot-preemption", replica: true, needs: []string{"notice"}, may: []string{"for"}},
+	{name: "network-delay", replica: true, needs: []string{"for", "delay"}},
+	{name: "network-loss", replica: true, needs: []string{"for", "loss"}},
+	{name: "network-bandwidth", replica: true, needs: []string{"for", "bandwidth"}},
+	{name: "node-partition", replica: true, needs: []string{"for"}, may: []string{"cut"}},
+	{name: "cpu-stress", needs: []string{"for", "cores"}},
+	{name: "memory-pressure", replica: true, needs: []string{"for", "memory"}},
 }
 
 // FaultKinds are the names of the faults a scenario may inject.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -22,6 +23,23 @@ func watchdogCommand() *cobra.Command {
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 		RunE:   func(_ *cobra.Command, args []string) error { return chaos.Watchdog(args[0], os.Stdin) },
+	}
+}
+
+// burnCommand is what cpu-stress starts.
+func burnCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    chaos.BurnCommand + " CORES",
+		Short:  "Burn processor cores until standard input ends",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			cores, err := strconv.ParseFloat(args[0], 64)
+			if err != nil {
+				return err
+			}
+			return chaos.Burn(cores, os.Stdin)
+		},
 	}
 }
 

@@ -1,0 +1,151 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+var cpuStress = Kind{
+	Name:      "cpu-stress",
+	Does:      "burns so many cores of the machine in a process beside the service",
+	Needs:     "a deployment of launchgate's own (target.local) on Linux, whose client then has less too; for, cores",
+	Seen:      "the burning process was given processor time, as the kernel counts it; gone when the process is",
+	Simulates: "a neighbour on the same node: a batch job, a backup, a scan",
+	can:       onLinux,
+	prepare:   prepareCPUStress,
+}
+
+// BurnCommand is the argument that makes this program burn, with the number of
+// cores after it: see Burn.
+const BurnCommand = "fault-burn"
+
+// burnSlice is how finely a burner shares out less than a core.
+const burnSlice = 10 * time.Millisecond
+
+// Burn burns so many cores, once a line was read from lifeline and until that
+// ends: it cannot outlive who holds the other end. It is the whole of a process
+// of its own.
+func Burn(cores float64, lifeline io.Reader) error {
+	if _, err := lifeline.Read(make([]byte, 1)); err != nil {
+		return nil // it was called off
+	}
+	threads := int(math.Ceil(cores))
+	runtime.GOMAXPROCS(threads + 1)
+	ctx, stop := context.WithCancel(context.Background())
+	var burning sync.WaitGroup
+	for range threads {
+		burning.Go(func() { burn(ctx, cores/float64(threads)) })
+	}
+	_, _ = io.Copy(io.Discard, lifeline)
+	stop()
+	burning.Wait()
+	return nil
+}
+
+func burn(ctx context.Context, share float64) {
+	busy := time.Duration(share * float64(burnSlice))
+	for ctx.Err() == nil {
+		began := time.Now()
+		for time.Since(began) < busy {
+		}
+		time.Sleep(burnSlice - busy)
+	}
+}
+
+func prepareCPUStress(_ context.Context, target any, f scenarios.Fault, _ uint64) (fault, error) {
+	if _, ok := target.(crowd); !ok {
+		return nil, notOurs("it does not run on this machine")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	b := &burning{cores: f.Cores, cmd: exec.Command(self, BurnCommand, strconv.FormatFloat(f.Cores, 'f', -1, 64))}
+	b.cmd.SysProcAttr = apartAttr()
+	if b.lifeline, err = b.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	// It is started here, to be known by its pid, and does nothing yet.
+	if err := b.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start the process that burns: %w", err)
+	}
+	b.pid = b.cmd.Process.Pid
+	st, err := deploy.Stat(b.pid)
+	if err != nil {
+		b.end()
+		return nil, err
+	}
+	b.start = st.Start
+	return b, nil
+}
+
+type burning struct {
+	cores    float64
+	cmd      *exec.Cmd
+	lifeline io.WriteCloser
+	pid      int
+	start    uint64
+	from     time.Time
+	ended    bool
+}
+
+// Victim is the machine, by no name.
+func (b *burning) Victim() string { return "" }
+
+func (b *burning) Undo() []Undo { return []Undo{{Do: undoKill, PID: b.pid, Start: b.start}} }
+
+func (b *burning) Inject(context.Context) (sight, error) {
+	b.from = time.Now()
+	if _, err := io.WriteString(b.lifeline, "\n"); err != nil {
+		return sight{}, fmt.Errorf("begin to burn: %w", err)
+	}
+	return sight{how: fmt.Sprintf("pid %d begins to burn %v of %d cores", b.pid, b.cores, runtime.NumCPU())}, nil
+}
+
+// SeeInEffect waits for a tenth of the processor time that it asks for in a
+// second: on a busy machine it gets less than it asks for.
+func (b *burning) SeeInEffect(ctx context.Context) (sight, error) {
+	return until(ctx, pollEvery, func() (string, bool) {
+		st, err := deploy.Stat(b.pid)
+		if err != nil || st.Start != b.start {
+			return "", false
+		}
+		asked := time.Duration(b.cores * float64(time.Second))
+		return fmt.Sprintf("pid %d used %s of processor time in %s", b.pid, st.CPU, time.Since(b.from).Round(time.Millisecond)), st.CPU >= min(asked/10, time.Second)
+	})
+}
+
+func (b *burning) Revert(context.Context) (sight, error) {
+	b.end()
+	return sight{how: fmt.Sprintf("pid %d was ended", b.pid)}, nil
+}
+
+// end kills the process and waits for it.
+func (b *burning) end() {
+	if b.ended {
+		return
+	}
+	b.ended = true
+	b.lifeline.Close()
+	_ = b.cmd.Process.Kill()
+	_ = b.cmd.Wait()
+}
+
+func (b *burning) SeeGone(context.Context) (sight, error) {
+	if st, err := deploy.Stat(b.pid); err == nil && st.Start == b.start {
+		return sight{}, errors.New("the process that burns is still there")
+	}
+	return sight{how: fmt.Sprintf("pid %d is gone", b.pid)}, nil
+}

@@ -1,0 +1,81 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+var memoryPressure = Kind{
+	Name:      "memory-pressure",
+	Does:      "lets one replica take only so much more memory than it has, by a limit of a control group; past it the kernel's OOM killer ends the process",
+	Needs:     "a deployment of launchgate's own (target.local), and control groups that can be made (Linux, root); for, memory",
+	Seen:      "the kernel counts how often it had to refuse memory or free some first; gone when the limit is and the gateway routes to the replica",
+	Simulates: "a memory limit that is too small, a leak, a node that runs out of memory",
+	can:       canGroup("memory"),
+	prepare:   prepareMemoryPressure,
+}
+
+func prepareMemoryPressure(ctx context.Context, target any, f scenarios.Fault, seed uint64) (fault, error) {
+	p, err := prepareOnProcess(ctx, target, f, seed)
+	if err != nil {
+		return nil, err
+	}
+	group, err := findGroup("memory")
+	return &pressing{onProcess: p, group: group, more: f.Memory}, err
+}
+
+// pressing is memory pressure. What a process had before it came into a group
+// is not charged to that, so the limit is on what it takes from then on.
+type pressing struct {
+	onProcess
+	group cgroup
+	more  scenarios.Size
+}
+
+func (p *pressing) Undo() []Undo { return p.group.undo() }
+
+func (p *pressing) Inject(context.Context) (sight, error) {
+	if _, err := p.stat(); err != nil {
+		return sight{}, err
+	}
+	limit := "memory.limit_in_bytes"
+	if p.group.v2 {
+		limit = "memory.max"
+	}
+	if err := p.group.take(p.pid, [][2]string{{limit, fmt.Sprint(int64(p.more))}}); err != nil {
+		return sight{}, err
+	}
+	return sight{how: fmt.Sprintf("pid %d may take %s more, with %d streams in flight", p.pid, p.more, p.streams)}, nil
+}
+
+// SeeInEffect: the killed are counted too, because a process that was killed
+// took its failed tries with it in no version, and its group stays.
+func (p *pressing) SeeInEffect(ctx context.Context) (sight, error) {
+	return until(ctx, pollEvery, func() (string, bool) {
+		refused, killed := p.group.count("memory.failcnt", ""), p.group.count("memory.oom_control", "oom_kill")
+		if p.group.v2 {
+			refused, killed = p.group.count("memory.events", "max"), p.group.count("memory.events", "oom_kill")
+		}
+		how := fmt.Sprintf("the kernel hit the limit of %s %d times", p.more, refused)
+		if killed > 0 {
+			how += fmt.Sprintf(", and killed pid %d for it", p.pid)
+		}
+		return how, refused > 0 || killed > 0
+	})
+}
+
+func (p *pressing) Revert(context.Context) (sight, error) {
+	if err := p.Undo()[0].apply(); err != nil {
+		return sight{}, err
+	}
+	return sight{how: "the limit is taken away"}, nil
+}
+
+func (p *pressing) SeeGone(ctx context.Context) (sight, error) {
+	if p.group.exists() {
+		return sight{}, fmt.Errorf("the control group %s is still there", p.group.path)
+	}
+	return p.seeServing(ctx, "the control group is gone; ")
+}

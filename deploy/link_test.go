@@ -1,0 +1,180 @@
+package deploy
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// echo is a server that sends back what it gets, and a link in front of it.
+func echo(t *testing.T) *Link {
+	t.Helper()
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			c, err := server.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() { defer c.Close(); _, _ = io.Copy(c, c) })
+		}
+	})
+	l, err := newLink("127.0.0.1:0", server.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.stop(); server.Close(); serving.Wait() })
+	return l
+}
+
+func dial(t *testing.T, l *Link) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", l.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.(*net.TCPConn)
+}
+
+// In whatever weather, what arrives is what was sent, in order and whole, and
+// it takes as long as the weather says.
+func TestLinkPassesEverythingOn(t *testing.T) {
+	tests := []struct {
+		name        string
+		weather     Weather
+		bytes       int
+		least, most time.Duration
+	}{
+		{"fine", Weather{}, 4 << 20, 0, 5 * time.Second},
+		{"delay", Weather{Delay: 200 * time.Millisecond}, 100 << 10, 200 * time.Millisecond, 2 * time.Second},
+		{"bandwidth", Weather{Bandwidth: 200 << 10}, 100 << 10, 500 * time.Millisecond, 3 * time.Second}, // each way, one after the other in part
+		{"loss", Weather{Loss: 0.05}, 20 << 10, 0, 60 * time.Second},
+		{"all of it", Weather{Delay: 20 * time.Millisecond, Loss: 0.02, Bandwidth: 500 << 10}, 50 << 10, 100 * time.Millisecond, 60 * time.Second},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l := echo(t)
+			l.Set(tt.weather)
+			sent := make([]byte, tt.bytes)
+			for i := range sent {
+				sent[i] = byte(rand.Uint32())
+			}
+			c := dial(t, l)
+			began := time.Now()
+			var writing sync.WaitGroup
+			writing.Go(func() {
+				if _, err := c.Write(sent); err != nil {
+					t.Error(err)
+				}
+				_ = c.CloseWrite()
+			})
+			got, err := io.ReadAll(c)
+			writing.Wait()
+			if took := time.Since(began); err != nil || took < tt.least || took > tt.most {
+				t.Errorf("took %s (%v), expected %s to %s", took, err, tt.least, tt.most)
+			}
+			if !bytes.Equal(got, sent) {
+				t.Errorf("%d bytes arrived, not the %d that were sent", len(got), len(sent))
+			}
+			if lost, passed := l.Counts(); passed == 0 || tt.weather.Loss == 0 && lost > 0 {
+				t.Errorf("%d segments lost, %d passed", lost, passed)
+			}
+		})
+	}
+}
+
+// What a silent link kept arrives when it speaks again.
+func TestLinkSilent(t *testing.T) {
+	l := echo(t)
+	c := dial(t, l)
+	say := func(text string) {
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hear := func(within time.Duration) (string, error) {
+		buf := make([]byte, 100)
+		_ = c.SetReadDeadline(time.Now().Add(within))
+		n, err := c.Read(buf)
+		return string(buf[:n]), err
+	}
+	say("one")
+	if got, err := hear(time.Second); got != "one" {
+		t.Fatal(got, err)
+	}
+	l.Set(Weather{Silent: true})
+	say("two")
+	if got, err := hear(200 * time.Millisecond); err == nil {
+		t.Fatalf("%q came through", got)
+	}
+	l.Set(Weather{})
+	if got, err := hear(time.Second); got != "two" {
+		t.Fatal(got, err)
+	}
+}
+
+func TestLinkReset(t *testing.T) {
+	l := echo(t)
+	c := dial(t, l)
+	if _, err := io.WriteString(c, "one"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 3)); err != nil {
+		t.Fatal(err)
+	}
+	l.Set(Weather{Reset: true})
+	_ = c.SetReadDeadline(time.Now().Add(time.Second))
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the connection ended with %v", err)
+	}
+	if c, err := net.Dial("tcp", l.Addr()); err == nil { // the kernel accepts, the link breaks it
+		_ = c.SetReadDeadline(time.Now().Add(time.Second))
+		_, err = c.Read(make([]byte, 1))
+		c.Close()
+		if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) {
+			t.Errorf("a new connection ended with %v", err)
+		}
+	}
+	l.Set(Weather{})
+	c = dial(t, l)
+	if _, err := io.WriteString(c, "two"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 3)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestHeldProcessIsNotRestarted(t *testing.T) {
+	var seen events
+	p := &process{name: "sleeper", argv: []string{"sleep", "60"}, log: io.Discard, onEvent: seen.add}
+	ctx := t.Context()
+	done := make(chan struct{})
+	go func() { p.supervise(ctx); close(done) }()
+	t.Cleanup(func() { <-done })
+	seen.wait(t, "process_started", 1)
+	p.hold()
+	first := p.current()
+	if err := syscall.Kill(first.pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-first.exited
+	time.Sleep(100 * time.Millisecond)
+	if life := p.current(); life != nil {
+		t.Errorf("a held process was started, as pid %d", life.pid)
+	}
+	p.release()
+	seen.wait(t, "process_started", 2)
+}
