@@ -8,12 +8,15 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/launchgate/launchgate/reference-server/api"
+	"github.com/launchgate/launchgate/reference-server/device"
 	"github.com/launchgate/launchgate/reference-server/engine"
 	defaultmodel "github.com/launchgate/launchgate/reference-server/models/default"
 )
@@ -26,20 +29,32 @@ const drainFor = 25 * time.Second
 type serveOptions struct {
 	addr, metricsAddr string
 	logLevel          string
-	kvMiB             int64
-	engine            engine.Config
+	models            []string // NAME=PATH or PATH
+	name              string
+	kvMiB, deviceMiB  int64
+	deviceFile        string
+	fraction          float64
+	engine            engine.Config // what all models have in common
 }
 
 func serveCommand(errOut io.Writer) *cobra.Command {
 	var o serveOptions
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Serve a model",
+		Short: "Serve one model or several",
 		Long: `serve loads a model and serves it with the OpenAI API. /health answers at
 once, /ready when the model is loaded. SIGTERM lets what is under way end.
 
+Several models share the device: --model a=a.gguf --model b=b.gguf. A request
+names its model; one that is not loaded is loaded then, and idle ones are
+unloaded when there is no memory for it.
+
+The memory that servers on this host may take together is --device-memory-mib,
+accounted for in a file that they share, so that they compete for it as they
+would on a GPU.
+
 Flags can be given by the environment too: MODEL_PATH, MODEL_NAME,
-MAX_BATCH_SIZE, MAX_SEQUENCE_LENGTH and LOG_LEVEL.`,
+MAX_BATCH_SIZE, MAX_SEQUENCE_LENGTH, GPU_MEMORY_FRACTION and LOG_LEVEL.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := newLog(errOut, o.logLevel)
@@ -49,21 +64,53 @@ MAX_BATCH_SIZE, MAX_SEQUENCE_LENGTH and LOG_LEVEL.`,
 			return serve(cmd.Context(), o, log)
 		},
 	}
+	var paths []string
+	if path := environment("MODEL_PATH", ""); path != "" {
+		paths = []string{path}
+	}
 	f := cmd.Flags()
-	f.StringVar(&o.addr, "addr", "127.0.0.1:8080", "address of the API")
+	f.StringVar(&o.addr, "addr", "127.0.0.1:8080", "address of the API: HTTP/1.1, and HTTP/2 without TLS")
 	f.StringVar(&o.metricsAddr, "metrics-addr", "127.0.0.1:9090", "address of the Prometheus metrics")
-	f.StringVar(&o.engine.Path, "model", environment("MODEL_PATH", ""), "a GGUF file or a Hugging Face folder (default: the small model that is built in)")
-	f.StringVar(&o.engine.Name, "model-name", environment("MODEL_NAME", ""), "what the model is called in the API (default: by its file)")
+	f.StringArrayVar(&o.models, "model", paths, "a GGUF file or a Hugging Face folder, as `[NAME=]PATH`; may be repeated (default: the small model that is built in)")
+	f.StringVar(&o.name, "model-name", environment("MODEL_NAME", ""), "what a single model is called in the API (default: by its file)")
 	f.StringVar(&o.engine.Quantization, "quantization", engine.DefaultQuantization, "how weights are kept: none, fp16 or int8")
 	f.IntVar(&o.engine.Threads, "threads", 0, "threads that compute (default: one for each core)")
 	f.IntVar(&o.engine.MaxBatch, "max-batch-size", number("MAX_BATCH_SIZE", engine.DefaultMaxBatch), "requests that are computed together")
 	f.IntVar(&o.engine.MaxTokens, "max-step-tokens", engine.DefaultMaxTokens, "tokens that are computed in one step: more is faster for prompts, less is smoother for others")
 	f.IntVar(&o.engine.MaxSequence, "max-sequence-length", number("MAX_SEQUENCE_LENGTH", engine.DefaultMaxSequence), "tokens of a prompt and its answer, at most the model's context")
 	f.IntVar(&o.engine.MaxQueue, "max-queue", engine.DefaultMaxQueue, "requests that may wait; more are answered 429")
-	f.Int64Var(&o.kvMiB, "kv-cache-mib", engine.DefaultKVBytes>>20, "memory for keys and values, in MiB")
+	f.Int64Var(&o.kvMiB, "kv-cache-mib", engine.DefaultKVBytes>>20, "the most memory for keys and values of a model, in MiB")
+	f.Float64Var(&o.fraction, "gpu-memory-fraction", fraction("GPU_MEMORY_FRACTION", engine.DefaultFraction), "share of the device's free memory that a model and its cache may take")
+	f.Int64Var(&o.deviceMiB, "device-memory-mib", hostMiB(), "memory of the device, shared by all servers on this host")
+	f.StringVar(&o.deviceFile, "device-file", device.DefaultPath(), "the `file` that they share")
 	f.BoolVar(&o.engine.NoPrefix, "no-prefix-cache", false, "compute every prompt anew, even where it begins like an earlier one")
 	f.StringVar(&o.logLevel, "log-level", environment("LOG_LEVEL", "info"), "debug, info, warn or error")
 	return cmd
+}
+
+// hostMiB is the memory that servers may share by default: what the host has,
+// less an eighth for everything else.
+func hostMiB() int64 {
+	b, err := os.ReadFile("/proc/meminfo")
+	var kib int64
+	if _, scanned := fmt.Sscanf(string(b), "MemTotal: %d kB", &kib); err != nil || scanned != nil {
+		return 8 << 10
+	}
+	return kib >> 10 * 7 / 8
+}
+
+// fraction is the number in an environment variable; what is not one makes the
+// flag's check fail.
+func fraction(name string, otherwise float64) float64 {
+	v := os.Getenv(name)
+	if v == "" {
+		return otherwise
+	}
+	f, err := strconv.ParseFloat(v, 64)
+	if err != nil {
+		return -1
+	}
+	return f
 }
 
 // number is the whole number in an environment variable; what is not one makes
@@ -80,7 +127,7 @@ func (o *serveOptions) check() error {
 	for _, n := range []struct {
 		name string
 		v    int
-	}{{"max-batch-size", o.engine.MaxBatch}, {"max-step-tokens", o.engine.MaxTokens}, {"max-sequence-length", o.engine.MaxSequence}, {"max-queue", o.engine.MaxQueue}, {"kv-cache-mib", int(o.kvMiB)}} {
+	}{{"max-batch-size", o.engine.MaxBatch}, {"max-step-tokens", o.engine.MaxTokens}, {"max-sequence-length", o.engine.MaxSequence}, {"max-queue", o.engine.MaxQueue}, {"kv-cache-mib", int(o.kvMiB)}, {"device-memory-mib", int(o.deviceMiB)}} {
 		if n.v < 1 {
 			return fmt.Errorf("--%s must be a number from 1 on", n.name)
 		}
@@ -88,8 +135,47 @@ func (o *serveOptions) check() error {
 	if o.engine.Threads < 0 {
 		return fmt.Errorf("--threads is %d; 1 and more, or 0 for one a core, are possible", o.engine.Threads)
 	}
-	o.engine.KVBytes = o.kvMiB << 20
+	if !(o.fraction > 0 && o.fraction <= 1) {
+		return fmt.Errorf("--gpu-memory-fraction is %v; above 0 to 1 is possible", o.fraction)
+	}
+	o.engine.KVBytes, o.engine.Fraction = o.kvMiB<<20, o.fraction
 	return nil
+}
+
+// configs are what each model is served with.
+func (o serveOptions) configs() ([]engine.Config, error) {
+	d, err := device.Open(o.deviceFile, o.deviceMiB<<20)
+	if err != nil {
+		return nil, err
+	}
+	models := o.models
+	if len(models) == 0 {
+		path, err := defaultmodel.Path()
+		if err != nil {
+			return nil, err
+		}
+		models = []string{defaultmodel.Name + "=" + path}
+	}
+	var configs []engine.Config
+	for _, m := range models {
+		c := o.engine
+		c.Device = d
+		c.Path = m
+		// A path may have a = in it: then it is a file that is there.
+		if name, path, ok := strings.Cut(m, "="); ok {
+			if _, err := os.Stat(m); err != nil {
+				c.Name, c.Path = name, path
+			}
+		}
+		configs = append(configs, c)
+	}
+	if o.name != "" && len(configs) > 1 {
+		return nil, errors.New("--model-name is for a single model; of several each is named: --model NAME=PATH")
+	}
+	if o.name != "" {
+		configs[0].Name = o.name
+	}
+	return configs, nil
 }
 
 // serve listens first, so that a taken port is told at once, then loads, then
@@ -98,7 +184,15 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	s := api.New(log)
+	configs, err := o.configs()
+	if err != nil {
+		return err
+	}
+	pool, err := engine.NewPool(configs, log)
+	if err != nil {
+		return err
+	}
+	s := api.New(pool, log)
 	front, err := listen(o.addr, s.Handler())
 	if err != nil {
 		return err
@@ -111,17 +205,10 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 	defer back.Close()
 	log.Info("listening", "api", front.url(), "metrics", back.url()+"/metrics")
 
-	e, err := load(o.engine, s, log)
-	if err != nil {
+	defer pool.Close()
+	if err := pool.Load(); err != nil {
 		return err
 	}
-	defer e.Close()
-	computing, stop := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { e.Run(computing); close(done) }()
-	defer func() { stop(); <-done }()
-	s.Serve(e)
-
 	select {
 	case <-ctx.Done():
 	case err := <-front.failed:
@@ -130,31 +217,8 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 		return err
 	}
 	log.Info("stopping: requests under way may end", "within", drainFor)
-	s.Drain()
-	e.Drain()
+	pool.Drain()
 	return front.drain(drainFor)
-}
-
-func load(c engine.Config, s *api.Server, log *slog.Logger) (*engine.Engine, error) {
-	if c.Path == "" {
-		path, err := defaultmodel.Path()
-		if err != nil {
-			return nil, err
-		}
-		c.Path = path
-		if c.Name == "" {
-			c.Name = defaultmodel.Name
-		}
-	}
-	c.Progress = s.Loading
-	e, err := engine.Open(c)
-	if err != nil {
-		return nil, err
-	}
-	i := e.Info()
-	log.Info("model is loaded", "model", i.Model, "architecture", i.Architecture, "backend", i.Backend, "quantization", i.Quantization,
-		"weights_mib", i.WeightBytes>>20, "kv_mib", i.KVBytes>>20, "kv_tokens", i.KVTokens, "took", i.LoadTook.Round(time.Millisecond))
-	return e, nil
 }
 
 func metricsMux(h http.Handler) http.Handler {
@@ -175,7 +239,10 @@ func listen(addr string, h http.Handler) (*listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", addr, err)
 	}
-	s := &listener{Server: &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}, at: l.Addr(), failed: make(chan error, 1)}
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	s := &listener{Server: &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, Protocols: &protocols}, at: l.Addr(), failed: make(chan error, 1)}
 	go func() { // ends with Close or Shutdown
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			s.failed <- err

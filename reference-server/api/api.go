@@ -9,47 +9,31 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
 
+	"github.com/launchgate/launchgate/reference-server/device"
 	"github.com/launchgate/launchgate/reference-server/engine"
 )
 
-const (
-	maxBody = 8 << 20 // bytes of a request
-	// stalledAfter is how long a step may take before the server no longer calls
-	// itself ready: a load balancer should not send work to an engine that hangs.
-	stalledAfter = 20 * time.Second
-)
+const maxBody = 8 << 20 // bytes of a request
 
-// Server answers requests with an engine, once there is one.
+// Server answers requests with the engines of a pool.
 type Server struct {
-	log      *slog.Logger
-	engine   atomic.Pointer[engine.Engine]
-	loaded   atomic.Uint64 // percent
-	draining atomic.Bool
-	ids      atomic.Uint64
-	metrics  *metrics
+	log     *slog.Logger
+	pool    *engine.Pool
+	ids     atomic.Uint64
+	metrics *metrics
 }
 
-// New is a server whose model is still being loaded: it is healthy and not
-// ready.
-func New(log *slog.Logger) *Server {
-	s := &Server{log: log}
-	s.metrics = newMetrics(s)
+// New is a server over a pool, whose models may still be being loaded.
+func New(pool *engine.Pool, log *slog.Logger) *Server {
+	s := &Server{log: log, pool: pool}
+	s.metrics = newMetrics(pool)
 	return s
 }
-
-// Loading tells how much of the model is loaded.
-func (s *Server) Loading(done float64) { s.loaded.Store(uint64(done * 100)) }
-
-// Serve makes the server ready.
-func (s *Server) Serve(e *engine.Engine) { s.engine.Store(e) }
-
-// Drain makes the server not ready, so that load balancers look elsewhere,
-// while requests under way go on.
-func (s *Server) Drain() { s.draining.Store(true) }
 
 // Handler serves the API.
 func (s *Server) Handler() http.Handler {
@@ -58,12 +42,14 @@ func (s *Server) Handler() http.Handler {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
 	mux.HandleFunc("GET /ready", s.ready)
-	mux.HandleFunc("GET /v1/models", s.withEngine(s.models))
-	mux.HandleFunc("GET /v1/models/{model}", s.withEngine(s.model))
-	mux.HandleFunc("POST /v1/chat/completions", s.withEngine(s.chat))
-	mux.HandleFunc("POST /v1/completions", s.withEngine(s.completion))
+	mux.HandleFunc("GET /v1/models", s.models)
+	mux.HandleFunc("GET /v1/models/{model}", s.model)
+	mux.HandleFunc("POST /v1/chat/completions", s.chat)
+	mux.HandleFunc("POST /v1/completions", s.completion)
+	mux.HandleFunc("POST /tokenize", s.tokenize)
+	mux.HandleFunc("POST /detokenize", s.detokenize)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fail(w, problem{http.StatusNotFound, "not_found", fmt.Sprintf("%s %s is not served; POST /v1/chat/completions, POST /v1/completions, GET /v1/models, GET /health and GET /ready are", r.Method, r.URL.Path), 0})
+		fail(w, problem{http.StatusNotFound, "not_found", fmt.Sprintf("%s %s is not served; POST /v1/chat/completions, POST /v1/completions, POST /tokenize, POST /detokenize, GET /v1/models, GET /health and GET /ready are", r.Method, r.URL.Path), 0})
 	})
 	return s.metrics.measured(mux)
 }
@@ -71,61 +57,66 @@ func (s *Server) Handler() http.Handler {
 // Metrics serves Prometheus metrics.
 func (s *Server) Metrics() http.Handler { return s.metrics.handler() }
 
-// ready answers whether a request sent now would be computed.
-func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
-	e := s.engine.Load()
-	switch {
-	case s.draining.Load():
-		s.notReady(w, "stopping")
-	case e == nil:
-		s.notReady(w, fmt.Sprintf("loading the model: %d%%", s.loaded.Load()))
-	case e.Stalled() > stalledAfter:
-		s.notReady(w, fmt.Sprintf("the engine has not finished a step for %s", e.Stalled().Round(time.Second)))
-	default:
-		writeJSON(w, http.StatusOK, map[string]string{"status": "ready", "model": e.Info().Model})
-	}
-}
-
-func (s *Server) notReady(w http.ResponseWriter, why string) {
-	w.Header().Set("Retry-After", "1")
-	writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "why": why})
-}
-
-// withEngine refuses requests until the model is loaded.
-func (s *Server) withEngine(h func(http.ResponseWriter, *http.Request, *engine.Engine)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		e := s.engine.Load()
-		if e == nil {
-			fail(w, problem{http.StatusServiceUnavailable, "loading", fmt.Sprintf("the model is being loaded (%d%%)", s.loaded.Load()), time.Second})
+// health answers whether inference works: not only that HTTP is served, but
+// that no engine hangs in a step.
+func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
+	for _, e := range s.pool.Loaded() {
+		if d := e.Stalled(); d > engine.StalledAfter {
+			writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "stalled", "why": fmt.Sprintf("%s has not finished a step for %s", e.Info().Model, d.Round(time.Second))})
 			return
 		}
-		h(w, r, e)
 	}
+	writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
-func (s *Server) models(w http.ResponseWriter, _ *http.Request, e *engine.Engine) {
-	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": []any{describe(e)}})
-}
-
-func (s *Server) model(w http.ResponseWriter, r *http.Request, e *engine.Engine) {
-	if name := r.PathValue("model"); name != e.Info().Model {
-		fail(w, unknownModel(name, e))
+// ready answers whether a request sent now would be computed.
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	if err := s.pool.Ready(); err != nil {
+		w.Header().Set("Retry-After", "1")
+		writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "why": err.Error()})
 		return
 	}
-	writeJSON(w, http.StatusOK, describe(e))
+	writeJSON(w, http.StatusOK, map[string]any{"status": "ready", "models": s.pool.Names()})
 }
 
-func describe(e *engine.Engine) map[string]any {
-	i := e.Info()
-	return map[string]any{
-		"id": i.Model, "object": "model", "created": i.Loaded.Unix(), "owned_by": "launchgate",
-		"max_model_len": i.MaxSequence, "architecture": i.Architecture, "quantization": i.Quantization, "backend": i.Backend,
+// use is the engine of a request's model. A server that only starts refuses, so
+// that nobody waits for a load that may fail.
+func (s *Server) use(r *http.Request, model string) (*engine.Engine, func(), error) {
+	if err := s.pool.Ready(); errors.Is(err, engine.ErrLoading) {
+		return nil, nil, err
 	}
+	return s.pool.Use(r.Context(), model)
 }
 
-func unknownModel(name string, e *engine.Engine) problem {
-	return problem{http.StatusNotFound, "model_not_found", fmt.Sprintf("the model %q is not served here; %q is", name, e.Info().Model), 0}
+func (s *Server) models(w http.ResponseWriter, _ *http.Request) {
+	list := []any{}
+	for _, name := range s.pool.Names() {
+		list = append(list, s.describe(name))
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": list})
 }
+
+func (s *Server) model(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("model")
+	if !slices.Contains(s.pool.Names(), name) {
+		fail(w, problemOf(&engine.UnknownModelError{Name: name, Served: s.pool.Names()}))
+		return
+	}
+	writeJSON(w, http.StatusOK, s.describe(name))
+}
+
+func (s *Server) describe(name string) map[string]any {
+	d := map[string]any{"id": name, "object": "model", "created": started.Unix(), "owned_by": "launchgate", "loaded": false}
+	for _, e := range s.pool.Loaded() {
+		if i := e.Info(); i.Model == name {
+			d["loaded"], d["created"], d["max_model_len"] = true, i.Loaded.Unix(), i.MaxSequence
+			d["architecture"], d["quantization"], d["backend"] = i.Architecture, i.Quantization, i.Backend
+		}
+	}
+	return d
+}
+
+var started = time.Now()
 
 // problem is an error in OpenAI's shape.
 type problem struct {
@@ -150,6 +141,8 @@ func (p problem) body() map[string]any {
 // problemOf says how an engine's error is told to a client.
 func problemOf(err error) problem {
 	var full *engine.QueueFullError
+	var unknown *engine.UnknownModelError
+	var oom *device.OutOfMemoryError
 	var long *engine.TooLongError
 	var p problem
 	switch {
@@ -159,6 +152,12 @@ func problemOf(err error) problem {
 		return problem{http.StatusTooManyRequests, "queue_full", err.Error(), full.RetryAfter}
 	case errors.As(err, &long):
 		return problem{http.StatusBadRequest, "context_length_exceeded", err.Error(), 0}
+	case errors.As(err, &unknown):
+		return problem{http.StatusNotFound, "model_not_found", err.Error(), 0}
+	case errors.As(err, &oom), errors.Is(err, engine.ErrNoMemory):
+		return problem{http.StatusServiceUnavailable, "out_of_memory", err.Error(), time.Second}
+	case errors.Is(err, engine.ErrLoading):
+		return problem{http.StatusServiceUnavailable, "loading", err.Error(), time.Second}
 	case errors.Is(err, engine.ErrDraining):
 		return problem{http.StatusServiceUnavailable, "stopping", err.Error(), time.Second}
 	}

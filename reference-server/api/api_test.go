@@ -10,31 +10,39 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/launchgate/launchgate/reference-server/device"
 	"github.com/launchgate/launchgate/reference-server/engine"
 )
 
 const model = "tiny"
 
 // serving is a server over the default model, and its engine.
-func serving(t *testing.T, c engine.Config) (*httptest.Server, *Server, *engine.Engine) {
+func serving(t *testing.T, c engine.Config) (*httptest.Server, *engine.Pool, *engine.Engine) {
 	t.Helper()
 	c.Path, c.Name = "../models/default/default.gguf", model
-	e, err := engine.Open(c)
+	pool := newPool(t, c)
+	if err := pool.Load(); err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(New(pool, quiet).Handler())
+	t.Cleanup(func() { srv.Close(); pool.Close() })
+	return srv, pool, pool.Loaded()[0]
+}
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+func newPool(t *testing.T, configs ...engine.Config) *engine.Pool {
+	t.Helper()
+	pool, err := engine.NewPool(configs, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { e.Run(ctx); close(done) }()
-	s := New(slog.New(slog.NewTextHandler(io.Discard, nil)))
-	s.Serve(e)
-	srv := httptest.NewServer(s.Handler())
-	t.Cleanup(func() { srv.Close(); cancel(); <-done; e.Close() })
-	return srv, s, e
+	return pool
 }
 
 func post(t *testing.T, url, body string) (*http.Response, []byte) {
@@ -234,7 +242,7 @@ func TestErrorsAreOpenAIs(t *testing.T) {
 // A queue that is full answers 429 with Retry-After, and one that is stopping
 // 503; what is under way ends.
 func TestPressure(t *testing.T) {
-	srv, s, e := serving(t, engine.Config{MaxBatch: 1, MaxQueue: 1, Threads: 1})
+	srv, pool, _ := serving(t, engine.Config{MaxBatch: 1, MaxQueue: 1, Threads: 1})
 	long := strings.Replace(ask, `"max_tokens":24`, `"max_tokens":900,"ignore_eos":true`, 1) + `,"stream":true}`
 	results := make(chan int, 8)
 	for range 8 {
@@ -260,8 +268,7 @@ func TestPressure(t *testing.T) {
 	if seen[200] < 1 || seen[429] < 1 || seen[200]+seen[429] != 8 {
 		t.Errorf("answers by status: %v", seen)
 	}
-	s.Drain()
-	e.Drain()
+	pool.Drain()
 	if resp, b := post(t, srv.URL+"/v1/chat/completions", ask+"}"); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("while stopping: %s %s", resp.Status, b)
 	}
@@ -279,17 +286,16 @@ func get(t *testing.T, url string) (int, string) {
 }
 
 func TestReadyTellsTheTruth(t *testing.T) {
-	s := New(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	s := New(newPool(t, engine.Config{Path: "unloaded.gguf"}), quiet)
 	loading := httptest.NewServer(s.Handler())
 	defer loading.Close()
-	s.Loading(0.4)
-	if code, body := get(t, loading.URL+"/ready"); code != 503 || !strings.Contains(body, "40%") {
+	if code, body := get(t, loading.URL+"/ready"); code != 503 || !strings.Contains(body, "being loaded") {
 		t.Errorf("while loading: %d %s", code, body)
 	}
 	if code, _ := get(t, loading.URL+"/health"); code != 200 {
 		t.Errorf("health while loading: %d", code)
 	}
-	if resp, _ := post(t, loading.URL+"/v1/chat/completions", ask+"}"); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
+	if resp, _ := post(t, loading.URL+"/v1/chat/completions", `{"messages":[{"role":"user","content":"Hi"}]}`); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("a request while loading: %s", resp.Status)
 	}
 	srv, ready, _ := serving(t, engine.Config{})
@@ -309,9 +315,21 @@ func TestReadyTellsTheTruth(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
-	srv, s, _ := serving(t, engine.Config{})
+	c := engine.Config{Path: "../models/default/default.gguf", Name: model}
+	var err error
+	if c.Device, err = device.Open(filepath.Join(t.TempDir(), "d.json"), 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	pool := newPool(t, c)
+	defer pool.Close()
+	if err := pool.Load(); err != nil {
+		t.Fatal(err)
+	}
+	s := New(pool, quiet)
+	srv := httptest.NewServer(s.Handler())
+	defer srv.Close()
 	post(t, srv.URL+"/v1/chat/completions", ask+"}")
-	post(t, srv.URL+"/v1/chat/completions", "{")
+	post(t, srv.URL+"/v1/chat/completions", strings.Replace(ask, "temperature", "temperatur", 1)+`,"temperature":9}`)
 	get(t, srv.URL+"/some/scanner.php")
 	metrics := httptest.NewServer(s.Metrics())
 	defer metrics.Close()
@@ -322,6 +340,9 @@ func TestMetrics(t *testing.T) {
 		`ai_tokens_total{model="tiny",type="completion"} 24`,
 		`ai_request_duration_seconds_count{model="tiny",operation="chat"} 2`,
 		`ai_queue_size{model="tiny"} 0`,
+		`ai_batch_size{model="tiny"} 0`,
+		`ai_kv_blocks_used{model="tiny"} 0`,
+		`nvidia_gpu_memory_total_bytes{gpu="0",kind="cpu"} 1.073741824e+09`,
 		`inference_queue_size{model="tiny"} 0`,
 		`http_requests_total{method="POST",path="POST /v1/chat/completions",status="200"} 1`,
 		`http_requests_total{method="GET",path="other",status="404"} 1`,
@@ -453,5 +474,49 @@ func TestJSONAnswers(t *testing.T) {
 		if strings.Contains(format, "schema") && done < 3 {
 			t.Errorf("only %d answers came to an end", done)
 		}
+	}
+}
+
+func TestTokenize(t *testing.T) {
+	srv, _, e := serving(t, engine.Config{})
+	_, b := post(t, srv.URL+"/tokenize", `{"prompt":"Once upon a time"}`)
+	var got struct {
+		Tokens []int32
+		Count  int
+	}
+	if err := json.Unmarshal(b, &got); err != nil || got.Count != len(e.Tokenize("Once upon a time")) || got.Count != len(got.Tokens) {
+		t.Errorf("%s %v", b, err)
+	}
+	tokens, _ := json.Marshal(got.Tokens)
+	if _, b := post(t, srv.URL+"/detokenize", `{"tokens":`+string(tokens)+`}`); !strings.Contains(string(b), `"Once upon a time"`) {
+		t.Errorf("%s", b)
+	}
+	if _, b := post(t, srv.URL+"/tokenize", `{"messages":[{"role":"user","content":"Hi"}]}`); !strings.Contains(string(b), `"count":`) {
+		t.Errorf("%s", b)
+	}
+	if resp, b := post(t, srv.URL+"/detokenize", `{}`); resp.StatusCode != 400 {
+		t.Errorf("%s %s", resp.Status, b)
+	}
+}
+
+// Two models behind one address are told apart by the request's model; an
+// unknown one is 404.
+func TestTwoModels(t *testing.T) {
+	path := "../models/default/default.gguf"
+	pool := newPool(t, engine.Config{Path: path, Name: "a"}, engine.Config{Path: path, Name: "b", Quantization: "fp16"})
+	if err := pool.Load(); err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(New(pool, quiet).Handler())
+	defer func() { srv.Close(); pool.Close() }()
+	for _, name := range []string{"a", "b"} {
+		_, b := post(t, srv.URL+"/v1/chat/completions", strings.Replace(ask, "tiny", name, 1)+"}")
+		var w whole
+		if err := json.Unmarshal(b, &w); err != nil || w.Model != name {
+			t.Errorf("%s %v", b, err)
+		}
+	}
+	if _, body := get(t, srv.URL+"/v1/models"); !strings.Contains(body, `"id":"a"`) || !strings.Contains(body, `"id":"b"`) {
+		t.Errorf("%s", body)
 	}
 }

@@ -24,42 +24,51 @@ type answer struct {
 	began        time.Time
 }
 
-func (s *Server) chat(w http.ResponseWriter, r *http.Request, e *engine.Engine) {
-	s.complete(w, r, e, true, func(q request) ([]int32, error) {
-		messages, err := q.chatMessages()
-		if err != nil {
-			return nil, err
-		}
-		return e.ChatPrompt(messages)
-	})
+func (s *Server) chat(w http.ResponseWriter, r *http.Request) {
+	s.complete(w, r, true, request.chatPrompt)
 }
 
-func (s *Server) completion(w http.ResponseWriter, r *http.Request, e *engine.Engine) {
-	s.complete(w, r, e, false, func(q request) ([]int32, error) { return q.promptTokens(e) })
+func (s *Server) completion(w http.ResponseWriter, r *http.Request) {
+	s.complete(w, r, false, request.promptTokens)
 }
 
 // complete is the life of a request: read, submit, and send what comes.
-func (s *Server) complete(w http.ResponseWriter, r *http.Request, e *engine.Engine, chat bool, prompt func(request) ([]int32, error)) {
-	a := answer{chat: chat, created: time.Now().Unix(), model: e.Info().Model, began: time.Now()}
-	a.id = "cmpl-" + strconv.FormatUint(s.ids.Add(1), 36) + strconv.FormatInt(a.began.UnixNano(), 36)
+func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool, prompt func(request, *engine.Engine) ([]int32, error)) {
+	a := answer{chat: chat, created: time.Now().Unix(), began: time.Now()}
+	a.id = s.newID("cmpl-")
 	if chat {
 		a.id = "chat" + a.id
 	}
 	w.Header().Set("X-Request-Id", a.id)
 	status := "ok"
 	defer func() { s.metrics.answered(a, status) }()
-
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel() // what is left of n answers when one fails
-	q, streams, err := s.submit(ctx, w, r, e, prompt)
-	if err != nil {
+	refuse := func(err error) {
 		p := problemOf(err)
 		status = strconv.Itoa(p.status)
 		s.log.Debug("refused", "id", a.id, "status", p.status, "why", p.text)
 		fail(w, p)
+	}
+
+	q, err := readRequest(w, r)
+	if err != nil {
+		refuse(err)
 		return
 	}
+	e, release, err := s.use(r, q.Model)
+	if err != nil {
+		refuse(err)
+		return
+	}
+	defer release()
+	a.model = e.Info().Model
 	a.includeUsage = q.StreamOptions != nil && q.StreamOptions.IncludeUsage
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel() // what is left of n answers when one fails
+	streams, err := submit(ctx, q, e, prompt)
+	if err != nil {
+		refuse(err)
+		return
+	}
 	parts := merge(ctx, streams)
 	if q.Stream {
 		err = s.sendStream(w, parts, len(streams), a)
@@ -78,20 +87,21 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, e *engine.Engi
 	}
 }
 
+// newID names an answer.
+func (s *Server) newID(kind string) string {
+	return kind + strconv.FormatUint(s.ids.Add(1), 36) + strconv.FormatInt(time.Now().UnixNano(), 36)
+}
+
 // submit queues as many sequences as answers are asked for, each with a seed of
 // its own.
-func (s *Server) submit(ctx context.Context, w http.ResponseWriter, r *http.Request, e *engine.Engine, prompt func(request) ([]int32, error)) (request, []*engine.Stream, error) {
-	q, err := readRequest(w, r, e)
+func submit(ctx context.Context, q request, e *engine.Engine, prompt func(request, *engine.Engine) ([]int32, error)) ([]*engine.Stream, error) {
+	ids, err := prompt(q, e)
 	if err != nil {
-		return q, nil, err
-	}
-	ids, err := prompt(q)
-	if err != nil {
-		return q, nil, err
+		return nil, err
 	}
 	req, err := q.engineRequest(ids)
 	if err != nil {
-		return q, nil, err
+		return nil, err
 	}
 	var streams []*engine.Stream
 	for i := range q.answers() {
@@ -99,11 +109,11 @@ func (s *Server) submit(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		one.Sampling.Seed += uint64(i)
 		stream, err := e.Submit(ctx, one)
 		if err != nil {
-			return q, nil, err
+			return nil, err
 		}
 		streams = append(streams, stream)
 	}
-	return q, streams, nil
+	return streams, nil
 }
 
 // part is an event of one of the answers to a request.

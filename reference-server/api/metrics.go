@@ -28,7 +28,7 @@ type metrics struct {
 // latencyBuckets reach from a cached answer to one that a user gave up on.
 var latencyBuckets = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 120}
 
-func newMetrics(s *Server) *metrics {
+func newMetrics(pool *engine.Pool) *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ai_requests_total", Help: "Completion requests, by how they ended: ok, an HTTP status, error or cancelled."}, []string{"model", "status"}),
@@ -40,7 +40,7 @@ func newMetrics(s *Server) *metrics {
 		httpRequests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "http_requests_total", Help: "HTTP requests."}, []string{"method", "path", "status"}),
 		httpDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "http_request_duration_seconds", Help: "From an HTTP request's arrival to the end of its answer.", Buckets: latencyBuckets}, []string{"method", "path"}),
 	}
-	m.registry.MustRegister(m.requests, m.duration, m.first, m.gaps, m.used, m.httpRequests, m.httpDuration, engineCollector{s},
+	m.registry.MustRegister(m.requests, m.duration, m.first, m.gaps, m.used, m.httpRequests, m.httpDuration, engineCollector{pool},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -115,45 +115,64 @@ func (w *statusWriter) WriteHeader(status int) {
 // Unwrap lets http.ResponseController flush.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// engineCollector reads the engine's own numbers when it is scraped.
-type engineCollector struct{ s *Server }
+// engineCollector reads the engines' own numbers when it is scraped.
+type engineCollector struct{ pool *engine.Pool }
 
-func desc(name, help string) *prometheus.Desc {
-	return prometheus.NewDesc(name, help, []string{"model"}, nil)
+// engineMetric is a number of an engine.
+type engineMetric struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	read func(engine.Stats) float64
+}
+
+func gauge(name, help string, read func(engine.Stats) float64) engineMetric {
+	return engineMetric{prometheus.NewDesc(name, help, []string{"model"}, nil), prometheus.GaugeValue, read}
+}
+
+func counter(name, help string, read func(engine.Stats) float64) engineMetric {
+	return engineMetric{prometheus.NewDesc(name, help, []string{"model"}, nil), prometheus.CounterValue, read}
+}
+
+var engineMetrics = []engineMetric{
+	gauge("ai_queue_size", "Requests that wait to be computed.", func(s engine.Stats) float64 { return float64(s.Waiting) }),
+	gauge("inference_queue_size", "The same, under the name that autoscaling uses.", func(s engine.Stats) float64 { return float64(s.Waiting) }),
+	gauge("ai_batch_size", "Requests that are computed together.", func(s engine.Stats) float64 { return float64(s.Running) }),
+	gauge("ai_kv_blocks_used", "KV blocks that requests hold.", func(s engine.Stats) float64 { return float64(s.KVInUse) }),
+	gauge("ai_kv_blocks_free", "KV blocks that no request holds; what they keep of earlier prompts is given up when they are needed.", func(s engine.Stats) float64 { return float64(s.KVBlocks - s.KVInUse) }),
+	gauge("ai_kv_used_ratio", "Share of the KV blocks that requests hold.", func(s engine.Stats) float64 { return s.KVUsed }),
+	counter("ai_prefix_cache_hit_tokens_total", "Prompt tokens whose keys and values the cache had.", func(s engine.Stats) float64 { return float64(s.CachedTokens) }),
+	counter("ai_prefix_cache_queried_tokens_total", "Prompt tokens that were looked up.", func(s engine.Stats) float64 { return float64(s.PromptTokens) }),
+	counter("ai_preemptions_total", "Requests that gave up their KV blocks to others and were computed again.", func(s engine.Stats) float64 { return float64(s.Preemptions) }),
+	counter("ai_out_of_memory_total", "Times that the device had no memory for the cache to grow.", func(s engine.Stats) float64 { return float64(s.OutOfMemory) }),
+	counter("ai_steps_total", "Steps of the engine.", func(s engine.Stats) float64 { return float64(s.Steps) }),
+	counter("ai_step_tokens_total", "Tokens computed, of prompts and answers.", func(s engine.Stats) float64 { return float64(s.StepTokens) }),
+	counter("ai_step_seconds_total", "Time spent in steps.", func(s engine.Stats) float64 { return s.StepSeconds }),
 }
 
 var (
-	queueSize    = desc("ai_queue_size", "Requests that wait to be computed.")
-	queueSizeHPA = desc("inference_queue_size", "The same, under the name that autoscaling uses.")
-	running      = desc("ai_running_requests", "Requests that are computed together.")
-	kvUsed       = desc("ai_kv_used_ratio", "Share of the KV blocks that requests hold.")
-	preemptions  = desc("ai_preemptions_total", "Requests that gave up their KV blocks to others and were computed again.")
-	steps        = desc("ai_steps_total", "Steps of the engine.")
-	stepTokens   = desc("ai_step_tokens_total", "Tokens computed, prompts and outputs.")
-	stepSeconds  = desc("ai_step_seconds_total", "Time spent in steps.")
+	memoryUsed  = prometheus.NewDesc("nvidia_gpu_memory_used_bytes", "Memory of the device in use that is taken, by everybody.", []string{"gpu", "kind"}, nil)
+	memoryTotal = prometheus.NewDesc("nvidia_gpu_memory_total_bytes", "Memory of the device in use.", []string{"gpu", "kind"}, nil)
 )
 
 func (c engineCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{queueSize, queueSizeHPA, running, kvUsed, preemptions, steps, stepTokens, stepSeconds} {
-		ch <- d
+	for _, m := range engineMetrics {
+		ch <- m.desc
 	}
+	ch <- memoryUsed
+	ch <- memoryTotal
 }
 
+// Collect tells of the models that are loaded: those that are not have no
+// numbers, not zeros.
 func (c engineCollector) Collect(ch chan<- prometheus.Metric) {
-	e := c.s.engine.Load()
-	if e == nil {
-		return // absent, not zero
+	for _, e := range c.pool.Loaded() {
+		stats, model := e.Stats(), e.Info().Model
+		for _, m := range engineMetrics {
+			ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.read(stats), model)
+		}
 	}
-	st, model := e.Stats(), e.Info().Model
-	put := func(d *prometheus.Desc, t prometheus.ValueType, v float64) {
-		ch <- prometheus.MustNewConstMetric(d, t, v, model)
+	if u, ok := c.pool.Memory(); ok {
+		ch <- prometheus.MustNewConstMetric(memoryUsed, prometheus.GaugeValue, float64(u.Used), "0", "cpu")
+		ch <- prometheus.MustNewConstMetric(memoryTotal, prometheus.GaugeValue, float64(u.Total), "0", "cpu")
 	}
-	put(queueSize, prometheus.GaugeValue, float64(st.Waiting))
-	put(queueSizeHPA, prometheus.GaugeValue, float64(st.Waiting))
-	put(running, prometheus.GaugeValue, float64(st.Running))
-	put(kvUsed, prometheus.GaugeValue, st.KVUsed)
-	put(preemptions, prometheus.CounterValue, float64(st.Preemptions))
-	put(steps, prometheus.CounterValue, float64(st.Steps))
-	put(stepTokens, prometheus.CounterValue, float64(st.StepTokens))
-	put(stepSeconds, prometheus.CounterValue, st.StepSeconds)
 }

@@ -65,23 +65,27 @@ type message struct {
 }
 
 // readRequest reads and checks a body.
-func readRequest(w http.ResponseWriter, r *http.Request, e *engine.Engine) (request, error) {
+func readRequest(w http.ResponseWriter, r *http.Request) (request, error) {
 	var q request
+	if err := readJSON(w, r, &q); err != nil {
+		return q, err
+	}
+	return q, q.unsupported()
+}
+
+func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
-		return q, problem{http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("the body is larger than %d bytes", maxBody), 0}
+		return problem{http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("the body is larger than %d bytes", maxBody), 0}
 	}
 	if err != nil {
-		return q, fmt.Errorf("the body could not be read: %w", err)
+		return fmt.Errorf("the body could not be read: %w", err)
 	}
-	if err := json.Unmarshal(body, &q); err != nil {
-		return q, fmt.Errorf("the body is not the JSON of a completion request: %w", err)
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("the body is not the JSON of such a request: %w", err)
 	}
-	if q.Model != "" && q.Model != e.Info().Model {
-		return q, unknownModel(q.Model, e)
-	}
-	return q, q.unsupported()
+	return nil
 }
 
 // unsupported names the first thing that is asked for and cannot be done.
@@ -236,6 +240,15 @@ func (q request) chatMessages() ([]engine.Message, error) {
 		out[i] = engine.Message{Role: role, Content: text}
 	}
 	return out, nil
+}
+
+// chatPrompt is what the messages become by the model's template.
+func (q request) chatPrompt(e *engine.Engine) ([]int32, error) {
+	messages, err := q.chatMessages()
+	if err != nil {
+		return nil, err
+	}
+	return e.ChatPrompt(messages)
 }
 
 // text reads content that is a string, or a list of text parts.

@@ -4,16 +4,19 @@ import (
 	"container/list"
 	"encoding/binary"
 	"hash/maphash"
+	"time"
 
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )
 
 // blocks hands out the KV cache, block by block. A block is free, held by one
 // or more sequences, or kept: held by none, but full and known by its contents,
-// so that a prompt that begins the same way can take it up again. Kept blocks
-// are given away when free ones run out, the least recently used first.
+// so that a prompt that begins the same way can take it up again. When free
+// ones run out the cache grows, as far as the device has memory; then kept
+// blocks are given away, the least recently used first.
 //
-// What must hold: every block is in exactly one of free, kept and held; a held
+// What must hold: every block that the cache has grown to is in exactly one of
+// free, kept and held; a held
 // block's count is the number of tables it is in; contents that are known lead
 // to a block that holds them.
 type blocks struct {
@@ -25,30 +28,79 @@ type blocks struct {
 	holds []contents         // by block: what it holds, 0 when not known
 	seed  maphash.Seed       // of contents: of this process, so that nobody can aim at a collision
 	reuse bool               // whether contents are remembered
+
+	usable int                    // blocks the cache has grown to, of len(held)
+	claim  func(blocks int) error // memory for so many; nil: there is enough
+	denied time.Time              // when there was not
 }
+
+// A cache grows by an eighth at a time. A device that had no memory is not
+// asked again at once.
+const (
+	growths    = 8
+	denialLast = 100 * time.Millisecond
+)
 
 // contents identify a full block: a hash over its tokens and all before them.
 type contents uint64
 
-func newBlocks(n int, reuse bool) *blocks {
+func newBlocks(n int, reuse bool, claim func(blocks int) error) *blocks {
 	b := &blocks{
-		held: make([]int32, n), kept: list.New(), place: make([]*list.Element, n),
+		claim: claim,
+		held:  make([]int32, n), kept: list.New(), place: make([]*list.Element, n),
 		known: map[contents]int32{}, holds: make([]contents, n), seed: maphash.MakeSeed(), reuse: reuse,
 	}
-	for i := n - 1; i >= 0; i-- {
-		b.free = append(b.free, int32(i))
+	if claim == nil {
+		b.extend(n)
 	}
 	return b
 }
 
-// available counts the blocks that could be handed out.
-func (b *blocks) available() int { return len(b.free) + b.kept.Len() }
+// extend puts more blocks into use.
+func (b *blocks) extend(to int) {
+	for i := to - 1; i >= b.usable; i-- {
+		b.free = append(b.free, int32(i))
+	}
+	b.usable = to
+}
 
-// used is the share of blocks that sequences hold.
-func (b *blocks) used() float64 { return 1 - float64(b.available())/float64(len(b.held)) }
+// grow claims memory for more blocks. Its error is of the device.
+func (b *blocks) grow() error {
+	to := min(len(b.held), b.usable+max(1, len(b.held)/growths))
+	if to == b.usable {
+		return nil
+	}
+	if err := b.claim(to); err != nil {
+		b.denied = time.Now()
+		return err
+	}
+	b.extend(to)
+	return nil
+}
+
+// mayGrow reports whether there are blocks that were not yet asked for in vain.
+func (b *blocks) mayGrow() bool {
+	return b.usable < len(b.held) && time.Since(b.denied) > denialLast
+}
+
+// available counts the blocks that could be handed out, if the device has the
+// memory for them.
+func (b *blocks) available() int {
+	n := len(b.free) + b.kept.Len()
+	if b.mayGrow() {
+		n += len(b.held) - b.usable
+	}
+	return n
+}
+
+// inUse counts the blocks that sequences hold.
+func (b *blocks) inUse() int { return b.usable - len(b.free) - b.kept.Len() }
 
 // take hands out a block for new contents.
 func (b *blocks) take() (int32, bool) {
+	if len(b.free) == 0 && b.mayGrow() {
+		_ = b.grow() // without more memory the kept blocks are next
+	}
 	if n := len(b.free); n > 0 {
 		id := b.free[n-1]
 		b.free = b.free[:n-1]

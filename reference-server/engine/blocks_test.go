@@ -33,6 +33,12 @@ func (b *blocks) check(t *testing.T, tables [][]int32) {
 		}
 	}
 	for id, n := range places {
+		if id >= b.usable && (n > 0 || b.held[id] > 0) {
+			t.Fatalf("block %d is in use, and the cache has grown to %d", id, b.usable)
+		}
+		if id >= b.usable {
+			continue
+		}
 		if held := b.held[id] > 0; held == (n == 1) || n > 1 {
 			t.Fatalf("block %d is held %d times and lies %d times among the others", id, b.held[id], n)
 		}
@@ -48,7 +54,7 @@ func (b *blocks) check(t *testing.T, tables [][]int32) {
 // find no room.
 func TestBlocksKeepTheirInvariants(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
-	b := newBlocks(24, true)
+	b := newBlocks(24, true, nil)
 	type sequenceOf struct {
 		seq    sequence
 		target int
@@ -108,7 +114,7 @@ func TestBlocksKeepTheirInvariants(t *testing.T) {
 // The same beginning is found again, and another one is not, not even where
 // its blocks are alike but lie behind others.
 func TestMatchNeedsTheWholeBeginning(t *testing.T) {
-	b := newBlocks(10, true)
+	b := newBlocks(10, true, nil)
 	fill := func(tokens []int32) {
 		s := sequence{tokens: tokens}
 		for s.short(len(tokens)) > 0 {

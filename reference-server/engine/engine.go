@@ -10,12 +10,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"sync"
 	"time"
 
 	"github.com/launchgate/launchgate/reference-server/backend/cpu"
 	"github.com/launchgate/launchgate/reference-server/batch"
+	"github.com/launchgate/launchgate/reference-server/device"
 	"github.com/launchgate/launchgate/reference-server/grammar"
 	"github.com/launchgate/launchgate/reference-server/model"
 	"github.com/launchgate/launchgate/reference-server/sample"
@@ -36,6 +38,11 @@ type Config struct {
 	MaxQueue     int   // requests that may wait
 	KVBytes      int64 // memory for the KV cache
 	NoPrefix     bool  // do not reuse the cache of prompts that begin the same
+	// Device is whose memory is claimed; nil: there is enough.
+	Device *device.Device
+	// Fraction of the device's memory that is free at the start which the
+	// weights and the cache may take.
+	Fraction float64
 	// Progress is told the share of the model that is loaded.
 	Progress func(done float64)
 }
@@ -48,6 +55,7 @@ const (
 	DefaultMaxSequence  = 4096
 	DefaultMaxQueue     = 128
 	DefaultKVBytes      = 256 << 20
+	DefaultFraction     = 0.9
 )
 
 func (c Config) withDefaults() Config {
@@ -59,6 +67,7 @@ func (c Config) withDefaults() Config {
 	or(&c.MaxSequence, DefaultMaxSequence)
 	or(&c.MaxQueue, DefaultMaxQueue)
 	or(&c.KVBytes, DefaultKVBytes)
+	or(&c.Fraction, DefaultFraction)
 	// A step has room for the token of every sequence and some of a prompt.
 	c.MaxTokens = max(c.MaxTokens, c.MaxBatch+tensor.BlockSize)
 	return c
@@ -83,6 +92,7 @@ type Engine struct {
 	chat    *tokenizer.Template
 	noChat  error // why chat is nil
 	maxSeq  int
+	claims  []*device.Claim
 
 	wake chan struct{}
 
@@ -116,7 +126,11 @@ type Info struct {
 // Stats are counters since the start, and gauges.
 type Stats struct {
 	Waiting, Running int     // requests
-	KVUsed           float64 // share of the blocks that sequences hold
+	KVUsed           float64 // share of the cache that sequences hold
+	KVBlocks         int     // of the cache at its largest
+	KVInUse          int     // blocks that sequences hold
+	KVClaimed        int     // blocks that the device has given memory for
+	OutOfMemory      int64   // claims that the device denied
 	Requests         int64
 	PromptTokens     int64
 	CachedTokens     int64 // of the prompt tokens, those the cache had
@@ -142,7 +156,7 @@ func Open(c Config) (*Engine, error) {
 	defer w.Close() // the backend has copies
 	e := &Engine{cfg: c, backend: cpu.New(c.Threads), wake: make(chan struct{}, 1)}
 	if err := e.load(w, format); err != nil {
-		e.backend.Close()
+		e.Close()
 		return nil, fmt.Errorf("model %s: %w", c.Path, err)
 	}
 	e.info.Loaded, e.info.LoadTook = time.Now(), time.Since(began)
@@ -155,6 +169,10 @@ func (e *Engine) load(w *weights.Model, format tensor.Format) error {
 		return err
 	}
 	e.chat, e.noChat = e.tok.ChatTemplate()
+	room, err := e.claimWeights(model.Size(w, format))
+	if err != nil {
+		return err
+	}
 	if e.model, err = model.New(w, e.backend, format, e.cfg.MaxTokens, e.cfg.MaxBatch, e.cfg.Progress); err != nil {
 		return err
 	}
@@ -162,8 +180,12 @@ func (e *Engine) load(w *weights.Model, format tensor.Format) error {
 		return fmt.Errorf("the tokenizer has %d tokens and the model %d", len(e.tok.Tokens), e.model.Vocab)
 	}
 	e.maxSeq = min(e.cfg.MaxSequence, e.model.Context)
-	count := int(e.cfg.KVBytes / e.model.KVBlockBytes())
+	count := int(min(e.cfg.KVBytes, room) / e.model.KVBlockBytes())
 	count = min(count, e.cfg.MaxBatch*((e.maxSeq+tensor.BlockSize-1)/tensor.BlockSize)*2) // more could never be of use
+	if need := e.model.KVBlockBytes(); count < 1 && room < need {
+		u, _ := e.cfg.Device.Usage()
+		return &device.OutOfMemoryError{Name: "the KV cache of " + e.cfg.Name, Asked: need, Free: max(0, room), Total: u.Total}
+	}
 	if count < 1 {
 		return fmt.Errorf("the KV cache may have %d bytes, and one block of %d tokens needs %d", e.cfg.KVBytes, tensor.BlockSize, e.model.KVBlockBytes())
 	}
@@ -171,7 +193,16 @@ func (e *Engine) load(w *weights.Model, format tensor.Format) error {
 	if e.kv, err = e.model.NewKV(count); err != nil {
 		return err
 	}
-	e.sched = scheduler{blocks: newBlocks(count, !e.cfg.NoPrefix), maxBatch: e.cfg.MaxBatch, maxTokens: e.cfg.MaxTokens}
+	claim, err := e.claimKV()
+	if err != nil {
+		return err
+	}
+	e.sched = scheduler{blocks: newBlocks(count, !e.cfg.NoPrefix, claim), maxBatch: e.cfg.MaxBatch, maxTokens: e.cfg.MaxTokens}
+	if claim != nil {
+		if err := e.sched.blocks.grow(); err != nil {
+			return err
+		}
+	}
 	e.info = Info{
 		Model: e.cfg.Name, Architecture: e.model.Architecture, Backend: e.backend.Name(), Quantization: format.String(),
 		WeightBytes: e.model.Bytes, KVBytes: e.kv.Bytes(), KVTokens: count * tensor.BlockSize, MaxSequence: e.maxSeq, Vocabulary: e.model.Vocab,
@@ -179,8 +210,52 @@ func (e *Engine) load(w *weights.Model, format tensor.Format) error {
 	return nil
 }
 
-// Close ends the backend's threads.
-func (e *Engine) Close() { e.backend.Close() }
+// claimWeights claims memory for the weights, and returns what the cache may
+// take beside them.
+func (e *Engine) claimWeights(bytes int64) (room int64, err error) {
+	if e.cfg.Device == nil {
+		return math.MaxInt64, nil
+	}
+	u, err := e.cfg.Device.Usage()
+	if err != nil {
+		return 0, err
+	}
+	c, err := e.cfg.Device.Claim("the weights of "+e.cfg.Name, bytes)
+	if err != nil {
+		return 0, err
+	}
+	e.claims = append(e.claims, c)
+	return int64(e.cfg.Fraction*float64(u.Free())) - bytes, nil
+}
+
+// claimKV is how the cache claims memory as it grows.
+func (e *Engine) claimKV() (func(blocks int) error, error) {
+	if e.cfg.Device == nil {
+		return nil, nil
+	}
+	c, err := e.cfg.Device.Claim("the KV cache of "+e.cfg.Name, 0)
+	if err != nil {
+		return nil, err
+	}
+	e.claims = append(e.claims, c)
+	return func(blocks int) error {
+		err := c.Resize(int64(blocks) * e.model.KVBlockBytes())
+		if err != nil {
+			e.mu.Lock()
+			e.stats.OutOfMemory++
+			e.mu.Unlock()
+		}
+		return err
+	}, nil
+}
+
+// Close ends the backend's threads and gives the device's memory back.
+func (e *Engine) Close() {
+	e.backend.Close()
+	for _, c := range e.claims {
+		_ = c.Release() // void when this process ends, at the latest
+	}
+}
 
 // Info tells what is served.
 func (e *Engine) Info() Info { return e.info }
@@ -218,6 +293,10 @@ type Request struct {
 
 // ErrDraining is returned while the engine finishes what it has before it stops.
 var ErrDraining = errors.New("the server is stopping and takes no new requests")
+
+// ErrNoMemory ends requests for which the device has no memory, now that
+// nothing else could give any up.
+var ErrNoMemory = errors.New("the device is out of memory, so there is no KV cache for this request; try again when others have ended, or with a shorter prompt")
 
 // QueueFullError says that too many requests wait, and when to come again.
 type QueueFullError struct {
@@ -378,8 +457,12 @@ func (e *Engine) step() {
 	e.stepping = began
 	e.mu.Unlock()
 	shares := e.sched.schedule(&e.batch)
+	for _, seq := range e.sched.refused {
+		e.outbox = append(e.outbox, delivery{seq.stream, Event{Err: ErrNoMemory}})
+	}
 	if len(shares) == 0 {
 		e.note(began, Stats{})
+		e.deliver()
 		return
 	}
 	logits := e.model.Forward(&e.batch, e.kv)
@@ -489,7 +572,9 @@ func (e *Engine) note(began time.Time, s Stats) {
 	e.stepping = time.Time{}
 	t := &e.stats
 	t.Waiting, t.Running = len(e.sched.waiting), len(e.sched.running)
-	t.KVUsed, t.Preemptions = e.sched.blocks.used(), e.sched.preempted
+	kv := e.sched.blocks
+	t.KVBlocks, t.KVInUse, t.KVClaimed, t.Preemptions = len(kv.held), kv.inUse(), kv.usable, e.sched.preempted
+	t.KVUsed = float64(t.KVInUse) / float64(t.KVBlocks)
 	t.PromptTokens += s.PromptTokens
 	t.CachedTokens += s.CachedTokens
 	t.OutputTokens += s.OutputTokens

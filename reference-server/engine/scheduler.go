@@ -24,6 +24,7 @@ type scheduler struct {
 	running   []*sequence
 	waiting   []*sequence
 	preempted int64
+	refused   []*sequence // by the last step: they would not fit if they were alone
 }
 
 // share is a sequence's part of a step: n of its pending tokens.
@@ -36,6 +37,7 @@ type share struct {
 // empty when there is nothing to do.
 func (s *scheduler) schedule(b *batch.Batch) []share {
 	budget := s.maxTokens
+	s.refused = s.refused[:0]
 	var step []share
 	plan := func(seq *sequence) {
 		n := min(seq.pending(), budget)
@@ -53,10 +55,16 @@ func (s *scheduler) schedule(b *batch.Batch) []share {
 		}
 	}
 	for len(s.waiting) > 0 && len(s.running) < s.maxBatch && budget > 0 && s.preempted == before {
-		if !s.admit(s.waiting[0]) {
-			break
-		}
 		seq := s.waiting[0]
+		if !s.admit(seq) {
+			if len(s.running) > 0 {
+				break
+			}
+			// Nothing runs and it does not fit: the device has no memory for it.
+			s.refused = append(s.refused, seq)
+			s.waiting = s.waiting[1:]
+			continue
+		}
 		s.waiting = s.waiting[1:]
 		s.running = append(s.running, seq)
 		plan(seq)

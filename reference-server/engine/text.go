@@ -44,3 +44,6 @@ func (e *Engine) ChatPrompt(messages []Message) ([]int32, error) {
 
 // Tokenize is the prompt that plain text becomes.
 func (e *Engine) Tokenize(text string) []int32 { return e.tok.Encode(text, false) }
+
+// Detokenize is the text of ids, control tokens left out.
+func (e *Engine) Detokenize(ids []int32) string { return e.tok.Decode(ids) }

@@ -63,6 +63,19 @@ func New(w *weights.Model, back tensor.Backend, f tensor.Format, tokens, outputs
 	return m, l.err
 }
 
+// Size is how much memory a model's weights take in a format.
+func Size(w *weights.Model, f tensor.Format) int64 {
+	var sum float64
+	for _, s := range w.Tensors {
+		per := 4.0 // vectors stay float32
+		if s.Rows > 1 {
+			per = f.Bytes()
+		}
+		sum += float64(s.Rows) * float64(s.Cols) * per
+	}
+	return int64(sum)
+}
+
 func (m *Model) room(l *loader, tokens, outputs int) {
 	buffer := func(n, width int) (b tensor.Buffer) {
 		if l.err == nil {

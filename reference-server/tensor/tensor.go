@@ -71,6 +71,9 @@ const (
 
 func (f Format) String() string { return [...]string{"none", "fp16", "int8"}[f] }
 
+// Bytes is what a weight takes.
+func (f Format) Bytes() float64 { return [...]float64{4, 2, 1 + 4.0/32}[f] }
+
 // ParseFormat reads the name of a quantization: none, fp16 or int8.
 func ParseFormat(name string) (Format, error) {
 	for _, f := range []Format{FormatF32, FormatF16, FormatInt8} {

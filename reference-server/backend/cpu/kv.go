@@ -10,7 +10,7 @@ import (
 const size = tensor.BlockSize
 
 // kv holds for every layer, block and KV head the keys (dim, 16) and then the
-// values (16, dim).
+// values (16, dim). The memory is touched when it is first written.
 type kv struct {
 	data                        []float32
 	blocks, layers, heads, head int
@@ -32,11 +32,6 @@ func (b *Backend) NewKV(blocks, layers, kvHeads, headDim int) (tensor.KV, error)
 		return nil, fmt.Errorf("a KV cache of %d blocks is not possible", blocks)
 	}
 	c.data = make([]float32, blocks*layers*c.block())
-	// Touch the memory now: a host that has not enough of it says so at the
-	// start, and a process that grows later has a leak.
-	for i := 0; i < len(c.data); i += 1024 {
-		c.data[i] = 0
-	}
 	return c, nil
 }
 
