@@ -188,7 +188,8 @@ func (j *Journal) write(e entry) error {
 }
 
 // Close ends the journal. What could not be reverted is left to the watchdog,
-// which is waited for; the error says what it left.
+// which is waited for, and tried once more if that failed; the error says what
+// is left.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	left := len(j.open)
@@ -196,10 +197,11 @@ func (j *Journal) Close() error {
 	if left == 0 {
 		os.Remove(j.path)
 	}
-	err := errors.Join(j.file.Close(), j.copy.Close(), j.lifeline.Close())
+	err := errors.Join(j.file.Close(), j.copy.Close())
+	_ = j.lifeline.Close() // it is closed where the watchdog is gone
 	<-j.gone
-	if _, missing := os.Stat(j.path); missing == nil {
-		return errors.Join(err, fmt.Errorf("%d faults are not undone, see launchgate recover: %s", left, j.said()))
+	if _, left := reap(j.path); left != nil { // the watchdog was gone, or failed
+		err = errors.Join(err, fmt.Errorf("a fault is not undone, see launchgate recover: %w", left))
 	}
 	return err
 }
