@@ -205,7 +205,7 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 	defer back.Close()
 	log.Info("listening", "api", front.url(), "metrics", back.url()+"/metrics")
 
-	defer pool.Close()
+	defer func() { pool.Close(); s.Wait() }()
 	if err := pool.Load(); err != nil {
 		return err
 	}

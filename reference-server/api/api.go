@@ -26,11 +26,13 @@ type Server struct {
 	pool    *engine.Pool
 	ids     atomic.Uint64
 	metrics *metrics
+
+	responses responses // those in the background
 }
 
 // New is a server over a pool, whose models may still be being loaded.
 func New(pool *engine.Pool, log *slog.Logger) *Server {
-	s := &Server{log: log, pool: pool}
+	s := &Server{log: log, pool: pool, responses: responses{byID: map[string]*response{}}}
 	s.metrics = newMetrics(pool)
 	return s
 }
@@ -46,10 +48,14 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /v1/models/{model}", s.model)
 	mux.HandleFunc("POST /v1/chat/completions", s.chat)
 	mux.HandleFunc("POST /v1/completions", s.completion)
+	mux.HandleFunc("POST /v1/responses", s.respond)
+	mux.HandleFunc("GET /v1/responses/{id}", s.getResponse)
+	mux.HandleFunc("POST /v1/responses/{id}/cancel", s.cancelResponse)
+	mux.HandleFunc("DELETE /v1/responses/{id}", s.deleteResponse)
 	mux.HandleFunc("POST /tokenize", s.tokenize)
 	mux.HandleFunc("POST /detokenize", s.detokenize)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		fail(w, problem{http.StatusNotFound, "not_found", fmt.Sprintf("%s %s is not served; POST /v1/chat/completions, POST /v1/completions, POST /tokenize, POST /detokenize, GET /v1/models, GET /health and GET /ready are", r.Method, r.URL.Path), 0})
+		fail(w, problem{http.StatusNotFound, "not_found", fmt.Sprintf("%s %s is not served; POST /v1/chat/completions, POST /v1/completions, POST /v1/responses, POST /tokenize, POST /detokenize, GET /v1/models, GET /health and GET /ready are", r.Method, r.URL.Path), 0})
 	})
 	return s.metrics.measured(mux)
 }
