@@ -106,7 +106,7 @@ func StartLocal(spec scenarios.Local, server, logDir string, links bool, onEvent
 	for i := range spec.Replicas {
 		name := "replica-" + strconv.Itoa(i)
 		http, metrics, link := rest[3*i], rest[3*i+1], rest[3*i+2]
-		argv := []string{server, "serve", "--addr", Loopback(http), "--metrics-addr", Loopback(metrics),
+		argv := []string{server, "serve", "--grpc-addr", "", "--addr", Loopback(http), "--metrics-addr", Loopback(metrics),
 			"--threads", strconv.Itoa(threadsPerReplica(spec))}
 		if spec.Model != "" {
 			argv = append(argv, "--model", spec.Model)

@@ -48,8 +48,9 @@ var allowed = map[string][]string{
 	"reference-server/engine": {"reference-server/batch", "reference-server/model", "reference-server/tensor", "reference-server/backend/cpu",
 		"reference-server/weights", "reference-server/tokenizer", "reference-server/sample", "reference-server/grammar", "reference-server/device"},
 	"reference-server/api":     {"reference-server/engine", "reference-server/sample", "reference-server/device"},
+	"reference-server/rpc":     {"reference-server/engine", "reference-server/sample", "reference-server/device", "reference-server/rpc/inferencepb"},
 	"reference-server/gateway": {"reference-server/ledger"},
-	"cmd/reference-server":     {"reference-server/api", "reference-server/device", "reference-server/engine", "reference-server/gateway", "reference-server/models/default"},
+	"cmd/reference-server":     {"reference-server/api", "reference-server/device", "reference-server/engine", "reference-server/gateway", "reference-server/models/default", "reference-server/rpc"},
 }
 
 func TestImportTable(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,7 @@ import (
 	"github.com/launchgate/launchgate/reference-server/device"
 	"github.com/launchgate/launchgate/reference-server/engine"
 	defaultmodel "github.com/launchgate/launchgate/reference-server/models/default"
+	"github.com/launchgate/launchgate/reference-server/rpc"
 )
 
 // drainFor is how long requests under way may take when the server is asked to
@@ -27,14 +29,14 @@ const drainFor = 25 * time.Second
 
 // serveOptions are the flags of serve.
 type serveOptions struct {
-	addr, metricsAddr string
-	logLevel          string
-	models            []string // NAME=PATH or PATH
-	name              string
-	kvMiB, deviceMiB  int64
-	deviceFile        string
-	fraction          float64
-	engine            engine.Config // what all models have in common
+	addr, grpcAddr, metricsAddr string
+	logLevel                    string
+	models                      []string // NAME=PATH or PATH
+	name                        string
+	kvMiB, deviceMiB            int64
+	deviceFile                  string
+	fraction                    float64
+	engine                      engine.Config // what all models have in common
 }
 
 func serveCommand(errOut io.Writer) *cobra.Command {
@@ -70,6 +72,7 @@ MAX_BATCH_SIZE, MAX_SEQUENCE_LENGTH, GPU_MEMORY_FRACTION and LOG_LEVEL.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.addr, "addr", "127.0.0.1:8080", "address of the API: HTTP/1.1, and HTTP/2 without TLS")
+	f.StringVar(&o.grpcAddr, "grpc-addr", "127.0.0.1:8081", "address of the gRPC service; empty for none")
 	f.StringVar(&o.metricsAddr, "metrics-addr", "127.0.0.1:9090", "address of the Prometheus metrics")
 	f.StringArrayVar(&o.models, "model", paths, "a GGUF file or a Hugging Face folder, as `[NAME=]PATH`; may be repeated (default: the small model that is built in)")
 	f.StringVar(&o.name, "model-name", environment("MODEL_NAME", ""), "what a single model is called in the API (default: by its file)")
@@ -203,7 +206,12 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 		return err
 	}
 	defer back.Close()
-	log.Info("listening", "api", front.url(), "metrics", back.url()+"/metrics")
+	stopRPC, err := serveRPC(o.grpcAddr, pool)
+	if err != nil {
+		return err
+	}
+	defer stopRPC(false)
+	log.Info("listening", "api", front.url(), "grpc", o.grpcAddr, "metrics", back.url()+"/metrics")
 
 	defer func() { pool.Close(); s.Wait() }()
 	if err := pool.Load(); err != nil {
@@ -218,7 +226,35 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 	}
 	log.Info("stopping: requests under way may end", "within", drainFor)
 	pool.Drain()
+	stopRPC(true)
 	return front.drain(drainFor)
+}
+
+// serveRPC serves gRPC, where it has an address. The function it returns stops
+// it: at once, or when what is under way has ended.
+func serveRPC(addr string, pool *engine.Pool) (stop func(gracefully bool), err error) {
+	if addr == "" {
+		return func(bool) {}, nil
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s for gRPC: %w", addr, err)
+	}
+	s, g := rpc.New(pool)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { s.Watch(ctx) })
+	running.Go(func() { _ = g.Serve(l) }) // ends with Stop
+	return func(gracefully bool) {
+		if gracefully {
+			late := time.AfterFunc(drainFor, g.Stop)
+			g.GracefulStop()
+			late.Stop()
+		}
+		g.Stop()
+		cancel()
+		running.Wait()
+	}, nil
 }
 
 func metricsMux(h http.Handler) http.Handler {
