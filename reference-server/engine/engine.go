@@ -106,6 +106,7 @@ type Engine struct {
 	sched  scheduler // of Run alone
 	batch  batch.Batch
 	outbox []delivery
+	gone   []*sequence
 }
 
 // Info is what is served.
@@ -551,17 +552,17 @@ func (e *Engine) logprob(p sample.Picked) Logprob {
 
 // dropCancelled forgets the requests that their clients gave up.
 func (e *Engine) dropCancelled() {
-	for _, queue := range [][]*sequence{e.sched.running, e.sched.waiting} {
-		var gone []*sequence
+	e.gone = e.gone[:0]
+	for _, queue := range [2][]*sequence{e.sched.running, e.sched.waiting} {
 		for _, seq := range queue {
-			if err := seq.stream.ctx.Err(); err != nil {
-				gone = append(gone, seq)
+			if seq.stream.ctx.Err() != nil {
+				e.gone = append(e.gone, seq)
 			}
 		}
-		for _, seq := range gone {
-			seq.stream.put(Event{Err: context.Cause(seq.stream.ctx)})
-			e.sched.remove(seq)
-		}
+	}
+	for _, seq := range e.gone {
+		seq.stream.put(Event{Err: context.Cause(seq.stream.ctx)})
+		e.sched.remove(seq)
 	}
 }
 

@@ -25,6 +25,11 @@ type scheduler struct {
 	waiting   []*sequence
 	preempted int64
 	refused   []*sequence // by the last step: they would not fit if they were alone
+
+	// Of the step under way; kept, so that a step allocates nothing.
+	budget int
+	step   []share
+	turns  []*sequence
 }
 
 // share is a sequence's part of a step: n of its pending tokens.
@@ -36,25 +41,17 @@ type share struct {
 // schedule fills b with the next step and returns whose tokens are in it. It is
 // empty when there is nothing to do.
 func (s *scheduler) schedule(b *batch.Batch) []share {
-	budget := s.maxTokens
-	s.refused = s.refused[:0]
-	var step []share
-	plan := func(seq *sequence) {
-		n := min(seq.pending(), budget)
-		if n > 0 && s.reserve(seq, n) {
-			step = append(step, share{seq, n})
-			budget -= n
-		}
-	}
+	s.budget, s.step, s.refused = s.maxTokens, s.step[:0], s.refused[:0]
 	before := s.preempted
 	for _, decoding := range []bool{true, false} {
-		for _, seq := range slices.Clone(s.running) {
+		s.turns = append(s.turns[:0], s.running...) // running changes when one is preempted
+		for _, seq := range s.turns {
 			if seq.decoding() == decoding && slices.Contains(s.running, seq) {
-				plan(seq)
+				s.plan(seq)
 			}
 		}
 	}
-	for len(s.waiting) > 0 && len(s.running) < s.maxBatch && budget > 0 && s.preempted == before {
+	for len(s.waiting) > 0 && len(s.running) < s.maxBatch && s.budget > 0 && s.preempted == before {
 		seq := s.waiting[0]
 		if !s.admit(seq) {
 			if len(s.running) > 0 {
@@ -62,20 +59,29 @@ func (s *scheduler) schedule(b *batch.Batch) []share {
 			}
 			// Nothing runs and it does not fit: the device has no memory for it.
 			s.refused = append(s.refused, seq)
-			s.waiting = s.waiting[1:]
+			s.waiting = slices.Delete(s.waiting, 0, 1)
 			continue
 		}
-		s.waiting = s.waiting[1:]
+		s.waiting = slices.Delete(s.waiting, 0, 1)
 		s.running = append(s.running, seq)
-		plan(seq)
+		s.plan(seq)
 	}
 	// A sequence may have been preempted after it was planned.
-	step = slices.DeleteFunc(step, func(sh share) bool { return len(sh.seq.table)*tensor.BlockSize < sh.seq.computed+sh.n })
+	s.step = slices.DeleteFunc(s.step, func(sh share) bool { return len(sh.seq.table)*tensor.BlockSize < sh.seq.computed+sh.n })
 	b.Reset()
-	for _, sh := range step {
+	for _, sh := range s.step {
 		sh.add(b)
 	}
-	return step
+	return s.step
+}
+
+// plan gives a sequence its part of what is left of the step's budget.
+func (s *scheduler) plan(seq *sequence) {
+	n := min(seq.pending(), s.budget)
+	if n > 0 && s.reserve(seq, n) {
+		s.step = append(s.step, share{seq, n})
+		s.budget -= n
+	}
 }
 
 // admit takes up what the cache knows of the sequence, if there is room for

@@ -94,6 +94,7 @@ type Stream struct {
 	ctx  context.Context
 	mu   sync.Mutex
 	held []Event
+	read int           // of held, those that were taken
 	more chan struct{} // something is held
 }
 
@@ -106,9 +107,11 @@ func newStream(ctx context.Context) *Stream {
 func (s *Stream) Next(ctx context.Context) (Event, error) {
 	for {
 		s.mu.Lock()
-		if len(s.held) > 0 {
-			e := s.held[0]
-			s.held = s.held[1:]
+		if s.read < len(s.held) {
+			e := s.held[s.read]
+			if s.read++; s.read == len(s.held) {
+				s.held, s.read = s.held[:0], 0
+			}
 			s.mu.Unlock()
 			return e, nil
 		}

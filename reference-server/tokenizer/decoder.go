@@ -21,7 +21,11 @@ func (d *Decoder) Next(id int32) string {
 	if d.t.IsControl(id) {
 		return ""
 	}
-	d.held = append(d.held, d.t.Bytes(id)...)
+	bytes := d.t.Bytes(id)
+	if len(d.held) == 0 && utf8.ValidString(bytes) {
+		return bytes // nearly every token is whole, and its text is there already
+	}
+	d.held = append(d.held, bytes...)
 	whole := len(d.held) - unfinished(d.held)
 	text := strings.ToValidUTF8(string(d.held[:whole]), "\uFFFD")
 	d.held = append(d.held[:0], d.held[whole:]...)

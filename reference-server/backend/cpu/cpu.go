@@ -22,13 +22,29 @@ type Backend struct {
 	x8Of   *buffer     // which that was, unless it was written since
 	angles []float32   // (T, 2, headDim/2) sines and cosines of the step's positions
 	scores [][]float32 // of each thread: attention scores of one token and head
+
+	// The product and the attention under way, and the functions that do a
+	// stretch of them: made once, because a step has hundreds and should not
+	// leave a closure for each.
+	product   product
+	attention attention
+	multiply  func(thread, from, to int)
+	attending func(thread, from, to int)
+}
+
+// product is dst = x × mᵀ.
+type product struct {
+	dst, x *buffer
+	m      *matrix
 }
 
 // New makes a backend; Close ends its threads.
 func New(threads int) *Backend { return newWith(fastest(), threads) }
 
 func newWith(k kernels, threads int) *Backend {
-	return &Backend{kernels: k, pool: newPool(threads), scores: make([][]float32, threads)}
+	b := &Backend{kernels: k, pool: newPool(threads), scores: make([][]float32, threads)}
+	b.multiply, b.attending = b.multiplyPanels, b.attendHeads
+	return b
 }
 
 // Name says what computes, for the log.
@@ -92,16 +108,21 @@ func (b *Backend) MatMul(dst tensor.Buffer, mat tensor.Matrix, input tensor.Buff
 		b.x8Of = x
 	}
 	b.wrote(d)
-	b.shared(m.rows*m.cols*x.rows, m.panels(), func(_, from, to int) {
-		switch {
-		case m.f32 != nil:
-			b.matmulF32(d.data, d.width, m.f32, m.cols, from, to, m.rows, x.data, x.rows)
-		case m.f16 != nil:
-			b.matmulF16(d.data, d.width, m.f16, m.cols, from, to, m.rows, x.data, x.rows)
-		default:
-			b.matmulInt8(d.data, d.width, m.int8, m.scale, m.groups(), from, to, m.rows, &b.x8, x.rows)
-		}
-	})
+	b.product = product{d, x, m}
+	b.shared(m.rows*m.cols*x.rows, m.panels(), b.multiply)
+}
+
+// multiplyPanels computes panels [from, to) of the product.
+func (b *Backend) multiplyPanels(_, from, to int) {
+	d, x, m := b.product.dst, b.product.x, b.product.m
+	switch {
+	case m.f32 != nil:
+		b.matmulF32(d.data, d.width, m.f32, m.cols, from, to, m.rows, x.data, x.rows)
+	case m.f16 != nil:
+		b.matmulF16(d.data, d.width, m.f16, m.cols, from, to, m.rows, x.data, x.rows)
+	default:
+		b.matmulInt8(d.data, d.width, m.int8, m.scale, m.groups(), from, to, m.rows, &b.x8, x.rows)
+	}
 }
 
 // wrote notes that a buffer has new contents.
@@ -142,7 +163,7 @@ func (b *Backend) quantizeRows(x *buffer, groups int) {
 // grown is s with n elements, which hold anything.
 func grown[T any](s []T, n int) []T {
 	if cap(s) < n {
-		return make([]T, n)
+		return make([]T, n, n+n/2)
 	}
 	return s[:n]
 }

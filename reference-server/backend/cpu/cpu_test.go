@@ -70,8 +70,8 @@ func TestMatMulAgainstPlain(t *testing.T) {
 				for _, sh := range shapes {
 					for _, tokens := range []int{1, 2, 3, 4, 5, 9} {
 						s, x := stored(r, sh.rows, sh.cols), noise(r, tokens*sh.cols)
-						want := product(t, plain{}, s, f, x, tokens, 1)
-						got := product(t, set, s, f, x, tokens, 2)
+						want := multiplied(t, plain{}, s, f, x, tokens, 1)
+						got := multiplied(t, set, s, f, x, tokens, 2)
 						near(t, fmt.Sprintf("%d×%d, %d tokens", sh.rows, sh.cols, tokens), got, want, 1e-6)
 					}
 				}
@@ -80,7 +80,7 @@ func TestMatMulAgainstPlain(t *testing.T) {
 	}
 }
 
-func product(t *testing.T, k kernels, s tensor.Stored, f tensor.Format, x []float32, tokens, threads int) []float32 {
+func multiplied(t *testing.T, k kernels, s tensor.Stored, f tensor.Format, x []float32, tokens, threads int) []float32 {
 	t.Helper()
 	b := newWith(k, threads)
 	defer b.Close()
@@ -102,9 +102,9 @@ func TestMatMulDoesNotDependOnTheBatch(t *testing.T) {
 			t.Run(set.name()+"/"+f.String(), func(t *testing.T) {
 				r := rand.New(rand.NewPCG(2, uint64(f)))
 				s, x := stored(r, rows, cols), noise(r, tokens*cols)
-				all := product(t, set, s, f, x, tokens, 3)
+				all := multiplied(t, set, s, f, x, tokens, 3)
 				for i := range tokens {
-					alone := product(t, set, s, f, x[i*cols:(i+1)*cols], 1, 1)
+					alone := multiplied(t, set, s, f, x[i*cols:(i+1)*cols], 1, 1)
 					if !slices.Equal(alone, all[i*rows:(i+1)*rows]) {
 						t.Fatalf("token %d of %d differs when it is computed alone", i, tokens)
 					}
@@ -119,8 +119,8 @@ func TestMatMulDoesNotDependOnTheBatch(t *testing.T) {
 func TestInt8IsCloseToExact(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 3))
 	s, x := stored(r, 256, 512), noise(r, 4*512)
-	exact := product(t, plain{}, s, tensor.FormatF32, x, 4, 1)
-	got := product(t, fastest(), s, tensor.FormatInt8, x, 4, 1)
+	exact := multiplied(t, plain{}, s, tensor.FormatF32, x, 4, 1)
+	got := multiplied(t, fastest(), s, tensor.FormatInt8, x, 4, 1)
 	var off, size float64
 	for i := range exact {
 		off += math.Pow(float64(got[i]-exact[i]), 2)

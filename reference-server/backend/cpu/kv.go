@@ -53,27 +53,39 @@ func (b *Backend) Store(cache tensor.KV, layer int, k, v tensor.Buffer) {
 	}
 }
 
+// attention is one layer's, of the step's tokens.
+type attention struct {
+	dst, q *buffer
+	kv     *kv
+	shape  tensor.Attention
+}
+
 // Attend computes the heads of every token, which are shared out among threads.
 // It reads more than it computes, so it is shared out sooner than a product.
 func (b *Backend) Attend(dst, q tensor.Buffer, cache tensor.KV, a tensor.Attention) {
-	d, queries, c := dst.(*buffer), q.(*buffer), cache.(*kv)
+	d, queries := dst.(*buffer), q.(*buffer)
 	d.rows = queries.rows
 	b.wrote(d)
-	base := c.layer(a.Layer)
-	share := a.Heads / a.KVHeads
-	scale := float32(1 / math.Sqrt(float64(a.HeadDim)))
 	var macs int
 	for _, p := range b.step.Positions {
 		macs += 2 * (int(p) + 1) * a.Heads * a.HeadDim
 	}
-	b.shared(4*macs, queries.rows*a.KVHeads, func(thread, from, to int) {
-		for i := from; i < to; i++ {
-			t, h := i/a.KVHeads, i%a.KVHeads
-			n := int(b.step.Positions[t]) + 1
-			b.scores[thread] = grown(b.scores[thread], (n+size-1)/size*size)
-			keys := base[h*c.head*size*2:]
-			at, end := h*share*a.HeadDim, (h+1)*share*a.HeadDim
-			b.attend(d.row(t)[at:end], queries.row(t)[at:end], share, a.HeadDim, keys, keys[c.head*size:], c.block(), b.step.Tables[t], n, scale, b.scores[thread])
-		}
-	})
+	b.attention = attention{d, queries, cache.(*kv), a}
+	b.shared(4*macs, queries.rows*a.KVHeads, b.attending)
+}
+
+// attendHeads computes a stretch of all tokens' KV heads.
+func (b *Backend) attendHeads(thread, from, to int) {
+	d, q, c, a := b.attention.dst, b.attention.q, b.attention.kv, b.attention.shape
+	base := c.layer(a.Layer)
+	share := a.Heads / a.KVHeads
+	scale := float32(1 / math.Sqrt(float64(a.HeadDim)))
+	for i := from; i < to; i++ {
+		t, h := i/a.KVHeads, i%a.KVHeads
+		n := int(b.step.Positions[t]) + 1
+		b.scores[thread] = grown(b.scores[thread], (n+size-1)/size*size)
+		keys := base[h*c.head*size*2:]
+		at, end := h*share*a.HeadDim, (h+1)*share*a.HeadDim
+		b.attend(d.row(t)[at:end], q.row(t)[at:end], share, a.HeadDim, keys, keys[c.head*size:], c.block(), b.step.Tables[t], n, scale, b.scores[thread])
+	}
 }

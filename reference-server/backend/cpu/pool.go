@@ -5,16 +5,24 @@ import "sync"
 // pool shares work out among threads: the caller's and threads−1 that wait.
 type pool struct {
 	threads int
-	work    chan func()
+	work    chan task
+	wait    *sync.WaitGroup // for the tasks under way
 	closed  *sync.WaitGroup
 }
 
+// task is one thread's stretch of some work.
+type task struct {
+	do               func(thread, from, to int)
+	thread, from, to int
+}
+
 func newPool(threads int) pool {
-	p := pool{threads: threads, work: make(chan func()), closed: new(sync.WaitGroup)}
+	p := pool{threads: threads, work: make(chan task), wait: new(sync.WaitGroup), closed: new(sync.WaitGroup)}
 	for range threads - 1 {
 		p.closed.Go(func() {
-			for f := range p.work {
-				f()
+			for t := range p.work {
+				t.do(t.thread, t.from, t.to)
+				p.wait.Done()
 			}
 		})
 	}
@@ -34,14 +42,10 @@ func (p *pool) parallel(n int, do func(thread, from, to int)) {
 		do(0, 0, n)
 		return
 	}
-	var wait sync.WaitGroup
-	wait.Add(parts - 1)
+	p.wait.Add(parts - 1)
 	for i := 1; i < parts; i++ {
-		p.work <- func() {
-			defer wait.Done()
-			do(i, i*n/parts, (i+1)*n/parts)
-		}
+		p.work <- task{do, i, i * n / parts, (i + 1) * n / parts}
 	}
 	do(0, 0, n/parts)
-	wait.Wait()
+	p.wait.Wait()
 }
