@@ -184,13 +184,13 @@ func TestAttendAgainstPlain(t *testing.T) {
 	const heads, kvHeads, dim, layers, blocks = 6, 2, 32, 2, 12
 	for _, set := range available()[1:] {
 		t.Run(set.name(), func(t *testing.T) {
-			got, want := attention(t, set, heads, kvHeads, dim, layers, blocks), attention(t, plain{}, heads, kvHeads, dim, layers, blocks)
+			got, want := attended(t, set, heads, kvHeads, dim, layers, blocks), attended(t, plain{}, heads, kvHeads, dim, layers, blocks)
 			near(t, "attention", got, want, 2e-6)
 		})
 	}
 }
 
-func attention(t *testing.T, k kernels, heads, kvHeads, dim, layers, blocks int) []float32 {
+func attended(t *testing.T, k kernels, heads, kvHeads, dim, layers, blocks int) []float32 {
 	t.Helper()
 	b := newWith(k, 2)
 	defer b.Close()
