@@ -45,7 +45,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool, pro
 	refuse := func(err error) {
 		p := problemOf(err)
 		status = strconv.Itoa(p.status)
-		s.log.Debug("refused", "id", a.id, "status", p.status, "why", p.text)
+		s.log.Debug("refused", "id", a.id, "status", p.status, "code", p.code) // the text may quote the request
 		fail(w, p)
 	}
 

@@ -1,10 +1,11 @@
 package tokenizer
 
 import (
+	"container/heap"
 	"fmt"
-	"math"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dlclark/regexp2"
 )
@@ -95,34 +96,41 @@ func splitAll(re *regexp2.Regexp, words []string) []string {
 	return out
 }
 
-// merge joins the symbols of a word, the best-ranked pair first.
+// merge joins the symbols of a word, the best-ranked pair first; of equal ranks
+// the leftmost. A word may be the whole text, so that time must not grow with
+// the square of its length.
 func (t *Tokenizer) merge(ids []int32, word string) []int32 {
 	if id, ok := t.ids[word]; ok {
 		return append(ids, id)
 	}
-	symbols := strings.Split(word, "")
-	for len(symbols) > 1 {
-		best, at := math.MaxInt, -1
-		for i := range len(symbols) - 1 {
-			if rank, ok := t.ranks[pair{symbols[i], symbols[i+1]}]; ok && rank < best {
-				best, at = rank, i
-			}
-		}
-		if at < 0 {
-			break
-		}
-		symbols[at] += symbols[at+1]
-		symbols = append(symbols[:at+1], symbols[at+2:]...)
+	syms := make([]symbol, 0, len(word))
+	for i, r := range word {
+		syms = append(syms, symbol{word[i : i+utf8.RuneLen(r)], len(syms) - 1, len(syms) + 1})
 	}
-	for _, s := range symbols {
-		if id, ok := t.ids[s]; ok {
-			ids = append(ids, id)
-			continue
+	syms[len(syms)-1].next = -1
+	var queue candidates
+	offer := func(l, r int) {
+		if l < 0 || r < 0 {
+			return
 		}
-		for _, r := range s { // a merge whose result is not in the vocabulary
-			if id, ok := t.ids[string(r)]; ok {
-				ids = append(ids, id)
-			}
+		if rank, ok := t.ranks[pair{syms[l].text, syms[r].text}]; ok {
+			heap.Push(&queue, candidate{l, r, syms[l].text + syms[r].text, -float64(rank)})
+		}
+	}
+	joinAll(syms, &queue, offer)
+	for i := 0; i >= 0; i = syms[i].next {
+		ids = t.appendSymbol(ids, syms[i].text)
+	}
+	return ids
+}
+
+func (t *Tokenizer) appendSymbol(ids []int32, s string) []int32 {
+	if id, ok := t.ids[s]; ok {
+		return append(ids, id)
+	}
+	for _, r := range s { // a merge whose result is not in the vocabulary
+		if id, ok := t.ids[string(r)]; ok {
+			ids = append(ids, id)
 		}
 	}
 	return ids

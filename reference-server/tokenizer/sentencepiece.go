@@ -82,26 +82,33 @@ func (t *Tokenizer) encodePieces(ids []int32, text string) []int32 {
 			heap.Push(&queue, candidate{l, r, joined, t.Scores[id]})
 		}
 	}
-	for i := range len(syms) - 1 {
-		offer(i, i+1)
-	}
-	for queue.Len() > 0 {
-		c := heap.Pop(&queue).(candidate)
-		if syms[c.left].text == "" || syms[c.right].text == "" || syms[c.left].text+syms[c.right].text != c.text || syms[c.left].next != c.right {
-			continue // one side was merged with another neighbour meanwhile
-		}
-		syms[c.left].text, syms[c.right].text = c.text, ""
-		syms[c.left].next = syms[c.right].next
-		if n := syms[c.right].next; n >= 0 {
-			syms[n].prev = c.left
-		}
-		offer(syms[c.left].prev, c.left)
-		offer(c.left, syms[c.left].next)
-	}
+	joinAll(syms, &queue, offer)
 	for i := 0; i >= 0; i = syms[i].next {
 		ids = t.appendPiece(ids, syms[i].text)
 	}
 	return ids
+}
+
+// joinAll joins neighbours, the best candidate first, until none is left; offer
+// puts a pair that could be joined into the queue.
+func joinAll(syms []symbol, queue *candidates, offer func(left, right int)) {
+	for i := range len(syms) - 1 {
+		offer(i, i+1)
+	}
+	for queue.Len() > 0 {
+		c := heap.Pop(queue).(candidate)
+		l, r := &syms[c.left], &syms[c.right]
+		if l.text == "" || r.text == "" || l.next != c.right || len(l.text)+len(r.text) != len(c.text) {
+			continue // one side was joined with another neighbour meanwhile
+		}
+		l.text, r.text = c.text, ""
+		l.next = r.next
+		if l.next >= 0 {
+			syms[l.next].prev = c.left
+		}
+		offer(l.prev, c.left)
+		offer(c.left, l.next)
+	}
 }
 
 func (t *Tokenizer) appendPiece(ids []int32, piece string) []int32 {

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 )
 
@@ -186,6 +187,22 @@ func TestBadVocabularies(t *testing.T) {
 			t.Errorf("%s: it was taken", tt.name)
 		} else {
 			t.Logf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+// A word of a million letters is no reason to hang.
+func TestLongWord(t *testing.T) {
+	for name, tok := range map[string]*Tokenizer{"bytes": bytesOnly(t), "pieces": pieces(t)} {
+		for _, unit := range []string{"hello", "x", " ", "\n ", "\u00e9"} {
+			text := strings.Repeat(unit, 1_000_000/len(unit))
+			began := time.Now()
+			if got := tok.Decode(tok.Encode(text, true)); strings.TrimPrefix(got, " ") != strings.TrimPrefix(text, " ") {
+				t.Errorf("%s: %q does not come back", name, unit)
+			}
+			if took := time.Since(began); took > 20*time.Second {
+				t.Errorf("%s: a million bytes of %q took %s", name, unit, took)
+			}
 		}
 	}
 }
