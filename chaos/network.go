@@ -69,7 +69,8 @@ type storm struct {
 	all     []string // whose links it is on
 	links   []*deploy.Link
 	weather deploy.Weather
-	what    string // in words
+	ends    []func() // of the weather, once it has begun
+	what    string   // in words
 	before  time.Duration
 	look    look
 	padding int
@@ -119,14 +120,10 @@ func (s *storm) Victim() string { return s.victim }
 // Undo is nothing: the proxies are in this process, and end with it.
 func (s *storm) Undo() []Undo { return nil }
 
-func (s *storm) set(w deploy.Weather) {
-	for _, link := range s.links {
-		link.Set(w)
-	}
-}
-
 func (s *storm) Inject(context.Context) (sight, error) {
-	s.set(s.weather)
+	for _, link := range s.links {
+		s.ends = append(s.ends, link.Begin(s.weather))
+	}
 	return sight{how: fmt.Sprintf("the proxy in front of %s %s", s.victim, s.what)}, nil
 }
 
@@ -138,8 +135,10 @@ func (s *storm) SeeInEffect(ctx context.Context) (sight, error) {
 }
 
 func (s *storm) Revert(context.Context) (sight, error) {
-	s.set(deploy.Weather{})
-	return sight{how: fmt.Sprintf("the proxy in front of %s passes everything on", s.victim)}, nil
+	for _, end := range s.ends {
+		end()
+	}
+	return sight{how: fmt.Sprintf("the proxy in front of %s does so no more", s.victim)}, nil
 }
 
 // SeeGone waits until the link is quick again, as far as a busy machine lets

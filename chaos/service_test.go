@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"net/http"
 	"net/http/httputil"
@@ -45,18 +44,21 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// values are those of a flag; a service has more flags than matter here.
+func values(args []string, flag string) (of []string) {
+	for i := range len(args) - 1 {
+		if args[i] == flag {
+			of = append(of, args[i+1])
+		}
+	}
+	return of
+}
+
 // serveReplica answers as a replica does, and does what it is told, so that
 // faults of resources have something to bite on. It ends at once on SIGTERM,
 // unless it was told to be stubborn.
 func serveReplica(args []string) error {
-	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
-	addr := flags.String("addr", "", "")
-	for _, ignored := range []string{"metrics-addr", "threads", "model"} {
-		flags.String(ignored, "", "")
-	}
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
+	addr := values(args, "--addr")[0]
 	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
 	http.HandleFunc("/health", ok)
 	http.HandleFunc("/ready", ok)
@@ -78,22 +80,17 @@ func serveReplica(args []string) error {
 		ok(w, r)
 		runtime.KeepAlive(grown)
 	})
-	return http.ListenAndServe(*addr, nil)
+	return http.ListenAndServe(addr, nil)
 }
 
 // serveGateway passes requests to the first replica, and tells on /status which
 // are ready.
 func serveGateway(args []string) error {
-	flags := flag.NewFlagSet("gateway", flag.ContinueOnError)
-	addr, metrics := flags.String("addr", "", ""), flags.String("metrics-addr", "", "")
+	addr, metrics := values(args, "--addr")[0], values(args, "--metrics-addr")[0]
 	var replicas []deploy.ReplicaStatus
-	flags.Func("replica", "", func(s string) error {
-		name, at, _ := strings.Cut(s, "=")
+	for _, r := range values(args, "--replica") {
+		name, at, _ := strings.Cut(r, "=")
 		replicas = append(replicas, deploy.ReplicaStatus{Name: name, URL: at})
-		return nil
-	})
-	if err := flags.Parse(args); err != nil {
-		return err
 	}
 	var mu sync.Mutex
 	for i := range replicas {
@@ -115,13 +112,13 @@ func serveGateway(args []string) error {
 		_ = json.NewEncoder(w).Encode(deploy.Status{Replicas: replicas})
 	}
 	failed := make(chan error)
-	go func() { failed <- http.ListenAndServe(*metrics, http.HandlerFunc(status)) }()
+	go func() { failed <- http.ListenAndServe(metrics, http.HandlerFunc(status)) }()
 	to, err := url.Parse(replicas[0].URL)
 	if err != nil {
 		return err
 	}
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }, FlushInterval: -1}
-	go func() { failed <- http.ListenAndServe(*addr, proxy) }()
+	go func() { failed <- http.ListenAndServe(addr, proxy) }()
 	return <-failed
 }
 

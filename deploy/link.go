@@ -33,8 +33,9 @@ type Link struct {
 	running  sync.WaitGroup
 
 	mu      sync.Mutex
-	weather Weather
-	changed chan struct{} // closed, and made anew, when the weather changes
+	fronts  map[*Weather]struct{} // what makes the weather, see Begin
+	weather Weather               // all of it together
+	changed chan struct{}         // closed, and made anew, when the weather changes
 	conns   map[net.Conn]struct{}
 	dice    *rand.Rand
 	stopped bool
@@ -56,20 +57,48 @@ func newLink(addr, to string) (*Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Link{listener: listener, to: to, changed: make(chan struct{}), conns: map[net.Conn]struct{}{}, dice: rand.New(rand.NewPCG(1, 1))}
+	l := &Link{listener: listener, to: to, changed: make(chan struct{}), conns: map[net.Conn]struct{}{}, fronts: map[*Weather]struct{}{}, dice: rand.New(rand.NewPCG(1, 1))}
 	l.running.Go(l.accept)
 	return l, nil
 }
 
-// Set changes the weather, also of the connections that are there.
-func (l *Link) Set(w Weather) {
+// Begin adds to the weather, also of the connections that are there, until end
+// is called, which may be more than once. Several faults on a link are all in
+// effect: delays add up, and the narrowest bandwidth counts.
+func (l *Link) Begin(w Weather) (end func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.weather = w
+	front := &w
+	l.fronts[front] = struct{}{}
+	l.change()
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if _, there := l.fronts[front]; there {
+			delete(l.fronts, front)
+			l.change()
+		}
+	}
+}
+
+// change makes the weather of its fronts; the lock is held.
+func (l *Link) change() {
+	var all Weather
+	passes := 1.0
+	for w := range l.fronts {
+		all.Delay += w.Delay
+		passes *= 1 - w.Loss
+		if w.Bandwidth > 0 && (all.Bandwidth == 0 || w.Bandwidth < all.Bandwidth) {
+			all.Bandwidth = w.Bandwidth
+		}
+		all.Silent = all.Silent || w.Silent
+		all.Reset = all.Reset || w.Reset
+	}
+	all.Loss = 1 - passes
+	l.weather, l.lost, l.passed = all, 0, 0
 	close(l.changed)
 	l.changed = make(chan struct{})
-	l.lost, l.passed = 0, 0
-	if w.Reset {
+	if all.Reset {
 		l.breakAll()
 	}
 }

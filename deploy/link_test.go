@@ -66,7 +66,7 @@ func TestLinkPassesEverythingOn(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			l := echo(t)
-			l.Set(tt.weather)
+			l.Begin(tt.weather)
 			sent := make([]byte, tt.bytes)
 			for i := range sent {
 				sent[i] = byte(rand.Uint32())
@@ -114,12 +114,12 @@ func TestLinkSilent(t *testing.T) {
 	if got, err := hear(time.Second); got != "one" {
 		t.Fatal(got, err)
 	}
-	l.Set(Weather{Silent: true})
+	end := l.Begin(Weather{Silent: true})
 	say("two")
 	if got, err := hear(200 * time.Millisecond); err == nil {
 		t.Fatalf("%q came through", got)
 	}
-	l.Set(Weather{})
+	end()
 	if got, err := hear(time.Second); got != "two" {
 		t.Fatal(got, err)
 	}
@@ -134,7 +134,7 @@ func TestLinkReset(t *testing.T) {
 	if _, err := io.ReadFull(c, make([]byte, 3)); err != nil {
 		t.Fatal(err)
 	}
-	l.Set(Weather{Reset: true})
+	end := l.Begin(Weather{Reset: true})
 	_ = c.SetReadDeadline(time.Now().Add(time.Second))
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the connection ended with %v", err)
@@ -147,13 +147,32 @@ func TestLinkReset(t *testing.T) {
 			t.Errorf("a new connection ended with %v", err)
 		}
 	}
-	l.Set(Weather{})
+	end()
 	c = dial(t, l)
 	if _, err := io.WriteString(c, "two"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.ReadFull(c, make([]byte, 3)); err != nil {
 		t.Error(err)
+	}
+}
+
+// Faults that meet on a link are all in effect, and each ends by itself.
+func TestWeatherAddsUp(t *testing.T) {
+	l := echo(t)
+	endSlow := l.Begin(Weather{Delay: 10 * time.Millisecond, Bandwidth: 1000})
+	endWorse := l.Begin(Weather{Delay: 5 * time.Millisecond, Bandwidth: 500, Loss: 0.5})
+	if w, _, _ := l.now(); w != (Weather{Delay: 15 * time.Millisecond, Bandwidth: 500, Loss: 0.5}) {
+		t.Errorf("both together are %+v", w)
+	}
+	endWorse()
+	endWorse()
+	if w, _, _ := l.now(); w != (Weather{Delay: 10 * time.Millisecond, Bandwidth: 1000}) {
+		t.Errorf("the first alone is %+v", w)
+	}
+	endSlow()
+	if w, _, _ := l.now(); w != (Weather{}) {
+		t.Errorf("after all it is %+v", w)
 	}
 }
 

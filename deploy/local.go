@@ -299,42 +299,47 @@ const Gateway = "gateway"
 
 // Kill sends SIGKILL to a process: a replica's, streams and all, or the
 // Gateway's. The supervisor starts it again.
-func (l *Local) Kill(name string) (Killed, error) { return l.end(name, syscall.SIGKILL) }
+func (l *Local) Kill(name string) (Killed, error) { return l.end(name, syscall.SIGKILL, "SIGKILL") }
 
 // Terminate sends SIGTERM to a process, which lets it end what is under way.
-func (l *Local) Terminate(name string) (Killed, error) { return l.end(name, syscall.SIGTERM) }
+func (l *Local) Terminate(name string) (Killed, error) {
+	return l.end(name, syscall.SIGTERM, "SIGTERM")
+}
 
-func (l *Local) end(name string, signal syscall.Signal) (Killed, error) {
+func (l *Local) end(name string, signal syscall.Signal, called string) (Killed, error) {
 	p, err := l.process(name)
 	if err != nil {
 		return Killed{}, err
 	}
 	life := p.current()
 	if life == nil {
-		return Killed{}, fmt.Errorf("%s is not running, so it cannot be sent %s", name, signal)
+		return Killed{}, fmt.Errorf("%s is not running, so it cannot be sent %s", name, called)
 	}
 	if err := syscall.Kill(life.pid, signal); err != nil {
-		return Killed{}, fmt.Errorf("send %s to %s (pid %d): %w", signal, name, life.pid, err)
+		return Killed{}, fmt.Errorf("send %s to %s (pid %d): %w", called, name, life.pid, err)
 	}
 	return NewKilled(life.pid, life.exited, func() (time.Time, string) { return life.at, life.how }), nil
 }
 
-// Hold keeps a process that ends from being started again until Release.
-func (l *Local) Hold(name string) error {
-	p, err := l.process(name)
-	if err == nil {
+// Hold keeps processes that end from being started again until release is
+// called, which may be more than once.
+func (l *Local) Hold(names ...string) (release func(), err error) {
+	var held []*process
+	for _, name := range names {
+		p, err := l.process(name)
+		if err != nil {
+			return nil, err
+		}
+		held = append(held, p)
+	}
+	for _, p := range held {
 		p.hold()
 	}
-	return err
-}
-
-// Release lets a process that was held be started.
-func (l *Local) Release(name string) error {
-	p, err := l.process(name)
-	if err == nil {
-		p.release()
-	}
-	return err
+	return sync.OnceFunc(func() {
+		for _, p := range held {
+			p.release()
+		}
+	}), nil
 }
 
 // OnNodeOf names the replicas that share a simulated node with one, and it.

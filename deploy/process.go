@@ -52,7 +52,8 @@ type process struct {
 
 	mu       sync.Mutex
 	life     *life         // the running incarnation, nil between two
-	released chan struct{} // nil: it may be started; else closed when it may again
+	holds    int           // how many keep it from being started
+	released chan struct{} // closed when none does any more; nil while none does
 }
 
 // life is one incarnation of a process.
@@ -147,15 +148,16 @@ func howEnded(st *os.ProcessState, err error) string {
 func (p *process) hold() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.released == nil {
+	if p.holds++; p.holds == 1 {
 		p.released = make(chan struct{})
 	}
 }
 
+// release takes one hold away.
 func (p *process) release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.released != nil {
+	if p.holds--; p.holds == 0 {
 		close(p.released)
 		p.released = nil
 	}

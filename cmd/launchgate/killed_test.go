@@ -1,0 +1,170 @@
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// faultsOfAllKinds are faults as a gate writes them, one of each kind that can
+// be played on this machine.
+var faultsOfAllKinds = map[string]string{
+	"pod-kill":          "target: replica-0",
+	"pod-hang":          "target: replica-0, for: 20s",
+	"pod-slow":          "target: replica-0, for: 20s, cores: 0.05",
+	"gateway-kill":      "",
+	"node-loss":         "target: replica-0, for: 20s",
+	"spot-preemption":   "target: replica-0, for: 20s, notice: 5s",
+	"network-delay":     "target: replica-0, for: 20s, delay: 100ms",
+	"network-loss":      "target: replica-0, for: 20s, loss: 20%",
+	"network-bandwidth": "target: replica-0, for: 20s, bandwidth: 64KiB",
+	"node-partition":    "target: replica-0, for: 20s",
+	"cpu-stress":        "for: 20s, cores: 0.5",
+	"memory-pressure":   "target: replica-0, for: 20s, memory: 512KiB",
+}
+
+// TestHarnessKilledDuringFaults kills the harness with SIGKILL at random
+// moments, while faults of every kind are in their lives, and looks ten seconds
+// later for anything that is left. A few times in a run of the tests, and
+// LAUNCHGATE_KILLS times where that is set.
+func TestHarnessKilledDuringFaults(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped with -short: it takes half a minute")
+	}
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Skip("skipped: what is left is looked for in /proc, and there is none here")
+	}
+	for _, kind := range scenarios.FaultKinds {
+		if _, known := faultsOfAllKinds[kind]; !known {
+			t.Errorf("the kind %s is not among those that are played here", kind)
+		}
+	}
+	kills := 4
+	if n, err := strconv.Atoi(os.Getenv("LAUNCHGATE_KILLS")); err == nil {
+		kills = n
+	}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	dice := rand.New(rand.NewPCG(seed, 0))
+	for n := range kills {
+		t.Run(strconv.Itoa(n), func(t *testing.T) { killDuringFaults(t, dice, n) })
+	}
+}
+
+// killDuringFaults plays three kinds at a time, so that a few kills are of all
+// kinds, each beginning at a moment of its own.
+func killDuringFaults(t *testing.T, dice *rand.Rand, n int) {
+	folder, state := t.TempDir(), t.TempDir()
+	var faults strings.Builder
+	for i := range 3 {
+		kind := scenarios.FaultKinds[(3*n+i)%len(scenarios.FaultKinds)]
+		at := time.Duration(dice.IntN(1500)) * time.Millisecond
+		fmt.Fprintf(&faults, "      - {%s}\n", strings.TrimSuffix(fmt.Sprintf("kind: %s, at: %s, within: 10s, %s", kind, at, faultsOfAllKinds[kind]), ", "))
+	}
+	gate := filepath.Join(folder, "gate.yaml")
+	text := fmt.Sprintf(`name: killed
+target:
+  local: {replicas: 2}
+warmup: {requests: 1}
+scenarios:
+  - name: s
+    workload: {max_tokens: 32}
+    stages: [{name: m, for: 30s, rate: 4/s}]
+    faults:
+%sobjectives: [error_rate <= 90%%]
+`, faults.String())
+	if err := os.WriteFile(gate, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(folder, "run")
+	cmd := command(t, "run", "--out", dir, gate)
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+state)
+	log, err := os.Create(filepath.Join(folder, "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := cmd.Process.Pid
+	if code, out := launch(t, "run", "--dry-run", gate); code != 0 {
+		t.Fatalf("the gate is wrong: %s", out)
+	}
+	waitForLine(t, filepath.Join(dir, "injections.jsonl"), "declared")
+	time.Sleep(time.Duration(dice.IntN(3500)) * time.Millisecond)
+	if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatalf("the harness was gone before it was killed: %v\n%s", err, readFile(t, log.Name()))
+	}
+	_ = cmd.Wait()
+	killed := time.Now()
+	t.Logf("killed with\n%s", lastStates(t, dir))
+	var left []string
+	for {
+		if left = whatIsLeft(t, pid, dir, state); len(left) == 0 {
+			t.Logf("nothing is left after %s", time.Since(killed).Round(time.Millisecond))
+			break
+		}
+		if time.Since(killed) > 10*time.Second {
+			t.Fatalf("left after ten seconds: %s", strings.Join(left, ", "))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	cmd = command(t, "recover")
+	cmd.Env = append(os.Environ(), "XDG_STATE_HOME="+state)
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "no fault is left to undo\n" {
+		t.Errorf("recover: %v %s", err, out)
+	}
+}
+
+// lastStates are the states that the faults had reached.
+func lastStates(t *testing.T, dir string) string {
+	var lines []string
+	for line := range strings.Lines(string(readFile(t, filepath.Join(dir, "injections.jsonl")))) {
+		if !strings.Contains(line, `"declared"`) {
+			lines = append(lines, "  "+strings.TrimSpace(line))
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// whatIsLeft looks for processes of the run, whatever they are called, control
+// groups and mounts of faults, and the journal of the run.
+func whatIsLeft(t *testing.T, harness int, dir, state string) []string {
+	t.Helper()
+	var left []string
+	processes, _ := filepath.Glob("/proc/[0-9]*")
+	for _, p := range processes {
+		environ, err := os.ReadFile(filepath.Join(p, "environ")) // everything of the run has it from the harness
+		if err == nil && strings.Contains(string(environ), "XDG_STATE_HOME="+state) {
+			command, _ := os.ReadFile(filepath.Join(p, "cmdline"))
+			left = append(left, fmt.Sprintf("%s (%s)", p, strings.ReplaceAll(string(command), "\x00", " ")))
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(mounts), dir) {
+		left = append(left, "a mount in "+dir)
+	}
+	groups := fmt.Sprintf("launchgate-fault-%d-", harness)
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && strings.HasPrefix(d.Name(), groups) {
+			left = append(left, "the control group "+path)
+		}
+		return nil
+	})
+	journals, _ := filepath.Glob(filepath.Join(state, "launchgate", "faults", "*"))
+	return append(left, journals...)
+}
