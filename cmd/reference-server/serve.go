@@ -56,7 +56,8 @@ accounted for in a file that they share, so that they compete for it as they
 would on a GPU.
 
 Flags can be given by the environment too: MODEL_PATH, MODEL_NAME,
-MAX_BATCH_SIZE, MAX_SEQUENCE_LENGTH, GPU_MEMORY_FRACTION and LOG_LEVEL.`,
+MAX_BATCH_SIZE, MAX_SEQUENCE_LENGTH, GPU_MEMORY_FRACTION and LOG_LEVEL.
+OTEL_EXPORTER_OTLP_ENDPOINT sends OpenTelemetry traces there.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := newLog(errOut, o.logLevel)
@@ -191,6 +192,11 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	flush, err := startTracing(ctx, "launchgate-reference-server")
+	if err != nil {
+		return err
+	}
+	defer flush()
 	pool, err := engine.NewPool(configs, log)
 	if err != nil {
 		return err

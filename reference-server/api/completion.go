@@ -41,7 +41,9 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool, pro
 	}
 	w.Header().Set("X-Request-Id", a.id)
 	status := "ok"
-	defer func() { s.metrics.answered(a, status) }()
+	traced, span := startSpan(r, a)
+	r = r.WithContext(traced)
+	defer func() { s.metrics.answered(a, status); endSpan(span, a, status) }()
 	refuse := func(err error) {
 		p := problemOf(err)
 		status = strconv.Itoa(p.status)
@@ -71,9 +73,9 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool, pro
 	}
 	parts := merge(ctx, streams)
 	if q.Stream {
-		err = s.sendStream(w, parts, len(streams), a)
+		err = s.sendStream(ctx, w, parts, len(streams), a)
 	} else {
-		err = s.sendWhole(w, parts, len(streams), a)
+		err = s.sendWhole(ctx, w, parts, len(streams), a)
 	}
 	cancel()
 	for range parts { // until every reader of a stream has ended
@@ -150,7 +152,7 @@ func sum(total, u engine.Usage) engine.Usage {
 }
 
 // sendWhole answers with one JSON object.
-func (s *Server) sendWhole(w http.ResponseWriter, parts <-chan part, n int, a answer) error {
+func (s *Server) sendWhole(ctx context.Context, w http.ResponseWriter, parts <-chan part, n int, a answer) error {
 	texts, logprobs, finishes := make([]strings.Builder, n), make([][]engine.Logprob, n), make([]string, n)
 	var total engine.Usage
 	first := true
@@ -161,6 +163,7 @@ func (s *Server) sendWhole(w http.ResponseWriter, parts <-chan part, n int, a an
 		}
 		if first {
 			s.metrics.firstToken(a)
+			spanFirstToken(ctx)
 			first = false
 		}
 		texts[p.index].WriteString(p.Text)
@@ -175,6 +178,7 @@ func (s *Server) sendWhole(w http.ResponseWriter, parts <-chan part, n int, a an
 		choices = append(choices, a.choice(i, texts[i].String(), logprobs[i], finishes[i]))
 	}
 	s.metrics.tokens(a, total)
+	spanUsage(ctx, total)
 	writeJSON(w, http.StatusOK, map[string]any{
 		"id": a.id, "object": strings.TrimSuffix(a.kind(), ".chunk"), "created": a.created, "model": a.model, "choices": choices, "usage": usage(total),
 	})
@@ -184,7 +188,7 @@ func (s *Server) sendWhole(w http.ResponseWriter, parts <-chan part, n int, a an
 // sendStream answers with server-sent events: for every answer the role, a
 // chunk for every token that has text and the finish reason; then the usage if
 // it was asked for, and [DONE].
-func (s *Server) sendStream(w http.ResponseWriter, parts <-chan part, n int, a answer) error {
+func (s *Server) sendStream(ctx context.Context, w http.ResponseWriter, parts <-chan part, n int, a answer) error {
 	out := &events{w: w, flush: http.NewResponseController(w)}
 	begun := make([]bool, n)
 	var total engine.Usage
@@ -200,6 +204,7 @@ func (s *Server) sendStream(w http.ResponseWriter, parts <-chan part, n int, a a
 		}
 		if !out.begun {
 			s.metrics.firstToken(a)
+			spanFirstToken(ctx)
 			out.begin()
 		} else {
 			s.metrics.gap(a, time.Since(last))
@@ -222,6 +227,7 @@ func (s *Server) sendStream(w http.ResponseWriter, parts <-chan part, n int, a a
 		}
 	}
 	s.metrics.tokens(a, total)
+	spanUsage(ctx, total)
 	if a.includeUsage {
 		out.send(a.event([]any{}, usage(total)))
 	}
