@@ -61,7 +61,7 @@ func (c *candidates) Pop() any {
 }
 
 func (t *Tokenizer) encodePieces(ids []int32, text string) []int32 {
-	if t.AddSpacePrefix && !strings.HasPrefix(text, " ") && (len(ids) == 0 || int(ids[len(ids)-1]) == t.BOS) {
+	if t.AddSpacePrefix && (len(ids) == 0 || int(ids[len(ids)-1]) == t.BOS) {
 		text = " " + text
 	}
 	text = strings.ReplaceAll(text, " ", space)

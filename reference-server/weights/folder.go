@@ -51,19 +51,19 @@ type hfConfig struct {
 	Window    int     `json:"sliding_window"`
 	UseWindow *bool   `json:"use_sliding_window"`
 	Act       string  `json:"hidden_act"`
-	Scaling   *struct {
-		Type     string  `json:"type"`
-		RopeType string  `json:"rope_type"`
-		Factor   float64 `json:"factor"`
-		Low      float64 `json:"low_freq_factor"`
-		High     float64 `json:"high_freq_factor"`
-		Original float64 `json:"original_max_position_embeddings"`
-		Theta    float64 `json:"rope_theta"`
-	} `json:"rope_scaling"`
-	// Newer files keep rope_theta and its scaling here.
-	Rope *struct {
-		Theta float64 `json:"rope_theta"`
-	} `json:"rope_parameters"`
+	Scaling   *hfRope `json:"rope_scaling"`
+	Rope      *hfRope `json:"rope_parameters"` // newer files keep the base and its scaling here
+}
+
+// hfRope is how RoPE is scaled.
+type hfRope struct {
+	Type     string  `json:"type"`
+	RopeType string  `json:"rope_type"`
+	Factor   float64 `json:"factor"`
+	Low      float64 `json:"low_freq_factor"`
+	High     float64 `json:"high_freq_factor"`
+	Original float64 `json:"original_max_position_embeddings"`
+	Theta    float64 `json:"rope_theta"`
 }
 
 var hfArchitectures = map[string]string{"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
@@ -85,8 +85,11 @@ func (c hfConfig) describe(m *Model) error {
 	if c.HeadDim == 0 {
 		c.HeadDim = c.Hidden / c.Heads
 	}
-	if c.Theta == 0 && c.Rope != nil {
-		c.Theta = c.Rope.Theta
+	if c.Scaling == nil {
+		c.Scaling = c.Rope
+	}
+	if c.Theta == 0 && c.Scaling != nil {
+		c.Theta = c.Scaling.Theta
 	}
 	if c.Theta == 0 {
 		c.Theta = 10000

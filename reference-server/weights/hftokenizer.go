@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -31,12 +32,40 @@ type hfTokenizer struct {
 	} `json:"added_tokens"`
 	Normalizer   *hfStep `json:"normalizer"`
 	PreTokenizer *hfStep `json:"pre_tokenizer"`
+	Post         *hfPost `json:"post_processor"`
 	Model        struct {
 		Type         string          `json:"type"`
 		Vocab        map[string]int  `json:"vocab"`
 		Merges       json.RawMessage `json:"merges"`
 		ByteFallback bool            `json:"byte_fallback"`
 	} `json:"model"`
+}
+
+// hfPost says what is put around a text: the beginning token, for some.
+type hfPost struct {
+	Type       string   `json:"type"`
+	Processors []hfPost `json:"processors"`
+	Single     []struct {
+		Special *struct {
+			ID string `json:"id"`
+		} `json:"SpecialToken"`
+	} `json:"single"`
+}
+
+// first is the token that a text begins with, if it does with one.
+func (p *hfPost) first() (string, bool) {
+	if p == nil {
+		return "", false
+	}
+	if p.Type == "TemplateProcessing" && len(p.Single) > 0 && p.Single[0].Special != nil {
+		return p.Single[0].Special.ID, true
+	}
+	for _, q := range p.Processors {
+		if id, ok := q.first(); ok {
+			return id, true
+		}
+	}
+	return "", false
 }
 
 // hfStep is a normalizer or pre-tokenizer, or a sequence of them.
@@ -91,7 +120,15 @@ func describeTokenizer(dir string, meta Meta) error {
 		meta["tokenizer.ggml.merges"] = merges
 		meta[SplitKey] = t.splits()
 	}
-	return describeSpecials(dir, tokens, meta)
+	if err := describeSpecials(dir, tokens, meta); err != nil {
+		return err
+	}
+	if first, ok := t.Post.first(); ok {
+		if id := slices.Index(tokens, first); id >= 0 {
+			meta["tokenizer.ggml.bos_token_id"], meta["tokenizer.ggml.add_bos_token"] = int64(id), true
+		}
+	}
+	return nil
 }
 
 // merges are written as "left right" or as pairs.
@@ -104,6 +141,7 @@ func (t hfTokenizer) merges() ([]string, error) {
 	if err := json.Unmarshal(t.Model.Merges, &pairs); err != nil {
 		return nil, err
 	}
+	lines = nil // what was read of them as lines is empty
 	for _, p := range pairs {
 		lines = append(lines, p[0]+" "+p[1])
 	}
