@@ -21,6 +21,7 @@ type Kind struct {
 	Needs     string // what must be there to do it
 	Seen      string // how it is verified to be in effect
 	Simulates string // what it stands for in the field
+	Example   string // in a gate
 
 	links bool         // the network in front of the replicas must be launchgate's own
 	can   func() error // an Unsupported where this machine cannot do it; nil: every one can

@@ -23,6 +23,7 @@ var cpuStress = Kind{
 	Needs:     "a deployment of launchgate's own (target.local) on Linux, whose client then has less too; for, cores",
 	Seen:      "the burning process was given processor time, as the kernel counts it; gone when the process is",
 	Simulates: "a neighbour on the same node: a batch job, a backup, a scan",
+	Example:   "{kind: cpu-stress, at: 5s, for: 20s, cores: 2}",
 	can:       onLinux,
 	prepare:   prepareCPUStress,
 }

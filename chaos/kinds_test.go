@@ -31,6 +31,9 @@ func TestKindsAreWhatGatesMayName(t *testing.T) {
 
 // Every kind is lived from declared to gone against real processes.
 func TestEveryKindIsLived(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped with -short: it takes half a minute")
+	}
 	const second = scenarios.Duration(time.Second)
 	tests := []struct {
 		name   string

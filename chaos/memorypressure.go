@@ -13,6 +13,7 @@ var memoryPressure = Kind{
 	Needs:     "a deployment of launchgate's own (target.local), and control groups that can be made (Linux, root); for, memory",
 	Seen:      "the kernel counts how often it had to refuse memory or free some first; gone when the limit is and the gateway routes to the replica",
 	Simulates: "a memory limit that is too small, a leak, a node that runs out of memory",
+	Example:   "{kind: memory-pressure, target: busiest, at: 5s, for: 20s, memory: 16MiB}",
 	can:       canGroup("memory"),
 	prepare:   prepareMemoryPressure,
 }

@@ -18,6 +18,7 @@ var networkDelay = Kind{
 	Needs:     needsLink + ", delay",
 	Seen:      "a request through the proxy takes longer by the delay than before; gone when it does not any more",
 	Simulates: "a replica in another zone or region, a congested path",
+	Example:   "{kind: network-delay, target: replica-0, at: 5s, for: 20s, delay: 200ms}",
 	links:     true,
 	prepare:   prepareNetwork(delayed),
 }
@@ -28,6 +29,7 @@ var networkLoss = Kind{
 	Needs:     needsLink + ", loss",
 	Seen:      "the proxy counts lost segments, and a request through it took 200 ms longer than before; gone when none are lost and requests are quick again",
 	Simulates: "a bad cable, an overloaded switch, wireless",
+	Example:   "{kind: network-loss, target: replica-0, at: 5s, for: 20s, loss: 10%}",
 	links:     true,
 	prepare:   prepareNetwork(lossy),
 }
@@ -38,6 +40,7 @@ var networkBandwidth = Kind{
 	Needs:     needsLink + ", bandwidth",
 	Seen:      "a request of known size takes as long as the bandwidth makes it; gone when it is quick again",
 	Simulates: "a saturated link, a shaped or metered one",
+	Example:   "{kind: network-bandwidth, target: replica-0, at: 5s, for: 20s, bandwidth: 64KiB}",
 	links:     true,
 	prepare:   prepareNetwork(narrow),
 }
@@ -48,6 +51,7 @@ var nodePartition = Kind{
 	Needs:     needsLink,
 	Seen:      "a request through the proxy gets no answer, or is refused, while the replica itself still answers beside it; gone when the gateway routes to it again",
 	Simulates: "a partition: a failed switch, a wrong firewall rule, a node that only its own kind can still see",
+	Example:   "{kind: node-partition, target: busiest, at: 5s, for: 20s, cut: silent}",
 	links:     true,
 	prepare:   prepareNetwork(cutOff),
 }

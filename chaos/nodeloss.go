@@ -16,6 +16,7 @@ var nodeLoss = Kind{
 	Needs:     "a deployment of launchgate's own (target.local); target.local.nodes says how many nodes there are, one for each replica by default",
 	Seen:      "every process of the node is gone, and none is back at the end; gone again when the gateway routes to new processes of all of them",
 	Simulates: "a machine that loses its power, with all that its memory held",
+	Example:   "{kind: node-loss, target: random, at: 5s, for: 20s}",
 	prepare:   prepareNodeLoss,
 }
 
@@ -24,7 +25,8 @@ var spotPreemption = Kind{
 	Does:      "sends SIGTERM to one replica, and SIGKILL when its notice is over; with for, its place stays empty so long",
 	Needs:     "a deployment of launchgate's own (target.local); notice",
 	Seen:      "the process is gone, by itself within the notice or by the signal after it; gone again when the gateway routes to a new process",
-	Simulates: "a spot instance taken back by the cloud, at a tenth of its two minutes' notice or less",
+	Simulates: "a spot instance taken back by the cloud, which gives it thirty seconds or two minutes of notice",
+	Example:   "{kind: spot-preemption, target: busiest, at: 5s, notice: 10s, for: 20s}",
 	prepare:   prepareSpotPreemption,
 }
 

@@ -21,6 +21,7 @@ var podHang = Kind{
 	Needs:     "a deployment of launchgate's own (target.local) on Linux; for",
 	Seen:      "the kernel says that the process is stopped (state T), and a request to its port gets no answer in 300 ms; gone when it runs and the gateway routes to it",
 	Simulates: "a deadlock, a GPU that does not return, a machine that swaps: what looks alive and is not",
+	Example:   "{kind: pod-hang, target: busiest, at: 5s, for: 10s, min_streams: 1}",
 	can:       onLinux,
 	prepare:   preparePodHang,
 }

@@ -15,6 +15,7 @@ var podKill = Kind{
 	Needs:     "a deployment of launchgate's own (target.local)",
 	Seen:      "the process is gone and was ended by the signal; gone again when the gateway routes to a new process of it",
 	Simulates: "a crash, an OOM kill, an evicted or deleted pod",
+	Example:   "{kind: pod-kill, target: busiest, at: 5s, min_streams: 2}",
 	prepare:   preparePodKill,
 }
 
@@ -24,6 +25,7 @@ var gatewayKill = Kind{
 	Needs:     "a deployment of launchgate's own (target.local)",
 	Seen:      "the process is gone and was ended by the signal; gone again when a new gateway routes to every replica that the old one did",
 	Simulates: "the front door crashing: an ingress or load balancer without a twin",
+	Example:   "{kind: gateway-kill, at: 5s}",
 	prepare:   prepareGatewayKill,
 }
 

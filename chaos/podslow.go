@@ -14,6 +14,7 @@ var podSlow = Kind{
 	Needs:     "a deployment of launchgate's own (target.local), and control groups that can be made (Linux, root); for, cores",
 	Seen:      "the kernel counts the time for which it kept the process from running; gone when the process is out of the group and the gateway routes to it",
 	Simulates: "a noisy neighbour, a thermal or a CPU limit: a replica that answers, late",
+	Example:   "{kind: pod-slow, target: replica-0, at: 5s, for: 20s, cores: 0.2}",
 	can:       canGroup("cpu"),
 	prepare:   preparePodSlow,
 }

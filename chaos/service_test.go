@@ -125,9 +125,6 @@ func serveGateway(args []string) error {
 // service deploys the small service: replicas behind a gateway, with links.
 func service(t *testing.T, spec scenarios.Local) *deploy.Local {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("skipped with -short: it starts processes")
-	}
 	if err := onLinux(); err != nil {
 		t.Skipf("skipped: %v", err)
 	}

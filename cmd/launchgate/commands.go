@@ -134,7 +134,7 @@ func listGates(out io.Writer) {
 func listFaults(out io.Writer) {
 	fmt.Fprintln(out, "Faults, for a scenario's faults:")
 	for _, k := range chaos.Kinds {
-		fmt.Fprintf(out, "  %s\n    does       %s\n    needs      %s\n    seen when  %s\n    simulates  %s\n", k.Name, k.Does, k.Needs, k.Seen, k.Simulates)
+		fmt.Fprintf(out, "  %s\n    does       %s\n    needs      %s\n    seen when  %s\n    simulates  %s\n    example    %s\n", k.Name, k.Does, k.Needs, k.Seen, k.Simulates, k.Example)
 	}
 	fmt.Fprintln(out)
 }

@@ -1,0 +1,78 @@
+package chaos
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+var update = flag.Bool("update", false, "rewrite docs/faults.md")
+
+// TestFaultsDoc keeps docs/faults.md what the code says: what stands in it of
+// each kind is its Kind.
+func TestFaultsDoc(t *testing.T) {
+	const path, mark = "../docs/faults.md", "## The kinds\n"
+	doc, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	intro, _, found := strings.Cut(string(doc), mark)
+	if !found {
+		t.Fatalf("%s has no %q", path, mark)
+	}
+	var b strings.Builder
+	b.WriteString(intro + mark)
+	for _, k := range Kinds {
+		fmt.Fprintf(&b, "\n### %s\n\n```yaml\n- %s\n```\n\n| | |\n|---|---|\n| does | %s |\n| needs | %s |\n| is seen when | %s |\n| simulates | %s |\n",
+			k.Name, k.Example, k.Does, k.Needs, k.Seen, k.Simulates)
+	}
+	if *update {
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if b.String() != string(doc) {
+		t.Errorf("%s is not what the code says: go test ./chaos -run Doc -update", path)
+	}
+}
+
+// The example of each kind is one a gate may hold.
+func TestExamplesAreOfGates(t *testing.T) {
+	for _, k := range Kinds {
+		src := fmt.Sprintf("name: g\ntarget: {local: {}}\nscenarios:\n  - name: s\n    stages: [{name: m, for: 1m, rate: 1/s}]\n    faults:\n      - %s\nobjectives: [error_rate <= 5%%]\n", k.Example)
+		gate, err := scenarios.Parse("gate.yaml", []byte(src))
+		if err != nil {
+			t.Errorf("%s: %v", k.Name, err)
+		} else if got := gate.Scenarios[0].Faults[0].Kind; got != k.Name {
+			t.Errorf("the example of %s is of %s", k.Name, got)
+		}
+	}
+}
+
+// A gate's network faults ask for links, and a service that launchgate did not
+// deploy is told to be unbreakable before the run.
+func TestWhatAGateNeeds(t *testing.T) {
+	gate := func(local bool, kinds ...string) scenarios.Gate {
+		g := scenarios.Gate{Scenarios: []scenarios.Scenario{{}}}
+		if local {
+			g.Target.Local = &scenarios.Local{}
+		}
+		for _, k := range kinds {
+			g.Scenarios[0].Faults = append(g.Scenarios[0].Faults, scenarios.Fault{Kind: k})
+		}
+		return g
+	}
+	if NeedsLinks(gate(true, "pod-kill", "cpu-stress")) || !NeedsLinks(gate(true, "pod-kill", "network-loss")) {
+		t.Error("links are for faults of the network")
+	}
+	if unable := Unable(gate(true, "pod-kill", "node-partition")); len(unable) > 0 {
+		t.Errorf("kinds that every machine can play: %v", unable)
+	}
+	unable := Unable(gate(false, "pod-kill", "pod-kill", "node-partition"))
+	if len(unable) != 2 || !strings.Contains(unable[0], "pod-kill: unsupported: launchgate did not deploy this target") {
+		t.Errorf("of a service that is not ours: %v", unable)
+	}
+}
