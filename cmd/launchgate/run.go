@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/launchgate/launchgate/chaos"
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/run"
 	"github.com/launchgate/launchgate/reports"
@@ -59,6 +60,9 @@ report that is marked incomplete.`,
 				return err
 			} else if !selects {
 				return fmt.Errorf("--focus %s matches no scenario and no objective of %s, so nothing would be played; see --dry-run", strings.Join(f.focus, ", "), gate.Name)
+			}
+			for _, why := range chaos.Unable(gate) {
+				fmt.Fprintf(errOut, "launchgate: this fault cannot be injected here, so the gate cannot pass: %s\n", why)
 			}
 			if f.dryRun {
 				return printPlan(out, gate, f.focus)

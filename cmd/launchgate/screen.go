@@ -109,7 +109,7 @@ func printPlan(out io.Writer, gate scenarios.Gate, focus []string) error {
 			fmt.Fprintf(out, "  stage %-14s %6s  %5d requests\n", st.Name, st.Duration, st.Requests)
 		}
 		for _, f := range s.Faults {
-			fmt.Fprintf(out, "  fault %-14s %6s in, on %s\n", f.Kind, time.Duration(f.At), f.Target)
+			fmt.Fprintf(out, "  fault %-17s %6s in%s%s\n", f.Kind, time.Duration(f.At), phrase(", on ", f.Target), phrase(", for ", lasts(f.For)))
 		}
 		if s.Probe != nil {
 			fmt.Fprintf(out, "  probe every %s\n", time.Duration(s.Probe.Every))
@@ -123,6 +123,21 @@ func printPlan(out io.Writer, gate scenarios.Gate, focus []string) error {
 		fmt.Fprintf(out, "\nplayed is only what matches %s\n", strings.Join(focus, " or "))
 	}
 	return nil
+}
+
+// phrase is a word with what comes before it, or nothing.
+func phrase(before, word string) string {
+	if word == "" {
+		return ""
+	}
+	return before + word
+}
+
+func lasts(d scenarios.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return d.String()
 }
 
 func firstLine(s string) string {

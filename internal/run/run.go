@@ -61,9 +61,6 @@ func Run(ctx context.Context, o Options) (err error) {
 			c.target.Stop()
 		}
 	}()
-	for _, why := range chaos.Unable(c.Gate) {
-		c.say("%s", why)
-	}
 	if err := c.deploy(ctx); err != nil {
 		return c.stopped(ctx, err)
 	}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/launchgate/launchgate/chaos"
+)
+
+// What a fault cannot do here is told before the run, and not only at its end.
+func TestUnableFaultsAreToldBefore(t *testing.T) {
+	gate := filepath.Join(t.TempDir(), "gate.yaml")
+	text := `name: g
+target: {endpoint: {url: "http://127.0.0.1:1"}}
+scenarios:
+  - name: s
+    stages: [{name: m, for: 9s, rate: 1/s}]
+    faults:
+      - {kind: pod-hang, at: 1s, for: 2s}
+objectives: [error_rate <= 5%]
+`
+	if err := os.WriteFile(gate, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var out, errOut bytes.Buffer
+	if code := launchgate(t.Context(), []string{"run", "--dry-run", gate}, &out, &errOut); code != 0 {
+		t.Fatalf("exit code %d: %s", code, errOut.String())
+	}
+	if !strings.Contains(errOut.String(), "the gate cannot pass: pod-hang: unsupported: launchgate did not deploy this target") {
+		t.Errorf("it says %q", errOut.String())
+	}
+	if !strings.Contains(out.String(), "pod-hang              1s in, on busiest, for 2s") {
+		t.Errorf("the plan is\n%s", out.String())
+	}
+}
+
+func TestListFaultsTellsOfEveryKind(t *testing.T) {
+	var out bytes.Buffer
+	if code := launchgate(t.Context(), []string{"list", "faults"}, &out, &out); code != 0 {
+		t.Fatal(out.String())
+	}
+	for _, k := range chaos.Kinds {
+		for _, text := range []string{k.Name, k.Does, k.Needs, k.Seen, k.Simulates, k.Example} {
+			if !strings.Contains(out.String(), text) {
+				t.Errorf("list faults does not say of %s: %s", k.Name, text)
+			}
+		}
+	}
+}
+
+// Recover is safe to call where there is nothing to do, any number of times.
+func TestRecoverWithNothingLeft(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	for range 3 {
+		var out bytes.Buffer
+		if code := launchgate(t.Context(), []string{"recover"}, &out, &out); code != 0 || out.String() != "no fault is left to undo\n" {
+			t.Errorf("exit code %d: %s", code, out.String())
+		}
+	}
+}
