@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/nikolalohinski/gonja/v2"
+	"github.com/nikolalohinski/gonja/v2/config"
 	"github.com/nikolalohinski/gonja/v2/exec"
+	"github.com/nikolalohinski/gonja/v2/loaders"
 )
 
 // Message is one turn of a chat.
@@ -30,7 +32,7 @@ func (t *Tokenizer) ChatTemplate() (*Template, error) {
 	if t.Template == "" {
 		return nil, ErrNoTemplate
 	}
-	tpl, err := gonja.FromString(t.Template)
+	tpl, err := compile(t.Template)
 	if err != nil {
 		return nil, fmt.Errorf("the model's chat template cannot be read: %w", err)
 	}
@@ -42,6 +44,19 @@ func (t *Tokenizer) ChatTemplate() (*Template, error) {
 		c.eos = t.Tokens[t.EOS]
 	}
 	return c, nil
+}
+
+// compile reads a template in transformers' setting: the newline after a block
+// and the blanks before it go.
+func compile(text string) (*exec.Template, error) {
+	const name = "/chat_template"
+	loader, err := loaders.NewMemoryLoader(map[string]string{name: text})
+	if err != nil {
+		return nil, err
+	}
+	c := config.New()
+	c.TrimBlocks, c.LeftStripBlocks = true, true
+	return exec.NewTemplate(name, c, loader, gonja.DefaultEnvironment)
 }
 
 // Render writes a chat up to where the assistant's answer begins.
