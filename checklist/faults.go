@@ -12,6 +12,7 @@ import (
 // faultLife is one fault as the recording tells it.
 type faultLife struct {
 	Fault
+	lasts       time.Duration            // how long it is to be held
 	at          map[string]time.Duration // by state
 	failed      string                   // why a step was not taken
 	unsupported bool                     // the target cannot have this fault
@@ -38,7 +39,7 @@ func faultLives(gate scenarios.Gate, rec *recording.Recording) []*faultLife {
 		for i, f := range s.Faults {
 			l := &faultLife{
 				Fault: Fault{ID: fmt.Sprintf("%s/%d", s.Name, i), Scenario: s.Name, Kind: f.Kind, Target: f.Target},
-				at:    map[string]time.Duration{},
+				lasts: time.Duration(f.For), at: map[string]time.Duration{},
 			}
 			lives, byID[l.ID] = append(lives, l), l
 		}
@@ -188,6 +189,8 @@ func (l *faultLife) judge(e *evidence) {
 		l.Verdict, l.Why = Invalid, "the fault was never seen in effect, so nothing is known of how the service takes it ("+l.reason()+"); see that it can strike, and run the gate again"
 	case !l.has(recording.FaultReverted):
 		l.Verdict, l.Why = Invalid, "the fault was not reverted, so what came after it is not the service's own ("+l.reason()+"); revert it by hand before anything else is measured"
+	case l.lasts > 0 && !l.has(recording.FaultHeld):
+		l.Verdict, l.Why = Invalid, "the fault did not stay in effect for as long as it was to, so the service was not tried as the gate asks ("+l.reason()+"); see what ended it, and run the gate again"
 	case !l.has(recording.FaultGone):
 		l.Verdict, l.Why = Fail, "the service never came back to what it was before the fault ("+l.reason()+"); its log says why"
 	case l.RTOSeconds == nil:

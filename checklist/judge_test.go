@@ -171,6 +171,10 @@ func TestJudge(t *testing.T) {
 		{"one not reverted makes the run invalid", []string{"error_rate <= 1%"}, func(w *world) {
 			w.withFault().failedStep("not reverted: permission denied", recording.FaultReverted, recording.FaultGone)
 		}, "invalid: pass (invalid)", "not reverted"},
+		{"one that ended before its time makes the run invalid", []string{"error_rate <= 1%"}, func(w *world) {
+			w.withFault().failedStep("never seen held: the process that was stopped is gone", recording.FaultGone)
+			w.gate.Scenarios[0].Faults[0].For = scenarios.Duration(5 * time.Second)
+		}, "invalid: pass (invalid)", "the process that was stopped is gone"},
 		{"a replica that never comes back is the service's failure", []string{"rto(pod-kill) < 5m"}, func(w *world) {
 			w.withFault().failedStep("never seen gone: not within 15s", recording.FaultGone)
 		}, "fail: pass (fail)", "never came back"},
