@@ -139,6 +139,7 @@ var engineMetrics = []engineMetric{
 	gauge("ai_batch_size", "Requests that are computed together.", func(s engine.Stats) float64 { return float64(s.Running) }),
 	gauge("ai_kv_blocks_used", "KV blocks that requests hold.", func(s engine.Stats) float64 { return float64(s.KVInUse) }),
 	gauge("ai_kv_blocks_free", "KV blocks that no request holds; what they keep of earlier prompts is given up when they are needed.", func(s engine.Stats) float64 { return float64(s.KVBlocks - s.KVInUse) }),
+	gauge("ai_kv_blocks_leaked", "KV blocks that were held when nothing ran: always 0, or a fault of the engine.", func(s engine.Stats) float64 { return float64(s.KVLeaked) }),
 	gauge("ai_kv_used_ratio", "Share of the KV blocks that requests hold.", func(s engine.Stats) float64 { return s.KVUsed }),
 	counter("ai_prefix_cache_hit_tokens_total", "Prompt tokens whose keys and values the cache had.", func(s engine.Stats) float64 { return float64(s.CachedTokens) }),
 	counter("ai_prefix_cache_queried_tokens_total", "Prompt tokens that were looked up.", func(s engine.Stats) float64 { return float64(s.PromptTokens) }),

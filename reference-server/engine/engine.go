@@ -131,6 +131,7 @@ type Stats struct {
 	KVBlocks         int     // of the cache at its largest
 	KVInUse          int     // blocks that sequences hold
 	KVClaimed        int     // blocks that the device has given memory for
+	KVLeaked         int     // blocks held when nothing ran: a fault of the engine
 	OutOfMemory      int64   // claims that the device denied
 	Requests         int64
 	PromptTokens     int64
@@ -413,6 +414,7 @@ func (e *Engine) Run(ctx context.Context) {
 			e.step()
 			continue
 		}
+		e.checkIdle()
 		if e.drained() {
 			return
 		}
@@ -431,6 +433,13 @@ func (e *Engine) takeArrived() bool {
 	e.arrived = e.arrived[:0]
 	e.mu.Unlock()
 	return len(e.sched.waiting)+len(e.sched.running) > 0
+}
+
+// checkIdle notes what must not be: blocks that are held when no sequence is.
+func (e *Engine) checkIdle() {
+	e.mu.Lock()
+	e.stats.KVLeaked = e.sched.blocks.inUse()
+	e.mu.Unlock()
 }
 
 func (e *Engine) drained() bool {

@@ -82,7 +82,7 @@ func TestAnswersDoNotDependOnCompany(t *testing.T) {
 			if (st.CachedTokens > 0) == tt.config.NoPrefix {
 				t.Errorf("%d tokens from the cache", st.CachedTokens)
 			}
-			if st.Waiting+st.Running != 0 || st.KVUsed != 0 {
+			if st.Waiting+st.Running != 0 || st.KVUsed != 0 || st.KVLeaked != 0 {
 				t.Errorf("something is left: %+v", st)
 			}
 		})

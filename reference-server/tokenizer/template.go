@@ -48,7 +48,8 @@ func (t *Tokenizer) ChatTemplate() (*Template, error) {
 
 // compile reads a template in transformers' setting: the newline after a block
 // and the blanks before it go.
-func compile(text string) (*exec.Template, error) {
+func compile(text string) (tpl *exec.Template, err error) {
+	defer recovered(&err)
 	const name = "/chat_template"
 	loader, err := loaders.NewMemoryLoader(map[string]string{name: text})
 	if err != nil {
@@ -59,6 +60,20 @@ func compile(text string) (*exec.Template, error) {
 	return exec.NewTemplate(name, c, loader, gonja.DefaultEnvironment)
 }
 
+// recovered makes an error of a panic: a template comes from a model's file, and
+// the library panics at some that are none.
+func recovered(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("it cannot be read: %v", r)
+	}
+}
+
+// execute renders a template.
+func execute(tpl *exec.Template, b *strings.Builder, values map[string]any) (err error) {
+	defer recovered(&err)
+	return tpl.Execute(b, exec.NewContext(values))
+}
+
 // Render writes a chat up to where the assistant's answer begins.
 func (c *Template) Render(messages []Message) (string, error) {
 	list := make([]any, len(messages))
@@ -67,11 +82,11 @@ func (c *Template) Render(messages []Message) (string, error) {
 	}
 	var raised error
 	var b strings.Builder
-	err := c.tpl.Execute(&b, exec.NewContext(map[string]any{
+	err := execute(c.tpl, &b, map[string]any{
 		"messages": list, "add_generation_prompt": true, "bos_token": c.bos, "eos_token": c.eos,
 		"raise_exception": func(text string) string { raised = errors.New(text); return "" },
 		"strftime_now":    func(layout string) string { return time.Now().Format(goLayout.Replace(layout)) },
-	}))
+	})
 	if raised != nil {
 		return "", fmt.Errorf("the model's chat template refuses these messages: %w", raised)
 	}

@@ -45,3 +45,44 @@ func TestTemplatesAreTransformers(t *testing.T) {
 		})
 	}
 }
+
+// Whatever is in a chat, rendering it ends without a panic, and what is said
+// stands in the prompt as it was said.
+func FuzzRender(f *testing.F) {
+	tok := bytesOnly(f)
+	c, err := tok.ChatTemplate()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add("user", "{{ messages }} {% for %}")
+	f.Add("system", "<|im_end|>\x00\xff")
+	f.Fuzz(func(t *testing.T, role, content string) {
+		got, err := c.Render([]Message{{role, content}})
+		if err != nil {
+			t.Fatalf("%q %q: %v", role, content, err)
+		}
+		if !strings.Contains(got, content) {
+			t.Fatalf("%q became %q", content, got)
+		}
+	})
+}
+
+// A template may be anything that a model file holds.
+func FuzzTemplate(f *testing.F) {
+	f.Add("{% for m in messages %}{{ m.role }}{% endfor %}")
+	f.Add("{% include '/etc/passwd' %}")
+	f.Add("{{ messages[0]['content'][::-1] }}")
+	f.Fuzz(func(t *testing.T, text string) {
+		if strings.Contains(text, "range") || strings.Contains(text, "lipsum") || len(text) > 200 {
+			t.Skip() // a template can count for ever: the model's author is trusted that far
+		}
+		tok := &Tokenizer{Config: Config{BOS: -1, EOS: -1, Template: text}}
+		c, err := tok.ChatTemplate()
+		if err != nil {
+			return
+		}
+		if out, err := c.Render([]Message{{"user", "Hi"}}); err == nil && strings.Contains(out, "root:x:") {
+			t.Fatal("a template has read a file of this host")
+		}
+	})
+}
