@@ -96,3 +96,46 @@ func TestGoSDK(t *testing.T) {
 		t.Errorf("%+v %v", models, err)
 	}
 }
+
+// TestJavaScriptSDK does the same with the JavaScript SDK, where there is a
+// Node.
+func TestJavaScriptSDK(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped with -short: it installs a Node package")
+	}
+	dir, err := sdkNode()
+	if err != nil {
+		t.Skipf("skipped: OpenAI's JavaScript SDK cannot be had: %v", err)
+	}
+	srv, _, _ := serving(t, engine.Config{})
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "node", "testdata/sdk.mjs", srv.URL, model)
+	cmd.Env = append(os.Environ(), "SDK_FROM="+dir)
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "ok") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// sdkNode is a folder with the SDK, in the user's cache.
+func sdkNode() (string, error) {
+	for _, program := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return "", err
+		}
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, "launchgate", "openai-node-6")
+	if _, err := os.Stat(filepath.Join(dir, "node_modules", "openai", "package.json")); err == nil {
+		return dir, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	if out, err := exec.CommandContext(ctx, "npm", "install", "--silent", "--prefix", dir, "openai@6").CombinedOutput(); err != nil {
+		return "", errors.New("npm install openai: " + err.Error() + ": " + string(out))
+	}
+	return dir, nil
+}
