@@ -34,7 +34,7 @@ type Kind struct {
 // Kinds is the catalogue.
 var Kinds = []Kind{
 	podKill, podHang, podSlow, gatewayKill, nodeLoss, spotPreemption,
-	networkDelay, networkLoss, networkBandwidth, nodePartition, cpuStress, memoryPressure,
+	networkDelay, networkLoss, networkBandwidth, nodePartition, cpuStress, memoryPressure, gpuOOM,
 }
 
 // Unsupported is the error of a fault that the target cannot have.

@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -73,54 +72,32 @@ func prepareCPUStress(_ context.Context, target any, f scenarios.Fault, _ uint64
 	if err != nil {
 		return nil, err
 	}
-	b := &burning{cores: f.Cores, cmd: exec.Command(self, BurnCommand, strconv.FormatFloat(f.Cores, 'f', -1, 64))}
-	b.cmd.SysProcAttr = apartAttr()
-	if b.lifeline, err = b.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	// It is started here, to be known by its pid, and does nothing yet.
-	if err := b.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start the process that burns: %w", err)
-	}
-	b.pid = b.cmd.Process.Pid
-	st, err := deploy.Stat(b.pid)
-	if err != nil {
-		b.end()
-		return nil, err
-	}
-	b.start = st.Start
-	return b, nil
+	c, err := startChild(exec.Command(self, BurnCommand, strconv.FormatFloat(f.Cores, 'f', -1, 64)))
+	return &burning{child: c, cores: f.Cores}, err
 }
 
 type burning struct {
-	cores    float64
-	cmd      *exec.Cmd
-	lifeline io.WriteCloser
-	pid      int
-	start    uint64
-	from     time.Time
-	ended    bool
+	*child
+	cores float64
+	from  time.Time
 }
 
 // Victim is the machine, by no name.
 func (b *burning) Victim() string { return "" }
 
-func (b *burning) Undo() []Undo { return []Undo{{Do: undoKill, PID: b.pid, Start: b.start}} }
+func (b *burning) Undo() []Undo { return b.undo() }
 
 func (b *burning) Inject(context.Context) (sight, error) {
 	b.from = time.Now()
-	if _, err := io.WriteString(b.lifeline, "\n"); err != nil {
-		return sight{}, fmt.Errorf("begin to burn: %w", err)
-	}
-	return sight{how: fmt.Sprintf("pid %d begins to burn %v of %d cores", b.pid, b.cores, runtime.NumCPU())}, nil
+	return sight{how: fmt.Sprintf("pid %d begins to burn %v of %d cores", b.pid, b.cores, runtime.NumCPU())}, b.begin()
 }
 
 // SeeInEffect waits for a tenth of the processor time that it asks for in a
 // second: on a busy machine it gets less than it asks for.
 func (b *burning) SeeInEffect(ctx context.Context) (sight, error) {
 	return until(ctx, pollEvery, func() (string, bool) {
-		st, err := deploy.Stat(b.pid)
-		if err != nil || st.Start != b.start {
+		st, alive := b.stat()
+		if !alive {
 			return "", false
 		}
 		asked := time.Duration(b.cores * float64(time.Second))
@@ -133,19 +110,8 @@ func (b *burning) Revert(context.Context) (sight, error) {
 	return sight{how: fmt.Sprintf("pid %d was ended", b.pid)}, nil
 }
 
-// end kills the process and waits for it.
-func (b *burning) end() {
-	if b.ended {
-		return
-	}
-	b.ended = true
-	b.lifeline.Close()
-	_ = b.cmd.Process.Kill()
-	_ = b.cmd.Wait()
-}
-
 func (b *burning) SeeGone(context.Context) (sight, error) {
-	if st, err := deploy.Stat(b.pid); err == nil && st.Start == b.start {
+	if _, alive := b.stat(); alive {
 		return sight{}, errors.New("the process that burns is still there")
 	}
 	return sight{how: fmt.Sprintf("pid %d is gone", b.pid)}, nil

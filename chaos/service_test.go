@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,8 +35,13 @@ func TestMain(m *testing.M) {
 		},
 		"serve":   serveReplica,
 		"gateway": serveGateway,
+		"ballast": serveBallast,
 	}
-	if len(os.Args) > 1 && roles[os.Args[1]] != nil {
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
+		if roles[os.Args[1]] == nil {
+			fmt.Fprintln(os.Stderr, "no role is called "+os.Args[1])
+			os.Exit(2)
+		}
 		if err := roles[os.Args[1]](os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -121,6 +128,34 @@ func serveGateway(args []string) error {
 	go func() { failed <- http.ListenAndServe(addr, proxy) }()
 	return <-failed
 }
+
+// serveBallast plays a device of 100 MiB that one process at a time can take.
+// Its memory is free again when that process has ended, in whatever way.
+func serveBallast(args []string) error {
+	file := values(append(args, ""), "--device-file")[0]
+	if slices.Contains(args, "--ask") {
+		free, taken := "104857600", strings.Fields(string(quietly(os.ReadFile(file))))
+		if len(taken) == 2 {
+			pid, _ := strconv.Atoi(taken[0])
+			if st, err := deploy.Stat(pid); err == nil && st.State != "Z" {
+				free = taken[1]
+			}
+		}
+		_, err := fmt.Println(free)
+		return err
+	}
+	if _, err := os.Stdin.Read(make([]byte, 1)); err != nil {
+		return nil
+	}
+	if err := os.WriteFile(file, fmt.Appendf(nil, "%d %s", os.Getpid(), values(args, "--leave-bytes")[0]), 0o600); err != nil {
+		return err
+	}
+	fmt.Println("taken")
+	_, err := io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+func quietly(b []byte, _ error) []byte { return b }
 
 // service deploys the small service: replicas behind a gateway, with links.
 func service(t *testing.T, spec scenarios.Local) *deploy.Local {

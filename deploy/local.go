@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -36,6 +37,7 @@ const (
 // The links are there where a gate has faults of the network.
 type Local struct {
 	spec     scenarios.Local
+	server   string // the reference-server program
 	gateway  *process
 	replicas []*process
 	addrs    map[string]string // of the API of each replica
@@ -97,7 +99,7 @@ func StartLocal(spec scenarios.Local, server, logDir string, links bool, onEvent
 		front = spec.Port
 	}
 	l := &Local{
-		spec: spec, logDir: logDir, onEvent: onEvent,
+		spec: spec, server: server, logDir: logDir, onEvent: onEvent,
 		url:    "http://" + Loopback(front),
 		status: "http://" + Loopback(gatewayMetrics) + "/status",
 		addrs:  map[string]string{}, links: map[string]*Link{},
@@ -106,7 +108,7 @@ func StartLocal(spec scenarios.Local, server, logDir string, links bool, onEvent
 	for i := range spec.Replicas {
 		name := "replica-" + strconv.Itoa(i)
 		http, metrics, link := rest[3*i], rest[3*i+1], rest[3*i+2]
-		argv := []string{server, "serve", "--grpc-addr", "", "--addr", Loopback(http), "--metrics-addr", Loopback(metrics),
+		argv := []string{server, "serve", "--grpc-addr", "", "--device-file", l.deviceFile(), "--addr", Loopback(http), "--metrics-addr", Loopback(metrics),
 			"--threads", strconv.Itoa(threadsPerReplica(spec))}
 		if spec.Model != "" {
 			argv = append(argv, "--model", spec.Model)
@@ -366,6 +368,24 @@ func (l *Local) PID(name string) int {
 		}
 	}
 	return 0
+}
+
+// deviceFile is where the replicas account for the memory of the device that
+// they share. Each deployment has its own device: a fault of one must not strike
+// another.
+func (l *Local) deviceFile() string { return filepath.Join(l.logDir, "device.json") }
+
+// Ballast is a command that takes the device's memory once it has read a line,
+// all but leave bytes, says so in a line, and holds it until its standard input
+// ends.
+func (l *Local) Ballast(ctx context.Context, leave int64) *exec.Cmd {
+	return exec.CommandContext(ctx, l.server, "ballast", "--device-file", l.deviceFile(), "--leave-bytes", strconv.FormatInt(leave, 10))
+}
+
+// AskFree is a command that says how many bytes of the device's memory are
+// free.
+func (l *Local) AskFree(ctx context.Context) *exec.Cmd {
+	return exec.CommandContext(ctx, l.server, "ballast", "--ask", "--device-file", l.deviceFile())
 }
 
 // Address is where a replica itself listens, past any link.

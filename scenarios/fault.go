@@ -31,6 +31,7 @@ var faultKinds = []faultKind{
 	{name: "node-partition", replica: true, needs: []string{"for"}, may: []string{"cut"}},
 	{name: "cpu-stress", needs: []string{"for", "cores"}},
 	{name: "memory-pressure", replica: true, needs: []string{"for", "memory"}},
+	{name: "gpu-oom", needs: []string{"for", "memory"}},
 }
 
 // FaultKinds are the names of the faults a scenario may inject.

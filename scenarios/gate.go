@@ -147,7 +147,8 @@ type Fault struct {
 	// Cores is how many processor cores: left to the victim by pod-slow, burnt
 	// beside the service by cpu-stress.
 	Cores float64 `yaml:"cores,omitempty" json:"cores,omitempty"`
-	// Memory is how much: what the victim may still take under memory-pressure.
+	// Memory is how much the victim may still take: of its own under
+	// memory-pressure, of the device's under gpu-oom.
 	Memory Size `yaml:"memory,omitempty" json:"memory,omitempty"`
 }
 

@@ -1,0 +1,109 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+var gpuOOM = Kind{
+	Name:      "gpu-oom",
+	Does:      "takes the memory of the device that the replicas share, all but a rest, in a process beside them. On the CPU that is the budget that they account for in a file",
+	Needs:     "a deployment of launchgate's own (target.local) on Linux; for, memory (what is left to them)",
+	Seen:      "the device says that no more than the rest is free, and how much less that is than before; gone when the process is and the memory is free again",
+	Simulates: "another program on the same GPU, a leak of one, fragmentation: caches that cannot grow",
+	Example:   "{kind: gpu-oom, at: 5s, for: 20s, memory: 1MiB}",
+	can:       onLinux,
+	prepare:   prepareGPUOOM,
+}
+
+// accounted is what gpu-oom needs of a target: a command that takes the
+// device's memory when it reads a line, and one that says how much is free.
+type accounted interface {
+	Ballast(ctx context.Context, leave int64) *exec.Cmd
+	AskFree(ctx context.Context) *exec.Cmd
+}
+
+func prepareGPUOOM(ctx context.Context, target any, f scenarios.Fault, _ uint64) (fault, error) {
+	t, ok := target.(accounted)
+	if !ok {
+		return nil, notOurs("the memory of its device is not at hand")
+	}
+	b := &ballast{target: t, leave: f.Memory}
+	var err error
+	if b.before, err = b.free(ctx); err != nil {
+		return nil, err
+	}
+	if b.before <= b.leave {
+		return nil, fmt.Errorf("%v of the device's memory are free, and the fault is to leave %v: there is nothing to take", b.before, b.leave)
+	}
+	b.child, err = startChild(t.Ballast(context.WithoutCancel(ctx), int64(b.leave)))
+	return b, err
+}
+
+type ballast struct {
+	*child
+	target accounted
+	leave  scenarios.Size
+	before scenarios.Size
+}
+
+// Victim is the device, by no name.
+func (b *ballast) Victim() string { return "" }
+
+func (b *ballast) Undo() []Undo { return b.undo() }
+
+// free asks the device, and not the process that took its memory.
+func (b *ballast) free(ctx context.Context) (scenarios.Size, error) {
+	out, err := b.target.AskFree(ctx).Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(exit.Stderr)))
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ask for the device's free memory: %w", err)
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
+	return scenarios.Size(n), err
+}
+
+func (b *ballast) Inject(ctx context.Context) (sight, error) {
+	if err := b.begin(); err != nil {
+		return sight{}, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = b.cmd.Process.Kill() })
+	defer stop()
+	if _, err := b.says.ReadString('\n'); err != nil {
+		return sight{}, fmt.Errorf("pid %d did not take the device's memory: %w", b.pid, err)
+	}
+	return sight{how: fmt.Sprintf("pid %d takes the device's memory but for %v", b.pid, b.leave)}, nil
+}
+
+func (b *ballast) SeeInEffect(ctx context.Context) (sight, error) {
+	return until(ctx, 100*time.Millisecond, func() (string, bool) {
+		free, err := b.free(ctx)
+		_, alive := b.stat()
+		return fmt.Sprintf("free device memory fell from %s to %s", mib(b.before), mib(free)), err == nil && alive && free <= b.leave
+	})
+}
+
+func (b *ballast) Revert(context.Context) (sight, error) {
+	b.end()
+	return sight{how: fmt.Sprintf("pid %d was ended", b.pid)}, nil
+}
+
+func (b *ballast) SeeGone(ctx context.Context) (sight, error) {
+	return until(ctx, 100*time.Millisecond, func() (string, bool) {
+		free, err := b.free(ctx)
+		_, alive := b.stat()
+		return fmt.Sprintf("pid %d is gone, and %s of device memory are free", b.pid, mib(free)), err == nil && !alive && free > b.leave
+	})
+}
+
+func mib(s scenarios.Size) string { return fmt.Sprintf("%.1f MiB", float64(s)/(1<<20)) }
