@@ -64,6 +64,9 @@ type ReplicaStatus struct {
 	URL      string `json:"url"`
 	Ready    bool   `json:"ready"`
 	InFlight int    `json:"in_flight"`
+	// How often it was taken out, and when last.
+	Outages int       `json:"outages"`
+	OutAt   time.Time `json:"out_at"`
 }
 
 // Ready counts the replicas the gateway would route to.
@@ -454,12 +457,16 @@ func (l *Local) tellChanges(st Status) {
 	l.mu.Unlock()
 	now := time.Now()
 	for i, r := range st.Replicas {
-		if i >= len(old.Replicas) || old.Replicas[i].Ready != r.Ready {
-			ready := 0.0
-			if r.Ready {
-				ready = 1
-			}
-			l.onEvent(Event{At: now, Name: "replica_ready", Subject: r.Name, Value: ready})
+		known := i < len(old.Replicas)
+		out := known && r.Outages > old.Replicas[i].Outages // it may be back already
+		if out {
+			l.onEvent(Event{At: r.OutAt, Name: "replica_ready", Subject: r.Name, Value: 0})
+		}
+		switch {
+		case r.Ready && (!known || out || !old.Replicas[i].Ready):
+			l.onEvent(Event{At: now, Name: "replica_ready", Subject: r.Name, Value: 1})
+		case !r.Ready && !out && (!known || old.Replicas[i].Ready):
+			l.onEvent(Event{At: now, Name: "replica_ready", Subject: r.Name, Value: 0})
 		}
 	}
 	if len(old.Replicas) == 0 || old.Ready() != st.Ready() {

@@ -24,6 +24,8 @@ type replica struct {
 	ready    bool
 	inFlight int
 	served   uint64 // breaks ties, so that an idle service is used evenly
+	outages  int    // how often it was taken out
+	outAt    time.Time
 }
 
 // balancer is an http.RoundTripper over replicas: least connections.
@@ -163,6 +165,10 @@ func (b *balancer) setReady(r *replica, ready bool, why error) {
 	b.mu.Lock()
 	changed := r.ready != ready
 	r.ready = ready
+	if changed && !ready {
+		r.outages++
+		r.outAt = time.Now()
+	}
 	b.mu.Unlock()
 	if changed && ready {
 		b.log.Info("replica is ready", "replica", r.Name)
@@ -231,6 +237,10 @@ type replicaStatus struct {
 	URL      string `json:"url"`
 	Ready    bool   `json:"ready"`
 	InFlight int    `json:"in_flight"`
+	// How often the replica was taken out, and when last: an outage may be
+	// shorter than the time between two looks at this.
+	Outages int       `json:"outages"`
+	OutAt   time.Time `json:"out_at,omitzero"`
 }
 
 func (b *balancer) status() status {
@@ -238,7 +248,7 @@ func (b *balancer) status() status {
 	defer b.mu.Unlock()
 	var s status
 	for _, r := range b.replicas {
-		s.Replicas = append(s.Replicas, replicaStatus{r.Name, r.URL.String(), r.ready, r.inFlight})
+		s.Replicas = append(s.Replicas, replicaStatus{r.Name, r.URL.String(), r.ready, r.inFlight, r.outages, r.outAt})
 	}
 	return s
 }
