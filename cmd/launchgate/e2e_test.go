@@ -73,9 +73,7 @@ func launch(t *testing.T, args ...string) (int, string) {
 // TestGate plays a whole gate against the bundled service with the built
 // programs, and reads what it left.
 func TestGate(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "run")
-	code, out := launch(t, "run", "--out", dir, "testdata/short.yaml")
-	t.Log(out)
+	dir, code := playGate(t)
 	if code != checklist.ExitPass {
 		t.Fatalf("exit code %d, want %d", code, checklist.ExitPass)
 	}
@@ -108,6 +106,23 @@ func TestGate(t *testing.T) {
 			t.Error("the first run's verdict was touched")
 		}
 	})
+}
+
+// playGate plays the short gate. On a machine that is too busy to measure on,
+// launchgate says so; it is then asked again, and in the end the test has
+// nothing to judge.
+func playGate(t *testing.T) (dir string, code int) {
+	t.Helper()
+	for attempt := range 3 {
+		dir = filepath.Join(t.TempDir(), fmt.Sprintf("run%d", attempt))
+		code, out := launch(t, "run", "--out", dir, "testdata/short.yaml")
+		t.Log(out)
+		if code != checklist.ExitInvalid || readVerdict(t, dir).Client.Valid {
+			return dir, code
+		}
+	}
+	t.Skipf("skipped: this machine is too busy to measure on: %s", readVerdict(t, dir).Client.Why)
+	return dir, code
 }
 
 // checkRequests asserts that real tokens were streamed: many chunks, spread
