@@ -87,7 +87,7 @@ objectives: [rto(node-partition) < 5m]
 	ctx, stop := context.WithCancel(t.Context())
 	var probing sync.WaitGroup
 	probing.Go(func() {
-		if err := probe.Watch(ctx, clock, *s.Probe, s, client.New(client.Config{BaseURL: l.URL()}), rec.Request); err != nil {
+		if err := probe.Watch(ctx, clock, *s.Probe, s, clientOf(t, l.URL()), rec.Request); err != nil {
 			t.Error(err)
 		}
 	})
@@ -125,4 +125,13 @@ objectives: [rto(node-partition) < 5m]
 		t.Fatalf("no RTO: %+v", v.Faults)
 	}
 	return time.Duration(*v.Faults[0].RTOSeconds * float64(time.Second))
+}
+
+func clientOf(t *testing.T, url string) *client.Client {
+	t.Helper()
+	c, err := client.New(client.Config{BaseURL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }

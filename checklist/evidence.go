@@ -27,9 +27,12 @@ type evidence struct {
 	faults  []*faultLife
 }
 
-// stageID names a stage; with an empty stage all of a scenario, with both
-// empty the whole run.
-type stageID struct{ scenario, stage string }
+// stageID names the requests of a class in a stage. What is empty stands for
+// all: of the scenario, of the run, of every class.
+type stageID struct{ scenario, stage, class string }
+
+// scopeOf is what an objective is about.
+func scopeOf(o scenarios.Objective) stageID { return stageID{o.Scenario, o.Stage, o.Class} }
 
 // span is a stage on the run's clock, and how many requests were due in it.
 type span struct {
@@ -116,8 +119,9 @@ func (e *evidence) readMarks() {
 		case recording.ObsStageEnded:
 			if s, ok := begun[o.Subject]; ok && o.At > s.from {
 				s.to = o.At
+				s.offered = max(s.offered, int64(o.Value)) // how often users ask is known at the end
 				scenario, stage, _ := strings.Cut(o.Subject, "/")
-				e.played[stageID{scenario, stage}] = s
+				e.played[stageID{scenario, stage, ""}] = s
 			}
 		}
 	}
@@ -130,7 +134,7 @@ func (e *evidence) complete(scenario string) bool {
 		return false
 	}
 	return !slices.ContainsFunc(s.Stages, func(st scenarios.Stage) bool {
-		_, played := e.played[stageID{scenario, st.Name}]
+		_, played := e.played[stageID{scenario, st.Name, ""}]
 		return !played
 	})
 }
@@ -146,7 +150,7 @@ func (e *evidence) scenario(name string) *scenarios.Scenario {
 
 // load takes a load request into account.
 func (e *evidence) load(r *recording.Request) {
-	id := stageID{r.Scenario, r.Stage}
+	id := stageID{r.Scenario, r.Stage, r.Class}
 	s := e.stages[id]
 	if s == nil {
 		s = &samples{}
@@ -216,7 +220,7 @@ func requestLimits(gate scenarios.Gate) []scenarios.Objective {
 			continue
 		}
 		same := slices.IndexFunc(limits, func(l scenarios.Objective) bool {
-			return l.Metric == o.Metric && l.Scenario == o.Scenario && l.Stage == o.Stage
+			return l.Metric == o.Metric && scopeOf(l) == scopeOf(o)
 		})
 		switch {
 		case same < 0:
@@ -233,7 +237,7 @@ func requestLimits(gate scenarios.Gate) []scenarios.Objective {
 // miss it.
 func (e *evidence) attains(r *recording.Request, values latencies) bool {
 	for _, o := range e.limits {
-		if o.Scenario != "" && o.Scenario != r.Scenario || o.Stage != "" && o.Stage != r.Stage {
+		if !scopeOf(o).covers(stageID{r.Scenario, r.Stage, r.Class}) {
 			continue
 		}
 		var v float64
@@ -267,7 +271,8 @@ func gapOf(r *recording.Request, o scenarios.Objective) float64 {
 
 // covers reports whether a scope holds a stage.
 func (id stageID) covers(stage stageID) bool {
-	return (id.scenario == "" || id.scenario == stage.scenario) && (id.stage == "" || id.stage == stage.stage)
+	return (id.scenario == "" || id.scenario == stage.scenario) && (id.stage == "" || id.stage == stage.stage) &&
+		(id.class == "" || id.class == stage.class)
 }
 
 // within are the samples of a scope, sorted.
@@ -304,6 +309,7 @@ func (s *samples) merge(o *samples) {
 
 // seconds is for how long load was offered in a scope.
 func (e *evidence) seconds(scope stageID) float64 {
+	scope.class = "" // all classes are offered in the same time
 	var sum time.Duration
 	for id, s := range e.played {
 		if scope.covers(id) {
@@ -316,16 +322,13 @@ func (e *evidence) seconds(scope stageID) float64 {
 // unrecorded is how many requests were due in a scope and have left no trace.
 // Those that went missing could be the ones that failed.
 func (e *evidence) unrecorded(scope stageID) (missing, offered int64) {
+	scope.class = "" // of which class a request was that left no trace, nobody knows
 	for id, s := range e.played {
 		if !scope.covers(id) {
 			continue
 		}
 		offered += s.offered
-		var due int64
-		if got := e.stages[id]; got != nil {
-			due = got.due
-		}
-		missing += max(0, s.offered-due)
+		missing += max(0, s.offered-e.within(id).due)
 	}
 	return missing, offered
 }

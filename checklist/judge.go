@@ -127,14 +127,8 @@ func warnings(gate scenarios.Gate) []string {
 		if o.Stat == "" || slices.ContainsFunc(gate.Objectives, func(w scenarios.Objective) bool { return countsErrors(w, o) }) {
 			continue
 		}
-		scope := o.Scenario
-		if o.Stage != "" {
-			scope += "/" + o.Stage
-		}
-		beside := "error_rate <= 1%"
-		if scope != "" {
-			beside = "error_rate in " + scope + " <= 1%"
-		}
+		promise := scenarios.Objective{Metric: "error_rate", Class: o.Class, Scenario: o.Scenario, Stage: o.Stage, Op: "<=", Threshold: 0.01, Unit: scenarios.UnitRatio}
+		beside := promise.String()
 		warning := fmt.Sprintf("A warning: failed requests have no latency, so a service that fails quickly looks quick, and no objective counts the errors beside %s; add %s.", o.Source, beside)
 		if !slices.ContainsFunc(said, func(s string) bool { return strings.HasSuffix(s, "; add "+beside+".") }) {
 			said = append(said, warning)
@@ -148,7 +142,7 @@ func warnings(gate scenarios.Gate) []string {
 func countsErrors(o, beside scenarios.Objective) bool {
 	switch o.Metric {
 	case "error_rate", "errors", "attainment", "goodput":
-		return stageID{o.Scenario, o.Stage}.covers(stageID{beside.Scenario, beside.Stage})
+		return scopeOf(o).covers(scopeOf(beside))
 	}
 	return false
 }

@@ -25,7 +25,7 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 		f.Why = why
 		return f
 	}
-	scope := stageID{o.Scenario, o.Stage}
+	scope := scopeOf(o)
 	s := e.within(scope)
 	switch {
 	case o.Metric == "icl":

@@ -12,31 +12,47 @@ import (
 
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/loadgen/client"
-	"github.com/launchgate/launchgate/scenarios"
 )
 
-// spin is how long before a request is due the timer gives way to a busy wait:
-// timers of an operating system wake late by tens of microseconds.
-const spin = 150 * time.Microsecond
+const (
+	// spin is how long before a request is due the timer gives way to a busy
+	// wait: timers of an operating system wake late by tens of microseconds.
+	spin = 150 * time.Microsecond
+	// ahead is how many requests are made ready before they are due.
+	ahead = 256
+)
 
-// Drive plays a scenario's load and gives every request to sink when it has
-// ended, from several goroutines. It returns when all have. When ctx ends it
-// stops at once: requests under way are recorded as cancelled, those that were
-// due and not yet sent as not sent.
+// Driver is what a load is driven with.
+type Driver struct {
+	Clock   recording.Clock
+	Client  *client.Client
+	Share   Share // of the plan; Whole for a process that plays alone
+	Sink    func(recording.Request)
+	Observe func(recording.Observation)
+}
+
+// Drive plays a scenario's plan from a time on the clock on, and gives every
+// request to the sink when it has ended, from several goroutines. It returns
+// when all have. When ctx ends it stops at once: requests under way are
+// recorded as cancelled, those that were due and not yet sent as not sent.
 //
 // A late client never shifts the schedule: due times are those of the plan, and
 // what is sent late is seen to be late.
-func Drive(ctx context.Context, clock recording.Clock, s scenarios.Scenario, seed uint64, c *client.Client,
-	sink func(recording.Request), observe func(recording.Observation)) error {
+func (dr Driver) Drive(ctx context.Context, scenario string, plan *Plan, start time.Duration) error {
 	d := &drive{
-		ctx: ctx, clock: clock, scenario: s.Name, plan: NewPlan(s, seed), client: c, sink: sink,
-		start: clock.Now(),
+		ctx: ctx, clock: dr.Clock, scenario: scenario, plan: plan, share: dr.Share, client: dr.Client,
+		sink: dr.Sink, observe: dr.Observe, start: start,
+		sent: make([]bool, dr.Share.requests(plan)),
 	}
-	d.sent = make([]bool, d.plan.Requests())
-	var marks sync.WaitGroup
-	marks.Go(func() { d.mark(observe) })
+	var beside sync.WaitGroup
+	for i, stage := range plan.Stages {
+		if stage.Users > 0 {
+			beside.Go(func() { d.users(stage, i) })
+		}
+	}
+	beside.Go(d.mark)
 	err := d.attack()
-	marks.Wait()
+	beside.Wait()
 	d.notSent()
 	return err
 }
@@ -46,18 +62,44 @@ type drive struct {
 	ctx      context.Context
 	clock    recording.Clock
 	scenario string
-	plan     Plan
+	plan     *Plan
+	share    Share
 	client   *client.Client
 	sink     func(recording.Request)
+	observe  func(recording.Observation)
 	start    time.Duration // of the scenario, on the run's clock
 
-	mu   sync.Mutex
-	sent []bool // by request
+	ready chan ready // in the order of the plan
+
+	mu    sync.Mutex
+	paced map[int]ready // by hit, from when it is due to when it is sent
+	sent  []bool        // by hit
 }
+
+// ready is a request that has only to be sent.
+type ready struct {
+	class    string
+	streamed bool
+	request  *client.Prepared
+	err      error
+}
+
+// request of the plan that is the n-th of the share.
+func (d *drive) request(hit int) int { return d.share.Worker + hit*d.share.Of }
 
 // attack lets vegeta drive: its loop calls Pace for the next tick, and a free
 // worker, or a new one, takes it to RoundTrip.
 func (d *drive) attack() error {
+	if len(d.sent) == 0 {
+		return nil
+	}
+	ctx, stop := context.WithCancel(d.ctx)
+	d.ready, d.paced = make(chan ready, ahead), map[int]ready{}
+	var preparing sync.WaitGroup
+	preparing.Go(func() { d.prepare(ctx) })
+	defer preparing.Wait()
+	defer stop()
+
 	attacker := vegeta.NewAttacker(
 		vegeta.Timeout(0),
 		vegeta.Workers(64),
@@ -73,14 +115,35 @@ func (d *drive) attack() error {
 	return nil
 }
 
+// prepare makes requests ready before they are due: writing a long prompt and
+// its JSON takes longer than sending it.
+func (d *drive) prepare(ctx context.Context) {
+	for hit := range d.sent {
+		q := d.plan.Question(d.request(hit))
+		request, err := d.client.Prepare(q.Prompt)
+		select {
+		case d.ready <- ready{q.Class, q.Prompt.Stream, request, err}:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // Pace is vegeta's Pacer over the plan. It waits itself, because vegeta's own
 // wait can neither be interrupted nor be precise.
 func (d *drive) Pace(_ time.Duration, hits uint64) (wait time.Duration, stop bool) {
-	if hits >= uint64(d.plan.Requests()) {
+	if hits >= uint64(len(d.sent)) {
 		return 0, true
 	}
-	due := d.start + d.plan.Due(int(hits))
-	if !d.waitUntil(due) {
+	select {
+	case r := <-d.ready:
+		d.mu.Lock()
+		d.paced[int(hits)] = r
+		d.mu.Unlock()
+	case <-d.ctx.Done():
+		return 0, true
+	}
+	if !d.waitUntil(d.start + d.plan.Due(d.request(int(hits)))) {
 		return 0, true
 	}
 	return 0, false
@@ -90,7 +153,7 @@ func (d *drive) Pace(_ time.Duration, hits uint64) (wait time.Duration, stop boo
 func (d *drive) Rate(elapsed time.Duration) float64 {
 	for _, s := range d.plan.Stages {
 		if elapsed < s.Start+s.Duration {
-			return float64(s.Requests) / s.Duration.Seconds()
+			return float64(s.Requests) / s.Duration.Seconds() / float64(d.share.Of)
 		}
 	}
 	return 0
@@ -118,50 +181,66 @@ func (d *drive) waitUntil(at time.Duration) bool {
 // RoundTrip sends one request of the plan in vegeta's stead. vegeta numbers its
 // hits; the number says which request of the plan it is.
 func (d *drive) RoundTrip(r *http.Request) (*http.Response, error) {
-	n, err := strconv.Atoi(r.Header.Get("X-Vegeta-Seq"))
-	if err != nil || n >= len(d.sent) {
+	hit, err := strconv.Atoi(r.Header.Get("X-Vegeta-Seq"))
+	if err != nil || hit >= len(d.sent) {
 		return nil, fmt.Errorf("vegeta numbered a hit %q", r.Header.Get("X-Vegeta-Seq"))
 	}
 	d.mu.Lock()
-	d.sent[n] = true
+	d.sent[hit] = true
+	q := d.paced[hit]
+	delete(d.paced, hit)
 	d.mu.Unlock()
-	d.give(n, d.client.Do(d.ctx, d.plan.Prompt(n), d.clock, d.start+d.plan.Due(n)))
+	n := d.request(hit)
+	due := d.start + d.plan.Due(n)
+	row := recording.Request{Due: due, Streamed: q.streamed, Error: recording.ErrorNotSent}
+	if q.err != nil {
+		row.ErrorText = q.err.Error()
+	} else {
+		row = d.client.Send(d.ctx, q.request, d.clock, due)
+	}
+	row.Seq, row.Class = int64(n), q.class
+	d.give(d.plan.Stage(n), row)
 	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
 }
 
-func (d *drive) give(n int, row recording.Request) {
-	row.Seq, row.Kind, row.Scenario = int64(n), recording.KindLoad, d.scenario
-	row.Stage = d.plan.Stages[d.plan.stage[n]].Name
+func (d *drive) give(stage PlannedStage, row recording.Request) {
+	row.Kind, row.Scenario, row.Stage = recording.KindLoad, d.scenario, stage.Name
 	d.sink(row)
 }
 
 // notSent records what was due and never sent.
 func (d *drive) notSent() {
 	now := d.clock.Now()
-	for n, sent := range d.sent {
+	for hit, sent := range d.sent {
+		n := d.request(hit)
 		due := d.start + d.plan.Due(n)
 		if sent || due > now {
 			continue
 		}
-		d.give(n, recording.Request{
-			Due: due, Streamed: d.plan.Prompt(n).Stream, Error: recording.ErrorNotSent,
+		q := d.plan.Question(n)
+		d.give(d.plan.Stage(n), recording.Request{
+			Seq: int64(n), Class: q.Class, Due: due, Streamed: q.Prompt.Stream, Error: recording.ErrorNotSent,
 			ErrorText: "it was due and the client had not sent it when the run was stopped",
 		})
 	}
 }
 
-// mark observes the beginning and end of every stage, when they happen.
-func (d *drive) mark(observe func(recording.Observation)) {
+// mark observes the beginning and end of every open-loop stage, when they
+// happen.
+func (d *drive) mark() {
 	for _, s := range d.plan.Stages {
+		if s.Users > 0 {
+			continue // its users do
+		}
 		if !d.sleepUntil(d.start + s.Start) {
 			return
 		}
-		subject := d.scenario + "/" + s.Name
-		observe(recording.Observation{At: d.start + s.Start, Name: recording.ObsStageStarted, Subject: subject, Value: float64(s.Requests)})
+		requests := d.share.within(s)
+		d.observe(s.observation(recording.ObsStageStarted, d.scenario, d.start+s.Start, requests))
 		if !d.sleepUntil(d.start + s.Start + s.Duration) {
 			return
 		}
-		observe(recording.Observation{At: d.start + s.Start + s.Duration, Name: recording.ObsStageEnded, Subject: subject, Value: float64(s.Requests)})
+		d.observe(s.observation(recording.ObsStageEnded, d.scenario, d.start+s.Start+s.Duration, requests))
 	}
 }
 

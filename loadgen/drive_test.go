@@ -35,6 +35,21 @@ func (r *recorder) observe(o recording.Observation) {
 	r.mu.Unlock()
 }
 
+func clientOf(t testing.TB, url string) *client.Client {
+	t.Helper()
+	c, err := client.New(client.Config{BaseURL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// drivePlan plays a scenario alone.
+func drivePlan(ctx context.Context, clock recording.Clock, s scenarios.Scenario, seed uint64, c *client.Client, r *recorder) error {
+	d := Driver{Clock: clock, Client: c, Share: Whole, Sink: r.sink, Observe: r.observe}
+	return d.Drive(ctx, s.Name, planOf(s, seed), clock.Now())
+}
+
 // service answers with a few tokens after a delay.
 func service(t testing.TB, delay time.Duration) *client.Client {
 	t.Helper()
@@ -49,7 +64,7 @@ func service(t testing.TB, delay time.Duration) *client.Client {
 		fmt.Fprint(w, "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n")
 	}))
 	t.Cleanup(srv.Close)
-	return client.New(client.Config{BaseURL: srv.URL})
+	return clientOf(t, srv.URL)
 }
 
 func load(rate float64, d time.Duration) scenarios.Scenario {
@@ -62,11 +77,11 @@ func TestDriveKeepsToThePlan(t *testing.T) {
 	for _, delay := range []time.Duration{0, 300 * time.Millisecond} {
 		t.Run(delay.String(), func(t *testing.T) {
 			s := load(200, time.Second)
-			plan := NewPlan(s, 3)
+			plan := planOf(s, 3)
 			clock := recording.NewClock()
 			time.Sleep(20 * time.Millisecond) // the scenario does not start with the run
 			var r recorder
-			if err := Drive(context.Background(), clock, s, 3, service(t, delay), r.sink, r.observe); err != nil {
+			if err := drivePlan(context.Background(), clock, s, 3, service(t, delay), &r); err != nil {
 				t.Fatal(err)
 			}
 			if len(r.rows) != plan.Requests() {
@@ -108,14 +123,14 @@ func TestDriveStopsAtOnce(t *testing.T) {
 	var r recorder
 	time.AfterFunc(300*time.Millisecond, cancel)
 	began := time.Now()
-	if err := Drive(ctx, clock, s, 3, service(t, time.Hour), r.sink, r.observe); err != nil {
+	if err := drivePlan(ctx, clock, s, 3, service(t, time.Hour), &r); err != nil {
 		t.Fatal(err)
 	}
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("it took %s to stop", took)
 	}
 	due := 0
-	for plan := NewPlan(s, 3); plan.Due(due) < 300*time.Millisecond; {
+	for plan := planOf(s, 3); plan.Due(due) < 300*time.Millisecond; {
 		due++
 	}
 	if len(r.rows) < due || len(r.rows) > due+20 {
@@ -156,7 +171,7 @@ func BenchmarkDrive(b *testing.B) {
 	c := service(b, 0)
 	for b.Loop() {
 		var r recorder
-		if err := Drive(context.Background(), recording.NewClock(), s, 1, c, r.sink, r.observe); err != nil {
+		if err := drivePlan(context.Background(), recording.NewClock(), s, 1, c, &r); err != nil {
 			b.Fatal(err)
 		}
 		var lags []time.Duration

@@ -1,25 +1,31 @@
-// Package loadgen sends open-loop load: every request is due at a time that is
-// known before the run from a seed, and is sent then, whether or not earlier
-// ones were answered. vegeta drives; the schedule, the clock and what is
-// measured are ours.
+// Package loadgen sends a gate's load. Open-loop load is known before the run
+// from a seed: every request is due at a time, and is sent then, whether or not
+// earlier ones were answered; vegeta drives, the schedule, the clock and what
+// is measured are ours. Closed-loop load is of users who wait for an answer
+// before they ask again.
 package loadgen
 
 import (
-	"math"
+	"fmt"
 	"math/rand/v2"
+	"sort"
+	"strings"
 	"time"
 
+	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/loadgen/client"
+	"github.com/launchgate/launchgate/loadgen/prompt"
+	"github.com/launchgate/launchgate/loadgen/trace"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Plan is a scenario's load, known before it runs: the same for the same seed.
+// Plan is a scenario's load, known before it runs: the same for the same seed,
+// but for when users ask and for the salt of the prompts.
 type Plan struct {
 	Stages []PlannedStage
-	due    []time.Duration // of every request, from the scenario's start, ascending
-	stage  []int           // of every request
-	prompt []int           // of every request: which of the workload's prompts
-	work   scenarios.Workload
+	due    []time.Duration // of every open-loop request, from the scenario's start, ascending
+	seed   uint64
+	mix    []class
 }
 
 // PlannedStage is a stretch of load.
@@ -27,32 +33,77 @@ type PlannedStage struct {
 	Name     string
 	Start    time.Duration // from the scenario's start
 	Duration time.Duration
-	Requests int
+	Requests int // that become due; of users nobody knows
+	Users    int // of a closed loop
+	Think    time.Duration
+	first    int // of its requests
+	replay   []trace.Request
 }
 
-// NewPlan draws the arrivals and prompts of a scenario. A scenario must have
-// been resolved.
-func NewPlan(s scenarios.Scenario, seed uint64) Plan {
-	p := Plan{work: s.Workload}
+// class is a part of the mix: requests below a share of the whole are of it or
+// of one before it.
+type class struct {
+	name  string
+	below float64
+	maker *prompt.Maker
+}
+
+// NewPlan draws the arrivals of a scenario. The scenario must have been
+// resolved, and the material gathered for its gate.
+func NewPlan(s scenarios.Scenario, seed uint64, m *prompt.Material) *Plan {
+	p := &Plan{seed: seed}
 	var start time.Duration
 	for i, st := range s.Stages {
-		// A stage has a generator of its own, so that changing one stage leaves
-		// the others as they were.
-		rng := rand.New(rand.NewPCG(seed, uint64(i)))
-		due := arrivals(st, rng)
+		planned := PlannedStage{
+			Name: st.Name, Start: start, Duration: time.Duration(st.For), Users: st.Users, Think: time.Duration(st.Think), first: len(p.due),
+		}
+		var due []time.Duration
+		switch {
+		case st.Trace != nil:
+			planned.replay, due = replay(st, m.Trace(st.Trace.File))
+		case st.OpenLoop():
+			// A stage has a generator of its own, so that changing one stage leaves
+			// the others as they were.
+			due = arrivals(st, rand.New(rand.NewPCG(seed, uint64(i))))
+		}
 		for _, at := range due {
 			p.due = append(p.due, start+at)
-			p.stage = append(p.stage, i)
-			p.prompt = append(p.prompt, rng.IntN(len(s.Workload.Prompts)))
 		}
-		p.Stages = append(p.Stages, PlannedStage{st.Name, start, time.Duration(st.For), len(due)})
-		start += time.Duration(st.For)
+		planned.Requests = len(due)
+		p.Stages = append(p.Stages, planned)
+		start += planned.Duration
 	}
+	p.mix = mixOf(s, seed, m)
 	return p
 }
 
-// Duration is how long requests become due.
-func (p Plan) Duration() time.Duration {
+// replay are the requests of a trace that come within a stage, and when.
+func replay(st scenarios.Stage, t trace.Trace) (requests []trace.Request, due []time.Duration) {
+	for _, r := range t.Requests {
+		at := time.Duration(float64(r.At) / st.Trace.Speed)
+		if at >= time.Duration(st.For) {
+			break
+		}
+		due = append(due, at)
+	}
+	return t.Requests[:len(due)], due
+}
+
+func mixOf(s scenarios.Scenario, seed uint64, m *prompt.Material) (mix []class) {
+	var sum, below float64
+	for _, c := range s.Mix() {
+		sum += c.Weight
+	}
+	for i, c := range s.Mix() {
+		below += c.Weight / sum
+		mix = append(mix, class{c.Name, below, m.Maker(c.Workload, seed+uint64(i))})
+	}
+	mix[len(mix)-1].below = 2 // whatever rounding left
+	return mix
+}
+
+// Duration is how long the load lasts.
+func (p *Plan) Duration() time.Duration {
 	if len(p.Stages) == 0 {
 		return 0
 	}
@@ -60,64 +111,99 @@ func (p Plan) Duration() time.Duration {
 	return last.Start + last.Duration
 }
 
-// Requests is how many become due.
-func (p Plan) Requests() int { return len(p.due) }
+// Requests is how many become due by the clock.
+func (p *Plan) Requests() int { return len(p.due) }
 
 // Due is when request n becomes due, from the scenario's start.
-func (p Plan) Due(n int) time.Duration { return p.due[n] }
+func (p *Plan) Due(n int) time.Duration { return p.due[n] }
 
-// Prompt is what request n asks.
-func (p Plan) Prompt(n int) client.Prompt { return promptOf(p.work, p.prompt[n]) }
-
-// PromptOf is the n-th prompt of a workload, beginning again after the last.
-func PromptOf(w scenarios.Workload, n int) client.Prompt {
-	return promptOf(w, n%len(w.Prompts))
+// Stage is that of request n.
+func (p *Plan) Stage(n int) PlannedStage {
+	return p.Stages[sort.Search(len(p.Stages), func(i int) bool { return p.Stages[i].first > n })-1]
 }
 
-func promptOf(w scenarios.Workload, i int) client.Prompt {
-	return client.Prompt{
-		API: w.API, System: w.System, Text: w.Prompts[i], MaxTokens: w.MaxTokens,
-		Temperature: *w.Temperature, Stream: *w.Stream, Timeout: time.Duration(w.Timeout),
-	}
+// Question is what one request asks, and of which class it is.
+type Question struct {
+	Class  string
+	Prompt client.Prompt
 }
 
-// arrivals are the times at which a stage's requests become due.
-//
-// Let Λ(t) be how many requests have become due by t on average: the integral
-// of the rate. Constant arrivals are where Λ passes 0, 1, 2, …; a Poisson
-// process is where it passes the sums of exponential gaps of mean 1.
-func arrivals(s scenarios.Stage, rng *rand.Rand) []time.Duration {
-	length := time.Duration(s.For).Seconds()
-	from, to := float64(s.Rate), float64(s.Rate)
-	if s.To != nil {
-		to = float64(*s.To)
+// Question of request n. It is drawn when it is asked for: a plan of millions
+// holds no texts.
+func (p *Plan) Question(n int) Question {
+	stage := p.Stage(n)
+	rng := p.draw(stage, uint64(n-stage.first))
+	c := p.class(rng)
+	var t prompt.Talk
+	if stage.replay != nil {
+		t = c.maker.Replayed(stage.replay[n-stage.first], rng, uint64(n))
+	} else {
+		t = c.maker.Talk(rng, uint64(n))
 	}
-	total := (from + to) / 2 * length
-	var due []time.Duration
-	var count float64
-	if s.Arrivals == scenarios.ArrivalsPoisson {
-		count = rng.ExpFloat64()
+	return Question{c.name, c.maker.Prompt(t, t.First(), rng)}
+}
+
+// Warmup is a question that is not of the load and like those that are.
+func (p *Plan) Warmup(n int) Question {
+	rng := rand.New(rand.NewPCG(p.seed, uint64(n)))
+	c := p.class(rng)
+	t := c.maker.Talk(rng, 1<<62+uint64(n))
+	return Question{c.name, c.maker.Prompt(t, t.First(), rng)}
+}
+
+// draw is the generator of a stage's n-th question: of its own, so that
+// questions can be drawn in any order, by several processes.
+func (p *Plan) draw(stage PlannedStage, n uint64) *rand.Rand {
+	return rand.New(rand.NewPCG(p.seed^uint64(stage.Start+1)*0x9e3779b97f4a7c15, n))
+}
+
+func (p *Plan) class(rng *rand.Rand) class {
+	if len(p.mix) == 1 {
+		return p.mix[0]
 	}
-	for count < total {
-		at := time.Duration(reach(count, from, to, length) * float64(time.Second))
-		due = append(due, min(at, time.Duration(s.For)-1))
-		if s.Arrivals == scenarios.ArrivalsPoisson {
-			count += rng.ExpFloat64()
-		} else {
-			count++
+	at := rng.Float64()
+	for _, c := range p.mix {
+		if at < c.below {
+			return c
 		}
 	}
-	return due
+	return p.mix[len(p.mix)-1]
 }
 
-// reach is when Λ reaches count, for a rate that goes in a straight line from
-// one value to another in length seconds: the solution of
-// count = from·t + (to−from)/(2·length)·t², in the form that does not cancel.
-func reach(count, from, to, length float64) float64 {
-	slope := (to - from) / length
-	root := math.Sqrt(max(0, from*from+2*slope*count))
-	if from+root == 0 {
-		return 0
+// Share is the part of a plan that one of several processes plays: every
+// request whose number leaves the rest Worker when divided by Of, and every
+// such user.
+type Share struct{ Worker, Of int }
+
+// Whole is the share of a process that plays alone.
+var Whole = Share{0, 1}
+
+// requests of the plan that are of the share.
+func (s Share) requests(p *Plan) int { return s.below(p.Requests()) }
+
+// within is how many requests of a stage are of the share.
+func (s Share) within(st PlannedStage) int { return s.below(st.first+st.Requests) - s.below(st.first) }
+
+// below is how many of the numbers below n are of the share.
+func (s Share) below(n int) int { return (n - s.Worker + s.Of - 1) / s.Of }
+
+// String tells a stage to a person.
+func (st PlannedStage) String() string {
+	if st.Users > 0 {
+		return fmt.Sprintf("%d users in closed loop for %s", st.Users, st.Duration)
 	}
-	return 2 * count / (from + root)
+	var replayed strings.Builder
+	if st.replay != nil {
+		replayed.WriteString("replayed ")
+	}
+	return fmt.Sprintf("%s%d requests in %s", &replayed, st.Requests, st.Duration)
+}
+
+// observation of a stage's beginning or end.
+func (st PlannedStage) observation(name, scenario string, at time.Duration, requests int) recording.Observation {
+	o := recording.Observation{At: at, Name: name, Subject: scenario + "/" + st.Name, Value: float64(requests)}
+	if st.Users > 0 {
+		o.Text = fmt.Sprintf("closed loop of %d users", st.Users)
+	}
+	return o
 }

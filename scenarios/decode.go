@@ -216,6 +216,8 @@ func expectedText(to encoding.TextUnmarshaler) string {
 		return "a size such as 64KiB"
 	case *Share:
 		return "a share such as 20%"
+	case *Lengths:
+		return lengthsExample
 	default:
 		return "an objective such as p95(ttft) <= 2s"
 	}

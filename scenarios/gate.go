@@ -15,11 +15,17 @@ type Gate struct {
 	// Description says what the gate is for.
 	Description string `yaml:"description,omitempty" json:"description,omitempty"`
 	// Seed draws arrivals, prompts and victims; 0 lets the run draw one.
-	Seed       uint64      `yaml:"seed,omitempty" json:"seed,omitempty"`
-	Target     Target      `yaml:"target" json:"target"`
-	Warmup     Warmup      `yaml:"warmup,omitempty" json:"warmup,omitempty"`
-	Scenarios  []Scenario  `yaml:"scenarios" json:"scenarios"`
-	Objectives []Objective `yaml:"objectives" json:"objectives"`
+	Seed      uint64     `yaml:"seed,omitempty" json:"seed,omitempty"`
+	Target    Target     `yaml:"target" json:"target"`
+	Warmup    Warmup     `yaml:"warmup,omitempty" json:"warmup,omitempty"`
+	Scenarios []Scenario `yaml:"scenarios" json:"scenarios"`
+	// Profiles are ready sets of objectives, such as mlperf-llama-3.1-8b-server in
+	// steady; launchgate list profiles tells what each holds.
+	Profiles   []string    `yaml:"profiles,omitempty" json:"profiles,omitempty"`
+	Objectives []Objective `yaml:"objectives,omitempty" json:"objectives,omitempty"`
+	// Chunks says of which requests the time of every chunk is kept: all, 1 in N
+	// (such as 1/100), or none. Statistics of the gaps are kept of all.
+	Chunks string `yaml:"chunks,omitempty" json:"chunks,omitempty"`
 }
 
 // Target is the service under test: exactly one of its fields is set.
@@ -59,6 +65,12 @@ type Endpoint struct {
 	APIKeyEnv string `yaml:"api_key_env,omitempty" json:"api_key_env,omitempty"`
 	// Headers are sent with every request. Secrets have no place in them.
 	Headers map[string]string `yaml:"headers,omitempty" json:"headers,omitempty"`
+	// CAFile holds the certificate of the authority that signed the service's.
+	CAFile string `yaml:"ca_file,omitempty" json:"ca_file,omitempty"`
+	// HTTP is the version spoken: 1.1 or 2; empty is what is negotiated.
+	HTTP string `yaml:"http,omitempty" json:"http,omitempty"`
+	// NewConnections gives every request a connection of its own.
+	NewConnections bool `yaml:"new_connections,omitempty" json:"new_connections,omitempty"`
 }
 
 // Warmup is sent before the first scenario and never judged.
@@ -75,45 +87,125 @@ type Scenario struct {
 	// Description says what the scenario is about.
 	Description string   `yaml:"description,omitempty" json:"description,omitempty"`
 	Workload    Workload `yaml:"workload,omitempty" json:"workload,omitempty"`
-	Stages      []Stage  `yaml:"stages" json:"stages"`
-	Faults      []Fault  `yaml:"faults,omitempty" json:"faults,omitempty"`
+	// Classes share the load out by weight, each with what differs from the
+	// scenario's workload; objectives can be of one class.
+	Classes []Class `yaml:"classes,omitempty" json:"classes,omitempty"`
+	Stages  []Stage `yaml:"stages" json:"stages"`
+	Faults  []Fault `yaml:"faults,omitempty" json:"faults,omitempty"`
 	// Probe watches the service beside the load; a scenario with faults has one
 	// even where none is declared, because RTO is measured with it.
 	Probe *Probe `yaml:"probe,omitempty" json:"probe,omitempty"`
 }
 
+// Class is a part of a scenario's load: a tenant, a model, a kind of request.
+type Class struct {
+	// Name of the class, for objectives to refer to.
+	Name string `yaml:"name" json:"name"`
+	// Weight is its share of the requests, against the sum of all weights.
+	Weight float64 `yaml:"weight,omitempty" json:"weight,omitempty"`
+	// Workload is what differs from the scenario's.
+	Workload Workload `yaml:"workload,omitempty" json:"workload,omitempty"`
+}
+
 // Workload says what each request asks.
 type Workload struct {
-	// API is chat (/v1/chat/completions) or completions (/v1/completions).
+	// API is chat (/v1/chat/completions), completions (/v1/completions),
+	// responses (/v1/responses) or grpc (the bundled service's own).
 	API string `yaml:"api,omitempty" json:"api,omitempty"`
+	// Model to ask for; empty asks for the target's.
+	Model string `yaml:"model,omitempty" json:"model,omitempty"`
+	// APIKeyEnv names the environment variable that holds the key of the tenant
+	// who asks; empty takes the target's.
+	APIKeyEnv string `yaml:"api_key_env,omitempty" json:"api_key_env,omitempty"`
 	// Stream asks for the answer token by token; without it, TTFT is not known.
 	Stream *bool `yaml:"stream,omitempty" json:"stream,omitempty"`
 	// Prompts are drawn from by the seed; empty takes forty short ones.
 	Prompts []string `yaml:"prompts,omitempty" json:"prompts,omitempty"`
+	// Dataset is a file of prompts or conversations, in JSON lines: of OpenAI's
+	// messages, ShareGPT's conversations, or a prompt each.
+	Dataset string `yaml:"dataset,omitempty" json:"dataset,omitempty"`
+	// Synthetic makes prompts of a given length.
+	Synthetic *Synthetic `yaml:"synthetic,omitempty" json:"synthetic,omitempty"`
 	// System is the system prompt of every chat.
 	System string `yaml:"system,omitempty" json:"system,omitempty"`
-	// MaxTokens of an answer.
-	MaxTokens int `yaml:"max_tokens,omitempty" json:"max_tokens,omitempty"`
+	// Turns is how many questions of a conversation are asked one after the
+	// other, each with what was said before it; more than one needs users.
+	Turns int `yaml:"turns,omitempty" json:"turns,omitempty"`
+	// MaxTokens of an answer: a number, or drawn for each request, as in
+	// lognormal(128, 64).
+	MaxTokens Lengths `yaml:"max_tokens,omitempty" json:"max_tokens,omitzero"`
+	// IgnoreEOS has answers go on to max_tokens, where the service can (vLLM,
+	// SGLang, the bundled one), so that every run is the same work.
+	IgnoreEOS bool `yaml:"ignore_eos,omitempty" json:"ignore_eos,omitempty"`
+	// Salt makes every prompt one of a kind at its end, so that a cache of whole
+	// responses cannot flatter; a cache of prefixes still helps.
+	Salt *bool `yaml:"salt,omitempty" json:"salt,omitempty"`
 	// Temperature of the sampling; at 0 the same prompt is the same work.
 	Temperature *float64 `yaml:"temperature,omitempty" json:"temperature,omitempty"`
 	// Timeout is when the client gives a request up; it counts as an error.
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
 }
 
-// Stage is a stretch of open-loop load: requests become due by the clock,
-// whether or not earlier ones were answered.
+// Synthetic prompts are drawn words, counted in tokens of the target: by its
+// own tokenizer where it offers one, else by what its usage says.
+type Synthetic struct {
+	// Tokens of a prompt, with its prefix.
+	Tokens Lengths `yaml:"tokens" json:"tokens"`
+	// Prefixes is how many groups of requests there are that begin alike.
+	Prefixes int `yaml:"prefixes,omitempty" json:"prefixes,omitempty"`
+	// PrefixTokens is how many tokens the requests of a group have in common.
+	PrefixTokens int `yaml:"prefix_tokens,omitempty" json:"prefix_tokens,omitempty"`
+}
+
+// Stage is a stretch of load. With a rate or a trace it is open-loop: requests
+// become due by the clock, whether or not earlier ones were answered. With
+// users it is closed-loop: each user waits for an answer before the next
+// question, so that a slow service is asked less.
 type Stage struct {
 	// Name of the stage, for objectives to refer to.
 	Name string `yaml:"name" json:"name"`
 	// For is how long the stage lasts.
 	For Duration `yaml:"for" json:"for"`
 	// Rate at which requests become due.
-	Rate Rate `yaml:"rate" json:"rate"`
-	// To makes the stage a linear ramp from Rate to To.
+	Rate Rate `yaml:"rate,omitempty" json:"rate,omitempty"`
+	// To is another rate that the stage goes to, in the way of its shape.
 	To *Rate `yaml:"to,omitempty" json:"to,omitempty"`
-	// Arrivals: constant (evenly spaced) or poisson (exponential gaps).
+	// Shape is how it goes from rate to to: linear, steps, spike (at once, in the
+	// middle, and back) or sine (there and back, again and again).
+	Shape string `yaml:"shape,omitempty" json:"shape,omitempty"`
+	// Steps is in how many steps a staircase climbs, the first at rate.
+	Steps int `yaml:"steps,omitempty" json:"steps,omitempty"`
+	// Peak is how long a spike lasts.
+	Peak Duration `yaml:"peak,omitempty" json:"peak,omitempty"`
+	// Period is how long a wave of a sine is.
+	Period Duration `yaml:"period,omitempty" json:"period,omitempty"`
+	// Arrivals: constant (evenly spaced), poisson (independent users) or gamma
+	// (as bursty as burstiness says).
 	Arrivals string `yaml:"arrivals,omitempty" json:"arrivals,omitempty"`
+	// Burstiness is the shape of gamma arrivals, as in vLLM's benchmark: 1 is
+	// poisson, less comes in bursts, more is more even.
+	Burstiness float64 `yaml:"burstiness,omitempty" json:"burstiness,omitempty"`
+	// Trace is a recorded load that is played again.
+	Trace *Trace `yaml:"trace,omitempty" json:"trace,omitempty"`
+	// Users is how many ask at the same time, each waiting for its answer.
+	Users int `yaml:"users,omitempty" json:"users,omitempty"`
+	// Think is how long a user waits on average before the next question; the
+	// waits are exponential.
+	Think Duration `yaml:"think,omitempty" json:"think,omitempty"`
 }
+
+// Trace is a file of arrivals: when each request came, how long its prompt and
+// its answer were, and which blocks of its prompt others had too.
+type Trace struct {
+	// File in the format of Azure's LLM traces, of BurstGPT (both CSV) or of
+	// Mooncake (JSON lines).
+	File string `yaml:"file" json:"file"`
+	// Speed plays it faster, or slower below 1.
+	Speed float64 `yaml:"speed,omitempty" json:"speed,omitempty"`
+}
+
+// OpenLoop reports whether requests become due by the clock.
+func (s Stage) OpenLoop() bool { return s.Users == 0 }
 
 // Fault is something broken on purpose while a scenario's load runs.
 type Fault struct {
@@ -174,17 +266,27 @@ func (s Scenario) Duration() time.Duration {
 	return sum
 }
 
-// offered is how many requests the scenario's load is, on average.
+// offered is how many requests the scenario's load is at most; of traces and
+// users nobody knows before.
 func (s Scenario) offered() float64 {
 	var sum float64
 	for _, stage := range s.Stages {
-		mean := float64(stage.Rate)
+		highest := float64(stage.Rate)
 		if stage.To != nil {
-			mean = (mean + float64(*stage.To)) / 2
+			highest = max(highest, float64(*stage.To))
 		}
-		sum += mean * time.Duration(stage.For).Seconds()
+		sum += highest * time.Duration(stage.For).Seconds()
 	}
 	return sum
+}
+
+// Mix are the classes that the scenario's requests are of, each with its whole
+// workload; a scenario without classes is one without a name.
+func (s Scenario) Mix() []Class {
+	if len(s.Classes) == 0 {
+		return []Class{{Weight: 1, Workload: s.Workload}}
+	}
+	return s.Classes
 }
 
 // Duration is a time.Duration written as 30s, 1m30s or 250ms.

@@ -104,6 +104,9 @@ func (e *encoder) scalar(v reflect.Value) (string, bool) {
 		if err != nil {
 			e.err = err
 		}
+		if l, ok := v.Interface().(Lengths); ok && l.kind == "fixed" {
+			return string(text), true // a bare number, as it was written
+		}
 		return e.text(string(text)), true
 	}
 	switch v.Kind() {

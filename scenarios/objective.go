@@ -28,7 +28,8 @@ type Objective struct {
 	// Arg is the argument of a metric that takes one: the fault kind of rto,
 	// rpo, lost, errors_during and detection; the severity of security.
 	Arg string
-	// Scenario and Stage narrow the samples; empty means the whole run.
+	// Class, Scenario and Stage narrow the samples; empty means all of them.
+	Class           string
 	Scenario, Stage string
 	Op              string  // <=, <, >=, >, ==
 	Threshold       float64 // in Unit
@@ -49,9 +50,10 @@ func (e *ObjectiveError) Error() string {
 // ParseObjective reads one objective. Blanks between its words are free, and
 // blanks elsewhere are not allowed. The grammar:
 //
-//	objective = metric [ "in" scope ] op threshold
+//	objective = metric [ "of" class ] [ "in" scope ] op threshold
 //	metric    = stat "(" name ")" | name "(" name ")" | name
 //	stat      = "mean" | "min" | "max" | "p" number
+//	class     = name
 //	scope     = name [ "/" name ]
 //	op        = "<=" | "<" | ">=" | ">" | "=="
 //	threshold = duration | ratio | rate | dollars | count
@@ -65,7 +67,8 @@ func (e *ObjectiveError) Error() string {
 //	digits    = digit { digit }
 //	name      = ( letter | digit ) { letter | digit | "-" | "_" }
 //
-// A scope is a scenario, or a stage of one. Which threshold a metric takes,
+// A class is one of a scenario's classes; a scope is a scenario, or a stage of
+// one. Which threshold a metric takes,
 // whether it takes a stat or an argument, and how far it can be narrowed, is in
 // Metrics. A promise that could not be broken (error_rate <= 100%) or kept
 // (lost < 0) is refused.
@@ -93,6 +96,9 @@ func (o Objective) String() string {
 		fmt.Fprintf(&b, "%s(%s)", o.Metric, o.Arg)
 	default:
 		b.WriteString(o.Metric)
+	}
+	if o.Class != "" {
+		b.WriteString(" of " + o.Class)
 	}
 	if o.Scenario != "" {
 		b.WriteString(" in " + o.Scenario)
@@ -277,15 +283,24 @@ func (p *objectiveParser) statistic(o *Objective, stat string, at int, name stri
 	return metric
 }
 
-// scope reads "in scenario" or "in scenario/stage", where there is one.
+// scope reads "of class" and "in scenario" or "in scenario/stage", where they
+// are.
 func (p *objectiveParser) scope(o *Objective, m Metric) {
 	before := p.pos
 	in, at := p.word("")
+	if p.err == nil && in == "of" {
+		if m.Scope < ByStage {
+			p.fail(before, "%s is not of a class of requests, expected %s", m.Name, m.Example)
+		}
+		o.Class = p.name("the name of a class")
+		before = p.pos
+		in, at = p.word("")
+	}
 	if p.err != nil || in == "" {
 		return
 	}
 	if in != "in" {
-		p.fail(at, "found %s, expected in or one of %s", quoted(in), strings.Join(ops, " "))
+		p.fail(at, "found %s, expected of, in or one of %s", quoted(in), strings.Join(ops, " "))
 		return
 	}
 	if m.Scope == WholeRun {

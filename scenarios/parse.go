@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
@@ -36,7 +37,42 @@ func Load(path string) (Gate, error) {
 	if err != nil {
 		return Gate{}, fmt.Errorf("read the gate: %w", err)
 	}
-	return Parse(path, src)
+	gate, err := Parse(path, src)
+	if err != nil {
+		return Gate{}, err
+	}
+	return gate.relativeTo(filepath.Dir(path))
+}
+
+// relativeTo has the files that a gate names lie beside it, and makes their
+// names whole, so that the gate means the same from anywhere.
+func (g Gate) relativeTo(dir string) (Gate, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return Gate{}, err
+	}
+	whole := func(path string) string {
+		if path == "" || filepath.IsAbs(path) {
+			return path
+		}
+		return filepath.Join(dir, path)
+	}
+	if e := g.Target.Endpoint; e != nil {
+		e.CAFile = whole(e.CAFile)
+	}
+	for i := range g.Scenarios {
+		s := &g.Scenarios[i]
+		s.Workload.Dataset = whole(s.Workload.Dataset)
+		for i := range s.Classes {
+			s.Classes[i].Workload.Dataset = whole(s.Classes[i].Workload.Dataset)
+		}
+		for _, stage := range s.Stages {
+			if stage.Trace != nil {
+				stage.Trace.File = whole(stage.Trace.File)
+			}
+		}
+	}
+	return g, nil
 }
 
 // Parse reads a gate, fills in what it leaves out (see Resolved) and checks it.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -110,20 +111,21 @@ objectives: [error_rate <= 5%]
 		t.Fatal(err)
 	}
 	local := &Local{Replicas: 3, ReadyTimeout: Duration(time.Minute)}
-	workload := Workload{API: "chat", Stream: new(true), Prompts: DefaultPrompts(), MaxTokens: 48,
-		Temperature: new(0.0), Timeout: Duration(30 * time.Second)}
+	workload := Workload{API: "chat", Stream: new(true), Prompts: DefaultPrompts(), MaxTokens: Fixed(48),
+		Turns: 1, Salt: new(true), Temperature: new(0.0), Timeout: Duration(30 * time.Second)}
 	want := Gate{
 		Name: "g", Target: Target{Local: local}, Warmup: Warmup{Requests: 8},
 		Scenarios: []Scenario{
 			{Name: "calm", Workload: workload,
 				Stages: []Stage{{Name: "m", For: Duration(90 * time.Second), Rate: 1.5, Arrivals: "poisson"}}},
 			{Name: "broken", Workload: workload,
-				Stages: []Stage{{Name: "m", For: Duration(5 * time.Second), To: new(Rate(10)), Arrivals: "poisson"}},
+				Stages: []Stage{{Name: "m", For: Duration(5 * time.Second), To: new(Rate(10)), Shape: "linear", Arrivals: "poisson"}},
 				Faults: []Fault{{Kind: "pod-kill", Target: "busiest", Within: Duration(30 * time.Second)}},
 				Probe: &Probe{Every: Duration(100 * time.Millisecond), Consecutive: 3, MaxTokens: 4,
 					Timeout: Duration(2 * time.Second)}},
 		},
 		Objectives: []Objective{{Source: "error_rate <= 5%", Metric: "error_rate", Op: "<=", Threshold: 0.05, Unit: UnitRatio}},
+		Chunks:     "all",
 	}
 	if !reflect.DeepEqual(gate, want) {
 		t.Errorf("got  %+v\nwant %+v", gate, want)
@@ -158,7 +160,7 @@ objectives: [error_rate <= 5%]
 	}
 	for i, tokens := range []int{7, 7, 9} {
 		s := gate.Scenarios[i]
-		if s.Workload.API != "completions" || s.Workload.MaxTokens != tokens || len(s.Stages) != 1 {
+		if s.Workload.API != "completions" || s.Workload.MaxTokens.String() != strconv.Itoa(tokens) || len(s.Stages) != 1 {
 			t.Errorf("%+v", s)
 		}
 	}

@@ -12,6 +12,8 @@ const (
 	DefaultWarmup       = 8
 	DefaultAPI          = APIChat
 	DefaultMaxTokens    = 48
+	DefaultChunks       = ChunksAll
+	DefaultShape        = ShapeLinear
 	DefaultTimeout      = Duration(30 * time.Second)
 	DefaultArrivals     = ArrivalsPoisson
 	DefaultVictim       = VictimBusiest
@@ -33,6 +35,8 @@ func (g Gate) Resolved() Gate {
 		g.Target.Local = &local
 	}
 	or(&g.Warmup.Requests, DefaultWarmup)
+	or(&g.Chunks, DefaultChunks)
+	g.Profiles, g.Objectives = g.expanded()
 	g.Scenarios = slices.Clone(g.Scenarios)
 	for i, s := range g.Scenarios {
 		g.Scenarios[i] = s.resolved()
@@ -41,10 +45,16 @@ func (g Gate) Resolved() Gate {
 }
 
 func (s Scenario) resolved() Scenario {
+	s.Classes = slices.Clone(s.Classes)
+	for i, c := range s.Classes {
+		or(&c.Weight, 1)
+		c.Workload = c.Workload.over(s.Workload).resolved()
+		s.Classes[i] = c
+	}
 	s.Workload = s.Workload.resolved()
 	s.Stages = slices.Clone(s.Stages)
 	for i := range s.Stages {
-		or(&s.Stages[i].Arrivals, DefaultArrivals)
+		s.Stages[i] = s.Stages[i].resolved()
 	}
 	s.Faults = slices.Clone(s.Faults)
 	for i := range s.Faults {
@@ -82,12 +92,59 @@ func (w Workload) resolved() Workload {
 	if w.Temperature == nil {
 		w.Temperature = new(float64(0))
 	}
-	if len(w.Prompts) == 0 {
+	if len(w.Prompts) == 0 && w.Dataset == "" && w.Synthetic == nil {
 		w.Prompts = DefaultPrompts()
 	}
-	or(&w.MaxTokens, DefaultMaxTokens)
+	if w.MaxTokens.IsZero() {
+		w.MaxTokens = Fixed(DefaultMaxTokens)
+	}
+	or(&w.Turns, 1)
+	if w.Salt == nil {
+		w.Salt = new(true)
+	}
 	or(&w.Timeout, DefaultTimeout)
 	return w
+}
+
+// over is a class's workload with what it leaves out taken from the scenario's.
+// What the prompts are made of is one choice: a class that makes its own takes
+// none of the scenario's.
+func (w Workload) over(base Workload) Workload {
+	if len(w.Prompts) == 0 && w.Dataset == "" && w.Synthetic == nil {
+		w.Prompts, w.Dataset, w.Synthetic = base.Prompts, base.Dataset, base.Synthetic
+	}
+	or(&w.API, base.API)
+	or(&w.Model, base.Model)
+	or(&w.APIKeyEnv, base.APIKeyEnv)
+	or(&w.Stream, base.Stream)
+	or(&w.System, base.System)
+	or(&w.Turns, base.Turns)
+	if w.MaxTokens.IsZero() {
+		w.MaxTokens = base.MaxTokens
+	}
+	or(&w.IgnoreEOS, base.IgnoreEOS)
+	or(&w.Salt, base.Salt)
+	or(&w.Temperature, base.Temperature)
+	or(&w.Timeout, base.Timeout)
+	return w
+}
+
+func (s Stage) resolved() Stage {
+	if s.Trace != nil {
+		trace := *s.Trace
+		or(&trace.Speed, 1)
+		s.Trace = &trace
+	}
+	if s.Trace == nil && s.Users == 0 {
+		if s.Burstiness != 0 {
+			or(&s.Arrivals, ArrivalsGamma)
+		}
+		or(&s.Arrivals, DefaultArrivals)
+	}
+	if s.To != nil {
+		or(&s.Shape, DefaultShape)
+	}
+	return s
 }
 
 func or[T comparable](value *T, otherwise T) {

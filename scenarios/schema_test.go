@@ -42,6 +42,8 @@ func schemaOfGate(t *testing.T) *jsonschema.Schema {
 	}
 	rate := text(`^[0-9]+(\.[0-9]+)?(/[smh])?$`, "8/s", "A rate of requests: 8/s, 90/m or 0.5.")
 	rate.Types, rate.Type = []string{"string", "number"}, ""
+	lengths := text(lengthsPattern, "lognormal(512, 300)", "A number of tokens: 128, uniform(64, 256), lognormal(512, 300) or empirical(12, 40, 900).")
+	lengths.Types, lengths.Type = []string{"string", "integer"}, ""
 	objective := text(objectivePattern(), "p95(ttft) <= 2s", objectiveHelp())
 	schema, err := jsonschema.For[Gate](&jsonschema.ForOptions{TypeSchemas: map[reflect.Type]*jsonschema.Schema{
 		reflect.TypeFor[Duration]():  text(durationPattern.String(), "30s", "A duration: 30s, 1m30s or 250ms."),
@@ -49,6 +51,7 @@ func schemaOfGate(t *testing.T) *jsonschema.Schema {
 		reflect.TypeFor[Size]():      text(sizePattern.String(), "64KiB", "A size in bytes: 64KiB, 16MiB or 2GiB."),
 		reflect.TypeFor[Share]():     text(sharePattern.String(), "20%", "A share: 20%."),
 		reflect.TypeFor[Objective](): objective,
+		reflect.TypeFor[Lengths]():   lengths,
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -58,14 +61,25 @@ func schemaOfGate(t *testing.T) *jsonschema.Schema {
 	schema.Title = "A launch gate"
 
 	scenario := schema.Properties["scenarios"].Items
-	oneWordOf(scenario.Properties["workload"].Properties["api"], APIChat, APICompletions)
-	oneWordOf(scenario.Properties["stages"].Items.Properties["arrivals"], ArrivalsEven, ArrivalsPoisson)
+	class := scenario.Properties["classes"].Items
+	for _, workload := range []*jsonschema.Schema{scenario.Properties["workload"], class.Properties["workload"]} {
+		oneWordOf(workload.Properties["api"], APIChat, APICompletions, APIResponses, APIGRPC)
+	}
+	stage := scenario.Properties["stages"].Items
+	oneWordOf(stage.Properties["arrivals"], ArrivalsEven, ArrivalsPoisson, ArrivalsGamma)
+	oneWordOf(stage.Properties["shape"], ShapeLinear, ShapeSteps, ShapeSpike, ShapeSine)
+	oneWordOf(schema.Properties["target"].Properties["endpoint"].Properties["http"], "1.1", "2")
+	schema.Properties["chunks"].Pattern = `^(all|none|1/[1-9][0-9]{0,6})$`
+	needs := func(key string) *jsonschema.Schema { return &jsonschema.Schema{Required: []string{key}} }
+	rates := &jsonschema.Schema{AnyOf: []*jsonschema.Schema{needs("rate"), needs("to")}} // a ramp may begin at rest
+	stage.OneOf = []*jsonschema.Schema{rates, needs("trace"), needs("users")}
+	schema.AnyOf = []*jsonschema.Schema{needs("objectives"), needs("profiles")}
 	fault := scenario.Properties["faults"].Items
 	oneWordOf(fault.Properties["kind"], FaultKinds...)
 	oneWordOf(fault.Properties["cut"], CutSilent, CutReset)
 	fault.Properties["target"].Pattern = `^(` + VictimBusiest + `|` + VictimRandom + `|replica-[0-9]{1,4})$`
 	for _, name := range []*jsonschema.Schema{schema.Properties["name"], scenario.Properties["name"],
-		scenario.Properties["stages"].Items.Properties["name"]} {
+		class.Properties["name"], stage.Properties["name"]} {
 		name.Pattern, name.MaxLength = namePattern.String(), new(maxName)
 	}
 	for _, list := range []*jsonschema.Schema{schema.Properties["scenarios"], schema.Properties["objectives"], scenario.Properties["stages"]} {
@@ -214,6 +228,16 @@ func TestTheSchemaAgreesWithParse(t *testing.T) {
 	gates["bare rate"] = replace("2/s", "2.5")
 	gates["unknown arrivals"] = replace("2/s", "2/s\n    arrivals: uniform")
 	gates["unknown fault"] = replace("2/s", "2/s\n  faults: [{kind: kill, at: 1s}]")
+	gates["neither rate nor users"] = replace("rate: 2/s", "arrivals: poisson")
+	gates["rate and users"] = replace("2/s", "2/s\n    users: 3")
+	gates["users"] = replace("rate: 2/s", "users: 3")
+	gates["lengths"] = replace("  stages:", "  workload: {max_tokens: 'uniform(1, 5)', synthetic: {tokens: 40}}\n  stages:")
+	gates["bad lengths"] = replace("  stages:", "  workload: {max_tokens: 'normal(1, 5)'}\n  stages:")
+	gates["a class"] = replace("  stages:", "  classes: [{name: a, workload: {api: responses}}]\n  stages:")
+	gates["a class of no name"] = replace("  stages:", "  classes: [{weight: 2}]\n  stages:")
+	gates["a profile alone"] = replace("objectives:\n  - error_rate <= 5%", "profiles: [mlperf-llama-2-70b-server]")
+	gates["chunks"] = replace("seed: 1", "chunks: 1/10")
+	gates["bad chunks"] = replace("seed: 1", "chunks: some")
 	gates["fault of a wrong target"] = replace("2/s", "2/s\n  faults: [{kind: pod-kill, at: 1s, target: pod-1}]")
 	for name, src := range gates {
 		var value any

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -14,8 +15,17 @@ import (
 const (
 	APIChat         = "chat"
 	APICompletions  = "completions"
+	APIResponses    = "responses"
+	APIGRPC         = "grpc"
 	ArrivalsPoisson = "poisson"
 	ArrivalsEven    = "constant"
+	ArrivalsGamma   = "gamma"
+	ShapeLinear     = "linear"
+	ShapeSteps      = "steps"
+	ShapeSpike      = "spike"
+	ShapeSine       = "sine"
+	ChunksAll       = "all"
+	ChunksNone      = "none"
 	VictimBusiest   = "busiest"
 	VictimRandom    = "random"
 )
@@ -33,6 +43,13 @@ const (
 	maxTimeout      = Duration(time.Hour) // of one request
 	maxRequests     = 100_000_000         // of one scenario
 	maxMinStreams   = 10_000              // on one replica
+	maxUsers        = 100_000             // of one client
+	maxTurns        = 1000
+	maxSteps        = 1000
+	maxClasses      = 100
+	maxPrefixes     = 1_000_000
+	maxBurstiness   = 1000
+	maxSpeed        = 1000
 	minProbe        = Duration(5 * time.Millisecond)
 	maxProbeOfFault = Duration(250 * time.Millisecond) // RTO is known to within one interval
 	maxProbe        = Duration(time.Minute)
@@ -59,7 +76,9 @@ func check(g Gate) Problems {
 		c.unique(names, path+".name", s.Name, i)
 		c.scenario(path, s)
 	}
+	c.profiles(g.Profiles)
 	c.objectives(g)
+	c.chunks(g.Chunks)
 	return c.problems
 }
 
@@ -146,7 +165,7 @@ func (c *checker) endpoint(e Endpoint) {
 	switch {
 	case err != nil && strings.Contains(e.URL, "@"):
 		c.add("target.endpoint.url", "found what is no URL, expected one such as http://127.0.0.1:8000")
-	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+	case err != nil || u.Host == "" || !slices.Contains([]string{"http", "https", "grpc", "grpcs"}, u.Scheme):
 		c.add("target.endpoint.url", "found %s, expected a URL such as http://127.0.0.1:8000", quoted(e.URL))
 	case u.User != nil:
 		c.add("target.endpoint.url", "found a user or password in the URL, expected none; name the variable that holds the key in api_key_env")
@@ -157,6 +176,10 @@ func (c *checker) endpoint(e Endpoint) {
 		c.add("target.endpoint.api_key_env", "expected the name of an environment variable, such as OPENAI_API_KEY, and not the key itself")
 	}
 	c.length("target.endpoint.model", e.Model, maxText)
+	c.length("target.endpoint.ca_file", e.CAFile, maxText)
+	if e.HTTP != "" {
+		c.word("target.endpoint.http", e.HTTP, "1.1", "2")
+	}
 	for name, value := range e.Headers {
 		path := "target.endpoint.headers." + name
 		switch {
@@ -173,6 +196,7 @@ func (c *checker) endpoint(e Endpoint) {
 func (c *checker) scenario(path string, s Scenario) {
 	c.length(path+".description", s.Description, maxText)
 	c.workload(path+".workload", s.Workload)
+	c.classes(path+".classes", s)
 	if len(s.Stages) == 0 {
 		c.add(path+".stages", "found none, expected at least one stage of load")
 	}
@@ -181,6 +205,9 @@ func (c *checker) scenario(path string, s Scenario) {
 		path := fmt.Sprintf("%s.stages[%d]", path, i)
 		c.unique(names, path+".name", stage.Name, i)
 		c.stage(path, stage)
+		if i := slices.IndexFunc(s.Mix(), func(m Class) bool { return m.Workload.Turns > 1 }); i >= 0 && stage.OpenLoop() {
+			c.add(path+".name", "found a rate or a trace, expected users: a workload with %d turns is of conversations, and each question waits for the answer before it", s.Mix()[i].Workload.Turns)
+		}
 	}
 	if n := s.offered(); n > maxRequests {
 		c.add(path+".stages", "found load of %.0f requests, expected at most %d in a scenario", n, maxRequests)
@@ -194,7 +221,11 @@ func (c *checker) scenario(path string, s Scenario) {
 }
 
 func (c *checker) workload(path string, w Workload) {
-	c.word(path+".api", w.API, APIChat, APICompletions)
+	c.word(path+".api", w.API, APIChat, APICompletions, APIResponses, APIGRPC)
+	c.length(path+".model", w.Model, maxText)
+	if w.APIKeyEnv != "" && !variableName.MatchString(w.APIKeyEnv) {
+		c.add(path+".api_key_env", "expected the name of an environment variable, such as TENANT_KEY, and not the key itself")
+	}
 	for i, prompt := range w.Prompts {
 		path := fmt.Sprintf("%s.prompts[%d]", path, i)
 		if strings.TrimSpace(prompt) == "" {
@@ -202,29 +233,164 @@ func (c *checker) workload(path string, w Workload) {
 		}
 		c.length(path, prompt, maxPrompt)
 	}
+	c.length(path+".dataset", w.Dataset, maxText)
+	if sources := w.sources(); len(sources) > 1 {
+		c.add(path, "found %s, expected one of them", strings.Join(sources, " and "))
+	}
+	if w.Synthetic != nil {
+		c.synthetic(path+".synthetic", *w.Synthetic)
+	}
 	c.length(path+".system", w.System, maxPrompt)
 	if w.System != "" && w.API == APICompletions {
 		c.add(path+".system", "found a system prompt, expected none: api completions has no roles")
 	}
-	c.between(path+".max_tokens", w.MaxTokens, 1, maxTokens)
+	c.between(path+".turns", w.Turns, 1, maxTurns)
+	if w.Turns > 1 && w.API == APICompletions {
+		c.add(path+".turns", "found %d, expected 1: api completions has no conversations", w.Turns)
+	}
+	if w.MaxTokens.Max() > maxTokens && w.MaxTokens.Max() != maxLength || w.MaxTokens.IsZero() {
+		c.add(path+".max_tokens", "found %s, expected a number from 1 to %d", w.MaxTokens, maxTokens)
+	}
 	if t := w.Temperature; t != nil && !(*t >= 0 && *t <= 2) {
 		c.add(path+".temperature", "found %v, expected a number from 0 to 2", *t)
 	}
 	c.lasts(path+".timeout", w.Timeout, 1, maxTimeout)
 }
 
+// sources are what a workload makes its prompts of.
+func (w Workload) sources() (given []string) {
+	if len(w.Prompts) > 0 {
+		given = append(given, "prompts")
+	}
+	if w.Dataset != "" {
+		given = append(given, "dataset")
+	}
+	if w.Synthetic != nil {
+		given = append(given, "synthetic")
+	}
+	return given
+}
+
+func (c *checker) synthetic(path string, s Synthetic) {
+	if s.Tokens.IsZero() {
+		c.add(path+".tokens", "found nothing, expected %s", lengthsExample)
+	}
+	c.between(path+".prefixes", s.Prefixes, 0, maxPrefixes)
+	c.between(path+".prefix_tokens", s.PrefixTokens, 0, maxLength)
+	switch {
+	case s.Prefixes > 0 && s.PrefixTokens == 0:
+		c.add(path+".prefixes", "found %d groups, expected prefix_tokens to say what they have in common", s.Prefixes)
+	case s.PrefixTokens > 0 && s.Prefixes == 0:
+		c.add(path+".prefix_tokens", "found %d tokens, expected prefixes to say how many groups have them", s.PrefixTokens)
+	case s.PrefixTokens > s.Tokens.Max() && !s.Tokens.IsZero():
+		c.add(path+".prefix_tokens", "found %d, expected at most the %d tokens of a prompt", s.PrefixTokens, s.Tokens.Max())
+	}
+}
+
+func (c *checker) classes(path string, s Scenario) {
+	if len(s.Classes) > maxClasses {
+		c.add(path, "found %d, expected at most %d", len(s.Classes), maxClasses)
+	}
+	names := make(map[string]int)
+	for i, class := range s.Classes {
+		path := fmt.Sprintf("%s[%d]", path, i)
+		c.unique(names, path+".name", class.Name, i)
+		if w := class.Weight; !(w > 0 && w <= 1e6) {
+			c.add(path+".weight", "found %v, expected a number above 0", w)
+		}
+		c.workload(path+".workload", class.Workload)
+	}
+}
+
 func (c *checker) stage(path string, s Stage) {
 	c.lasts(path+".for", s.For, 1, maxStage)
-	c.word(path+".arrivals", s.Arrivals, ArrivalsEven, ArrivalsPoisson)
+	var kinds []string
+	if s.Rate != 0 || s.To != nil {
+		kinds = append(kinds, "rate")
+	}
+	if s.Trace != nil {
+		kinds = append(kinds, "trace")
+	}
+	if s.Users != 0 {
+		kinds = append(kinds, "users")
+	}
+	switch {
+	case len(kinds) > 1:
+		c.add(path, "found %s, expected one of them", strings.Join(kinds, " and "))
+	case s.Trace != nil:
+		c.trace(path+".trace", *s.Trace)
+	case s.Users != 0:
+		c.between(path+".users", s.Users, 1, maxUsers)
+	default:
+		c.rates(path, s)
+	}
+	if s.Think != 0 {
+		c.lasts(path+".think", s.Think, 1, maxTimeout)
+		if s.Users == 0 {
+			c.add(path+".think", "found %v, expected users, who think: requests of a rate come by the clock", s.Think)
+		}
+	}
+	if len(kinds) == 1 && kinds[0] != "rate" && (s.Arrivals != "" || s.Burstiness != 0 || s.Shape != "") {
+		c.add(path, "found arrivals, burstiness or shape, expected them beside a rate only")
+	}
+}
+
+func (c *checker) trace(path string, t Trace) {
+	if t.File == "" {
+		c.add(path+".file", "found nothing, expected a file in the format of Azure's LLM traces, BurstGPT or Mooncake")
+	}
+	c.length(path+".file", t.File, maxText)
+	if !(t.Speed >= 1e-3 && t.Speed <= maxSpeed) {
+		c.add(path+".speed", "found %v, expected a number from 0.001 to %d", t.Speed, maxSpeed)
+	}
+}
+
+func (c *checker) rates(path string, s Stage) {
+	c.word(path+".arrivals", s.Arrivals, ArrivalsEven, ArrivalsPoisson, ArrivalsGamma)
+	switch {
+	case s.Arrivals == ArrivalsGamma && !(s.Burstiness >= 0.01 && s.Burstiness <= maxBurstiness):
+		c.add(path+".burstiness", "found %v, expected a number from 0.01 to %d: 1 is poisson, less comes in bursts", s.Burstiness, maxBurstiness)
+	case s.Arrivals != ArrivalsGamma && s.Burstiness != 0:
+		c.add(path+".burstiness", "found %v, expected it with arrivals gamma only", s.Burstiness)
+	}
 	if s.To == nil {
 		c.rate(path+".rate", s.Rate, false)
+	} else {
+		// A ramp may start or end at rest, but it goes somewhere.
+		c.rate(path+".rate", s.Rate, true)
+		c.rate(path+".to", *s.To, true)
+		if s.Rate == *s.To {
+			c.add(path+".to", "found %v, the rate the stage begins with, expected another one to go to, or none", *s.To)
+		}
+	}
+	c.shape(path, s)
+}
+
+func (c *checker) shape(path string, s Stage) {
+	if s.To == nil && s.Shape != "" {
+		c.add(path+".shape", "found %s, expected to beside it, the rate to go to", s.Shape)
 		return
 	}
-	// A ramp may start or end at rest, but it goes somewhere.
-	c.rate(path+".rate", s.Rate, true)
-	c.rate(path+".to", *s.To, true)
-	if s.Rate == *s.To {
-		c.add(path+".to", "found %v, the rate the stage begins with, expected another one to ramp to, or none", *s.To)
+	if s.Shape != "" || s.To != nil {
+		c.word(path+".shape", s.Shape, ShapeLinear, ShapeSteps, ShapeSpike, ShapeSine)
+	}
+	for _, p := range []struct {
+		key, shape string
+		given      bool
+		check      func(path string)
+	}{
+		{"steps", ShapeSteps, s.Steps != 0, func(at string) { c.between(at, s.Steps, 2, maxSteps) }},
+		{"peak", ShapeSpike, s.Peak != 0, func(at string) { c.lasts(at, s.Peak, 1, max(s.For, 1)) }},
+		{"period", ShapeSine, s.Period != 0, func(at string) { c.lasts(at, s.Period, Duration(time.Millisecond), maxStage) }},
+	} {
+		switch at := path + "." + p.key; {
+		case s.Shape == p.shape && !p.given:
+			c.add(at, "missing key %q, which shape %s needs", p.key, p.shape)
+		case s.Shape != p.shape && p.given:
+			c.add(at, "found it without shape: %s, expected it there only", p.shape)
+		case p.given:
+			p.check(at)
+		}
 	}
 }
 
@@ -284,9 +450,73 @@ func (c *checker) scope(path string, o Objective, scenarios []Scenario) {
 			c.add(path, "unknown stage %s of %s; %s", quoted(o.Stage), o.Scenario, oneOf(o.Stage, stages))
 		}
 	}
+	c.class(path, o, scenarios)
+	c.arrivalRate(path, o, scenarios)
 	if m, _ := metricOf(o.Metric); m.Arg == FaultArg {
 		c.injected(path, o, scenarios)
 	}
+}
+
+// class checks that a scenario the objective is about has its class.
+func (c *checker) class(path string, o Objective, scenarios []Scenario) {
+	var names []string
+	for _, s := range scenarios {
+		for _, class := range s.Classes {
+			if !slices.Contains(names, class.Name) {
+				names = append(names, class.Name)
+			}
+		}
+	}
+	if o.Class != "" && !slices.Contains(names, o.Class) {
+		c.add(path, "unknown class %s; %s", quoted(o.Class), oneOf(o.Class, names))
+	}
+}
+
+// arrivalRate refuses promises about a rate where the service sets its own
+// pace: users who wait for a slow service ask it less.
+func (c *checker) arrivalRate(path string, o Objective, scenarios []Scenario) {
+	if o.Metric != "goodput" && o.Metric != "achieved_rate" {
+		return
+	}
+	for _, s := range scenarios {
+		for _, stage := range s.Stages {
+			if !stage.OpenLoop() && (o.Stage == "" || o.Stage == stage.Name) {
+				c.add(path, "%s is of a rate of arrivals, and %s/%s is closed-loop: its users wait for answers, so a slow service is asked less; promise latencies or output_tokens_per_second there", o.Metric, s.Name, stage.Name)
+				return
+			}
+		}
+	}
+}
+
+func (c *checker) chunks(s string) {
+	if s == ChunksAll || s == ChunksNone {
+		return
+	}
+	if _, err := chunkShare(s); err != nil {
+		c.add("chunks", "%v", err)
+	}
+}
+
+// chunkShare reads 1/N.
+func chunkShare(s string) (int, error) {
+	digits, ok := strings.CutPrefix(s, "1/")
+	n, err := strconv.Atoi(digits)
+	if !ok || err != nil || n < 1 || n > 1_000_000 || digits != strconv.Itoa(n) {
+		return 0, fmt.Errorf("found %s, expected all, none, or a share such as 1/100", quoted(s))
+	}
+	return n, nil
+}
+
+// KeepChunks reports whether the chunk times of a request are kept.
+func (g Gate) KeepChunks(seq int64) bool {
+	switch g.Chunks {
+	case ChunksAll, "":
+		return true
+	case ChunksNone:
+		return false
+	}
+	n, err := chunkShare(g.Chunks)
+	return err == nil && seq%int64(n) == 0
 }
 
 // injected checks that a scenario the objective is about injects its fault.

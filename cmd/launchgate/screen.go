@@ -13,6 +13,7 @@ import (
 
 	"github.com/launchgate/launchgate/internal/run"
 	"github.com/launchgate/launchgate/loadgen"
+	"github.com/launchgate/launchgate/loadgen/prompt"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -98,15 +99,22 @@ func printPlan(out io.Writer, gate scenarios.Gate, focus []string) error {
 		fmt.Fprintf(out, "target: %s\n", gate.Target.Endpoint.URL)
 	}
 	fmt.Fprintf(out, "seed:   %d\n\n", gate.Seed)
+	material, err := prompt.Gather(gate)
+	if err != nil {
+		return err
+	}
 	var total time.Duration
 	var requests int
 	for _, s := range gate.Scenarios {
-		plan := loadgen.NewPlan(s, run.SeedFor(gate, s.Name))
+		plan := loadgen.NewPlan(s, run.SeedFor(gate, s.Name), material)
 		total += plan.Duration()
 		requests += plan.Requests()
 		fmt.Fprintf(out, "%-16s %6s  %5d requests  %s\n", s.Name, plan.Duration(), plan.Requests(), firstLine(s.Description))
 		for _, st := range plan.Stages {
-			fmt.Fprintf(out, "  stage %-14s %6s  %5d requests\n", st.Name, st.Duration, st.Requests)
+			fmt.Fprintf(out, "  stage %-14s %s\n", st.Name, st)
+		}
+		for _, c := range s.Classes {
+			fmt.Fprintf(out, "  class %-14s weight %v\n", c.Name, c.Weight)
 		}
 		for _, f := range s.Faults {
 			fmt.Fprintf(out, "  fault %-17s %6s in%s%s\n", f.Kind, time.Duration(f.At), phrase(", on ", f.Target), phrase(", for ", lasts(f.For)))

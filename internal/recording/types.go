@@ -112,6 +112,7 @@ const (
 	ObsStageEnded      = "stage_ended"
 	ObsInterrupted     = "interrupted"                // the run was stopped from outside; Text says by what
 	ObsRunEnded        = "run_ended"                  // the last line of a complete run
+	ObsTokensCounted   = "tokens_counted"             // Text: how the lengths of prompts are known
 	ObsReplicasReady   = "replicas_ready"             // Value: how many the gateway would route to
 	ObsReplicaReady    = "replica_ready"              // Subject: replica; Value: 1 ready, 0 not
 	ObsInFlight        = "streams_in_flight"          // Subject: replica

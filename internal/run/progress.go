@@ -38,6 +38,7 @@ func (c *conductor) say(format string, args ...any) {
 type watched struct {
 	*conductor
 	scenario scenarios.Scenario
+	plan     *loadgen.Plan
 	started  time.Time
 
 	mu   sync.Mutex
@@ -69,12 +70,11 @@ func (w *watched) injection(i recording.Injection) {
 
 // tell tells until ctx ends how far the scenario is.
 func (w *watched) tell(ctx context.Context) {
-	plan := loadgen.NewPlan(w.scenario, SeedFor(w.Gate, w.scenario.Name))
 	for {
 		w.mu.Lock()
 		live := w.live
 		w.mu.Unlock()
-		live.Scenario, live.Elapsed, live.Total, live.Planned = w.scenario.Name, time.Since(w.started), plan.Duration(), plan.Requests()
+		live.Scenario, live.Elapsed, live.Total, live.Planned = w.scenario.Name, time.Since(w.started), w.plan.Duration(), w.plan.Requests()
 		w.Tell(Progress{Live: &live})
 		select {
 		case <-ctx.Done():
@@ -90,6 +90,7 @@ func (c *conductor) warmUp(ctx context.Context) error {
 	n := c.Gate.Warmup.Requests
 	c.say("warming up with %d requests", n)
 	first := c.Gate.Scenarios[0]
+	plan := loadgen.NewPlan(first, SeedFor(c.Gate, first.Name), c.material)
 	var inFlight sync.WaitGroup
 	slots := make(chan struct{}, 4)
 	for i := range n {
@@ -101,8 +102,9 @@ func (c *conductor) warmUp(ctx context.Context) error {
 		}
 		inFlight.Go(func() {
 			defer func() { <-slots }()
-			r := c.client.Do(ctx, loadgen.PromptOf(first.Workload, i), c.clock, c.clock.Now())
-			r.Seq, r.Kind, r.Scenario = int64(i), recording.KindWarmup, first.Name
+			q := plan.Warmup(i)
+			r := c.client.Do(ctx, q.Prompt, c.clock, c.clock.Now())
+			r.Seq, r.Kind, r.Scenario, r.Class = int64(i), recording.KindWarmup, first.Name, q.Class
 			c.rec.Request(r)
 		})
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/launchgate/launchgate/loadgen"
 	"github.com/launchgate/launchgate/loadgen/client"
 	"github.com/launchgate/launchgate/loadgen/probe"
+	"github.com/launchgate/launchgate/loadgen/prompt"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -53,6 +54,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		}
 	}()
 	c := &conductor{Options: o, rec: rec, clock: recording.NewClock()}
+	if c.material, err = prompt.Gather(o.Gate); err != nil {
+		return err
+	}
 	if err := c.describe(); err != nil {
 		return err
 	}
@@ -88,6 +92,8 @@ type conductor struct {
 	clock  recording.Clock
 	target target
 	client *client.Client
+	// material is what the prompts are made of.
+	material *prompt.Material
 	// journal is of the faults, where the gate has any.
 	journal *chaos.Journal
 }
@@ -126,12 +132,14 @@ func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 	c.mark(recording.ObsScenarioStarted, s.Name)
 	seed := SeedFor(c.Gate, s.Name)
 	probing, stopProbe := context.WithCancel(ctx)
-	watched := &watched{conductor: c, scenario: s, started: time.Now()}
+	plan := loadgen.NewPlan(s, seed, c.material)
+	watched := &watched{conductor: c, scenario: s, plan: plan, started: time.Now()}
 
 	var load, faults, beside sync.WaitGroup
 	var loadErr, probeErr error
 	load.Go(func() {
-		loadErr = loadgen.Drive(ctx, c.clock, s, seed, c.client, watched.request, c.observe)
+		driver := loadgen.Driver{Clock: c.clock, Client: c.client, Share: loadgen.Whole, Sink: watched.request, Observe: c.observe}
+		loadErr = driver.Drive(ctx, s.Name, plan, c.clock.Now())
 	})
 	player := chaos.Player{Clock: c.clock, Target: c.target, Journal: c.journal, Record: watched.injection}
 	faults.Go(func() { player.Play(ctx, s, seed) })

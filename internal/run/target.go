@@ -74,7 +74,9 @@ func (c *conductor) deploy(ctx context.Context) error {
 			return fmt.Errorf("the environment variable %s, which is to hold the API key, is empty", e.APIKeyEnv)
 		}
 	}
-	return c.connect(ctx, client.Config{BaseURL: e.URL, Model: e.Model, APIKey: key, Headers: e.Headers})
+	return c.connect(ctx, client.Config{
+		BaseURL: e.URL, Model: e.Model, APIKey: key, Headers: e.Headers, HTTP: e.HTTP, CAFile: e.CAFile, NewConnections: e.NewConnections,
+	})
 }
 
 func (c *conductor) deployLocal(ctx context.Context, spec scenarios.Local) error {
@@ -98,9 +100,23 @@ func (c *conductor) deployLocal(ctx context.Context, spec scenarios.Local) error
 // so that a wrong URL, key or model is one clear sentence and not a thousand
 // failed requests.
 func (c *conductor) connect(ctx context.Context, cfg client.Config) error {
-	cl := client.New(cfg)
-	if err := cl.Preflight(ctx, loadgen.PromptOf(c.Gate.Scenarios[0].Workload, 0)); err != nil {
+	cl, err := client.New(cfg)
+	if err != nil {
+		return err
+	}
+	if err := c.material.Keys(c.Gate); err != nil {
+		return err
+	}
+	first := c.Gate.Scenarios[0]
+	if err := cl.Preflight(ctx, loadgen.NewPlan(first, SeedFor(c.Gate, first.Name), c.material).Warmup(0).Prompt); err != nil {
 		return fmt.Errorf("the target does not serve: %w", err)
+	}
+	if err := c.material.Learn(ctx, c.Gate, cl); err != nil {
+		return err
+	}
+	if how := c.material.Vocabulary.How; how != "" {
+		c.say("tokens of prompts are counted %s", how)
+		c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsTokensCounted, Text: how})
 	}
 	c.client = cl
 	return c.rec.Environment(c.environment())

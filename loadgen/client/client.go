@@ -7,12 +7,15 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,6 +35,8 @@ const (
 const (
 	APIChat        = "chat"
 	APICompletions = "completions"
+	APIResponses   = "responses"
+	APIGRPC        = "grpc"
 )
 
 // Config says where to send prompts, and as whom.
@@ -40,15 +45,31 @@ type Config struct {
 	Model   string // empty: Preflight asks for the first that is served
 	APIKey  string
 	Headers map[string]string
+	// HTTP is the version spoken: 1.1, 2 (in clear: at once, without asking), or
+	// empty for what is negotiated under TLS and 1.1 in clear.
+	HTTP string
+	// CAFile is a PEM file of the authority that signed the service's
+	// certificate; empty trusts the system's.
+	CAFile string
+	// NewConnections gives every request a connection of its own.
+	NewConnections bool
+}
+
+// Message of a conversation.
+type Message struct {
+	Role    string `json:"role"` // system, user or assistant
+	Content string `json:"content"`
 }
 
 // Prompt is one question.
 type Prompt struct {
 	API         string
-	System      string // of a chat
-	Text        string
+	Model       string    // empty: the client's
+	APIKey      string    // of the tenant who asks; empty: the client's
+	Messages    []Message // the conversation so far; completions has the text of the last alone
 	MaxTokens   int
 	Temperature float64
+	IgnoreEOS   bool // go on to MaxTokens, where the service can
 	Stream      bool
 	Timeout     time.Duration
 }
@@ -60,37 +81,99 @@ type Client struct {
 	http *http.Client
 }
 
-// New makes a client. Nothing is sent yet.
-func New(cfg Config) *Client {
+// New makes a client. Nothing is sent yet; an error is of the CA file.
+func New(cfg Config) (*Client, error) {
 	base := strings.TrimSuffix(strings.TrimRight(cfg.BaseURL, "/"), "/v1")
+	transport := &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: connectTimeout}).DialContext,
+		TLSHandshakeTimeout: connectTimeout,
+		ForceAttemptHTTP2:   true,
+		MaxIdleConns:        0, // no limit: a connection that is closed for lack of room costs the next request a handshake
+		MaxIdleConnsPerHost: 1 << 16,
+		IdleConnTimeout:     90 * time.Second,
+		DisableCompression:  true, // a compressed stream arrives in lumps
+		DisableKeepAlives:   cfg.NewConnections,
+	}
+	if cfg.HTTP != "" {
+		transport.Protocols = new(http.Protocols)
+		transport.Protocols.SetHTTP1(cfg.HTTP == "1.1")
+		transport.Protocols.SetHTTP2(cfg.HTTP == "2")
+		transport.Protocols.SetUnencryptedHTTP2(cfg.HTTP == "2")
+	}
+	if cfg.CAFile != "" {
+		pem, err := os.ReadFile(cfg.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the CA file: %w", err)
+		}
+		roots := x509.NewCertPool()
+		if !roots.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s holds no certificate in PEM", cfg.CAFile)
+		}
+		transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+	}
 	return &Client{cfg: cfg, base: base, http: &http.Client{
-		Transport: &http.Transport{
-			DialContext:         (&net.Dialer{Timeout: connectTimeout}).DialContext,
-			TLSHandshakeTimeout: connectTimeout,
-			ForceAttemptHTTP2:   true,
-			MaxIdleConns:        0, // no limit: a connection that is closed for lack of room costs the next request a handshake
-			MaxIdleConnsPerHost: 1 << 16,
-			IdleConnTimeout:     90 * time.Second,
-			DisableCompression:  true, // a compressed stream arrives in lumps
-		},
+		Transport: transport,
 		// A redirected request would be measured as two.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	}}, nil
 }
 
 // Model is what is asked for.
 func (c *Client) Model() string { return c.cfg.Model }
 
+// Prepared is a request that has only to be sent.
+type Prepared struct {
+	request *http.Request
+	api     string
+	stream  bool
+	timeout time.Duration
+}
+
+// Prepare does what can be done before a prompt is due: its JSON, URL and
+// headers.
+func (c *Client) Prepare(p Prompt) (*Prepared, error) {
+	req, err := c.request(p)
+	if err != nil {
+		return nil, err
+	}
+	return &Prepared{req, p.API, p.Stream, p.Timeout}, nil
+}
+
+// Send sends what was prepared and was due at the given time, and returns what
+// happened. What is prepared is sent once.
+func (c *Client) Send(ctx context.Context, p *Prepared, clock recording.Clock, due time.Duration) recording.Request {
+	return c.send(ctx, p, clock, due, nil)
+}
+
 // Do sends a prompt that was due at the given time, and returns what happened.
 func (c *Client) Do(ctx context.Context, p Prompt, clock recording.Clock, due time.Duration) recording.Request {
-	row := recording.Request{Due: due, Streamed: p.Stream}
-	limited, cancel := context.WithTimeout(ctx, p.Timeout)
-	defer cancel()
-	req, err := c.request(limited, p)
+	row, _ := c.ask(ctx, p, clock, due, nil)
+	return row
+}
+
+// Ask is Do, and returns the text of the answer too.
+func (c *Client) Ask(ctx context.Context, p Prompt, clock recording.Clock, due time.Duration) (recording.Request, string) {
+	var answer strings.Builder
+	return c.ask(ctx, p, clock, due, &answer)
+}
+
+func (c *Client) ask(ctx context.Context, p Prompt, clock recording.Clock, due time.Duration, answer *strings.Builder) (recording.Request, string) {
+	prepared, err := c.Prepare(p)
 	if err != nil {
-		row.Error, row.ErrorText = recording.ErrorNotSent, clip(err.Error())
-		return row
+		return recording.Request{Due: due, Streamed: p.Stream, Error: recording.ErrorNotSent, ErrorText: clip(err.Error())}, ""
 	}
+	row := c.send(ctx, prepared, clock, due, answer)
+	if answer == nil {
+		return row, ""
+	}
+	return row, answer.String()
+}
+
+func (c *Client) send(ctx context.Context, p *Prepared, clock recording.Clock, due time.Duration, answer *strings.Builder) recording.Request {
+	row := recording.Request{Due: due, Streamed: p.stream}
+	limited, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	req := p.request.WithContext(limited)
 	row.Sent = clock.Now()
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -104,7 +187,7 @@ func (c *Client) Do(ctx context.Context, p Prompt, clock recording.Clock, due ti
 	row.Replica = resp.Header.Get("X-Launchgate-Replica")
 	retries, _ := strconv.Atoi(resp.Header.Get("X-Launchgate-Retries"))
 	row.Retries = int32(retries)
-	read(&row, resp, clock, p.Stream)
+	read(&stream{row: &row, answer: answer}, resp, clock, p.stream)
 	row.End = clock.Now()
 	if errors.Is(limited.Err(), context.DeadlineExceeded) && row.Error == recording.ErrorTruncated || ctx.Err() != nil && row.Error == recording.ErrorTruncated {
 		row.Error = class(ctx, limited, limited.Err())
@@ -129,20 +212,26 @@ func class(run, limited context.Context, err error) string {
 	return recording.ErrorConnect
 }
 
-func (c *Client) request(ctx context.Context, p Prompt) (*http.Request, error) {
+// paths of the APIs.
+var paths = map[string]string{APIChat: "/v1/chat/completions", APICompletions: "/v1/completions", APIResponses: "/v1/responses"}
+
+func (c *Client) request(p Prompt) (*http.Request, error) {
+	path, known := paths[p.API]
+	if !known {
+		return nil, fmt.Errorf("prompts to the API %q cannot be sent over HTTP", p.API)
+	}
 	body, err := json.Marshal(c.body(p))
 	if err != nil {
 		return nil, err
 	}
-	path := "/v1/chat/completions"
-	if p.API == APICompletions {
-		path = "/v1/completions"
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, bytes.NewReader(body))
+	req, err := http.NewRequest(http.MethodPost, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	c.header(req)
+	if p.APIKey != "" {
+		req.Header.Set("Authorization", "Bearer "+p.APIKey)
+	}
 	req.Header.Set("Content-Type", "application/json")
 	if p.Stream {
 		req.Header.Set("Accept", "text/event-stream")
@@ -160,11 +249,6 @@ func (c *Client) header(req *http.Request) {
 	}
 }
 
-type message struct {
-	Role    string `json:"role"`
-	Content string `json:"content"`
-}
-
 type streamOptions struct {
 	IncludeUsage bool `json:"include_usage"`
 }
@@ -172,33 +256,41 @@ type streamOptions struct {
 // body is the JSON of a request.
 type body struct {
 	Model         string         `json:"model,omitempty"`
-	Messages      []message      `json:"messages,omitempty"`
-	Prompt        string         `json:"prompt,omitempty"`
-	MaxTokens     int            `json:"max_tokens"`
+	Messages      []Message      `json:"messages,omitempty"` // chat
+	Prompt        string         `json:"prompt,omitempty"`   // completions
+	Input         []Message      `json:"input,omitempty"`    // responses
+	MaxTokens     int            `json:"max_tokens,omitempty"`
+	MaxOutput     int            `json:"max_output_tokens,omitempty"` // responses
 	Temperature   float64        `json:"temperature"`
+	IgnoreEOS     bool           `json:"ignore_eos,omitempty"`
 	Stream        bool           `json:"stream"`
 	StreamOptions *streamOptions `json:"stream_options,omitempty"`
+	Store         *bool          `json:"store,omitempty"` // responses: nobody reads them again
 }
 
 func (c *Client) body(p Prompt) body {
-	b := body{Model: c.cfg.Model, MaxTokens: p.MaxTokens, Temperature: p.Temperature, Stream: p.Stream}
+	b := body{Model: p.Model, MaxTokens: p.MaxTokens, Temperature: p.Temperature, IgnoreEOS: p.IgnoreEOS, Stream: p.Stream}
+	if b.Model == "" {
+		b.Model = c.cfg.Model
+	}
+	if p.API == APIResponses {
+		b.Input, b.MaxOutput, b.MaxTokens, b.Store = p.Messages, p.MaxTokens, 0, new(false)
+		return b
+	}
 	if p.Stream {
 		b.StreamOptions = &streamOptions{IncludeUsage: true}
 	}
 	if p.API == APICompletions {
-		b.Prompt = p.Text
+		b.Prompt = p.Messages[len(p.Messages)-1].Content
 		return b
 	}
-	if p.System != "" {
-		b.Messages = append(b.Messages, message{"system", p.System})
-	}
-	b.Messages = append(b.Messages, message{"user", p.Text})
+	b.Messages = p.Messages
 	return b
 }
 
 // read takes the answer apart.
-func read(row *recording.Request, resp *http.Response, clock recording.Clock, streamed bool) {
-	s := &stream{row: row}
+func read(s *stream, resp *http.Response, clock recording.Clock, streamed bool) {
+	row := s.row
 	content := resp.Body
 	if resp.Header.Get("Content-Encoding") == "gzip" {
 		z, err := gzip.NewReader(resp.Body)
@@ -308,6 +400,7 @@ func readWhole(s *stream, content io.Reader, clock recording.Clock, streamed boo
 func (s *stream) whole(c chunk, at time.Duration) {
 	r := s.row
 	output, reasoning := c.fragments()
+	s.keep(c)
 	r.FinishReason = c.finish()
 	if c.Usage != nil {
 		s.told, s.prompt, s.counts = true, c.Usage.Prompt, c.Usage.Completion

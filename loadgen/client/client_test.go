@@ -20,14 +20,25 @@ import (
 
 func newTestStream() *stream { return &stream{row: &recording.Request{}} }
 
-var prompt = Prompt{API: APIChat, Text: "Hi", MaxTokens: 8, Stream: true, Timeout: 5 * time.Second}
+// made is a client with a configuration that has nothing to go wrong.
+func made(cfg Config) *Client {
+	c, err := New(cfg)
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+var hi = []Message{{"user", "Hi"}}
+
+var prompt = Prompt{API: APIChat, Messages: hi, MaxTokens: 8, Stream: true, Timeout: 5 * time.Second}
 
 // do sends one prompt to a handler.
 func do(t *testing.T, p Prompt, h http.HandlerFunc) recording.Request {
 	t.Helper()
 	srv := httptest.NewServer(h)
 	defer srv.Close()
-	return New(Config{BaseURL: srv.URL, Model: "m"}).Do(context.Background(), p, recording.NewClock(), 1)
+	return made(Config{BaseURL: srv.URL, Model: "m"}).Do(context.Background(), p, recording.NewClock(), 1)
 }
 
 func sse(body string) http.HandlerFunc {
@@ -192,7 +203,7 @@ func TestGivenUp(t *testing.T) {
 		srv := httptest.NewServer(h)
 		ctx, cancel := context.WithCancel(context.Background())
 		time.AfterFunc(50*time.Millisecond, cancel)
-		if row := New(Config{BaseURL: srv.URL}).Do(ctx, prompt, recording.NewClock(), 1); row.Error != recording.ErrorCancelled {
+		if row := made(Config{BaseURL: srv.URL}).Do(ctx, prompt, recording.NewClock(), 1); row.Error != recording.ErrorCancelled {
 			t.Errorf("the run ended %s: %q (%s)", name, row.Error, row.ErrorText)
 		}
 		srv.Close()
@@ -202,7 +213,7 @@ func TestGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone.Close()
-	if row := New(Config{BaseURL: "http://" + gone.Addr().String()}).Do(context.Background(), prompt, recording.NewClock(), 1); row.Error != recording.ErrorConnect || !strings.Contains(row.ErrorText, "refused") {
+	if row := made(Config{BaseURL: "http://" + gone.Addr().String()}).Do(context.Background(), prompt, recording.NewClock(), 1); row.Error != recording.ErrorConnect || !strings.Contains(row.ErrorText, "refused") {
 		t.Errorf("nobody there: %q (%s)", row.Error, row.ErrorText)
 	}
 }
@@ -214,9 +225,9 @@ func TestRequest(t *testing.T) {
 		p                Prompt
 	}{
 		{"a streamed chat", "/v1/chat/completions", `{"model":"m","messages":[{"role":"system","content":"Be kind."},{"role":"user","content":"Hi"}],"max_tokens":8,"temperature":0.5,"stream":true,"stream_options":{"include_usage":true}}`,
-			Prompt{API: APIChat, System: "Be kind.", Text: "Hi", MaxTokens: 8, Temperature: 0.5, Stream: true, Timeout: time.Second}},
+			Prompt{API: APIChat, Messages: []Message{{"system", "Be kind."}, {"user", "Hi"}}, MaxTokens: 8, Temperature: 0.5, Stream: true, Timeout: time.Second}},
 		{"a whole completion", "/v1/completions", `{"model":"m","prompt":"Hi","max_tokens":8,"temperature":0,"stream":false}`,
-			Prompt{API: APICompletions, Text: "Hi", MaxTokens: 8, Timeout: time.Second}},
+			Prompt{API: APICompletions, Messages: hi, MaxTokens: 8, Timeout: time.Second}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var path, body, auth, own string
@@ -227,7 +238,7 @@ func TestRequest(t *testing.T) {
 				w.Header().Set("X-Launchgate-Retries", "1")
 			}))
 			defer srv.Close()
-			c := New(Config{BaseURL: srv.URL + "/v1/", Model: "m", APIKey: "secret", Headers: map[string]string{"X-Own": "1"}})
+			c := made(Config{BaseURL: srv.URL + "/v1/", Model: "m", APIKey: "secret", Headers: map[string]string{"X-Own": "1"}})
 			row := c.Do(context.Background(), tt.p, recording.NewClock(), 1)
 			if path != tt.path || body != tt.body || auth != "Bearer secret" || own != "1" {
 				t.Errorf("%s %s (%s, %s), want %s %s", path, body, auth, own, tt.path, tt.body)
@@ -258,7 +269,7 @@ func TestTimesAreTheServers(t *testing.T) {
 			fmt.Fprint(w, "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n")
 		}))
 		defer srv.Close()
-		return New(Config{BaseURL: srv.URL}).Do(context.Background(), prompt, clock, clock.Now())
+		return made(Config{BaseURL: srv.URL}).Do(context.Background(), prompt, clock, clock.Now())
 	}()
 	if !row.OK() || len(row.Chunks) != n {
 		t.Fatalf("%d chunks: %s", len(row.Chunks), row.ErrorText)
@@ -281,7 +292,7 @@ func TestPreflight(t *testing.T) {
 		t.Cleanup(srv.Close)
 		return srv
 	}
-	c := New(Config{BaseURL: serve(`{"data":[{"id":"first"},{"id":"second"}]}`, sse(good)).URL})
+	c := made(Config{BaseURL: serve(`{"data":[{"id":"first"},{"id":"second"}]}`, sse(good)).URL})
 	if err := c.Preflight(context.Background(), prompt); err != nil || c.Model() != "first" {
 		t.Errorf("model %q, %v", c.Model(), err)
 	}
@@ -296,7 +307,7 @@ func TestPreflight(t *testing.T) {
 		{"404", `{"data":[{"id":"m"}]}`, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, "/v1"},
 		{"no stream", `{"data":[{"id":"m"}]}`, sse(""), "before it sent anything"},
 	} {
-		err := New(Config{BaseURL: serve(tt.models, tt.chat).URL}).Preflight(context.Background(), prompt)
+		err := made(Config{BaseURL: serve(tt.models, tt.chat).URL}).Preflight(context.Background(), prompt)
 		if err == nil || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: %v, which should say %q", tt.name, err, tt.says)
 		}

@@ -29,6 +29,7 @@ import (
 // Comments and keep-alives change nothing.
 type stream struct {
 	row    *recording.Request
+	answer *strings.Builder // takes the text, where somebody wants it
 	done   bool
 	failed bool
 	counts int32 // of usage, the latest told
@@ -136,6 +137,7 @@ func (s *stream) chunk(c chunk, at time.Duration, data []byte) {
 	if output || reasoning {
 		s.token(at, output)
 	}
+	s.keep(c)
 	if reason := c.finish(); reason != "" {
 		s.row.FinishReason = reason
 	}
@@ -154,6 +156,20 @@ func (c chunk) fragments() (output, reasoning bool) {
 		}
 	}
 	return output, reasoning
+}
+
+// keep adds the text of a chunk to the answer, of the first choice alone.
+func (s *stream) keep(c chunk) {
+	if s.answer == nil || len(c.Choices) == 0 {
+		return
+	}
+	ch := c.Choices[0]
+	s.answer.WriteString(ch.Text)
+	for _, f := range []*fragment{ch.Delta, ch.Message} {
+		if f != nil {
+			s.answer.WriteString(string(f.Content))
+		}
+	}
 }
 
 func (c chunk) finish() string {

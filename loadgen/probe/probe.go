@@ -21,7 +21,8 @@ const question = "Hello!"
 // probe's timeout, so that no more than timeout/every + 1 are under way even
 // when the service hangs.
 func Watch(ctx context.Context, clock recording.Clock, p scenarios.Probe, s scenarios.Scenario, c *client.Client, sink func(recording.Request)) error {
-	ask := client.Prompt{API: s.Workload.API, Text: question, MaxTokens: p.MaxTokens, Stream: true, Timeout: time.Duration(p.Timeout)}
+	w := s.Mix()[0].Workload
+	ask := client.Prompt{API: w.API, Model: w.Model, Messages: []client.Message{{Role: "user", Content: question}}, MaxTokens: p.MaxTokens, Stream: true, Timeout: time.Duration(p.Timeout)}
 	start := clock.Now()
 	var inFlight sync.WaitGroup
 	defer inFlight.Wait()

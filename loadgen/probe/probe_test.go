@@ -33,7 +33,7 @@ func TestProbesGoOnThroughAnOutage(t *testing.T) {
 	}))
 	defer srv.Close()
 	p := scenarios.Probe{Every: scenarios.Duration(every), Consecutive: 3, MaxTokens: 1, Timeout: scenarios.Duration(timeout)}
-	s := scenarios.Scenario{Name: "s", Stages: []scenarios.Stage{{Name: "m", For: scenarios.Duration(time.Minute)}}}
+	s := scenarios.Scenario{Name: "s", Workload: scenarios.Workload{API: "chat"}, Stages: []scenarios.Stage{{Name: "m", For: scenarios.Duration(time.Minute)}}}
 	clock := recording.NewClock()
 	ctx, cancel := context.WithCancel(context.Background())
 	var mu sync.Mutex
@@ -42,7 +42,7 @@ func TestProbesGoOnThroughAnOutage(t *testing.T) {
 	time.AfterFunc(200*time.Millisecond, func() { struck = clock.Now(); hangs.Store(true) })
 	time.AfterFunc(200*time.Millisecond+outage, func() { over = clock.Now(); hangs.Store(false) })
 	time.AfterFunc(time.Second, cancel)
-	if err := Watch(ctx, clock, p, s, client.New(client.Config{BaseURL: srv.URL}), func(r recording.Request) { mu.Lock(); rows = append(rows, r); mu.Unlock() }); err != nil {
+	if err := Watch(ctx, clock, p, s, clientOf(t, srv.URL), func(r recording.Request) { mu.Lock(); rows = append(rows, r); mu.Unlock() }); err != nil {
 		t.Fatal(err)
 	}
 	slices.SortFunc(rows, func(a, b recording.Request) int { return int(a.Seq - b.Seq) })
@@ -67,4 +67,13 @@ func TestProbesGoOnThroughAnOutage(t *testing.T) {
 	if late := recovered - over; late < 0 || late > every+60*time.Millisecond {
 		t.Errorf("the end of the outage was seen %s after it", late)
 	}
+}
+
+func clientOf(t *testing.T, url string) *client.Client {
+	t.Helper()
+	c, err := client.New(client.Config{BaseURL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }

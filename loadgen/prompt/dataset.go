@@ -1,0 +1,191 @@
+package prompt
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/launchgate/launchgate/loadgen/client"
+)
+
+// Talk is a conversation to be had: what was said before, and what is asked,
+// one question after the other.
+type Talk struct {
+	Before    []client.Message
+	Questions []string
+	MaxTokens int // of an answer, where the dataset says so
+}
+
+// LoadDataset reads the prompts of a file.
+func LoadDataset(path string) ([]Talk, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the dataset: %w", err)
+	}
+	defer f.Close()
+	talks, err := ReadDataset(f)
+	if err != nil {
+		return nil, fmt.Errorf("dataset %s: %w", path, err)
+	}
+	return talks, nil
+}
+
+// record is a line of a dataset, in one of the shapes of the field.
+type record struct {
+	Messages []struct { // OpenAI
+		Role    string          `json:"role"`
+		Content json.RawMessage `json:"content"`
+	} `json:"messages"`
+	Conversations []struct { // ShareGPT
+		From  string `json:"from"`
+		Value string `json:"value"`
+	} `json:"conversations"`
+	Prompt       json.RawMessage `json:"prompt"`
+	Instruction  string          `json:"instruction"` // Alpaca
+	MaxTokens    int             `json:"max_tokens"`
+	OutputTokens int             `json:"output_tokens"`
+}
+
+// ReadDataset reads JSON lines, or one JSON list, of records with messages
+// (OpenAI), conversations (ShareGPT) or a prompt. Where the last message is a
+// user's, all before it is the history of that one question; otherwise the
+// record is a conversation, and its questions are those of the user.
+func ReadDataset(r io.Reader) ([]Talk, error) {
+	in := bufio.NewReaderSize(r, 1<<16)
+	d := json.NewDecoder(in)
+	list, err := isList(in)
+	if err != nil {
+		return nil, err
+	}
+	if list {
+		_, _ = d.Token()
+	}
+	var talks []Talk
+	for n := 1; ; n++ {
+		if list && !d.More() {
+			break
+		}
+		var rec record
+		err := d.Decode(&rec)
+		if errors.Is(err, io.EOF) && !list {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("record %d is not a JSON object of a dataset: %w", n, err)
+		}
+		talk, err := rec.talk()
+		if err != nil {
+			return nil, fmt.Errorf("record %d: %w", n, err)
+		}
+		if len(talk.Questions) > 0 { // some of ShareGPT's have nothing but answers
+			talks = append(talks, talk)
+		}
+	}
+	if len(talks) == 0 {
+		return nil, errors.New("found no question of a user, expected at least one")
+	}
+	return talks, nil
+}
+
+// isList skips blanks and looks whether what follows opens a list.
+func isList(in *bufio.Reader) (bool, error) {
+	for n := 1; n <= in.Size(); n++ {
+		head, err := in.Peek(n)
+		if err != nil {
+			return false, errors.New("found nothing, expected JSON lines with messages, conversations or a prompt")
+		}
+		if c := head[n-1]; !bytes.ContainsRune([]byte(" \t\r\n\xef\xbb\xbf"), rune(c)) {
+			_, _ = in.Discard(n - 1)
+			return c == '[', nil
+		}
+	}
+	return false, errors.New("found nothing but blanks")
+}
+
+func (r record) talk() (Talk, error) {
+	messages, err := r.messages()
+	if err != nil {
+		return Talk{}, err
+	}
+	talk := Talk{MaxTokens: max(0, r.MaxTokens, r.OutputTokens)}
+	if n := len(messages); n > 0 && messages[n-1].Role == "user" {
+		talk.Before, talk.Questions = messages[:n-1], []string{messages[n-1].Content}
+		return talk, nil
+	}
+	for i, m := range messages {
+		switch {
+		case m.Role == "user":
+			talk.Questions = append(talk.Questions, m.Content)
+		case i == 0 && m.Role == "system":
+			talk.Before = messages[:1]
+		}
+	}
+	return talk, nil
+}
+
+// roles are the names that ShareGPT's files give to who speaks.
+var roles = map[string]string{"human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant",
+	"bard": "assistant", "assistant": "assistant", "system": "system"}
+
+func (r record) messages() ([]client.Message, error) {
+	var all []client.Message
+	for _, m := range r.Messages {
+		content, err := textOf(m.Content)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, client.Message{Role: m.Role, Content: content})
+	}
+	for _, c := range r.Conversations {
+		role, known := roles[c.From]
+		if !known {
+			return nil, fmt.Errorf("found the speaker %q, expected human, gpt or system", c.From)
+		}
+		all = append(all, client.Message{Role: role, Content: c.Value})
+	}
+	if len(all) == 0 {
+		prompt, err := textOf(r.Prompt)
+		if err != nil {
+			return nil, err
+		}
+		if prompt == "" {
+			prompt = r.Instruction
+		}
+		all = append(all, client.Message{Role: "user", Content: prompt})
+	}
+	all = slices.DeleteFunc(all, func(m client.Message) bool { return strings.TrimSpace(m.Content) == "" })
+	if len(all) == 0 && len(r.Messages)+len(r.Conversations) == 0 {
+		return nil, errors.New("expected messages, conversations or a prompt in it")
+	}
+	return all, nil
+}
+
+// textOf is a content: a text, or a list of parts of which the texts count.
+func textOf(raw json.RawMessage) (string, error) {
+	if len(raw) == 0 || string(raw) == "null" {
+		return "", nil
+	}
+	var s string
+	if json.Unmarshal(raw, &s) == nil {
+		return s, nil
+	}
+	var parts []struct {
+		Text string `json:"text"`
+	}
+	if json.Unmarshal(raw, &parts) != nil {
+		return "", fmt.Errorf("found a content that is neither a text nor a list of parts")
+	}
+	var texts []string
+	for _, p := range parts {
+		if p.Text != "" {
+			texts = append(texts, p.Text)
+		}
+	}
+	return strings.Join(texts, "\n"), nil
+}

@@ -1,0 +1,246 @@
+// Package prompt makes what is asked: from a list, from a dataset, or from drawn
+// words of a length that is counted in the target's own tokens. The same seed
+// makes the same prompts, but for the salt, which is new in every run.
+package prompt
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/launchgate/launchgate/loadgen/client"
+	"github.com/launchgate/launchgate/loadgen/trace"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// Material is what the prompts of a gate are made of and have to be read,
+// counted or known before the run.
+type Material struct {
+	// Vocabulary of prompts of a given length; its How is empty where a gate has
+	// none.
+	Vocabulary Vocabulary
+	// Nonce tells this run's prompts from any other's.
+	Nonce    uint64
+	datasets map[string][]Talk
+	traces   map[string]trace.Trace
+	keys     map[string]string // by the variables that hold them
+}
+
+// Gather reads the files that a gate names. Until Learn was called, the target's
+// tokens are a guess.
+func Gather(g scenarios.Gate) (*Material, error) {
+	m := &Material{Nonce: rand.Uint64(), datasets: map[string][]Talk{}, traces: map[string]trace.Trace{}, keys: map[string]string{}}
+	if counted(g) != "" {
+		m.Vocabulary = Guessed()
+	}
+	for _, s := range g.Scenarios {
+		for _, class := range s.Mix() {
+			if err := m.dataset(class.Workload.Dataset); err != nil {
+				return nil, fmt.Errorf("scenario %s: %w", s.Name, err)
+			}
+		}
+		for _, stage := range s.Stages {
+			if stage.Trace == nil {
+				continue
+			}
+			if err := m.trace(stage.Trace.File); err != nil {
+				return nil, fmt.Errorf("scenario %s: %w", s.Name, err)
+			}
+		}
+	}
+	return m, nil
+}
+
+// Keys looks for the keys of the gate's tenants in the environment.
+func (m *Material) Keys(g scenarios.Gate) error {
+	for _, s := range g.Scenarios {
+		for _, class := range s.Mix() {
+			name := class.Workload.APIKeyEnv
+			if name == "" {
+				continue
+			}
+			key := os.Getenv(name)
+			if key == "" {
+				return fmt.Errorf("scenario %s: the environment variable %s, which is to hold an API key, is empty", s.Name, name)
+			}
+			m.keys[name] = key
+		}
+	}
+	return nil
+}
+
+// Learn finds out how the target counts tokens, where a prompt is of a given
+// length.
+func (m *Material) Learn(ctx context.Context, g scenarios.Gate, c *client.Client) (err error) {
+	if api := counted(g); api != "" {
+		m.Vocabulary, err = learn(ctx, c, api)
+	}
+	return err
+}
+
+// counted is the API of the first prompts whose length is given in tokens; empty
+// where none are.
+func counted(g scenarios.Gate) string {
+	for _, s := range g.Scenarios {
+		for _, class := range s.Mix() {
+			if class.Workload.Synthetic != nil {
+				return class.Workload.API
+			}
+		}
+		for _, stage := range s.Stages {
+			if stage.Trace != nil {
+				return s.Mix()[0].Workload.API
+			}
+		}
+	}
+	return ""
+}
+
+func (m *Material) dataset(file string) (err error) {
+	if _, read := m.datasets[file]; file != "" && !read {
+		m.datasets[file], err = LoadDataset(file)
+	}
+	return err
+}
+
+func (m *Material) trace(file string) (err error) {
+	if _, read := m.traces[file]; !read {
+		m.traces[file], err = trace.Load(file)
+	}
+	return err
+}
+
+// Trace is one that a gate names.
+func (m *Material) Trace(file string) trace.Trace { return m.traces[file] }
+
+// Maker makes the prompts of one workload.
+type Maker struct {
+	work  scenarios.Workload
+	from  *Material
+	talks []Talk
+	seed  uint64 // of what groups of prompts have in common
+}
+
+// Maker of a workload's prompts.
+func (m *Material) Maker(w scenarios.Workload, seed uint64) *Maker {
+	return &Maker{work: w, from: m, talks: m.datasets[w.Dataset], seed: seed}
+}
+
+// saltWords is how many of a synthetic prompt's last words are new in every
+// run.
+const saltWords = 8
+
+// Talk draws a conversation of as many questions as the workload has turns. id
+// is of the request, unique in the run.
+func (m *Maker) Talk(rng *rand.Rand, id uint64) Talk {
+	salt := m.salt(id)
+	var t Talk
+	switch {
+	case m.work.Synthetic != nil:
+		for range m.work.Turns {
+			t.Questions = append(t.Questions, m.synthetic(rng, salt))
+		}
+	case len(m.talks) > 0:
+		t = m.talks[rng.IntN(len(m.talks))]
+		t.Questions = salted(t.Questions[:min(m.work.Turns, len(t.Questions))], salt)
+	default:
+		for range m.work.Turns {
+			t.Questions = append(t.Questions, m.work.Prompts[rng.IntN(len(m.work.Prompts))])
+		}
+		t.Questions = salted(t.Questions, salt)
+	}
+	if s := m.work.System; s != "" && (len(t.Before) == 0 || t.Before[0].Role != "system") {
+		t.Before = append([]client.Message{{Role: "system", Content: s}}, t.Before...)
+	}
+	return t
+}
+
+// salt draws what makes a request one of a kind; nil where none is wanted.
+func (m *Maker) salt(id uint64) *rand.Rand {
+	if m.work.Salt == nil || !*m.work.Salt {
+		return nil
+	}
+	return rand.New(rand.NewPCG(m.from.Nonce, id))
+}
+
+// salted ends every question with a mark of its own. What stands before it is
+// the same in every run, so that a cache of prefixes works as it does for
+// users.
+func salted(questions []string, salt *rand.Rand) []string {
+	if salt == nil {
+		return questions
+	}
+	marked := make([]string, len(questions))
+	for i, q := range questions {
+		marked[i] = fmt.Sprintf("%s (%06x)", q, salt.Uint32()>>8)
+	}
+	return marked
+}
+
+// synthetic draws a prompt: what its group has in common, then words of its
+// own, the last few of them the salt.
+func (m *Maker) synthetic(rng, salt *rand.Rand) string {
+	s := m.work.Synthetic
+	tokens := s.Tokens.Draw(rng)
+	var b strings.Builder
+	common := 0
+	if s.Prefixes > 0 {
+		group := rng.IntN(s.Prefixes)
+		common = min(s.PrefixTokens, tokens)
+		m.from.Vocabulary.write(&b, common, rand.New(rand.NewPCG(m.seed, uint64(group))))
+	}
+	m.own(&b, tokens-common, rng, salt)
+	return b.String()
+}
+
+// own ends a prompt with words that no other has.
+func (m *Maker) own(b *strings.Builder, tokens int, rng, salt *rand.Rand) {
+	last := 0
+	if salt != nil {
+		last = min(saltWords, tokens)
+	}
+	if tokens > last {
+		m.from.Vocabulary.write(b, tokens-last, rng)
+	}
+	if last > 0 {
+		m.from.Vocabulary.write(b, last, salt)
+	}
+}
+
+// Replayed is the prompt of a trace's request: its blocks, which other requests
+// with the same have too, or words of its own.
+func (m *Maker) Replayed(r trace.Request, rng *rand.Rand, id uint64) Talk {
+	var b strings.Builder
+	rest := r.Input
+	for _, block := range r.Blocks {
+		n := min(trace.BlockTokens, rest)
+		if rest -= n; n > 0 {
+			m.from.Vocabulary.write(&b, n, rand.New(rand.NewPCG(m.seed, block)))
+		}
+	}
+	if rest > 0 {
+		m.own(&b, rest, rng, m.salt(id))
+	}
+	return Talk{Questions: []string{b.String()}, MaxTokens: r.Output}
+}
+
+// Prompt asks with the messages of a talk so far.
+func (m *Maker) Prompt(t Talk, messages []client.Message, rng *rand.Rand) client.Prompt {
+	w := m.work
+	tokens := t.MaxTokens
+	if tokens == 0 {
+		tokens = w.MaxTokens.Draw(rng)
+	}
+	return client.Prompt{
+		API: w.API, Model: w.Model, APIKey: m.from.keys[w.APIKeyEnv], Messages: messages, MaxTokens: tokens,
+		Temperature: *w.Temperature, IgnoreEOS: w.IgnoreEOS, Stream: *w.Stream, Timeout: time.Duration(w.Timeout),
+	}
+}
+
+// First is the first question of a talk, with what was said before.
+func (t Talk) First() []client.Message {
+	return append(append([]client.Message(nil), t.Before...), client.Message{Role: "user", Content: t.Questions[0]})
+}
