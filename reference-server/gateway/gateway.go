@@ -76,6 +76,7 @@ func (g *Gateway) Handler() http.Handler {
 		g.fail(w, errNoneReady)
 	})
 	mux.HandleFunc("/v1/", g.forward)
+	mux.HandleFunc("POST /tokenize", g.forward)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		g.fail(w, refusal{http.StatusNotFound, "not_found", fmt.Sprintf("%s is not served; /v1/…, /health and /ready are", r.URL.Path)})
 	})
