@@ -41,8 +41,8 @@ func logAdd(a, b float64) float64 {
 	return a + math.Log1p(math.Exp(b-a))
 }
 
-// needed is the fewest samples with which a percentile can be proven.
-func needed(quantile float64) int64 {
+// SamplesFor is the fewest samples with which a percentile can be proven.
+func SamplesFor(quantile float64) int64 {
 	return search(func(n int64) bool { return allowed(n, 1-quantile) >= 0 })
 }
 

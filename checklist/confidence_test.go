@@ -13,7 +13,7 @@ func TestSamplesThatAPercentileNeeds(t *testing.T) {
 		quantile float64
 		n        int64
 	}{{0.90, 64}, {0.95, 130}, {0.99, 662}, {0.999, 6636}} {
-		if got := needed(tt.quantile); got != tt.n {
+		if got := SamplesFor(tt.quantile); got != tt.n {
 			t.Errorf("p%g needs %d samples, want %d", tt.quantile*100, got, tt.n)
 		}
 		if got := allowed(tt.n, 1-tt.quantile); got != 0 {

@@ -246,7 +246,7 @@ func (e *evidence) attains(r *recording.Request, values latencies) bool {
 		} else {
 			v = values[slices.Index(latencyNames[:], o.Metric)]
 		}
-		if !math.IsNaN(v) && !holds(v, o) {
+		if !math.IsNaN(v) && !Holds(v, o) {
 			return false
 		}
 	}

@@ -76,7 +76,8 @@ func (e *evidence) unplayed(o scenarios.Objective) string {
 	return ""
 }
 
-func holds(v float64, o scenarios.Objective) bool {
+// Holds reports whether a value keeps an objective.
+func Holds(v float64, o scenarios.Objective) bool {
 	switch o.Op {
 	case "<=":
 		return v <= o.Threshold
@@ -118,19 +119,19 @@ func (f *Finding) percentile(n int64, o scenarios.Objective, at func(int64) floa
 	value := at(rank(n, o.Quantile))
 	f.Value = &value
 	bound, best := percentileBounds(n, o.Quantile, at)
-	least := needed(o.Quantile)
+	least := SamplesFor(o.Quantile)
 	if atLeast(o) {
-		bound, best, least = best, bound, needed(1-o.Quantile)
+		bound, best, least = best, bound, SamplesFor(1-o.Quantile)
 	}
 	f.Bound = bound
 	is := "it is " + measured(value, o)
 	switch {
-	case n >= least && !holds(value, o), best != nil && !holds(*best, o):
+	case n >= least && !Holds(value, o), best != nil && !Holds(*best, o):
 		f.Verdict, f.Why = Fail, fmt.Sprintf("%s, and must be %s", is, must(o))
 	case bound == nil:
 		f.Why = fmt.Sprintf("%s of %s, and a %s is proven by %d at the least: it needs %s (a longer stage, or a higher rate)",
 			is, plural(n, "sample", "samples"), o.Stat, least, plural(least-n, "more sample", "more samples"))
-	case !holds(*bound, o):
+	case !Holds(*bound, o):
 		f.Why = fmt.Sprintf("%s, but with 99 %% confidence it is only known to be %s %s, and must be %s; %s",
 			is, map[bool]string{false: "below", true: "above"}[atLeast(o)], show(*bound, o.Unit), must(o), more(n, o, at))
 	default:
@@ -143,7 +144,7 @@ func (f *Finding) percentile(n int64, o scenarios.Objective, at func(int64) floa
 func more(n int64, o scenarios.Objective, at func(int64) float64) string {
 	quantile, misses := o.Quantile, int64(0)
 	for i := range n {
-		if !holds(at(i), o) {
+		if !Holds(at(i), o) {
 			misses++
 		}
 	}
@@ -160,7 +161,7 @@ func more(n int64, o scenarios.Objective, at func(int64) float64) string {
 func (f *Finding) decide(value float64, o scenarios.Objective) {
 	f.Value = &value
 	f.Verdict = Pass
-	if !holds(value, o) {
+	if !Holds(value, o) {
 		f.Verdict = Fail
 	}
 	f.Why = fmt.Sprintf("it is %s, and must be %s", measured(value, o), must(o))
@@ -209,7 +210,7 @@ func (f *Finding) rate(k, n int64, o scenarios.Objective) {
 	if distance > 0 {
 		least = int64(math.Ceil(1/distance - 1e-9))
 	}
-	if n < least && (holds(best, o) || f.Verdict == Pass) {
+	if n < least && (Holds(best, o) || f.Verdict == Pass) {
 		f.Verdict = Unproven
 		f.Why = fmt.Sprintf("%d of %d is too little to tell %s by: it needs %s", k, n, show(o.Threshold, o.Unit), plural(least-n, "more request", "more requests"))
 		return
@@ -293,7 +294,7 @@ func (f *Finding) recovery(o scenarios.Objective, l *faultLife, e *evidence) {
 		return
 	}
 	watched := l.lastBad - l.at[recording.FaultInEffect]
-	if l.bad > 0 && !l.lostProbes && !atLeast(o) && !holds(watched.Seconds(), o) {
+	if l.bad > 0 && !l.lostProbes && !atLeast(o) && !Holds(watched.Seconds(), o) {
 		f.Verdict, f.Why = Fail, fmt.Sprintf("users were still not served %s after the fault, and must be within %s", show(watched.Seconds(), o.Unit), show(o.Threshold, o.Unit))
 		return
 	}

@@ -117,6 +117,11 @@ func (p *Plan) Requests() int { return len(p.due) }
 // Due is when request n becomes due, from the scenario's start.
 func (p *Plan) Due(n int) time.Duration { return p.due[n] }
 
+// DueBy is how many requests become due until a time from the scenario's start.
+func (p *Plan) DueBy(at time.Duration) int {
+	return sort.Search(len(p.due), func(n int) bool { return p.due[n] > at })
+}
+
 // Stage is that of request n.
 func (p *Plan) Stage(n int) PlannedStage {
 	return p.Stages[sort.Search(len(p.Stages), func(i int) bool { return p.Stages[i].first > n })-1]

@@ -48,6 +48,7 @@ latency, error and recovery targets, with an HTML report.
   launchgate run my-gate.yaml    your gate
   launchgate run --target http://127.0.0.1:8000 --model NAME my-gate.yaml
                                  a service that is already there
+  launchgate capacity            the highest rate at which the objectives hold
 
 Exit codes: 0 pass, 1 fail, 2 unproven, 3 invalid, 4 could not run,
 130 interrupted.`,
@@ -58,7 +59,7 @@ Exit codes: 0 pass, 1 fail, 2 unproven, 3 invalid, 4 could not run,
 	root.SetOut(out)
 	root.SetErr(errOut)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand(out, errOut, code), judgeCommand(out, code), reportCommand(out), listCommand(out), initCommand(out),
+	root.AddCommand(runCommand(out, errOut, code), capacityCommand(out, errOut, code), judgeCommand(out, code), reportCommand(out), listCommand(out), initCommand(out),
 		recoverCommand(out), watchdogCommand(), burnCommand())
 	return root
 }
@@ -98,10 +99,10 @@ func reportCommand(out io.Writer) *cobra.Command {
 }
 
 func listCommand(out io.Writer) *cobra.Command {
-	topics := []string{"gates", "faults", "objectives"}
+	topics := []string{"gates", "faults", "objectives", "profiles"}
 	return &cobra.Command{
-		Use:       "list [gates|faults|objectives]",
-		Short:     "List the ready gates, the faults and what objectives can say",
+		Use:       "list [gates|faults|objectives|profiles]",
+		Short:     "List the ready gates, the faults, what objectives can say, and their ready sets",
 		ValidArgs: topics,
 		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -116,6 +117,8 @@ func listCommand(out io.Writer) *cobra.Command {
 					listFaults(out)
 				case "objectives":
 					listObjectives(out)
+				case "profiles":
+					listProfiles(out)
 				}
 			}
 			return nil
@@ -214,4 +217,14 @@ func openRun(dir string) (scenarios.Gate, *recording.Recording, error) {
 	}
 	gate, err := scenarios.Load(gatePath(dir))
 	return gate, rec, err
+}
+
+func listProfiles(out io.Writer) {
+	fmt.Fprintln(out, "Profiles: ready sets of objectives, in a gate as profiles: [NAME in SCENARIO] or for launchgate capacity --profile NAME")
+	for _, p := range scenarios.Profiles() {
+		fmt.Fprintf(out, "\n  %s\n    %s\n", p.Name, p.Means)
+		for _, o := range p.Objectives("") {
+			fmt.Fprintf(out, "    %s\n", o.Source)
+		}
+	}
 }

@@ -71,14 +71,19 @@ report that is marked incomplete.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&f.target, "target", "", "`URL` of an OpenAI-compatible service that is already there, in place of the gate's target")
-	cmd.Flags().StringVar(&f.model, "model", "", "the model to ask for at --target; without it, the GGUF file or Hugging Face folder the bundled service serves")
-	cmd.Flags().StringVar(&f.apiKeyEnv, "api-key-env", "", "the environment `VARIABLE` that holds the API key")
+	f.targetFlags(cmd)
 	cmd.Flags().StringVar(&f.out, "out", "", "the run `folder` to make (default runs/<time>-<gate>)")
-	cmd.Flags().Uint64Var(&f.seed, "seed", 0, "the seed of arrivals, prompts and victims, in place of the gate's")
 	cmd.Flags().StringArrayVar(&f.focus, "focus", nil, "play only what matches this `regexp` (Ginkgo's focus; may be repeated); what is not played is unproven")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "print the plan and do nothing")
 	return cmd
+}
+
+// targetFlags are those of every command that drives a target.
+func (f *runFlags) targetFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.target, "target", "", "`URL` of an OpenAI-compatible service that is already there, in place of the gate's target")
+	cmd.Flags().StringVar(&f.model, "model", "", "the model to ask for at --target; without it, the GGUF file or Hugging Face folder the bundled service serves")
+	cmd.Flags().StringVar(&f.apiKeyEnv, "api-key-env", "", "the environment `VARIABLE` that holds the API key")
+	cmd.Flags().Uint64Var(&f.seed, "seed", 0, "the seed of arrivals, prompts and victims, in place of the gate's")
 }
 
 // gateOf reads the gate that is named: a file, a ready gate, or the quick one.

@@ -17,24 +17,22 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// screen tells a person at a terminal how the run goes: lines that stay, and
-// under them one that is written over. Where there is no terminal it is quiet.
+// screen tells a person how the run goes: lines that stay, and at a terminal
+// under them one that is written over.
 type screen struct {
-	out io.Writer // nil: quiet
+	out      io.Writer
+	terminal bool
 
 	mu   sync.Mutex
 	live bool // the cursor stands after a line that is to be written over
 }
 
 func newScreen(out io.Writer) *screen {
-	if !isTerminal(out) {
-		return &screen{}
-	}
-	return &screen{out: out}
+	return &screen{out: out, terminal: isTerminal(out)}
 }
 
 func (s *screen) tell(p run.Progress) {
-	if s.out == nil {
+	if p.Live != nil && !s.terminal {
 		return
 	}
 	s.mu.Lock()
@@ -49,9 +47,6 @@ func (s *screen) tell(p run.Progress) {
 }
 
 func (s *screen) clear() {
-	if s.out == nil {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.wipe()

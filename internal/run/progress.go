@@ -25,6 +25,7 @@ type Progress struct {
 type Live struct {
 	Scenario       string
 	Elapsed, Total time.Duration
+	Due            int // load requests by now, of those that are due by the clock
 	Done, Planned  int // load requests
 	Errors         int
 	Fault          string // the last step of a fault, if there was one
@@ -75,6 +76,7 @@ func (w *watched) tell(ctx context.Context) {
 		live := w.live
 		w.mu.Unlock()
 		live.Scenario, live.Elapsed, live.Total, live.Planned = w.scenario.Name, time.Since(w.started), w.plan.Duration(), w.plan.Requests()
+		live.Due = w.plan.DueBy(live.Elapsed)
 		w.Tell(Progress{Live: &live})
 		select {
 		case <-ctx.Done():

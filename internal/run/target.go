@@ -68,15 +68,10 @@ func (c *conductor) deploy(ctx context.Context) error {
 	e := c.Gate.Target.Endpoint
 	c.say("asking %s whether it serves", e.URL)
 	c.target = deploy.NewEndpoint(e.URL)
-	key := ""
-	if e.APIKeyEnv != "" {
-		if key = os.Getenv(e.APIKeyEnv); key == "" {
-			return fmt.Errorf("the environment variable %s, which is to hold the API key, is empty", e.APIKeyEnv)
-		}
+	if e.APIKeyEnv != "" && os.Getenv(e.APIKeyEnv) == "" {
+		return fmt.Errorf("the environment variable %s, which is to hold the API key, is empty", e.APIKeyEnv)
 	}
-	return c.connect(ctx, client.Config{
-		BaseURL: e.URL, Model: e.Model, APIKey: key, Headers: e.Headers, HTTP: e.HTTP, CAFile: e.CAFile, NewConnections: e.NewConnections,
-	})
+	return c.connect(ctx, configOf(*e))
 }
 
 func (c *conductor) deployLocal(ctx context.Context, spec scenarios.Local) error {

@@ -1,0 +1,124 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/launchgate/launchgate/chaos"
+	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/loadgen/client"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// Session is a target that several runs are made against, one after the other.
+type Session struct {
+	// Endpoint is where it is, for the gates of those runs.
+	Endpoint scenarios.Endpoint
+
+	target target
+	client *client.Client
+	clock  recording.Clock
+	ask    client.Prompt
+	idle   time.Duration // time to first token of a service without load
+}
+
+const (
+	idleProbes = 5
+	drainFor   = time.Minute
+)
+
+// Open deploys a gate's target, or points at it, and measures how quickly it
+// answers without load. Logs of the deployment go to a folder that is there.
+func Open(ctx context.Context, g scenarios.Gate, server, logs string) (s *Session, err error) {
+	s = &Session{clock: recording.NewClock()}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if l := g.Target.Local; l != nil {
+		local, err := deploy.StartLocal(*l, server, logs, chaos.NeedsLinks(g), func(deploy.Event) {})
+		if err != nil {
+			return s, err
+		}
+		s.target = local
+		if err := local.WaitReady(ctx); err != nil {
+			return s, err
+		}
+		s.Endpoint.URL = local.URL()
+	} else {
+		s.Endpoint = *g.Target.Endpoint
+	}
+	if s.client, err = client.New(configOf(s.Endpoint)); err != nil {
+		return s, err
+	}
+	w := g.Scenarios[0].Mix()[0].Workload
+	s.ask = client.Prompt{API: w.API, Model: w.Model, APIKey: os.Getenv(w.APIKeyEnv), Messages: []client.Message{{Role: "user", Content: "Hello!"}},
+		MaxTokens: 2, Stream: true, Timeout: 10 * time.Second}
+	if err := s.client.Preflight(ctx, s.ask); err != nil {
+		return s, fmt.Errorf("the target does not serve: %w", err)
+	}
+	var waits []time.Duration
+	for range idleProbes {
+		if wait, ok := s.probe(ctx); ok {
+			waits = append(waits, wait)
+		}
+	}
+	if len(waits) == 0 {
+		return s, fmt.Errorf("the target answers, but not with a stream: none of %d small questions got a first token", idleProbes)
+	}
+	slices.Sort(waits)
+	s.idle = waits[len(waits)/2]
+	return s, nil
+}
+
+// configOf is a client's configuration for an endpoint.
+func configOf(e scenarios.Endpoint) client.Config {
+	key := ""
+	if e.APIKeyEnv != "" {
+		key = os.Getenv(e.APIKeyEnv)
+	}
+	return client.Config{BaseURL: e.URL, Model: e.Model, APIKey: key, Headers: e.Headers, HTTP: e.HTTP, CAFile: e.CAFile, NewConnections: e.NewConnections}
+}
+
+// probe asks one small question and returns its time to first token.
+func (s *Session) probe(ctx context.Context) (time.Duration, bool) {
+	row := s.client.Do(ctx, s.ask, s.clock, s.clock.Now())
+	return row.FirstToken - row.Sent, row.OK()
+}
+
+// Drain waits until the service answers again as quickly as it did without
+// load, so that what one run has left in its queues does not count against the
+// next. It is an error when it does not within a minute.
+func (s *Session) Drain(ctx context.Context) error {
+	began := time.Now()
+	for good := 0; good < 2; {
+		wait, ok := s.probe(ctx)
+		if good++; !ok || wait > 3*s.idle+20*time.Millisecond {
+			good = 0
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if good == 0 && time.Since(began) > drainFor {
+			return fmt.Errorf("%s after the load had ended the service still did not answer as quickly as before it (first token after %s, before it %s)",
+				drainFor, wait.Round(time.Millisecond), s.idle.Round(time.Millisecond))
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// Close stops what was deployed.
+func (s *Session) Close() {
+	if s.target != nil {
+		s.target.Stop()
+	}
+}
