@@ -96,6 +96,13 @@ func gather(gate scenarios.Gate, rec *recording.Recording) (*evidence, error) {
 			e.load(&r)
 		}
 	}
+	for _, g := range rec.Gaps {
+		s := e.stage(stageID{g.Scenario, g.Stage, g.Class})
+		s.icl = histogram{}
+		for _, bar := range g.Distribution() {
+			s.icl.addN(float64(bar.To)/1e9, bar.Count)
+		}
+	}
 	for _, p := range e.probes {
 		slices.SortFunc(p, func(a, b probe) int { return cmp.Compare(a.due, b.due) })
 	}
@@ -148,14 +155,18 @@ func (e *evidence) scenario(name string) *scenarios.Scenario {
 	return nil
 }
 
-// load takes a load request into account.
-func (e *evidence) load(r *recording.Request) {
-	id := stageID{r.Scenario, r.Stage, r.Class}
+func (e *evidence) stage(id stageID) *samples {
 	s := e.stages[id]
 	if s == nil {
 		s = &samples{}
 		e.stages[id] = s
 	}
+	return s
+}
+
+// load takes a load request into account.
+func (e *evidence) load(r *recording.Request) {
+	s := e.stage(stageID{r.Scenario, r.Stage, r.Class})
 	s.due++
 	if r.Sent > 0 {
 		s.lags = append(s.lags, (r.Sent - r.Due).Seconds())
@@ -253,8 +264,12 @@ func (e *evidence) attains(r *recording.Request, values latencies) bool {
 	return true
 }
 
-// gapOf is an objective's statistic over the gaps of one request.
+// gapOf is an objective's statistic over the gaps of one request. Where only
+// its longest gap is known, that one stands for all: it never flatters.
 func gapOf(r *recording.Request, o scenarios.Objective) float64 {
+	if len(r.Chunks) == 0 && r.MaxGap > 0 {
+		return r.MaxGap.Seconds()
+	}
 	var gaps []float64
 	for i := 1; i < len(r.Chunks); i++ {
 		gaps = append(gaps, (r.Chunks[i] - r.Chunks[i-1]).Seconds())
@@ -371,7 +386,12 @@ const (
 
 var logBase = math.Log(bucketBase)
 
-func (h *histogram) add(v float64) {
+func (h *histogram) add(v float64) { h.addN(v, 1) }
+
+func (h *histogram) addN(v float64, n int64) {
+	if n == 0 {
+		return
+	}
 	b := 0
 	if v > bucketFirst {
 		b = int(math.Ceil(math.Log(v/bucketFirst) / logBase))
@@ -379,13 +399,13 @@ func (h *histogram) add(v float64) {
 	for len(h.buckets) <= b {
 		h.buckets = append(h.buckets, 0)
 	}
-	h.buckets[b]++
+	h.buckets[b] += n
 	if h.n == 0 || v < h.low {
 		h.low = v
 	}
 	h.high = max(h.high, v)
-	h.n++
-	h.sum += v
+	h.n += n
+	h.sum += v * float64(n)
 }
 
 func (h *histogram) merge(o *histogram) {

@@ -106,7 +106,7 @@ func capacityCharts(r capacity.Result) []capacityChart {
 			curve{"p50", "teal", 0, func(p capacity.Point) *float64 { return p.TTFTP50 }}, curve{"p95", "violet", 1, func(p capacity.Point) *float64 { return p.TTFTP95 }}),
 		capacityChartOf(r, "Time per output token", "After the first.", "s",
 			curve{"p50", "teal", 0, func(p capacity.Point) *float64 { return p.TPOTP50 }}, curve{"p95", "violet", 1, func(p capacity.Point) *float64 { return p.TPOTP95 }}),
-		capacityChartOf(r, "Output tokens a second", "Of complete answers.", "tokens_per_second",
+		capacityChartOf(r, "Output tokens a second", "Of complete answers.", "count",
 			curve{"tokens", "blue", 0, func(p capacity.Point) *float64 { return p.TokensPerSecond }}),
 	}
 }

@@ -99,7 +99,7 @@ func Build(gate scenarios.Gate, rec *recording.Recording, v checklist.Verdict) (
 	r.Failed = r.Failed[:min(len(r.Failed), failedTold)]
 	pass.tellLatencies(&r)
 	r.timeline(pass, rec)
-	r.Missing = missing(rec, pass, r)
+	r.Missing = missing(gate, rec, pass, r)
 	r.Next = next(r)
 	return r, nil
 }
@@ -295,7 +295,7 @@ func interruption(gate scenarios.Gate, rec *recording.Recording) *Interruption {
 
 // missing calls out what is not there, so that no chart is read as complete
 // when it is not.
-func missing(rec *recording.Recording, p *pass, r Report) []Note {
+func missing(gate scenarios.Gate, rec *recording.Recording, p *pass, r Report) []Note {
 	var notes []Note
 	for _, w := range rec.Warnings {
 		notes = append(notes, Note{"verbatim", []any{w}})
@@ -307,6 +307,9 @@ func missing(rec *recording.Recording, p *pass, r Report) []Note {
 		if p.byScenario[name].requests == 0 {
 			notes = append(notes, Note{"missing.scenario", []any{name}})
 		}
+	}
+	if gate.Chunks != scenarios.ChunksAll && gate.Chunks != "" {
+		notes = append(notes, Note{"missing.chunks", []any{gate.Chunks}})
 	}
 	for _, panel := range r.Timeline.Unseen {
 		notes = append(notes, Note{"missing.panel", []any{Note{panel, nil}}})

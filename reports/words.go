@@ -250,6 +250,7 @@ var phrases = map[string]string{
 	"missing.none":       "Nothing is known to be missing.",
 	"missing.impossible": "%s requests have times that cannot be, and were left out.",
 	"missing.scenario":   "No request of scenario %s was recorded.",
+	"missing.chunks":     "The times of chunks were kept of %s of the requests: charts of inter-chunk latency and stories show those, and objectives are judged by the gaps of all.",
 	"missing.panel":      "%s: nothing was observed, so it is not drawn.",
 	"missing.hole":       "%s: no observation from %s to %s.",
 

@@ -1,6 +1,7 @@
 package recording
 
 import (
+	"errors"
 	"reflect"
 	"testing"
 	"time"
@@ -18,6 +19,50 @@ func collect(t *testing.T, r *Recording) []Request {
 	return rows
 }
 
+// Where chunk times are kept of every tenth request only, gaps are counted of
+// all that were answered.
+func TestGapsAreCountedOfAll(t *testing.T) {
+	dir := t.TempDir()
+	w, err := Create(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.KeepChunks(func(seq int64) bool { return seq%10 == 0 })
+	if err := errors.Join(w.Gate([]byte("name: x\n")), w.Environment(Environment{Version: "1"})); err != nil {
+		t.Fatal(err)
+	}
+	for n := range 100 {
+		ms := time.Duration(n+1) * time.Millisecond
+		r := Request{Seq: int64(n), Kind: KindLoad, Scenario: "s", Stage: "m", Class: "gold", Due: 1, Sent: 1, Chunks: []time.Duration{ms, 2 * ms, 2*ms + 1000}}
+		if n == 99 {
+			r.Error = ErrorTruncated // its gaps are nobody's answer
+		}
+		w.Request(r)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range collect(t, r) {
+		if kept := len(row.Chunks) > 0; kept != (row.Seq%10 == 0) || row.MaxGap != time.Duration(row.Seq+1)*time.Millisecond {
+			t.Fatalf("%+v", row)
+		}
+	}
+	if len(r.Gaps) != 1 || r.Gaps[0].Class != "gold" || r.Gaps[0].Stage != "m" || r.Gaps[0].Scenario != "s" {
+		t.Fatalf("%+v", r.Gaps)
+	}
+	g := r.Gaps[0]
+	if n := g.TotalCount(); n != 198 {
+		t.Errorf("%d gaps, want 198", n)
+	}
+	if p75 := g.ValueAtQuantile(75); p75 < 49_000_000 || p75 > 51_000_000 {
+		t.Errorf("p75 is %d ns, want 50 ms", p75)
+	}
+}
+
 func TestARunIsReadAsItWasWritten(t *testing.T) {
 	dir := t.TempDir()
 	w, err := Create(dir)
@@ -26,7 +71,7 @@ func TestARunIsReadAsItWasWritten(t *testing.T) {
 	}
 	w.Gate([]byte("name: x\n"))
 	w.Environment(Environment{Version: "1"})
-	want := Request{Seq: 3, Kind: KindLoad, Due: 5, Sent: 7, Chunks: []time.Duration{1, 2, 9}, Status: 200}
+	want := Request{Seq: 3, Kind: KindLoad, Due: 5, Sent: 7, Chunks: []time.Duration{1, 2, 9}, MaxGap: 7, Status: 200}
 	w.Request(want)
 	if err := w.Flush(); err != nil {
 		t.Fatal(err)

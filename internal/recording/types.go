@@ -63,8 +63,11 @@ type Request struct {
 	LastToken   time.Duration `parquet:"last_token_ns,optional"`
 	End         time.Duration `parquet:"end_ns,optional"` // the body was read to its end, or it failed
 
-	// Chunks holds the offset of every content chunk (FirstToken … LastToken).
+	// Chunks holds the offset of every content chunk (FirstToken … LastToken),
+	// where the gate keeps them of this request.
 	Chunks []time.Duration `parquet:"chunk_ns,list"`
+	// MaxGap is the longest gap between two of them, also where they are not kept.
+	MaxGap time.Duration `parquet:"max_gap_ns,optional"`
 
 	Status           int32  `parquet:"status,optional"`
 	FinishReason     string `parquet:"finish_reason,optional,dict"`
@@ -172,10 +175,13 @@ type Target struct {
 // that ten million of them need not fit in memory; it may be ranged over more
 // than once.
 type Recording struct {
-	Dir          string
-	Environment  Environment
-	Gate         []byte // gate.yaml, as it was resolved for the run
-	Requests     iter.Seq2[Request, error]
+	Dir         string
+	Environment Environment
+	Gate        []byte // gate.yaml, as it was resolved for the run
+	Requests    iter.Seq2[Request, error]
+	// Gaps are counted where chunk times were not kept of every request; nil
+	// otherwise.
+	Gaps         []Gaps
 	Injections   []Injection
 	Observations []Observation
 	// Complete is whether the run wrote its end (ObsRunEnded, no ObsInterrupted).

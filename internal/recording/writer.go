@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 const (
@@ -28,7 +30,7 @@ const (
 // kept for Err and Close; what comes after it is counted and dropped.
 type Writer struct {
 	dir     string
-	entries chan any      // *Request, Injection, Observation or flushed
+	entries chan any      // *Request, Injection, Observation, keepChunks or flushed
 	ended   chan struct{} // closed when the goroutine that owns the files has ended
 
 	sending sync.RWMutex // held for reading while an entry is queued
@@ -77,7 +79,7 @@ func refuseExisting(dir string) error {
 	}
 	for _, entry := range entries {
 		switch name := entry.Name(); {
-		case name == GateFile, name == EnvironmentFile, name == InjectionsFile, name == ObservationsFile,
+		case name == GateFile, name == EnvironmentFile, name == InjectionsFile, name == ObservationsFile, name == GapsFile,
 			name == "verdict.json", strings.HasPrefix(name, "requests-"):
 			return fmt.Errorf("%s: %w (%s is there); choose another folder or move that run away", dir, ErrExists, name)
 		}
@@ -116,6 +118,14 @@ func (w *Writer) writeEnvironment() error {
 	}
 	return nil
 }
+
+// KeepChunks has the times of chunks be kept of some requests only, by their
+// number; the gaps between them are counted of all. It is called before the
+// first request.
+func (w *Writer) KeepChunks(of func(seq int64) bool) { w.queue(keepChunks(of)) }
+
+// keepChunks is the entry of KeepChunks.
+type keepChunks func(seq int64) bool
 
 // Request records one request. Its Chunks belong to the writer from then on.
 func (w *Writer) Request(r Request) { w.queue(&r) }
@@ -252,6 +262,7 @@ func (w *Writer) complete(f *files) {
 // files are the files of a recording that grow while it runs.
 type files struct {
 	requests     parts
+	gaps         gapCounter
 	injections   *lines
 	observations *lines
 }
@@ -265,13 +276,17 @@ func createFiles(dir string) (*files, error) {
 	if err != nil {
 		return nil, errors.Join(err, injections.close())
 	}
-	return &files{requests: parts{dir: dir}, injections: injections, observations: observations}, nil
+	return &files{requests: parts{dir: dir}, gaps: gapCounter{of: map[string]*hdrhistogram.Histogram{}}, injections: injections, observations: observations}, nil
 }
 
 func (f *files) write(entry any) error {
 	switch e := entry.(type) {
 	case *Request:
+		f.gaps.take(e)
 		return f.requests.write(e)
+	case keepChunks:
+		f.gaps.keep = e
+		return nil
 	case Injection:
 		return f.injections.write(e)
 	default:
@@ -281,9 +296,9 @@ func (f *files) write(entry any) error {
 
 // complete makes what was written durable and readable.
 func (f *files) complete() error {
-	return errors.Join(f.requests.complete(), f.injections.complete(), f.observations.complete())
+	return errors.Join(f.requests.complete(), f.gaps.write(f.requests.dir), f.injections.complete(), f.observations.complete())
 }
 
 func (f *files) close() error {
-	return errors.Join(f.requests.complete(), f.injections.close(), f.observations.close())
+	return errors.Join(f.requests.complete(), f.gaps.write(f.requests.dir), f.injections.close(), f.observations.close())
 }

@@ -55,6 +55,9 @@ func Run(ctx context.Context, o Options) (err error) {
 			err = closed
 		}
 	}()
+	if o.Gate.Chunks != scenarios.ChunksAll {
+		rec.KeepChunks(o.Gate.KeepChunks)
+	}
 	c := &conductor{Options: o, rec: rec, clock: recording.NewClock()}
 	if c.material, err = prompt.Gather(o.Gate); err != nil {
 		return err

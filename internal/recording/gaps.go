@@ -1,0 +1,113 @@
+package recording
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// GapsFile counts the gaps between the chunks of every complete answer, where
+// the times of the chunks themselves are not kept: a log of HdrHistograms, which
+// tools of others read too.
+const GapsFile = "icl.hlog"
+
+// Gaps are the gaps between chunks of the complete answers to one class of
+// requests in one stage. Values are nanoseconds, right to three digits.
+type Gaps struct {
+	Scenario, Stage, Class string
+	*hdrhistogram.Histogram
+}
+
+const (
+	leastGap   = int64(time.Microsecond)
+	largestGap = int64(time.Hour)
+	gapDigits  = 3
+)
+
+// gapCounter counts gaps and keeps chunk times of some requests only.
+type gapCounter struct {
+	keep  func(seq int64) bool
+	of    map[string]*hdrhistogram.Histogram // by tag
+	dirty bool
+}
+
+// take counts the gaps of an answer, and drops the times of its chunks unless
+// they are kept.
+func (g *gapCounter) take(r *Request) {
+	for i := 1; i < len(r.Chunks); i++ {
+		r.MaxGap = max(r.MaxGap, r.Chunks[i]-r.Chunks[i-1])
+	}
+	if g.keep == nil || r.Kind != KindLoad {
+		return
+	}
+	if r.OK() && len(r.Chunks) > 1 {
+		tag := strings.Join([]string{r.Scenario, r.Stage, r.Class}, "/")
+		h := g.of[tag]
+		if h == nil {
+			h = hdrhistogram.New(leastGap, largestGap, gapDigits)
+			h.SetTag(tag)
+			g.of[tag] = h
+		}
+		for i := 1; i < len(r.Chunks); i++ {
+			_ = h.RecordValue(min(max(int64(r.Chunks[i]-r.Chunks[i-1]), leastGap), largestGap)) // within its bounds
+		}
+		g.dirty = true
+	}
+	if !g.keep(r.Seq) {
+		r.Chunks = nil
+	}
+}
+
+// write makes what was counted readable.
+func (g *gapCounter) write(dir string) error {
+	if !g.dirty {
+		return nil
+	}
+	var b bytes.Buffer
+	log := hdrhistogram.NewHistogramLogWriter(&b)
+	options := hdrhistogram.DefaultHistogramLogOptions()
+	err := errors.Join(log.OutputLogFormatVersion(), log.OutputComment("[gaps between chunks, in nanoseconds, by scenario/stage/class]"), log.OutputLegend())
+	for _, tag := range slices.Sorted(maps.Keys(g.of)) {
+		err = errors.Join(err, log.OutputIntervalHistogramWithLogOptions(g.of[tag], options))
+	}
+	if err != nil {
+		return fmt.Errorf("count the gaps between chunks: %w", err)
+	}
+	g.dirty = false
+	return replaceFile(filepath.Join(dir, GapsFile), b.Bytes())
+}
+
+// readGaps reads what was counted, where it was.
+func (r *Recording) readGaps() error {
+	content, err := os.ReadFile(filepath.Join(r.Dir, GapsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	log := hdrhistogram.NewHistogramLogReader(bytes.NewReader(content))
+	for {
+		h, err := log.NextIntervalHistogram()
+		if err != nil {
+			return fmt.Errorf("%w: %s: %v", ErrDamaged, GapsFile, err)
+		}
+		if h == nil {
+			return nil
+		}
+		names := strings.Split(h.Tag(), "/")
+		if len(names) != 3 {
+			return fmt.Errorf("%w: %s: found the tag %q, expected scenario/stage/class", ErrDamaged, GapsFile, h.Tag())
+		}
+		r.Gaps = append(r.Gaps, Gaps{names[0], names[1], names[2], h})
+	}
+}
