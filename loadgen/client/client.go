@@ -15,14 +15,19 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
+	"google.golang.org/grpc/metadata"
+
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/loadgen/client/inferencepb"
 )
 
 const (
@@ -78,14 +83,19 @@ type Prompt struct {
 type Client struct {
 	cfg  Config
 	base string
-	http *http.Client
+	// transport and not http.Client: a redirected request would be measured as
+	// two, and nothing else of it is wanted.
+	transport *http.Transport
+	rpc       *rpcClient // where the address is gRPC's
+	open      atomic.Int64
+	delays    delays
 }
 
 // New makes a client. Nothing is sent yet; an error is of the CA file.
 func New(cfg Config) (*Client, error) {
-	base := strings.TrimSuffix(strings.TrimRight(cfg.BaseURL, "/"), "/v1")
+	c := &Client{cfg: cfg, base: strings.TrimSuffix(strings.TrimRight(cfg.BaseURL, "/"), "/v1")}
 	transport := &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: connectTimeout}).DialContext,
+		DialContext:         c.dial,
 		TLSHandshakeTimeout: connectTimeout,
 		ForceAttemptHTTP2:   true,
 		MaxIdleConns:        0, // no limit: a connection that is closed for lack of room costs the next request a handshake
@@ -100,22 +110,40 @@ func New(cfg Config) (*Client, error) {
 		transport.Protocols.SetHTTP2(cfg.HTTP == "2")
 		transport.Protocols.SetUnencryptedHTTP2(cfg.HTTP == "2")
 	}
-	if cfg.CAFile != "" {
-		pem, err := os.ReadFile(cfg.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the CA file: %w", err)
-		}
-		roots := x509.NewCertPool()
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no certificate in PEM", cfg.CAFile)
-		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+	roots, err := cfg.roots()
+	if err != nil {
+		return nil, err
 	}
-	return &Client{cfg: cfg, base: base, http: &http.Client{
-		Transport: transport,
-		// A redirected request would be measured as two.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}, nil
+	transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+	c.transport = transport
+	if address, secure, ok := rpcAddress(c.base); ok {
+		c.rpc, err = newRPC(c, address, secure, roots)
+	}
+	return c, err
+}
+
+// roots are the authorities that are trusted; nil are the system's.
+func (cfg Config) roots() (*x509.CertPool, error) {
+	if cfg.CAFile == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(cfg.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the CA file: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate in PEM", cfg.CAFile)
+	}
+	return roots, nil
+}
+
+// Close closes the connections that nobody uses.
+func (c *Client) Close() {
+	c.transport.CloseIdleConnections()
+	if c.rpc != nil {
+		_ = c.rpc.shared.Close()
+	}
 }
 
 // Model is what is asked for.
@@ -124,19 +152,26 @@ func (c *Client) Model() string { return c.cfg.Model }
 // Prepared is a request that has only to be sent.
 type Prepared struct {
 	request *http.Request
-	api     string
+	rpc     *inferencepb.GenerateRequest // in its stead, where the API is gRPC
+	head    metadata.MD                  // of rpc
 	stream  bool
+	expect  int // tokens, at most
 	timeout time.Duration
 }
 
 // Prepare does what can be done before a prompt is due: its JSON, URL and
 // headers.
-func (c *Client) Prepare(p Prompt) (*Prepared, error) {
-	req, err := c.request(p)
-	if err != nil {
-		return nil, err
+func (c *Client) Prepare(p Prompt) (pr *Prepared, err error) {
+	pr = &Prepared{stream: p.Stream, expect: p.MaxTokens, timeout: p.Timeout}
+	if p.API == APIGRPC {
+		if c.rpc == nil {
+			return nil, fmt.Errorf("the API grpc is at an address like grpc://host:port, not %q", c.cfg.BaseURL)
+		}
+		pr.rpc, pr.head, err = c.rpc.prepare(p)
+		return pr, err
 	}
-	return &Prepared{req, p.API, p.Stream, p.Timeout}, nil
+	pr.request, err = c.request(p)
+	return pr, err
 }
 
 // Send sends what was prepared and was due at the given time, and returns what
@@ -171,30 +206,73 @@ func (c *Client) ask(ctx context.Context, p Prompt, clock recording.Clock, due t
 
 func (c *Client) send(ctx context.Context, p *Prepared, clock recording.Clock, due time.Duration, answer *strings.Builder) recording.Request {
 	row := recording.Request{Due: due, Streamed: p.stream}
+	s := &stream{row: &row, answer: answer, expect: p.expect}
 	limited, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	req := p.request.WithContext(limited)
-	row.Sent = clock.Now()
-	resp, err := c.http.Do(req)
-	if err != nil {
-		row.End = clock.Now()
-		row.Error, row.ErrorText = class(ctx, limited, err), clip(err.Error())
-		return row
+	a := &arrivals{clock: clock, delays: &c.delays}
+	var err error // no answer came
+	if p.rpc != nil {
+		err = c.rpc.exchange(limited, s, p, a)
+	} else {
+		err = c.exchange(limited, s, p, a)
 	}
-	defer resp.Body.Close()
-	row.FirstByte = clock.Now()
-	row.Status = int32(resp.StatusCode)
-	row.Replica = resp.Header.Get("X-Launchgate-Replica")
-	retries, _ := strconv.Atoi(resp.Header.Get("X-Launchgate-Retries"))
-	row.Retries = int32(retries)
-	read(&stream{row: &row, answer: answer}, resp, clock, p.stream)
-	row.End = clock.Now()
-	if errors.Is(limited.Err(), context.DeadlineExceeded) && row.Error == recording.ErrorTruncated || ctx.Err() != nil && row.Error == recording.ErrorTruncated {
+	if row.End == 0 {
+		row.End = clock.Now()
+	}
+	switch {
+	case err != nil:
+		row.Error, row.ErrorText = class(ctx, limited, err), clip(err.Error())
+	case limited.Err() != nil && row.Error == recording.ErrorTruncated:
 		row.Error = class(ctx, limited, limited.Err())
 		row.ErrorText = clip(fmt.Sprintf("given up after %s with %d chunks", row.End-row.Sent, len(row.Chunks)))
 	}
 	return row
 }
+
+// exchange sends a request and reads the answer; its error is that none came.
+func (c *Client) exchange(ctx context.Context, s *stream, p *Prepared, a *arrivals) error {
+	row := s.row
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(got httptrace.GotConnInfo) { a.conn = under(got.Conn) },
+	})
+	req := p.request.WithContext(traced)
+	row.Sent = a.clock.Now()
+	resp, err := c.transport.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	row.FirstByte = max(a.last(), row.Sent)
+	row.Status = int32(resp.StatusCode)
+	row.Replica = resp.Header.Get("X-Launchgate-Replica")
+	if retries := resp.Header.Get("X-Launchgate-Retries"); retries != "" {
+		n, _ := strconv.Atoi(retries)
+		row.Retries = int32(n)
+	}
+	read(s, resp, a)
+	return nil
+}
+
+// arrivals tell when what was read of an answer reached this machine.
+type arrivals struct {
+	clock  recording.Clock
+	conn   *conn // nil where it is not one of ours
+	delays *delays
+}
+
+// last is when the newest bytes came. A connection that several streams share
+// may have read more since, so that it is between their arrival and now.
+func (a *arrivals) last() time.Duration {
+	if a.conn != nil {
+		if at := a.conn.arrived.Load(); at > 0 {
+			return a.clock.At(epoch.Add(time.Duration(at)))
+		}
+	}
+	return a.clock.Now()
+}
+
+// parsed notes how long what came had to wait.
+func (a *arrivals) parsed(came time.Duration) { a.delays.add(a.clock.Now() - came) }
 
 // class says why no answer came.
 func class(run, limited context.Context, err error) string {
@@ -247,6 +325,10 @@ func (c *Client) header(req *http.Request) {
 	if c.cfg.APIKey != "" {
 		req.Header.Set("Authorization", "Bearer "+c.cfg.APIKey)
 	}
+	if u := req.URL.User; u != nil && req.Header.Get("Authorization") == "" {
+		password, _ := u.Password()
+		req.SetBasicAuth(u.Username(), password)
+	}
 }
 
 type streamOptions struct {
@@ -289,8 +371,8 @@ func (c *Client) body(p Prompt) body {
 }
 
 // read takes the answer apart.
-func read(s *stream, resp *http.Response, clock recording.Clock, streamed bool) {
-	row := s.row
+func read(s *stream, resp *http.Response, a *arrivals) {
+	row, streamed := s.row, s.row.Streamed
 	content := resp.Body
 	if resp.Header.Get("Content-Encoding") == "gzip" {
 		z, err := gzip.NewReader(resp.Body)
@@ -307,9 +389,9 @@ func read(s *stream, resp *http.Response, clock recording.Clock, streamed bool) 
 		row.Bytes = int64(len(b))
 		s.fail(recording.ErrorStatus, fmt.Sprintf("%s: %s", resp.Status, errorText(b)))
 	case strings.HasPrefix(kind, "text/event-stream") && streamed:
-		readStream(s, content, clock)
+		readStream(s, content, a)
 	case strings.HasPrefix(kind, "application/json"):
-		readWhole(s, content, clock, streamed)
+		readWhole(s, content, a)
 	default:
 		b, _ := io.ReadAll(io.LimitReader(content, maxExcerpt))
 		row.Bytes = int64(len(b))
@@ -343,23 +425,28 @@ func excerpt(b []byte) string {
 	return s
 }
 
-// buffers are reused between answers; their size bounds a read.
-var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+// buffers are reused between answers. Each open stream holds one, so they are
+// small: what a service sends at once is mostly smaller still.
+var buffers = sync.Pool{New: func() any { return new([4 << 10]byte) }}
 
-func readStream(s *stream, content io.Reader, clock recording.Clock) {
-	buf := buffers.Get().(*[32 << 10]byte)
+func readStream(s *stream, content io.Reader, a *arrivals) {
+	buf := buffers.Get().(*[4 << 10]byte)
 	defer buffers.Put(buf)
 	p := &eventParser{emit: s.event}
 	for {
 		n, err := content.Read(buf[:])
-		at := clock.Now()
+		at := a.last()
 		s.row.Bytes += int64(n)
 		if e := p.feed(buf[:n], at); e != nil {
 			s.fail(recording.ErrorProtocol, e.Error())
 			return
 		}
+		if n > 0 {
+			a.parsed(at)
+		}
 		if errors.Is(err, io.EOF) {
 			p.end(at)
+			s.row.End = at
 			s.close()
 			return
 		}
@@ -374,42 +461,48 @@ func readStream(s *stream, content io.Reader, clock recording.Clock) {
 }
 
 // readWhole reads an answer that is one JSON object.
-func readWhole(s *stream, content io.Reader, clock recording.Clock, streamed bool) {
+func readWhole(s *stream, content io.Reader, a *arrivals) {
 	b, err := io.ReadAll(io.LimitReader(content, maxWhole))
-	at := clock.Now()
+	at := a.last()
 	s.row.Bytes = int64(len(b))
 	if err != nil {
 		s.fail(recording.ErrorTruncated, "the answer broke in the middle: "+err.Error())
 		return
 	}
-	var c chunk
-	switch err := json.Unmarshal(b, &c); {
-	case err != nil:
-		s.fail(recording.ErrorProtocol, fmt.Sprintf("the answer is not JSON (%v): %s", err, excerpt(b)))
-	case set(c.Error) || c.Object == "error":
+	s.row.End = at
+	switch c, ok := scanChunk(b); {
+	case !ok:
+		s.fail(recording.ErrorProtocol, "the answer is not JSON, or no object: "+excerpt(b))
+	case set(c.err) || string(c.object) == `"error"`:
 		s.fail(recording.ErrorInBand, "the answer is an error with a status of success: "+errorText(b))
-	case streamed:
+	case s.row.Streamed:
 		s.fail(recording.ErrorProtocol, "a stream was asked for, and the answer came whole: the service does not stream")
 	default:
 		s.whole(c, at)
 	}
+	a.parsed(at)
 }
 
 // whole judges an answer that was not streamed: its times are those of the
 // last byte alone, so the first token's is not known.
 func (s *stream) whole(c chunk, at time.Duration) {
 	r := s.row
-	output, reasoning := c.fragments()
-	s.keep(c)
-	r.FinishReason = c.finish()
-	if c.Usage != nil {
-		s.told, s.prompt, s.counts = true, c.Usage.Prompt, c.Usage.Completion
-	}
+	some := c.choices.output || c.choices.reasoning || c.whole.output.output || c.whole.output.reasoning
+	s.keep(c.choices.text)
+	s.keep(c.choices.said.content)
+	s.keep(c.whole.output.said)
+	s.usage(c.usage)
 	s.count()
+	switch {
+	case c.choices.finish != nil:
+		r.FinishReason = finish(c.choices.finish)
+	case string(c.object) == `"response"`:
+		r.FinishReason = c.whole.finish()
+	}
 	switch {
 	case r.FinishReason == "":
 		s.fail(recording.ErrorTruncated, "the answer has no finish reason")
-	case !output && !reasoning:
+	case !some:
 		s.fail(recording.ErrorEmpty, "the answer is empty")
 	default:
 		r.LastToken = at

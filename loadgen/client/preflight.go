@@ -21,7 +21,7 @@ const preflightFor = 10 * time.Second
 // It settles which model to ask for where nobody said. Its error is a sentence
 // for the person who typed the address.
 func (c *Client) Preflight(ctx context.Context, p Prompt) error {
-	if c.cfg.Model == "" {
+	if c.cfg.Model == "" && c.rpc == nil { // gRPC has a default model
 		name, err := c.firstModel(ctx)
 		if err != nil {
 			return err
@@ -60,7 +60,7 @@ func (c *Client) firstModel(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("%q is not an address: %w", c.cfg.BaseURL, err)
 	}
 	c.header(req)
-	resp, err := c.http.Do(req)
+	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
 		return "", c.explain(recording.Request{Error: class(ctx, limited, err), ErrorText: clip(err.Error())})
 	}

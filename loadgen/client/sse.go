@@ -23,12 +23,14 @@ type event struct {
 // standard tells (https://html.spec.whatwg.org/multipage/server-sent-events.html):
 // lines end with CR, LF or CRLF, a blank line ends an event, several data lines
 // are joined by LF, a line that begins with a colon is a comment, and a byte
-// order mark at the start is skipped. It may be fed in pieces of any size.
+// order mark at the start is skipped. It may be fed in pieces of any size. What
+// lies whole in one piece is not copied.
 type eventParser struct {
 	emit    func(event)
-	line    []byte
+	line    []byte // the beginning of a line that goes on in the next piece
 	name    string
-	data    []byte
+	data    []byte // of the event so far: its own, or a part of the piece
+	kept    []byte // room for data that outlives a piece
 	hasData bool
 	afterCR bool // the next LF belongs to the CR before it
 	started bool // the first line has been seen
@@ -38,28 +40,54 @@ var byteOrderMark = []byte("\xef\xbb\xbf")
 
 // feed takes the next bytes, which were read at the given time.
 func (p *eventParser) feed(b []byte, at time.Duration) error {
+	if p.afterCR && len(b) > 0 {
+		p.afterCR = false
+		if b[0] == '\n' {
+			b = b[1:]
+		}
+	}
 	for len(b) > 0 {
-		if p.afterCR {
-			p.afterCR = false
-			if b[0] == '\n' {
-				b = b[1:]
-				continue
-			}
-		}
-		end := bytes.IndexAny(b, "\r\n")
-		if end < 0 {
+		line, rest, ended := cutLine(b)
+		if !ended {
 			p.line = append(p.line, b...)
-			return p.tooLarge()
+			break
 		}
-		p.line = append(p.line, b[:end]...)
-		p.afterCR = b[end] == '\r'
-		b = b[end+1:]
-		p.endLine(at)
+		p.afterCR = len(rest) == 0 && b[len(b)-1] == '\r'
+		b = rest
+		if len(p.line) > 0 {
+			p.line = append(p.line, line...)
+			p.endLine(p.line, at)
+			p.keep()
+			p.line = p.line[:0]
+		} else {
+			p.endLine(line, at)
+		}
 		if err := p.tooLarge(); err != nil {
 			return err
 		}
 	}
-	return nil
+	p.keep()
+	return p.tooLarge()
+}
+
+// cutLine takes the first line off b, with whatever ends it. A CR at the very
+// end may be half of an end.
+func cutLine(b []byte) (line, rest []byte, ended bool) {
+	end := bytes.IndexByte(b, '\n')
+	line = b
+	if end >= 0 {
+		line = b[:end]
+	}
+	cr := bytes.IndexByte(line, '\r')
+	switch {
+	case cr < 0 && end < 0:
+		return nil, nil, false
+	case cr < 0:
+		return line, b[end+1:], true
+	case cr == end-1:
+		return line[:cr], b[end+1:], true
+	}
+	return line[:cr], b[cr+1:], true
 }
 
 func (p *eventParser) tooLarge() error {
@@ -69,9 +97,19 @@ func (p *eventParser) tooLarge() error {
 	return nil
 }
 
-func (p *eventParser) endLine(at time.Duration) {
-	line := p.line
-	p.line = p.line[:0]
+// keep makes the data of an event that is not complete the parser's own.
+func (p *eventParser) keep() {
+	if !p.hasData || len(p.data) == 0 {
+		return
+	}
+	if len(p.kept) > 0 && &p.kept[0] == &p.data[0] {
+		return
+	}
+	p.kept = append(p.kept[:0], p.data...)
+	p.data = p.kept
+}
+
+func (p *eventParser) endLine(line []byte, at time.Duration) {
 	if !p.started {
 		p.started = true
 		line = bytes.TrimPrefix(line, byteOrderMark)
@@ -80,32 +118,50 @@ func (p *eventParser) endLine(at time.Duration) {
 		p.dispatch(at)
 		return
 	}
-	field, value, _ := bytes.Cut(line, []byte(":"))
-	value = bytes.TrimPrefix(value, []byte(" "))
+	field, value, _ := bytes.Cut(line, colon)
+	if len(value) > 0 && value[0] == ' ' {
+		value = value[1:]
+	}
 	switch string(field) {
 	case "data":
 		if p.hasData {
-			p.data = append(p.data, '\n')
+			p.kept = append(append(append(p.kept[:0], p.data...), '\n'), value...)
+			p.data = p.kept
+			return
 		}
-		p.data = append(p.data, value...)
-		p.hasData = true
+		p.data, p.hasData = value, true
 	case "event":
-		p.name = string(value)
+		p.name = eventName(value)
 	}
+}
+
+var colon = []byte(":")
+
+// eventName is a string without garbage for the names that every event of an
+// API has.
+func eventName(b []byte) string {
+	switch string(b) {
+	case "response.output_text.delta":
+		return "response.output_text.delta"
+	case "response.function_call_arguments.delta":
+		return "response.function_call_arguments.delta"
+	}
+	return string(b)
 }
 
 func (p *eventParser) dispatch(at time.Duration) {
 	if p.hasData {
 		p.emit(event{p.name, p.data, at})
 	}
-	p.data, p.hasData, p.name = p.data[:0], false, ""
+	p.data, p.hasData, p.name = nil, false, ""
 }
 
 // end dispatches what lies complete but for its blank line, which some servers
 // leave out after the last event.
 func (p *eventParser) end(at time.Duration) {
 	if len(p.line) > 0 {
-		p.endLine(at)
+		p.endLine(p.line, at)
+		p.line = p.line[:0]
 	}
 	p.dispatch(at)
 }

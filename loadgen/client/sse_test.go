@@ -101,20 +101,32 @@ func FuzzSplit(f *testing.F) {
 	})
 }
 
+// Content chunks as vLLM, OpenAI and the responses API send them.
+const (
+	vllmChunk     = `data: {"id":"chatcmpl-0b1f6c2a4d5e4f708192a3b4c5d6e7f8","object":"chat.completion.chunk","created":1764000000,"model":"meta-llama/Llama-3.1-8B-Instruct","choices":[{"index":0,"delta":{"content":" word"},"logprobs":null,"finish_reason":null,"token_ids":null}]}`
+	openAIChunk   = `data: {"id":"chatcmpl-CLn0aXvq8J9f3k2mNo4pQrStUvWxY","object":"chat.completion.chunk","created":1764000000,"model":"gpt-4o-mini-2024-07-18","service_tier":"default","system_fingerprint":"fp_560af6e559","choices":[{"index":0,"delta":{"content":" word"},"logprobs":null,"finish_reason":null}],"usage":null,"obfuscation":"k3JvQ2"}`
+	responseChunk = "event: response.output_text.delta\n" + `data: {"type":"response.output_text.delta","sequence_number":7,"item_id":"msg_68a1b2c3d4e5f6","output_index":0,"content_index":0,"delta":" word","logprobs":[],"obfuscation":"k3JvQ2"}`
+)
+
+// BenchmarkEvents is one core's work for events that lie ready in memory.
 func BenchmarkEvents(b *testing.B) {
-	line := `data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":" word"},"finish_reason":null}]}` + "\n\n"
-	text := []byte(strings.Repeat(line, 1000))
-	for _, how := range []string{"split", "read"} {
-		b.Run(how, func(b *testing.B) {
+	for name, line := range map[string]string{"vllm": vllmChunk, "openai": openAIChunk, "responses": responseChunk} {
+		text := []byte(strings.Repeat(line+"\n\n", 1000))
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			s := newTestStream()
+			s.expect = 1024
+			p := &eventParser{emit: s.event}
 			for b.Loop() {
-				p := &eventParser{emit: func(event) {}}
-				if how == "read" {
-					s := newTestStream()
-					p.emit = s.event
+				for piece := range slices.Chunk(text, 4<<10) {
+					if err := p.feed(piece, 1); err != nil {
+						b.Fatal(err)
+					}
 				}
-				if err := p.feed(text, 1); err != nil {
-					b.Fatal(err)
+				if len(s.row.Chunks) != 1000 || s.failed {
+					b.Fatalf("%d chunks, %s", len(s.row.Chunks), s.row.ErrorText)
 				}
+				s.row.Chunks = s.row.Chunks[:0]
 			}
 			b.ReportMetric(float64(b.N)*1000/b.Elapsed().Seconds(), "events/s")
 		})

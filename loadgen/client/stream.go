@@ -10,99 +10,43 @@ import (
 	"github.com/launchgate/launchgate/internal/recording"
 )
 
+// mostExpected bounds the room that is made before anything came to fill it.
+const mostExpected = 1024
+
 // stream reads the events of one answer. It is a state machine:
 //
 //	opened ──▶ answering ──▶ finished ──▶ done
 //	   │           │            │
 //	   └───────────┴────────────┴──▶ failed
 //
-// opened      the headers came; role-only, empty and usage chunks do not count
-// answering   a fragment that is not empty came: of text, reasoning, a refusal
+// The protocol of chat and completions moves it so:
 //
-//	or a tool call; this is the first token
+//	opened      the headers came; role-only, empty and usage chunks do not count
+//	answering   a fragment that is not empty came: of text, reasoning, a refusal
+//	            or a tool call; this is the first token
+//	finished    a choice told its finish reason; more text may still follow it
+//	done        [DONE] came
+//	failed      an error came in band, or something that is not the protocol
 //
-// finished    a choice told its finish reason; more text may still follow it
-// done        [DONE] came
-// failed      an error came in band, or something that is not the protocol
+// and that of responses, whose events have types, so:
+//
+//	answering   a delta that is not empty came, of whatever kind, or an item with
+//	            the name of a tool to call
+//	done        response.completed or response.incomplete came: finish reason,
+//	            usage and end are one event, and no [DONE] need follow
+//	failed      response.failed, response.cancelled or error came
 //
 // An answer succeeds when the body ends in state done with at least one token.
 // Comments and keep-alives change nothing.
 type stream struct {
 	row    *recording.Request
 	answer *strings.Builder // takes the text, where somebody wants it
+	expect int              // tokens, at most: room for their times
 	done   bool
 	failed bool
 	counts int32 // of usage, the latest told
 	prompt int32
 	told   bool // usage was told at all
-}
-
-// chunk is what the OpenAI protocol and its relatives send: a part of an answer
-// when streamed, all of it when not.
-type chunk struct {
-	Choices []struct {
-		Delta        *fragment       `json:"delta"`
-		Message      *fragment       `json:"message"`
-		Text         string          `json:"text"`
-		FinishReason json.RawMessage `json:"finish_reason"`
-	} `json:"choices"`
-	Usage *struct {
-		Prompt     int32 `json:"prompt_tokens"`
-		Completion int32 `json:"completion_tokens"`
-	} `json:"usage"`
-	Error   json.RawMessage `json:"error"`
-	Object  string          `json:"object"`
-	Message string          `json:"message"` // vLLM's and SGLang's errors, with object "error"
-	Type    string          `json:"type"`
-}
-
-// fragment is a piece of an answer. Reasoning has two names in the field.
-type fragment struct {
-	Content          text            `json:"content"`
-	ReasoningContent text            `json:"reasoning_content"`
-	Reasoning        text            `json:"reasoning"`
-	Refusal          text            `json:"refusal"`
-	ToolCalls        json.RawMessage `json:"tool_calls"`
-	FunctionCall     json.RawMessage `json:"function_call"`
-}
-
-// text is a string, null, or something that is no text here.
-type text string
-
-func (t *text) UnmarshalJSON(b []byte) error {
-	var s string
-	if json.Unmarshal(b, &s) == nil {
-		*t = text(s)
-	} else if s := string(b); s != "null" && s != "[]" && s != "{}" {
-		*t = text(s) // a list of parts: not empty, and that is all that counts
-	}
-	return nil
-}
-
-// tool reports whether a tool call has a piece in it that is not empty.
-func tool(raw json.RawMessage) bool {
-	if len(raw) == 0 {
-		return false
-	}
-	type call struct {
-		Function struct{ Name, Arguments string } `json:"function"`
-		Name     string                           `json:"name"`
-		Args     string                           `json:"arguments"`
-	}
-	var calls []call
-	if json.Unmarshal(raw, &calls) != nil {
-		var one call
-		if json.Unmarshal(raw, &one) != nil {
-			return false
-		}
-		calls = []call{one}
-	}
-	for _, c := range calls {
-		if c.Function.Name+c.Function.Arguments+c.Name+c.Args != "" {
-			return true
-		}
-	}
-	return false
 }
 
 // event takes the next event of the stream.
@@ -116,9 +60,9 @@ func (s *stream) event(e event) {
 		s.fail(recording.ErrorInBand, "the stream sent an error: "+errorText(data))
 	case len(data) == 0:
 	default:
-		var c chunk
-		if err := json.Unmarshal(data, &c); err != nil {
-			s.fail(recording.ErrorProtocol, fmt.Sprintf("an event of the stream is not JSON (%v): %s", err, clip(string(data))))
+		c, ok := scanChunk(data)
+		if !ok {
+			s.fail(recording.ErrorProtocol, fmt.Sprintf("an event of the stream is not JSON, or no object: %s", clip(string(data))))
 			return
 		}
 		s.chunk(c, e.at, data)
@@ -126,68 +70,105 @@ func (s *stream) event(e event) {
 }
 
 func (s *stream) chunk(c chunk, at time.Duration, data []byte) {
-	if set(c.Error) || c.Object == "error" || c.Type == "error" {
+	if set(c.err) || string(c.object) == `"error"` || string(c.kind) == `"error"` {
 		s.fail(recording.ErrorInBand, "the stream sent an error: "+errorText(data))
 		return
 	}
-	if c.Usage != nil {
-		s.told, s.prompt, s.counts = true, c.Usage.Prompt, max(s.counts, c.Usage.Completion)
-	}
-	output, reasoning := c.fragments()
-	if output || reasoning {
-		s.token(at, output)
-	}
-	s.keep(c)
-	if reason := c.finish(); reason != "" {
-		s.row.FinishReason = reason
-	}
-}
-
-// fragments tells what of a chunk counts as tokens.
-func (c chunk) fragments() (output, reasoning bool) {
-	for _, ch := range c.Choices {
-		output = output || ch.Text != ""
-		for _, f := range []*fragment{ch.Delta, ch.Message} {
-			if f == nil {
-				continue
-			}
-			output = output || f.Content != "" || f.Refusal != "" || tool(f.ToolCalls) || tool(f.FunctionCall)
-			reasoning = reasoning || f.ReasoningContent != "" || f.Reasoning != ""
-		}
-	}
-	return output, reasoning
-}
-
-// keep adds the text of a chunk to the answer, of the first choice alone.
-func (s *stream) keep(c chunk) {
-	if s.answer == nil || len(c.Choices) == 0 {
+	if bytes.HasPrefix(c.kind, responseKind) {
+		s.responseEvent(c, at, data)
 		return
 	}
-	ch := c.Choices[0]
-	s.answer.WriteString(ch.Text)
-	for _, f := range []*fragment{ch.Delta, ch.Message} {
-		if f != nil {
-			s.answer.WriteString(string(f.Content))
+	s.usage(c.usage)
+	if c.choices.output || c.choices.reasoning {
+		s.token(at, c.choices.output)
+	}
+	s.keep(c.choices.text)
+	s.keep(c.choices.said.content)
+	if c.choices.finish != nil {
+		s.row.FinishReason = finish(c.choices.finish)
+	}
+}
+
+var (
+	responseKind  = []byte(`"response.`)
+	reasoningKind = []byte(`"response.reasoning`)
+	deltaKind     = []byte(`.delta"`)
+)
+
+// responseEvent takes an event of the responses API.
+func (s *stream) responseEvent(c chunk, at time.Duration, data []byte) {
+	switch string(c.kind) {
+	case `"response.output_text.delta"`:
+		if says(c.delta) {
+			s.token(at, true)
+			s.keep(c.delta)
+		}
+	case `"response.output_item.added"`:
+		if c.item.calls() {
+			s.token(at, true)
+		}
+	case `"response.completed"`, `"response.incomplete"`:
+		s.usage(c.response.usage)
+		s.row.FinishReason = c.response.finish()
+		s.done = true
+	case `"response.failed"`, `"response.cancelled"`:
+		s.usage(c.response.usage)
+		s.fail(recording.ErrorInBand, "the stream sent an error: "+responseError(c, data))
+	default:
+		if bytes.HasSuffix(c.kind, deltaKind) && says(c.delta) {
+			s.token(at, !bytes.HasPrefix(c.kind, reasoningKind))
 		}
 	}
 }
 
-func (c chunk) finish() string {
-	for _, ch := range c.Choices {
-		if !set(ch.FinishReason) {
-			continue
-		}
-		var reason string
-		if json.Unmarshal(ch.FinishReason, &reason) != nil {
-			reason = string(ch.FinishReason) // some send a number or an object
-		}
+func responseError(c chunk, data []byte) string {
+	if set(c.response.err) {
+		return errorText(append(append([]byte(`{"error":`), c.response.err...), '}'))
+	}
+	return clip(string(data))
+}
+
+// finish is the reason for which an answer of the responses API ended, in the
+// words of the older APIs.
+func (r response) finish() string {
+	if string(r.status) == `"completed"` {
+		return "stop"
+	}
+	switch reason := text(r.incomplete); reason {
+	case "max_output_tokens", "max_tokens":
+		return "length"
+	case "":
+		return text(r.status)
+	default:
 		return reason
 	}
-	return ""
 }
 
-func set(raw json.RawMessage) bool {
-	return len(raw) > 0 && string(raw) != "null" && string(raw) != `""`
+func (s *stream) usage(u usage) {
+	if u.told {
+		s.told, s.prompt, s.counts = true, u.prompt, max(s.counts, u.output)
+	}
+}
+
+// keep adds text to the answer.
+func (s *stream) keep(value []byte) {
+	if s.answer != nil {
+		s.answer.WriteString(text(value))
+	}
+}
+
+// finish is a finish reason: a string, or what some send in its place.
+func finish(value []byte) string {
+	switch string(value) { // no garbage for the usual ones
+	case `"stop"`:
+		return "stop"
+	case `"length"`:
+		return "length"
+	}
+	if value[0] == '"' {
+		return text(value)
+	}
+	return string(value)
 }
 
 // token notes a chunk of content.
@@ -196,6 +177,7 @@ func (s *stream) token(at time.Duration, output bool) {
 	if r.FirstToken == 0 {
 		r.FirstToken = at
 		r.FirstChunkTokens = max(1, s.counts) // servers that tell usage in every chunk tell this too
+		r.Chunks = make([]time.Duration, 0, min(s.expect, mostExpected))
 	}
 	if output && r.FirstOutput == 0 {
 		r.FirstOutput = at

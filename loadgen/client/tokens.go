@@ -37,7 +37,7 @@ func (c *Client) CountTokens(ctx context.Context, text string) (int, error) {
 	}
 	c.header(req)
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := c.http.Do(req)
+	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
 		return 0, fmt.Errorf("count tokens: %w", err)
 	}

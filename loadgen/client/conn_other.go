@@ -1,0 +1,18 @@
+//go:build !linux || !(amd64 || arm64)
+
+package client
+
+import (
+	"net"
+	"time"
+)
+
+// receiver takes the time after a read for that of the arrival.
+type receiver struct{}
+
+func (*receiver) stamp(*net.TCPConn) {}
+
+func (*receiver) read(c *net.TCPConn, b []byte) (int, time.Duration, error) {
+	n, err := c.Read(b)
+	return n, time.Since(epoch), err
+}

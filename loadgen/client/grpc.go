@@ -1,0 +1,199 @@
+package client
+
+//go:generate sh -c "PATH=$(dirname $(go tool -n protoc-gen-go)):$(dirname $(go tool -n protoc-gen-go-grpc)):$PATH protoc --go_out=inferencepb --go_opt=paths=source_relative --go-grpc_out=inferencepb --go-grpc_opt=paths=source_relative inference.proto"
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/loadgen/client/inferencepb"
+)
+
+// rpcClient speaks the gRPC of the bundled service. Like any gRPC client it
+// has one connection for all streams, unless each request is to have its own.
+type rpcClient struct {
+	cfg     Config
+	address string
+	safe    credentials.TransportCredentials
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	shared  *rpcConn
+}
+
+// rpcAddress is the host and port of an address like grpc://host:port, or
+// grpcs:// where TLS is spoken.
+func rpcAddress(base string) (address string, secure, ok bool) {
+	if address, ok = strings.CutPrefix(base, "grpcs://"); ok {
+		return address, true, true
+	}
+	address, ok = strings.CutPrefix(base, "grpc://")
+	return address, false, ok
+}
+
+func newRPC(c *Client, address string, secure bool, roots *x509.CertPool) (*rpcClient, error) {
+	r := &rpcClient{cfg: c.cfg, address: "passthrough:///" + address}
+	safe := insecure.NewCredentials()
+	if secure {
+		safe = credentials.NewTLS(&tls.Config{RootCAs: roots})
+	}
+	r.safe, r.dial = safe, c.dial
+	var err error
+	r.shared, err = r.connect()
+	return r, err
+}
+
+// rpcConn is a connection, and what is under it once it is up.
+type rpcConn struct {
+	*grpc.ClientConn
+	under atomic.Pointer[conn]
+}
+
+func (r *rpcClient) connect() (*rpcConn, error) {
+	c := new(rpcConn)
+	var err error
+	c.ClientConn, err = grpc.NewClient(r.address,
+		grpc.WithTransportCredentials(r.safe),
+		grpc.WithUserAgent("launchgate"),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			dialled, err := r.dial(ctx, "tcp", address)
+			if ours, ok := dialled.(*conn); ok {
+				c.under.Store(ours)
+			}
+			return dialled, err
+		}))
+	return c, err
+}
+
+// prepare writes the request, and says who asks.
+func (r *rpcClient) prepare(p Prompt) (*inferencepb.GenerateRequest, metadata.MD, error) {
+	if !p.Stream {
+		return nil, nil, errors.New("the API grpc has streams alone; ask it for one")
+	}
+	q := &inferencepb.GenerateRequest{Model: p.Model, MaxTokens: int32(p.MaxTokens), Temperature: &p.Temperature, IgnoreEos: p.IgnoreEOS}
+	if q.Model == "" {
+		q.Model = r.cfg.Model
+	}
+	for _, m := range p.Messages {
+		q.Messages = append(q.Messages, &inferencepb.Message{Role: m.Role, Content: m.Content})
+	}
+	head := metadata.MD{}
+	for k, v := range r.cfg.Headers {
+		head.Set(k, v)
+	}
+	if key := cmp.Or(p.APIKey, r.cfg.APIKey); key != "" {
+		head.Set("authorization", "Bearer "+key)
+	}
+	return q, head, nil
+}
+
+// exchange asks and reads the answer; its error is that none came.
+func (r *rpcClient) exchange(ctx context.Context, s *stream, p *Prepared, a *arrivals) error {
+	shared := r.shared
+	if r.cfg.NewConnections {
+		own, err := r.connect()
+		if err != nil {
+			return err
+		}
+		defer own.Close()
+		shared = own
+	}
+	s.row.Sent = a.clock.Now()
+	answer, err := inferencepb.NewInferenceClient(shared).Generate(metadata.NewOutgoingContext(ctx, p.head), p.rpc)
+	if err != nil {
+		return err
+	}
+	for {
+		m, err := answer.Recv()
+		a.conn = shared.under.Load()
+		at := a.last()
+		switch {
+		case errors.Is(err, io.EOF):
+			s.done = true
+			s.row.End = at
+			s.close()
+			return nil
+		case err != nil:
+			return s.rpcError(err)
+		}
+		if s.row.FirstByte == 0 {
+			s.row.FirstByte, s.row.Status = at, http.StatusOK
+		}
+		s.message(m, at)
+		a.parsed(at)
+	}
+}
+
+// message takes the next message of a stream.
+func (s *stream) message(m *inferencepb.GenerateResponse, at time.Duration) {
+	s.row.Bytes += int64(len(m.Text))
+	s.told = s.told || m.Tokens > 0
+	s.counts += m.Tokens
+	if m.Text != "" {
+		s.token(at, true)
+		if s.answer != nil {
+			s.answer.WriteString(m.Text)
+		}
+	}
+	if m.FinishReason != "" {
+		s.row.FinishReason = m.FinishReason
+	}
+	if u := m.Usage; u != nil {
+		s.told, s.prompt, s.counts = true, u.PromptTokens, u.OutputTokens
+	}
+}
+
+// rpcError puts a stream's error in its class. Its error is that no answer came.
+func (s *stream) rpcError(err error) error {
+	st := status.Convert(err)
+	lost := st.Code() == codes.Unavailable || st.Code() == codes.Canceled || st.Code() == codes.DeadlineExceeded
+	switch {
+	case lost && len(s.row.Chunks) == 0:
+		return err
+	case lost:
+		s.fail(recording.ErrorTruncated, fmt.Sprintf("the stream broke in the middle, after %d chunks: %s", len(s.row.Chunks), st.Message()))
+	case len(s.row.Chunks) > 0:
+		s.fail(recording.ErrorInBand, "the stream sent an error: "+st.Message())
+	default:
+		s.row.Status = httpStatus(st.Code())
+		s.fail(recording.ErrorStatus, st.Code().String()+": "+st.Message())
+	}
+	s.count()
+	return nil
+}
+
+// httpStatus is the status that says the same as a gRPC code.
+func httpStatus(c codes.Code) int32 {
+	switch c {
+	case codes.InvalidArgument, codes.FailedPrecondition, codes.OutOfRange:
+		return http.StatusBadRequest
+	case codes.Unauthenticated:
+		return http.StatusUnauthorized
+	case codes.PermissionDenied:
+		return http.StatusForbidden
+	case codes.NotFound:
+		return http.StatusNotFound
+	case codes.ResourceExhausted:
+		return http.StatusTooManyRequests
+	case codes.Unimplemented:
+		return http.StatusNotImplemented
+	default:
+		return http.StatusInternalServerError
+	}
+}
