@@ -33,6 +33,9 @@ type receiver struct {
 	last    time.Duration // since epoch, the newest arrival
 }
 
+// stamped reports whether arrivals are the kernel's.
+func (r *receiver) stamped() bool { return r.raw != nil }
+
 func (r *receiver) stamp(c *net.TCPConn) {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -82,6 +85,9 @@ func (r *receiver) receive(fd uintptr) bool {
 		case errors.Is(errno, syscall.EAGAIN):
 			r.empty = time.Since(epoch)
 			return false
+		}
+		if raced {
+			_, _ = syscall.Read(int(fd), nil)
 		}
 		return true
 	}

@@ -10,6 +10,8 @@ import (
 // receiver takes the time after a read for that of the arrival.
 type receiver struct{}
 
+func (*receiver) stamped() bool { return false }
+
 func (*receiver) stamp(*net.TCPConn) {}
 
 func (*receiver) read(c *net.TCPConn, b []byte) (int, time.Duration, error) {

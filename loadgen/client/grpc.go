@@ -162,8 +162,10 @@ func (s *stream) message(m *inferencepb.GenerateResponse, at time.Duration) {
 // rpcError puts a stream's error in its class. Its error is that no answer came.
 func (s *stream) rpcError(err error) error {
 	st := status.Convert(err)
-	lost := st.Code() == codes.Unavailable || st.Code() == codes.Canceled || st.Code() == codes.DeadlineExceeded
+	lost := st.Code() == codes.Unavailable || st.Code() == codes.Canceled
 	switch {
+	case st.Code() == codes.DeadlineExceeded: // ours, which the service was told and may have seen first
+		s.fail(recording.ErrorTimeout, fmt.Sprintf("given up with %d chunks", len(s.row.Chunks)))
 	case lost && len(s.row.Chunks) == 0:
 		return err
 	case lost:
