@@ -2,7 +2,9 @@ package checklist
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
@@ -14,14 +16,22 @@ const (
 	maxSendLagP99   = 0.050 // seconds between due and sent
 	minDelivered    = 0.95  // of the requests that were due in a stage
 	maxStall        = 0.050 // seconds: a second's p99 of scheduling delays or garbage collection pauses
+	maxReadDelay    = 0.020 // seconds: a second's p99 from the arrival of a chunk to its being parsed
 	maxCPU          = 0.90  // of all cores
+	maxUsed         = 0.90  // of file descriptors and of ports
 	maxStalledShare = 0.05  // of the seconds may be beyond these, and one always may
 )
 
 // judgeClient says whether the load generator itself can be believed.
 func judgeClient(e *evidence) Client {
 	run := e.within(stageID{})
-	c := Client{Valid: true, Why: "every request was sent when it was due, or nearly so"}
+	c := Client{Valid: true, Why: "every request was sent when it was due, or nearly so", Bounds: map[string]float64{
+		"delivered_ratio": minDelivered, "send_lag_p99_seconds": maxSendLagP99, "gc_pause_p99_seconds": maxStall,
+		"sched_delay_p99_seconds": maxStall, "read_delay_p99_seconds": maxReadDelay, "descriptors_max_ratio": maxUsed, "ports_max_ratio": maxUsed,
+	}}
+	if cores := e.rec.Environment.Host.Cores; cores > 0 {
+		c.Bounds["cpu_max_ratio"] = maxCPU * float64(cores)
+	}
 	if n := len(run.lags); n > 0 {
 		c.SendLagP50Seconds, c.SendLagP99Seconds = new(nearestRank(run.lags, 0.5)), new(nearestRank(run.lags, 0.99))
 		c.SendLagMaxSeconds = new(run.lags[n-1])
@@ -31,7 +41,7 @@ func judgeClient(e *evidence) Client {
 	if seconds := e.seconds(stageID{}); seconds > 0 {
 		c.OfferedPerSecond, c.AchievedPerSecond = new(float64(run.due)/seconds), new(float64(run.due-run.notSent)/seconds)
 	}
-	problems := slices.Concat(e.undelivered(), c.late(), e.stalls(&c))
+	problems := slices.Concat(e.lostWorkers(), e.undelivered(), c.late(), e.stalls(&c))
 	if len(problems) > 0 {
 		c.Valid, c.Why = false, problems[0]
 	}
@@ -64,60 +74,123 @@ func (c Client) late() []string {
 		*c.SendLagP99Seconds*1e3, maxSendLagP99*1e3)}
 }
 
-// stalls looks at what the client said of itself in each second of load.
-func (e *evidence) stalls(c *Client) []string {
-	delays := e.ofClient(recording.ObsClientSched)
-	pauses := e.ofClient(recording.ObsClientGCPause)
-	cpu := e.ofClient(recording.ObsClientCPU)
-	highest := func(values []float64) *float64 {
-		if len(values) == 0 {
-			return nil
-		}
-		return new(slices.Max(values))
-	}
-	c.SchedDelayP99Seconds, c.GCPauseP99Seconds, c.CPUMaxRatio = highest(delays), highest(pauses), highest(cpu)
-
+// stalls looks at what each of the client's processes said of itself in each
+// second of load.
+func (e *evidence) stalls(c *Client) (problems []string) {
 	watched := e.watchedSeconds()
-	beyond := func(values []float64, limit float64) int {
-		n := 0
-		for _, v := range values {
-			if v > limit {
-				n++
+	tooMany := func(n int) bool { return n > 1 && float64(n) > maxStalledShare*float64(watched) }
+	seen := e.ofClient()
+	c.SchedDelayP99Seconds, c.GCPauseP99Seconds = highest(seen, recording.ObsClientSched), highest(seen, recording.ObsClientGCPause)
+	c.ReadDelayP99Seconds, c.FilesRatio, c.PortsRatio = highest(seen, recording.ObsClientReadDelay), highest(seen, recording.ObsClientFiles), highest(seen, recording.ObsClientPorts)
+	for _, who := range slices.Sorted(maps.Keys(seen)) {
+		of := seen[who]
+		name := "the client"
+		if who != "" {
+			name = who
+		}
+		delays := of[recording.ObsClientSched]
+		// A client that did not get to look at itself was stalled, if anything.
+		unseen := max(0, watched-len(delays))
+		if tooMany(unseen) {
+			problems = append(problems, fmt.Sprintf("%s looked at itself in %d of %d seconds only, so it was stalled or its record is incomplete; run it on a machine of its own", name, len(delays), watched))
+		} else if n := beyond(delays, maxStall); tooMany(n + unseen) {
+			problems = append(problems, fmt.Sprintf("in %d of %d seconds %s's own threads waited more than %.0f ms for a processor (at most %.0f ms); run it on a machine of its own",
+				n, watched, name, maxStall*1e3, slices.Max(delays)*1e3))
+		}
+		for _, b := range selfBounds {
+			if n := beyond(of[b.of], b.limit); tooMany(n) {
+				problems = append(problems, fmt.Sprintf(b.text, n, watched, name, b.limit*b.scale, slices.Max(of[b.of])*b.scale))
 			}
 		}
-		return n
 	}
-	tooMany := func(n int) bool { return n > 1 && float64(n) > maxStalledShare*float64(watched) }
-	var problems []string
-	// A client that did not get to look at itself was stalled, if anything.
-	unseen := max(0, watched-len(delays))
-	if tooMany(unseen) {
-		problems = append(problems, fmt.Sprintf("the client looked at itself in %d of %d seconds only, so it was stalled or its record is incomplete; run it on a machine of its own", len(delays), watched))
-	} else if n := beyond(delays, maxStall); tooMany(n + unseen) {
-		problems = append(problems, fmt.Sprintf("in %d of %d seconds the client's own threads waited more than %.0f ms for a processor (at most %.0f ms); run it on a machine of its own",
-			n, watched, maxStall*1e3, *c.SchedDelayP99Seconds*1e3))
+	return append(problems, e.processor(c, tooMany)...)
+}
+
+// selfBounds are bounds of what a client says of itself, and what is said to
+// the reader of one that is past them in many seconds.
+var selfBounds = []struct {
+	of           string
+	limit, scale float64
+	text         string // of seconds beyond, seconds, client, limit, highest
+}{
+	{recording.ObsClientGCPause, maxStall, 1e3, "in %d of %d seconds %s's own garbage collector paused it for more than %.0f ms (at most %.0f ms); give it more memory or cores"},
+	{recording.ObsClientReadDelay, maxReadDelay, 1e3, "in %d of %d seconds what had arrived at %s lay unread for more than %.0f ms at p99 (at most %.0f ms); give it more cores or lower the load"},
+	{recording.ObsClientFiles, maxUsed, 100, "in %d of %d seconds %s had more than %.0f %% of the file descriptors it may have open (at most %.0f %%); raise the limit (ulimit -n)"},
+	{recording.ObsClientPorts, maxUsed, 100, "in %d of %d seconds the connections of %s took more than %.0f %% of the ephemeral ports (at most %.0f %%); widen net.ipv4.ip_local_port_range, keep connections, or drive from several machines"},
+}
+
+// processor judges how much of the machine all processes of the client took in
+// each second.
+func (e *evidence) processor(c *Client, tooMany func(int) bool) []string {
+	bySecond := map[int]float64{}
+	for _, o := range e.rec.Observations {
+		if o.Name == recording.ObsClientCPU && e.underLoad(o.At) {
+			bySecond[int(o.At/time.Second)] += o.Value
+		}
 	}
-	if n := beyond(pauses, maxStall); tooMany(n) {
-		problems = append(problems, fmt.Sprintf("in %d of %d seconds the client's own garbage collector paused it for more than %.0f ms (at most %.0f ms); give it more memory or cores",
-			n, watched, maxStall*1e3, *c.GCPauseP99Seconds*1e3))
+	if len(bySecond) == 0 {
+		return nil
 	}
+	cpu := slices.Collect(maps.Values(bySecond))
+	c.CPUMaxRatio = new(slices.Max(cpu))
 	cores := e.rec.Environment.Host.Cores
 	if n := beyond(cpu, maxCPU*float64(cores)); cores > 0 && tooMany(n) {
-		problems = append(problems, fmt.Sprintf("in %d of %d seconds the client used more than %.0f %% of the machine's %d cores (at most %.1f): it was itself the bottleneck; run it on a machine of its own",
-			n, watched, maxCPU*100, cores, *c.CPUMaxRatio))
+		return []string{fmt.Sprintf("in %d of %d seconds the client used more than %.0f %% of the machine's %d cores (at most %.1f): it was itself the bottleneck; run it on a machine of its own",
+			n, e.watchedSeconds(), maxCPU*100, cores, *c.CPUMaxRatio)}
+	}
+	return nil
+}
+
+func beyond(values []float64, limit float64) (n int) {
+	for _, v := range values {
+		if v > limit {
+			n++
+		}
+	}
+	return n
+}
+
+// highest value of an observation that any of the client's processes made.
+func highest(seen map[string]map[string][]float64, name string) (most *float64) {
+	for _, of := range seen {
+		for _, v := range of[name] {
+			if most == nil || v > *most {
+				most = new(v)
+			}
+		}
+	}
+	return most
+}
+
+// lostWorkers are processes of the client that were gone before their work was
+// done.
+func (e *evidence) lostWorkers() (problems []string) {
+	for _, o := range e.rec.Observations {
+		if o.Name == recording.ObsWorkerLost {
+			problems = append(problems, fmt.Sprintf("%s was lost while it sent its part of the load (%s), so that part is missing or unknown; run the gate again", o.Subject, o.Text))
+		}
 	}
 	return problems
 }
 
-// ofClient are the values of an observation of the client while load was sent.
-func (e *evidence) ofClient(name string) []float64 {
-	var values []float64
+// ofClient are the values of the observations that the client's processes made
+// of themselves while load was sent, by process and name. A client of one
+// process has no name.
+func (e *evidence) ofClient() map[string]map[string][]float64 {
+	seen := map[string]map[string][]float64{}
 	for _, o := range e.rec.Observations {
-		if o.Name == name && e.underLoad(o.At) {
-			values = append(values, o.Value)
+		if !strings.HasPrefix(o.Name, "client_") || !e.underLoad(o.At) {
+			continue
 		}
+		if seen[o.Subject] == nil {
+			seen[o.Subject] = map[string][]float64{}
+		}
+		seen[o.Subject][o.Name] = append(seen[o.Subject][o.Name], o.Value)
 	}
-	return values
+	if len(seen) == 0 {
+		seen[""] = nil // a client that never looked at itself
+	}
+	return seen
 }
 
 func (e *evidence) underLoad(at time.Duration) bool {

@@ -105,8 +105,14 @@ type Client struct {
 	AchievedPerSecond    *float64 `json:"achieved_per_second"`
 	GCPauseP99Seconds    *float64 `json:"gc_pause_p99_seconds"`
 	SchedDelayP99Seconds *float64 `json:"sched_delay_p99_seconds"`
-	CPUMaxRatio          *float64 `json:"cpu_max_ratio"`
-	Why                  string   `json:"why"`
+	ReadDelayP99Seconds  *float64 `json:"read_delay_p99_seconds"`
+	FilesRatio           *float64 `json:"descriptors_max_ratio"`
+	PortsRatio           *float64 `json:"ports_max_ratio"`
+	CPUMaxRatio          *float64 `json:"cpu_max_ratio"` // 1 is one core
+	// Bounds are the limits of the fields above, by their names; the least of
+	// delivered_ratio, which is achieved ÷ offered of every stage.
+	Bounds map[string]float64 `json:"bounds"`
+	Why    string             `json:"why"`
 }
 
 // Scenario sums up what one scenario measured.

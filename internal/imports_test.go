@@ -28,7 +28,7 @@ var allowed = map[string][]string{
 	"loadgen":            {"scenarios", "internal/recording", "loadgen/client", "loadgen/prompt", "loadgen/trace"},
 	"loadgen/prompt":     {"scenarios", "internal/recording", "loadgen/client", "loadgen/trace"},
 	"loadgen/capacity":   {},
-	"loadgen/worker":     {"scenarios", "internal/recording", "loadgen", "loadgen/prompt"},
+	"loadgen/worker":     {"scenarios", "internal/recording", "loadgen", "loadgen/client", "loadgen/prompt"},
 	"loadgen/probe":      {"scenarios", "internal/recording", "loadgen/client"},
 	"chaos":              {"scenarios", "internal/recording", "deploy"},
 	"security":           {"scenarios", "internal/recording", "deploy"},

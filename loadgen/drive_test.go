@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -153,7 +154,9 @@ func TestWatchSelf(t *testing.T) {
 			_ = make([]byte, 1<<16)
 		}
 	}()
-	WatchSelf(ctx, clock, r.observe)
+	c := service(t, 0)
+	go c.Do(ctx, planOf(load(1, time.Second), 1).Warmup(0).Prompt, clock, 1)
+	WatchSelf(ctx, clock, c, r.observe)
 	seen := map[string]float64{}
 	for _, o := range r.seen {
 		seen[o.Name] = o.Value
@@ -161,8 +164,18 @@ func TestWatchSelf(t *testing.T) {
 	if cpu := seen[recording.ObsClientCPU]; cpu < 0.05 || cpu > 64 {
 		t.Errorf("CPU %v", cpu)
 	}
-	if _, ok := seen[recording.ObsClientSched]; !ok {
-		t.Errorf("%v", seen)
+	for _, name := range []string{recording.ObsClientSched, recording.ObsClientReadDelay} {
+		if _, ok := seen[name]; !ok {
+			t.Errorf("no %s in %v", name, seen)
+		}
+	}
+	if runtime.GOOS != "linux" {
+		return
+	}
+	for _, name := range []string{recording.ObsClientFiles, recording.ObsClientPorts} {
+		if v, ok := seen[name]; !ok || v < 0 || v > 0.5 {
+			t.Errorf("%s is %v", name, v)
+		}
 	}
 }
 

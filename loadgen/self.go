@@ -4,17 +4,23 @@ import (
 	"context"
 	"math"
 	"runtime/metrics"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/loadgen/client"
 )
 
 const selfEvery = time.Second
 
 // WatchSelf observes the client itself until ctx ends: how much processor it
-// takes, and how long the garbage collector and the scheduler kept it waiting.
-// Numbers of a client that was itself short of time are not the service's.
-func WatchSelf(ctx context.Context, clock recording.Clock, observe func(recording.Observation)) {
+// takes, how long the garbage collector and the scheduler kept it waiting, how
+// long what had arrived lay unread, and how near it is to the end of its file
+// descriptors and ports. Numbers of a client that was itself short of anything
+// are not the service's.
+func WatchSelf(ctx context.Context, clock recording.Clock, c *client.Client, observe func(recording.Observation)) {
+	c.ReadDelay() // what was before belongs to nobody
 	last := readSelf()
 	tick := time.NewTicker(selfEvery)
 	defer tick.Stop()
@@ -36,6 +42,15 @@ func WatchSelf(ctx context.Context, clock recording.Clock, observe func(recordin
 		}
 		if v, ok := quantile(last.delays, now.delays, 0.99); ok {
 			see(recording.ObsClientSched, v)
+		}
+		if delay, reads := c.ReadDelay(); reads > 0 {
+			see(recording.ObsClientReadDelay, delay.Seconds())
+		}
+		if ratio, ok := filesUsed(); ok {
+			see(recording.ObsClientFiles, ratio)
+		}
+		if ratio, ok := portsUsed(c.Connections()); ok {
+			see(recording.ObsClientPorts, ratio)
 		}
 		last = now
 	}
@@ -87,4 +102,22 @@ func quantile(before, after *metrics.Float64Histogram, q float64) (float64, bool
 		}
 	}
 	return 0, false
+}
+
+// sockstatWaiting reads the number behind tw in the line of TCP of
+// /proc/net/sockstat.
+func sockstatWaiting(stat string) int {
+	for line := range strings.Lines(stat) {
+		words := strings.Fields(line)
+		if len(words) == 0 || words[0] != "TCP:" {
+			continue
+		}
+		for i := 1; i+1 < len(words); i += 2 {
+			if words[i] == "tw" {
+				n, _ := strconv.Atoi(words[i+1])
+				return n
+			}
+		}
+	}
+	return 0
 }

@@ -227,18 +227,19 @@ func commandLine(args []string) string {
 
 func functions(r Report) template.FuncMap {
 	return template.FuncMap{
-		"say":      say,
-		"note":     Note.Say,
-		"value":    value,
-		"seconds":  seconds,
-		"clock":    clock,
-		"count":    count,
-		"sentence": sentence,
-		"join":     func(s []string) string { return strings.Join(s, ", ") },
-		"icon":     icon,
-		"bar":      barSVG,
-		"margin":   margin,
-		"samples":  samples,
+		"clientNumbers": clientNumbers,
+		"say":           say,
+		"note":          Note.Say,
+		"value":         value,
+		"seconds":       seconds,
+		"clock":         clock,
+		"count":         count,
+		"sentence":      sentence,
+		"join":          func(s []string) string { return strings.Join(s, ", ") },
+		"icon":          icon,
+		"bar":           barSVG,
+		"margin":        margin,
+		"samples":       samples,
 		"maybe": func(v *float64, unit string) any {
 			if v == nil {
 				return template.HTML(`<span class="none">` + template.HTMLEscapeString(say("objective.unmeasured")) + `</span>`)
@@ -259,6 +260,39 @@ func functions(r Report) template.FuncMap {
 		"errorName": func(name string) string { return errorName(name).Say() },
 		"stories":   func(s []Story) []storyRow { return storyRows(r, s) },
 	}
+}
+
+// clientNumber is what the client said of itself, with the bound past which the
+// run is invalid.
+type clientNumber struct{ Name, Value, Bound string }
+
+func clientNumbers(c checklist.Client) (numbers []clientNumber) {
+	for _, n := range []struct {
+		name, bound, unit string
+		v                 *float64
+	}{
+		{say("client.lag") + " p50", "", "s", c.SendLagP50Seconds},
+		{say("client.lag") + " p99", "send_lag_p99_seconds", "s", c.SendLagP99Seconds},
+		{say("client.lag") + " " + say("latency.max"), "", "s", c.SendLagMaxSeconds},
+		{say("client.offered"), "", "per_second", c.OfferedPerSecond},
+		{say("client.achieved"), "", "per_second", c.AchievedPerSecond},
+		{say("client.read"), "read_delay_p99_seconds", "s", c.ReadDelayP99Seconds},
+		{say("client.gc"), "gc_pause_p99_seconds", "s", c.GCPauseP99Seconds},
+		{say("client.sched"), "sched_delay_p99_seconds", "s", c.SchedDelayP99Seconds},
+		{say("client.cpu"), "cpu_max_ratio", "ratio", c.CPUMaxRatio},
+		{say("client.files"), "descriptors_max_ratio", "ratio", c.FilesRatio},
+		{say("client.ports"), "ports_max_ratio", "ratio", c.PortsRatio},
+	} {
+		shown := clientNumber{Name: n.name, Value: "–"}
+		if n.v != nil {
+			shown.Value = value(*n.v, n.unit)
+		}
+		if bound, has := c.Bounds[n.bound]; has {
+			shown.Bound = say("client.bound", value(bound, n.unit))
+		}
+		numbers = append(numbers, shown)
+	}
+	return numbers
 }
 
 func samples(n int64) string {

@@ -246,6 +246,10 @@ var phrases = map[string]string{
 	"client.gc":       "GC pause p99",
 	"client.sched":    "Scheduler delay p99",
 	"client.cpu":      "CPU, highest",
+	"client.read":     "Read delay p99",
+	"client.files":    "Descriptors",
+	"client.ports":    "Ports",
+	"client.bound":    "of %s",
 
 	"missing.none":       "Nothing is known to be missing.",
 	"missing.impossible": "%s requests have times that cannot be, and were left out.",

@@ -30,6 +30,7 @@ type runFlags struct {
 	seed      uint64
 	focus     []string
 	dryRun    bool
+	workers   int
 }
 
 func runCommand(out, errOut io.Writer, code *int) *cobra.Command {
@@ -53,6 +54,9 @@ report that is marked incomplete.`,
 			if err != nil {
 				return err
 			}
+			if f.workers < 0 || f.workers > 64 {
+				return fmt.Errorf("found %d workers, expected from 0 to 64", f.workers)
+			}
 			if err := f.apply(&gate, cmd.Flags().Changed("seed")); err != nil {
 				return err
 			}
@@ -74,6 +78,7 @@ report that is marked incomplete.`,
 	f.targetFlags(cmd)
 	cmd.Flags().StringVar(&f.out, "out", "", "the run `folder` to make (default runs/<time>-<gate>)")
 	cmd.Flags().StringArrayVar(&f.focus, "focus", nil, "play only what matches this `regexp` (Ginkgo's focus; may be repeated); what is not played is unproven")
+	cmd.Flags().IntVar(&f.workers, "workers", 0, "share the load out to this `number` of processes; 0 sends it from one")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "print the plan and do nothing")
 	return cmd
 }
@@ -142,8 +147,8 @@ func runGate(ctx context.Context, gate scenarios.Gate, f runFlags, out, errOut i
 	screen := newScreen(errOut)
 	err = run.Run(ctx, run.Options{
 		Gate: gate, Dir: dir, Focus: f.focus, Server: server, Version: run.Version(), Command: os.Args,
-		Watchdog: []string{self, watchdogName},
-		Judge:    judgeObjective, Tell: screen.tell,
+		Watchdog: []string{self, watchdogName}, Workers: f.workers, Worker: []string{self, workerName},
+		Judge: judgeObjective, Tell: screen.tell,
 	})
 	screen.clear()
 	if err != nil {

@@ -16,6 +16,10 @@ type Clock struct{ start time.Time }
 // NewClock starts a clock now.
 func NewClock() Clock { return Clock{start: time.Now()} }
 
+// ClockAt is a clock on which it is the given time now: that of a run which
+// another process began.
+func ClockAt(now time.Duration) Clock { return Clock{start: time.Now().Add(-now)} }
+
 // Now is the offset of this moment, at least one nanosecond.
 func (c Clock) Now() time.Duration { return max(time.Since(c.start), 1) }
 
@@ -113,6 +117,7 @@ const (
 	ObsScenarioEnded   = "scenario_ended"
 	ObsStageStarted    = "stage_started" // Subject: scenario/stage; Value: offered requests
 	ObsStageEnded      = "stage_ended"
+	ObsWorkerLost      = "worker_lost"                // Subject: worker; Text says how it was seen
 	ObsInterrupted     = "interrupted"                // the run was stopped from outside; Text says by what
 	ObsRunEnded        = "run_ended"                  // the last line of a complete run
 	ObsTokensCounted   = "tokens_counted"             // Text: how the lengths of prompts are known
@@ -124,9 +129,12 @@ const (
 	ObsQueue           = "queue"                      // Subject: replica; requests waiting
 	ObsKVUsed          = "kv_used_ratio"              // Subject: replica
 	ObsMemory          = "memory_bytes"               // Subject: process; resident memory
-	ObsClientCPU       = "client_cpu_ratio"           // of one core, since the last observation
+	ObsClientCPU       = "client_cpu_ratio"           // of one core, since the last observation; the Subject of these is the worker, where there are several
 	ObsClientGCPause   = "client_gc_pause_seconds"    // p99 since the last observation
 	ObsClientSched     = "client_sched_delay_seconds" // p99 since the last observation
+	ObsClientReadDelay = "client_read_delay_seconds"  // p99 since the last observation: from the arrival of a chunk to its being parsed
+	ObsClientFiles     = "client_descriptor_ratio"    // open file descriptors, of those allowed
+	ObsClientPorts     = "client_port_ratio"          // connections to the target, of the ephemeral ports there are
 )
 
 // Observation is something seen beside the requests: a line of

@@ -33,6 +33,10 @@ type Options struct {
 	Command []string
 	// Watchdog is the command that undoes faults should this process die.
 	Watchdog []string
+	// Workers is how many processes the load is shared out to, and Worker the
+	// command that is one; 0 sends it from here.
+	Workers int
+	Worker  []string
 	// Judge tells whether an objective is proven by what is recorded so far.
 	// Without it the scenarios are played and nothing is judged meanwhile, and
 	// there is no Ginkgo suite, of which a process can run only one.
@@ -66,6 +70,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	defer func() {
+		if c.crew != nil {
+			c.crew.dismiss()
+		}
 		if c.target != nil {
 			c.target.Stop()
 		}
@@ -99,6 +106,7 @@ type conductor struct {
 	client *client.Client
 	// material is what the prompts are made of.
 	material *prompt.Material
+	crew     *crew // nil where the load is sent from here
 	// journal is of the faults, where the gate has any.
 	journal *chaos.Journal
 }
@@ -109,7 +117,7 @@ type conductor struct {
 func (c *conductor) play(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var beside sync.WaitGroup
-	beside.Go(func() { loadgen.WatchSelf(ctx, c.clock, c.observe) })
+	beside.Go(func() { loadgen.WatchSelf(ctx, c.clock, c.client, c.observe) })
 	beside.Go(func() { c.watchRecording(ctx, cancel) })
 	defer beside.Wait()
 	defer cancel(nil)
@@ -150,10 +158,7 @@ func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 
 	var load, faults, beside sync.WaitGroup
 	var loadErr, probeErr error
-	load.Go(func() {
-		driver := loadgen.Driver{Clock: c.clock, Client: c.client, Share: loadgen.Whole, Sink: watched.request, Observe: c.observe}
-		loadErr = driver.Drive(ctx, s.Name, plan, c.clock.Now())
-	})
+	load.Go(func() { loadErr = c.drive(ctx, s, plan, watched.request) })
 	player := chaos.Player{Clock: c.clock, Target: c.target, Journal: c.journal, Record: watched.injection}
 	faults.Go(func() { player.Play(ctx, s, seed) })
 	if s.Probe != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/launchgate/launchgate/chaos"
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/loadgen"
 	"github.com/launchgate/launchgate/loadgen/client"
 	"github.com/launchgate/launchgate/scenarios"
 )
@@ -53,7 +54,7 @@ func Open(ctx context.Context, g scenarios.Gate, server, logs string) (s *Sessio
 	} else {
 		s.Endpoint = *g.Target.Endpoint
 	}
-	if s.client, err = client.New(configOf(s.Endpoint)); err != nil {
+	if s.client, err = loadgen.Connect(s.Endpoint); err != nil {
 		return s, err
 	}
 	w := g.Scenarios[0].Mix()[0].Workload
@@ -74,15 +75,6 @@ func Open(ctx context.Context, g scenarios.Gate, server, logs string) (s *Sessio
 	slices.Sort(waits)
 	s.idle = waits[len(waits)/2]
 	return s, nil
-}
-
-// configOf is a client's configuration for an endpoint.
-func configOf(e scenarios.Endpoint) client.Config {
-	key := ""
-	if e.APIKeyEnv != "" {
-		key = os.Getenv(e.APIKeyEnv)
-	}
-	return client.Config{BaseURL: e.URL, Model: e.Model, APIKey: key, Headers: e.Headers, HTTP: e.HTTP, CAFile: e.CAFile, NewConnections: e.NewConnections}
 }
 
 // probe asks one small question and returns its time to first token.

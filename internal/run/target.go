@@ -13,7 +13,6 @@ import (
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/loadgen"
-	"github.com/launchgate/launchgate/loadgen/client"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -68,10 +67,7 @@ func (c *conductor) deploy(ctx context.Context) error {
 	e := c.Gate.Target.Endpoint
 	c.say("asking %s whether it serves", e.URL)
 	c.target = deploy.NewEndpoint(e.URL)
-	if e.APIKeyEnv != "" && os.Getenv(e.APIKeyEnv) == "" {
-		return fmt.Errorf("the environment variable %s, which is to hold the API key, is empty", e.APIKeyEnv)
-	}
-	return c.connect(ctx, configOf(*e))
+	return c.connect(ctx, *e)
 }
 
 func (c *conductor) deployLocal(ctx context.Context, spec scenarios.Local) error {
@@ -88,14 +84,14 @@ func (c *conductor) deployLocal(ctx context.Context, spec scenarios.Local) error
 		return err
 	}
 	c.say("%d replicas ready behind %s after %.1f s", spec.Replicas, local.URL(), time.Since(began).Seconds())
-	return c.connect(ctx, client.Config{BaseURL: local.URL()})
+	return c.connect(ctx, scenarios.Endpoint{URL: local.URL()})
 }
 
 // connect makes the client and has it ask the service for one small answer,
 // so that a wrong URL, key or model is one clear sentence and not a thousand
 // failed requests.
-func (c *conductor) connect(ctx context.Context, cfg client.Config) error {
-	cl, err := client.New(cfg)
+func (c *conductor) connect(ctx context.Context, e scenarios.Endpoint) error {
+	cl, err := loadgen.Connect(e)
 	if err != nil {
 		return err
 	}
@@ -114,6 +110,11 @@ func (c *conductor) connect(ctx context.Context, cfg client.Config) error {
 		c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsTokensCounted, Text: how})
 	}
 	c.client = cl
+	if c.Workers > 0 {
+		if err := c.recruit(ctx, e); err != nil {
+			return fmt.Errorf("the workers: %w", err)
+		}
+	}
 	return c.rec.Environment(c.environment())
 }
 

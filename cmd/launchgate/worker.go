@@ -1,0 +1,37 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/launchgate/launchgate/internal/run"
+	"github.com/launchgate/launchgate/loadgen/worker"
+)
+
+const workerName = "worker"
+
+// workerCommand is one of several processes that a load is shared out to. run
+// --workers starts it; elsewhere it is told where the run is.
+func workerCommand() *cobra.Command {
+	var address string
+	cmd := &cobra.Command{
+		Use:   workerName + " --connect HOST:PORT",
+		Short: "Send a part of a run's load",
+		Long: `Worker connects to a run and sends its share of the load until the run hangs
+up. The token that the run asks for is in ` + run.WorkerTokenVariable + `.`,
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			token := os.Getenv(run.WorkerTokenVariable)
+			if token == "" {
+				return fmt.Errorf("the environment variable %s, which is to hold the run's token, is empty", run.WorkerTokenVariable)
+			}
+			return worker.Work(cmd.Context(), address, token, run.Version())
+		},
+	}
+	cmd.Flags().StringVar(&address, "connect", "", "`HOST:PORT` of the run")
+	_ = cmd.MarkFlagRequired("connect")
+	return cmd
+}

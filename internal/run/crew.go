@@ -1,0 +1,111 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/loadgen"
+	"github.com/launchgate/launchgate/loadgen/worker"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// WorkerTokenVariable holds the token that a worker has to show.
+const WorkerTokenVariable = "LAUNCHGATE_WORKER_TOKEN"
+
+// recruitFor is how long workers may take until all are ready.
+const recruitFor = 30 * time.Second
+
+// crew are the processes that the load is shared out to.
+type crew struct {
+	*worker.Crew
+	processes sync.WaitGroup
+	cancel    context.CancelFunc
+}
+
+// recruit starts the workers and gives them their task.
+func (c *conductor) recruit(ctx context.Context, endpoint scenarios.Endpoint) error {
+	w, err := worker.Recruit("127.0.0.1:0", c.clock)
+	if err != nil {
+		return err
+	}
+	running, cancel := context.WithCancel(context.Background())
+	c.crew = &crew{Crew: w, cancel: cancel}
+	gathering, stop := context.WithTimeoutCause(ctx, recruitFor, fmt.Errorf("not all were ready within %s; see %s", recruitFor, c.rec.LogDir()))
+	defer stop()
+	for i := range c.Workers {
+		if err := c.crew.start(running, append(c.Worker, "--connect", w.Address()), filepath.Join(c.rec.LogDir(), fmt.Sprintf("worker-%d.log", i))); err != nil {
+			return err
+		}
+	}
+	src, err := scenarios.Marshal(c.Gate)
+	if err != nil {
+		return err
+	}
+	endpoint.Model = c.client.Model()
+	task := worker.Task{Gate: src, Endpoint: endpoint, Vocabulary: c.material.Vocabulary, Nonce: c.material.Nonce}
+	for _, s := range c.Gate.Scenarios {
+		task.Seeds = append(task.Seeds, SeedFor(c.Gate, s.Name))
+	}
+	if err := w.Gather(gathering, c.Workers, task); err != nil {
+		return err
+	}
+	c.say("%d workers share the load", c.Workers)
+	return nil
+}
+
+// start starts a worker. It ends when it is hung up on, and with this process:
+// the goroutine keeps its thread, because the kernel ends the child with the
+// thread that made it.
+func (c *crew) start(ctx context.Context, argv []string, log string) error {
+	out, err := os.Create(log)
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Env = append(os.Environ(), WorkerTokenVariable+"="+c.Token)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = dieWithParent()
+	started := make(chan error, 1)
+	c.processes.Go(func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer out.Close()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // how it ended is in its log, and that it was lost in the recording
+		}
+	})
+	return <-started
+}
+
+// dismiss ends the workers and waits for them.
+func (c *crew) dismiss() {
+	c.Crew.Dismiss()
+	timer := time.AfterFunc(2*time.Second, c.cancel)
+	defer timer.Stop()
+	defer c.cancel()
+	c.processes.Wait()
+}
+
+// drive plays a scenario's load: here, or by the workers.
+func (c *conductor) drive(ctx context.Context, s scenarios.Scenario, plan *loadgen.Plan, sink func(recording.Request)) error {
+	if c.crew != nil {
+		i := 0
+		for i = range c.Gate.Scenarios {
+			if c.Gate.Scenarios[i].Name == s.Name {
+				break
+			}
+		}
+		return c.crew.Play(ctx, i, sink, c.observe)
+	}
+	driver := loadgen.Driver{Clock: c.clock, Client: c.client, Share: loadgen.Whole, Sink: sink, Observe: c.observe}
+	return driver.Drive(ctx, s.Name, plan, c.clock.Now())
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package loadgen
+
+func filesUsed() (float64, bool) { return 0, false }
+
+func portsUsed(int) (float64, bool) { return 0, false }

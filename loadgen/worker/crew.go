@@ -1,0 +1,273 @@
+package worker
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/loadgen"
+)
+
+const (
+	helloFor   = 10 * time.Second // a connection has so long to say who it is
+	clockAsks  = 16               // of which the quickest counts
+	startAhead = 200 * time.Millisecond
+)
+
+// Crew are the workers of a run, as their coordinator sees them.
+type Crew struct {
+	Token   string // that workers have to show
+	listen  net.Listener
+	clock   recording.Clock
+	members []*member
+}
+
+// member is one worker.
+type member struct {
+	*wire
+	name string
+	lost error
+}
+
+// Recruit listens for workers on an address; 127.0.0.1:0 for those of this
+// machine.
+func Recruit(address string, clock recording.Clock) (*Crew, error) {
+	listen, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen for workers: %w", err)
+	}
+	return &Crew{Token: rand.Text(), listen: listen, clock: clock}, nil
+}
+
+// Address is where workers connect to.
+func (c *Crew) Address() string { return c.listen.Addr().String() }
+
+// Gather waits until n workers have come and are ready for the task; each gets
+// its share. Connections that do not show the token are closed.
+func (c *Crew) Gather(ctx context.Context, n int, task Task) error {
+	if err := c.greetAll(ctx, n); err != nil {
+		return err
+	}
+	// One that stops answering before the load is given up with the rest.
+	hangUp := context.AfterFunc(ctx, func() {
+		for _, m := range c.members {
+			m.conn.Close()
+		}
+	})
+	defer hangUp()
+	for i, m := range c.members {
+		task.Share = loadgen.Share{Worker: i, Of: n}
+		if err := m.prepare(task, c.clock); err != nil {
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+	}
+	return nil
+}
+
+// greetAll lets n workers in. Each connection is greeted beside the others, so
+// that a stranger who says nothing keeps nobody waiting.
+func (c *Crew) greetAll(ctx context.Context, n int) error {
+	type greeted struct {
+		m   *member
+		err error
+	}
+	came := make(chan greeted)
+	ctx, done := context.WithCancel(ctx)
+	var greeting sync.WaitGroup
+	defer greeting.Wait()
+	defer done()
+	greeting.Go(func() {
+		for {
+			conn, err := c.listen.Accept()
+			if err != nil {
+				return // closed below
+			}
+			greeting.Go(func() {
+				stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+				m := &member{wire: newWire(conn)}
+				err := c.greet(m)
+				stop()
+				select {
+				case came <- greeted{m, err}:
+				case <-ctx.Done():
+					conn.Close()
+				}
+			})
+		}
+	})
+	defer c.listen.Close()
+	for len(c.members) < n {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d workers came: %w", len(c.members), n, context.Cause(ctx))
+		case g := <-came:
+			var version versionError
+			switch {
+			case g.err == nil:
+				g.m.name = fmt.Sprintf("worker-%d", len(c.members))
+				c.members = append(c.members, g.m)
+			case errors.As(g.err, &version):
+				return g.err
+			default:
+				g.m.conn.Close() // not one of ours
+			}
+		}
+	}
+	return nil
+}
+
+// versionError is of a worker of another launchgate.
+type versionError struct{ theirs, ours int }
+
+func (e versionError) Error() string {
+	return fmt.Sprintf("a worker speaks version %d of the protocol, expected %d: use the same launchgate for all", e.theirs, e.ours)
+}
+
+func (c *Crew) greet(m *member) error {
+	if err := m.conn.SetReadDeadline(time.Now().Add(helloFor)); err != nil {
+		return err
+	}
+	var h hello
+	if err := m.in.Decode(&h); err != nil {
+		return err
+	}
+	if err := m.conn.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	if subtle.ConstantTimeCompare([]byte(h.Token), []byte(c.Token)) != 1 {
+		return errors.New("wrong token")
+	}
+	if h.Protocol != protocol {
+		return versionError{h.Protocol, protocol}
+	}
+	return nil
+}
+
+// prepare gives a worker its task and sets its clock. The clock is off by how
+// much its answer differs from the middle of question and answer, give or take
+// half of the time between them.
+func (m *member) prepare(t Task, clock recording.Clock) error {
+	if err := m.say(order{Do: doPrepare, Task: t}); err != nil {
+		return err
+	}
+	if _, err := m.answer(); err != nil {
+		return err
+	}
+	best, behind := time.Duration(1<<62), time.Duration(0)
+	for range clockAsks {
+		asked := clock.Now()
+		if err := m.say(order{Do: doTell}); err != nil {
+			return err
+		}
+		r, err := m.answer()
+		if err != nil {
+			return err
+		}
+		if took := clock.Now() - asked; took < best {
+			best, behind = took, asked+took/2-r.Now
+		}
+	}
+	if err := m.say(order{Do: doSet, Behind: behind}); err != nil {
+		return err
+	}
+	_, err := m.answer()
+	return err
+}
+
+// Play has every worker play its share of a scenario from the same moment on.
+// What happens is given to sink and observe as if one process had played it: a
+// stage begins and ends once, with the requests of all. A worker that is lost
+// is observed, and the rest plays on.
+func (c *Crew) Play(ctx context.Context, scenario int, sink func(recording.Request), observe func(recording.Observation)) error {
+	start := c.clock.Now() + startAhead
+	stages := stageSum{of: len(c.members), seen: map[string]int{}, sum: map[string]float64{}, observe: observe}
+	stop := context.AfterFunc(ctx, func() {
+		for _, m := range c.members {
+			_ = m.say(order{Do: doStop}) // one that is gone has stopped
+		}
+	})
+	defer stop()
+	errs := make([]error, len(c.members))
+	var playing sync.WaitGroup
+	for i, m := range c.members {
+		if m.lost != nil {
+			continue
+		}
+		playing.Go(func() {
+			errs[i] = m.play(play{scenario, start}, sink, stages.see)
+			if m.lost != nil {
+				observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsWorkerLost, Subject: m.name, Text: m.lost.Error()})
+			}
+		})
+	}
+	playing.Wait()
+	return errors.Join(errs...)
+}
+
+// play returns when the worker has played, or is lost.
+func (m *member) play(p play, sink func(recording.Request), observe func(recording.Observation)) error {
+	if m.lost = m.say(order{Do: doPlay, Play: p}); m.lost != nil {
+		return nil
+	}
+	for {
+		var r report
+		if m.lost = m.in.Decode(&r); m.lost != nil {
+			return nil
+		}
+		for _, row := range r.Requests {
+			sink(row)
+		}
+		for _, o := range r.Observations {
+			observe(o)
+		}
+		if r.Error != "" {
+			return fmt.Errorf("%s: %s", m.name, r.Error)
+		}
+		if r.Played {
+			return nil
+		}
+	}
+}
+
+// stageSum makes one observation of the beginning and of the end of each stage
+// out of those of all workers.
+type stageSum struct {
+	of      int
+	observe func(recording.Observation)
+	mu      sync.Mutex
+	seen    map[string]int
+	sum     map[string]float64
+}
+
+func (s *stageSum) see(o recording.Observation) {
+	if o.Name != recording.ObsStageStarted && o.Name != recording.ObsStageEnded {
+		s.observe(o)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := o.Name + " " + o.Subject
+	s.seen[key]++
+	s.sum[key] += o.Value
+	if s.seen[key] == s.of {
+		o.Value = s.sum[key]
+		s.observe(o)
+	}
+}
+
+// Dismiss hangs up, which ends the workers.
+func (c *Crew) Dismiss() {
+	c.listen.Close()
+	for _, m := range c.members {
+		m.conn.Close()
+	}
+}

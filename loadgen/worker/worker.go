@@ -1,0 +1,193 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/loadgen"
+	"github.com/launchgate/launchgate/loadgen/client"
+	"github.com/launchgate/launchgate/loadgen/prompt"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+const (
+	sendEvery = 50 * time.Millisecond // what happened, to the coordinator
+	sendMost  = 512                   // entries at once
+)
+
+// Work connects to a coordinator and does what it says until it hangs up.
+func Work(ctx context.Context, address, token, version string) error {
+	conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("connect to the coordinator: %w", err)
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	w := &worker{wire: newWire(conn), clock: recording.NewClock()}
+	if err := w.say(hello{protocol, version, token, os.Getpid()}); err != nil {
+		return err
+	}
+	err = w.obey(ctx)
+	if errors.Is(err, io.EOF) || ctx.Err() != nil {
+		return nil // the coordinator has no more to say
+	}
+	return err
+}
+
+// worker is one process's part of a load.
+type worker struct {
+	*wire
+	clock  recording.Clock
+	task   Task
+	gate   scenarios.Gate
+	plans  []*loadgen.Plan
+	client *client.Client
+}
+
+// obey takes one order after the other. While a scenario is played it listens
+// on, so that it can be stopped.
+func (w *worker) obey(ctx context.Context) error {
+	var playing sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
+	defer playing.Wait()
+	defer cancel()
+	for {
+		var o order
+		if err := w.in.Decode(&o); err != nil {
+			return err
+		}
+		switch o.Do {
+		case doPrepare:
+			if err := w.prepare(o.Task); err != nil {
+				return errors.Join(err, w.say(report{Error: err.Error()}))
+			}
+		case doTell:
+			if err := w.say(report{Now: w.clock.Now()}); err != nil {
+				return err
+			}
+			continue
+		case doSet:
+			w.clock = recording.ClockAt(w.clock.Now() + o.Behind)
+		case doPlay:
+			playing.Go(func() { w.play(ctx, o.Play) })
+			continue
+		case doStop:
+			cancel()
+			continue
+		default:
+			return fmt.Errorf("the coordinator says %q, and this worker does not know how to", o.Do)
+		}
+		if err := w.say(report{}); err != nil {
+			return err
+		}
+	}
+}
+
+func (w *worker) prepare(t Task) (err error) {
+	w.task = t
+	if w.gate, err = scenarios.Parse("gate.yaml", t.Gate); err != nil {
+		return err
+	}
+	material, err := prompt.Gather(w.gate)
+	if err != nil {
+		return err
+	}
+	if err := material.Keys(w.gate); err != nil {
+		return err
+	}
+	material.Vocabulary, material.Nonce = t.Vocabulary, t.Nonce
+	for i, s := range w.gate.Scenarios {
+		w.plans = append(w.plans, loadgen.NewPlan(s, t.Seeds[i], material))
+	}
+	w.client, err = loadgen.Connect(t.Endpoint)
+	return err
+}
+
+// play drives the worker's share of a scenario, and tells what happens as it
+// goes.
+func (w *worker) play(ctx context.Context, p play) {
+	out := outbox{wire: w.wire, wake: make(chan struct{}, 1)}
+	sending, stop := context.WithCancel(context.Background())
+	var beside sync.WaitGroup
+	beside.Go(func() { out.send(sending) })
+	watching, unwatch := context.WithCancel(ctx)
+	beside.Go(func() {
+		loadgen.WatchSelf(watching, w.clock, w.client, func(o recording.Observation) {
+			o.Subject = fmt.Sprintf("worker-%d", w.task.Share.Worker)
+			out.observe(o)
+		})
+	})
+	driver := loadgen.Driver{Clock: w.clock, Client: w.client, Share: w.task.Share, Sink: out.request, Observe: out.observe}
+	err := driver.Drive(ctx, w.gate.Scenarios[p.Scenario].Name, w.plans[p.Scenario], p.Start)
+	unwatch()
+	stop()
+	beside.Wait()
+	last := report{Played: true}
+	if err != nil {
+		last.Error = err.Error()
+	}
+	_ = w.say(last) // a connection that is gone is noticed where it is read
+}
+
+// outbox gathers what happens and sends it in batches.
+type outbox struct {
+	*wire
+	wake chan struct{}
+	mu   sync.Mutex
+	next report
+}
+
+func (o *outbox) request(r recording.Request) {
+	o.add(func(n *report) { n.Requests = append(n.Requests, r) })
+}
+
+func (o *outbox) observe(seen recording.Observation) {
+	o.add(func(n *report) { n.Observations = append(n.Observations, seen) })
+}
+
+func (o *outbox) add(to func(*report)) {
+	o.mu.Lock()
+	to(&o.next)
+	full := len(o.next.Requests) >= sendMost
+	o.mu.Unlock()
+	if full {
+		select {
+		case o.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// send sends what there is, until ctx ends and for a last time then.
+func (o *outbox) send(ctx context.Context) {
+	tick := time.NewTicker(sendEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			o.flush()
+			return
+		case <-tick.C:
+		case <-o.wake:
+		}
+		o.flush()
+	}
+}
+
+func (o *outbox) flush() {
+	o.mu.Lock()
+	batch := o.next
+	o.next = report{}
+	o.mu.Unlock()
+	if len(batch.Requests)+len(batch.Observations) > 0 {
+		_ = o.say(batch) // a connection that is gone is noticed where it is read
+	}
+}
