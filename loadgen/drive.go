@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -20,6 +22,10 @@ const (
 	spin = 150 * time.Microsecond
 	// ahead is how many requests are made ready before they are due.
 	ahead = 256
+	// collectAt is how much garbage, in percent of what is in use, is let lie
+	// before it is collected: a client's heap is small, and each collection
+	// makes requests late that are due meanwhile.
+	collectAt = 400
 )
 
 // Driver is what a load is driven with.
@@ -68,6 +74,7 @@ type drive struct {
 	sink     func(recording.Request)
 	observe  func(recording.Observation)
 	start    time.Duration // of the scenario, on the run's clock
+	alarm    *alarm        // of the pacer
 
 	ready chan ready // in the order of the plan
 
@@ -92,6 +99,14 @@ func (d *drive) request(hit int) int { return d.share.Worker + hit*d.share.Of }
 func (d *drive) attack() error {
 	if len(d.sent) == 0 {
 		return nil
+	}
+	var err error
+	if d.alarm, err = newAlarm(d.ctx); err != nil {
+		return fmt.Errorf("the load cannot be paced: %w", err)
+	}
+	defer d.alarm.close()
+	if os.Getenv("GOGC") == "" {
+		defer debug.SetGCPercent(debug.SetGCPercent(collectAt))
 	}
 	ctx, stop := context.WithCancel(d.ctx)
 	d.ready, d.paced = make(chan ready, ahead), map[int]ready{}
@@ -165,15 +180,9 @@ func (d *drive) String() string { return "plan of " + d.scenario }
 // waitUntil waits until a time on the run's clock, or until ctx ends.
 func (d *drive) waitUntil(at time.Duration) bool {
 	if rest := at - d.clock.Now() - spin; rest > 0 {
-		timer := time.NewTimer(rest)
-		defer timer.Stop()
-		select {
-		case <-d.ctx.Done():
-			return false
-		case <-timer.C:
-		}
+		d.alarm.wait(rest)
 	}
-	for d.clock.Now() < at {
+	for d.ctx.Err() == nil && d.clock.Now() < at {
 	}
 	return d.ctx.Err() == nil
 }
