@@ -69,6 +69,9 @@ func ReadDataset(r io.Reader) ([]Talk, error) {
 	var talks []Talk
 	for n := 1; ; n++ {
 		if list && !d.More() {
+			if _, err := d.Token(); err != nil {
+				return nil, fmt.Errorf("after record %d: the list has no end: %w", n-1, err)
+			}
 			break
 		}
 		var rec record

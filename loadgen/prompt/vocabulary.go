@@ -49,18 +49,19 @@ func learn(ctx context.Context, c *client.Client, api string) (Vocabulary, error
 	if err == nil || !errors.Is(err, client.ErrNoTokenizer) {
 		return v, err
 	}
+	// Two lengths, so that the template around the prompt cancels out.
 	few, err := promptTokens(ctx, c, api, words[:16])
 	if err != nil {
 		return Vocabulary{}, err
 	}
-	many, err := promptTokens(ctx, c, api, words[:16+64])
+	many, err := promptTokens(ctx, c, api, words)
 	if err != nil {
 		return Vocabulary{}, err
 	}
 	if many <= few {
 		return Guessed(), nil
 	}
-	per := float64(many-few) / 64
+	per := float64(many-few) / float64(len(words)-16)
 	return Vocabulary{words, per, fmt.Sprintf("by the usage that the service tells: %.2f tokens a word", per)}, nil
 }
 
