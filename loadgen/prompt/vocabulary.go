@@ -55,10 +55,7 @@ func learn(ctx context.Context, c *client.Client, api string) (Vocabulary, error
 		return Vocabulary{}, err
 	}
 	many, err := promptTokens(ctx, c, api, words)
-	if err != nil {
-		return Vocabulary{}, err
-	}
-	if many <= few {
+	if err != nil || many <= few { // a small context, or no usage
 		return Guessed(), nil
 	}
 	per := float64(many-few) / float64(len(words)-16)

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/reports"
+)
+
+// single answers one request after the other, each in its own time, as a
+// server of known capacity does: 1/each a second.
+func single(t *testing.T, each time.Duration) string {
+	var mu sync.Mutex
+	var free time.Time
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.URL.Path == "/v1/models" {
+			fmt.Fprint(w, `{"data":[{"id":"m"}]}`)
+			return
+		}
+		mu.Lock()
+		now := time.Now()
+		if free.Before(now) {
+			free = now
+		}
+		free = free.Add(each)
+		wait := free.Sub(now)
+		mu.Unlock()
+		select {
+		case <-time.After(wait):
+		case <-r.Context().Done():
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n")
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+func writeGate(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "gate.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// The capacity of a service of known capacity is found, with an interval that
+// holds it, and a page that shows the curve.
+func TestCapacity(t *testing.T) {
+	const capacity = 200.0
+	dir := filepath.Join(t.TempDir(), "capacity")
+	gate := writeGate(t, `
+name: one-server
+seed: 1
+target: {endpoint: {url: "`+single(t, time.Second/200)+`"}}
+warmup: {requests: 2}
+scenarios:
+  - name: s
+    stages: [{name: m, for: 5s, rate: 1/s, arrivals: constant}]
+objectives: [p95(ttft) in s <= 250ms, errors in s == 0]
+`)
+	code, out := launch(t, "capacity", "--from", "50/s", "--to", "2000/s", "--probe", "3s", "--longest", "5s", "--precision", "8", "--out", dir, gate)
+	t.Log(out)
+	var r reports.Capacity
+	if err := json.Unmarshal(readFile(t, filepath.Join(dir, "capacity.json")), &r); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range r.Points {
+		if p.Outcome == "limited" {
+			t.Skipf("the machine was too busy to measure on: %s", p.Why)
+		}
+	}
+	if code != checklist.ExitPass || r.Low < 0.8*capacity || r.Low > 1.12*capacity || r.High < r.Low || r.High > 1.09*r.Low {
+		t.Errorf("exit code %d, between %v and %v, want about %v", code, r.Low, r.High, capacity)
+	}
+	page := string(readFile(t, filepath.Join(dir, "capacity.html")))
+	for _, want := range []string{"How much can it take?", "<svg", "p95(ttft) in s", "error_rate", r.Points[0].Dir + "/report.html"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("capacity.html lacks %s", want)
+		}
+	}
+	if code, _ := launch(t, "report", filepath.Join(dir, r.Points[0].Dir)); code != checklist.ExitPass {
+		t.Error("a try is not a run that can be reported")
+	}
+}
+
+func TestCapacityCannotRun(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"--from", "0/s"}, "expected it to begin above 0"},
+		{[]string{"--precision", "0.1"}, "expected from 0.5 %"},
+		{[]string{"--scenario", "nope"}, "no scenario nope"},
+		{[]string{"--profile", "nope"}, "is no profile"},
+		{[]string{"--from", "many"}, "expected a rate"},
+		{[]string{"--target", "http://127.0.0.1:1"}, "is the service running there?"},
+	} {
+		code, out := launch(t, append([]string{"capacity", "--out", filepath.Join(t.TempDir(), "c")}, tt.args...)...)
+		if code != checklist.ExitCouldNotRun || !strings.Contains(out, tt.says) {
+			t.Errorf("%v: exit code %d, %s", tt.args, code, out)
+		}
+	}
+}
+
+// Workers share a load that one verdict is given on, and one that is killed
+// makes it Invalid.
+func TestWorkers(t *testing.T) {
+	gate := writeGate(t, `
+name: shared
+seed: 1
+target: {endpoint: {url: "`+single(t, time.Millisecond)+`"}}
+warmup: {requests: 2}
+scenarios:
+  - name: s
+    stages:
+      - {name: open, for: 4s, rate: 40/s}
+      - {name: users, for: 2s, users: 4}
+objectives: [error_rate <= 5%]
+`)
+	t.Run("all stay", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "run")
+		code, out := launch(t, "run", "--workers", "2", "--out", dir, gate)
+		v := readVerdict(t, dir)
+		if code == checklist.ExitInvalid && !v.Client.Valid && !strings.Contains(v.Client.Why, "worker") {
+			t.Skipf("the machine was too busy to measure on: %s", v.Client.Why)
+		}
+		if code != checklist.ExitPass {
+			t.Fatalf("exit code %d: %s", code, out)
+		}
+		rec, err := recording.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[int64]bool{}
+		for r, err := range rec.Requests {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Kind == recording.KindLoad {
+				if seen[r.Seq] {
+					t.Errorf("request %d is there twice", r.Seq)
+				}
+				seen[r.Seq] = true
+			}
+		}
+		if len(seen) < 150 {
+			t.Errorf("%d requests", len(seen))
+		}
+		nothingRuns(t, dir)
+	})
+	t.Run("one is killed", func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "run")
+		cmd := command(t, "run", "--workers", "2", "--out", dir, gate)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		waitForLine(t, filepath.Join(dir, "observations.jsonl"), recording.ObsStageStarted)
+		kids := children(t, cmd.Process.Pid, "worker")
+		if len(kids) != 2 {
+			t.Fatalf("%d workers run", len(kids))
+		}
+		if err := syscall.Kill(kids[0], syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait() // the verdict says how it ended
+		v := readVerdict(t, dir)
+		if v.Verdict != checklist.Invalid || !strings.Contains(v.Client.Why, "was lost") {
+			t.Errorf("%v: %v", v.Verdict, v.Why)
+		}
+	})
+}
+
+// children are the processes of a program's that were started with a word.
+func children(t *testing.T, parent int, word string) (pids []int) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		stat, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		var pid, ppid int
+		var name, state string
+		if _, err := fmt.Sscan(string(stat), &pid, &name, &state, &ppid); err != nil || ppid != parent {
+			continue
+		}
+		line, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
+		if strings.Contains(string(line), "\x00"+word+"\x00") {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
