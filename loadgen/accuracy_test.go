@@ -4,6 +4,7 @@ package loadgen_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/loadgen/client"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -355,4 +358,62 @@ func quota(t *testing.T, percent int) []string {
 	}
 	t.Skip("no CPU controller of control groups can be written here")
 	return nil
+}
+
+// TestMemoryOfOpenStreams opens many streams that send nothing yet: what each
+// takes in this process, with net/http's part and the goroutine that waits.
+func TestMemoryOfOpenStreams(t *testing.T) {
+	const streams, most = 2000, 64 << 10
+	server := startGolden(t, "-first", "1h")
+	c, err := client.New(client.Config{BaseURL: server.url, Model: "golden"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	var open sync.WaitGroup
+	defer open.Wait()
+	defer cancel()
+	p := client.Prompt{API: client.APIChat, Messages: []client.Message{{Role: "user", Content: "Hi"}}, MaxTokens: 256, Stream: true, Timeout: time.Hour}
+	clock := recording.NewClock()
+	before, rssBefore := inUse(), resident(t)
+	for range streams {
+		open.Go(func() { c.Do(ctx, p, clock, clock.Now()) })
+	}
+	for seen, deadline := 0, time.Now().Add(30*time.Second); seen < streams; time.Sleep(20 * time.Millisecond) {
+		if seen += len(server.record(t).Streams); time.Now().After(deadline) {
+			t.Fatalf("%d of %d streams were opened", seen, streams)
+		}
+	}
+	time.Sleep(200 * time.Millisecond) // the last have their headers now
+	each, rss := (inUse()-before)/streams, (resident(t)-rssBefore)/streams
+	t.Logf("%d open streams take %.1f KiB each of heap and stacks; the process grew by %.1f KiB for each, garbage included", c.Connections(), float64(each)/1024, float64(rss)/1024)
+	if n := c.Connections(); n < streams {
+		t.Fatalf("%d connections are open, want %d", n, streams)
+	}
+	if each > most {
+		t.Errorf("an open stream takes %d bytes, and %d are the most", each, most)
+	}
+}
+
+// inUse are the bytes of heap and stacks after a collection.
+func inUse() int {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapInuse + m.StackInuse)
+}
+
+// resident are the bytes of memory that this process holds.
+func resident(t *testing.T) int {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var size, pages int
+	if _, err := fmt.Sscan(string(b), &size, &pages); err != nil {
+		t.Fatal(err)
+	}
+	return pages * os.Getpagesize()
 }

@@ -278,8 +278,9 @@ func (q *queue) Pop() any {
 	return last
 }
 
-// quiet watches how late a thread is woken that does nothing but sleep: the
-// control of a measurement.
+// quiet watches how late a thread is woken that does nothing but sleep until
+// the next of evenly spaced times: the control of a measurement. Like requests
+// of an open loop, the times are kept to however late the thread is.
 type quiet struct {
 	mu   sync.Mutex
 	late []int64
@@ -289,13 +290,12 @@ const nap = 2 * time.Millisecond
 
 func (q *quiet) watch() {
 	runtime.LockOSThread()
-	for {
-		from := time.Now()
-		ts := syscall.NsecToTimespec(int64(nap))
-		if syscall.Nanosleep(&ts, nil) != nil {
-			continue // a signal came
+	for due := time.Since(base); ; due += nap {
+		if rest := due - time.Since(base); rest > 0 {
+			ts := syscall.NsecToTimespec(int64(rest))
+			_ = syscall.Nanosleep(&ts, nil) // a signal cuts a nap short, and it is not late
 		}
-		late := time.Since(from) - nap
+		late := max(0, time.Since(base)-due)
 		q.mu.Lock()
 		q.late = append(q.late, int64(late))
 		q.mu.Unlock()
