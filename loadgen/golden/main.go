@@ -11,7 +11,8 @@
 // It prints its address and serves until it is killed. POST anything with
 // "stream": true and it streams max_tokens chunks; X-Launchgate-Replica tells
 // which stream it is. Without, and on any GET, it answers at once and whole.
-// GET /record tells what was written since the last GET /record.
+// GET /record tells what was written since the last GET /record, GET /count how
+// many questions were answered since the last GET /count.
 package main
 
 import (
@@ -31,6 +32,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -100,9 +102,10 @@ func (p plan) times(id, n int) []int64 {
 }
 
 type server struct {
-	plan   plan
-	writer *writer
-	quiet  quiet
+	plan     plan
+	writer   *writer
+	quiet    quiet
+	answered atomic.Int64
 
 	mu      sync.Mutex
 	streams []*stream // since the last record
@@ -115,8 +118,9 @@ func newServer(p plan) *server {
 
 // question is what is read of a request.
 type question struct {
-	Stream    bool `json:"stream"`
-	MaxTokens int  `json:"max_tokens"`
+	Stream              bool `json:"stream"`
+	MaxTokens           int  `json:"max_tokens"`
+	MaxCompletionTokens int  `json:"max_completion_tokens"` // its newer name
 }
 
 // serve answers a connection's requests, one after the other.
@@ -145,10 +149,14 @@ func (s *server) serve(c *net.TCPConn) {
 			err = whole(c, s.record())
 		case r.URL.Path == "/v1/models":
 			_, err = c.Write(modelsAnswer)
+		case r.URL.Path == "/count":
+			_, err = c.Write(answer(fmt.Sprintf(`{"answered":%d}`, s.answered.Swap(0))))
 		case q.Stream:
-			err = s.stream(c, raw, max(1, q.MaxTokens))
+			err = s.stream(c, raw, max(1, q.MaxTokens, q.MaxCompletionTokens))
+			s.answered.Add(1)
 		default:
 			_, err = c.Write(wholeAnswer)
+			s.answered.Add(1)
 		}
 		if err != nil {
 			return
