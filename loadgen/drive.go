@@ -17,11 +17,9 @@ import (
 )
 
 const (
-	// spin is how long before a request is due the timer gives way to a busy
-	// wait: timers of an operating system wake late by tens of microseconds.
-	spin = 150 * time.Microsecond
-	// ahead is how many requests are made ready before they are due.
-	ahead = 256
+	// Requests are made ready before they are due, so many times so many: one by
+	// one, each would wake the goroutine that makes them.
+	ahead, batch = 8, 32
 	// collectAt is how much garbage, in percent of what is in use, is let lie
 	// before it is collected: a client's heap is small, and each collection
 	// makes requests late that are due meanwhile.
@@ -76,7 +74,8 @@ type drive struct {
 	start    time.Duration // of the scenario, on the run's clock
 	alarm    *alarm        // of the pacer
 
-	ready chan ready // in the order of the plan
+	ready chan []ready // in the order of the plan
+	next  []ready      // the pacer's, from ready
 
 	mu    sync.Mutex
 	paced map[int]ready // by hit, from when it is due to when it is sent
@@ -109,7 +108,7 @@ func (d *drive) attack() error {
 		defer debug.SetGCPercent(debug.SetGCPercent(collectAt))
 	}
 	ctx, stop := context.WithCancel(d.ctx)
-	d.ready, d.paced = make(chan ready, ahead), map[int]ready{}
+	d.ready, d.paced = make(chan []ready, ahead), map[int]ready{}
 	var preparing sync.WaitGroup
 	preparing.Go(func() { d.prepare(ctx) })
 	defer preparing.Wait()
@@ -133,11 +132,15 @@ func (d *drive) attack() error {
 // prepare makes requests ready before they are due: writing a long prompt and
 // its JSON takes longer than sending it.
 func (d *drive) prepare(ctx context.Context) {
-	for hit := range d.sent {
-		q := d.plan.Question(d.request(hit))
-		request, err := d.client.Prepare(q.Prompt)
+	for first := 0; first < len(d.sent); first += batch {
+		made := make([]ready, 0, batch)
+		for hit := first; hit < min(first+batch, len(d.sent)) && ctx.Err() == nil; hit++ {
+			q := d.plan.Question(d.request(hit))
+			request, err := d.client.Prepare(q.Prompt)
+			made = append(made, ready{q.Class, q.Prompt.Stream, request, err})
+		}
 		select {
-		case d.ready <- ready{q.Class, q.Prompt.Stream, request, err}:
+		case d.ready <- made:
 		case <-ctx.Done():
 			return
 		}
@@ -150,14 +153,17 @@ func (d *drive) Pace(_ time.Duration, hits uint64) (wait time.Duration, stop boo
 	if hits >= uint64(len(d.sent)) {
 		return 0, true
 	}
-	select {
-	case r := <-d.ready:
-		d.mu.Lock()
-		d.paced[int(hits)] = r
-		d.mu.Unlock()
-	case <-d.ctx.Done():
-		return 0, true
+	if len(d.next) == 0 {
+		select {
+		case d.next = <-d.ready:
+		case <-d.ctx.Done():
+			return 0, true
+		}
 	}
+	d.mu.Lock()
+	d.paced[int(hits)] = d.next[0]
+	d.mu.Unlock()
+	d.next = d.next[1:]
 	if !d.waitUntil(d.start + d.plan.Due(d.request(int(hits)))) {
 		return 0, true
 	}

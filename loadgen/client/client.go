@@ -33,6 +33,7 @@ import (
 const (
 	connectTimeout = 5 * time.Second
 	maxWhole       = 32 << 20 // bytes of an answer that is not streamed
+	maxGrown       = 1 << 20  // bytes that are made room for because a header says so
 	maxExcerpt     = 4 << 10  // bytes that are read of an error
 )
 
@@ -391,7 +392,7 @@ func read(s *stream, resp *http.Response, a *arrivals) {
 	case strings.HasPrefix(kind, "text/event-stream") && streamed:
 		readStream(s, content, a)
 	case strings.HasPrefix(kind, "application/json"):
-		readWhole(s, content, a)
+		readWhole(s, content, resp.ContentLength, a)
 	default:
 		b, _ := io.ReadAll(io.LimitReader(content, maxExcerpt))
 		row.Bytes = int64(len(b))
@@ -460,10 +461,13 @@ func readStream(s *stream, content io.Reader, a *arrivals) {
 	}
 }
 
-// readWhole reads an answer that is one JSON object.
-func readWhole(s *stream, content io.Reader, a *arrivals) {
-	b, err := io.ReadAll(io.LimitReader(content, maxWhole))
-	at := a.last()
+// readWhole reads an answer that is one JSON object, of the length that was
+// told, if it was.
+func readWhole(s *stream, content io.Reader, length int64, a *arrivals) {
+	var all bytes.Buffer
+	all.Grow(int(min(max(length, 0), maxGrown)) + bytes.MinRead)
+	_, err := all.ReadFrom(io.LimitReader(content, maxWhole))
+	b, at := all.Bytes(), a.last()
 	s.row.Bytes = int64(len(b))
 	if err != nil {
 		s.fail(recording.ErrorTruncated, "the answer broke in the middle: "+err.Error())
