@@ -228,6 +228,8 @@ func TestRequest(t *testing.T) {
 			Prompt{API: APIChat, Messages: []Message{{"system", "Be kind."}, {"user", "Hi"}}, MaxTokens: 8, Temperature: 0.5, Stream: true, Timeout: time.Second}},
 		{"a whole completion", "/v1/completions", `{"model":"m","prompt":"Hi","max_tokens":8,"temperature":0,"stream":false}`,
 			Prompt{API: APICompletions, Messages: hi, MaxTokens: 8, Timeout: time.Second}},
+		{"a streamed response of a tenant", "/v1/responses", `{"model":"n","input":[{"role":"user","content":"Hi"}],"max_output_tokens":8,"temperature":0,"ignore_eos":true,"stream":true,"store":false}`,
+			Prompt{API: APIResponses, Model: "n", Messages: hi, MaxTokens: 8, IgnoreEOS: true, Stream: true, Timeout: time.Second}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var path, body, auth, own string

@@ -25,6 +25,9 @@ type tokenizeRequest struct {
 // CountTokens asks the service's own tokenizer how many tokens a text has.
 // Tokens that it adds at the beginning of every text are counted with it.
 func (c *Client) CountTokens(ctx context.Context, text string) (int, error) {
+	if c.rpc != nil {
+		return 0, ErrNoTokenizer
+	}
 	limited, cancel := context.WithTimeout(ctx, preflightFor)
 	defer cancel()
 	body, err := json.Marshal(tokenizeRequest{c.cfg.Model, text, text, text})
