@@ -10,9 +10,9 @@ import (
 )
 
 // spin is how long before a request is due the alarm gives way to a busy wait:
-// it wakes late by tens of microseconds. More would make requests rounder in
-// time and each of them dearer.
-const spin = 25 * time.Microsecond
+// not at all. With 25 µs requests were sent 0.08 ms sooner at the median, and
+// cost a third more CPU time, which other requests then waited for.
+const spin time.Duration = 0
 
 // alarm wakes a goroutine after a time. Go's own timers are up to a millisecond
 // late where nothing else runs, because they wait by epoll_wait, which counts
