@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/reference-server/backend/cpu"
+	"github.com/launchgate/launchgate/reference-server/backend/cuda"
 	"github.com/launchgate/launchgate/reference-server/batch"
 	"github.com/launchgate/launchgate/reference-server/device"
 	"github.com/launchgate/launchgate/reference-server/grammar"
@@ -43,6 +44,8 @@ type Config struct {
 	// Fraction of the device's memory that is free at the start which the
 	// weights and the cache may take.
 	Fraction float64
+	// GPU computes, and its own memory is what there is; nil: the processor does.
+	GPU *cuda.GPU
 	// Progress is told the share of the model that is loaded.
 	Progress func(done float64)
 }
@@ -85,7 +88,8 @@ func or[T comparable](v *T, otherwise T) {
 type Engine struct {
 	cfg     Config
 	info    Info
-	backend *cpu.Backend
+	backend backend
+	gpu     *cuda.Model // the backend, where it is a GPU
 	model   *model.Model
 	kv      tensor.KV
 	tok     *tokenizer.Tokenizer
@@ -107,6 +111,13 @@ type Engine struct {
 	batch  batch.Batch
 	outbox []delivery
 	gone   []*sequence
+	device deviceStep
+}
+
+// backend is what a model is loaded on.
+type backend interface {
+	Name() string
+	Close()
 }
 
 // Info is what is served.
@@ -141,6 +152,7 @@ type Stats struct {
 	Steps            int64
 	StepTokens       int64
 	StepSeconds      float64
+	IdleSeconds      float64 // of them, a GPU's without work between two steps
 }
 
 // Open loads the model. Close releases it after Run has returned.
@@ -156,7 +168,7 @@ func Open(c Config) (*Engine, error) {
 		return nil, err
 	}
 	defer w.Close() // the backend has copies
-	e := &Engine{cfg: c, backend: cpu.New(c.Threads), wake: make(chan struct{}, 1)}
+	e := &Engine{cfg: c, wake: make(chan struct{}, 1)}
 	if err := e.load(w, format); err != nil {
 		e.Close()
 		return nil, fmt.Errorf("model %s: %w", c.Path, err)
@@ -171,11 +183,8 @@ func (e *Engine) load(w *weights.Model, format tensor.Format) error {
 		return err
 	}
 	e.chat, e.noChat = e.tok.ChatTemplate()
-	room, err := e.claimWeights(model.Size(w, format))
+	room, err := e.loadModel(w, format)
 	if err != nil {
-		return err
-	}
-	if e.model, err = model.New(w, e.backend, format, e.cfg.MaxTokens, e.cfg.MaxBatch, e.cfg.Progress); err != nil {
 		return err
 	}
 	if len(e.tok.Tokens) > e.model.Vocab {
@@ -185,16 +194,17 @@ func (e *Engine) load(w *weights.Model, format tensor.Format) error {
 	count := int(min(e.cfg.KVBytes, room) / e.model.KVBlockBytes())
 	count = min(count, e.cfg.MaxBatch*((e.maxSeq+tensor.BlockSize-1)/tensor.BlockSize)*2) // more could never be of use
 	if need := e.model.KVBlockBytes(); count < 1 && room < need {
-		u, _ := e.cfg.Device.Usage()
-		return &device.OutOfMemoryError{Name: "the KV cache of " + e.cfg.Name, Asked: need, Free: max(0, room), Total: u.Total}
+		return &device.OutOfMemoryError{Name: "the KV cache of " + e.cfg.Name, Asked: need, Free: max(0, room), Total: e.memory()}
 	}
 	if count < 1 {
 		return fmt.Errorf("the KV cache may have %d bytes, and one block of %d tokens needs %d", e.cfg.KVBytes, tensor.BlockSize, e.model.KVBlockBytes())
 	}
 	e.maxSeq = min(e.maxSeq, count*tensor.BlockSize)
-	if e.kv, err = e.model.NewKV(count); err != nil {
+	if e.kv, err = e.newKV(count); err != nil {
 		return err
 	}
+	count = e.kv.Blocks()
+	e.maxSeq = min(e.maxSeq, count*tensor.BlockSize)
 	claim, err := e.claimKV()
 	if err != nil {
 		return err
@@ -210,6 +220,29 @@ func (e *Engine) load(w *weights.Model, format tensor.Format) error {
 		WeightBytes: e.model.Bytes, KVBytes: e.kv.Bytes(), KVTokens: count * tensor.BlockSize, MaxSequence: e.maxSeq, Vocabulary: e.model.Vocab,
 	}
 	return nil
+}
+
+// loadModel loads the weights, and returns what the cache may take beside them.
+func (e *Engine) loadModel(w *weights.Model, format tensor.Format) (room int64, err error) {
+	if e.cfg.GPU != nil {
+		return e.loadOnGPU(w, format)
+	}
+	processor := cpu.New(e.cfg.Threads)
+	e.backend = processor
+	if room, err = e.claimWeights(model.Size(w, format)); err != nil {
+		return 0, err
+	}
+	e.model, err = model.New(w, processor, format, e.cfg.MaxTokens, e.cfg.MaxBatch, e.cfg.Progress)
+	return room, err
+}
+
+// memory is how much the device has.
+func (e *Engine) memory() int64 {
+	if e.cfg.GPU != nil {
+		return e.cfg.GPU.Total
+	}
+	u, _ := e.cfg.Device.Usage()
+	return u.Total
 }
 
 // claimWeights claims memory for the weights, and returns what the cache may
@@ -232,7 +265,7 @@ func (e *Engine) claimWeights(bytes int64) (room int64, err error) {
 
 // claimKV is how the cache claims memory as it grows.
 func (e *Engine) claimKV() (func(blocks int) error, error) {
-	if e.cfg.Device == nil {
+	if e.cfg.Device == nil || e.cfg.GPU != nil { // a GPU's cache is taken at once
 		return nil, nil
 	}
 	c, err := e.cfg.Device.Claim("the KV cache of "+e.cfg.Name, 0)
@@ -253,7 +286,9 @@ func (e *Engine) claimKV() (func(blocks int) error, error) {
 
 // Close ends the backend's threads and gives the device's memory back.
 func (e *Engine) Close() {
-	e.backend.Close()
+	if e.backend != nil {
+		e.backend.Close()
+	}
 	for _, c := range e.claims {
 		_ = c.Release() // void when this process ends, at the latest
 	}
@@ -449,6 +484,8 @@ func (e *Engine) drained() bool {
 }
 
 func (e *Engine) stop() {
+	e.tellAll()
+	e.deliver()
 	e.mu.Lock()
 	e.stopped = true
 	rest := e.arrived
@@ -471,8 +508,13 @@ func (e *Engine) step() {
 		e.outbox = append(e.outbox, delivery{seq.stream, Event{Err: ErrNoMemory}})
 	}
 	if len(shares) == 0 {
+		e.tellAll()
 		e.note(began, Stats{})
 		e.deliver()
+		return
+	}
+	if e.gpu != nil {
+		e.stepOnGPU(shares, began)
 		return
 	}
 	logits := e.model.Forward(&e.batch, e.kv)
@@ -498,7 +540,7 @@ func (e *Engine) settle(shares []share, logits []float32, began time.Time) {
 			seen.CachedTokens += int64(seq.reused)
 		}
 		seen.OutputTokens++
-		e.write(seq, picked)
+		e.tell(e.take(seq, picked))
 	}
 	e.note(began, seen)
 	e.deliver()
@@ -519,33 +561,59 @@ func (e *Engine) deliver() {
 	e.outbox = e.outbox[:0]
 }
 
-// write adds a token to the answer.
-func (e *Engine) write(seq *sequence, picked sample.Picked) {
-	id := picked.ID
-	seq.tokens = append(seq.tokens, id)
+// written is a token that was added to an answer, and is not yet told.
+type written struct {
+	seq    *sequence
+	picked sample.Picked
+	usage  Usage
+	ended  bool // the token ends the answer
+	full   bool // there is no room for another
+}
+
+// take adds a token to a sequence.
+func (e *Engine) take(seq *sequence, picked sample.Picked) written {
+	seq.tokens = append(seq.tokens, picked.ID)
 	if seq.wrote != nil {
-		seq.wrote(id)
+		seq.wrote(picked.ID)
 	}
-	ev := Event{Tokens: 1, Usage: Usage{Prompt: seq.prompt, Cached: seq.reused, Output: len(seq.tokens) - seq.prompt}}
+	w := written{
+		seq: seq, picked: picked, usage: Usage{Prompt: seq.prompt, Cached: seq.reused, Output: len(seq.tokens) - seq.prompt},
+		ended: e.tok.Ends(picked.ID) && !seq.ignoreEOS, full: len(seq.tokens) >= seq.limit,
+	}
+	if w.ended || w.full {
+		e.sched.remove(seq)
+	}
+	return w
+}
+
+// tell puts what a token adds to the answer's text into the outbox. A stop
+// string ends the answer here.
+func (e *Engine) tell(w written) {
+	seq := w.seq
+	if seq.over {
+		return
+	}
+	ev := Event{Tokens: 1, Usage: w.usage}
 	if seq.logprobs {
-		ev.Logprobs = append(ev.Logprobs, e.logprob(picked))
+		ev.Logprobs = append(ev.Logprobs, e.logprob(w.picked))
 	}
-	stopped := e.tok.Ends(id) && !seq.ignoreEOS
+	stopped := w.ended
 	if !stopped {
-		ev.Text, stopped = seq.text.next(seq.decoder.Next(id))
+		ev.Text, stopped = seq.text.next(seq.decoder.Next(w.picked.ID))
 	}
 	switch {
 	case stopped:
 		ev.Finish = FinishStop
-	case len(seq.tokens) >= seq.limit:
+	case w.full:
 		ev.Finish = FinishLength
 	}
-	if ev.Finish == FinishLength || ev.Finish == FinishStop && e.tok.Ends(id) {
+	if ev.Finish == FinishLength || ev.Finish == FinishStop && e.tok.Ends(w.picked.ID) {
 		tail, _ := seq.text.next(seq.decoder.Rest())
 		ev.Text += tail + seq.text.rest()
 	}
 	e.outbox = append(e.outbox, delivery{seq.stream, ev})
 	if ev.Finish != "" {
+		seq.over = true
 		e.sched.remove(seq)
 	}
 }
@@ -570,6 +638,7 @@ func (e *Engine) dropCancelled() {
 		}
 	}
 	for _, seq := range e.gone {
+		seq.over = true
 		seq.stream.put(Event{Err: context.Cause(seq.stream.ctx)})
 		e.sched.remove(seq)
 	}
@@ -590,5 +659,6 @@ func (e *Engine) note(began time.Time, s Stats) {
 	t.OutputTokens += s.OutputTokens
 	t.Steps += s.Steps
 	t.StepTokens += s.StepTokens
+	t.IdleSeconds += s.IdleSeconds
 	t.StepSeconds += time.Since(began).Seconds()
 }

@@ -114,9 +114,32 @@ func forward(e *Engine, kv tensor.KV, tokens []int32, n int) []float32 {
 				b.Outputs = append(b.Outputs, int32(len(b.Tokens)-1))
 			}
 		}
-		logits = append(logits, e.model.Forward(&b, kv)...)
+		logits = append(logits, compute(e, &b, kv)...)
 	}
 	return logits
+}
+
+// compute is a step's logits, whatever computes them.
+func compute(e *Engine, b *batch.Batch, kv tensor.KV) (all []float32) {
+	if e.gpu == nil {
+		return e.model.Forward(b, kv)
+	}
+	picks := make([]tensor.Pick, len(b.Outputs))
+	for i := range picks {
+		picks[i].Logits = true
+	}
+	err := e.model.Start(b, kv, picks)
+	if err != nil {
+		panic(err)
+	}
+	_, logits, err := e.model.Wait()
+	if err != nil {
+		panic(err)
+	}
+	for _, row := range logits {
+		all = append(all, row...)
+	}
+	return all
 }
 
 // Logits at the end of 20 prompts agree with a float64 computation by NumPy:

@@ -25,6 +25,7 @@ type sequence struct {
 	ignoreEOS bool
 	logprobs  bool
 	stream    *Stream
+	over      bool           // its last event is told
 	wrote     func(id int32) // for tests; nil elsewhere
 }
 

@@ -18,7 +18,9 @@ type Model struct {
 	Config
 	Bytes int64 // of weights, as the backend keeps them
 
-	back       tensor.Backend
+	back       tensor.Backend // computes one operation after the other …
+	program    tensor.Program // … or this whole steps
+	load       tensor.Loader
 	embedding  tensor.Matrix
 	layers     []layer
 	outputNorm tensor.Vector
@@ -40,12 +42,44 @@ type layer struct {
 // tokens tokens of which outputs are wanted. progress, which may be nil, is
 // told the share that is loaded.
 func New(w *weights.Model, back tensor.Backend, f tensor.Format, tokens, outputs int, progress func(done float64)) (*Model, error) {
-	c, err := ReadConfig(w)
+	m, l, err := load(w, back, f, progress)
 	if err != nil {
 		return nil, err
 	}
-	l := &loader{w: w, back: back, format: f}
-	m := &Model{Config: c, back: back, layers: make([]layer, c.Layers)}
+	m.back = back
+	m.room(l, tokens, outputs)
+	return m, l.err
+}
+
+// Compile is New for a backend that computes whole steps.
+func Compile(w *weights.Model, on tensor.Compiler, f tensor.Format, tokens, outputs int, progress func(done float64)) (*Model, error) {
+	m, _, err := load(w, on, f, progress)
+	if err != nil {
+		return nil, err
+	}
+	n := tensor.Net{
+		Embedding: m.embedding, Output: m.output, OutputNorm: m.outputNorm, Width: m.Width, FFN: m.FFN, Vocab: m.Vocab, Context: m.Context,
+		Attention: tensor.Attention{Heads: m.Heads, KVHeads: m.KVHeads, HeadDim: m.HeadDim}, Epsilon: m.Epsilon, Rotation: m.Rotation, Tokens: tokens, Outputs: outputs,
+	}
+	for _, l := range m.layers {
+		n.Layers = append(n.Layers, tensor.NetLayer{
+			AttnNorm: l.attnNorm, FFNNorm: l.ffnNorm, Q: l.q, K: l.k, V: l.v, O: l.o, QBias: l.qBias, KBias: l.kBias, VBias: l.vBias,
+			QNorm: l.qNorm, KNorm: l.kNorm, Gate: l.gate, Up: l.up, Down: l.down,
+		})
+	}
+	m.layers = nil // the program has them
+	m.program, err = on.Compile(n)
+	return m, err
+}
+
+// load brings the weights to a backend's memory.
+func load(w *weights.Model, to tensor.Loader, f tensor.Format, progress func(done float64)) (*Model, *loader, error) {
+	c, err := ReadConfig(w)
+	if err != nil {
+		return nil, nil, err
+	}
+	l := &loader{w: w, back: to, format: f}
+	m := &Model{Config: c, load: to, layers: make([]layer, c.Layers)}
 	m.embedding = l.matrix("token_embd.weight", c.Vocab, c.Width)
 	m.output = m.embedding
 	if _, own := w.Tensors["output.weight"]; own {
@@ -59,8 +93,7 @@ func New(w *weights.Model, back tensor.Backend, f tensor.Format, tokens, outputs
 		}
 	}
 	m.Bytes = l.bytes
-	m.room(l, tokens, outputs)
-	return m, l.err
+	return m, l, l.err
 }
 
 // Size is how much memory a model's weights take in a format.
@@ -93,7 +126,7 @@ func (m *Model) room(l *loader, tokens, outputs int) {
 // loader loads tensors by name and remembers the first error.
 type loader struct {
 	w      *weights.Model
-	back   tensor.Backend
+	back   tensor.Loader
 	format tensor.Format
 	bytes  int64
 	err    error
@@ -160,12 +193,17 @@ func (l *loader) layer(i int, c Config) layer {
 
 // NewKV makes a cache for this model.
 func (m *Model) NewKV(blocks int) (tensor.KV, error) {
-	return m.back.NewKV(blocks, len(m.layers), m.KVHeads, m.HeadDim)
+	return m.load.NewKV(blocks, m.Layers, m.KVHeads, m.HeadDim)
 }
 
-// KVBlockBytes is what a block of the cache costs in float32.
-func (c Config) KVBlockBytes() int64 {
-	return int64(c.Layers) * int64(c.KVHeads) * int64(c.HeadDim) * 2 * tensor.BlockSize * 4
+// KVBlockBytes is what a block of the cache costs: in float32, or as a compiled
+// model keeps it.
+func (m *Model) KVBlockBytes() int64 {
+	bytes := 4
+	if on, ok := m.load.(tensor.Compiler); ok {
+		bytes = on.KVBytes()
+	}
+	return int64(m.Layers) * int64(m.KVHeads) * int64(m.HeadDim) * 2 * tensor.BlockSize * int64(bytes)
 }
 
 // Forward computes one step and returns the logits (outputs, vocab) of the
@@ -188,6 +226,16 @@ func (m *Model) Forward(b *batch.Batch, kv tensor.KV) []float32 {
 	t.MatMul(m.logits, m.output, m.last)
 	return t.Read(m.logits)
 }
+
+// Start begins a step of a compiled model, and returns while it runs; Wait
+// waits for what was picked.
+func (m *Model) Start(b *batch.Batch, kv tensor.KV, picks []tensor.Pick) error {
+	return m.program.Start(tensor.Step(*b), kv, picks)
+}
+
+// Wait waits for the step that Start began: the tokens picked, and the logits
+// where they were asked for.
+func (m *Model) Wait() (ids []int32, logits [][]float32, err error) { return m.program.Wait() }
 
 // attend adds what the step's tokens see of their sequences to x.
 func (m *Model) attend(i int, l layer, kv tensor.KV) {

@@ -125,6 +125,19 @@ func (s *Sampler) Next(logits []float32) Picked {
 	return picked
 }
 
+// Plain reports whether the next token depends on nothing but the logits and
+// Params' temperature, top-k, top-p and min-p, so that a device can pick it, and
+// where in [0, 1) it is to draw.
+func (s *Sampler) Plain() (p Params, at float64, ok bool) {
+	if s.p.Logprobs || s.p.Constraint != nil || s.repeats() || s.p.Frequency != 0 || s.p.Presence != 0 {
+		return s.p, 0, false
+	}
+	if s.p.Temperature > 0 {
+		at = s.rng.Float64()
+	}
+	return s.p, at, true
+}
+
 // constrained picks a token that may come. Most often the first pick is one, so
 // only when it is not are all others asked.
 func (s *Sampler) constrained(logits []float32) int32 {

@@ -132,10 +132,7 @@ type Attention struct {
 // alone, in one order of summation, so that an answer does not change with the
 // batch around it. Sizes are checked when a model is made, not here.
 type Backend interface {
-	Load(s Stored, f Format) (Matrix, error)
-	LoadVector(s Stored) (Vector, error)
-	// NewKV makes a cache for tokens of layers × width keys and values.
-	NewKV(blocks, layers, kvHeads, headDim int) (KV, error)
+	Loader
 	NewBuffer(tokens, width int) (Buffer, error)
 
 	// Begin hands over a step; what follows is about its T tokens. The step's
@@ -166,4 +163,63 @@ type Backend interface {
 	// Read waits for the step and returns the rows of x, valid until the next
 	// Begin.
 	Read(x Buffer) []float32
+}
+
+// Net is a whole model, for what computes whole steps.
+type Net struct {
+	Layers            []NetLayer
+	Embedding, Output Matrix
+	OutputNorm        Vector
+	Width, FFN, Vocab int
+	Context           int // tokens a sequence may have
+	Attention         Attention
+	Epsilon           float32
+	Rotation          Rotation
+	Tokens, Outputs   int // the most of one step
+}
+
+// NetLayer is the weights of a layer. Biases and norms of heads may be nil.
+type NetLayer struct {
+	AttnNorm, FFNNorm   Vector
+	Q, K, V, O          Matrix
+	QBias, KBias, VBias Vector
+	QNorm, KNorm        Vector
+	Gate, Up, Down      Matrix
+}
+
+// Pick says how a device picks a row's next token. The zero value takes the
+// most likely one.
+type Pick struct {
+	Temperature float32
+	TopP, MinP  float32
+	TopK        int
+	At          float32 // where in [0, 1) to draw
+	Logits      bool    // pick nothing: the row's logits are wanted
+}
+
+// Loader brings weights to a backend's memory.
+type Loader interface {
+	Load(s Stored, f Format) (Matrix, error)
+	LoadVector(s Stored) (Vector, error)
+	// NewKV makes a cache for tokens of layers × width keys and values.
+	NewKV(blocks, layers, kvHeads, headDim int) (KV, error)
+}
+
+// Compiler is a backend that computes whole steps, and not one operation after
+// the other: a GPU, where each costs a launch.
+type Compiler interface {
+	Loader
+	Compile(n Net) (Program, error)
+	// KVBytes is what one number of a cache takes.
+	KVBytes() int
+}
+
+// Program is a compiled model.
+type Program interface {
+	// Start begins to compute a step, for whose outputs tokens are picked, and
+	// returns while it runs. The step's slices may change then.
+	Start(s Step, kv KV, picks []Pick) error
+	// Wait waits for the step: the picked tokens, and where a pick asked for
+	// them the logits, valid until the next Start.
+	Wait() (ids []int32, logits [][]float32, err error)
 }

@@ -1,0 +1,137 @@
+//go:build linux
+
+package cuda
+
+import (
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"github.com/ebitengine/purego"
+)
+
+// cublasLt multiplies large matrices, where NVIDIA's library is found. The
+// dynamic linker's paths (LD_LIBRARY_PATH) say where it is looked for.
+type cublasLt struct {
+	handle     uintptr
+	create     func(h *uintptr) int32
+	destroy    func(h uintptr) int32
+	newDesc    func(d *uintptr, compute, scale int32) int32
+	setDesc    func(d uintptr, attribute int32, v unsafe.Pointer, n uintptr) int32
+	newLayout  func(l *uintptr, kind int32, rows, cols uint64, ld int64) int32
+	freeLayout func(l uintptr) int32
+	newPrefer  func(p *uintptr) int32
+	setPrefer  func(p uintptr, attribute int32, v unsafe.Pointer, n uintptr) int32
+	heuristic  func(h, desc, a, b, c, d, prefer uintptr, want int32, results unsafe.Pointer, got *int32) int32
+	matmul     func(h, desc uintptr, alpha unsafe.Pointer, a ptr, la uintptr, b ptr, lb uintptr, beta unsafe.Pointer, c ptr, lc uintptr, d ptr, ld uintptr, algo unsafe.Pointer, work ptr, workBytes uintptr, stream uintptr) int32
+	desc       uintptr
+	prefer     uintptr
+	plans      map[ltShape]*ltPlan
+	numbers    [2]float32 // 0 and 1, for beta and alpha
+}
+
+// ltWorkspace is what Hopper's kernels want to have.
+const ltWorkspace = 32 << 20
+
+// ltShape is a product: y (tokens, rows) of 16 bits or float32.
+type ltShape struct {
+	kind, out          int32
+	rows, cols, tokens int
+}
+
+// ltPlan is how a shape is computed.
+type ltPlan struct {
+	w, x, y uintptr // layouts
+	result  [ltResult]byte
+}
+
+// ltResult is the size of cublasLtMatmulHeuristicResult_t, which begins with
+// the algorithm.
+const ltResult = 64 + 8 + 4 + 4 + 4*4
+
+// Types of numbers, as CUDA counts them.
+const (
+	typeF32  int32 = 0
+	typeF16  int32 = 2
+	typeBF16 int32 = 14
+)
+
+func openCublasLt() (*cublasLt, error) {
+	var failed []error
+	for _, name := range []string{"libcublasLt.so.13", "libcublasLt.so.12"} {
+		lib, err := purego.Dlopen(name, purego.RTLD_NOW|purego.RTLD_LOCAL)
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		return newCublasLt(lib)
+	}
+	return nil, errors.Join(failed...)
+}
+
+func newCublasLt(lib uintptr) (*cublasLt, error) {
+	l := &cublasLt{plans: map[ltShape]*ltPlan{}, numbers: [2]float32{0, 1}}
+	for _, f := range []struct {
+		name string
+		f    any
+	}{
+		{"cublasLtCreate", &l.create}, {"cublasLtDestroy", &l.destroy}, {"cublasLtMatmulDescCreate", &l.newDesc}, {"cublasLtMatmulDescSetAttribute", &l.setDesc},
+		{"cublasLtMatrixLayoutCreate", &l.newLayout}, {"cublasLtMatrixLayoutDestroy", &l.freeLayout}, {"cublasLtMatmulPreferenceCreate", &l.newPrefer},
+		{"cublasLtMatmulPreferenceSetAttribute", &l.setPrefer}, {"cublasLtMatmulAlgoGetHeuristic", &l.heuristic}, {"cublasLtMatmul", &l.matmul},
+	} {
+		at, err := purego.Dlsym(lib, f.name)
+		if err != nil {
+			return nil, err
+		}
+		purego.RegisterFunc(f.f, at)
+	}
+	transposed, bytes := int32(1), uint64(ltWorkspace)
+	for _, s := range []int32{
+		l.create(&l.handle), l.newDesc(&l.desc, 68, typeF32), // sums in float32
+		l.setDesc(l.desc, 3, unsafe.Pointer(&transposed), 4), // of the weights, which lie row after row
+		l.newPrefer(&l.prefer), l.setPrefer(l.prefer, 1, unsafe.Pointer(&bytes), 8),
+	} {
+		if s != 0 {
+			return nil, fmt.Errorf("cuBLASLt cannot be used: status %d", s)
+		}
+	}
+	return l, nil
+}
+
+func (l *cublasLt) close() {
+	if l != nil {
+		l.destroy(l.handle)
+	}
+}
+
+// multiply computes y = x × wᵀ, or adds it to y, and reports whether it could.
+func (l *cublasLt) multiply(s ltShape, y, w, x ptr, add bool, work ptr, stream uintptr) bool {
+	p := l.plan(s)
+	if p == nil {
+		return false
+	}
+	beta := &l.numbers[0]
+	if add {
+		beta = &l.numbers[1]
+	}
+	return l.matmul(l.handle, l.desc, unsafe.Pointer(&l.numbers[1]), w, p.w, x, p.x, unsafe.Pointer(beta), y, p.y, y, p.y,
+		unsafe.Pointer(&p.result[0]), work, ltWorkspace, stream) == 0
+}
+
+// plan asks once for each shape what is fastest.
+func (l *cublasLt) plan(s ltShape) *ltPlan {
+	if p, ok := l.plans[s]; ok {
+		return p
+	}
+	p := &ltPlan{}
+	l.plans[s] = nil
+	var got int32
+	if l.newLayout(&p.w, s.kind, uint64(s.cols), uint64(s.rows), int64(s.cols)) != 0 ||
+		l.newLayout(&p.x, s.kind, uint64(s.cols), uint64(s.tokens), int64(s.cols)) != 0 ||
+		l.newLayout(&p.y, s.out, uint64(s.rows), uint64(s.tokens), int64(s.rows)) != 0 ||
+		l.heuristic(l.handle, l.desc, p.w, p.x, p.y, p.y, l.prefer, 1, unsafe.Pointer(&p.result[0]), &got) != 0 || got < 1 {
+		return nil
+	}
+	l.plans[s] = p
+	return p
+}

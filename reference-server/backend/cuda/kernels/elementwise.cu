@@ -1,0 +1,162 @@
+// Kernels that move more than they compute: embedding, RMSNorm, RoPE with the
+// write to the KV cache, SwiGLU, int8 weights back to 16 bits.
+#include "common.cuh"
+
+// embed: x[t] = the embedding of tokens[t]. grid (tokens).
+template <typename T> __device__ void embed(float *x, const T *w, const int *tokens, int width) {
+  wait_for_inputs();
+  let_next_start();
+  const int t = blockIdx.x;
+  const T *row = w + (size_t)tokens[t] * width;
+  for (int i = threadIdx.x; i < width; i += blockDim.x) x[(size_t)t * width + i] = to_float(row[i]);
+}
+extern "C" __global__ void embed_f16(float *x, const f16 *w, const int *tokens, int width) { embed(x, w, tokens, width); }
+extern "C" __global__ void embed_bf16(float *x, const bf16 *w, const int *tokens, int width) { embed(x, w, tokens, width); }
+extern "C" __global__ void embed_i8(float *x, const uint8_t *w, const float *scale, const int *tokens, int width) {
+  wait_for_inputs();
+  let_next_start();
+  const int t = blockIdx.x, groups = width / kGroup;
+  const size_t row = tokens[t];
+  for (int i = threadIdx.x; i < width; i += blockDim.x)
+    x[(size_t)t * width + i] = float(int(w[row * width + i]) - 128) * scale[row * groups + i / kGroup];
+}
+
+// rms_norm: y[r] = x[rows[r]] / rms · weight; rows may be null: then row r.
+// grid (rows).
+template <typename T> __device__ void rms_norm(T *y, const float *x, const float *weight, const int *rows, int width, float eps) {
+  __shared__ float red[32];
+  wait_for_inputs();
+  let_next_start();
+  const size_t r = blockIdx.x;
+  const float *in = x + (size_t)(rows ? rows[r] : r) * width;
+  float squares = 0;
+  for (int i = threadIdx.x; i < width; i += blockDim.x) squares += in[i] * in[i];
+  const float inverse = rsqrtf(block_sum(squares, red) / width + eps);
+  for (int i = threadIdx.x; i < width; i += blockDim.x) y[r * width + i] = from_float<T>(in[i] * inverse * weight[i]);
+}
+extern "C" __global__ void rms_norm_f16(f16 *y, const float *x, const float *w, const int *rows, int width, float eps) { rms_norm(y, x, w, rows, width, eps); }
+extern "C" __global__ void rms_norm_bf16(bf16 *y, const float *x, const float *w, const int *rows, int width, float eps) { rms_norm(y, x, w, rows, width, eps); }
+
+// gather: y[r] = x[rows[r]] in float32. grid (rows).
+extern "C" __global__ void gather(float *y, const float *x, const int *rows, int width) {
+  wait_for_inputs();
+  let_next_start();
+  for (int i = threadIdx.x; i < width; i += blockDim.x) y[(size_t)blockIdx.x * width + i] = x[(size_t)rows[blockIdx.x] * width + i];
+}
+
+// rope_store: for every token, biases are added to q, k and v, q and k are
+// normed per head (Qwen 3) and turned by the token's position; q stays in
+// place, k and v go to the token's slot of the cache (layout (block, KV head,
+// 16, dim)). A slot below 0 is padding. grid (tokens, heads + 2·KV heads), one
+// warp each.
+template <typename T>
+__device__ void rope_store(T *qkv, T *keys, T *values, const float *bias, const float *q_norm, const float *k_norm, const float *inverse,
+                           const int *positions, const int *slots, int heads, int kv_heads, int dim, int halves, float eps) {
+  extern __shared__ float head[];
+  wait_for_inputs();
+  let_next_start();
+  const int t = blockIdx.x, h = blockIdx.y, lane = threadIdx.x, slot = slots[t];
+  if (slot < 0) return;
+  T *row = qkv + ((size_t)t * (heads + 2 * kv_heads) + h) * dim;
+  float squares = 0;
+  for (int d = lane; d < dim; d += 32) {
+    const float v = to_float(row[d]) + (bias ? bias[h * dim + d] : 0.f);
+    head[d] = v;
+    squares += v * v;
+  }
+  __syncwarp();
+  const bool is_value = h >= heads + kv_heads, is_key = h >= heads && !is_value;
+  const float *norm = is_value ? nullptr : is_key ? k_norm : q_norm;
+  if (norm) {
+    const float scale = rsqrtf(warp_sum(squares) / dim + eps);
+    for (int d = lane; d < dim; d += 32) head[d] *= scale * norm[d];
+    __syncwarp();
+  }
+  T *to = row;
+  if (h >= heads) {
+    const int kv = (h - heads) % kv_heads;
+    to = (is_value ? values : keys) + (((size_t)(slot / kBlock) * kv_heads + kv) * kBlock + slot % kBlock) * dim;
+  }
+  if (is_value) {
+    for (int d = lane; d < dim; d += 32) to[d] = from_float<T>(head[d]);
+    return;
+  }
+  for (int i = lane; i < dim / 2; i += 32) {
+    const int a = halves ? i : 2 * i, b = halves ? i + dim / 2 : 2 * i + 1;
+    float sin, cos;
+    sincosf(float(positions[t]) * inverse[i], &sin, &cos);
+    to[a] = from_float<T>(head[a] * cos - head[b] * sin);
+    to[b] = from_float<T>(head[a] * sin + head[b] * cos);
+  }
+}
+#define ROPE(T)                                                                                                                                   \
+  extern "C" __global__ void rope_store_##T(T *qkv, T *keys, T *values, const float *bias, const float *qn, const float *kn, const float *inv,    \
+                                            const int *positions, const int *slots, int heads, int kv_heads, int dim, int halves, float eps) {    \
+    rope_store(qkv, keys, values, bias, qn, kn, inv, positions, slots, heads, kv_heads, dim, halves, eps);                                        \
+  }
+ROPE(f16)
+ROPE(bf16)
+
+// swiglu: y (tokens, width) = silu(gate) · up of gu (tokens, 2·width), gate
+// first. grid (tokens, parts), two numbers a thread.
+template <typename T> __device__ void swiglu(T *y, const T *gu, int width) {
+  wait_for_inputs();
+  let_next_start();
+  const size_t t = blockIdx.x;
+  const uint32_t *gate = reinterpret_cast<const uint32_t *>(gu + t * 2 * width), *up = gate + width / 2;
+  uint32_t *out = reinterpret_cast<uint32_t *>(y + t * width);
+  for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < width / 2; i += blockDim.x * gridDim.y) {
+    const float2 g = unpack2<T>(gate[i]), u = unpack2<T>(up[i]);
+    out[i] = pack2<T>(silu(g.x) * u.x, silu(g.y) * u.y);
+  }
+}
+extern "C" __global__ void swiglu_f16(f16 *y, const f16 *gu, int width) { swiglu(y, gu, width); }
+extern "C" __global__ void swiglu_bf16(bf16 *y, const bf16 *gu, int width) { swiglu(y, gu, width); }
+
+// widen: y (16 bits) = int8 weights · scales; n is a multiple of 64.
+template <typename T> __device__ void widen(T *y, const uint8_t *w, const float *scale, long long n) {
+  wait_for_inputs();
+  let_next_start();
+  const long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * 16;
+  if (i >= n) return;
+  const uint4 v = stream16(w + i);
+  const uint32_t in[4] = {v.x, v.y, v.z, v.w};
+  const float s = scale[i / kGroup];
+  uint32_t out[8];
+#pragma unroll
+  for (int k = 0; k < 4; k++) {
+    const int a = int(in[k] & 255) - 128, b = int(in[k] >> 8 & 255) - 128, c = int(in[k] >> 16 & 255) - 128, d = int(in[k] >> 24) - 128;
+    out[2 * k] = pack2<T>(a * s, b * s), out[2 * k + 1] = pack2<T>(c * s, d * s);
+  }
+  uint4 *to = reinterpret_cast<uint4 *>(y + i);
+  to[0] = make_uint4(out[0], out[1], out[2], out[3]);
+  to[1] = make_uint4(out[4], out[5], out[6], out[7]);
+}
+extern "C" __global__ void widen_f16(f16 *y, const uint8_t *w, const float *s, long long n) { widen(y, w, s, n); }
+extern "C" __global__ void widen_bf16(bf16 *y, const uint8_t *w, const float *s, long long n) { widen(y, w, s, n); }
+
+// randomize fills n 16-bit numbers with noise of about the given size: models
+// of real shapes for measurements.
+template <typename T> __device__ void randomize(T *y, long long n, unsigned seed, float size) {
+  for (long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += (long long)gridDim.x * blockDim.x) {
+    unsigned h = unsigned(i) * 2654435761u ^ unsigned(i >> 32) * 97u ^ seed;
+    h ^= h >> 16, h *= 0x85ebca6bu, h ^= h >> 13, h *= 0xc2b2ae35u, h ^= h >> 16;
+    y[i] = from_float<T>((float(h >> 8) * (1.f / 8388608.f) - 1.f) * 1.7320508f * size);
+  }
+}
+extern "C" __global__ void randomize_f16(f16 *y, long long n, unsigned seed, float size) { randomize(y, n, seed, size); }
+extern "C" __global__ void randomize_bf16(bf16 *y, long long n, unsigned seed, float size) { randomize(y, n, seed, size); }
+
+// narrow quantizes 16-bit weights to int8 + 128 with a scale for every 64.
+template <typename T> __device__ void narrow(uint8_t *q, float *scale, const T *w, long long groups) {
+  const long long g = (long long)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
+  const int lane = threadIdx.x & 31;
+  if (g >= groups) return;
+  const float a = to_float(w[g * kGroup + lane]), b = to_float(w[g * kGroup + 32 + lane]);
+  const float top = warp_max(fmaxf(fabsf(a), fabsf(b))), inverse = top > 0 ? 127.f / top : 0.f;
+  q[g * kGroup + lane] = uint8_t(__float2int_rn(a * inverse) + 128);
+  q[g * kGroup + 32 + lane] = uint8_t(__float2int_rn(b * inverse) + 128);
+  if (lane == 0) scale[g] = top / 127.f;
+}
+extern "C" __global__ void narrow_f16(uint8_t *q, float *s, const f16 *w, long long groups) { narrow(q, s, w, groups); }
+extern "C" __global__ void narrow_bf16(uint8_t *q, float *s, const bf16 *w, long long groups) { narrow(q, s, w, groups); }

@@ -1,0 +1,210 @@
+// Products with weight matrices (rows, cols), row after row. gemv reads each
+// weight once for up to four tokens, at the memory's speed; gemm is tensor
+// cores by mma.sync, for more tokens where cuBLASLt is not found.
+#include "common.cuh"
+
+// What becomes of a product's result.
+enum Out { kStore, kAdd, kFloat, kSwiGLU }; // 16 bits; added to float32; float32; silu(row) · (row + rows)
+
+// Weights of one type, 16 bytes at a time.
+template <typename T> struct Plain {
+  static constexpr int n = 8;
+  const T *w;
+  __device__ __forceinline__ const void *at(size_t row, int cols, int k) const { return w + row * cols + k; }
+  __device__ __forceinline__ float scale(size_t, int, int) const { return 1.f; }
+  __device__ __forceinline__ static void floats(const uint4 &v, float *f) { unpack8<T>(v, f); }
+};
+struct Int8 {
+  static constexpr int n = 16;
+  const uint8_t *w;
+  const float *s;
+  __device__ __forceinline__ const void *at(size_t row, int cols, int k) const { return w + row * cols + k; }
+  __device__ __forceinline__ float scale(size_t row, int cols, int k) const { return __ldg(s + row * (cols / kGroup) + k / kGroup); }
+  // 2²³ + u is a float whose last byte is u: no slow conversion is needed.
+  __device__ __forceinline__ static void floats(const uint4 &v, float *f) {
+    const uint32_t w[4] = {v.x, v.y, v.z, v.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+      f[4 * i + 0] = __uint_as_float(__byte_perm(w[i], 0x4b000000u, 0x7440)) - 8388736.f;
+      f[4 * i + 1] = __uint_as_float(__byte_perm(w[i], 0x4b000000u, 0x7441)) - 8388736.f;
+      f[4 * i + 2] = __uint_as_float(__byte_perm(w[i], 0x4b000000u, 0x7442)) - 8388736.f;
+      f[4 * i + 3] = __uint_as_float(__byte_perm(w[i], 0x4b000000u, 0x7443)) - 8388736.f;
+    }
+  }
+};
+
+// stage brings the inputs of N tokens to shared memory as 16-bit numbers, from
+// 16-bit ones, or from float32 ones with RMSNorm.
+template <typename T, int N> __device__ void stage(T *xs, const void *x, const float *norm, int cols, float eps) {
+  __shared__ float red[32];
+  for (int t = 0; t < N; t++) {
+    if (!norm) {
+      const uint4 *in = reinterpret_cast<const uint4 *>(static_cast<const T *>(x) + (size_t)t * cols);
+      for (int i = threadIdx.x; i < cols / 8; i += blockDim.x) reinterpret_cast<uint4 *>(xs + t * cols)[i] = in[i];
+      continue;
+    }
+    const float4 *in = reinterpret_cast<const float4 *>(static_cast<const float *>(x) + (size_t)t * cols);
+    float squares = 0;
+    for (int i = threadIdx.x; i < cols / 4; i += blockDim.x) {
+      const float4 v = in[i];
+      squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+    }
+    const float inverse = rsqrtf(block_sum(squares, red) / cols + eps);
+    for (int i = threadIdx.x; i < cols / 4; i += blockDim.x) {
+      const float4 v = in[i], w = reinterpret_cast<const float4 *>(norm)[i];
+      uint2 out = {pack2<T>(v.x * inverse * w.x, v.y * inverse * w.y), pack2<T>(v.z * inverse * w.z, v.w * inverse * w.w)};
+      reinterpret_cast<uint2 *>(xs + t * cols)[i] = out;
+    }
+  }
+  __syncthreads();
+}
+
+// gemv: y[t][row] for N tokens. Each warp takes rows warp·grid + block, so that
+// few rows are spread over all processors. UNROLL loads of 16 bytes are under
+// way per lane; the first are asked for before the inputs are waited for.
+template <typename T, typename W, int N, int OUT>
+__device__ void gemv(void *y, const W weights, const void *x, const float *norm, int rows, int cols, float eps) {
+  constexpr int R = OUT == kSwiGLU ? 2 : 1, U = R == 2 ? 4 : 8, C = W::n;
+  extern __shared__ uint4 shared[];
+  T *xs = reinterpret_cast<T *>(shared);
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+  size_t row = (size_t)warp * gridDim.x + blockIdx.x;
+  uint4 v[R][U];
+  float scales[R][U]; // beside their weights: else each would be waited for
+  auto fetch = [&](size_t row, int k) {
+#pragma unroll
+    for (int r = 0; r < R; r++)
+#pragma unroll
+      for (int u = 0; u < U; u++) {
+        const int at = k + (u * 32 + lane) * C;
+        const bool valid = at < cols && row < rows;
+        v[r][u] = valid ? stream16(weights.at(row + (size_t)r * rows, cols, at)) : make_uint4(0, 0, 0, 0);
+        scales[r][u] = valid ? weights.scale(row + (size_t)r * rows, cols, at) : 0.f;
+      }
+  };
+  fetch(row, 0);
+  wait_for_inputs();
+  let_next_start();
+  stage<T, N>(xs, x, norm, cols, eps);
+  for (; row < rows; row += (size_t)warps * gridDim.x) {
+    float sum[R][N] = {};
+    for (int k = 0; k < cols; k += 32 * C * U) {
+#pragma unroll
+      for (int u = 0; u < U; u++) {
+        const int at = k + (u * 32 + lane) * C;
+        if (at < cols) {
+#pragma unroll
+          for (int r = 0; r < R; r++) {
+            float f[C];
+            W::floats(v[r][u], f);
+#pragma unroll
+            for (int t = 0; t < N; t++) {
+              float part = 0;
+#pragma unroll
+              for (int c = 0; c < C; c += 8) {
+                float in[8];
+                unpack8<T>(*reinterpret_cast<const uint4 *>(xs + (size_t)t * cols + at + c), in);
+#pragma unroll
+                for (int i = 0; i < 8; i++) part = fmaf(f[c + i], in[i], part);
+              }
+              sum[r][t] = fmaf(part, scales[r][u], sum[r][t]);
+            }
+          }
+        }
+      }
+      const int next = k + 32 * C * U;
+      if (next < cols) fetch(row, next);
+      else fetch(row + (size_t)warps * gridDim.x, 0);
+    }
+#pragma unroll
+    for (int t = 0; t < N; t++) {
+      const float a = warp_sum(sum[0][t]);
+      const float b = R == 2 ? warp_sum(sum[R - 1][t]) : 0.f;
+      if (lane == 0) {
+        const size_t to = (size_t)t * rows + row;
+        if (OUT == kStore) static_cast<T *>(y)[to] = from_float<T>(a);
+        if (OUT == kAdd) static_cast<float *>(y)[to] += a;
+        if (OUT == kFloat) static_cast<float *>(y)[to] = a;
+        if (OUT == kSwiGLU) static_cast<T *>(y)[to] = from_float<T>(silu(a) * b);
+      }
+    }
+  }
+}
+
+#define GEMV(T, N, NAME, OUT)                                                                                                                      \
+  extern "C" __global__ void __launch_bounds__(512) gemv_##T##_##N##_##NAME(void *y, const T *w, const float *, const void *x, const float *norm, \
+                                                                            int rows, int cols, float eps) {                                      \
+    gemv<T, Plain<T>, N, OUT>(y, Plain<T>{w}, x, norm, rows, cols, eps);                                                                           \
+  }                                                                                                                                                \
+  extern "C" __global__ void __launch_bounds__(512) gemv_i8_##T##_##N##_##NAME(void *y, const uint8_t *w, const float *s, const void *x,           \
+                                                                               const float *norm, int rows, int cols, float eps) {                \
+    gemv<T, Int8, N, OUT>(y, Int8{w, s}, x, norm, rows, cols, eps);                                                                                \
+  }
+#define GEMVS(T, N) GEMV(T, N, store, kStore) GEMV(T, N, add, kAdd) GEMV(T, N, float, kFloat) GEMV(T, N, swiglu, kSwiGLU)
+GEMVS(f16, 1) GEMVS(f16, 2) GEMVS(f16, 4) GEMVS(bf16, 1) GEMVS(bf16, 2) GEMVS(bf16, 4)
+
+// gemm: y[t][row] for any number of tokens. A block computes 64 tokens × 128
+// rows by 8 warps, 32 columns at a time, four stages deep in shared memory.
+// grid (rows / 128, tokens / 64).
+constexpr int kM = 64, kN = 128, kK = 32, kStages = 4, kPitch = kK + 8; // pitch: no bank conflicts in ldmatrix
+
+template <typename T, int OUT> __device__ void gemm(void *y, const T *w, const T *x, int tokens, int rows, int cols) {
+  extern __shared__ uint4 shared[];
+  T *xs = reinterpret_cast<T *>(shared), *ws = xs + kStages * kM * kPitch;
+  const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, wm = warp & 1, wn = warp >> 1;
+  const int t0 = blockIdx.y * kM, r0 = blockIdx.x * kN;
+  wait_for_inputs();
+  let_next_start();
+  auto load = [&](int stage, int k0) {
+    for (int i = tid; i < (kM + kN) * kK / 8; i += 256) {
+      const int line = i / (kK / 8), k = k0 + i % (kK / 8) * 8;
+      const bool is_x = line < kM;
+      const int r = is_x ? t0 + line : r0 + line - kM;
+      const bool valid = k < cols && r < (is_x ? tokens : rows);
+      const T *from = (is_x ? x : w) + (valid ? (size_t)r * cols + k : 0);
+      T *to = is_x ? xs + (stage * kM + line) * kPitch : ws + (stage * kN + line - kM) * kPitch;
+      copy16(to + i % (kK / 8) * 8, from, valid);
+    }
+  };
+  float acc[2][4][4] = {};
+  const int steps = (cols + kK - 1) / kK;
+  for (int s = 0; s < kStages - 1; s++) {
+    if (s < steps) load(s, s * kK);
+    copies_commit();
+  }
+  for (int s = 0; s < steps; s++) {
+    copies_wait<kStages - 2>();
+    __syncthreads();
+    if (s + kStages - 1 < steps) load((s + kStages - 1) % kStages, (s + kStages - 1) * kK);
+    copies_commit();
+    const T *a = xs + (s % kStages * kM + wm * 32) * kPitch, *b = ws + (s % kStages * kN + wn * 32) * kPitch;
+#pragma unroll
+    for (int k = 0; k < kK; k += 16) {
+      uint32_t fa[2][4], fb[2][4];
+#pragma unroll
+      for (int m = 0; m < 2; m++) load_matrices(fa[m], a + (m * 16 + (lane & 15)) * kPitch + k + (lane >> 4) * 8);
+#pragma unroll
+      for (int n = 0; n < 2; n++) load_matrices(fb[n], b + (n * 16 + (lane & 7) + (lane >> 4) * 8) * kPitch + k + (lane >> 3 & 1) * 8);
+#pragma unroll
+      for (int m = 0; m < 2; m++)
+#pragma unroll
+        for (int n = 0; n < 4; n++) mma<T>(acc[m][n], fa[m], &fb[n / 2][n % 2 * 2]);
+    }
+  }
+#pragma unroll
+  for (int m = 0; m < 2; m++)
+#pragma unroll
+    for (int n = 0; n < 4; n++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const int t = t0 + wm * 32 + m * 16 + (lane >> 2) + i / 2 * 8, r = r0 + wn * 32 + n * 8 + (lane & 3) * 2 + i % 2;
+        if (t >= tokens || r >= rows) continue;
+        const size_t to = (size_t)t * rows + r;
+        if (OUT == kStore) static_cast<T *>(y)[to] = from_float<T>(acc[m][n][i]);
+        if (OUT == kAdd) static_cast<float *>(y)[to] += acc[m][n][i];
+        if (OUT == kFloat) static_cast<float *>(y)[to] = acc[m][n][i];
+      }
+}
+#define GEMM(T, NAME, OUT) \
+  extern "C" __global__ void __launch_bounds__(256) gemm_##T##_##NAME(void *y, const T *w, const T *x, int tokens, int rows, int cols) { gemm<T, OUT>(y, w, x, tokens, rows, cols); }
+GEMM(f16, store, kStore) GEMM(f16, add, kAdd) GEMM(f16, float, kFloat) GEMM(bf16, store, kStore) GEMM(bf16, add, kAdd) GEMM(bf16, float, kFloat)

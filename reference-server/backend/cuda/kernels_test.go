@@ -1,0 +1,586 @@
+//go:build linux
+
+package cuda
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"unsafe"
+
+	"github.com/launchgate/launchgate/reference-server/tensor"
+)
+
+// gpu is the first GPU, or the test is skipped.
+func gpu(t testing.TB) *GPU {
+	t.Helper()
+	g, err := Open(0)
+	if err != nil {
+		t.Skipf("skipped: %v", err)
+	}
+	t.Cleanup(g.Close)
+	return g
+}
+
+// bench is what a kernel test works with: buffers of a model that goes with it.
+type bench struct {
+	t    testing.TB
+	g    *GPU
+	m    *Model
+	half string
+	rng  *rand.Rand
+}
+
+// each runs a test with both 16-bit numbers.
+func each(t *testing.T, f func(b *bench)) {
+	g := gpu(t)
+	for _, half := range []string{"f16", "bf16"} {
+		t.Run(half, func(t *testing.T) {
+			m := g.NewModel()
+			m.half = half
+			defer m.Close()
+			f(&bench{t: t, g: g, m: m, half: half, rng: rand.New(rand.NewPCG(1, uint64(len(half))))})
+		})
+	}
+}
+
+// eps is the relative rounding error of the 16-bit numbers.
+func (b *bench) eps() float64 {
+	if b.half == "f16" {
+		return 1.0 / 2048
+	}
+	return 1.0 / 256
+}
+
+func (b *bench) on(f func() error) {
+	b.t.Helper()
+	if err := b.g.do(f); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// noise is n random numbers, as they read when stored in 16 bits where half.
+func (b *bench) noise(n int, size float64, half bool) []float32 {
+	v := make([]float32, n)
+	for i := range v {
+		v[i] = float32(b.rng.NormFloat64() * size)
+	}
+	if half {
+		return b.unpack(b.pack(v))
+	}
+	return v
+}
+
+func (b *bench) pack(v []float32) []byte {
+	p := make([]byte, 2*len(v))
+	b.m.pack(p, v)
+	return p
+}
+
+func (b *bench) unpack(p []byte) []float32 {
+	v := make([]float32, len(p)/2)
+	for i := range v {
+		h := binary.LittleEndian.Uint16(p[2*i:])
+		if b.half == "f16" {
+			v[i] = tensor.HalfToFloat(h)
+		} else {
+			v[i] = math.Float32frombits(uint32(h) << 16)
+		}
+	}
+	return v
+}
+
+func bytesOf[T any](v []T) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), len(v)*int(unsafe.Sizeof(v[0])))
+}
+
+// up copies bytes to the device.
+func (b *bench) up(v []byte) (p ptr) {
+	b.on(func() (err error) {
+		if p, err = b.m.alloc(int64(len(v))); err != nil {
+			return err
+		}
+		if err := b.g.d.check("copy", b.g.d.toDevice(p, unsafe.Pointer(&v[0]), uint64(len(v)), b.g.stream)); err != nil {
+			return err
+		}
+		return b.g.sync()
+	})
+	return p
+}
+
+func (b *bench) up16(v []float32) ptr { return b.up(b.pack(v)) }
+func (b *bench) up32(v []float32) ptr { return b.up(bytesOf(v)) }
+func (b *bench) ints(v []int32) ptr   { return b.up(bytesOf(v)) }
+
+// poisoned is memory full of NaN.
+func (b *bench) poisoned(n int) (p ptr) {
+	b.on(func() (err error) {
+		if p, err = b.m.alloc(int64(n)); err == nil {
+			err = b.g.d.check("fill", b.g.d.fill(p, 0xff, uint64(n), b.g.stream))
+		}
+		return err
+	})
+	return p
+}
+
+func (b *bench) down(p ptr, n int) []byte {
+	v := make([]byte, n)
+	b.on(func() error {
+		if err := b.g.d.check("copy", b.g.d.toHost(unsafe.Pointer(&v[0]), p, uint64(n), b.g.stream)); err != nil {
+			return err
+		}
+		return b.g.sync()
+	})
+	return v
+}
+
+func (b *bench) down16(p ptr, n int) []float32 { return b.unpack(b.down(p, 2*n)) }
+func (b *bench) down32(p ptr, n int) []float32 {
+	raw := b.down(p, 4*n)
+	v := make([]float32, n)
+	copy(bytesOf(v), raw)
+	return v
+}
+
+func (b *bench) launch(name string, size grid, args ...any) {
+	b.t.Helper()
+	b.on(func() error { b.g.launch(name, size, args...); return nil })
+}
+
+// near fails when something is farther from what is wanted than allowed:
+// relative to the size of the terms, scale.
+func (b *bench) near(what string, got []float32, want []float64, scale, allowed float64) {
+	b.t.Helper()
+	worst := 0.0
+	for i, w := range want {
+		d := math.Abs(float64(got[i])-w) / scale
+		if math.IsNaN(d) {
+			b.t.Fatalf("%s: element %d of %d is %v, want %v", what, i, len(want), got[i], w)
+		}
+		worst = max(worst, d)
+	}
+	if worst > allowed {
+		b.t.Errorf("%s: differs by %.3g, allowed %.3g", what, worst, allowed)
+	}
+}
+
+// Products against float64: every kernel, shapes that fill no tile, errors
+// within the rounding of what is stored and float32 sums.
+func TestProducts(t *testing.T) {
+	each(t, func(b *bench) {
+		for i, s := range []struct{ tokens, rows, cols int }{
+			{1, 16, 16}, {1, 100, 272}, {1, 576, 1536}, {2, 333, 576}, {3, 64, 128}, {4, 1000, 320}, {5, 48, 80}, {17, 130, 208}, {64, 128, 64}, {70, 500, 1024}, {129, 257, 4096},
+		} {
+			for _, quantized := range []bool{false, true} {
+				if quantized && s.cols%group != 0 {
+					continue
+				}
+				for _, out := range []outcome{store, add, float, swiglu} {
+					for _, normed := range []bool{false, true} {
+						for _, lt := range []bool{true, false} {
+							if lt && b.g.lt == nil || lt && s.tokens <= fewTokens {
+								continue
+							}
+							b.product(fmt.Sprintf("case %d: %v, int8 %v, %s, normed %v, cuBLASLt %v", i, s, quantized, out, normed, lt), s.tokens, s.rows, s.cols, quantized, out, normed, lt)
+						}
+					}
+				}
+			}
+		}
+	})
+}
+
+func (b *bench) product(what string, tokens, rows, cols int, quantized bool, out outcome, normed, lt bool) {
+	b.t.Helper()
+	all := rows
+	if out == swiglu {
+		all = 2 * rows
+	}
+	w := b.noise(all*cols, 1/math.Sqrt(float64(cols)), true)
+	m := &matrix{rows: all, cols: cols, data: b.up16(w)}
+	if quantized {
+		b.on(func() error { return b.m.narrow(m) })
+		q, scale := b.down(m.data, all*cols), b.down32(m.scale, all*cols/group)
+		for i := range w {
+			v := float32(int(q[i])-128) * scale[i/group]
+			if d := math.Abs(float64(v - w[i])); d > float64(scale[i/group])*0.51 {
+				b.t.Fatalf("%s: weight %d is %v and became %v", what, i, w[i], v)
+			}
+			w[i] = v
+		}
+		if tokens > fewTokens {
+			w = b.unpack(b.pack(w)) // as widen writes them
+		}
+	}
+	x := b.noise((tokens+1)*cols, 1, !normed)
+	norm := b.noise(cols, 1, false)
+	in := make([]float64, tokens*cols)
+	for t := range tokens {
+		var squares float64
+		for k := range cols {
+			squares += float64(x[t*cols+k]) * float64(x[t*cols+k])
+		}
+		inverse := 1 / math.Sqrt(squares/float64(cols)+1e-5)
+		for k := range cols {
+			in[t*cols+k] = float64(x[t*cols+k])
+			if normed {
+				in[t*cols+k] *= inverse * float64(norm[k])
+			}
+		}
+	}
+	dot := func(t, r int) (sum float64) {
+		for k := range cols {
+			sum += in[t*cols+k] * float64(w[r*cols+k])
+		}
+		return sum
+	}
+	before := b.noise(padded(tokens)*rows, 1, false)
+	want := make([]float64, tokens*rows)
+	for t := range tokens {
+		for r := range rows {
+			v := dot(t, r)
+			switch out {
+			case add:
+				v += float64(before[t*rows+r])
+			case swiglu:
+				v = v / (1 + math.Exp(-v)) * dot(t, r+rows)
+			}
+			want[t*rows+r] = v
+		}
+	}
+	p := &program{m: b.m, g: b.g, n: tensor.Net{Epsilon: 1e-5}, work: b.poisoned(ltWorkspace), wide: b.poisoned(2 * all * cols)}
+	p.h, p.gu = b.poisoned(2*padded(tokens)*cols), b.poisoned(2*padded(tokens)*all)
+	y := b.poisoned(4 * max(4, padded(tokens)) * rows)
+	if out == add {
+		y = b.up32(before)
+	}
+	if tokens == 3 && out == add {
+		y = b.up32(append(before, make([]float32, rows)...))
+	}
+	var xs, ns ptr
+	rest := make([]float32, (padded(tokens)+4)*cols-len(x))
+	if normed {
+		xs, ns = b.up32(append(x, rest...)), b.up32(norm)
+	} else {
+		xs = b.up16(append(x, rest...))
+	}
+	with := b.g.lt
+	if !lt {
+		b.g.lt = nil
+	}
+	defer func() { b.g.lt = with }()
+	var v *vector
+	if normed {
+		v = &vector{cols, ns}
+	}
+	b.on(func() error { p.multiply(y, m, xs, v, tokens, out); return b.g.sync() })
+	got := b.down32(y, tokens*rows)
+	if out == store || out == swiglu {
+		got = b.down16(y, tokens*rows)
+	}
+	// Stored results round once, inputs that are normed once, and gate and up
+	// of many tokens once more; sums of float32 are far below.
+	allowed := 1e-4 + 3*b.eps()
+	b.near(what, got, want, 4, allowed*2)
+	b.on(func() error {
+		for q := range b.m.taken {
+			b.m.free(q)
+		}
+		return nil
+	})
+}
+
+// Norms, RoPE with the write to the cache, and attention by both kernels,
+// against float64 on random shapes, with block tables in random order.
+func TestAttention(t *testing.T) {
+	each(t, func(b *bench) {
+		for _, s := range []struct{ heads, kv, dim int }{{4, 4, 16}, {9, 3, 64}, {8, 1, 32}, {32, 8, 64}, {16, 2, 128}, {12, 1, 48}, {4, 2, 256}, {6, 6, 128}} {
+			for _, lengths := range [][]segment{{{0, 1}}, {{700, 1}}, {{0, 5}, {63, 1}, {200, 130}, {16, 16}, {3000, 1}}, {{31, 64}, {0, 200}}} {
+				b.attention(s.heads, s.kv, s.dim, lengths)
+			}
+		}
+	})
+}
+
+// segment is a sequence's tokens in a step: how many were before, how many come.
+type segment struct{ before, count int }
+
+func (b *bench) attention(heads, kvHeads, dim int, segments []segment) {
+	b.t.Helper()
+	what := fmt.Sprintf("%d heads, %d KV heads of %d, %v", heads, kvHeads, dim, segments)
+	const size = tensor.BlockSize
+	var blocks, tokens int
+	for _, s := range segments {
+		blocks += (s.before+s.count+size-1)/size + 1
+		tokens += s.count
+	}
+	order := b.rng.Perm(blocks)
+	n := blocks * kvHeads * size * dim
+	keys, values := b.noise(n, 1, true), b.noise(n, 1, true)
+	all := heads + 2*kvHeads
+	qkv := b.noise(tokens*all*dim, 1, true)
+	bias, qNorm, kNorm := b.noise(all*dim, 0.3, false), b.noise(dim, 1, false), b.noise(dim, 1, false)
+	freqs := make([]float32, dim/2)
+	for i := range freqs {
+		freqs[i] = float32(math.Pow(10000, -2*float64(i)/float64(dim)))
+	}
+	var step tensor.Step
+	for _, s := range segments {
+		table := make([]int32, (s.before+s.count+size-1)/size)
+		for i := range table {
+			table[i] = int32(order[0])
+			order = order[1:]
+		}
+		for p := s.before; p < s.before+s.count; p++ {
+			step.Tokens = append(step.Tokens, 0)
+			step.Positions = append(step.Positions, int32(p))
+			step.Slots = append(step.Slots, table[p/size]*size+int32(p%size))
+			step.Tables = append(step.Tables, table)
+		}
+	}
+	p := &program{m: b.m, g: b.g, n: tensor.Net{Attention: tensor.Attention{Heads: heads, KVHeads: kvHeads, HeadDim: dim}, Epsilon: 1e-5, Rotation: tensor.Rotation{Inverse: freqs, Halves: b.rng.IntN(2) == 0}}}
+	p.freqs, p.qkv, p.attended = b.up32(freqs), b.up16(qkv), b.poisoned(2*tokens*heads*dim)
+	stretches := 2 * b.g.SMs
+	p.partial, p.done = b.poisoned(stretches*8*(dim+2)*4), b.up(make([]byte, 4*stretches))
+	cache := &kv{keys: b.up16(keys), values: b.up16(values)}
+	l := layer{bias: b.up32(bias), qNorm: b.up32(qNorm), kNorm: b.up32(kNorm)}
+	b.on(func() error {
+		if err := p.in.room(b.m, tokens, len(segments)+1, blocks); err != nil {
+			return err
+		}
+		pl, err := p.in.write(step, nil, p.flash())
+		if err != nil {
+			return err
+		}
+		b.g.d.toDevice(p.in.device, unsafe.Pointer(&p.in.host[0]), uint64(4*p.in.used), b.g.stream)
+		p.ropeStore(pl, 0, l, cache)
+		p.attend(pl, 0, cache)
+		return b.g.sync()
+	})
+	// The reference: rows biased, normed, turned and rounded as they are stored.
+	row := func(t, h int) []float32 {
+		v := make([]float64, dim)
+		var squares float64
+		for d := range v {
+			v[d] = float64(qkv[(t*all+h)*dim+d]) + float64(bias[h*dim+d])
+			squares += v[d] * v[d]
+		}
+		out := make([]float32, dim)
+		norm := qNorm
+		if h >= heads {
+			norm = kNorm
+		}
+		if h < heads+kvHeads {
+			inverse := 1 / math.Sqrt(squares/float64(dim)+1e-5)
+			for d := range v {
+				v[d] *= inverse * float64(norm[d])
+			}
+			turned := make([]float64, dim)
+			for i := range dim / 2 {
+				x, y := 2*i, 2*i+1
+				if p.n.Rotation.Halves {
+					x, y = i, i+dim/2
+				}
+				sin, cos := math.Sincos(float64(step.Positions[t]) * float64(freqs[i]))
+				turned[x], turned[y] = v[x]*cos-v[y]*sin, v[x]*sin+v[y]*cos
+			}
+			v = turned
+		}
+		for d := range v {
+			out[d] = float32(v[d])
+		}
+		return b.unpack(b.pack(out))
+	}
+	for t, slot := range step.Slots {
+		for h := range kvHeads {
+			at := ((int(slot)/size*kvHeads+h)*size + int(slot)%size) * dim
+			copy(keys[at:at+dim], row(t, heads+h))
+			copy(values[at:at+dim], row(t, heads+kvHeads+h))
+		}
+	}
+	wide := func(v []float32) []float64 {
+		w := make([]float64, len(v))
+		for i := range v {
+			w[i] = float64(v[i])
+		}
+		return w
+	}
+	b.near(what+": keys", b.down16(cache.keys, n), wide(keys), 4, 2*b.eps()+1e-3)
+	b.near(what+": values", b.down16(cache.values, n), wide(values), 4, 2*b.eps())
+	var want []float64
+	for t := range tokens {
+		for h := range heads {
+			q := row(t, h)
+			at := func(pos int) int {
+				return ((int(step.Tables[t][pos/size])*kvHeads+h/(heads/kvHeads))*size + pos%size) * dim
+			}
+			n := int(step.Positions[t]) + 1
+			score, top := make([]float64, n), math.Inf(-1)
+			for pos := range score {
+				for d, k := range keys[at(pos) : at(pos)+dim] {
+					score[pos] += float64(q[d]) * float64(k)
+				}
+				score[pos] /= math.Sqrt(float64(dim))
+				top = max(top, score[pos])
+			}
+			var total float64
+			sum := make([]float64, dim)
+			for pos := range score {
+				e := math.Exp(score[pos] - top)
+				total += e
+				for d, v := range values[at(pos) : at(pos)+dim] {
+					sum[d] += e * float64(v)
+				}
+			}
+			for d := range sum {
+				want = append(want, sum[d]/total)
+			}
+		}
+	}
+	// Queries and keys may be rounded the other way than the reference's, which
+	// a score of many dimensions shows.
+	b.near(what+": attention", b.down16(p.attended, len(want)), want, 4, 6*b.eps()+1e-3)
+	b.on(func() error {
+		for q := range b.m.taken {
+			b.m.free(q)
+		}
+		return nil
+	})
+}
+
+// Picking: greedy takes the first of the largest; draws come as often as their
+// probabilities say, and never from outside what top-k, top-p and min-p keep.
+func TestPick(t *testing.T) {
+	g := gpu(t)
+	m := g.NewModel()
+	m.half = "f16"
+	defer m.Close()
+	b := &bench{t: t, g: g, m: m, half: "f16", rng: rand.New(rand.NewPCG(3, 4))}
+	for _, vocab := range []int{1, 31, 1000, 128256} {
+		logits := b.noise(vocab, 3, false)
+		best := 0
+		for i, l := range logits {
+			if l > logits[best] {
+				best = i
+			}
+		}
+		if vocab > 40 {
+			logits[best/2], logits[40] = logits[best], logits[best] // ties: the first wins
+			best = min(best/2, best, 40)
+		}
+		const rows = 512
+		for _, p := range []tensor.Pick{{}, {Temperature: 1}, {Temperature: 0.7, TopK: 5}, {Temperature: 1.3, TopP: 0.5}, {Temperature: 1, MinP: 0.2}, {Temperature: 0.9, TopK: 50, TopP: 0.9, MinP: 0.01}} {
+			many := make([]float32, 0, rows*vocab)
+			if vocab > 1000 {
+				many = make([]float32, 0, 8*vocab)
+			}
+			n := cap(many) / vocab
+			var in input
+			in.host = make([]int32, n*pickWords)
+			for r := range n {
+				many = append(many, logits...)
+				q := p
+				q.At = (float32(r) + 0.5) / float32(n)
+				in.pick(r, q)
+			}
+			ids, at, picks := b.poisoned(4*n), b.up32(many), b.ints(in.host)
+			b.launch("pick", grid{x: n, y: 1, threads: 1024}, ids, at, picks, vocab)
+			raw := b.down(ids, 4*n)
+			got := make([]int32, n)
+			copy(bytesOf(got), raw)
+			chance := reference(logits, p)
+			seen := make([]float64, vocab)
+			for _, id := range got {
+				if id < 0 || int(id) >= vocab || chance[id] == 0 {
+					t.Fatalf("vocabulary of %d, %+v: picked %d, whose chance is 0", vocab, p, id)
+				}
+				seen[id] += 1 / float64(n)
+			}
+			if p.Temperature == 0 && got[0] != int32(best) {
+				t.Errorf("greedy picked %d, want %d", got[0], best)
+			}
+			for id := range seen { // draws are evenly spaced, so that each has its share
+				if math.Abs(seen[id]-chance[id]) > 1.5/float64(n)+1e-3 {
+					t.Errorf("vocabulary of %d, %+v: token %d came %.4f of the times, want %.4f", vocab, p, id, seen[id], chance[id])
+					break
+				}
+			}
+			b.on(func() error {
+				for q := range b.m.taken {
+					b.m.free(q)
+				}
+				return nil
+			})
+		}
+	}
+}
+
+// reference is what chance each token has.
+func reference(logits []float32, p tensor.Pick) []float64 {
+	chance := make([]float64, len(logits))
+	top := float64(logits[0])
+	for _, l := range logits {
+		top = max(top, float64(l))
+	}
+	if p.Temperature == 0 {
+		for i, l := range logits {
+			if float64(l) == top {
+				chance[i] = 1
+				break
+			}
+		}
+		return chance
+	}
+	order := make([]int, len(logits))
+	for i, l := range logits {
+		order[i] = i
+		chance[i] = math.Exp((float64(l) - top) / float64(p.Temperature))
+	}
+	sortBy(order, chance)
+	keep := len(order)
+	if p.TopK > 0 {
+		keep = min(keep, p.TopK)
+		for keep < len(order) && chance[order[keep]] == chance[order[keep-1]] {
+			keep++
+		}
+	}
+	var total, sum float64
+	for _, id := range order[:keep] {
+		total += chance[id]
+	}
+	least := float64(p.MinP)
+	if p.TopP > 0 && p.TopP < 1 {
+		for _, id := range order[:keep] {
+			if sum += chance[id]; sum >= float64(p.TopP)*total {
+				least = max(least, chance[id])
+				break
+			}
+		}
+	}
+	total = 0
+	for i, id := range order {
+		if i >= keep || chance[id] < least*(1-1e-6) {
+			chance[id] = 0
+		}
+		total += chance[id]
+	}
+	for i := range chance {
+		chance[i] /= total
+	}
+	return chance
+}
+
+func sortBy(order []int, chance []float64) {
+	slices.SortFunc(order, func(a, b int) int {
+		switch {
+		case chance[a] > chance[b]:
+			return -1
+		case chance[a] < chance[b]:
+			return 1
+		}
+		return a - b
+	})
+}

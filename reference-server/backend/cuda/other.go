@@ -1,0 +1,32 @@
+//go:build !linux
+
+package cuda
+
+import (
+	"errors"
+
+	"github.com/launchgate/launchgate/reference-server/tensor"
+)
+
+// GPU is a device that cannot be had here.
+type GPU struct {
+	UUID  string
+	Total int64
+}
+
+// Model is a model on it.
+type Model struct{ tensor.Compiler }
+
+// Open says that there is no GPU: drivers are found on Linux alone.
+func Open(int) (*GPU, error) { return nil, errors.New("GPUs are used on Linux alone") }
+
+// Describe, Free, NewModel, Close and Name are never called.
+func (*GPU) Describe() string     { return "" }
+func (*GPU) Free() (int64, error) { return 0, errors.ErrUnsupported }
+func (*GPU) NewModel() *Model     { return &Model{} }
+func (*GPU) Close()               {}
+func (*Model) Name() string       { return "" }
+func (*Model) Close()             {}
+
+// OutOfMemory is never asked.
+func OutOfMemory(error) bool { return false }

@@ -1,0 +1,488 @@
+//go:build linux
+
+package cuda
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"unsafe"
+
+	"github.com/launchgate/launchgate/reference-server/tensor"
+)
+
+// program is a compiled model with room for the activations of one step.
+type program struct {
+	m      *Model
+	g      *GPU
+	n      tensor.Net
+	layers []layer
+	norm   *vector // before the output
+	embed  *matrix
+	output *matrix
+	freqs  ptr // RoPE's inverse frequencies
+
+	// Activations: x and last are float32, logits too, the rest 16 bits.
+	x, h, qkv, attended, gu, act, last, logits, ids ptr
+	wide                                            ptr // int8 weights as 16 bits, where many tokens need them
+	partial, done                                   ptr // of attention split over the sequence
+	work                                            ptr // cuBLASLt's
+
+	in     input
+	graphs map[int]uintptr // of decode steps, by padded batch
+
+	// Of the step under way.
+	rows   int
+	picks  []tensor.Pick
+	picked unsafe.Pointer // pinned
+	got    []int32
+	rowsOf [][]float32
+}
+
+// layer is a layer's weights, joined.
+type layer struct {
+	attnNorm, ffnNorm *vector
+	qkv, o, gu, down  *matrix
+	bias              ptr // of q, k and v; 0: none
+	qNorm, kNorm      ptr
+}
+
+// input is what a step's kernels are told, in one piece so that one copy brings
+// it: 32-bit words at fixed places, because graphs know them.
+type input struct {
+	host                                                                      []int32 // pinned
+	device                                                                    ptr
+	tokens, positions, slots, offsets, which, firsts, counts, outputs, picks_ int // where each begins
+	tables                                                                    int
+	used                                                                      int // words of this step
+}
+
+// pickWords is the size of a Pick on the device.
+const pickWords = 5
+
+func (in *input) at(word int) ptr { return in.device.plus(int64(4 * word)) }
+
+// Compile joins the weights and makes room for steps.
+func (m *Model) Compile(n tensor.Net) (tensor.Program, error) {
+	if n.Attention.HeadDim > 256 {
+		return nil, fmt.Errorf("heads of %d dimensions cannot be computed on a GPU; up to 256 can", n.Attention.HeadDim)
+	}
+	p := &program{m: m, g: m.g, n: n, graphs: map[int]uintptr{}, norm: n.OutputNorm.(*vector), embed: n.Embedding.(*matrix), output: n.Output.(*matrix)}
+	err := m.g.do(func() error {
+		defer m.unstage() // everything is loaded
+		for _, l := range n.Layers {
+			if err := p.join(l); err != nil {
+				return err
+			}
+		}
+		return p.room()
+	})
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *program) join(l tensor.NetLayer) (err error) {
+	of := func(m tensor.Matrix) *matrix { return m.(*matrix) }
+	data := func(v tensor.Vector) ptr {
+		if v == nil {
+			return 0
+		}
+		return v.(*vector).data
+	}
+	j := layer{attnNorm: l.AttnNorm.(*vector), ffnNorm: l.FFNNorm.(*vector), o: of(l.O), down: of(l.Down), qNorm: data(l.QNorm), kNorm: data(l.KNorm)}
+	if j.qkv, err = p.m.joined(of(l.Q), of(l.K), of(l.V)); err != nil {
+		return err
+	}
+	if j.gu, err = p.m.joined(of(l.Gate), of(l.Up)); err != nil {
+		return err
+	}
+	if l.QBias != nil || l.KBias != nil || l.VBias != nil {
+		if j.bias, err = p.m.alloc(int64(4 * j.qkv.rows)); err != nil {
+			return err
+		}
+		p.g.d.fill(j.bias, 0, uint64(4*j.qkv.rows), p.g.stream)
+		at := j.bias
+		for _, b := range []struct {
+			v    tensor.Vector
+			rows int
+		}{{l.QBias, l.Q.Rows()}, {l.KBias, l.K.Rows()}, {l.VBias, l.V.Rows()}} {
+			if b.v != nil {
+				p.g.d.within(at, data(b.v), uint64(4*b.rows), p.g.stream)
+			}
+			at = at.plus(int64(4 * b.rows))
+		}
+	}
+	p.layers = append(p.layers, j)
+	return nil
+}
+
+// padded rounds tokens up to sizes for which products have plans: few, so that
+// planning does not become a part of every step.
+func padded(tokens int) int {
+	switch {
+	case tokens <= 4:
+		return tokens
+	case tokens <= 8:
+		return 8
+	case tokens <= 128:
+		return (tokens + 15) / 16 * 16
+	default:
+		return (tokens + 63) / 64 * 64
+	}
+}
+
+// room allocates for the largest step.
+func (p *program) room() error {
+	n, a := p.n, p.n.Attention
+	tokens, outputs := int64(padded(n.Tokens)+4), int64(padded(n.Outputs)+4)
+	heads, all := int64(a.Heads*a.HeadDim), int64((a.Heads+2*a.KVHeads)*a.HeadDim)
+	var widest int64
+	for _, l := range p.layers {
+		for _, w := range []*matrix{l.qkv, l.o, l.gu, l.down} {
+			if w.scale != 0 {
+				widest = max(widest, w.dataBytes()*2)
+			}
+		}
+	}
+	if p.output.scale != 0 {
+		widest = max(widest, p.output.dataBytes()*2)
+	}
+	stretches := int64(2 * p.g.SMs)
+	var err error
+	for _, b := range []struct {
+		to    *ptr
+		bytes int64
+	}{
+		{&p.x, tokens * int64(n.Width) * 4}, {&p.h, tokens * int64(n.Width) * 2}, {&p.qkv, tokens * all * 2}, {&p.attended, tokens * heads * 2},
+		{&p.gu, tokens * int64(n.FFN) * 4}, {&p.act, tokens * int64(n.FFN) * 2}, {&p.last, outputs * int64(n.Width) * 4},
+		{&p.logits, outputs * int64(n.Vocab) * 4}, {&p.ids, outputs * 4}, {&p.wide, widest},
+		{&p.partial, stretches * 8 * int64(a.HeadDim+2) * 4}, {&p.done, stretches * 4}, {&p.work, ltWorkspace},
+	} {
+		if *b.to, err = p.m.alloc(b.bytes); err != nil {
+			return fmt.Errorf("activations: %w", err)
+		}
+	}
+	if err := p.g.d.check("cuMemsetD8Async", p.g.d.fill(p.done, 0, uint64(stretches*4), p.g.stream)); err != nil {
+		return err
+	}
+	if p.freqs, err = p.m.floats(n.Rotation.Inverse); err != nil {
+		return err
+	}
+	if p.picked, err = p.m.pin(int(4 * outputs)); err != nil {
+		return err
+	}
+	return p.in.room(p.m, int(tokens), int(outputs), (n.Context+tensor.BlockSize-1)/tensor.BlockSize)
+}
+
+func (in *input) room(m *Model, tokens, outputs, blocks int) (err error) {
+	word := 0
+	for _, f := range []struct {
+		at *int
+		n  int
+	}{
+		{&in.tokens, tokens}, {&in.positions, tokens}, {&in.slots, tokens}, {&in.offsets, tokens}, {&in.which, tokens}, {&in.firsts, tokens}, {&in.counts, tokens},
+		{&in.outputs, outputs}, {&in.picks_, outputs * pickWords}, {&in.tables, outputs * blocks},
+	} {
+		*f.at = word
+		word += f.n
+	}
+	at, err := m.pin(4 * word)
+	if err != nil {
+		return err
+	}
+	in.host = unsafe.Slice((*int32)(at), word)
+	in.device, err = m.alloc(int64(4 * word))
+	return err
+}
+
+// plan is how a step's tokens are attended to.
+type plan struct {
+	tokens  int // padded, in a graph
+	rows    int
+	singles int // tokens that decode, or whose heads have no kernel for many
+	tiles   int // of up to 64 prompt tokens
+	whole   bool
+}
+
+// tile is how many tokens of a prompt attend together.
+const tile = 64
+
+// write lays a step out in the input.
+func (in *input) write(s tensor.Step, picks []tensor.Pick, flash bool) (plan, error) {
+	n := len(s.Tokens)
+	pl := plan{tokens: n, rows: len(s.Outputs)}
+	copy(in.host[in.tokens:], s.Tokens)
+	copy(in.host[in.positions:], s.Positions)
+	copy(in.host[in.slots:], s.Slots)
+	copy(in.host[in.outputs:], s.Outputs)
+	in.used = in.tables
+	for from := 0; from < n; {
+		to := from + 1
+		for to < n && sameTable(s.Tables[to], s.Tables[from]) && s.Positions[to] == s.Positions[to-1]+1 {
+			to++
+		}
+		blocks := int(s.Positions[to-1])/tensor.BlockSize + 1
+		if in.used+blocks > len(in.host) {
+			return pl, fmt.Errorf("the step's block tables have more than %d entries", len(in.host)-in.tables)
+		}
+		for t := from; t < to; t++ {
+			in.host[in.offsets+t] = int32(in.used - in.tables)
+		}
+		in.used += copy(in.host[in.used:], s.Tables[from][:blocks])
+		if to-from == 1 || !flash {
+			for t := from; t < to; t++ {
+				in.host[in.which+pl.singles] = int32(t)
+				pl.singles++
+			}
+		} else {
+			for t := from; t < to; t += tile {
+				in.host[in.firsts+pl.tiles], in.host[in.counts+pl.tiles] = int32(t), int32(min(tile, to-t))
+				pl.tiles++
+			}
+		}
+		from = to
+	}
+	pl.whole = pl.singles == n && pl.rows == n
+	for i, p := range picks {
+		in.pick(i, p)
+	}
+	return pl, nil
+}
+
+func sameTable(a, b []int32) bool {
+	return len(a) == len(b) && unsafe.SliceData(a) == unsafe.SliceData(b)
+}
+
+func (in *input) pick(row int, p tensor.Pick) {
+	at := in.host[in.picks_+row*pickWords:]
+	for i, v := range []float32{p.Temperature, p.TopP, p.MinP, p.At} {
+		at[i] = int32(math.Float32bits(v))
+	}
+	at[4] = int32(p.TopK)
+}
+
+// pad adds tokens that write nothing, see nothing and are not wanted.
+func (in *input) pad(pl plan, to int) plan {
+	for i := pl.tokens; i < to; i++ {
+		in.host[in.tokens+i], in.host[in.positions+i], in.host[in.slots+i], in.host[in.offsets+i], in.host[in.which+i], in.host[in.outputs+i] = 0, 0, -1, 0, int32(i), int32(i)
+		in.pick(i, tensor.Pick{})
+	}
+	pl.tokens, pl.rows, pl.singles = to, to, to
+	return pl
+}
+
+// Start begins a step.
+func (p *program) Start(s tensor.Step, cache tensor.KV, picks []tensor.Pick) error {
+	if len(s.Outputs) > p.n.Outputs || len(s.Tokens) > p.n.Tokens {
+		return fmt.Errorf("a step of %d tokens and %d outputs is more than %d and %d", len(s.Tokens), len(s.Outputs), p.n.Tokens, p.n.Outputs)
+	}
+	p.picks = append(p.picks[:0], picks...)
+	p.rows = len(s.Outputs)
+	return p.g.do(func() error {
+		pl, err := p.in.write(s, picks, p.flash())
+		if err != nil {
+			return err
+		}
+		decode := pl.whole && padded(pl.tokens) <= p.n.Outputs
+		if decode {
+			pl = p.in.pad(pl, padded(pl.tokens))
+		}
+		if err := p.g.d.check("cuMemcpyHtoDAsync", p.g.d.toDevice(p.in.device, unsafe.Pointer(&p.in.host[0]), uint64(4*p.in.used), p.g.stream)); err != nil {
+			return err
+		}
+		if decode {
+			err = p.replay(pl, cache.(*kv))
+		} else {
+			p.compute(pl, cache.(*kv))
+		}
+		if p.rows > 0 {
+			err = errors.Join(err, p.g.d.check("cuMemcpyDtoHAsync", p.g.d.toHost(p.picked, p.ids, uint64(4*p.rows), p.g.stream)))
+		}
+		return err
+	})
+}
+
+// Wait waits for the step.
+func (p *program) Wait() ([]int32, [][]float32, error) {
+	p.rowsOf = p.rowsOf[:0]
+	err := p.g.do(func() error {
+		for row, pick := range p.picks {
+			var logits []float32
+			if pick.Logits {
+				logits = make([]float32, p.n.Vocab)
+				at := p.logits.plus(int64(row) * int64(p.n.Vocab) * 4)
+				if err := p.g.d.check("cuMemcpyDtoHAsync", p.g.d.toHost(unsafe.Pointer(&logits[0]), at, uint64(4*p.n.Vocab), p.g.stream)); err != nil {
+					return err
+				}
+			}
+			p.rowsOf = append(p.rowsOf, logits)
+		}
+		return p.g.sync()
+	})
+	p.got = append(p.got[:0], unsafe.Slice((*int32)(p.picked), p.rows)...)
+	return p.got, p.rowsOf, err
+}
+
+// replay computes a decode step by its graph, which is recorded when a batch
+// has this size for the first time.
+func (p *program) replay(pl plan, cache *kv) error {
+	d := p.g.d
+	g, ok := p.graphs[pl.tokens]
+	if !ok {
+		p.compute(pl, cache) // kernels and plans are loaded by this, which a recording may not
+		if err := errors.Join(p.g.err, d.check("cuStreamBeginCapture", d.capture(p.g.stream, 2))); err != nil {
+			return err
+		}
+		p.compute(pl, cache)
+		var graph uintptr
+		err := errors.Join(p.g.err, d.check("cuStreamEndCapture", d.captureEnd(p.g.stream, &graph)))
+		if err == nil {
+			err = d.check("cuGraphInstantiate", d.instantiate(&g, graph, 0))
+			d.graphDestroy(graph)
+		}
+		if err == nil {
+			p.graphs[pl.tokens] = g
+			p.m.graphs = append(p.m.graphs, g)
+		}
+		return err
+	}
+	return d.check("cuGraphLaunch", d.graphLaunch(g, p.g.stream))
+}
+
+func (p *program) name(kernel string) string { return kernel + "_" + p.m.half }
+
+// compute launches a step's kernels.
+func (p *program) compute(pl plan, cache *kv) {
+	n, in := p.n, &p.in
+	if p.embed.scale != 0 {
+		p.g.launch("embed_i8", grid{x: pl.tokens, y: 1, threads: 256}, p.x, p.embed.data, p.embed.scale, in.at(in.tokens), n.Width)
+	} else {
+		p.g.launch(p.name("embed"), grid{x: pl.tokens, y: 1, threads: 256}, p.x, p.embed.data, in.at(in.tokens), n.Width)
+	}
+	for i, l := range p.layers {
+		p.multiply(p.qkv, l.qkv, p.x, l.attnNorm, pl.tokens, store)
+		p.ropeStore(pl, i, l, cache)
+		p.attend(pl, i, cache)
+		p.multiply(p.x, l.o, p.attended, nil, pl.tokens, add)
+		p.multiply(p.act, l.gu, p.x, l.ffnNorm, pl.tokens, swiglu)
+		p.multiply(p.x, l.down, p.act, nil, pl.tokens, add)
+	}
+	p.g.launch("gather", grid{x: pl.rows, y: 1, threads: 256}, p.last, p.x, in.at(in.outputs), n.Width)
+	p.multiply(p.logits, p.output, p.last, p.norm, pl.rows, float)
+	p.g.launch("pick", grid{x: pl.rows, y: 1, threads: 1024}, p.ids, p.logits, in.at(in.picks_), n.Vocab)
+}
+
+func (p *program) ropeStore(pl plan, i int, l layer, cache *kv) {
+	a, in := p.n.Attention, &p.in
+	halves := 0
+	if p.n.Rotation.Halves {
+		halves = 1
+	}
+	at := int64(i) * cache.layer
+	p.g.launch(p.name("rope_store"), grid{x: pl.tokens, y: a.Heads + 2*a.KVHeads, threads: 32, shared: 4 * a.HeadDim},
+		p.qkv, cache.keys.plus(at), cache.values.plus(at), l.bias, l.qNorm, l.kNorm, p.freqs, in.at(in.positions), in.at(in.slots),
+		a.Heads, a.KVHeads, a.HeadDim, halves, p.n.Epsilon)
+}
+
+// flash reports whether prompts have a kernel of their own.
+func (p *program) flash() bool { return p.n.Attention.HeadDim == 64 || p.n.Attention.HeadDim == 128 }
+
+// attend computes what the step's tokens see of their sequences.
+func (p *program) attend(pl plan, i int, cache *kv) {
+	a, in := p.n.Attention, &p.in
+	at := int64(i) * cache.layer
+	keys, values := cache.keys.plus(at), cache.values.plus(at)
+	scale := float32(1 / math.Sqrt(float64(a.HeadDim)))
+	if pl.tiles > 0 {
+		p.g.launch(fmt.Sprintf("%s_%d", p.name("attend_prefill"), a.HeadDim), grid{x: pl.tiles, y: a.Heads, threads: 128, shared: 5 * tile * (a.HeadDim + 8) * 2},
+			p.attended, p.qkv, keys, values, in.at(in.tables), in.at(in.offsets), in.at(in.positions), in.at(in.firsts), in.at(in.counts), a.Heads, a.KVHeads, scale)
+	}
+	if pl.singles == 0 {
+		return
+	}
+	heads, lanes, share := 8, 2, a.Heads/a.KVHeads
+	if share == 1 {
+		heads = 1
+	} else if share <= 4 {
+		heads = 4
+	}
+	for lanes*8 < a.HeadDim {
+		lanes *= 2
+	}
+	y := a.KVHeads * ((share + heads - 1) / heads)
+	splits := max(1, min(32, 2*p.g.SMs/(pl.singles*y)))
+	p.g.launch(fmt.Sprintf("%s_%d_%d", p.name("attend_decode"), lanes, heads), grid{x: pl.singles, y: y, z: splits, threads: 128, shared: 4 * heads * (a.HeadDim + 2) * 4},
+		p.attended, p.qkv, keys, values, in.at(in.tables), in.at(in.offsets), in.at(in.positions), in.at(in.slots), in.at(in.which), p.partial, p.done,
+		a.Heads, a.KVHeads, a.HeadDim, scale)
+}
+
+// outcome is what becomes of a product.
+type outcome string
+
+const (
+	store  outcome = "store"  // 16 bits
+	add    outcome = "add"    // added to float32
+	float  outcome = "float"  // float32
+	swiglu outcome = "swiglu" // silu of the first half of the rows, times the second: 16 bits
+)
+
+// fewTokens is up to how many tokens weights are read by gemv.
+const fewTokens = 4
+
+// multiply computes y = x × wᵀ for tokens rows of x: 16-bit ones, or where there
+// is a norm float32 ones that are normed first.
+func (p *program) multiply(y ptr, w *matrix, x ptr, norm *vector, tokens int, out outcome) {
+	weight := ptr(0)
+	if norm != nil {
+		weight = norm.data
+	}
+	rows := w.rows
+	if out == swiglu {
+		rows /= 2
+	}
+	if n := map[int]int{1: 1, 2: 2, 3: 4, 4: 4}[tokens]; tokens <= fewTokens && n*w.cols*2 <= 96<<10 {
+		kind := p.m.half
+		if w.scale != 0 {
+			kind = "i8_" + kind
+		}
+		p.g.launch(fmt.Sprintf("gemv_%s_%d_%s", kind, n, out), grid{x: 2 * p.g.SMs, y: 1, threads: 512, shared: n * w.cols * 2},
+			y, w.data, w.scale, x, weight, rows, w.cols, p.n.Epsilon)
+		return
+	}
+	if norm != nil {
+		p.g.launch(p.name("rms_norm"), grid{x: tokens, y: 1, threads: 256}, p.h, x, weight, ptr(0), w.cols, p.n.Epsilon)
+		x = p.h
+	}
+	data := w.data
+	if w.scale != 0 {
+		n := int64(w.rows) * int64(w.cols)
+		p.g.launch(p.name("widen"), grid{x: int((n/16 + 255) / 256), y: 1, threads: 256}, p.wide, w.data, w.scale, n)
+		data = p.wide
+	}
+	if out == swiglu {
+		p.product(p.gu, data, x, w.rows, w.cols, tokens, store)
+		p.g.launch(p.name("swiglu"), grid{x: tokens, y: max(1, rows/2/1024), threads: 256}, y, p.gu, rows)
+		return
+	}
+	p.product(y, data, x, w.rows, w.cols, tokens, out)
+}
+
+// product multiplies by 16-bit weights on tensor cores.
+func (p *program) product(y, w, x ptr, rows, cols, tokens int, out outcome) {
+	if p.g.lt != nil && p.g.err == nil {
+		s := ltShape{kind: typeF16, rows: rows, cols: cols, tokens: padded(tokens)}
+		if p.m.half == "bf16" {
+			s.kind = typeBF16
+		}
+		if s.out = s.kind; out != store {
+			s.out = typeF32
+		}
+		if p.g.lt.multiply(s, y, w, x, out == add, p.work, p.g.stream) {
+			return
+		}
+	}
+	p.g.launch(fmt.Sprintf("gemm_%s_%s", p.m.half, out), grid{x: (rows + 127) / 128, y: (tokens + 63) / 64, threads: 256, shared: 4 * (64 + 128) * 40 * 2},
+		y, w, x, tokens, rows, cols)
+}

@@ -1,0 +1,240 @@
+//go:build linux
+
+package cuda
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/launchgate/launchgate/reference-server/tensor"
+)
+
+// shape is that of a model whose weights do not matter.
+type shape struct {
+	name                                           string
+	width, layers, heads, kv, dim, ffn, vocabulary int
+	tied                                           bool
+}
+
+var shapes = []shape{
+	{"1.2B", 2048, 16, 32, 8, 64, 8192, 128256, true},
+	{"8B", 4096, 32, 32, 8, 128, 14336, 128256, false},
+}
+
+// random makes a program of a shape with random weights, made on the device.
+func (s shape) random(b testing.TB, m *Model, quantized bool, tokens, outputs int) (*program, int64) {
+	var bytes int64
+	matrix := func(rows, cols int) tensor.Matrix {
+		w := &matrix{rows: rows, cols: cols}
+		err := m.g.do(func() (err error) {
+			if w.data, err = m.alloc(w.dataBytes()); err != nil {
+				return err
+			}
+			m.g.launch("randomize_"+m.half, grid{x: 1024, y: 1, threads: 256}, w.data, int64(rows)*int64(cols), rows*31+cols, float32(1/math.Sqrt(float64(cols))))
+			if quantized {
+				return m.narrow(w)
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		bytes += w.Bytes()
+		return w
+	}
+	norm := func() tensor.Vector {
+		ones := make([]float32, s.width)
+		for i := range ones {
+			ones[i] = 1
+		}
+		v, err := m.LoadVector(tensor.Stored{Rows: 1, Cols: s.width, Type: tensor.F32, Data: bytesOf(ones)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return v
+	}
+	n := tensor.Net{
+		Embedding: matrix(s.vocabulary, s.width), OutputNorm: norm(), Width: s.width, FFN: s.ffn, Vocab: s.vocabulary, Context: 4096,
+		Attention: tensor.Attention{Heads: s.heads, KVHeads: s.kv, HeadDim: s.dim}, Epsilon: 1e-5, Tokens: tokens, Outputs: outputs,
+	}
+	n.Output = n.Embedding
+	if !s.tied {
+		before := bytes
+		n.Output = matrix(s.vocabulary, s.width)
+		bytes = before + n.Output.(interface{ Bytes() int64 }).Bytes() - n.Embedding.Bytes() // a step reads one row of the embedding
+	}
+	for i := range s.dim / 2 {
+		n.Rotation.Inverse = append(n.Rotation.Inverse, float32(math.Pow(500000, -2*float64(i)/float64(s.dim))))
+	}
+	for range s.layers {
+		n.Layers = append(n.Layers, tensor.NetLayer{
+			AttnNorm: norm(), FFNNorm: norm(), Q: matrix(s.heads*s.dim, s.width), K: matrix(s.kv*s.dim, s.width), V: matrix(s.kv*s.dim, s.width),
+			O: matrix(s.width, s.heads*s.dim), Gate: matrix(s.ffn, s.width), Up: matrix(s.ffn, s.width), Down: matrix(s.width, s.ffn),
+		})
+	}
+	p, err := m.Compile(n)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return p.(*program), bytes
+}
+
+// macs of a token, without attention and the output.
+func (s shape) macs() float64 {
+	return float64(s.layers) * float64(s.width) * float64((s.heads+2*s.kv)*s.dim+s.heads*s.dim+3*s.ffn)
+}
+
+// decoding is a step that decodes n sequences with so much context.
+func decoding(n, context int) tensor.Step {
+	var s tensor.Step
+	per := context/tensor.BlockSize + 1
+	for i := range n {
+		table := make([]int32, per)
+		for j := range table {
+			table[j] = int32(i*per + j)
+		}
+		s.Tokens, s.Positions, s.Tables = append(s.Tokens, int32(i*101)), append(s.Positions, int32(context)), append(s.Tables, table)
+		s.Slots, s.Outputs = append(s.Slots, table[context/tensor.BlockSize]*tensor.BlockSize+int32(context%tensor.BlockSize)), append(s.Outputs, int32(i))
+	}
+	return s
+}
+
+// prompts are steps that compute n tokens of a prompt.
+func prompt(n int) tensor.Step {
+	var s tensor.Step
+	table := make([]int32, n/tensor.BlockSize+1)
+	for j := range table {
+		table[j] = int32(j)
+	}
+	for i := range n {
+		s.Tokens, s.Positions, s.Slots, s.Tables = append(s.Tokens, int32(i*37%100000)), append(s.Positions, int32(i)), append(s.Slots, int32(i)), append(s.Tables, table)
+	}
+	s.Outputs = []int32{int32(n - 1)}
+	return s
+}
+
+// elapsed is the shortest of a few rounds of something, in seconds a time, by
+// the device's own clock.
+func elapsed(b testing.TB, g *GPU, times int, f func() error) float64 {
+	best := math.Inf(1)
+	for range 5 {
+		var from, to uintptr
+		var ms float32
+		mark := func(e *uintptr) {
+			if err := g.do(func() error {
+				g.d.eventCreate(e, 0)
+				return g.d.check("cuEventRecord", g.d.eventRecord(*e, g.stream))
+			}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		mark(&from)
+		for range times {
+			if err := f(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		mark(&to)
+		if err := g.do(func() error {
+			if err := g.sync(); err != nil {
+				return err
+			}
+			return g.d.check("cuEventElapsedTime", g.d.eventElapsed(&ms, from, to))
+		}); err != nil {
+			b.Fatal(err)
+		}
+		best = min(best, float64(ms)/1000/float64(times))
+	}
+	return best
+}
+
+// BenchmarkShapes measures steps of real shapes against the device's own limits,
+// measured in the same run: weights read at the speed of a copy, products at
+// that of cuBLASLt on 8192×8192×8192.
+func BenchmarkShapes(b *testing.B) {
+	g := gpu(b)
+	copySpeed, peak := g.limits(b)
+	b.Logf("%s: a copy moves %.3g TB/s, a matrix product makes %.4g TFLOP/s", g.Describe(), copySpeed/1e12, peak/1e12)
+	for _, s := range shapes {
+		for _, quantized := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%s/int8=%v", s.name, quantized), func(b *testing.B) {
+				for b.Loop() {
+					s.measure(b, g, quantized, copySpeed, peak)
+				}
+			})
+		}
+	}
+}
+
+func (g *GPU) limits(b testing.TB) (copySpeed, peak float64) {
+	m := g.NewModel()
+	m.half = "bf16"
+	defer m.Close()
+	const n, side = 4 << 30, 8192
+	var from, to, work ptr
+	if err := g.do(func() (err error) {
+		if from, err = m.alloc(n); err == nil {
+			if to, err = m.alloc(n); err == nil {
+				work, err = m.alloc(ltWorkspace)
+			}
+		}
+		g.launch("randomize_bf16", grid{x: 1024, y: 1, threads: 256}, from, int64(n/2), 1, float32(1))
+		return err
+	}); err != nil {
+		b.Fatal(err)
+	}
+	copySpeed = 2 * n / elapsed(b, g, 5, func() error {
+		return g.do(func() error { return g.d.check("copy", g.d.within(to, from, n, g.stream)) })
+	})
+	p := &program{m: m, g: g, work: work}
+	peak = 2 * side * side * side / elapsed(b, g, 10, func() error {
+		return g.do(func() error { p.product(to, from, from.plus(2*side*side), side, side, side, store); return nil })
+	})
+	return copySpeed, peak
+}
+
+func (s shape) measure(b *testing.B, g *GPU, quantized bool, copySpeed, peak float64) {
+	m := g.NewModel()
+	m.half = "bf16"
+	defer m.Close()
+	p, bytes := s.random(b, m, quantized, 2048, 256)
+	cache, err := m.NewKV(256*32, s.layers, s.kv, s.dim)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, streams := range []int{1, 4, 16, 64, 256} {
+		step := decoding(streams, 300)
+		picks := make([]tensor.Pick, streams)
+		run := func() error { return p.Start(step, cache, picks) }
+		if err := run(); err != nil {
+			b.Fatal(err)
+		}
+		took := elapsed(b, g, 20, run)
+		began := time.Now()
+		for range 50 {
+			if err := run(); err != nil {
+				b.Fatal(err)
+			}
+			if _, _, err := p.Wait(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		whole := time.Since(began).Seconds() / 50
+		keys := float64(streams) * 301 * float64(s.layers*s.kv*s.dim) * 4
+		floor := max((float64(bytes)+keys)/copySpeed, float64(streams)*2*(s.macs()+float64(s.vocabulary*s.width))/peak)
+		b.Logf("%-4s int8=%-5v decode %3d streams: %8.1f tokens/s, step %.3f ms on the device (%.3f with the host), floor %.3f ms: %.0f %%",
+			s.name, quantized, streams, float64(streams)/whole, took*1e3, whole*1e3, floor*1e3, 100*floor/took)
+	}
+	for _, n := range []int{512, 2048} {
+		step := prompt(n)
+		run := func() error { return p.Start(step, cache, []tensor.Pick{{}}) }
+		if err := run(); err != nil {
+			b.Fatal(err)
+		}
+		took := elapsed(b, g, 5, run)
+		flops := 2*s.macs()*float64(n) + 2*float64(s.vocabulary*s.width) + 2*float64(n)*float64(n)*float64(s.layers*s.heads*s.dim)
+		b.Logf("%-4s int8=%-5v prompt of %4d: %.3f ms, %.1f TFLOP/s: %.0f %% of the matrix peak", s.name, quantized, n, took*1e3, flops/took/1e12, 100*flops/took/peak)
+	}
+}

@@ -1,0 +1,355 @@
+//go:build linux
+
+package cuda
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"sync"
+	"unsafe"
+
+	"github.com/launchgate/launchgate/reference-server/tensor"
+)
+
+// group is how many int8 weights share a scale.
+const group = 64
+
+// Model is one model's memory on a GPU. It implements tensor.Compiler. Close
+// gives everything back.
+type Model struct {
+	g      *GPU
+	half   string // the 16-bit numbers it computes with: f16 or bf16; empty until the first load
+	taken  map[ptr]int64
+	pinned []unsafe.Pointer
+	graphs []uintptr
+	stage  [2]staging
+	turn   int
+}
+
+// staging is pinned memory from which weights are copied while the next are
+// prepared.
+type staging struct {
+	at    unsafe.Pointer
+	event uintptr
+	used  bool
+}
+
+// stageBytes is how much of a matrix is copied at once.
+const stageBytes = 32 << 20
+
+// NewModel begins a model.
+func (g *GPU) NewModel() *Model { return &Model{g: g, taken: map[ptr]int64{}} }
+
+// KVBytes is what one number of a cache takes.
+func (m *Model) KVBytes() int { return 2 }
+
+// Name says what computes, for the log.
+func (m *Model) Name() string {
+	return m.g.Describe() + map[string]string{"f16": ", float16", "bf16": ", bfloat16"}[m.half]
+}
+
+// Close gives the model's memory back.
+func (m *Model) Close() {
+	_ = m.g.do(func() error {
+		_ = m.g.sync()
+		for p := range m.taken {
+			m.g.d.free(p)
+		}
+		for _, p := range m.pinned {
+			m.g.d.hostFree(p)
+		}
+		for _, x := range m.graphs {
+			m.g.d.execDestroy(x)
+		}
+		m.taken, m.pinned, m.graphs = map[ptr]int64{}, nil, nil
+		m.unstage()
+		return nil
+	})
+}
+
+func (m *Model) unstage() {
+	for i := range m.stage {
+		if s := &m.stage[i]; s.at != nil {
+			m.g.d.hostFree(s.at)
+			*s = staging{}
+		}
+	}
+}
+
+// alloc takes memory for this model, on the device's thread.
+func (m *Model) alloc(n int64) (ptr, error) {
+	p, err := m.g.alloc(n)
+	if err == nil {
+		m.taken[p] = n
+	}
+	return p, err
+}
+
+// pin takes n bytes of the host's memory that the device can read.
+func (m *Model) pin(n int) (p unsafe.Pointer, err error) {
+	if err = m.g.d.check("cuMemHostAlloc", m.g.d.hostAlloc(&p, uint64(n), 0)); err == nil {
+		m.pinned = append(m.pinned, p)
+	}
+	return p, err
+}
+
+func (m *Model) free(p ptr) {
+	if _, ok := m.taken[p]; ok {
+		delete(m.taken, p)
+		m.g.d.free(p)
+	}
+}
+
+// matrix is weights row after row: 16 bits, or int8 + 128 with a scale for
+// every 64.
+type matrix struct {
+	rows, cols  int
+	data, scale ptr // scale is 0 where weights are 16 bits
+}
+
+func (w *matrix) Rows() int { return w.rows }
+func (w *matrix) Cols() int { return w.cols }
+
+func (w *matrix) Bytes() int64 { return w.dataBytes() + w.scaleBytes() }
+
+func (w *matrix) dataBytes() int64 {
+	n := int64(w.rows) * int64(w.cols)
+	if w.scale != 0 {
+		return n
+	}
+	return 2 * n
+}
+
+func (w *matrix) scaleBytes() int64 {
+	if w.scale == 0 {
+		return 0
+	}
+	return int64(w.rows) * int64(w.cols) / group * 4
+}
+
+type vector struct {
+	n    int
+	data ptr
+}
+
+func (v *vector) Len() int { return v.n }
+
+// Load brings a matrix to the device, as 16 bits or int8. There are no float32
+// weights here: where they are asked for, bfloat16 stays what it is and
+// everything else becomes float16.
+func (m *Model) Load(s tensor.Stored, f tensor.Format) (tensor.Matrix, error) {
+	if m.half == "" {
+		m.half = "f16"
+		if s.Type == tensor.BF16 && f != tensor.FormatF16 {
+			m.half = "bf16"
+		}
+	}
+	w := &matrix{rows: s.Rows, cols: s.Cols}
+	err := m.g.do(func() (err error) {
+		if w.data, err = m.alloc(w.dataBytes()); err != nil {
+			return err
+		}
+		if err := m.upload(w.data, s); err != nil {
+			return err
+		}
+		if f == tensor.FormatInt8 && s.Cols%group == 0 {
+			return m.narrow(w)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("tensor %s: %w", s.Name, err)
+	}
+	return w, nil
+}
+
+// narrow makes int8 of 16-bit weights.
+func (m *Model) narrow(w *matrix) (err error) {
+	groups := int64(w.rows) * int64(w.cols) / group
+	wide := w.data
+	if w.data, err = m.alloc(groups * group); err != nil {
+		return err
+	}
+	if w.scale, err = m.alloc(groups * 4); err != nil {
+		return err
+	}
+	m.g.launch("narrow_"+m.half, grid{x: int((groups + 7) / 8), y: 1, threads: 256}, w.data, w.scale, wide, groups)
+	err = errors.Join(m.g.err, m.g.sync())
+	m.free(wide)
+	return err
+}
+
+// upload converts rows on all processors and copies them while the next are
+// converted.
+func (m *Model) upload(to ptr, s tensor.Stored) error {
+	step := max(1, stageBytes/(2*s.Cols))
+	for from := 0; from < s.Rows; from += step {
+		n := min(step, s.Rows-from)
+		bytes := 2 * n * s.Cols
+		st, err := m.staging(int64(bytes))
+		if err != nil {
+			return err
+		}
+		m.convert(unsafe.Slice((*byte)(st.at), bytes), s, from, n)
+		if err := m.g.d.check("cuMemcpyHtoDAsync", m.g.d.toDevice(to.plus(int64(2*from*s.Cols)), st.at, uint64(bytes), m.g.stream)); err != nil {
+			return err
+		}
+		if err := m.g.d.check("cuEventRecord", m.g.d.eventRecord(st.event, m.g.stream)); err != nil {
+			return err
+		}
+		st.used = true
+	}
+	return nil
+}
+
+// staging is pinned memory from which nothing is being copied any more.
+func (m *Model) staging(need int64) (*staging, error) {
+	m.turn = 1 - m.turn
+	s := &m.stage[m.turn]
+	d := m.g.d
+	if s.at == nil {
+		if err := d.check("cuMemHostAlloc", d.hostAlloc(&s.at, uint64(max(need, stageBytes)), 0)); err != nil {
+			return nil, err
+		}
+		if err := d.check("cuEventCreate", d.eventCreate(&s.event, 2)); err != nil { // no times are kept
+			return nil, err
+		}
+	}
+	if s.used {
+		s.used = false
+		return s, d.check("cuEventSynchronize", d.eventSync(s.event))
+	}
+	return s, nil
+}
+
+// convert writes n rows of s as the model's 16-bit numbers.
+func (m *Model) convert(to []byte, s tensor.Stored, from, n int) {
+	if s.Type == tensor.F16 && m.half == "f16" || s.Type == tensor.BF16 && m.half == "bf16" {
+		copy(to, s.Data[2*from*s.Cols:2*(from+n)*s.Cols])
+		return
+	}
+	workers := min(n, runtime.GOMAXPROCS(0))
+	var all sync.WaitGroup
+	for w := range workers {
+		all.Go(func() {
+			row := make([]float32, s.Cols)
+			for r := w * n / workers; r < (w+1)*n/workers; r++ {
+				s.Row(row, from+r)
+				m.pack(to[2*r*s.Cols:2*(r+1)*s.Cols], row)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func (m *Model) pack(to []byte, row []float32) {
+	for i, v := range row {
+		h := bfloat16(v)
+		if m.half == "f16" {
+			h = tensor.FloatToHalf(max(-65504, min(65504, v)))
+		}
+		binary.LittleEndian.PutUint16(to[2*i:], h)
+	}
+}
+
+// bfloat16 rounds to nearest, ties to even.
+func bfloat16(v float32) uint16 {
+	b := math.Float32bits(v)
+	return uint16((b + 0x7fff + b>>16&1) >> 16)
+}
+
+// LoadVector brings a vector of a norm or a bias to the device.
+func (m *Model) LoadVector(s tensor.Stored) (tensor.Vector, error) {
+	if s.Rows != 1 {
+		return nil, fmt.Errorf("tensor %q is a matrix of %d×%d, and must be a vector", s.Name, s.Rows, s.Cols)
+	}
+	v := make([]float32, s.Cols)
+	s.Row(v, 0)
+	var p ptr
+	err := m.g.do(func() (err error) { p, err = m.floats(v); return err })
+	return &vector{s.Cols, p}, err
+}
+
+// floats copies float32 numbers to the device.
+func (m *Model) floats(v []float32) (ptr, error) {
+	p, err := m.alloc(int64(4 * len(v)))
+	if err != nil {
+		return 0, err
+	}
+	if err := m.g.d.check("cuMemcpyHtoDAsync", m.g.d.toDevice(p, unsafe.Pointer(&v[0]), uint64(4*len(v)), m.g.stream)); err != nil {
+		return 0, err
+	}
+	return p, m.g.sync() // v is the caller's again
+}
+
+// joined puts matrices of the same width below one another, and frees them.
+func (m *Model) joined(parts ...*matrix) (*matrix, error) {
+	all := &matrix{cols: parts[0].cols}
+	for _, p := range parts {
+		all.rows += p.rows
+	}
+	all.scale = parts[0].scale
+	var err error
+	if all.data, err = m.alloc(all.dataBytes()); err != nil {
+		return nil, err
+	}
+	if all.scale != 0 {
+		if all.scale, err = m.alloc(all.scaleBytes()); err != nil {
+			return nil, err
+		}
+	}
+	var data, scale int64
+	for _, p := range parts {
+		if err := m.g.d.check("cuMemcpyDtoDAsync", m.g.d.within(all.data.plus(data), p.data, uint64(p.dataBytes()), m.g.stream)); err != nil {
+			return nil, err
+		}
+		data += p.dataBytes()
+		if p.scale != 0 {
+			if err := m.g.d.check("cuMemcpyDtoDAsync", m.g.d.within(all.scale.plus(scale), p.scale, uint64(p.scaleBytes()), m.g.stream)); err != nil {
+				return nil, err
+			}
+			scale += p.scaleBytes()
+		}
+	}
+	if err := m.g.sync(); err != nil {
+		return nil, err
+	}
+	for _, p := range parts {
+		m.free(p.data)
+		m.free(p.scale)
+	}
+	return all, nil
+}
+
+// kv is a cache: for every layer, blocks of (KV heads, 16, dim) keys, and the
+// same of values.
+type kv struct {
+	keys, values ptr
+	blocks       int
+	layer        int64 // bytes of a layer's keys
+	bytes        int64
+}
+
+func (c *kv) Blocks() int  { return c.blocks }
+func (c *kv) Bytes() int64 { return c.bytes }
+
+// NewKV makes a cache.
+func (m *Model) NewKV(blocks, layers, kvHeads, headDim int) (tensor.KV, error) {
+	c := &kv{blocks: blocks, layer: int64(blocks) * tensor.BlockSize * int64(kvHeads) * int64(headDim) * 2}
+	c.bytes = 2 * c.layer * int64(layers)
+	err := m.g.do(func() (err error) {
+		if c.keys, err = m.alloc(c.bytes / 2); err == nil {
+			if c.values, err = m.alloc(c.bytes / 2); err != nil {
+				m.free(c.keys)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}

@@ -1,0 +1,141 @@
+package engine
+
+import (
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/launchgate/launchgate/reference-server/backend/cuda"
+	"github.com/launchgate/launchgate/reference-server/sample"
+)
+
+// openGPU is the first GPU, or the test is skipped.
+func openGPU(t testing.TB) *cuda.GPU {
+	t.Helper()
+	g, err := cuda.Open(0)
+	if err != nil {
+		t.Skipf("skipped: %v", err)
+	}
+	t.Cleanup(g.Close)
+	return g
+}
+
+// Logits of the default model on the GPU agree with NumPy's in float64 and with
+// the CPU backend's: within 0.06 where weights and activations are float16, 0.5
+// for int8.
+func TestGPULogits(t *testing.T) {
+	g := openGPU(t)
+	for _, tt := range []struct {
+		quantization string
+		bound        float64
+	}{{"fp16", 0.06}, {"int8", 0.5}} {
+		t.Run(tt.quantization, func(t *testing.T) {
+			e := open(t, Config{Quantization: tt.quantization, GPU: g, MaxTokens: 256})
+			processor := open(t, Config{Quantization: "none"})
+			var worst, apart float64
+			for _, c := range readGolden().Cases {
+				logits := forward(e, e.kv, c.IDs, 1)
+				for _, top := range c.Top {
+					worst = max(worst, math.Abs(float64(logits[int(top[0])])-top[1]))
+				}
+				for i, l := range forward(processor, processor.kv, c.IDs, 1) {
+					apart = max(apart, math.Abs(float64(l-logits[i])))
+				}
+			}
+			t.Logf("%s: from NumPy %.2g, from the CPU backend %.2g, allowed %.2g", e.info.Backend, worst, apart, tt.bound)
+			if !(worst <= tt.bound && apart <= tt.bound) {
+				t.Errorf("logits differ by up to %.3g and %.3g, allowed %.3g", worst, apart, tt.bound)
+			}
+		})
+	}
+}
+
+// Greedy answers of 128 tokens, computed together as the engine serves, are
+// NumPy's up to a step where the best two are closer than float16 can tell.
+func TestGPUAnswers(t *testing.T) {
+	e := running(t, Config{Quantization: "fp16", MaxBatch: 20, GPU: openGPU(t)})
+	compareAnswers(t, e, readGolden(), 0.05)
+}
+
+// Every architecture's logits are transformers', within what float16 rounds.
+func TestGPUArchitectures(t *testing.T) {
+	g := openGPU(t)
+	folders, err := filepath.Glob("testdata/architectures/*")
+	if err != nil || len(folders) != 6 {
+		t.Fatalf("%v %v", folders, err)
+	}
+	for _, dir := range folders {
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			var golden architectureGolden
+			b, err := os.ReadFile(filepath.Join(dir, "golden.json"))
+			if err == nil {
+				err = json.Unmarshal(b, &golden)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := Open(Config{Path: dir, Quantization: "fp16", GPU: g})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer e.Close()
+			var worst float64
+			for _, c := range golden.Cases {
+				logits := forward(e, e.kv, c.IDs, 1)
+				for _, top := range c.Top {
+					worst = max(worst, math.Abs(float64(logits[int(top[0])])-top[1]))
+				}
+				worst = max(worst, math.Abs(logSumExp(logits)-c.LogSumExp))
+			}
+			t.Logf("logits differ by at most %.2g", worst)
+			if !(worst <= 0.05) {
+				t.Errorf("logits differ by up to %.3g, allowed 0.05", worst)
+			}
+		})
+	}
+}
+
+// What a GPU does not pick itself is picked here from its logits: log
+// probabilities, penalties and JSON come out as on the CPU; draws with a seed
+// repeat.
+func TestGPUSampling(t *testing.T) {
+	e := running(t, Config{Quantization: "fp16", MaxBatch: 8, GPU: openGPU(t)})
+	prompt := readGolden().Cases[0].IDs
+	text, last := answer(t, submit(t, e, Request{Prompt: prompt, MaxTokens: 200, JSON: true}))
+	if last.Finish == FinishStop && !json.Valid([]byte(text)) {
+		t.Errorf("asked for JSON, got %q", text)
+	}
+	drawn := func(seed uint64) []int32 {
+		return generate(t, e, Request{Prompt: prompt, MaxTokens: 40, IgnoreEOS: true, Sampling: sample.Params{Temperature: 1, TopP: 0.95, TopK: 100, Seed: seed}})
+	}
+	first := drawn(1)
+	if !slices.Equal(first, drawn(1)) || slices.Equal(first, drawn(2)) {
+		t.Error("draws do not follow their seeds")
+	}
+	greedy := generate(t, e, Request{Prompt: prompt, MaxTokens: 40, IgnoreEOS: true})
+	read := generate(t, e, Request{Prompt: prompt, MaxTokens: 40, IgnoreEOS: true, Sampling: sample.Params{Logprobs: true}})
+	if !slices.Equal(greedy, read) {
+		t.Errorf("picked on the GPU %v, from its logits %v", greedy, read)
+	}
+}
+
+// Stop strings are seen while the next step runs; nothing is told after them,
+// and no block stays held.
+func TestGPUStops(t *testing.T) {
+	e := running(t, Config{Quantization: "fp16", MaxBatch: 8, GPU: openGPU(t)})
+	prompt := readGolden().Cases[0].IDs
+	whole, _ := answer(t, submit(t, e, Request{Prompt: prompt, MaxTokens: 60, IgnoreEOS: true}))
+	for _, from := range []int{10, 20, 30} {
+		stop := whole[from : from+4]
+		text, last := answer(t, submit(t, e, Request{Prompt: prompt, MaxTokens: 60, IgnoreEOS: true, Stop: []string{stop}}))
+		if last.Finish != FinishStop || len(text) > from {
+			t.Errorf("stop %q: %q ended with %q", stop, text, last.Finish)
+		}
+	}
+	if s := e.Stats(); s.KVLeaked != 0 {
+		t.Errorf("%d blocks leaked", s.KVLeaked)
+	}
+}
