@@ -16,7 +16,7 @@ const (
 	maxSendLagP99   = 0.050 // seconds between due and sent
 	minDelivered    = 0.95  // of the requests that were due in a stage
 	maxStall        = 0.050 // seconds: a second's p99 of scheduling delays or garbage collection pauses
-	maxReadDelay    = 0.020 // seconds: a second's p99 from the arrival of a chunk to its being parsed
+	maxReadDelay    = 0.050 // seconds: a second's p99 from the arrival of a chunk to its being parsed
 	maxCPU          = 0.90  // of all cores
 	maxUsed         = 0.90  // of file descriptors and of ports
 	maxStalledShare = 0.05  // of the seconds may be beyond these, and one always may

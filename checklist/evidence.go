@@ -21,10 +21,12 @@ type evidence struct {
 	scopes map[stageID]*samples // merged and sorted, made when first asked for
 	played map[stageID]span     // stages that were played to their end
 
-	started map[string]bool    // scenarios
-	ended   map[string]bool    // scenarios
-	probes  map[string][]probe // by scenario, in the order they were due
-	faults  []*faultLife
+	started   map[string]bool     // scenarios
+	ended     map[string]bool     // scenarios
+	probes    map[string][]probe  // by scenario, in the order they were due
+	canaries  map[string][]canary // that were answered, by scenario
+	timelines [perRequest]bool    // latencies whose values are kept in time
+	faults    []*faultLife
 }
 
 // stageID names the requests of a class in a stage. What is empty stands for
@@ -54,7 +56,9 @@ type probe struct {
 type samples struct {
 	due, errors, notSent, attained int64
 	tokens                         int64
+	exact, wrongLength             int64 // complete answers that were to have a given number of tokens
 	values                         [perRequest][]float64
+	timeline                       [perRequest][]timed // where an objective asks for it
 	icl                            histogram
 	lags                           []float64
 }
@@ -81,6 +85,7 @@ func gather(gate scenarios.Gate, rec *recording.Recording) (*evidence, error) {
 	e := &evidence{
 		gate: gate, rec: rec, limits: requestLimits(gate), stages: map[stageID]*samples{}, scopes: map[stageID]*samples{},
 		played: map[stageID]span{}, started: map[string]bool{}, ended: map[string]bool{}, probes: map[string][]probe{},
+		canaries: map[string][]canary{}, timelines: wantsTimeline(gate),
 	}
 	e.readMarks()
 	e.faults = faultLives(gate, rec)
@@ -92,6 +97,10 @@ func gather(gate scenarios.Gate, rec *recording.Recording) (*evidence, error) {
 		case recording.KindProbe:
 			e.probes[r.Scenario] = append(e.probes[r.Scenario],
 				probe{r.Seq, r.Due, r.End, succeeded(&r), r.Error == recording.ErrorCancelled})
+		case recording.KindCanary:
+			if succeeded(&r) {
+				e.canaries[r.Scenario] = append(e.canaries[r.Scenario], canaryOf(&r))
+			}
 		case recording.KindLoad:
 			e.load(&r)
 		}
@@ -183,9 +192,19 @@ func (e *evidence) load(r *recording.Request) {
 	}
 	s.tokens += int64(r.OutputTokens)
 	values := latenciesOf(r)
+	if r.AskedTokens > 0 {
+		s.exact++
+		if r.OutputTokens != r.AskedTokens {
+			s.wrongLength++
+		}
+	}
 	for i, v := range values {
-		if !math.IsNaN(v) {
-			s.values[i] = append(s.values[i], v)
+		if math.IsNaN(v) {
+			continue
+		}
+		s.values[i] = append(s.values[i], v)
+		if e.timelines[i] {
+			s.timeline[i] = append(s.timeline[i], timed{r.Due.Seconds(), v})
 		}
 	}
 	for i := 1; i < len(r.Chunks); i++ {
@@ -315,6 +334,8 @@ func (s *samples) merge(o *samples) {
 	s.notSent += o.notSent
 	s.attained += o.attained
 	s.tokens += o.tokens
+	s.exact += o.exact
+	s.wrongLength += o.wrongLength
 	for i, v := range o.values {
 		s.values[i] = append(s.values[i], v...)
 	}

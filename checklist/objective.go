@@ -33,6 +33,14 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 	case o.Stat != "":
 		v := s.values[slices.Index(latencyNames[:], o.Metric)]
 		f.distribution(int64(len(v)), o, func(i int64) float64 { return v[i] }, func() float64 { return mean(v) })
+	case o.Metric == "drift":
+		f.drift(o, e)
+	case o.Metric == "wrong_length":
+		f.wrongLength(o, s)
+	case o.Metric == "changed_answers" || o.Metric == "miscounted_tokens":
+		f.canaries(o, e)
+	case o.Metric == "memory_growth" || o.Metric == "replicas_ready":
+		f.observed(o, e)
 	case o.Arg != "":
 		e.fault(&f, o)
 	default:

@@ -86,6 +86,7 @@ type drive struct {
 type ready struct {
 	class    string
 	streamed bool
+	asked    int32 // tokens, where the answer is to have exactly so many
 	request  *client.Prepared
 	err      error
 }
@@ -137,7 +138,7 @@ func (d *drive) prepare(ctx context.Context) {
 		for hit := first; hit < min(first+batch, len(d.sent)) && ctx.Err() == nil; hit++ {
 			q := d.plan.Question(d.request(hit))
 			request, err := d.client.Prepare(q.Prompt)
-			made = append(made, ready{q.Class, q.Prompt.Stream, request, err})
+			made = append(made, ready{q.Class, q.Prompt.Stream, asked(q.Prompt), request, err})
 		}
 		select {
 		case d.ready <- made:
@@ -145,6 +146,15 @@ func (d *drive) prepare(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// asked is how many tokens an answer is to have exactly; 0 where it may end
+// before.
+func asked(p client.Prompt) int32 {
+	if !p.IgnoreEOS {
+		return 0
+	}
+	return int32(p.MaxTokens)
 }
 
 // Pace is vegeta's Pacer over the plan. It waits itself, because vegeta's own
@@ -213,7 +223,7 @@ func (d *drive) RoundTrip(r *http.Request) (*http.Response, error) {
 	} else {
 		row = d.client.Send(d.ctx, q.request, d.clock, due)
 	}
-	row.Seq, row.Class = int64(n), q.class
+	row.Seq, row.Class, row.AskedTokens = int64(n), q.class, q.asked
 	d.give(d.plan.Stage(n), row)
 	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
 }

@@ -74,8 +74,9 @@ func (u *user) talk(c class, t prompt.Talk) bool {
 			return false
 		}
 		u.asked.Add(1)
-		row, answer := u.client.Ask(u.ctx, c.maker.Prompt(t, messages, u.rng), u.clock, due)
-		row.Seq, row.Class = u.seq, c.name
+		p := c.maker.Prompt(t, messages, u.rng)
+		row, answer := u.client.Ask(u.ctx, p, u.clock, due)
+		row.Seq, row.Class, row.AskedTokens = u.seq, c.name, asked(p)
 		u.seq += int64(u.stage.Users)
 		u.give(u.stage, row)
 		if !row.OK() {

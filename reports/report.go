@@ -155,7 +155,7 @@ func (p *pass) stage(scenario, name string) *latencies {
 }
 
 func (p *pass) request(r *recording.Request) {
-	if r.Kind == recording.KindWarmup {
+	if r.Kind == recording.KindWarmup || r.Kind == recording.KindCanary {
 		return
 	}
 	if !possible(r) {

@@ -95,6 +95,18 @@ type Scenario struct {
 	// Probe watches the service beside the load; a scenario with faults has one
 	// even where none is declared, because RTO is measured with it.
 	Probe *Probe `yaml:"probe,omitempty" json:"probe,omitempty"`
+	// Canary asks the same few questions again and again beside the load, to see
+	// whether their answers stay what they were.
+	Canary *Canary `yaml:"canary,omitempty" json:"canary,omitempty"`
+}
+
+// Canary is a small question whose answer is known: what it was before, at
+// temperature 0. It finds services that are quick and wrong.
+type Canary struct {
+	// Every is the interval between two of them.
+	Every Duration `yaml:"every,omitempty" json:"every,omitempty"`
+	// MaxTokens of an answer.
+	MaxTokens int `yaml:"max_tokens,omitempty" json:"max_tokens,omitempty"`
 }
 
 // Class is a part of a scenario's load: a tenant, a model, a kind of request.

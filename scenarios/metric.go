@@ -19,6 +19,8 @@ type Metric struct {
 	// Distribution: the metric has a value for every request, and the objective
 	// names a statistic of them, as in p95(ttft).
 	Distribution bool
+	// Grows: the ratio is of a change, and can be above 100 %.
+	Grows bool
 	// Arg is what stands in the brackets of any other metric; empty for none.
 	Arg Arg
 	// Scope is how far "in" may narrow the metric.
@@ -32,6 +34,7 @@ const (
 	NoArg    Arg = ""
 	FaultArg Arg = "fault kind"
 	Severity Arg = "severity"
+	Latency  Arg = "latency"
 )
 
 // Scope is how far the samples of a metric can be narrowed.
@@ -45,6 +48,9 @@ const (
 
 // Severities of a security finding, the worst first.
 var Severities = []string{"critical", "high", "medium", "low"}
+
+// Latencies that a drift can be of.
+var Latencies = []string{"ttft", "tpot", "latency"}
 
 var metrics = []Metric{
 	{Name: "ttft", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p95(ttft) in burst <= 2s",
@@ -73,6 +79,18 @@ var metrics = []Metric{
 		Means: "output tokens of complete answers a second"},
 	{Name: "achieved_rate", Unit: UnitPerSecond, Scope: ByStage, Example: "achieved_rate in burst >= 14/s",
 		Means: "requests a second that the client did send"},
+	{Name: "drift", Unit: UnitRatio, Grows: true, Arg: Latency, Scope: ByStage, Example: "drift(ttft) in steady <= 50%",
+		Means: "how much longer the median of a latency is in the last third of the time than in the first"},
+	{Name: "wrong_length", Unit: UnitRatio, Scope: ByStage, Example: "wrong_length in steady <= 1%",
+		Means: "complete answers with another number of tokens than was asked for, where ignore_eos asks for all of them"},
+	{Name: "changed_answers", Unit: UnitRatio, Scope: ByScenario, Example: "changed_answers in steady <= 1%",
+		Means: "canaries whose answer was not what most answers to the same question were"},
+	{Name: "miscounted_tokens", Unit: UnitRatio, Scope: ByScenario, Example: "miscounted_tokens in steady <= 1%",
+		Means: "canaries whose usage is more than 10 %, and more than one token, off what the service's own tokenizer counts"},
+	{Name: "memory_growth", Unit: UnitRatio, Grows: true, Scope: ByScenario, Example: "memory_growth in steady <= 20%",
+		Means: "how much more memory the process that grew most has in the last third of the time than in the first"},
+	{Name: "replicas_ready", Unit: UnitCount, Scope: ByScenario, Example: "replicas_ready in steady >= 3",
+		Means: "the fewest replicas that the gateway would route to"},
 	{Name: "rto", Unit: UnitSeconds, Arg: FaultArg, Scope: ByScenario, Example: "rto(pod-kill) < 5m",
 		Means: "recovery time: from the fault seen in effect to the end of the first of the probes that were answered again"},
 	{Name: "rpo", Unit: UnitSeconds, Arg: FaultArg, Scope: ByScenario, Example: "rpo(node-loss) < 1m",

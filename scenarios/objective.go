@@ -22,11 +22,13 @@ type Objective struct {
 	Quantile float64
 	// Metric is ttft, ttfo, tpot, icl, latency, service_ttft, service_latency
 	// (with Stat), or error_rate, errors, goodput, attainment,
-	// output_tokens_per_second, achieved_rate, rto, rpo, lost, errors_during,
-	// detection, cost_per_million_output_tokens, security (without).
+	// output_tokens_per_second, achieved_rate, drift, wrong_length,
+	// changed_answers, miscounted_tokens, memory_growth, replicas_ready, rto,
+	// rpo, lost, errors_during, detection, cost_per_million_output_tokens, security (without).
 	Metric string
 	// Arg is the argument of a metric that takes one: the fault kind of rto,
-	// rpo, lost, errors_during and detection; the severity of security.
+	// rpo, lost, errors_during and detection; the severity of security; the
+	// latency of drift.
 	Arg string
 	// Class, Scenario and Stage narrow the samples; empty means all of them.
 	Class           string
@@ -251,6 +253,8 @@ func (p *objectiveParser) argument(o *Objective, m Metric, brackets bool, arg st
 		p.fail(at, "%s takes no argument, expected %s", m.Name, m.Example)
 	case m.Arg != NoArg && !isName(arg):
 		p.fail(at, "%s needs a %s, as in %s", m.Name, m.Arg, m.Example)
+	case m.Arg == Latency && !slices.Contains(Latencies, arg):
+		p.fail(at, "found drift of %s; %s", quoted(arg), oneOf(arg, Latencies))
 	case m.Arg == Severity && !slices.Contains(Severities, arg):
 		p.fail(at, "unknown severity %s; %s", quoted(arg), oneOf(arg, Severities))
 	}
@@ -375,7 +379,7 @@ func parseThreshold(s string, m Metric) (value float64, err error) {
 		} else {
 			value, err = parseNumber(s)
 		}
-		if err == nil && value > 1 {
+		if err == nil && value > 1 && !m.Grows {
 			return 0, fmt.Errorf("found %s, expected a ratio up to 100%%, such as 5%% or 0.05", quoted(s))
 		}
 	case UnitPerSecond:
@@ -405,7 +409,7 @@ func parseThreshold(s string, m Metric) (value float64, err error) {
 // vacuous says of a promise that always or never holds that it does.
 func vacuous(o Objective) string {
 	atMost := math.Inf(1)
-	if o.Unit == UnitRatio {
+	if m, _ := metricOf(o.Metric); o.Unit == UnitRatio && !m.Grows {
 		atMost = 1
 	}
 	switch {

@@ -19,6 +19,9 @@ const (
 	DefaultVictim       = VictimBusiest
 	DefaultWithin       = Duration(30 * time.Second)
 
+	DefaultCanaryEvery     = Duration(500 * time.Millisecond)
+	DefaultCanaryMaxTokens = 24
+
 	DefaultProbeEvery       = Duration(100 * time.Millisecond)
 	DefaultProbeConsecutive = 3
 	DefaultProbeMaxTokens   = 4
@@ -65,6 +68,12 @@ func (s Scenario) resolved() Scenario {
 			or(&s.Faults[i].Cut, CutSilent)
 		}
 		or(&s.Faults[i].Within, DefaultWithin)
+	}
+	if s.Canary != nil {
+		canary := *s.Canary
+		or(&canary.Every, DefaultCanaryEvery)
+		or(&canary.MaxTokens, DefaultCanaryMaxTokens)
+		s.Canary = &canary
 	}
 	if s.Probe == nil && len(s.Faults) == 0 {
 		return s

@@ -215,6 +215,10 @@ func (c *checker) scenario(path string, s Scenario) {
 	for i, f := range s.Faults {
 		c.fault(fmt.Sprintf("%s.faults[%d]", path, i), f, s.Duration())
 	}
+	if s.Canary != nil {
+		c.lasts(path+".canary.every", s.Canary.Every, minProbe, maxProbe)
+		c.between(path+".canary.max_tokens", s.Canary.MaxTokens, 1, maxTokens)
+	}
 	if s.Probe != nil {
 		c.probe(path+".probe", *s.Probe, len(s.Faults) > 0)
 	}
@@ -451,6 +455,7 @@ func (c *checker) scope(path string, o Objective, scenarios []Scenario) {
 		}
 	}
 	c.class(path, o, scenarios)
+	c.evidence(path, o, scenarios)
 	c.arrivalRate(path, o, scenarios)
 	if m, _ := metricOf(o.Metric); m.Arg == FaultArg {
 		c.injected(path, o, scenarios)
@@ -469,6 +474,24 @@ func (c *checker) class(path string, o Objective, scenarios []Scenario) {
 	}
 	if o.Class != "" && !slices.Contains(names, o.Class) {
 		c.add(path, "unknown class %s; %s", quoted(o.Class), oneOf(o.Class, names))
+	}
+}
+
+// evidence checks that a scenario the objective is about brings what it is
+// judged by.
+func (c *checker) evidence(path string, o Objective, scenarios []Scenario) {
+	has := func(with func(Scenario) bool) bool { return slices.ContainsFunc(scenarios, with) }
+	switch o.Metric {
+	case "changed_answers", "miscounted_tokens":
+		if !has(func(s Scenario) bool { return s.Canary != nil }) {
+			c.add(path, "%s is seen by canaries, expected canary: {} in the scenario", o.Metric)
+		}
+	case "wrong_length":
+		if !has(func(s Scenario) bool {
+			return s.Workload.IgnoreEOS || slices.ContainsFunc(s.Mix(), func(m Class) bool { return m.Workload.IgnoreEOS })
+		}) {
+			c.add(path, "wrong_length needs answers whose length is known, expected ignore_eos: true in the workload")
+		}
 	}
 }
 

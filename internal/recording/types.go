@@ -34,6 +34,7 @@ const (
 	KindLoad   = "load"   // judged
 	KindProbe  = "probe"  // measures RTO, never counted as load
 	KindWarmup = "warmup" // never judged
+	KindCanary = "canary" // the same questions again and again; Class says which
 )
 
 // Why a request did not succeed; empty on success. METRICS.md defines success.
@@ -79,6 +80,9 @@ type Request struct {
 	OutputTokens     int32  `parquet:"output_tokens,optional"`
 	FirstChunkTokens int32  `parquet:"first_chunk_tokens,optional"` // tokens in the first content chunk; 1 where the server does not say
 	TokensFrom       string `parquet:"tokens_from,optional,dict"`   // usage | chunks
+	AskedTokens      int32  `parquet:"asked_tokens,optional"`       // the answer was to have exactly so many
+	AnswerHash       int64  `parquet:"answer_hash,optional"`        // of a canary's answer
+	AnswerTokens     int32  `parquet:"answer_tokens,optional"`      // of a canary's answer, as the service's own tokenizer counts them
 	Bytes            int64  `parquet:"bytes,optional"`              // body bytes read
 	Replica          string `parquet:"replica,optional,dict"`       // who answered, where the service says so
 	Retries          int32  `parquet:"retries,optional"`            // by the gateway, where it says so

@@ -17,6 +17,7 @@ import (
 	"github.com/launchgate/launchgate/chaos"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/loadgen"
+	"github.com/launchgate/launchgate/loadgen/canary"
 	"github.com/launchgate/launchgate/loadgen/client"
 	"github.com/launchgate/launchgate/loadgen/probe"
 	"github.com/launchgate/launchgate/loadgen/prompt"
@@ -106,6 +107,7 @@ type conductor struct {
 	client *client.Client
 	// material is what the prompts are made of.
 	material *prompt.Material
+	memory   memory
 	crew     *crew // nil where the load is sent from here
 	// journal is of the faults, where the gate has any.
 	journal *chaos.Journal
@@ -164,6 +166,10 @@ func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 	if s.Probe != nil {
 		beside.Go(func() { probeErr = probe.Watch(probing, c.clock, *s.Probe, s, c.client, watched.request) })
 	}
+	if s.Canary != nil {
+		beside.Go(func() { canary.Watch(probing, c.clock, s, c.client, watched.request) })
+	}
+	beside.Go(func() { c.watchMemory(probing) })
 	beside.Go(func() { watched.tell(probing) })
 	load.Wait()
 	faults.Wait()

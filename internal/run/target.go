@@ -73,6 +73,7 @@ func (c *conductor) deploy(ctx context.Context) error {
 func (c *conductor) deployLocal(ctx context.Context, spec scenarios.Local) error {
 	c.say("starting %d replicas and a gateway", spec.Replicas)
 	local, err := deploy.StartLocal(spec, c.Server, c.rec.LogDir(), chaos.NeedsLinks(c.Gate), func(e deploy.Event) {
+		c.memory.see(e)
 		c.observe(recording.Observation{At: c.clock.At(e.At), Name: e.Name, Subject: e.Subject, Value: e.Value, Text: e.Text})
 	})
 	if err != nil {

@@ -32,6 +32,11 @@ func (b *Backend) NewKV(blocks, layers, kvHeads, headDim int) (tensor.KV, error)
 		return nil, fmt.Errorf("a KV cache of %d blocks is not possible", blocks)
 	}
 	c.data = make([]float32, blocks*layers*c.block())
+	// Every page is touched now: a process that may not have the memory ends at
+	// its start and not under load, and no answer waits for the kernel's zeros.
+	for i := 0; i < len(c.data); i += 1024 {
+		c.data[i] = 0
+	}
 	return c, nil
 }
 

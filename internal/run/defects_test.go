@@ -1,0 +1,398 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+var (
+	soundRuns     = flag.Int("sound", 2, "how many runs of the sound service must pass")
+	onlyDefect    = flag.String("defect", "", "plant this defect alone")
+	updateCatalog = flag.Bool("update", false, "rewrite docs/defects.md")
+)
+
+// defect is a flaw of a service, and the objective of the standard gate that
+// has to fail for it.
+type defect struct {
+	name  string
+	means string
+	fails string // an objective, without its limit
+	plant func(s *planted)
+}
+
+// answers plants a flaw in how questions are answered.
+func answers(f func(s *planted, q question, a *answer)) func(*planted) {
+	return func(s *planted) { s.defect = f }
+}
+
+// every plants one in every n-th answer.
+func every(n int64, f func(a *answer)) func(*planted) {
+	return answers(func(_ *planted, q question, a *answer) {
+		if q.n%n == 0 {
+			f(a)
+		}
+	})
+}
+
+func (a *answer) shorten(n int) { a.tokens, a.wait = a.tokens[:n], a.wait[:n] }
+
+var catalog = []defect{
+	// Quick, but only at first sight.
+	{"slow-first-token", "the first token takes 900 ms", "p95(ttft) in steady",
+		answers(func(_ *planted, _ question, a *answer) { a.wait[0] = 900 * time.Millisecond })},
+	{"slow-first-token-for-some", "one first token in ten takes 2 s", "p95(ttft) in steady",
+		every(10, func(a *answer) { a.wait[0] = 2 * time.Second })},
+	{"role-first", "a chunk with nothing but the role comes at once, the first token after 900 ms", "p95(ttft) in steady",
+		answers(func(_ *planted, _ question, a *answer) { a.role, a.wait[0] = true, 900*time.Millisecond })},
+	{"empty-chunks-first", "empty chunks come until the first token does, 900 ms later", "p95(ttft) in steady",
+		answers(func(_ *planted, _ question, a *answer) {
+			a.tokens = append([]string{"", "", ""}, a.tokens...)
+			a.wait = append([]time.Duration{10 * time.Millisecond, 10 * time.Millisecond, 10 * time.Millisecond}, a.wait...)
+			a.wait[3] = 900 * time.Millisecond
+		})},
+	{"slow-rest", "the first token comes at once, each other takes 90 ms", "p95(tpot) in steady",
+		answers(func(_ *planted, _ question, a *answer) {
+			for i := 1; i < len(a.wait); i++ {
+				a.wait[i] = 90 * time.Millisecond
+			}
+		})},
+	{"stalls", "every 40th token comes 400 ms late", "p99(icl) in steady",
+		answers(func(_ *planted, _ question, a *answer) {
+			for i := 39; i < len(a.wait); i += 40 {
+				a.wait[i] += 400 * time.Millisecond
+			}
+		})},
+	{"buffers", "the answer is kept back until it is whole", "p95(ttft) in steady",
+		answers(func(_ *planted, _ question, a *answer) {
+			a.buffer, a.role = true, false
+			for i := range a.wait {
+				a.wait[i] = 15 * time.Millisecond
+			}
+		})},
+	{"pauses", "everything stands still for 1.5 s in every 6, as for a garbage collector", "p95(ttft) in steady",
+		answers(func(s *planted, q question, a *answer) {
+			at := q.since
+			for i := range a.wait {
+				at += a.wait[i]
+				if in := at % (6 * time.Second); in < 1500*time.Millisecond {
+					a.wait[i] += 1500*time.Millisecond - in
+					at += 1500*time.Millisecond - in
+				}
+			}
+		})},
+	{"response-cache", "quick only for questions it was asked before", "p95(ttft) in steady",
+		answers(func(s *planted, q question, a *answer) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if !s.cache[q.prompt] {
+				s.cache[q.prompt] = true
+				a.wait[0] = 900 * time.Millisecond
+			}
+		})},
+	{"serial", "one question is answered at a time", "p95(ttft) in steady",
+		func(s *planted) { s.slots = make(chan struct{}, 1) }},
+	{"too-few-slots", "six are answered at a time, enough for ordinary load and not for a burst", "p95(ttft) in burst",
+		func(s *planted) { s.slots = make(chan struct{}, 6) }},
+	{"does-not-drain", "what a burst has left in the queue is worked off slowly", "p95(ttft) in burst/after",
+		func(s *planted) {
+			s.before = func(s *planted, q question) {
+				s.mu.Lock()
+				now := time.Now()
+				if s.free.Before(now) {
+					s.free = now
+				}
+				s.free = s.free.Add(time.Second / 21)
+				wait := s.free.Sub(now)
+				s.mu.Unlock()
+				time.Sleep(wait)
+			}
+		}},
+	{"starves", "short questions wait for long ones of another tenant", "p95(ttft) of interactive in tenants",
+		func(s *planted) {
+			long := make(chan struct{}, 3)
+			s.before = func(_ *planted, q question) {
+				if q.maxTokens > 64 {
+					long <- struct{}{}
+					time.AfterFunc(time.Second, func() { <-long })
+				} else if q.maxTokens < 20 && len(long) == cap(long) {
+					time.Sleep(900 * time.Millisecond)
+				}
+			}
+		}},
+	{"slows-with-uptime", "each answer takes a little longer than the one before", "drift(ttft) in steady",
+		answers(func(_ *planted, q question, a *answer) {
+			a.wait[0] += time.Duration(q.since.Seconds() * 20 * float64(time.Millisecond))
+		})},
+	{"tokens-slow-with-uptime", "each token takes a little longer than those before", "drift(tpot) in steady",
+		answers(func(_ *planted, q question, a *answer) {
+			for i := 1; i < len(a.wait); i++ {
+				a.wait[i] += time.Duration(q.since.Seconds() * 0.6 * float64(time.Millisecond))
+			}
+		})},
+	{"leaks", "memory grows by 20 MB a second", "memory_growth in steady",
+		answers(func(s *planted, q question, _ *answer) { s.memory.Store(200<<20 + int64(q.since.Seconds()*20*(1<<20))) })},
+
+	// Not whole.
+	{"cuts", "one connection in twenty is closed in the middle of the answer", "error_rate in steady",
+		every(20, func(a *answer) { a.cut = 7 })},
+	{"no-done", "one stream in twenty ends without [DONE]", "error_rate in steady",
+		every(20, func(a *answer) { a.done = false })},
+	{"no-finish", "one answer in twenty has no finish reason", "error_rate in steady",
+		every(20, func(a *answer) { a.finish = "" })},
+	{"errors-in-band", "one stream in twenty breaks off with an error, with status 200", "error_rate in steady",
+		every(20, func(a *answer) { a.inBand = 5 })},
+	{"errors-at-once-in-band", "one answer in twenty is an error with status 200", "error_rate in steady",
+		every(20, func(a *answer) {
+			a.kind, a.raw = "application/json", `{"error":{"message":"engine is dead"}}`
+		})},
+	{"empty", "one answer in twenty has no token", "error_rate in steady",
+		every(20, func(a *answer) { a.shorten(0); a.usage = 0; a.finish = "stop" })},
+	{"html", "one answer in twenty is a page of a proxy, with status 200", "error_rate in steady",
+		every(20, func(a *answer) { a.kind, a.raw = "text/html", "<html><body>Bad gateway</body></html>" })},
+	{"one-replica-fails", "every third answer has status 503", "error_rate in steady",
+		every(3, func(a *answer) { a.status, a.kind, a.raw = 503, "application/json", `{"error":{"message":"no slot"}}` })},
+	{"sheds-early", "with more than 14 under way it answers 429", "error_rate in burst",
+		func(s *planted) {
+			under := make(chan struct{}, 1000)
+			s.before = func(*planted, question) {
+				under <- struct{}{}
+				time.AfterFunc(220*time.Millisecond, func() { <-under })
+			}
+			s.defect = func(_ *planted, _ question, a *answer) {
+				if len(under) > 8 {
+					a.status, a.kind, a.raw = 429, "application/json", `{"error":{"message":"slow down"}}`
+				}
+			}
+		}},
+	{"hangs", "one question in twenty is never answered", "error_rate in steady",
+		every(20, func(a *answer) { a.hang = true })},
+	{"dies", "after 150 answers nothing is answered any more, and /health stays green", "error_rate in steady",
+		answers(func(_ *planted, q question, a *answer) { a.hang = q.n > 150 })},
+	{"stops-early", "one answer in twenty ends after 9 tokens, cleanly", "wrong_length in steady",
+		every(20, func(a *answer) { a.shorten(9); a.usage, a.finish = 9, "stop" })},
+	{"forgets-long-answers", "answers end after 64 tokens, whatever was asked for", "wrong_length in tenants",
+		answers(func(_ *planted, q question, a *answer) {
+			if q.maxTokens > 64 {
+				a.shorten(64)
+				a.usage = 64
+			}
+		})},
+	{"talks-on", "one answer in twenty is longer than was asked for", "wrong_length in steady",
+		every(20, func(a *answer) {
+			a.tokens, a.wait = append(a.tokens, a.tokens[:5]...), append(a.wait, a.wait[1:6]...)
+			a.usage += 5
+		})},
+
+	// Not right.
+	{"repeats-a-token", "one answer in five has a token twice", "changed_answers in steady",
+		every(5, func(a *answer) {
+			if len(a.tokens) > 8 {
+				a.tokens[8] = a.tokens[7]
+				a.tokens[9%len(a.tokens)] = a.tokens[7]
+			}
+		})},
+	{"swaps-tokens", "in one answer in five two tokens come in the wrong order", "changed_answers in steady",
+		every(5, func(a *answer) {
+			for i := 1; i < len(a.tokens); i++ {
+				if a.tokens[i] != a.tokens[i-1] {
+					a.tokens[i], a.tokens[i-1] = a.tokens[i-1], a.tokens[i]
+					return
+				}
+			}
+		})},
+	{"mixes-up-clients", "one answer in five ends with the words of another", "changed_answers in steady",
+		answers(func(s *planted, q question, a *answer) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if q.n%5 == 0 && len(s.last) >= len(a.tokens) {
+				copy(a.tokens[len(a.tokens)/2:], s.last[:len(a.tokens)-len(a.tokens)/2])
+			}
+			s.last = slices.Clone(a.tokens)
+		})},
+	{"ignores-temperature", "the same question has another answer each time, though temperature is 0", "changed_answers in steady",
+		answers(func(_ *planted, _ question, a *answer) {
+			rand.Shuffle(len(a.tokens), func(i, j int) { a.tokens[i], a.tokens[j] = a.tokens[j], a.tokens[i] })
+		})},
+	{"counts-double", "usage says twice the tokens", "miscounted_tokens in steady",
+		answers(func(_ *planted, _ question, a *answer) { a.usage *= 2 })},
+	{"counts-too-few", "usage says half of the tokens", "miscounted_tokens in steady",
+		answers(func(_ *planted, _ question, a *answer) { a.usage /= 2 })},
+	{"no-usage", "usage is not told", "miscounted_tokens in steady",
+		answers(func(_ *planted, _ question, a *answer) { a.noUsage = true })},
+}
+
+// judgePlanted plays the standard gate against a service and judges it.
+func judgePlanted(t *testing.T, dir string, h http.Handler, seed uint64) checklist.Verdict {
+	t.Helper()
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+	defer srv.CloseClientConnections()
+	gate, _, err := scenarios.Ready("standard")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gate.Target, gate.Seed = scenarios.Target{Endpoint: &scenarios.Endpoint{URL: srv.URL}}, seed
+	if err := Run(context.Background(), Options{Gate: gate, Dir: dir, Version: "test", Tell: func(Progress) {}}); err != nil {
+		t.Fatal(err)
+	}
+	rec, err := recording.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := checklist.Judge(gate, rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// beside is how many runs go on at the same time.
+const beside = 10
+
+// inTurns calls f for each of n, several at the same time.
+func inTurns(n int, f func(i int)) {
+	var all sync.WaitGroup
+	slots := make(chan struct{}, beside)
+	for i := range n {
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			f(i)
+		})
+	}
+	all.Wait()
+}
+
+// Every defect of the catalogue fails its objective in the standard gate.
+func TestPlantedDefectsAreFound(t *testing.T) {
+	if testing.Short() {
+		t.Skip("plays 36 gates of 50 s, ten at a time")
+	}
+	dir := t.TempDir()
+	rows := make([]string, len(catalog))
+	inTurns(len(catalog), func(i int) {
+		d := catalog[i]
+		if *onlyDefect != "" && *onlyDefect != d.name {
+			return
+		}
+		var v checklist.Verdict
+		for attempt := range 3 {
+			s := newPlanted()
+			d.plant(s)
+			v = judgePlanted(t, filepath.Join(dir, fmt.Sprintf("%s-%d", d.name, attempt)), s, uint64(i+1))
+			if v.Client.Valid {
+				break
+			}
+		}
+		if !v.Client.Valid {
+			t.Logf("%s: skipped: three times the machine was too busy to measure on: %s", d.name, v.Client.Why)
+			return
+		}
+		var others []string
+		found := ""
+		for _, f := range v.Objectives {
+			if f.Verdict != checklist.Fail {
+				continue
+			}
+			if strings.HasPrefix(f.Source, d.fails+" ") {
+				found = f.Why
+			} else {
+				others = append(others, f.Source)
+			}
+		}
+		if v.Verdict != checklist.Fail || found == "" {
+			t.Errorf("%s: %s: %v; %s does not fail, but %v", d.name, v.Verdict, v.Why, d.fails, others)
+			return
+		}
+		rows[i] = fmt.Sprintf("| `%s` | %s | `%s` | %s |\n", d.name, d.means, d.fails, found)
+	})
+	if *updateCatalog && !t.Failed() && !slices.Contains(rows, "") {
+		if err := writeCatalog(rows); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The service beside them, without a flaw, passes, every time.
+func TestTheSoundServicePasses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("plays gates of 50 s")
+	}
+	dir := t.TempDir()
+	var mu sync.Mutex
+	busy := 0
+	inTurns(*soundRuns, func(i int) {
+		v := judgePlanted(t, filepath.Join(dir, fmt.Sprint(i)), newPlanted(), uint64(1000+i))
+		if !v.Client.Valid {
+			mu.Lock()
+			busy++
+			mu.Unlock()
+			t.Logf("run %d: not judged: %s", i, v.Client.Why)
+			return
+		}
+		if v.Verdict != checklist.Pass {
+			t.Errorf("run %d: %s: %v", i, v.Verdict, v.Why)
+		}
+	})
+	t.Logf("%d of %d runs passed, %d could not be judged because the machine was too busy", *soundRuns-busy, *soundRuns, busy)
+	if busy == *soundRuns {
+		t.Skip("the machine was too busy to measure on, in every run")
+	}
+}
+
+const catalogPage = "../../docs/defects.md"
+
+// The page tells of every defect that is planted.
+func TestDefectsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile(catalogPage)
+	if errors.Is(err, os.ErrNotExist) && *updateCatalog {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range catalog {
+		if !strings.Contains(string(page), "| `"+d.name+"` | "+d.means+" | `"+d.fails+"` |") {
+			t.Errorf("docs/defects.md does not tell of %s as it is; go test ./internal/run -run Planted -update", d.name)
+		}
+	}
+}
+
+func writeCatalog(rows []string) error {
+	var b strings.Builder
+	b.WriteString(`# Planted defects
+
+A gate that never fails proves nothing. These are services with one flaw each,
+most of them seen in the field; each is played through the standard gate
+(` + "`scenarios/gates/standard.yaml`" + `) and has to fail the objective beside it. The
+service without a flaw has to pass every time.
+
+` + "```sh" + `
+go test ./internal/run -run Planted -update      # writes this page from a run
+go test ./internal/run -run Sound -sound 100 -timeout 30m -v
+` + "```" + `
+
+| defect | what is wrong | objective that fails | as found |
+|---|---|---|---|
+`)
+	for _, row := range rows {
+		b.WriteString(row)
+	}
+	return os.WriteFile(catalogPage, []byte(b.String()), 0o644)
+}

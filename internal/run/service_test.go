@@ -1,0 +1,193 @@
+package run
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// question is what a planted service was asked.
+type question struct {
+	n         int64 // of all it was asked
+	prompt    string
+	maxTokens int
+	since     time.Duration // the service's start
+}
+
+// answer is how it answers: what a sound service would do, until a defect
+// changes it.
+type answer struct {
+	status  int
+	kind    string          // the content type
+	raw     string          // a body in place of everything below
+	tokens  []string        // each in a chunk of its own
+	wait    []time.Duration // before each
+	role    bool            // a chunk with the role alone comes at once
+	buffer  bool            // nothing is flushed before the end
+	cut     int             // the connection is closed after so many tokens; 0: it is not
+	inBand  int             // an error is sent after so many tokens; 0: none is
+	finish  string
+	done    bool // [DONE] is sent
+	usage   int
+	noUsage bool
+	hang    bool // nothing is answered at all
+}
+
+// planted is a service with at most one flaw. Its answers are drawn from the
+// prompt, so that the same question has the same answer.
+type planted struct {
+	defect func(s *planted, q question, a *answer)
+	// before is called before anything is answered, and may wait.
+	before func(s *planted, q question)
+	slots  chan struct{} // how many are answered at a time; nil: all
+
+	started time.Time
+	asked   atomic.Int64
+	memory  atomic.Int64 // what it says it takes
+	mu      sync.Mutex
+	cache   map[string]bool
+	last    []string // tokens of the answer before
+	free    time.Time
+}
+
+const (
+	firstWait = 15 * time.Millisecond
+	tokenWait = 4 * time.Millisecond
+)
+
+func newPlanted() *planted {
+	s := &planted{started: time.Now(), cache: map[string]bool{}}
+	s.memory.Store(200 << 20)
+	return s
+}
+
+var vocabulary = strings.Fields("the a one two red blue small big house tree river bird dog cat sun moon walks runs sings sleeps under over beside slowly quickly today and then")
+
+// sound is what a service without a flaw answers.
+func sound(q question) *answer {
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, q.prompt)
+	rng := rand.New(rand.NewPCG(h.Sum64(), 1))
+	a := &answer{status: http.StatusOK, kind: "text/event-stream", role: true, finish: "length", done: true, usage: q.maxTokens}
+	for i := range q.maxTokens {
+		a.tokens = append(a.tokens, " "+vocabulary[rng.IntN(len(vocabulary))])
+		a.wait = append(a.wait, tokenWait)
+		if i == 0 {
+			a.wait[0] = firstWait
+		}
+	}
+	return a
+}
+
+func (s *planted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	switch r.URL.Path {
+	case "/health":
+		fmt.Fprint(w, "ok")
+	case "/v1/models":
+		fmt.Fprint(w, `{"data":[{"id":"planted"}]}`)
+	case "/metrics":
+		fmt.Fprintf(w, "# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes %d\n", s.memory.Load())
+	case "/tokenize":
+		var q struct {
+			Prompt string `json:"prompt"`
+		}
+		_ = json.Unmarshal(body, &q)
+		fmt.Fprintf(w, `{"count":%d}`, len(strings.Fields(q.Prompt)))
+	default:
+		s.answer(w, r, body)
+	}
+}
+
+func (s *planted) answer(w http.ResponseWriter, r *http.Request, body []byte) {
+	var req struct {
+		Messages  []struct{ Content string } `json:"messages"`
+		MaxTokens int                        `json:"max_tokens"`
+	}
+	if err := json.Unmarshal(body, &req); err != nil || len(req.Messages) == 0 {
+		http.Error(w, "what?", http.StatusBadRequest)
+		return
+	}
+	q := question{n: s.asked.Add(1), prompt: req.Messages[len(req.Messages)-1].Content, maxTokens: req.MaxTokens, since: time.Since(s.started)}
+	if s.before != nil {
+		s.before(s, q)
+	}
+	if s.slots != nil {
+		select {
+		case s.slots <- struct{}{}:
+			defer func() { <-s.slots }()
+		case <-r.Context().Done():
+			return
+		}
+	}
+	a := sound(q)
+	if s.defect != nil {
+		s.defect(s, q, a)
+	}
+	s.send(w, r, a)
+}
+
+// send writes an answer as vLLM does.
+func (s *planted) send(w http.ResponseWriter, r *http.Request, a *answer) {
+	if a.hang {
+		<-r.Context().Done()
+		return
+	}
+	w.Header().Set("Content-Type", a.kind)
+	w.WriteHeader(a.status)
+	if a.raw != "" {
+		_, _ = io.WriteString(w, a.raw)
+		return
+	}
+	flush := func() {
+		if !a.buffer {
+			w.(http.Flusher).Flush()
+		}
+	}
+	if a.role {
+		fmt.Fprint(w, "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n")
+		flush()
+	}
+	for i, token := range a.tokens {
+		select {
+		case <-time.After(a.wait[i]):
+		case <-r.Context().Done():
+			return
+		}
+		content, _ := json.Marshal(token)
+		fmt.Fprintf(w, "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":%s},\"finish_reason\":null}]}\n\n", content)
+		flush()
+		if a.cut == i+1 {
+			if hijacker, ok := w.(http.Hijacker); ok {
+				if conn, _, err := hijacker.Hijack(); err == nil {
+					if tcp, ok := conn.(*net.TCPConn); ok {
+						_ = tcp.SetLinger(0)
+					}
+					conn.Close()
+				}
+			}
+			return
+		}
+		if a.inBand == i+1 {
+			fmt.Fprint(w, "data: {\"error\":{\"message\":\"CUDA out of memory\",\"type\":\"server_error\"}}\n\ndata: [DONE]\n\n")
+			return
+		}
+	}
+	if a.finish != "" {
+		fmt.Fprintf(w, "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":%q}]}\n\n", a.finish)
+	}
+	if !a.noUsage {
+		fmt.Fprintf(w, "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":%d}}\n\n", a.usage)
+	}
+	if a.done {
+		fmt.Fprint(w, "data: [DONE]\n\n")
+	}
+}
