@@ -24,6 +24,8 @@ type Point struct{ X, Y float64 }
 // without samples.
 type StageRow struct {
 	Scenario, Stage  string
+	Class            string // empty: of all
+	Users            int    // of a closed loop
 	Requests, Errors int64
 	TTFT, ICL        StageQuantiles
 }
@@ -36,6 +38,7 @@ type StageQuantiles struct {
 
 // latencies are the sketches of one scenario or stage.
 type latencies struct {
+	users                    int // of a closed loop
 	requests, errors         int64
 	ttft, tpot, icl, latency sketch
 }
@@ -52,7 +55,7 @@ func (l *latencies) request(r *recording.Request) {
 	if r.End > 0 {
 		l.latency.add(r.End - r.Due)
 	}
-	if decoded := r.OutputTokens - max(1, r.FirstChunkTokens); decoded > 0 && r.LastToken > r.FirstToken {
+	if decoded := r.OutputTokens - max(1, r.FirstChunkTokens); decoded > 0 && r.FirstToken > 0 && r.LastToken > r.FirstToken {
 		l.tpot.add((r.LastToken - r.FirstToken) / time.Duration(decoded))
 	}
 	for i := 1; i < len(r.Chunks); i++ {

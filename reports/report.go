@@ -109,9 +109,9 @@ type pass struct {
 	clock              *clockwork
 	all                latencies
 	scenarios          []string // in the gate's order, then as met
-	stages             map[string][]string
+	stages             map[string][]stageKey
 	byScenario         map[string]*latencies
-	byStage            map[[2]string]*latencies
+	byStage            map[stageKey]*latencies
 	slowFirst, slowEnd slowest
 	failures           *failures
 	first, last        time.Duration
@@ -121,9 +121,9 @@ type pass struct {
 func newPass(gate scenarios.Gate) *pass {
 	p := &pass{
 		clock:      newClockwork(),
-		stages:     map[string][]string{},
+		stages:     map[string][]stageKey{},
 		byScenario: map[string]*latencies{},
-		byStage:    map[[2]string]*latencies{},
+		byStage:    map[stageKey]*latencies{},
 		slowFirst:  slowest{keep: slowestKept},
 		slowEnd:    slowest{keep: slowestKept},
 		failures:   newFailures(failedKept),
@@ -131,7 +131,10 @@ func newPass(gate scenarios.Gate) *pass {
 	for _, s := range gate.Scenarios {
 		p.scenario(s.Name)
 		for _, stage := range s.Stages {
-			p.stage(s.Name, stage.Name)
+			p.stage(s.Name, stage.Name, "").users = stage.Users
+			for _, class := range s.Classes {
+				p.stage(s.Name, stage.Name, class.Name)
+			}
 		}
 	}
 	return p
@@ -145,10 +148,14 @@ func (p *pass) scenario(name string) *latencies {
 	return p.byScenario[name]
 }
 
-func (p *pass) stage(scenario, name string) *latencies {
-	key := [2]string{scenario, name}
+// stageKey names the requests of a stage, or with a class those of it that are
+// of the class.
+type stageKey struct{ scenario, stage, class string }
+
+func (p *pass) stage(scenario, name, class string) *latencies {
+	key := stageKey{scenario, name, class}
 	if p.byStage[key] == nil {
-		p.stages[scenario] = append(p.stages[scenario], name)
+		p.stages[scenario] = append(p.stages[scenario], key)
 		p.byStage[key] = &latencies{}
 	}
 	return p.byStage[key]
@@ -172,7 +179,10 @@ func (p *pass) request(r *recording.Request) {
 	p.last = max(p.last, r.Due, r.End)
 	p.all.requests++
 	p.scenario(r.Scenario).request(r)
-	p.stage(r.Scenario, r.Stage).request(r)
+	p.stage(r.Scenario, r.Stage, "").request(r)
+	if r.Class != "" {
+		p.stage(r.Scenario, r.Stage, r.Class).request(r)
+	}
 	if !r.OK() {
 		p.all.errors++
 		p.failures.add(r)
@@ -199,10 +209,10 @@ func possible(r *recording.Request) bool {
 func (p *pass) tellLatencies(r *Report) {
 	for _, name := range p.scenarios {
 		r.Distributions = append(r.Distributions, p.byScenario[name].distributions(name)...)
-		for _, stage := range p.stages[name] {
-			l := p.byStage[[2]string{name, stage}]
+		for _, key := range p.stages[name] {
+			l := p.byStage[key]
 			r.Stages = append(r.Stages, StageRow{
-				Scenario: name, Stage: stage, Requests: l.requests, Errors: l.errors,
+				Scenario: name, Stage: key.stage, Class: key.class, Users: l.users, Requests: l.requests, Errors: l.errors,
 				TTFT: stageQuantiles(&l.ttft), ICL: stageQuantiles(&l.icl),
 			})
 		}

@@ -370,3 +370,13 @@ func TestNumbersAreWrittenForPeople(t *testing.T) {
 		}
 	}
 }
+
+// An answer that came whole has no first token, and so no time per token: not
+// one that began with the run.
+func TestWholeAnswersHaveNoTimePerToken(t *testing.T) {
+	var l latencies
+	l.request(&recording.Request{Due: 1, Sent: 1, LastToken: time.Hour, End: time.Hour, OutputTokens: 9})
+	if l.tpot.n != 0 || l.latency.n != 1 {
+		t.Errorf("%d times per token, %d latencies", l.tpot.n, l.latency.n)
+	}
+}

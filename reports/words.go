@@ -186,6 +186,7 @@ var phrases = map[string]string{
 	"latency.tokens":     "Output tokens",
 	"latency.goodput":    "Goodput",
 	"latency.max":        "max",
+	"latency.closed":     "closed loop of %d users: a slow service is asked less",
 	"latency.by_stage":   "By stage",
 	"latency.curve":      "By percentile",
 	"latency.ecdf":       "Share answered within",
