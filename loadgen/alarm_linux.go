@@ -9,11 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// spin is how long before a request is due the alarm gives way to a busy wait:
-// not at all. With 25 µs requests were sent 0.08 ms sooner at the median, and
-// cost a third more CPU time.
-const spin time.Duration = 0
-
 // alarm wakes a goroutine after a time. Go's own timers are up to a millisecond
 // late where nothing else runs, because they wait by epoll_wait, which counts
 // in whole milliseconds; a timerfd is an event of its own in the same epoll.

@@ -7,10 +7,6 @@ import (
 	"time"
 )
 
-// spin is how long before a request is due the alarm gives way to a busy wait:
-// timers of an operating system wake late by a hundred microseconds.
-const spin = 150 * time.Microsecond
-
 // alarm wakes a goroutine after a time, as well as Go's timers can.
 type alarm struct{ ctx context.Context }
 

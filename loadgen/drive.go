@@ -17,6 +17,12 @@ import (
 )
 
 const (
+	// mostSpin is how long before a request is due a busy wait begins, because a
+	// sleeping thread is woken late by a tenth of a millisecond, and spinShare how
+	// much of a processor it may take: at high rates the client's time is needed
+	// for sending.
+	mostSpin  = 150 * time.Microsecond
+	spinShare = 0.04
 	// Requests are made ready before they are due, so many times so many: one by
 	// one, each would wake the goroutine that makes them.
 	ahead, batch = 8, 32
@@ -73,6 +79,7 @@ type drive struct {
 	observe  func(recording.Observation)
 	start    time.Duration // of the scenario, on the run's clock
 	alarm    *alarm        // of the pacer
+	spin     time.Duration // of the pacer, before each request
 
 	ready chan []ready // in the order of the plan
 	next  []ready      // the pacer's, from ready
@@ -105,6 +112,7 @@ func (d *drive) attack() error {
 		return fmt.Errorf("the load cannot be paced: %w", err)
 	}
 	defer d.alarm.close()
+	d.spin = d.affordable()
 	if os.Getenv("GOGC") == "" {
 		defer debug.SetGCPercent(debug.SetGCPercent(collectAt))
 	}
@@ -128,6 +136,19 @@ func (d *drive) attack() error {
 		}
 	}
 	return nil
+}
+
+// affordable is how long the pacer may spin before each request at the plan's
+// highest rate.
+func (d *drive) affordable() time.Duration {
+	highest := 0.0
+	for _, s := range d.plan.Stages {
+		highest = max(highest, float64(s.Requests)/s.Duration.Seconds()/float64(d.share.Of))
+	}
+	if highest == 0 {
+		return 0
+	}
+	return min(mostSpin, time.Duration(spinShare/highest*float64(time.Second)))
 }
 
 // prepare makes requests ready before they are due: writing a long prompt and
@@ -195,7 +216,7 @@ func (d *drive) String() string { return "plan of " + d.scenario }
 
 // waitUntil waits until a time on the run's clock, or until ctx ends.
 func (d *drive) waitUntil(at time.Duration) bool {
-	if rest := at - d.clock.Now() - spin; rest > 0 {
+	if rest := at - d.clock.Now() - d.spin; rest > 0 {
 		d.alarm.wait(rest)
 	}
 	for d.ctx.Err() == nil && d.clock.Now() < at {
