@@ -16,9 +16,12 @@ run: build ## the main job: the bundled service through the quick gate (or GATE=
 	bin/launchgate run $(GATE)
 
 test: build ## every test, with the race detector
-	$(GO) test -race $$($(GO) list ./... | grep -v -e /cmd/launchgate -e /chaos)
-	@# These measure a service on this machine, so nothing else may run beside them.
+	$(GO) test -race $$($(GO) list ./... | grep -v -e /cmd/launchgate -e /chaos -e '/loadgen$$' -e '/internal/run$$')
+	@# These measure a service on this machine, so nothing else may run beside them,
+	@# and the race detector only where it does not take the time that is measured.
 	$(GO) test -race -p 1 ./chaos ./cmd/launchgate
+	$(GO) test -race -short ./loadgen ./internal/run
+	$(GO) test -p 1 -timeout 20m ./loadgen ./internal/run
 
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
