@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/launchgate/launchgate/reference-server/api"
+	"github.com/launchgate/launchgate/reference-server/backend/cuda"
 	"github.com/launchgate/launchgate/reference-server/device"
 	"github.com/launchgate/launchgate/reference-server/engine"
 	defaultmodel "github.com/launchgate/launchgate/reference-server/models/default"
@@ -35,6 +37,7 @@ type serveOptions struct {
 	name                        string
 	kvMiB, deviceMiB            int64
 	deviceFile                  string
+	device                      string // auto, cpu or cuda:N
 	fraction                    float64
 	engine                      engine.Config // what all models have in common
 }
@@ -51,9 +54,10 @@ Several models share the device: --model a=a.gguf --model b=b.gguf. A request
 names its model; one that is not loaded is loaded then, and idle ones are
 unloaded when there is no memory for it.
 
-The memory that servers on this host may take together is --device-memory-mib,
-accounted for in a file that they share, so that they compete for it as they
-would on a GPU.
+A GPU computes where one is found (--device). Its own memory is the budget:
+--gpu-memory-fraction of what is free at the start. On the CPU, the memory that
+servers on this host may take together is --device-memory-mib, accounted for in
+a file that they share, so that they compete for it as they would on a GPU.
 
 Flags can be given by the environment too: MODEL_PATH, MODEL_NAME,
 MAX_BATCH_SIZE, MAX_SEQUENCE_LENGTH, GPU_MEMORY_FRACTION and LOG_LEVEL.
@@ -63,6 +67,14 @@ OTEL_EXPORTER_OTLP_ENDPOINT sends OpenTelemetry traces there.`,
 			log, err := newLog(errOut, o.logLevel)
 			if err != nil {
 				return err
+			}
+			gpu, err := chooseDevice(o.device, log)
+			if err != nil {
+				return err
+			}
+			if gpu != nil {
+				defer gpu.Close()
+				o.onGPU(gpu, cmd.Flags().Changed)
 			}
 			return serve(cmd.Context(), o, log)
 		},
@@ -83,13 +95,67 @@ OTEL_EXPORTER_OTLP_ENDPOINT sends OpenTelemetry traces there.`,
 	f.IntVar(&o.engine.MaxTokens, "max-step-tokens", engine.DefaultMaxTokens, "tokens that are computed in one step: more is faster for prompts, less is smoother for others")
 	f.IntVar(&o.engine.MaxSequence, "max-sequence-length", number("MAX_SEQUENCE_LENGTH", engine.DefaultMaxSequence), "tokens of a prompt and its answer, at most the model's context")
 	f.IntVar(&o.engine.MaxQueue, "max-queue", engine.DefaultMaxQueue, "requests that may wait; more are answered 429")
-	f.Int64Var(&o.kvMiB, "kv-cache-mib", engine.DefaultKVBytes>>20, "the most memory for keys and values of a model, in MiB")
+	f.Int64Var(&o.kvMiB, "kv-cache-mib", engine.DefaultKVBytes>>20, "the most memory for keys and values of a model, in MiB (default on a GPU: what the fraction leaves)")
 	f.Float64Var(&o.fraction, "gpu-memory-fraction", fraction("GPU_MEMORY_FRACTION", engine.DefaultFraction), "share of the device's free memory that a model and its cache may take")
 	f.Int64Var(&o.deviceMiB, "device-memory-mib", hostMiB(), "memory of the device, shared by all servers on this host")
+	f.StringVar(&o.device, "device", environment("DEVICE", "auto"), "what computes: cpu, cuda:N, or auto: the first GPU where one is found, else the CPU")
 	f.StringVar(&o.deviceFile, "device-file", device.DefaultPath(), "the `file` that they share")
 	f.BoolVar(&o.engine.NoPrefix, "no-prefix-cache", false, "compute every prompt anew, even where it begins like an earlier one")
 	f.StringVar(&o.logLevel, "log-level", environment("LOG_LEVEL", "info"), "debug, info, warn or error")
 	return cmd
+}
+
+// chooseDevice opens the GPU that is asked for; nil is the CPU. The log says
+// which and why.
+func chooseDevice(name string, log *slog.Logger) (*cuda.GPU, error) {
+	index, named := 0, name != "auto"
+	switch n, cut := strings.CutPrefix(name, "cuda:"); {
+	case name == "cpu":
+		log.Info("device", "device", "cpu", "why", "--device cpu")
+		return nil, nil
+	case cut:
+		var err error
+		if index, err = strconv.Atoi(n); err != nil || index < 0 {
+			return nil, fmt.Errorf("--device is %q; auto, cpu and cuda:0, cuda:1 … are possible", name)
+		}
+	case named:
+		return nil, fmt.Errorf("--device is %q; auto, cpu and cuda:0, cuda:1 … are possible", name)
+	}
+	gpu, err := cuda.Open(index)
+	if err != nil && named {
+		return nil, fmt.Errorf("--device %s: %w", name, err)
+	}
+	if err != nil {
+		log.Info("device", "device", "cpu", "why", fmt.Sprintf("no GPU can be used: %v", err))
+		return nil, nil
+	}
+	log.Info("device", "device", gpu.Describe(), "why", "--device "+name)
+	return gpu, nil
+}
+
+// What a GPU does by default where nobody says otherwise: its steps take as long
+// for many tokens as for a few.
+const (
+	gpuBatch = 256
+	gpuStep  = 2048
+	gpuQueue = 1024
+)
+
+// onGPU has the models computed on a GPU, with defaults for one.
+func (o *serveOptions) onGPU(gpu *cuda.GPU, changed func(flag string) bool) {
+	o.engine.GPU = gpu
+	for _, d := range []struct {
+		flag, variable string
+		v              *int
+		n              int
+	}{{"max-batch-size", "MAX_BATCH_SIZE", &o.engine.MaxBatch, gpuBatch}, {"max-step-tokens", "", &o.engine.MaxTokens, gpuStep}, {"max-queue", "", &o.engine.MaxQueue, gpuQueue}} {
+		if !changed(d.flag) && environment(d.variable, "") == "" {
+			*d.v = d.n
+		}
+	}
+	if !changed("kv-cache-mib") {
+		o.kvMiB = math.MaxInt64 >> 20 // all that the fraction leaves
+	}
 }
 
 // hostMiB is the memory that servers may share by default: what the host has,

@@ -261,12 +261,24 @@ func (p *Pool) loadedLocked() (engines []*Engine) {
 
 // Memory is how much of the device is taken; false where none is accounted for.
 func (p *Pool) Memory() (device.Usage, bool) {
+	if g := p.models[0].cfg.GPU; g != nil {
+		free, err := g.Free()
+		return device.Usage{Used: g.Total - free, Total: g.Total}, err == nil
+	}
 	d := p.models[0].cfg.Device
 	if d == nil {
 		return device.Usage{}, false
 	}
 	u, err := d.Usage()
 	return u, err == nil
+}
+
+// GPU is the UUID of the GPU that computes; empty where none does.
+func (p *Pool) GPU() string {
+	if g := p.models[0].cfg.GPU; g != nil {
+		return g.UUID
+	}
+	return ""
 }
 
 // Drain lets no new requests in; those under way end.

@@ -5,6 +5,7 @@ package cuda
 import (
 	"errors"
 	"fmt"
+	"math"
 	"unsafe"
 
 	"github.com/ebitengine/purego"
@@ -41,13 +42,18 @@ type ltShape struct {
 
 // ltPlan is how a shape is computed.
 type ltPlan struct {
-	w, x, y uintptr // layouts
-	result  [ltResult]byte
+	w, x, y   uintptr // layouts
+	algorithm [64]byte
 }
 
-// ltResult is the size of cublasLtMatmulHeuristicResult_t, which begins with
-// the algorithm.
-const ltResult = 64 + 8 + 4 + 4 + 4*4
+// ltResult is cublasLtMatmulHeuristicResult_t.
+type ltResult struct {
+	algorithm [64]byte
+	workspace uint64
+	state     int32
+	waves     float32
+	_         [4]int32
+}
 
 // Types of numbers, as CUDA counts them.
 const (
@@ -105,33 +111,50 @@ func (l *cublasLt) close() {
 }
 
 // multiply computes y = x × wᵀ, or adds it to y, and reports whether it could.
-func (l *cublasLt) multiply(s ltShape, y, w, x ptr, add bool, work ptr, stream uintptr) bool {
-	p := l.plan(s)
-	if p == nil {
-		return false
+func (l *cublasLt) multiply(g *GPU, s ltShape, y, w, x ptr, add bool, work, scratch ptr, spare int64) bool {
+	p, ok := l.plans[s]
+	if !ok {
+		p = l.plan(g, s, w, x, work, scratch, spare)
+		l.plans[s] = p
 	}
+	return p != nil && l.run(p, y, w, x, add, work, g.stream)
+}
+
+func (l *cublasLt) run(p *ltPlan, y, w, x ptr, add bool, work ptr, stream uintptr) bool {
 	beta := &l.numbers[0]
 	if add {
 		beta = &l.numbers[1]
 	}
 	return l.matmul(l.handle, l.desc, unsafe.Pointer(&l.numbers[1]), w, p.w, x, p.x, unsafe.Pointer(beta), y, p.y, y, p.y,
-		unsafe.Pointer(&p.result[0]), work, ltWorkspace, stream) == 0
+		unsafe.Pointer(&p.algorithm[0]), work, ltWorkspace, stream) == 0
 }
 
-// plan asks once for each shape what is fastest.
-func (l *cublasLt) plan(s ltShape) *ltPlan {
-	if p, ok := l.plans[s]; ok {
-		return p
-	}
+// plan finds once for each shape what is fastest: of the algorithms that
+// cuBLASLt proposes, that which is when tried, where there is scratch memory to
+// try it on.
+func (l *cublasLt) plan(g *GPU, s ltShape, w, x, work, scratch ptr, spare int64) *ltPlan {
 	p := &ltPlan{}
-	l.plans[s] = nil
 	var got int32
+	results := make([]ltResult, 8)
 	if l.newLayout(&p.w, s.kind, uint64(s.cols), uint64(s.rows), int64(s.cols)) != 0 ||
 		l.newLayout(&p.x, s.kind, uint64(s.cols), uint64(s.tokens), int64(s.cols)) != 0 ||
 		l.newLayout(&p.y, s.out, uint64(s.rows), uint64(s.tokens), int64(s.rows)) != 0 ||
-		l.heuristic(l.handle, l.desc, p.w, p.x, p.y, p.y, l.prefer, 1, unsafe.Pointer(&p.result[0]), &got) != 0 || got < 1 {
+		l.heuristic(l.handle, l.desc, p.w, p.x, p.y, p.y, l.prefer, int32(len(results)), unsafe.Pointer(&results[0]), &got) != 0 || got < 1 {
 		return nil
 	}
-	l.plans[s] = p
+	best := float32(math.Inf(1))
+	p.algorithm = results[0].algorithm
+	if int64(s.rows)*int64(s.tokens)*4 > spare {
+		return p
+	}
+	chosen := p.algorithm
+	for _, r := range results[:got] {
+		p.algorithm = r.algorithm
+		took, ok := g.timed(3, func() bool { return l.run(p, scratch, w, x, false, work, g.stream) })
+		if ok && took < best {
+			best, chosen = took, r.algorithm
+		}
+	}
+	p.algorithm = chosen
 	return p
 }

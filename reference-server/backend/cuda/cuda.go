@@ -33,6 +33,7 @@ type GPU struct {
 	UUID   string
 	Total  int64 // bytes of memory
 	SMs    int
+	spread int // blocks of gemv on each
 	Driver int // CUDA version of the driver: 13000 is 13.0
 	major  int // compute capability
 	minor  int
@@ -59,7 +60,7 @@ func Open(i int) (*GPU, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &GPU{Index: i, d: d, functions: map[string]uintptr{}, work: make(chan func()), ended: make(chan struct{})}
+	g := &GPU{Index: i, d: d, spread: 2, functions: map[string]uintptr{}, work: make(chan func()), ended: make(chan struct{})}
 	opened := make(chan error)
 	go g.own(opened)
 	if err := <-opened; err != nil {
@@ -282,4 +283,29 @@ func (g *GPU) function(name string) (uintptr, error) {
 	}
 	g.functions[name] = f
 	return f, nil
+}
+
+// timed is how long work takes on the device, in milliseconds: the shortest of
+// so many times. It runs on the device's thread.
+func (g *GPU) timed(times int, work func() bool) (ms float32, ok bool) {
+	var from, to uintptr
+	if g.d.eventCreate(&from, 0) != 0 || g.d.eventCreate(&to, 0) != 0 {
+		return 0, false
+	}
+	defer func() { g.d.eventDestroy(from); g.d.eventDestroy(to) }()
+	for range times {
+		g.d.eventRecord(from, g.stream)
+		if !work() {
+			return 0, false
+		}
+		g.d.eventRecord(to, g.stream)
+		var took float32
+		if g.d.eventSync(to) != 0 || g.d.eventElapsed(&took, from, to) != 0 {
+			return 0, false
+		}
+		if !ok || took < ms {
+			ms, ok = took, true
+		}
+	}
+	return ms, ok
 }

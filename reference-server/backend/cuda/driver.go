@@ -43,6 +43,7 @@ type driver struct {
 	eventCreate          func(e *uintptr, flags uint32) status
 	eventRecord          func(e, stream uintptr) status
 	eventSync            func(e uintptr) status
+	eventDestroy         func(e uintptr) status
 	eventElapsed         func(ms *float32, from, to uintptr) status
 	moduleLoad           func(m *uintptr, image unsafe.Pointer) status
 	moduleFunction       func(f *uintptr, m uintptr, name string) status
@@ -91,7 +92,7 @@ func openDriver() (*driver, error) {
 		{"cuStreamCreate", &d.streamCreate}, {"cuStreamDestroy_v2", &d.streamDestroy}, {"cuStreamSynchronize", &d.streamSync},
 		{"cuStreamBeginCapture_v2", &d.capture}, {"cuStreamEndCapture", &d.captureEnd}, {"cuGraphInstantiateWithFlags", &d.instantiate},
 		{"cuGraphDestroy", &d.graphDestroy}, {"cuGraphExecDestroy", &d.execDestroy}, {"cuGraphLaunch", &d.graphLaunch},
-		{"cuEventCreate", &d.eventCreate}, {"cuEventRecord", &d.eventRecord}, {"cuEventSynchronize", &d.eventSync}, {"cuEventElapsedTime", &d.eventElapsed},
+		{"cuEventCreate", &d.eventCreate}, {"cuEventRecord", &d.eventRecord}, {"cuEventSynchronize", &d.eventSync}, {"cuEventElapsedTime", &d.eventElapsed}, {"cuEventDestroy_v2", &d.eventDestroy},
 		{"cuModuleLoadData", &d.moduleLoad}, {"cuModuleGetFunction", &d.moduleFunction}, {"cuFuncSetAttribute", &d.functionSet},
 		{"cuLaunchKernelEx", &d.launch}, {"cuGetErrorName", &d.errorName}, {"cuGetErrorString", &d.errorText},
 	} {

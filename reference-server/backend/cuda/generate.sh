@@ -10,7 +10,7 @@ cd "$(dirname "$0")"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 cat kernels/elementwise.cu kernels/matmul.cu kernels/attention.cu kernels/sample.cu >"$out/all.cu"
-"${NVCC:-nvcc}" -I kernels -std=c++17 -O3 -fatbin -Xfatbin -compress-all -o kernels.fatbin \
+"${NVCC:-nvcc}" -I kernels -std=c++17 -O3 --threads 2 -fatbin -Xfatbin -compress-all -o kernels.fatbin \
   -gencode arch=compute_80,code=sm_80 -gencode arch=compute_86,code=sm_86 -gencode arch=compute_89,code=sm_89 \
   -gencode arch=compute_90,code=sm_90 -gencode arch=compute_80,code=compute_80 "$@" "$out/all.cu"
 cat generate.sh kernels/*.cu kernels/*.cuh kernels.fatbin | sha256sum | cut -d' ' -f1 >kernels.sum

@@ -24,9 +24,10 @@ type program struct {
 
 	// Activations: x and last are float32, logits too, the rest 16 bits.
 	x, h, qkv, attended, gu, act, last, logits, ids ptr
-	wide                                            ptr // int8 weights as 16 bits, where many tokens need them
-	partial, done                                   ptr // of attention split over the sequence
-	work                                            ptr // cuBLASLt's
+	wide                                            ptr   // int8 weights as 16 bits, where many tokens need them
+	partial, done                                   ptr   // of attention split over the sequence
+	work                                            ptr   // cuBLASLt's
+	spare                                           int64 // bytes of the logits, which planning may overwrite
 
 	in     input
 	graphs map[int]uintptr // of decode steps, by padded batch
@@ -122,14 +123,18 @@ func (p *program) join(l tensor.NetLayer) (err error) {
 // planning does not become a part of every step.
 func padded(tokens int) int {
 	switch {
-	case tokens <= 4:
+	case tokens <= 2:
 		return tokens
+	case tokens <= 4:
+		return 4
 	case tokens <= 8:
 		return 8
 	case tokens <= 128:
 		return (tokens + 15) / 16 * 16
-	default:
+	case tokens <= 512:
 		return (tokens + 63) / 64 * 64
+	default:
+		return (tokens + 255) / 256 * 256
 	}
 }
 
@@ -164,6 +169,7 @@ func (p *program) room() error {
 			return fmt.Errorf("activations: %w", err)
 		}
 	}
+	p.spare = outputs * int64(n.Vocab) * 4
 	if err := p.g.d.check("cuMemsetD8Async", p.g.d.fill(p.done, 0, uint64(stretches*4), p.g.stream)); err != nil {
 		return err
 	}
@@ -369,6 +375,9 @@ func (p *program) compute(pl plan, cache *kv) {
 		p.multiply(p.act, l.gu, p.x, l.ffnNorm, pl.tokens, swiglu)
 		p.multiply(p.x, l.down, p.act, nil, pl.tokens, add)
 	}
+	if pl.rows == 0 {
+		return // a prompt whose end is not yet reached
+	}
 	p.g.launch("gather", grid{x: pl.rows, y: 1, threads: 256}, p.last, p.x, in.at(in.outputs), n.Width)
 	p.multiply(p.logits, p.output, p.last, p.norm, pl.rows, float)
 	p.g.launch("pick", grid{x: pl.rows, y: 1, threads: 1024}, p.ids, p.logits, in.at(in.picks_), n.Vocab)
@@ -380,8 +389,12 @@ func (p *program) ropeStore(pl plan, i int, l layer, cache *kv) {
 	if p.n.Rotation.Halves {
 		halves = 1
 	}
+	parts := 1 // few tokens share their heads out among several processors
+	if pl.tokens < p.g.SMs {
+		parts = (a.Heads + 2*a.KVHeads + 7) / 8
+	}
 	at := int64(i) * cache.layer
-	p.g.launch(p.name("rope_store"), grid{x: pl.tokens, y: a.Heads + 2*a.KVHeads, threads: 32, shared: 4 * a.HeadDim},
+	p.g.launch(p.name("rope_store"), grid{x: pl.tokens, y: parts, threads: 256, shared: 4 * 9 * a.HeadDim},
 		p.qkv, cache.keys.plus(at), cache.values.plus(at), l.bias, l.qNorm, l.kNorm, p.freqs, in.at(in.positions), in.at(in.slots),
 		a.Heads, a.KVHeads, a.HeadDim, halves, p.n.Epsilon)
 }
@@ -428,8 +441,14 @@ const (
 	swiglu outcome = "swiglu" // silu of the first half of the rows, times the second: 16 bits
 )
 
-// fewTokens is up to how many tokens weights are read by gemv.
-const fewTokens = 4
+// Up to how many tokens the kernels that read weights once are used: gemv, and
+// skinny for 16-bit weights, which cuBLASLt multiplies better from then on, and
+// for int8, which it would have to be given as 16 bits.
+const (
+	gemvTokens   = 2
+	skinnyTokens = 16
+	skinnyInt8   = 64
+)
 
 // multiply computes y = x × wᵀ for tokens rows of x: 16-bit ones, or where there
 // is a norm float32 ones that are normed first.
@@ -438,22 +457,32 @@ func (p *program) multiply(y ptr, w *matrix, x ptr, norm *vector, tokens int, ou
 	if norm != nil {
 		weight = norm.data
 	}
-	rows := w.rows
+	rows, kind, limit := w.rows, p.m.half, skinnyTokens
 	if out == swiglu {
 		rows /= 2
 	}
-	if n := map[int]int{1: 1, 2: 2, 3: 4, 4: 4}[tokens]; tokens <= fewTokens && n*w.cols*2 <= 96<<10 {
-		kind := p.m.half
-		if w.scale != 0 {
-			kind = "i8_" + kind
-		}
-		p.g.launch(fmt.Sprintf("gemv_%s_%d_%s", kind, n, out), grid{x: 2 * p.g.SMs, y: 1, threads: 512, shared: n * w.cols * 2},
+	if w.scale != 0 {
+		kind, limit = "i8_"+kind, skinnyInt8
+	}
+	if tokens <= gemvTokens && tokens*w.cols*2 <= 96<<10 {
+		p.g.launch(fmt.Sprintf("gemv_%s_%d_%s", kind, tokens, out), grid{x: p.g.spread * p.g.SMs, y: 1, threads: 512, shared: tokens * w.cols * 2},
 			y, w.data, w.scale, x, weight, rows, w.cols, p.n.Epsilon)
 		return
 	}
 	if norm != nil {
 		p.g.launch(p.name("rms_norm"), grid{x: tokens, y: 1, threads: 256}, p.h, x, weight, ptr(0), w.cols, p.n.Epsilon)
 		x = p.h
+	}
+	if tokens <= limit {
+		tiles, each := 1, 16
+		for tiles*8 < tokens {
+			tiles *= 2
+		}
+		if out == swiglu {
+			each = 8
+		}
+		p.g.launch(fmt.Sprintf("skinny_%s_%d_%s", kind, tiles, out), grid{x: (rows + each - 1) / each, y: 1, threads: 256}, y, w.data, w.scale, x, tokens, rows, w.cols)
+		return
 	}
 	data := w.data
 	if w.scale != 0 {
@@ -463,7 +492,7 @@ func (p *program) multiply(y ptr, w *matrix, x ptr, norm *vector, tokens int, ou
 	}
 	if out == swiglu {
 		p.product(p.gu, data, x, w.rows, w.cols, tokens, store)
-		p.g.launch(p.name("swiglu"), grid{x: tokens, y: max(1, rows/2/1024), threads: 256}, y, p.gu, rows)
+		p.g.launch(p.name("swiglu"), grid{x: tokens, y: max(1, rows/8/1024), threads: 256}, y, p.gu, rows)
 		return
 	}
 	p.product(y, data, x, w.rows, w.cols, tokens, out)
@@ -479,7 +508,7 @@ func (p *program) product(y, w, x ptr, rows, cols, tokens int, out outcome) {
 		if s.out = s.kind; out != store {
 			s.out = typeF32
 		}
-		if p.g.lt.multiply(s, y, w, x, out == add, p.work, p.g.stream) {
+		if p.g.lt.multiply(p.g, s, y, w, x, out == add, p.work, p.logits, p.spare) {
 			return
 		}
 	}

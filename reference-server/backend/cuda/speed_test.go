@@ -188,7 +188,7 @@ func (g *GPU) limits(b testing.TB) (copySpeed, peak float64) {
 	copySpeed = 2 * n / elapsed(b, g, 5, func() error {
 		return g.do(func() error { return g.d.check("copy", g.d.within(to, from, n, g.stream)) })
 	})
-	p := &program{m: m, g: g, work: work}
+	p := &program{m: m, g: g, work: work, logits: to, spare: n}
 	peak = 2 * side * side * side / elapsed(b, g, 10, func() error {
 		return g.do(func() error { p.product(to, from, from.plus(2*side*side), side, side, side, store); return nil })
 	})
@@ -204,7 +204,7 @@ func (s shape) measure(b *testing.B, g *GPU, quantized bool, copySpeed, peak flo
 	if err != nil {
 		b.Fatal(err)
 	}
-	for _, streams := range []int{1, 4, 16, 64, 256} {
+	for _, streams := range []int{1, 2, 4, 16, 32, 64, 256} {
 		step := decoding(streams, 300)
 		picks := make([]tensor.Pick, streams)
 		run := func() error { return p.Start(step, cache, picks) }

@@ -13,8 +13,8 @@ __device__ void attend_decode(T *out, const T *qkv, const T *keys, const T *valu
                               const int *slots, const int *which, float *partial, unsigned *done, int heads, int kv_heads, int dim, float scale) {
   constexpr int P = 32 / LP, W = 4, U = 4;
   extern __shared__ float merged[]; // (W, G, dim + 2)
-  wait_for_inputs();
   let_next_start();
+  wait_for_inputs();
   const int t = which ? which[blockIdx.x] : blockIdx.x;
   if (slots[t] < 0) return;
   const int share = heads / kv_heads, groups = (share + G - 1) / G, kv = blockIdx.y / groups, first = kv * share + blockIdx.y % groups * G;
@@ -169,8 +169,8 @@ __device__ void attend_prefill(T *out, const T *qkv, const T *keys, const T *val
   constexpr int B = 64, pitch = D + 8;
   extern __shared__ uint4 shared[];
   T *qs = reinterpret_cast<T *>(shared), *ks = qs + B * pitch, *vs = ks + 2 * B * pitch;
-  wait_for_inputs();
   let_next_start();
+  wait_for_inputs();
   const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
   const int first = firsts[gridDim.x - 1 - blockIdx.x], count = counts[gridDim.x - 1 - blockIdx.x]; // long ones first
   const int h = blockIdx.y, kv = h / (heads / kv_heads);

@@ -4,8 +4,8 @@
 
 // embed: x[t] = the embedding of tokens[t]. grid (tokens).
 template <typename T> __device__ void embed(float *x, const T *w, const int *tokens, int width) {
-  wait_for_inputs();
   let_next_start();
+  wait_for_inputs();
   const int t = blockIdx.x;
   const T *row = w + (size_t)tokens[t] * width;
   for (int i = threadIdx.x; i < width; i += blockDim.x) x[(size_t)t * width + i] = to_float(row[i]);
@@ -13,8 +13,8 @@ template <typename T> __device__ void embed(float *x, const T *w, const int *tok
 extern "C" __global__ void embed_f16(float *x, const f16 *w, const int *tokens, int width) { embed(x, w, tokens, width); }
 extern "C" __global__ void embed_bf16(float *x, const bf16 *w, const int *tokens, int width) { embed(x, w, tokens, width); }
 extern "C" __global__ void embed_i8(float *x, const uint8_t *w, const float *scale, const int *tokens, int width) {
-  wait_for_inputs();
   let_next_start();
+  wait_for_inputs();
   const int t = blockIdx.x, groups = width / kGroup;
   const size_t row = tokens[t];
   for (int i = threadIdx.x; i < width; i += blockDim.x)
@@ -25,68 +25,81 @@ extern "C" __global__ void embed_i8(float *x, const uint8_t *w, const float *sca
 // grid (rows).
 template <typename T> __device__ void rms_norm(T *y, const float *x, const float *weight, const int *rows, int width, float eps) {
   __shared__ float red[32];
-  wait_for_inputs();
   let_next_start();
+  wait_for_inputs();
   const size_t r = blockIdx.x;
-  const float *in = x + (size_t)(rows ? rows[r] : r) * width;
+  const float4 *in = reinterpret_cast<const float4 *>(x + (size_t)(rows ? rows[r] : r) * width);
   float squares = 0;
-  for (int i = threadIdx.x; i < width; i += blockDim.x) squares += in[i] * in[i];
+  for (int i = threadIdx.x; i < width / 4; i += blockDim.x) {
+    const float4 v = in[i];
+    squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+  }
   const float inverse = rsqrtf(block_sum(squares, red) / width + eps);
-  for (int i = threadIdx.x; i < width; i += blockDim.x) y[r * width + i] = from_float<T>(in[i] * inverse * weight[i]);
+  for (int i = threadIdx.x; i < width / 4; i += blockDim.x) {
+    const float4 v = in[i], w = reinterpret_cast<const float4 *>(weight)[i];
+    reinterpret_cast<uint2 *>(y + r * width)[i] = {pack2<T>(v.x * inverse * w.x, v.y * inverse * w.y), pack2<T>(v.z * inverse * w.z, v.w * inverse * w.w)};
+  }
 }
 extern "C" __global__ void rms_norm_f16(f16 *y, const float *x, const float *w, const int *rows, int width, float eps) { rms_norm(y, x, w, rows, width, eps); }
 extern "C" __global__ void rms_norm_bf16(bf16 *y, const float *x, const float *w, const int *rows, int width, float eps) { rms_norm(y, x, w, rows, width, eps); }
 
 // gather: y[r] = x[rows[r]] in float32. grid (rows).
 extern "C" __global__ void gather(float *y, const float *x, const int *rows, int width) {
-  wait_for_inputs();
   let_next_start();
+  wait_for_inputs();
   for (int i = threadIdx.x; i < width; i += blockDim.x) y[(size_t)blockIdx.x * width + i] = x[(size_t)rows[blockIdx.x] * width + i];
 }
 
 // rope_store: for every token, biases are added to q, k and v, q and k are
 // normed per head (Qwen 3) and turned by the token's position; q stays in
 // place, k and v go to the token's slot of the cache (layout (block, KV head,
-// 16, dim)). A slot below 0 is padding. grid (tokens, heads + 2·KV heads), one
-// warp each.
+// 16, dim)). A slot below 0 is padding. grid (tokens, parts): each warp of 8
+// takes heads warp + 8·part, and so on; shared memory holds the token's sines
+// and cosines and a head for each warp: 9·dim floats.
 template <typename T>
 __device__ void rope_store(T *qkv, T *keys, T *values, const float *bias, const float *q_norm, const float *k_norm, const float *inverse,
                            const int *positions, const int *slots, int heads, int kv_heads, int dim, int halves, float eps) {
-  extern __shared__ float head[];
-  wait_for_inputs();
+  extern __shared__ float turn[];
+  const int t = blockIdx.x, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  float *head = turn + dim * (1 + warp);
   let_next_start();
-  const int t = blockIdx.x, h = blockIdx.y, lane = threadIdx.x, slot = slots[t];
+  wait_for_inputs();
+  const int slot = slots[t];
   if (slot < 0) return;
-  T *row = qkv + ((size_t)t * (heads + 2 * kv_heads) + h) * dim;
-  float squares = 0;
-  for (int d = lane; d < dim; d += 32) {
-    const float v = to_float(row[d]) + (bias ? bias[h * dim + d] : 0.f);
-    head[d] = v;
-    squares += v * v;
-  }
-  __syncwarp();
-  const bool is_value = h >= heads + kv_heads, is_key = h >= heads && !is_value;
-  const float *norm = is_value ? nullptr : is_key ? k_norm : q_norm;
-  if (norm) {
-    const float scale = rsqrtf(warp_sum(squares) / dim + eps);
-    for (int d = lane; d < dim; d += 32) head[d] *= scale * norm[d];
+  for (int i = threadIdx.x; i < dim / 2; i += blockDim.x) sincosf(float(positions[t]) * inverse[i], turn + i, turn + dim / 2 + i);
+  __syncthreads();
+  for (int h = blockIdx.y * 8 + warp; h < heads + 2 * kv_heads; h += 8 * gridDim.y) {
+    T *row = qkv + ((size_t)t * (heads + 2 * kv_heads) + h) * dim;
+    float squares = 0;
+    for (int d = lane; d < dim; d += 32) {
+      const float v = to_float(row[d]) + (bias ? bias[h * dim + d] : 0.f);
+      head[d] = v;
+      squares += v * v;
+    }
     __syncwarp();
-  }
-  T *to = row;
-  if (h >= heads) {
-    const int kv = (h - heads) % kv_heads;
-    to = (is_value ? values : keys) + (((size_t)(slot / kBlock) * kv_heads + kv) * kBlock + slot % kBlock) * dim;
-  }
-  if (is_value) {
-    for (int d = lane; d < dim; d += 32) to[d] = from_float<T>(head[d]);
-    return;
-  }
-  for (int i = lane; i < dim / 2; i += 32) {
-    const int a = halves ? i : 2 * i, b = halves ? i + dim / 2 : 2 * i + 1;
-    float sin, cos;
-    sincosf(float(positions[t]) * inverse[i], &sin, &cos);
-    to[a] = from_float<T>(head[a] * cos - head[b] * sin);
-    to[b] = from_float<T>(head[a] * sin + head[b] * cos);
+    const bool is_value = h >= heads + kv_heads, is_key = h >= heads && !is_value;
+    const float *norm = is_value ? nullptr : is_key ? k_norm : q_norm;
+    if (norm) {
+      const float scale = rsqrtf(warp_sum(squares) / dim + eps);
+      for (int d = lane; d < dim; d += 32) head[d] *= scale * norm[d];
+      __syncwarp();
+    }
+    T *to = row;
+    if (h >= heads) {
+      const int kv = (h - heads) % kv_heads;
+      to = (is_value ? values : keys) + (((size_t)(slot / kBlock) * kv_heads + kv) * kBlock + slot % kBlock) * dim;
+    }
+    if (is_value) {
+      for (int d = lane; d < dim; d += 32) to[d] = from_float<T>(head[d]);
+    } else {
+      for (int i = lane; i < dim / 2; i += 32) {
+        const int a = halves ? i : 2 * i, b = halves ? i + dim / 2 : 2 * i + 1;
+        const float sin = turn[i], cos = turn[dim / 2 + i];
+        to[a] = from_float<T>(head[a] * cos - head[b] * sin);
+        to[b] = from_float<T>(head[a] * sin + head[b] * cos);
+      }
+    }
+    __syncwarp();
   }
 }
 #define ROPE(T)                                                                                                                                   \
@@ -98,16 +111,20 @@ ROPE(f16)
 ROPE(bf16)
 
 // swiglu: y (tokens, width) = silu(gate) · up of gu (tokens, 2·width), gate
-// first. grid (tokens, parts), two numbers a thread.
+// first. grid (tokens, parts), eight numbers a thread.
 template <typename T> __device__ void swiglu(T *y, const T *gu, int width) {
-  wait_for_inputs();
   let_next_start();
+  wait_for_inputs();
   const size_t t = blockIdx.x;
-  const uint32_t *gate = reinterpret_cast<const uint32_t *>(gu + t * 2 * width), *up = gate + width / 2;
-  uint32_t *out = reinterpret_cast<uint32_t *>(y + t * width);
-  for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < width / 2; i += blockDim.x * gridDim.y) {
-    const float2 g = unpack2<T>(gate[i]), u = unpack2<T>(up[i]);
-    out[i] = pack2<T>(silu(g.x) * u.x, silu(g.y) * u.y);
+  const uint4 *gate = reinterpret_cast<const uint4 *>(gu + t * 2 * width), *up = gate + width / 8;
+  uint4 *out = reinterpret_cast<uint4 *>(y + t * width);
+  for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < width / 8; i += blockDim.x * gridDim.y) {
+    float g[8], u[8];
+    unpack8<T>(gate[i], g);
+    unpack8<T>(up[i], u);
+#pragma unroll
+    for (int k = 0; k < 8; k++) g[k] = silu(g[k]) * u[k];
+    out[i] = make_uint4(pack2<T>(g[0], g[1]), pack2<T>(g[2], g[3]), pack2<T>(g[4], g[5]), pack2<T>(g[6], g[7]));
   }
 }
 extern "C" __global__ void swiglu_f16(f16 *y, const f16 *gu, int width) { swiglu(y, gu, width); }
@@ -115,8 +132,8 @@ extern "C" __global__ void swiglu_bf16(bf16 *y, const bf16 *gu, int width) { swi
 
 // widen: y (16 bits) = int8 weights · scales; n is a multiple of 64.
 template <typename T> __device__ void widen(T *y, const uint8_t *w, const float *scale, long long n) {
-  wait_for_inputs();
   let_next_start();
+  wait_for_inputs();
   const long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * 16;
   if (i >= n) return;
   const uint4 v = stream16(w + i);

@@ -1,6 +1,7 @@
 // Products with weight matrices (rows, cols), row after row. gemv reads each
-// weight once for up to four tokens, at the memory's speed; gemm is tensor
-// cores by mma.sync, for more tokens where cuBLASLt is not found.
+// weight once for one token or two, at the memory's speed; skinny does so for
+// up to 64 on tensor cores (mma.sync); gemm is for more, where cuBLASLt is not
+// found.
 #include "common.cuh"
 
 // What becomes of a product's result.
@@ -43,15 +44,19 @@ template <typename T, int N> __device__ void stage(T *xs, const void *x, const f
       for (int i = threadIdx.x; i < cols / 8; i += blockDim.x) reinterpret_cast<uint4 *>(xs + t * cols)[i] = in[i];
       continue;
     }
+    // Up to 4096 numbers stay in registers between the two passes.
     const float4 *in = reinterpret_cast<const float4 *>(static_cast<const float *>(x) + (size_t)t * cols);
+    float4 held[2];
     float squares = 0;
-    for (int i = threadIdx.x; i < cols / 4; i += blockDim.x) {
+    for (int i = threadIdx.x, n = 0; i < cols / 4; i += blockDim.x, n++) {
       const float4 v = in[i];
+      if (n == 0) held[0] = v;
+      if (n == 1) held[1] = v;
       squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
     }
     const float inverse = rsqrtf(block_sum(squares, red) / cols + eps);
-    for (int i = threadIdx.x; i < cols / 4; i += blockDim.x) {
-      const float4 v = in[i], w = reinterpret_cast<const float4 *>(norm)[i];
+    for (int i = threadIdx.x, n = 0; i < cols / 4; i += blockDim.x, n++) {
+      const float4 v = n == 0 ? held[0] : n == 1 ? held[1] : in[i], w = reinterpret_cast<const float4 *>(norm)[i];
       uint2 out = {pack2<T>(v.x * inverse * w.x, v.y * inverse * w.y), pack2<T>(v.z * inverse * w.z, v.w * inverse * w.w)};
       reinterpret_cast<uint2 *>(xs + t * cols)[i] = out;
     }
@@ -64,7 +69,7 @@ template <typename T, int N> __device__ void stage(T *xs, const void *x, const f
 // way per lane; the first are asked for before the inputs are waited for.
 template <typename T, typename W, int N, int OUT>
 __device__ void gemv(void *y, const W weights, const void *x, const float *norm, int rows, int cols, float eps) {
-  constexpr int R = OUT == kSwiGLU ? 2 : 1, U = R == 2 ? 4 : 8, C = W::n;
+  constexpr int R = OUT == kSwiGLU ? 2 : 1, C = W::n, U = (C == 16 ? 4 : 8) / R;
   extern __shared__ uint4 shared[];
   T *xs = reinterpret_cast<T *>(shared);
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
@@ -82,9 +87,9 @@ __device__ void gemv(void *y, const W weights, const void *x, const float *norm,
         scales[r][u] = valid ? weights.scale(row + (size_t)r * rows, cols, at) : 0.f;
       }
   };
+  let_next_start();
   fetch(row, 0);
   wait_for_inputs();
-  let_next_start();
   stage<T, N>(xs, x, norm, cols, eps);
   for (; row < rows; row += (size_t)warps * gridDim.x) {
     float sum[R][N] = {};
@@ -132,16 +137,126 @@ __device__ void gemv(void *y, const W weights, const void *x, const float *norm,
 }
 
 #define GEMV(T, N, NAME, OUT)                                                                                                                      \
-  extern "C" __global__ void __launch_bounds__(512) gemv_##T##_##N##_##NAME(void *y, const T *w, const float *, const void *x, const float *norm, \
+  extern "C" __global__ void __launch_bounds__(512, N == 1 ? 2 : 1) gemv_##T##_##N##_##NAME(void *y, const T *w, const float *, const void *x, const float *norm, \
                                                                             int rows, int cols, float eps) {                                      \
     gemv<T, Plain<T>, N, OUT>(y, Plain<T>{w}, x, norm, rows, cols, eps);                                                                           \
   }                                                                                                                                                \
-  extern "C" __global__ void __launch_bounds__(512) gemv_i8_##T##_##N##_##NAME(void *y, const uint8_t *w, const float *s, const void *x,           \
+  extern "C" __global__ void __launch_bounds__(512, N == 1 ? 2 : 1) gemv_i8_##T##_##N##_##NAME(void *y, const uint8_t *w, const float *s, const void *x,           \
                                                                                const float *norm, int rows, int cols, float eps) {                \
     gemv<T, Int8, N, OUT>(y, Int8{w, s}, x, norm, rows, cols, eps);                                                                                \
   }
 #define GEMVS(T, N) GEMV(T, N, store, kStore) GEMV(T, N, add, kAdd) GEMV(T, N, float, kFloat) GEMV(T, N, swiglu, kSwiGLU)
-GEMVS(f16, 1) GEMVS(f16, 2) GEMVS(f16, 4) GEMVS(bf16, 1) GEMVS(bf16, 2) GEMVS(bf16, 4)
+GEMVS(f16, 1) GEMVS(f16, 2) GEMVS(bf16, 1) GEMVS(bf16, 2)
+
+// skinny: y[t][row] for 8·NT tokens or fewer on tensor cores, weights straight
+// from memory to registers. A block has 16 rows (SwiGLU: 8 of gate and the 8 of
+// up that belong to them) and its 8 warps share the columns out among
+// themselves. A lane's 16 bytes are one row's next columns; which of a product's
+// columns they are does not matter, as long as the inputs are taken the same
+// way. x has room for 8·NT rows. grid (rows / 16).
+template <typename T> __device__ __forceinline__ void halves(const Plain<T> &, const uint4 &v, uint32_t *out) { out[0] = v.x, out[1] = v.y, out[2] = v.z, out[3] = v.w; }
+template <typename T> __device__ __forceinline__ void halves8(const uint4 &v, uint32_t *out) {
+  float f[16];
+  Int8::floats(v, f);
+#pragma unroll
+  for (int i = 0; i < 8; i++) out[i] = pack2<T>(f[2 * i], f[2 * i + 1]);
+}
+template <typename T, bool INT8, int NT, int OUT>
+__device__ void skinny(void *y, const void *w, const float *s, const T *x, int tokens, int rows, int cols) {
+  constexpr int C = INT8 ? 16 : 8, U = NT > 2 ? 2 : 4; // columns a lane reads at once; loads under way for each row
+  __shared__ float sums[8][16][8 * NT + 1];
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, r = lane >> 2, quad = lane & 3;
+  const int each = OUT == kSwiGLU ? 8 : 16;
+  const size_t row0 = min(rows - 1, int(blockIdx.x) * each + r); // beyond the last: read again, not written
+  const size_t row1 = OUT == kSwiGLU ? row0 + rows : min(rows - 1, int(blockIdx.x) * each + r + 8);
+  const int size = INT8 ? 1 : 2, step = 4 * C, chunk = step * U;
+  const char *w0 = static_cast<const char *>(w) + row0 * cols * size, *w1 = static_cast<const char *>(w) + row1 * cols * size;
+  uint4 v[2][U];
+  float scales[2][U];
+  auto fetch = [&](int k) {
+#pragma unroll
+    for (int u = 0; u < U; u++) {
+      const int at = k + u * step + quad * C;
+      const bool valid = at < cols;
+      v[0][u] = valid ? stream16(w0 + (size_t)at * size) : make_uint4(0, 0, 0, 0);
+      v[1][u] = valid ? stream16(w1 + (size_t)at * size) : make_uint4(0, 0, 0, 0);
+      if (INT8) {
+        scales[0][u] = valid ? __ldg(s + row0 * (cols / kGroup) + at / kGroup) : 0.f;
+        scales[1][u] = valid ? __ldg(s + row1 * (cols / kGroup) + at / kGroup) : 0.f;
+      }
+    }
+  };
+  let_next_start();
+  fetch(warp * chunk);
+  wait_for_inputs();
+  float acc[NT][4] = {};
+  for (int k = warp * chunk; k < cols; k += 8 * chunk) {
+#pragma unroll
+    for (int u = 0; u < U; u++) {
+      const int at = k + u * step + quad * C;
+      if (k + u * step >= cols) break;
+      uint32_t a0[C / 2], a1[C / 2];
+      if (INT8) {
+        halves8<T>(v[0][u], a0), halves8<T>(v[1][u], a1); // exact; a group's scale comes after its sum
+      } else {
+        halves(Plain<T>{}, v[0][u], a0), halves(Plain<T>{}, v[1][u], a1);
+      }
+#pragma unroll
+      for (int n = 0; n < NT; n++) {
+        const bool live = n * 8 + r < tokens && at < cols;
+        uint32_t b[C / 2];
+#pragma unroll
+        for (int c = 0; c < C / 8; c++) {
+          const uint4 in = live ? *reinterpret_cast<const uint4 *>(x + (size_t)(n * 8 + r) * cols + at + c * 8) : make_uint4(0, 0, 0, 0);
+          b[4 * c] = in.x, b[4 * c + 1] = in.y, b[4 * c + 2] = in.z, b[4 * c + 3] = in.w;
+        }
+        float part[4] = {};
+        float *to = INT8 ? part : acc[n];
+#pragma unroll
+        for (int c = 0; c < C / 4; c++) {
+          const uint32_t a[4] = {a0[2 * c], a1[2 * c], a0[2 * c + 1], a1[2 * c + 1]}, bb[2] = {b[2 * c], b[2 * c + 1]};
+          mma<T>(to, a, bb);
+        }
+        if (INT8) { // the four lanes of a row are within one group of 64
+          acc[n][0] = fmaf(part[0], scales[0][u], acc[n][0]), acc[n][1] = fmaf(part[1], scales[0][u], acc[n][1]);
+          acc[n][2] = fmaf(part[2], scales[1][u], acc[n][2]), acc[n][3] = fmaf(part[3], scales[1][u], acc[n][3]);
+        }
+      }
+    }
+    fetch(k + 8 * chunk);
+  }
+#pragma unroll
+  for (int n = 0; n < NT; n++)
+#pragma unroll
+    for (int i = 0; i < 4; i++) sums[warp][r + i / 2 * 8][n * 8 + quad * 2 + i % 2] = acc[n][i];
+  __syncthreads();
+  for (int i = threadIdx.x; i < each * 8 * NT; i += blockDim.x) {
+    const int line = i % each, t = i / each, row = blockIdx.x * each + line;
+    if (t >= tokens || row >= rows) continue;
+    float a = 0, b = 0;
+#pragma unroll
+    for (int k = 0; k < 8; k++) {
+      a += sums[k][line][t];
+      if (OUT == kSwiGLU) b += sums[k][line + 8][t];
+    }
+    const size_t to = (size_t)t * rows + row;
+    if (OUT == kStore) static_cast<T *>(y)[to] = from_float<T>(a);
+    if (OUT == kAdd) static_cast<float *>(y)[to] += a;
+    if (OUT == kFloat) static_cast<float *>(y)[to] = a;
+    if (OUT == kSwiGLU) static_cast<T *>(y)[to] = from_float<T>(silu(a) * b);
+  }
+}
+#define SKINNY(T, NT, NAME, OUT)                                                                                                              \
+  extern "C" __global__ void __launch_bounds__(256) skinny_##T##_##NT##_##NAME(void *y, const void *w, const float *s, const T *x, int tokens,      \
+                                                                               int rows, int cols) {                                          \
+    skinny<T, false, NT, OUT>(y, w, s, x, tokens, rows, cols);                                                                                \
+  }                                                                                                                                           \
+  extern "C" __global__ void __launch_bounds__(256) skinny_i8_##T##_##NT##_##NAME(void *y, const void *w, const float *s, const T *x, int tokens,   \
+                                                                                  int rows, int cols) {                                       \
+    skinny<T, true, NT, OUT>(y, w, s, x, tokens, rows, cols);                                                                                 \
+  }
+#define SKINNYS(T, NT) SKINNY(T, NT, store, kStore) SKINNY(T, NT, add, kAdd) SKINNY(T, NT, float, kFloat) SKINNY(T, NT, swiglu, kSwiGLU)
+SKINNYS(f16, 1) SKINNYS(f16, 2) SKINNYS(f16, 4) SKINNYS(f16, 8) SKINNYS(bf16, 1) SKINNYS(bf16, 2) SKINNYS(bf16, 4) SKINNYS(bf16, 8)
 
 // gemm: y[t][row] for any number of tokens. A block computes 64 tokens × 128
 // rows by 8 warps, 32 columns at a time, four stages deep in shared memory.
@@ -153,8 +268,8 @@ template <typename T, int OUT> __device__ void gemm(void *y, const T *w, const T
   T *xs = reinterpret_cast<T *>(shared), *ws = xs + kStages * kM * kPitch;
   const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, wm = warp & 1, wn = warp >> 1;
   const int t0 = blockIdx.y * kM, r0 = blockIdx.x * kN;
-  wait_for_inputs();
   let_next_start();
+  wait_for_inputs();
   auto load = [&](int stage, int k0) {
     for (int i = tid; i < (kM + kN) * kK / 8; i += 256) {
       const int line = i / (kK / 8), k = k0 + i % (kK / 8) * 8;

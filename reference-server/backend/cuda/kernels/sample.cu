@@ -15,8 +15,8 @@ struct Pick {
 extern "C" __global__ void __launch_bounds__(1024) pick(int *ids, const float *logits, const Pick *picks, int vocab) {
   __shared__ float red[32], sums[32];
   __shared__ int found[32];
-  wait_for_inputs();
   let_next_start();
+  wait_for_inputs();
   const Pick p = picks[blockIdx.x];
   const float *row = logits + (size_t)blockIdx.x * vocab;
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
