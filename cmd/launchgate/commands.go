@@ -59,7 +59,7 @@ Exit codes: 0 pass, 1 fail, 2 unproven, 3 invalid, 4 could not run,
 	root.SetOut(out)
 	root.SetErr(errOut)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand(out, errOut, code), capacityCommand(out, errOut, code), judgeCommand(out, code), reportCommand(out), listCommand(out), initCommand(out),
+	root.AddCommand(runCommand(out, errOut, code), capacityCommand(out, errOut, code), compareCommand(out, code), judgeCommand(out, code), reportCommand(out), listCommand(out), initCommand(out),
 		recoverCommand(out), watchdogCommand(), burnCommand(), workerCommand())
 	return root
 }

@@ -210,3 +210,49 @@ func children(t *testing.T, parent int, word string) (pids []int) {
 	}
 	return pids
 }
+
+// A service that is slower than its baseline is found to be, in turns and from
+// two recorded runs, and one compared with itself is not.
+func TestCompareServices(t *testing.T) {
+	quick, slow := single(t, 4*time.Millisecond), single(t, 12*time.Millisecond)
+	gate := func(url string) string {
+		return writeGate(t, `
+name: compared
+seed: 1
+target: {endpoint: {url: "`+url+`"}}
+warmup: {requests: 2}
+scenarios:
+  - name: s
+    stages: [{name: m, for: 6s, rate: 30/s, arrivals: constant}]
+objectives: [p50(ttft) in s <= 1s, error_rate <= 5%]
+`)
+	}
+	for _, tt := range []struct {
+		base, head string
+		code       int
+	}{{quick, slow, checklist.ExitFail}, {slow, quick, checklist.ExitPass}} {
+		dir := filepath.Join(t.TempDir(), "compare")
+		code, out := launch(t, "run", "--baseline", tt.base, "--pairs", "8", "--block", "1s", "--out", dir, gate(tt.head))
+		if strings.Contains(out, "is left out") {
+			t.Skipf("the machine was too busy to measure on: %s", out)
+		}
+		if code != tt.code {
+			t.Errorf("exit code %d, want %d: %s", code, tt.code, out)
+		}
+		if page := string(readFile(t, filepath.Join(dir, "compare.html"))); !strings.Contains(page, "p50(ttft)") || !strings.Contains(page, "<svg") {
+			t.Error("compare.html shows no metric")
+		}
+	}
+	runs := [2]string{filepath.Join(t.TempDir(), "quick"), filepath.Join(t.TempDir(), "slow")}
+	for i, url := range []string{quick, slow} {
+		if code, out := launch(t, "run", "--out", runs[i], gate(url)); code == checklist.ExitInvalid || code == checklist.ExitCouldNotRun {
+			t.Skipf("exit code %d: %s", code, out)
+		}
+	}
+	if code, out := launch(t, "compare", runs[0], runs[1]); code != checklist.ExitFail || !strings.Contains(out, "regression") {
+		t.Errorf("exit code %d: %s", code, out)
+	}
+	if code, out := launch(t, "compare", runs[0], t.TempDir()); code != checklist.ExitCouldNotRun || !strings.Contains(out, "environment.json") {
+		t.Errorf("exit code %d: %s", code, out)
+	}
+}

@@ -31,6 +31,7 @@ type runFlags struct {
 	focus     []string
 	dryRun    bool
 	workers   int
+	baselineFlags
 }
 
 func runCommand(out, errOut io.Writer, code *int) *cobra.Command {
@@ -71,6 +72,10 @@ report that is marked incomplete.`,
 			if f.dryRun {
 				return printPlan(out, gate, f.focus)
 			}
+			if f.baseline != "" {
+				*code, err = runBaseline(cmd.Context(), gate, f, out, errOut)
+				return err
+			}
 			*code, err = runGate(cmd.Context(), gate, f, out, errOut)
 			return err
 		},
@@ -79,6 +84,7 @@ report that is marked incomplete.`,
 	cmd.Flags().StringVar(&f.out, "out", "", "the run `folder` to make (default runs/<time>-<gate>)")
 	cmd.Flags().StringArrayVar(&f.focus, "focus", nil, "play only what matches this `regexp` (Ginkgo's focus; may be repeated); what is not played is unproven")
 	cmd.Flags().IntVar(&f.workers, "workers", 0, "share the load out to this `number` of processes; 0 sends it from one")
+	f.baselineFlags.add(cmd)
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "print the plan and do nothing")
 	return cmd
 }
