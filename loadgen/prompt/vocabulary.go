@@ -109,6 +109,7 @@ func promptTokens(ctx context.Context, c *client.Client, api string, words []str
 	clock := recording.NewClock()
 	row := c.Do(ctx, client.Prompt{
 		API: api, Messages: []client.Message{{Role: "user", Content: strings.Join(words, " ")}}, MaxTokens: 1, Timeout: askFor,
+		Stream: api == client.APIGRPC, // which has nothing else
 	}, clock, clock.Now())
 	if !row.OK() {
 		return 0, fmt.Errorf("ask how many tokens a prompt has: %s", row.ErrorText)
