@@ -1,0 +1,315 @@
+// Package ledger keeps what the service must not lose: API keys, usage records,
+// background responses, configuration and the models that were released.
+//
+//	gateway-a ──┐
+//	            ├──▶ Ledger ──▶ SQLite (WAL, one file) or PostgreSQL
+//	gateway-b ──┘
+//
+// A method that has returned nil has made its row durable: the file or the
+// write-ahead log was synced. That is what lets a gateway say "accepted".
+// Several gateways may share one ledger; Claim hands a background response to
+// one of them at a time.
+package ledger
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// ErrNotFound is returned for a row that is not there.
+var ErrNotFound = errors.New("not in the ledger")
+
+// Ledger is a database of either kind. The statements are the same for both.
+type Ledger struct {
+	db     *sql.DB
+	sqlite bool
+}
+
+// Key is an API key as it is kept: the secret itself is not.
+type Key struct {
+	ID      string
+	Tenant  string
+	Class   string   // how important its requests are; the configuration orders classes
+	Scopes  []string // inference, admin
+	Expires time.Time
+	Revoked bool
+}
+
+// Allows reports whether the key has a scope.
+func (k Key) Allows(scope string) bool {
+	for _, s := range k.Scopes {
+		if s == scope {
+			return true
+		}
+	}
+	return false
+}
+
+// Usage is what one request used, for the bill of its tenant.
+type Usage struct {
+	Request string // its id; a second record of it changes nothing
+	Tenant  string
+	Key     string
+	Model   string
+	Prompt  int64
+	Output  int64
+	At      time.Time
+}
+
+// Response is a background response: the request as it was accepted, and the
+// answer once there is one.
+type Response struct {
+	ID      string
+	Tenant  string
+	Request string // JSON
+	Status  string // queued, in_progress, completed, incomplete, failed, cancelled
+	Result  string // JSON
+	Created time.Time
+}
+
+// Model is one released version of a model.
+type Model struct {
+	Name    string
+	Version string
+	SHA256  string // of its file
+	Status  string // candidate, live, rejected, retired
+	At      time.Time
+}
+
+// Hash is how a secret is kept. Secrets are 256 random bits, so that a fast
+// hash is as good as a slow one: there is nothing to guess.
+func Hash(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}
+
+// NewSecret makes the secret of a key.
+func NewSecret() string {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails
+	return "lg-" + base64.RawURLEncoding.EncodeToString(b)
+}
+
+const schema = `
+CREATE TABLE IF NOT EXISTS api_keys (id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, tenant TEXT NOT NULL, class TEXT NOT NULL, scopes TEXT NOT NULL, expires BIGINT NOT NULL, revoked BIGINT NOT NULL);
+CREATE TABLE IF NOT EXISTS usage_records (request TEXT PRIMARY KEY, tenant TEXT NOT NULL, key_id TEXT NOT NULL, model TEXT NOT NULL, prompt BIGINT NOT NULL, output BIGINT NOT NULL, at BIGINT NOT NULL);
+CREATE TABLE IF NOT EXISTS responses (id TEXT PRIMARY KEY, tenant TEXT NOT NULL, request TEXT NOT NULL, status TEXT NOT NULL, result TEXT NOT NULL, owner TEXT NOT NULL, lease BIGINT NOT NULL, created BIGINT NOT NULL);
+CREATE INDEX IF NOT EXISTS responses_open ON responses (status, lease, created);
+CREATE TABLE IF NOT EXISTS configurations (version BIGINT PRIMARY KEY, content TEXT NOT NULL, at BIGINT NOT NULL);
+CREATE TABLE IF NOT EXISTS models (name TEXT NOT NULL, version TEXT NOT NULL, sha256 TEXT NOT NULL, status TEXT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (name, version));`
+
+// tables are all of them, for backups to count.
+var tables = []string{"api_keys", "usage_records", "responses", "configurations", "models"}
+
+// Open opens the ledger at a postgres:// URL, or the SQLite file at a path,
+// which is made if it is not there.
+func Open(ctx context.Context, at string) (*Ledger, error) {
+	l, err := open(at)
+	if err != nil {
+		return nil, err
+	}
+	for _, statement := range strings.Split(schema, ";") {
+		if strings.TrimSpace(statement) == "" {
+			continue
+		}
+		if _, err := l.db.ExecContext(ctx, statement); err != nil {
+			l.Close()
+			return nil, fmt.Errorf("open the ledger: %w", err)
+		}
+	}
+	return l, nil
+}
+
+// Close closes it.
+func (l *Ledger) Close() error { return l.db.Close() }
+
+// exec runs a statement, whose parameters are written $1, $2, …
+func (l *Ledger) exec(ctx context.Context, what, query string, args ...any) (int64, error) {
+	res, err := l.db.ExecContext(ctx, l.dialect(query), args...)
+	if err != nil {
+		return 0, fmt.Errorf("ledger: %s: %w", what, err)
+	}
+	return res.RowsAffected()
+}
+
+// dialect writes parameters as the database knows them.
+func (l *Ledger) dialect(query string) string {
+	if l.sqlite {
+		return strings.ReplaceAll(query, "$", "?")
+	}
+	return query
+}
+
+func (l *Ledger) row(ctx context.Context, query string, args ...any) *sql.Row {
+	return l.db.QueryRowContext(ctx, l.dialect(query), args...)
+}
+
+func found(err error, what string) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("%s: %w", what, ErrNotFound)
+	}
+	if err != nil {
+		return fmt.Errorf("ledger: %s: %w", what, err)
+	}
+	return nil
+}
+
+// AddKey keeps a key under the hash of its secret.
+func (l *Ledger) AddKey(ctx context.Context, k Key, secret string) error {
+	_, err := l.exec(ctx, "add key "+k.ID, `INSERT INTO api_keys (id, hash, tenant, class, scopes, expires, revoked) VALUES ($1, $2, $3, $4, $5, $6, 0)`,
+		k.ID, Hash(secret), k.Tenant, k.Class, strings.Join(k.Scopes, " "), micros(k.Expires))
+	return err
+}
+
+// RevokeKey ends a key at once.
+func (l *Ledger) RevokeKey(ctx context.Context, id string) error {
+	n, err := l.exec(ctx, "revoke key "+id, `UPDATE api_keys SET revoked = 1 WHERE id = $1`, id)
+	if err == nil && n == 0 {
+		return fmt.Errorf("key %s: %w", id, ErrNotFound)
+	}
+	return err
+}
+
+// KeyOf finds the key of a secret, revoked and expired ones too.
+func (l *Ledger) KeyOf(ctx context.Context, secret string) (Key, error) {
+	var k Key
+	var scopes string
+	var expires, revoked int64
+	err := l.row(ctx, `SELECT id, tenant, class, scopes, expires, revoked FROM api_keys WHERE hash = $1`, Hash(secret)).
+		Scan(&k.ID, &k.Tenant, &k.Class, &scopes, &expires, &revoked)
+	k.Scopes, k.Expires, k.Revoked = strings.Fields(scopes), timeOf(expires), revoked != 0
+	return k, found(err, "API key")
+}
+
+// AddUsage keeps a usage record. It is called before the last event of the
+// answer is sent, so that what a client saw end was counted.
+func (l *Ledger) AddUsage(ctx context.Context, u Usage) error {
+	_, err := l.exec(ctx, "usage of "+u.Request, `INSERT INTO usage_records (request, tenant, key_id, model, prompt, output, at) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (request) DO NOTHING`,
+		u.Request, u.Tenant, u.Key, u.Model, u.Prompt, u.Output, micros(u.At))
+	return err
+}
+
+// UsageOf finds the record of a request.
+func (l *Ledger) UsageOf(ctx context.Context, request string) (Usage, error) {
+	u := Usage{Request: request}
+	var at int64
+	err := l.row(ctx, `SELECT tenant, key_id, model, prompt, output, at FROM usage_records WHERE request = $1`, request).
+		Scan(&u.Tenant, &u.Key, &u.Model, &u.Prompt, &u.Output, &at)
+	u.At = timeOf(at)
+	return u, found(err, "usage of "+request)
+}
+
+// Accept keeps a background response that is to be computed.
+func (l *Ledger) Accept(ctx context.Context, r Response) error {
+	_, err := l.exec(ctx, "accept "+r.ID, `INSERT INTO responses (id, tenant, request, status, result, owner, lease, created) VALUES ($1, $2, $3, 'queued', '', '', 0, $4)`,
+		r.ID, r.Tenant, r.Request, micros(r.Created))
+	return err
+}
+
+// Claim gives owner the oldest response that nobody works on, for as long as
+// the lease: a gateway that dies loses its claim, not the response.
+func (l *Ledger) Claim(ctx context.Context, owner string, lease time.Duration) (Response, error) {
+	now := time.Now()
+	row := l.row(ctx, `UPDATE responses SET owner = $1, lease = $2, status = 'in_progress'
+		WHERE id = (SELECT id FROM responses WHERE status IN ('queued', 'in_progress') AND lease < $3 ORDER BY created LIMIT 1) AND lease < $3 AND status IN ('queued', 'in_progress')
+		RETURNING id, tenant, request, status, result, created`, owner, micros(now.Add(lease)), micros(now))
+	return scanResponse(row, "a response to compute")
+}
+
+// Renew keeps a claim, and reports whether it was still held.
+func (l *Ledger) Renew(ctx context.Context, id, owner string, lease time.Duration) (bool, error) {
+	n, err := l.exec(ctx, "renew "+id, `UPDATE responses SET lease = $1 WHERE id = $2 AND owner = $3 AND status = 'in_progress'`, micros(time.Now().Add(lease)), id, owner)
+	return n == 1, err
+}
+
+// Release gives a claim back, to be taken at once.
+func (l *Ledger) Release(ctx context.Context, id, owner string) error {
+	_, err := l.exec(ctx, "release "+id, `UPDATE responses SET lease = 0, status = 'queued' WHERE id = $1 AND owner = $2 AND status = 'in_progress'`, id, owner)
+	return err
+}
+
+// Finish keeps the answer. It reports false where the response was cancelled,
+// or is another owner's by now; nothing is changed then.
+func (l *Ledger) Finish(ctx context.Context, id, owner, status, result string) (bool, error) {
+	n, err := l.exec(ctx, "finish "+id, `UPDATE responses SET status = $1, result = $2 WHERE id = $3 AND owner = $4 AND status = 'in_progress'`, status, result, id, owner)
+	return n == 1, err
+}
+
+// Cancel ends a response that has not ended.
+func (l *Ledger) Cancel(ctx context.Context, id, tenant string) error {
+	_, err := l.exec(ctx, "cancel "+id, `UPDATE responses SET status = 'cancelled' WHERE id = $1 AND tenant = $2 AND status IN ('queued', 'in_progress')`, id, tenant)
+	return err
+}
+
+// ResponseOf finds a tenant's response. Another tenant's is not found.
+func (l *Ledger) ResponseOf(ctx context.Context, id, tenant string) (Response, error) {
+	row := l.row(ctx, `SELECT id, tenant, request, status, result, created FROM responses WHERE id = $1 AND tenant = $2`, id, tenant)
+	return scanResponse(row, "response "+id)
+}
+
+func scanResponse(row *sql.Row, what string) (Response, error) {
+	var r Response
+	var created int64
+	err := row.Scan(&r.ID, &r.Tenant, &r.Request, &r.Status, &r.Result, &created)
+	r.Created = timeOf(created)
+	return r, found(err, what)
+}
+
+// Forget deletes a tenant's response.
+func (l *Ledger) Forget(ctx context.Context, id, tenant string) error {
+	_, err := l.exec(ctx, "forget "+id, `DELETE FROM responses WHERE id = $1 AND tenant = $2`, id, tenant)
+	return err
+}
+
+// AddConfiguration keeps the next version of the configuration and returns its
+// number.
+func (l *Ledger) AddConfiguration(ctx context.Context, content string) (version int64, err error) {
+	err = l.row(ctx, `INSERT INTO configurations (version, content, at) VALUES ((SELECT COALESCE(MAX(version), 0) + 1 FROM configurations), $1, $2) RETURNING version`,
+		content, micros(time.Now())).Scan(&version)
+	return version, found(err, "add a configuration")
+}
+
+// Configuration is the newest one.
+func (l *Ledger) Configuration(ctx context.Context) (version int64, content string, err error) {
+	err = l.row(ctx, `SELECT version, content FROM configurations ORDER BY version DESC LIMIT 1`).Scan(&version, &content)
+	return version, content, found(err, "configuration")
+}
+
+// SetModel keeps a version of a model, or its new status.
+func (l *Ledger) SetModel(ctx context.Context, m Model) error {
+	_, err := l.exec(ctx, "model "+m.Name+" "+m.Version, `INSERT INTO models (name, version, sha256, status, at) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (name, version) DO UPDATE SET sha256 = excluded.sha256, status = excluded.status, at = excluded.at`, m.Name, m.Version, m.SHA256, m.Status, micros(m.At))
+	return err
+}
+
+// ModelOf finds a version of a model.
+func (l *Ledger) ModelOf(ctx context.Context, name, version string) (Model, error) {
+	m := Model{Name: name, Version: version}
+	var at int64
+	err := l.row(ctx, `SELECT sha256, status, at FROM models WHERE name = $1 AND version = $2`, name, version).Scan(&m.SHA256, &m.Status, &at)
+	m.At = timeOf(at)
+	return m, found(err, "model "+name+" "+version)
+}
+
+// micros is a time as it is kept; 0 is none.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func timeOf(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us)
+}
