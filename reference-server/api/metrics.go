@@ -42,6 +42,9 @@ func newMetrics(pool *engine.Pool) *metrics {
 	}
 	m.registry.MustRegister(m.requests, m.duration, m.first, m.gaps, m.used, m.httpRequests, m.httpDuration, engineCollector{pool},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if c := newNVML(pool); c != nil {
+		m.registry.MustRegister(c)
+	}
 	return m
 }
 
@@ -148,6 +151,7 @@ var engineMetrics = []engineMetric{
 	counter("ai_steps_total", "Steps of the engine.", func(s engine.Stats) float64 { return float64(s.Steps) }),
 	counter("ai_step_tokens_total", "Tokens computed, of prompts and answers.", func(s engine.Stats) float64 { return float64(s.StepTokens) }),
 	counter("ai_step_seconds_total", "Time spent in steps.", func(s engine.Stats) float64 { return s.StepSeconds }),
+	counter("ai_device_idle_seconds_total", "Time a GPU had no work between two steps while requests ran; 0 on the CPU.", func(s engine.Stats) float64 { return s.IdleSeconds }),
 }
 
 var (
@@ -173,7 +177,11 @@ func (c engineCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	if u, ok := c.pool.Memory(); ok {
-		ch <- prometheus.MustNewConstMetric(memoryUsed, prometheus.GaugeValue, float64(u.Used), "0", "cpu")
-		ch <- prometheus.MustNewConstMetric(memoryTotal, prometheus.GaugeValue, float64(u.Total), "0", "cpu")
+		kind := "cpu"
+		if c.pool.GPU() != "" {
+			kind = "cuda"
+		}
+		ch <- prometheus.MustNewConstMetric(memoryUsed, prometheus.GaugeValue, float64(u.Used), "0", kind)
+		ch <- prometheus.MustNewConstMetric(memoryTotal, prometheus.GaugeValue, float64(u.Total), "0", kind)
 	}
 }

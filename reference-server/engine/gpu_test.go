@@ -57,7 +57,7 @@ func TestGPULogits(t *testing.T) {
 // NumPy's up to a step where the best two are closer than float16 can tell.
 func TestGPUAnswers(t *testing.T) {
 	e := running(t, Config{Quantization: "fp16", MaxBatch: 20, GPU: openGPU(t)})
-	compareAnswers(t, e, readGolden(), 0.05)
+	compareAnswers(t, e, readGolden(), 0.015)
 }
 
 // Every architecture's logits are transformers', within what float16 rounds.

@@ -100,7 +100,7 @@ func New(c Config) (*Tokenizer, error) {
 }
 
 func (t *Tokenizer) typeOf(id int) int {
-	if len(t.Types) == 0 {
+	if id >= len(t.Types) { // a model may have more rows than its tokenizer tokens
 		return TypeNormal
 	}
 	return t.Types[id]
