@@ -79,7 +79,9 @@ func TestAnswersDoNotDependOnCompany(t *testing.T) {
 			if scarce := tt.config.KVBytes > 0; scarce != (st.Preemptions > 0) {
 				t.Errorf("%d preemptions", st.Preemptions)
 			}
-			if (st.CachedTokens > 0) == tt.config.NoPrefix {
+			// Where blocks are scarce, whether one is found again before it is taken for
+			// something else is a matter of luck.
+			if st.CachedTokens > 0 && tt.config.NoPrefix || st.CachedTokens == 0 && !tt.config.NoPrefix && tt.config.KVBytes == 0 {
 				t.Errorf("%d tokens from the cache", st.CachedTokens)
 			}
 			if st.Waiting+st.Running != 0 || st.KVUsed != 0 || st.KVLeaked != 0 {
