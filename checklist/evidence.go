@@ -55,7 +55,7 @@ type probe struct {
 // failures count, in error_rate, attainment and goodput.
 type samples struct {
 	due, errors, notSent, attained int64
-	tokens                         int64
+	tokens, goodTokens             int64 // of all complete answers, and of those that met every limit
 	exact, wrongLength             int64 // complete answers that were to have a given number of tokens
 	values                         [perRequest][]float64
 	timeline                       [perRequest][]timed // where an objective asks for it
@@ -212,6 +212,7 @@ func (e *evidence) load(r *recording.Request) {
 	}
 	if e.attains(r, values) {
 		s.attained++
+		s.goodTokens += int64(r.OutputTokens)
 	}
 }
 
@@ -334,6 +335,7 @@ func (s *samples) merge(o *samples) {
 	s.notSent += o.notSent
 	s.attained += o.attained
 	s.tokens += o.tokens
+	s.goodTokens += o.goodTokens
 	s.exact += o.exact
 	s.wrongLength += o.wrongLength
 	for i, v := range o.values {

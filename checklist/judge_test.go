@@ -99,7 +99,7 @@ func TestJudge(t *testing.T) {
 
 		// What no recording holds.
 		{"cost, security and rpo are unproven", []string{"cost_per_million_output_tokens <= $1", "security(high) == 0", "rpo(pod-kill) < 1m"}, func(w *world) { w.withFault() },
-			"unproven: unproven unproven unproven (pass)", "no price"},
+			"unproven: unproven unproven unproven (pass)", "does not say what a replica costs"},
 
 		// Faults.
 		{"a fault nobody felt", []string{"rto(pod-kill) < 200ms", "lost(pod-kill) == 0", "detection(pod-kill) < 1s", "errors_during(pod-kill) <= 10%"}, func(w *world) { w.withFault() },

@@ -33,6 +33,8 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 	case o.Stat != "":
 		v := s.values[slices.Index(latencyNames[:], o.Metric)]
 		f.distribution(int64(len(v)), o, func(i int64) float64 { return v[i] }, func() float64 { return mean(v) })
+	case o.Unit == scenarios.UnitUSD:
+		f.cost(o, e, s)
 	case o.Metric == "drift":
 		f.drift(o, e)
 	case o.Metric == "wrong_length":
@@ -59,8 +61,6 @@ func unmeasured(o scenarios.Objective) string {
 	switch o.Metric {
 	case "rpo":
 		return "a recording does not hold which writes were acknowledged and which were there after the fault, so what was lost is unknown, and not zero"
-	case "cost_per_million_output_tokens":
-		return "a recording holds no price of what the service ran on, so its cost is unknown"
 	case "security":
 		return "a recording holds no security scan, and nothing found is not nothing there"
 	}
@@ -335,6 +335,8 @@ func showDigits(v float64, unit string, digits int) string {
 		return significant(v, digits) + "/s"
 	case scenarios.UnitTokensPerSecond:
 		return significant(v, digits) + " tokens/s"
+	case scenarios.UnitUSD:
+		return "$" + significant(v, digits)
 	}
 	return significant(v, digits)
 }

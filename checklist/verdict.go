@@ -59,6 +59,7 @@ type Verdict struct {
 	Faults     []Fault    `json:"faults"`
 	Client     Client     `json:"client"`
 	Scenarios  []Scenario `json:"scenarios"`
+	Cost       *Cost      `json:"cost,omitempty"` // where the gate names a price
 }
 
 // Finding is the judgement of one objective. Value is nil where nothing was

@@ -19,6 +19,9 @@ func value(v float64, unit string) string {
 	case "tokens_per_second":
 		return digits(v) + " tok/s"
 	case "usd":
+		if v != 0 && math.Abs(v) < 0.1 {
+			return "$" + strconv.FormatFloat(v, 'g', 3, 64)
+		}
 		return "$" + strconv.FormatFloat(v, 'f', 2, 64)
 	case "bytes":
 		return bytesOf(v)

@@ -228,18 +228,25 @@ func commandLine(args []string) string {
 func functions(r Report) template.FuncMap {
 	return template.FuncMap{
 		"clientNumbers": clientNumbers,
-		"say":           say,
-		"note":          Note.Say,
-		"value":         value,
-		"seconds":       seconds,
-		"clock":         clock,
-		"count":         count,
-		"sentence":      sentence,
-		"join":          func(s []string) string { return strings.Join(s, ", ") },
-		"icon":          icon,
-		"bar":           barSVG,
-		"margin":        margin,
-		"samples":       samples,
+		"dollars":       func(v float64) string { return value(v, "usd") },
+		"maybeDollars": func(v *float64) string {
+			if v == nil {
+				return say("objective.unmeasured")
+			}
+			return value(*v, "usd")
+		},
+		"say":      say,
+		"note":     Note.Say,
+		"value":    value,
+		"seconds":  seconds,
+		"clock":    clock,
+		"count":    count,
+		"sentence": sentence,
+		"join":     func(s []string) string { return strings.Join(s, ", ") },
+		"icon":     icon,
+		"bar":      barSVG,
+		"margin":   margin,
+		"samples":  samples,
 		"maybe": func(v *float64, unit string) any {
 			if v == nil {
 				return template.HTML(`<span class="none">` + template.HTMLEscapeString(say("objective.unmeasured")) + `</span>`)

@@ -239,6 +239,15 @@ var phrases = map[string]string{
 	"error.cancelled": "in flight when the run was interrupted",
 	"error.other":     "failed in another way",
 
+	"section.cost":  "Cost",
+	"cost.about":    "%d × %s, those kept for a failure with them, at %s an hour together; prices of %s, %s. Only answers that met every limit count, and all the time that was paid for does.",
+	"cost.million":  "A million output tokens",
+	"cost.request":  "A request",
+	"cost.hour":     "An hour",
+	"cost.options":  "Bought otherwise",
+	"cost.saving":   "Saves",
+	"cost.evidence": "Evidence",
+
 	"client.valid":    "The client kept its own schedule, so what it measured is the service.",
 	"client.invalid":  "The client was itself the bottleneck.",
 	"client.lag":      "Send lag",

@@ -49,6 +49,10 @@ func (d *decoder) decodeInto(root ast.Node, gate *Gate) {
 	d.decode(root, reflect.ValueOf(gate).Elem(), "")
 }
 
+func (d *decoder) decodeBook(root ast.Node, book *PriceBook) {
+	d.decode(root, reflect.ValueOf(book).Elem(), "")
+}
+
 // add notes a problem of the value at path, at its place or that of the
 // nearest value around it.
 func (d *decoder) add(path, format string, args ...any) {
@@ -216,6 +220,8 @@ func expectedText(to encoding.TextUnmarshaler) string {
 		return "a size such as 64KiB"
 	case *Share:
 		return "a share such as 20%"
+	case *Dollars:
+		return "dollars an hour such as $0.80"
 	case *Lengths:
 		return lengthsExample
 	default:

@@ -23,6 +23,8 @@ type Gate struct {
 	// steady; launchgate list profiles tells what each holds.
 	Profiles   []string    `yaml:"profiles,omitempty" json:"profiles,omitempty"`
 	Objectives []Objective `yaml:"objectives,omitempty" json:"objectives,omitempty"`
+	// Cost says what a replica runs on, for objectives about money.
+	Cost *Cost `yaml:"cost,omitempty" json:"cost,omitempty"`
 	// Chunks says of which requests the time of every chunk is kept: all, 1 in N
 	// (such as 1/100), or none. Statistics of the gaps are kept of all.
 	Chunks string `yaml:"chunks,omitempty" json:"chunks,omitempty"`

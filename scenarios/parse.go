@@ -41,6 +41,9 @@ func Load(path string) (Gate, error) {
 	if err != nil {
 		return Gate{}, err
 	}
+	if gate, err = gate.pricedBeside(filepath.Dir(path)); err != nil {
+		return Gate{}, err
+	}
 	return gate.relativeTo(filepath.Dir(path))
 }
 

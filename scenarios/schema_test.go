@@ -52,11 +52,12 @@ func schemaOfGate(t *testing.T) *jsonschema.Schema {
 		reflect.TypeFor[Share]():     text(sharePattern.String(), "20%", "A share: 20%."),
 		reflect.TypeFor[Objective](): objective,
 		reflect.TypeFor[Lengths]():   lengths,
+		reflect.TypeFor[Dollars]():   text(dollarsPattern, "$0.80", "US dollars an hour: $0.80."),
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	describeFields(schema, reflect.TypeFor[Gate](), commentsOf(t, "gate.go"))
+	describeFields(schema, reflect.TypeFor[Gate](), commentsOf(t, "gate.go", "cost.go"))
 	schema.Schema = "https://json-schema.org/draft/2020-12/schema"
 	schema.Title = "A launch gate"
 
@@ -152,15 +153,22 @@ func notNull(s *jsonschema.Schema) {
 	}
 }
 
-// commentsOf are the comments of the types and fields in a Go file, in one
+// commentsOf are the comments of the types and fields in Go files, in one
 // line each, by Type and Type.Field.
-func commentsOf(t *testing.T, path string) map[string]string {
+func commentsOf(t *testing.T, paths ...string) map[string]string {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
 	comments := make(map[string]string)
+	for _, path := range paths {
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
+		}
+		addComments(comments, file)
+	}
+	return comments
+}
+
+func addComments(comments map[string]string, file *ast.File) {
 	oneLine := func(groups ...*ast.CommentGroup) string {
 		var words []string
 		for _, group := range groups {
@@ -185,7 +193,6 @@ func commentsOf(t *testing.T, path string) map[string]string {
 			}
 		}
 	}
-	return comments
 }
 
 // What the schema says of a gate, Parse says too: an editor that shows no

@@ -62,7 +62,7 @@ func Validate(g Gate) error { return check(g).asError() }
 
 // check finds everything that a resolved gate cannot mean.
 func check(g Gate) Problems {
-	c := &checker{}
+	c := &checker{priced: g.Cost != nil}
 	c.name("name", g.Name)
 	c.length("description", g.Description, maxText)
 	c.target(g.Target)
@@ -78,11 +78,15 @@ func check(g Gate) Problems {
 	}
 	c.profiles(g.Profiles)
 	c.objectives(g)
+	c.cost(g)
 	c.chunks(g.Chunks)
 	return c.problems
 }
 
-type checker struct{ problems Problems }
+type checker struct {
+	problems Problems
+	priced   bool // the gate says what a replica costs
+}
 
 func (c *checker) add(path, format string, args ...any) {
 	c.problems = append(c.problems, Problem{Path: path, Text: fmt.Sprintf(format, args...)})
@@ -485,6 +489,10 @@ func (c *checker) evidence(path string, o Objective, scenarios []Scenario) {
 	case "changed_answers", "miscounted_tokens":
 		if !has(func(s Scenario) bool { return s.Canary != nil }) {
 			c.add(path, "%s is seen by canaries, expected canary: {} in the scenario", o.Metric)
+		}
+	case "cost_per_million_output_tokens":
+		if !c.priced {
+			c.add(path, "%s needs a price, expected cost: {book: prices.yaml, instance: NAME} in the gate", o.Metric)
 		}
 	case "wrong_length":
 		if !has(func(s Scenario) bool {

@@ -1,0 +1,87 @@
+package checklist
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// A minute of 120 answers of 10 tokens, on three replicas and a spare one at
+// $1.20 an hour: 1,200 tokens for 8 cents, a million for $66.67.
+func TestCost(t *testing.T) {
+	gate := func(objective string) scenarios.Gate {
+		g := correctGate(t, objective)
+		g.Target.Local.Replicas = 3
+		g.Cost = &scenarios.Cost{Price: &scenarios.Price{Name: "l4", OnDemand: 1.2, Reserved: 0.9, Spot: 0.4, Interruptions: 0.5, Date: "2026-11-01", Source: "a test"}}
+		return g
+	}
+	sound := func(int, *recording.Request) {}
+	v, err := Judge(gate("cost_per_million_output_tokens in s <= $70"), minute(sound))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := v.Objectives[0]; f.Verdict != Pass || math.Abs(*f.Value-66.6667) > 0.01 || !strings.Contains(f.Why, "4 × l4 at $1.2 an hour, prices of 2026-11-01") {
+		t.Errorf("%+v", f)
+	}
+	// Half of the answers fail: those that are good cost twice as much.
+	v, err = Judge(gate("cost_per_million_output_tokens in s <= $70"), minute(func(i int, r *recording.Request) {
+		if i%2 == 0 {
+			r.Error = recording.ErrorTimeout
+		}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := v.Objectives[0]; f.Verdict != Fail || math.Abs(*f.Value-133.333) > 0.01 {
+		t.Errorf("%+v", f)
+	}
+	c := v.Cost
+	if c == nil || c.PaidReplicas != 4 || math.Abs(c.PerHour-4.8) > 1e-9 || len(c.Options) != 2 {
+		t.Fatalf("%+v", c)
+	}
+	if spot := c.Options[1]; spot.Name != "spot" || spot.Verdict != Unproven || !strings.Contains(spot.Why, "no scenario of this run injects spot-preemption") {
+		t.Errorf("%+v", spot)
+	}
+	// Nothing good came of it.
+	v, err = Judge(gate("cost_per_million_output_tokens in s <= $70"), minute(func(_ int, r *recording.Request) { r.Error = recording.ErrorTimeout }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := v.Objectives[0]; f.Verdict != Unproven || v.Cost.PerMillion != nil {
+		t.Errorf("%+v, %+v", f, v.Cost)
+	}
+}
+
+// What a run says of a fault decides what an option is worth.
+func TestSpotIsProvenBySurvival(t *testing.T) {
+	for _, tt := range []struct {
+		faults []Fault
+		want   Outcome
+	}{
+		{nil, Unproven},
+		{[]Fault{{Kind: "pod-kill", Verdict: Pass}}, Unproven},
+		{[]Fault{{Kind: "spot-preemption", Verdict: Pass}}, Pass},
+		{[]Fault{{Kind: "spot-preemption", Verdict: Pass}, {Kind: "spot-preemption", Verdict: Fail}}, Fail},
+	} {
+		if got, why := survived(tt.faults, "spot-preemption"); got != tt.want || why == "" {
+			t.Errorf("%+v: %s, want %s", tt.faults, got, tt.want)
+		}
+	}
+}
+
+func TestColdStart(t *testing.T) {
+	e := &evidence{rec: recording.InMemory(nil, nil, []recording.Observation{
+		{At: time.Second, Name: recording.ObsProcessStarted, Subject: "a"},
+		{At: 3 * time.Second, Name: recording.ObsReplicaReady, Subject: "a", Value: 1},
+		{At: 4 * time.Second, Name: recording.ObsProcessStarted, Subject: "b"},
+		{At: 5 * time.Second, Name: recording.ObsReplicaReady, Subject: "b", Value: 1},
+		{At: 9 * time.Second, Name: recording.ObsReplicaReady, Subject: "b", Value: 1},
+	})}
+	if got := e.coldStart(); got != 2 {
+		t.Errorf("%v s, want 2", got)
+	}
+}
