@@ -4,7 +4,7 @@
 GO ?= go
 GATE ?=
 
-.PHONY: help build run test lint bench clean
+.PHONY: help build run test test-gpu lint bench clean
 
 help: ## print this
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -22,6 +22,12 @@ test: build ## every test, with the race detector
 	$(GO) test -race -p 1 ./chaos ./cmd/launchgate
 	$(GO) test -race -short ./loadgen ./internal/run
 	$(GO) test -p 1 -timeout 20m ./loadgen ./internal/run
+
+test-gpu: ## the tests of the CUDA backend, where a GPU is: built here, run in place (bin/*.test need no Go there)
+	$(GO) test -c -o bin/cuda.test ./reference-server/backend/cuda
+	$(GO) test -c -o bin/engine.test ./reference-server/engine
+	cd reference-server/backend/cuda && ../../../bin/cuda.test -test.v
+	cd reference-server/engine && ../../bin/engine.test -test.v -test.run GPU
 
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi

@@ -98,7 +98,7 @@ OTEL_EXPORTER_OTLP_ENDPOINT sends OpenTelemetry traces there.`,
 	f.Int64Var(&o.kvMiB, "kv-cache-mib", engine.DefaultKVBytes>>20, "the most memory for keys and values of a model, in MiB (default on a GPU: what the fraction leaves)")
 	f.Float64Var(&o.fraction, "gpu-memory-fraction", fraction("GPU_MEMORY_FRACTION", engine.DefaultFraction), "share of the device's free memory that a model and its cache may take")
 	f.Int64Var(&o.deviceMiB, "device-memory-mib", hostMiB(), "memory of the device, shared by all servers on this host")
-	f.StringVar(&o.device, "device", environment("DEVICE", "auto"), "what computes: cpu, cuda:N, or auto: the first GPU where one is found, else the CPU")
+	f.StringVar(&o.device, "device", "auto", "what computes: cpu, cuda:N, or auto: the first GPU where one is found, else the CPU")
 	f.StringVar(&o.deviceFile, "device-file", device.DefaultPath(), "the `file` that they share")
 	f.BoolVar(&o.engine.NoPrefix, "no-prefix-cache", false, "compute every prompt anew, even where it begins like an earlier one")
 	f.StringVar(&o.logLevel, "log-level", environment("LOG_LEVEL", "info"), "debug, info, warn or error")

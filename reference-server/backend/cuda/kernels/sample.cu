@@ -22,8 +22,14 @@ extern "C" __global__ void __launch_bounds__(1024) pick(int *ids, const float *l
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   float top = -INFINITY;
   int best = 0x7fffffff;
-  for (int i = threadIdx.x; i < vocab; i += 1024)
-    if (row[i] > top) top = row[i], best = i;
+  for (int base = threadIdx.x; base < vocab; base += 16 * 1024) { // 16 loads under way
+    float v[16];
+#pragma unroll
+    for (int u = 0; u < 16; u++) v[u] = base + u * 1024 < vocab ? row[base + u * 1024] : -INFINITY;
+#pragma unroll
+    for (int u = 0; u < 16; u++)
+      if (v[u] > top) top = v[u], best = base + u * 1024;
+  }
   const float high = block_max(top, red);
   if (p.temperature <= 0) {
     if (top != high) best = 0x7fffffff;
