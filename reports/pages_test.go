@@ -13,8 +13,6 @@ import (
 	"github.com/launchgate/launchgate/loadgen/capacity"
 )
 
-const hostile = `<script>alert("1")</script>`
-
 func aCapacity() Capacity {
 	f := func(v float64) *float64 { return &v }
 	return Capacity{
