@@ -17,6 +17,7 @@ func Connect(e scenarios.Endpoint) (*client.Client, error) {
 			return nil, fmt.Errorf("the environment variable %s, which is to hold the API key, is empty", e.APIKeyEnv)
 		}
 	}
+	growFiles()
 	return client.New(client.Config{
 		BaseURL: e.URL, Model: e.Model, APIKey: key, Headers: e.Headers, HTTP: e.HTTP, CAFile: e.CAFile, NewConnections: e.NewConnections,
 	})
