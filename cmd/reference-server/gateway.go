@@ -2,27 +2,38 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
+	"net/http"
 	"net/url"
+	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/launchgate/launchgate/reference-server/gateway"
+	"github.com/launchgate/launchgate/reference-server/ledger"
 )
 
 func gatewayCommand(errOut io.Writer) *cobra.Command {
-	var addr, metricsAddr, level string
+	var o gatewayOptions
+	var level string
 	var replicas []string
 	cmd := &cobra.Command{
 		Use:   "gateway --replica NAME=URL …",
 		Short: "Balance over several replicas",
 		Long: `gateway sends every request to the ready replica with the fewest under way,
 and to another one if that fails before its first byte. Its metrics port tells
-on /status what it thinks of each replica.`,
+on /status what it thinks of each replica.
+
+With --ledger it asks for API keys (reference-server ledger add-key makes them),
+holds callers to the limits of --config, and keeps usage and background
+responses; without it, it lets everybody pass.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := newLog(errOut, level)
@@ -33,13 +44,20 @@ on /status what it thinks of each replica.`,
 			if err != nil {
 				return err
 			}
-			return runGateway(cmd.Context(), addr, metricsAddr, list, log)
+			o.replicas = list
+			return runGateway(cmd.Context(), o, log)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&addr, "addr", "127.0.0.1:8000", "address of the front door")
-	f.StringVar(&metricsAddr, "metrics-addr", "127.0.0.1:9091", "address of metrics and /status")
+	f.StringVar(&o.addr, "addr", "127.0.0.1:8000", "address of the front door")
+	f.StringVar(&o.metricsAddr, "metrics-addr", "127.0.0.1:9091", "address of metrics and /status")
 	f.StringArrayVar(&replicas, "replica", nil, "a replica, as NAME=URL; once for each")
+	f.StringVar(&o.ledger, "ledger", "", "the ledger: a SQLite file or a postgres:// URL; several gateways may share it")
+	f.StringVar(&o.config, "config", "", "limits, as deploy/gateway.yaml has them; the defaults are the guide's")
+	f.StringVar(&o.audit, "audit-log", "audit.log", "where a line is appended for each request, where there is a ledger")
+	f.StringVar(&o.devTLS, "dev-tls", "", "a folder for a development CA and certificate, made anew at each start")
+	f.StringVar(&o.cert, "tls-cert", "", "a certificate; without one and without --dev-tls the door speaks plain HTTP")
+	f.StringVar(&o.key, "tls-key", "", "its key")
 	f.StringVar(&level, "log-level", environment("LOG_LEVEL", "info"), "debug, info, warn or error")
 	return cmd
 }
@@ -65,19 +83,95 @@ func parseReplicas(list []string) ([]gateway.Replica, error) {
 	return out, nil
 }
 
-func runGateway(ctx context.Context, addr, metricsAddr string, replicas []gateway.Replica, log *slog.Logger) error {
-	g := gateway.New(replicas, log)
-	front, err := listen(addr, g.Handler())
+// gatewayOptions are its flags.
+type gatewayOptions struct {
+	addr, metricsAddr     string
+	ledger, config, audit string
+	devTLS, cert, key     string
+	replicas              []gateway.Replica
+}
+
+// tls is the door's certificate, nil for plain HTTP.
+func (o gatewayOptions) tls() (*tls.Config, error) {
+	switch {
+	case o.devTLS != "" && o.cert != "":
+		return nil, errors.New("--dev-tls and --tls-cert exclude each other")
+	case o.devTLS != "":
+		return gateway.DevTLS(o.devTLS)
+	case o.cert != "":
+		return gateway.LoadTLS(o.cert, o.key)
+	}
+	return nil, nil
+}
+
+// guard puts the ledger and the limits in front of g. What close returns is
+// to be called once g has ended.
+func (o gatewayOptions) guard(ctx context.Context, g *gateway.Gateway) (closeAll func(), err error) {
+	if o.ledger == "" {
+		if o.config != "" {
+			return nil, errors.New("--config limits callers by their keys, so it needs a --ledger")
+		}
+		return func() {}, nil
+	}
+	config := gateway.DefaultConfig()
+	if o.config != "" {
+		if config, err = gateway.ReadConfig(o.config); err != nil {
+			return nil, err
+		}
+	}
+	audit, err := os.OpenFile(o.audit, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("audit log: %w", err)
+	}
+	books, err := ledger.Open(ctx, o.ledger)
+	if err != nil {
+		audit.Close()
+		return nil, err
+	}
+	g.Guard(config, books, audit)
+	return func() { books.Close(); audit.Close() }, nil
+}
+
+// openDoor is listen with TLS and a bound on headers.
+func openDoor(addr string, h http.Handler, certificate *tls.Config) (*listener, error) {
+	if certificate == nil {
+		return listen(addr, h)
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w", addr, err)
+	}
+	s := &listener{Server: &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, MaxHeaderBytes: 64 << 10, TLSConfig: certificate}, at: l.Addr(), failed: make(chan error, 1)}
+	go func() { // ends with Close or Shutdown
+		if err := s.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- err
+		}
+	}()
+	return s, nil
+}
+
+func runGateway(ctx context.Context, o gatewayOptions, log *slog.Logger) error {
+	g := gateway.New(o.replicas, log)
+	closeAll, err := o.guard(ctx, g)
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+	certificate, err := o.tls()
+	if err != nil {
+		return err
+	}
+	front, err := openDoor(o.addr, g.Handler(), certificate)
 	if err != nil {
 		return err
 	}
 	defer front.Close()
-	back, err := listen(metricsAddr, g.Metrics())
+	back, err := listen(o.metricsAddr, g.Metrics())
 	if err != nil {
 		return err
 	}
 	defer back.Close()
-	log.Info("listening", "door", front.url(), "metrics", back.url()+"/metrics", "replicas", len(replicas))
+	log.Info("listening", "door", front.at, "tls", certificate != nil, "keys", o.ledger != "", "metrics", back.url()+"/metrics", "replicas", len(o.replicas))
 
 	watching, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})

@@ -216,6 +216,20 @@ func (b *balancer) ask(ctx context.Context, r *replica) error {
 	return nil
 }
 
+// load is how many requests are under way per ready replica.
+func (b *balancer) load() float64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ready, underWay := 0, 0
+	for _, r := range b.replicas {
+		if r.ready {
+			ready++
+			underWay += r.inFlight
+		}
+	}
+	return float64(underWay) / float64(max(1, ready))
+}
+
 func (b *balancer) ready() (n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -19,6 +19,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -42,6 +43,7 @@ type Gateway struct {
 	balancer *balancer
 	proxy    *httputil.ReverseProxy
 	metrics  *metrics
+	guard    *guard // nil: everybody may pass
 }
 
 // New is a gateway that holds no replica for ready yet.
@@ -59,8 +61,16 @@ func New(replicas []Replica, log *slog.Logger) *Gateway {
 	return g
 }
 
-// Run asks the replicas whether they are ready until ctx ends.
-func (g *Gateway) Run(ctx context.Context) { g.balancer.watch(ctx) }
+// Run asks the replicas whether they are ready, and has them compute the
+// background responses of the ledger, until ctx ends.
+func (g *Gateway) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	running.Go(func() { g.balancer.watch(ctx) })
+	if g.guard != nil {
+		running.Go(func() { g.compute(ctx) })
+	}
+	running.Wait()
+}
 
 // Handler is the front door.
 func (g *Gateway) Handler() http.Handler {
@@ -75,12 +85,26 @@ func (g *Gateway) Handler() http.Handler {
 		}
 		g.fail(w, errNoneReady)
 	})
-	mux.HandleFunc("/v1/", g.forward)
-	mux.HandleFunc("POST /tokenize", g.forward)
+	mux.HandleFunc("/v1/", g.guarded(g.forward))
+	mux.HandleFunc("POST /tokenize", g.guarded(g.forward))
+	if g.guard != nil {
+		mux.HandleFunc("POST /v1/responses", g.guarded(g.accept))
+		mux.HandleFunc("GET /v1/responses/{id}", g.guarded(g.stored))
+		mux.HandleFunc("DELETE /v1/responses/{id}", g.guarded(g.stored))
+		mux.HandleFunc("POST /v1/responses/{id}/cancel", g.guarded(g.stored))
+		mux.HandleFunc("GET /validate", g.validate)
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		g.fail(w, refusal{http.StatusNotFound, "not_found", fmt.Sprintf("%s is not served; /v1/…, /health and /ready are", r.URL.Path)})
 	})
-	return g.metrics.measured(mux)
+	measured := g.metrics.measured(mux)
+	if g.guard == nil {
+		return measured
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		secure(w.Header(), r.TLS != nil)
+		measured.ServeHTTP(w, r)
+	})
 }
 
 // Metrics serves Prometheus metrics, and on /status what the gateway thinks of
@@ -95,15 +119,35 @@ func (g *Gateway) Metrics() http.Handler {
 // forward reads the body, so that it can be sent a second time, and hands the
 // request to the proxy.
 func (g *Gateway) forward(w http.ResponseWriter, r *http.Request) {
+	if body, ok := g.readBody(w, r); ok {
+		g.send(w, r, body)
+	}
+}
+
+// readBody reads the body of a request within the limits, or answers.
+func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (body []byte, ok bool) {
+	if g.guard != nil {
+		control := http.NewResponseController(w)
+		_ = control.SetReadDeadline(time.Now().Add(bodyLimit)) // where it can be had
+		defer func() { _ = control.SetReadDeadline(time.Time{}) }()
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
 		g.fail(w, refusal{http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("the body is larger than %d bytes", maxBody)})
-		return
+		return nil, false
 	}
 	if err != nil {
 		g.fail(w, refusal{http.StatusBadRequest, "unreadable", "the body could not be read: " + err.Error()})
-		return
+		return nil, false
+	}
+	return body, true
+}
+
+// send hands a request to the proxy.
+func (g *Gateway) send(w http.ResponseWriter, r *http.Request, body []byte) {
+	if c, ok := r.Context().Value(callKey{}).(*call); ok {
+		body = prepare(c, r.URL.Path, body)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.ContentLength = int64(len(body))
@@ -140,9 +184,18 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 
 func (g *Gateway) fail(w http.ResponseWriter, r refusal) {
 	kind := "invalid_request_error"
-	if r.status >= 500 {
+	switch {
+	case r.status >= 500:
 		kind = "server_error"
-		w.Header().Set("Retry-After", "1")
+		if w.Header().Get("Retry-After") == "" {
+			w.Header().Set("Retry-After", "1")
+		}
+	case r.status == http.StatusUnauthorized:
+		kind = "authentication_error"
+	case r.status == http.StatusForbidden:
+		kind = "permission_error"
+	case r.status == http.StatusTooManyRequests:
+		kind = "rate_limit_error"
 	}
 	writeJSON(w, r.status, errorBody(kind, r.code, r.text))
 }

@@ -17,6 +17,8 @@ type metrics struct {
 	duration *prometheus.HistogramVec // method, path
 	retried  *prometheus.CounterVec   // replica
 	broken   *prometheus.CounterVec   // replica
+	refused  *prometheus.CounterVec   // code
+	degraded *prometheus.CounterVec   // how
 }
 
 func newMetrics(b *balancer) *metrics {
@@ -25,10 +27,12 @@ func newMetrics(b *balancer) *metrics {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "http_requests_total", Help: "HTTP requests."}, []string{"method", "path", "status"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "http_request_duration_seconds", Help: "From an HTTP request's arrival to the end of its answer.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 120}}, []string{"method", "path"}),
-		retried: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gateway_retries_total", Help: "Requests that a replica failed before its first byte."}, []string{"replica"}),
-		broken:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gateway_broken_streams_total", Help: "Answers that a replica broke off in the middle."}, []string{"replica"}),
+		retried:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gateway_retries_total", Help: "Requests that a replica failed before its first byte."}, []string{"replica"}),
+		broken:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gateway_broken_streams_total", Help: "Answers that a replica broke off in the middle."}, []string{"replica"}),
+		refused:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gateway_refused_total", Help: "Requests that the guard did not let in, by the code of the error."}, []string{"code"}),
+		degraded: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gateway_degraded_total", Help: "Requests that were shed or shortened because replicas were overloaded."}, []string{"how"}),
 	}
-	m.registry.MustRegister(m.requests, m.duration, m.retried, m.broken, replicaCollector{b},
+	m.registry.MustRegister(m.requests, m.duration, m.retried, m.broken, m.refused, m.degraded, replicaCollector{b},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -1,0 +1,204 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/launchgate/launchgate/reference-server/ledger"
+)
+
+const (
+	workers     = 4                      // background responses that a gateway computes at a time
+	claimEvery  = 100 * time.Millisecond // how often an idle worker looks
+	leaseFor    = 5 * time.Second        // after which a dead gateway's response is another's
+	giveUpAfter = 10 * time.Minute       // on a response that no replica can compute
+)
+
+// accept serves POST /v1/responses. A background response is stored before it
+// is acknowledged; any gateway of the ledger computes it, again if need be.
+func (g *Gateway) accept(w http.ResponseWriter, r *http.Request) {
+	body, ok := g.readBody(w, r)
+	if !ok {
+		return
+	}
+	var q map[string]json.RawMessage
+	if json.Unmarshal(body, &q) != nil || string(q["background"]) != "true" || string(q["stream"]) == "true" {
+		g.send(w, r, body)
+		return
+	}
+	c := r.Context().Value(callKey{}).(*call)
+	q["background"] = json.RawMessage("false")
+	request, err := json.Marshal(q)
+	if err != nil {
+		g.fail(w, refusal{http.StatusBadRequest, "unreadable", err.Error()})
+		return
+	}
+	resp := ledger.Response{ID: "resp_" + strings.ToLower(rand.Text()), Tenant: c.key.Tenant, Request: string(prepare(c, r.URL.Path, request)), Status: "queued", Created: time.Now()}
+	if err := g.guard.ledger.Accept(r.Context(), resp); err != nil {
+		g.log.Error("a background response is not stored", "why", err)
+		g.fail(w, refusal{http.StatusServiceUnavailable, "not_stored", "the response could not be stored, so it is not accepted"})
+		return
+	}
+	writeJSON(w, http.StatusOK, pending(resp))
+}
+
+// pending is the response object of one that has no answer.
+func pending(r ledger.Response) map[string]any {
+	var q struct {
+		Model    string            `json:"model"`
+		Metadata map[string]string `json:"metadata"`
+	}
+	_ = json.Unmarshal([]byte(r.Request), &q) // what does not fit fails when it is computed
+	return map[string]any{
+		"id": r.ID, "object": "response", "created_at": r.Created.Unix(), "model": q.Model, "status": r.Status, "metadata": q.Metadata, "background": true,
+		"output": []any{}, "error": nil, "incomplete_details": nil, "usage": nil, "parallel_tool_calls": false, "tool_choice": "none", "tools": []any{}, "instructions": nil,
+	}
+}
+
+// stored serves GET and DELETE /v1/responses/{id}, and POST …/cancel.
+func (g *Gateway) stored(w http.ResponseWriter, r *http.Request) {
+	c, id := r.Context().Value(callKey{}).(*call), r.PathValue("id")
+	l := g.guard.ledger
+	var err error
+	if r.Method == http.MethodPost {
+		err = l.Cancel(r.Context(), id, c.key.Tenant)
+	}
+	var resp ledger.Response
+	if err == nil {
+		resp, err = l.ResponseOf(r.Context(), id, c.key.Tenant)
+	}
+	if err == nil && r.Method == http.MethodDelete {
+		err = l.Forget(r.Context(), id, c.key.Tenant)
+	}
+	switch {
+	case errors.Is(err, ledger.ErrNotFound):
+		g.fail(w, refusal{http.StatusNotFound, "response_not_found", fmt.Sprintf("there is no response %q", id)})
+	case err != nil:
+		g.fail(w, refusal{http.StatusServiceUnavailable, "ledger_unavailable", "the ledger does not answer"})
+	case r.Method == http.MethodDelete:
+		writeJSON(w, http.StatusOK, map[string]any{"id": id, "object": "response", "deleted": true})
+	case resp.Result != "":
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, resp.Result) // the client may be gone
+	default:
+		writeJSON(w, http.StatusOK, pending(resp))
+	}
+}
+
+// compute works background responses off until ctx ends.
+func (g *Gateway) compute(ctx context.Context) {
+	var working sync.WaitGroup
+	for range workers {
+		working.Go(func() {
+			owner := rand.Text()
+			for ctx.Err() == nil {
+				if g.balancer.ready() > 0 {
+					r, err := g.guard.ledger.Claim(ctx, owner, leaseFor)
+					if err == nil {
+						g.work(ctx, r, owner)
+						continue
+					}
+					if !errors.Is(err, ledger.ErrNotFound) && ctx.Err() == nil {
+						g.log.Error("no background response can be claimed", "why", err)
+					}
+				}
+				pause(ctx, claimEvery)
+			}
+		})
+	}
+	working.Wait()
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// work computes one response. What a replica could not do is given back, for
+// another one.
+func (g *Gateway) work(ctx context.Context, r ledger.Response, owner string) {
+	running, cancel := context.WithCancel(ctx)
+	var renewing sync.WaitGroup
+	renewing.Go(func() { // also notices a cancellation
+		for pause(running, leaseFor/5); running.Err() == nil; pause(running, leaseFor/5) {
+			if held, err := g.guard.ledger.Renew(running, r.ID, owner, leaseFor); err == nil && !held {
+				cancel()
+			}
+		}
+	})
+	status, result, err := g.answer(running, r)
+	cancel()
+	renewing.Wait()
+	// A gateway that is told to stop still writes down what it knows.
+	last, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer done()
+	if err != nil && time.Since(r.Created) > giveUpAfter {
+		failed := pending(r)
+		failed["status"], failed["error"] = "failed", map[string]any{"code": "server_error", "message": err.Error()}
+		b, _ := json.Marshal(failed)
+		status, result, err = "failed", string(b), nil
+	}
+	if err != nil {
+		g.log.Warn("a background response is given back", "response", r.ID, "why", err)
+		if err := g.guard.ledger.Release(last, r.ID, owner); err != nil {
+			g.log.Error("a background response waits for its lease", "response", r.ID, "why", err)
+		}
+		pause(ctx, claimEvery)
+		return
+	}
+	if _, err := g.guard.ledger.Finish(last, r.ID, owner, status, result); err != nil {
+		g.log.Error("a background response is computed again", "response", r.ID, "why", err)
+	}
+}
+
+// answer asks a replica. The error is of a replica that may do better later.
+func (g *Gateway) answer(ctx context.Context, r ledger.Response) (status, result string, err error) {
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, bodyKey{}, []byte(r.Request)), 300*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://replica/v1/responses", nil)
+	if err != nil {
+		return "", "", err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := g.balancer.RoundTrip(req)
+	if err != nil {
+		return "", "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return "", "", err
+	}
+	if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
+		return "", "", fmt.Errorf("a replica answers %s", resp.Status)
+	}
+	o := map[string]any{}
+	if err := json.Unmarshal(body, &o); err != nil {
+		return "", "", fmt.Errorf("a replica answers what is no JSON: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		failed := pending(r)
+		failed["status"], failed["error"] = "failed", o["error"]
+		o = failed
+	}
+	o["id"], o["background"], o["created_at"] = r.ID, true, r.Created.Unix()
+	var t told
+	if json.Unmarshal(body, &t) == nil && t.Usage != nil { // its id is the request's: computed twice, it is billed once
+		if err := g.guard.keep(&call{id: r.ID, key: ledger.Key{Tenant: r.Tenant}}, t); err != nil {
+			return "", "", err
+		}
+	}
+	b, err := json.Marshal(o)
+	status, _ = o["status"].(string)
+	return status, string(b), err
+}

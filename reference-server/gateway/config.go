@@ -1,0 +1,120 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Config is what a guarded gateway allows, as gateway.yaml says it. What the
+// file leaves out is as the production guide has it; unknown keys are errors.
+type Config struct {
+	Network  Limit           `yaml:"network"`  // of each client address
+	Networks []NetworkLimit  `yaml:"networks"` // exceptions; the first that holds the address counts
+	Key      Limit           `yaml:"key"`      // of each API key
+	Tenant   Budget          `yaml:"tenant"`   // of each tenant
+	Tenants  map[string]Plan `yaml:"tenants"`  // exceptions, by name
+	Classes  []string        `yaml:"classes"`  // the least important first
+	Degrade  Degrade         `yaml:"degrade"`
+}
+
+// Limit is a token bucket of requests.
+type Limit struct {
+	Rate  float64 `yaml:"rate"` // per second
+	Burst int     `yaml:"burst"`
+}
+
+// NetworkLimit is the limit of each address in a network.
+type NetworkLimit struct {
+	CIDR  netip.Prefix `yaml:"cidr"`
+	Limit `yaml:",inline"`
+}
+
+// Budget bounds a tenant over all its keys; 0 is no bound.
+type Budget struct {
+	Concurrency     int `yaml:"concurrency"`
+	TokensPerMinute int `yaml:"tokens_per_minute"`
+}
+
+// Plan is what one tenant has instead of the defaults.
+type Plan struct {
+	Budget `yaml:",inline"`
+	Key    *Limit `yaml:"key"` // of each of its keys
+}
+
+// Degrade says what gives way when replicas have more requests under way than
+// Queue each. The class at place i of Classes is refused past Queue·(i+1), the
+// most important one never.
+type Degrade struct {
+	Queue     int      `yaml:"queue"`      // 0: nothing ever gives way
+	MaxTokens int      `yaml:"max_tokens"` // of an answer past the mark; 0: as asked
+	Shorten   []string `yaml:"shorten"`    // the classes that allow it
+}
+
+// DefaultConfig is the guide's.
+func DefaultConfig() Config {
+	return Config{
+		Network: Limit{10, 20}, Key: Limit{100, 100}, Tenant: Budget{Concurrency: 256},
+		Classes: []string{"batch", "standard", "interactive"},
+		Degrade: Degrade{Queue: 30, MaxTokens: 64, Shorten: []string{"batch"}},
+	}
+}
+
+// ReadConfig reads a gateway.yaml. Errors name the file and the line.
+func ReadConfig(path string) (Config, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("the gateway's configuration: %w", err)
+	}
+	return parseConfig(path, b)
+}
+
+func parseConfig(name string, b []byte) (Config, error) {
+	c := DefaultConfig()
+	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+		var at yaml.Error
+		if errors.As(err, &at) && at.GetToken() != nil {
+			return Config{}, fmt.Errorf("%s:%d: %s", name, at.GetToken().Position.Line, at.GetMessage())
+		}
+		return Config{}, fmt.Errorf("%s: %w", name, err)
+	}
+	if err := c.check(); err != nil {
+		return Config{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return c, nil
+}
+
+func (c Config) check() error {
+	limits := map[string]Limit{"network": c.Network, "key": c.Key}
+	for i, n := range c.Networks {
+		if !n.CIDR.IsValid() {
+			return fmt.Errorf("networks[%d].cidr is missing, expected one such as 127.0.0.2/32", i)
+		}
+		limits[fmt.Sprintf("networks[%d]", i)] = n.Limit
+	}
+	for name, plan := range c.Tenants {
+		if plan.Key != nil {
+			limits["tenants."+name+".key"] = *plan.Key
+		}
+		if plan.Concurrency < 0 || plan.TokensPerMinute < 0 {
+			return fmt.Errorf("tenants.%s: found a negative budget, expected 0 (none) or more", name)
+		}
+	}
+	for name, l := range limits {
+		if !(l.Rate > 0) || l.Burst < 1 {
+			return fmt.Errorf("%s: found rate %v and burst %d, expected a rate above 0 and a burst of 1 or more", name, l.Rate, l.Burst)
+		}
+	}
+	if len(c.Classes) == 0 {
+		return errors.New("classes: found none, expected at least one")
+	}
+	if c.Degrade.Queue < 0 || c.Degrade.MaxTokens < 0 || c.Tenant.Concurrency < 0 || c.Tenant.TokensPerMinute < 0 {
+		return errors.New("degrade and tenant: found a negative number, expected 0 (no bound) or more")
+	}
+	return nil
+}

@@ -1,0 +1,347 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/launchgate/launchgate/reference-server/ledger"
+)
+
+// guard decides who may pass, and writes down who did. A request goes through
+//
+//	address limit → key → scope → key limit → tenant budget → shedding
+//
+// and the address comes first, so that guessing keys is slow.
+type guard struct {
+	config  Config
+	ledger  *ledger.Ledger
+	metrics *metrics
+	log     *slog.Logger
+	addrs   buckets
+	keys    buckets
+
+	auditing sync.Mutex
+	audit    io.Writer
+
+	mu      sync.Mutex
+	tenants map[string]*tenant
+}
+
+// tenant is what a tenant has under way, and what is left of its tokens.
+type tenant struct {
+	inFlight int
+	tokens   *rate.Limiter // nil: no bound
+}
+
+// call is a request that was let in.
+type call struct {
+	id        string
+	key       ledger.Key
+	shortened int  // max_tokens that it was cut to; 0: as asked
+	hideUsage bool // the client did not ask for the usage that the ledger needs
+}
+
+type callKey struct{}
+
+// Guard asks every caller for an API key of the ledger and holds it to the
+// limits; audit gets one JSON line per request and is only appended to. It is
+// called before Handler and Run.
+func (g *Gateway) Guard(c Config, l *ledger.Ledger, audit io.Writer) {
+	g.guard = &guard{
+		config: c, ledger: l, metrics: g.metrics, log: g.log, audit: audit, tenants: map[string]*tenant{},
+		addrs: buckets{byName: map[string]*bucket{}}, keys: buckets{byName: map[string]*bucket{}},
+	}
+	g.proxy.ModifyResponse = g.guard.account
+}
+
+// bucket is the limiter of one address or key.
+type bucket struct {
+	*rate.Limiter
+	used time.Time
+}
+
+// buckets are kept only while they say more than a fresh one would, so that a
+// scan from many addresses does not fill the memory.
+type buckets struct {
+	mu     sync.Mutex
+	byName map[string]*bucket
+}
+
+const bucketsKept = 10_000
+
+// take takes one request out of a bucket; it returns how long to wait, 0 for
+// none.
+func (b *buckets) take(name string, l Limit, now time.Time) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	limiter, ok := b.byName[name]
+	if !ok {
+		if len(b.byName) >= bucketsKept {
+			b.sweep(now)
+		}
+		limiter = &bucket{Limiter: rate.NewLimiter(rate.Limit(l.Rate), l.Burst)}
+		b.byName[name] = limiter
+	}
+	limiter.used = now
+	r := limiter.ReserveN(now, 1)
+	wait := r.DelayFrom(now)
+	if wait > 0 {
+		r.CancelAt(now)
+	}
+	return wait
+}
+
+// sweep forgets full buckets, and the longest unused one if all say something.
+func (b *buckets) sweep(now time.Time) {
+	oldest, at := "", now
+	for name, x := range b.byName {
+		if x.TokensAt(now) >= float64(x.Burst()) {
+			delete(b.byName, name)
+		} else if !x.used.After(at) {
+			oldest, at = name, x.used
+		}
+	}
+	if len(b.byName) >= bucketsKept {
+		delete(b.byName, oldest)
+	}
+}
+
+// denial is a refusal with the time after which to try again.
+type denial struct {
+	refusal
+	after time.Duration
+}
+
+func deny(status int, code, text string, after time.Duration) *denial {
+	return &denial{refusal{status, code, text}, after}
+}
+
+// authenticate finds the key of a request that may be used.
+func (g *guard) authenticate(r *http.Request) (ledger.Key, *denial) {
+	secret, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok || secret == "" {
+		return ledger.Key{}, deny(http.StatusUnauthorized, "missing_api_key", "no API key was given: send Authorization: Bearer KEY", 0)
+	}
+	key, err := g.ledger.KeyOf(r.Context(), secret)
+	switch {
+	case errors.Is(err, ledger.ErrNotFound), err == nil && key.Revoked, err == nil && !key.Expires.IsZero() && time.Now().After(key.Expires):
+		return ledger.Key{}, deny(http.StatusUnauthorized, "invalid_api_key", "the API key is unknown, revoked or expired", 0)
+	case err != nil:
+		g.log.Error("the ledger did not answer", "why", err)
+		return ledger.Key{}, deny(http.StatusServiceUnavailable, "ledger_unavailable", "API keys cannot be checked now", time.Second)
+	case !key.Allows("inference"):
+		return key, deny(http.StatusForbidden, "missing_scope", "the API key lacks the scope inference", 0)
+	}
+	return key, nil
+}
+
+// address is where a request comes from.
+func address(r *http.Request) netip.Addr {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	a, _ := netip.ParseAddr(host)
+	return a.Unmap()
+}
+
+func (g *guard) limitOf(a netip.Addr) Limit {
+	for _, n := range g.config.Networks {
+		if n.CIDR.Contains(a) {
+			return n.Limit
+		}
+	}
+	return g.config.Network
+}
+
+// admit lets a request in, or says why not. leave must be called when an
+// admitted request ends.
+func (g *guard) admit(r *http.Request, load float64) (c *call, leave func(), d *denial) {
+	now := time.Now()
+	a := address(r)
+	c = &call{id: "req_" + strings.ToLower(rand.Text())}
+	if wait := g.addrs.take(a.String(), g.limitOf(a), now); wait > 0 {
+		return c, nil, deny(http.StatusTooManyRequests, "rate_limit_exceeded", fmt.Sprintf("too many requests from %s", a), wait)
+	}
+	if c.key, d = g.authenticate(r); d != nil {
+		return c, nil, d
+	}
+	plan, special := g.config.Tenants[c.key.Tenant]
+	limit, budget := g.config.Key, g.config.Tenant
+	if special {
+		budget = plan.Budget
+		if plan.Key != nil {
+			limit = *plan.Key
+		}
+	}
+	if wait := g.keys.take(c.key.ID, limit, now); wait > 0 {
+		return c, nil, deny(http.StatusTooManyRequests, "rate_limit_exceeded", "too many requests with this API key", wait)
+	}
+	if d := g.shed(c, load); d != nil {
+		return c, nil, d
+	}
+	leave, d = g.enter(c.key.Tenant, budget, now)
+	return c, leave, d
+}
+
+// enter counts a request of a tenant in.
+func (g *guard) enter(name string, b Budget, now time.Time) (leave func(), d *denial) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	t := g.tenants[name]
+	if t == nil {
+		t = &tenant{}
+		if b.TokensPerMinute > 0 {
+			t.tokens = rate.NewLimiter(rate.Limit(float64(b.TokensPerMinute)/60), b.TokensPerMinute)
+		}
+		g.tenants[name] = t
+	}
+	if b.Concurrency > 0 && t.inFlight >= b.Concurrency {
+		return nil, deny(http.StatusTooManyRequests, "concurrency_exceeded", fmt.Sprintf("the tenant has %d requests under way, and may have %d", t.inFlight, b.Concurrency), time.Second)
+	}
+	if t.tokens != nil {
+		if left := t.tokens.TokensAt(now); left < 1 {
+			wait := time.Duration((1 - left) / float64(t.tokens.Limit()) * float64(time.Second))
+			return nil, deny(http.StatusTooManyRequests, "tokens_exceeded", fmt.Sprintf("the tenant has used its %d tokens per minute", b.TokensPerMinute), wait)
+		}
+	}
+	t.inFlight++
+	return func() { g.mu.Lock(); t.inFlight--; g.mu.Unlock() }, nil
+}
+
+// spend takes used tokens out of a tenant's budget, which may then owe some.
+func (g *guard) spend(name string, n int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if t := g.tenants[name]; t != nil && t.tokens != nil {
+		for now := time.Now(); n > 0; n -= int64(t.tokens.Burst()) {
+			t.tokens.ReserveN(now, int(min(n, int64(t.tokens.Burst()))))
+		}
+	}
+}
+
+// shed gives way past the mark: the least important class first. load is the
+// requests under way per ready replica.
+func (g *guard) shed(c *call, load float64) *denial {
+	mark := float64(g.config.Degrade.Queue)
+	if mark == 0 || load <= mark {
+		return nil
+	}
+	place := max(0, slices.Index(g.config.Classes, c.key.Class)) // an unknown class is the least
+	if place < len(g.config.Classes)-1 && load > mark*float64(place+1) {
+		g.metrics.degraded.WithLabelValues("shed").Inc()
+		return deny(http.StatusServiceUnavailable, "overloaded", fmt.Sprintf("the service is overloaded, and requests of class %s are refused first", g.config.Classes[place]), 2*time.Second)
+	}
+	if g.config.Degrade.MaxTokens > 0 && slices.Contains(g.config.Degrade.Shorten, c.key.Class) {
+		c.shortened = g.config.Degrade.MaxTokens
+	}
+	return nil
+}
+
+// record appends a line to the audit log: who, what, when and how it ended,
+// and neither prompt nor key.
+func (g *guard) record(r *http.Request, c *call, status int, began time.Time) {
+	line, err := json.Marshal(map[string]any{
+		"at": began.UTC().Format(time.RFC3339Nano), "request": c.id, "tenant": c.key.Tenant, "key": c.key.ID, "client": address(r).String(),
+		"method": r.Method, "path": r.URL.Path, "status": status, "ms": time.Since(began).Milliseconds(),
+	})
+	if err == nil {
+		g.auditing.Lock()
+		_, err = g.audit.Write(append(line, '\n')) // one write, so that two gateways may share a file
+		g.auditing.Unlock()
+	}
+	if err != nil {
+		g.log.Error("the audit log is not written", "why", err)
+	}
+}
+
+// Headers of every answer.
+func secure(h http.Header, tls bool) {
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("Cache-Control", "no-store")
+	if tls {
+		h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+	}
+}
+
+// guarded puts the guard in front of a handler.
+func (g *Gateway) guarded(next http.HandlerFunc) http.HandlerFunc {
+	if g.guard == nil {
+		return next
+	}
+	return func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		c, leave, d := g.guard.admit(r, g.balancer.load())
+		seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		defer func() { g.guard.record(r, c, seen.status, began) }() // also when the proxy cuts a broken stream
+		seen.Header().Set("X-Request-Id", c.id)
+		if d != nil {
+			g.metrics.refused.WithLabelValues(d.code).Inc()
+			g.deny(seen, d)
+			return
+		}
+		defer leave()
+		if c.shortened > 0 {
+			g.metrics.degraded.WithLabelValues("shortened").Inc()
+			seen.Header().Set("X-Launchgate-Degraded", "max_tokens="+strconv.Itoa(c.shortened))
+		}
+		r.Header.Del("Authorization") // replicas need not know it
+		next(patient{seen}, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
+	}
+}
+
+func (g *Gateway) deny(w http.ResponseWriter, d *denial) {
+	if d.after > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(d.after.Seconds()))))
+	}
+	if d.status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	g.fail(w, d.refusal)
+}
+
+// validate serves another door's auth_request: 204 for a key that may be used.
+func (g *Gateway) validate(w http.ResponseWriter, r *http.Request) {
+	key, d := g.guard.authenticate(r)
+	if d != nil {
+		g.deny(w, d)
+		return
+	}
+	w.Header().Set("X-Launchgate-Tenant", key.Tenant)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// patient gives a client sendLimit for each part of an answer, not for all:
+// streams are long, but one that is not read must not be held for ever.
+type patient struct{ http.ResponseWriter }
+
+const (
+	bodyLimit = 30 * time.Second  // to send the body of a request
+	sendLimit = 300 * time.Second // to take a part of an answer
+)
+
+func (p patient) Write(b []byte) (int, error) {
+	_ = http.NewResponseController(p.ResponseWriter).SetWriteDeadline(time.Now().Add(sendLimit)) // where it can be had
+	return p.ResponseWriter.Write(b)
+}
+
+func (p patient) Unwrap() http.ResponseWriter { return p.ResponseWriter }
