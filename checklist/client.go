@@ -1,13 +1,13 @@
 package checklist
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // Bounds past which the client, not the service, made the numbers. docs/judging.md
@@ -25,7 +25,7 @@ const (
 // judgeClient says whether the load generator itself can be believed.
 func judgeClient(e *evidence) Client {
 	run := e.within(stageID{})
-	c := Client{Valid: true, Why: "every request was sent when it was due, or nearly so", Bounds: map[string]float64{
+	c := Client{Valid: true, Why: words.Say("every request was sent when it was due, or nearly so"), Bounds: map[string]float64{
 		"delivered_ratio": minDelivered, "send_lag_p99_seconds": maxSendLagP99, "gc_pause_p99_seconds": maxStall,
 		"sched_delay_p99_seconds": maxStall, "read_delay_p99_seconds": maxReadDelay, "descriptors_max_ratio": maxUsed, "ports_max_ratio": maxUsed,
 	}}
@@ -36,7 +36,7 @@ func judgeClient(e *evidence) Client {
 		c.SendLagP50Seconds, c.SendLagP99Seconds = new(nearestRank(run.lags, 0.5)), new(nearestRank(run.lags, 0.99))
 		c.SendLagMaxSeconds = new(run.lags[n-1])
 	} else {
-		c.Why = "no request was sent"
+		c.Why = words.Say("no request was sent")
 	}
 	if seconds := e.seconds(stageID{}); seconds > 0 {
 		c.OfferedPerSecond, c.AchievedPerSecond = new(float64(run.due)/seconds), new(float64(run.due-run.notSent)/seconds)
@@ -50,7 +50,7 @@ func judgeClient(e *evidence) Client {
 
 // undelivered finds stages whose load was not sent. One that was stopped from
 // outside is not the client's doing, and is not judged anyway.
-func (e *evidence) undelivered() []string {
+func (e *evidence) undelivered() []words.Sentence {
 	for _, s := range e.gate.Scenarios {
 		if !e.complete(s.Name) {
 			continue
@@ -58,7 +58,7 @@ func (e *evidence) undelivered() []string {
 		for _, st := range s.Stages {
 			got := e.within(stageID{s.Name, st.Name, ""})
 			if sent := got.due - got.notSent; float64(sent) < minDelivered*float64(got.due) {
-				return []string{fmt.Sprintf("only %d of the %d requests of %s/%s were sent, and 95 %% is the least that is the load asked for; give the client more cores or file descriptors, or lower the rate",
+				return []words.Sentence{words.Say("only %d of the %d requests of %s/%s were sent, and 95 %% is the least that is the load asked for; give the client more cores or file descriptors, or lower the rate",
 					sent, got.due, s.Name, st.Name)}
 			}
 		}
@@ -66,17 +66,17 @@ func (e *evidence) undelivered() []string {
 	return nil
 }
 
-func (c Client) late() []string {
+func (c Client) late() []words.Sentence {
 	if c.SendLagP99Seconds == nil || *c.SendLagP99Seconds <= maxSendLagP99 {
 		return nil
 	}
-	return []string{fmt.Sprintf("requests were sent %.0f ms late at p99, and up to %.0f ms can be believed; the client was short of time, so run it on a machine of its own or lower the rate",
+	return []words.Sentence{words.Say("requests were sent %.0f ms late at p99, and up to %.0f ms can be believed; the client was short of time, so run it on a machine of its own or lower the rate",
 		*c.SendLagP99Seconds*1e3, maxSendLagP99*1e3)}
 }
 
 // stalls looks at what each of the client's processes said of itself in each
 // second of load.
-func (e *evidence) stalls(c *Client) (problems []string) {
+func (e *evidence) stalls(c *Client) (problems []words.Sentence) {
 	watched := e.watchedSeconds()
 	tooMany := func(n int) bool { return n > 1 && float64(n) > maxStalledShare*float64(watched) }
 	seen := e.ofClient()
@@ -84,22 +84,22 @@ func (e *evidence) stalls(c *Client) (problems []string) {
 	c.ReadDelayP99Seconds, c.FilesRatio, c.PortsRatio = highest(seen, recording.ObsClientReadDelay), highest(seen, recording.ObsClientFiles), highest(seen, recording.ObsClientPorts)
 	for _, who := range slices.Sorted(maps.Keys(seen)) {
 		of := seen[who]
-		name := "the client"
+		name := words.Say("the client")
 		if who != "" {
-			name = who
+			name = words.Verbatim(who)
 		}
 		delays := of[recording.ObsClientSched]
 		// A client that did not get to look at itself was stalled, if anything.
 		unseen := max(0, watched-len(delays))
 		if tooMany(unseen) {
-			problems = append(problems, fmt.Sprintf("%s looked at itself in %d of %d seconds only, so it was stalled or its record is incomplete; run it on a machine of its own", name, len(delays), watched))
+			problems = append(problems, words.Say("%s looked at itself in %d of %d seconds only, so it was stalled or its record is incomplete; run it on a machine of its own", name, len(delays), watched))
 		} else if n := beyond(delays, maxStall); tooMany(n + unseen) {
-			problems = append(problems, fmt.Sprintf("in %d of %d seconds %s's own threads waited more than %.0f ms for a processor (at most %.0f ms); run it on a machine of its own",
+			problems = append(problems, words.Say("in %d of %d seconds %s's own threads waited more than %.0f ms for a processor (at most %.0f ms); run it on a machine of its own",
 				n, watched, name, maxStall*1e3, slices.Max(delays)*1e3))
 		}
 		for _, b := range selfBounds {
 			if n := beyond(of[b.of], b.limit); tooMany(n) {
-				problems = append(problems, fmt.Sprintf(b.text, n, watched, name, b.limit*b.scale, slices.Max(of[b.of])*b.scale))
+				problems = append(problems, words.Say(b.text, n, watched, name, b.limit*b.scale, slices.Max(of[b.of])*b.scale))
 			}
 		}
 	}
@@ -111,7 +111,7 @@ func (e *evidence) stalls(c *Client) (problems []string) {
 var selfBounds = []struct {
 	of           string
 	limit, scale float64
-	text         string // of seconds beyond, seconds, client, limit, highest
+	text         words.Phrase // of seconds beyond, seconds, client, limit, highest
 }{
 	{recording.ObsClientGCPause, maxStall, 1e3, "in %d of %d seconds %s's own garbage collector paused it for more than %.0f ms (at most %.0f ms); give it more memory or cores"},
 	{recording.ObsClientReadDelay, maxReadDelay, 1e3, "in %d of %d seconds what had arrived at %s lay unread for more than %.0f ms at p99 (at most %.0f ms); give it more cores or lower the load"},
@@ -121,7 +121,7 @@ var selfBounds = []struct {
 
 // processor judges how much of the machine all processes of the client took in
 // each second.
-func (e *evidence) processor(c *Client, tooMany func(int) bool) []string {
+func (e *evidence) processor(c *Client, tooMany func(int) bool) []words.Sentence {
 	bySecond := map[int]float64{}
 	for _, o := range e.rec.Observations {
 		if o.Name == recording.ObsClientCPU && e.underLoad(o.At) {
@@ -135,7 +135,7 @@ func (e *evidence) processor(c *Client, tooMany func(int) bool) []string {
 	c.CPUMaxRatio = new(slices.Max(cpu))
 	cores := e.rec.Environment.Host.Cores
 	if n := beyond(cpu, maxCPU*float64(cores)); cores > 0 && tooMany(n) {
-		return []string{fmt.Sprintf("in %d of %d seconds the client used more than %.0f %% of the machine's %d cores (at most %.1f): it was itself the bottleneck; run it on a machine of its own",
+		return []words.Sentence{words.Say("in %d of %d seconds the client used more than %.0f %% of the machine's %d cores (at most %.1f): it was itself the bottleneck; run it on a machine of its own",
 			n, e.watchedSeconds(), maxCPU*100, cores, *c.CPUMaxRatio)}
 	}
 	return nil
@@ -164,10 +164,10 @@ func highest(seen map[string]map[string][]float64, name string) (most *float64) 
 
 // lostWorkers are processes of the client that were gone before their work was
 // done.
-func (e *evidence) lostWorkers() (problems []string) {
+func (e *evidence) lostWorkers() (problems []words.Sentence) {
 	for _, o := range e.rec.Observations {
 		if o.Name == recording.ObsWorkerLost {
-			problems = append(problems, fmt.Sprintf("%s was lost while it sent its part of the load (%s), so that part is missing or unknown; run the gate again", o.Subject, o.Text))
+			problems = append(problems, words.Say("%s was lost while it sent its part of the load (%s), so that part is missing or unknown; run the gate again", o.Subject, o.Text))
 		}
 	}
 	return problems

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/aclements/go-moremath/stats"
 	"golang.org/x/perf/benchmath"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -75,11 +75,11 @@ type Difference struct {
 
 // Comparison of a service with another, or with itself before.
 type Comparison struct {
-	Change      Change       `json:"change"` // a regression of any metric is one of all
-	Why         string       `json:"why"`
-	Blocks      [2]int       `json:"blocks"` // of base and head
-	Paired      bool         `json:"paired"` // block i of both was measured at nearly the same time
-	Differences []Difference `json:"differences"`
+	Change      Change         `json:"change"` // a regression of any metric is one of all
+	Why         words.Sentence `json:"why"`
+	Blocks      [2]int         `json:"blocks"` // of base and head
+	Paired      bool           `json:"paired"` // block i of both was measured at nearly the same time
+	Differences []Difference   `json:"differences"`
 }
 
 // Compare decides for each metric whether head is worse than base, better, or
@@ -89,7 +89,7 @@ func Compare(base, head []Block, paired bool) Comparison {
 	c := Comparison{Change: Same, Blocks: [2]int{len(base), len(head)}, Paired: paired}
 	if min(len(base), len(head)) < leastBlocks || paired && len(base) != len(head) {
 		c.Change = Undecided
-		c.Why = fmt.Sprintf("%d and %d blocks were measured, and %d of each are the least that a difference is told by", len(base), len(head), leastBlocks)
+		c.Why = words.Say("%d and %d blocks were measured, and %d of each are the least that a difference is told by", len(base), len(head), leastBlocks)
 		return c
 	}
 	alpha := falseAlarms / float64(len(compared))
@@ -182,31 +182,35 @@ func tQuantile(q, freedom float64) float64 {
 
 // decide draws the whole from its parts.
 func (c *Comparison) decide() {
-	by := map[Change][]string{}
+	by := map[Change]words.Sentence{}
 	for _, d := range c.Differences {
-		by[d.Change] = append(by[d.Change], fmt.Sprintf("%s %s", d.Metric, d.change()))
+		said := words.Say("%s %s", d.Metric, d.change())
+		if before, has := by[d.Change]; has {
+			said = words.Say("%s, %s", before, said)
+		}
+		by[d.Change] = said
 	}
 	for _, change := range []Change{Regression, Undecided, Improvement} {
-		if len(by[change]) > 0 {
-			c.Change, c.Why = change, strings.Join(by[change], ", ")
+		if why, has := by[change]; has {
+			c.Change, c.Why = change, why
 			if change == Undecided {
-				c.Why = "more blocks would tell of " + c.Why
+				c.Why = words.Say("more blocks would tell of %s", why)
 			}
 			return
 		}
 	}
-	c.Why = "no metric changed by as much as matters"
+	c.Why = words.Say("no metric changed by as much as matters")
 	if len(c.Differences) == 0 {
-		c.Change, c.Why = Undecided, "no metric was measured in enough blocks of both"
+		c.Change, c.Why = Undecided, words.Say("no metric was measured in enough blocks of both")
 	}
 }
 
 // change writes an effect with its interval.
-func (d Difference) change() string {
+func (d Difference) change() words.Sentence {
 	if d.Unit == scenarios.UnitRatio {
-		return fmt.Sprintf("%+.2g points (%+.2g to %+.2g)", d.Effect*100, d.Low*100, d.High*100)
+		return words.Say("%+.2g points (%+.2g to %+.2g)", d.Effect*100, d.Low*100, d.High*100)
 	}
-	return fmt.Sprintf("%+.1f %% (%+.1f to %+.1f)", d.Effect*100, d.Low*100, d.High*100)
+	return words.Say("%+.1f %% (%+.1f to %+.1f)", d.Effect*100, d.Low*100, d.High*100)
 }
 
 // Blocks cuts the load of a run into stretches of equal time, perStage of each

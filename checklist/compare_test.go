@@ -116,7 +116,7 @@ func TestCompare(t *testing.T) {
 		{"not as many of both", blocks(12, 1, 0), blocks(13, 1, 0), true, Undecided},
 		{"nothing in common", blocks(12, 1, 0), make([]Block, 12), false, Undecided},
 	} {
-		if c := Compare(tt.base, tt.head, tt.paired); c.Change != tt.want || c.Why == "" {
+		if c := Compare(tt.base, tt.head, tt.paired); c.Change != tt.want || c.Why.IsZero() {
 			t.Errorf("%s: %+v, want %s", tt.says, c, tt.want)
 		}
 	}

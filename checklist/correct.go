@@ -1,10 +1,10 @@
 package checklist
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -58,7 +58,7 @@ func (f *Finding) drift(o scenarios.Objective, e *evidence) {
 		}
 		grown, fewest, ok := growth(values, played.from.Seconds(), played.to.Seconds(), leastThird)
 		if !ok {
-			f.Why = fmt.Sprintf("%s/%s has %d answers in a third of its time, and %d are the least that a median is compared by; a longer stage would have more", id.scenario, id.stage, fewest, leastThird)
+			f.Why = words.Say("%s/%s has %d answers in a third of its time, and %d are the least that a median is compared by; a longer stage would have more", id.scenario, id.stage, fewest, leastThird)
 			f.Value = nil
 			return
 		}
@@ -68,7 +68,7 @@ func (f *Finding) drift(o scenarios.Objective, e *evidence) {
 		}
 	}
 	if ratio == nil {
-		f.Why = "no stage was played to its end"
+		f.Why = words.Say("no stage was played to its end")
 		return
 	}
 	f.decide(max(*ratio, 0), o)
@@ -77,7 +77,7 @@ func (f *Finding) drift(o scenarios.Objective, e *evidence) {
 // wrongLength decides how many answers had another length than was asked for.
 func (f *Finding) wrongLength(o scenarios.Objective, s *samples) {
 	if s.exact == 0 {
-		f.Why = "no complete answer was to have a given number of tokens (ignore_eos)"
+		f.Why = words.Say("no complete answer was to have a given number of tokens (ignore_eos)")
 		return
 	}
 	f.rate(s.wrongLength, s.exact, o)
@@ -132,7 +132,7 @@ func (f *Finding) changed(o scenarios.Objective, all []canary) {
 		}
 	}
 	if compared == 0 {
-		f.Why = "no question was answered twice, so there is nothing to compare"
+		f.Why = words.Say("no question was answered twice, so there is nothing to compare")
 		return
 	}
 	f.rate(changed, compared, o)
@@ -153,7 +153,7 @@ func (f *Finding) miscounted(o scenarios.Objective, all []canary) {
 		}
 	}
 	if compared == 0 {
-		f.Why = "the service has no /tokenize, so its counts cannot be checked"
+		f.Why = words.Say("the service has no /tokenize, so its counts cannot be checked")
 		return
 	}
 	f.rate(off, compared, o)
@@ -163,7 +163,7 @@ func (f *Finding) miscounted(o scenarios.Objective, all []canary) {
 func (f *Finding) observed(o scenarios.Objective, e *evidence) {
 	from, to, ok := e.playedTime(o.Scenario)
 	if !ok {
-		f.Why = "no scenario was played to its end"
+		f.Why = words.Say("no scenario was played to its end")
 		return
 	}
 	bySubject := map[string][]timed{}
@@ -182,7 +182,7 @@ func (f *Finding) observed(o scenarios.Objective, e *evidence) {
 	}
 	if o.Metric == "replicas_ready" {
 		if fewest == nil {
-			f.Why = "nobody could be asked how many replicas are ready: launchgate did not deploy the service"
+			f.Why = words.Say("nobody could be asked how many replicas are ready: launchgate did not deploy the service")
 			return
 		}
 		f.Samples = 1
@@ -197,7 +197,7 @@ func (f *Finding) observed(o scenarios.Objective, e *evidence) {
 		}
 	}
 	if most == nil {
-		f.Why = "the memory of the service was not seen often enough: it was not deployed by launchgate and has no process_resident_memory_bytes on its /metrics, or the scenario was too short"
+		f.Why = words.Say("the memory of the service was not seen often enough: it was not deployed by launchgate and has no process_resident_memory_bytes on its /metrics, or the scenario was too short")
 		return
 	}
 	f.decide(max(*most, 0), o)

@@ -109,7 +109,7 @@ func TestWhetherAServiceIsRight(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if f := v.Objectives[0]; f.Verdict != tt.want || !strings.Contains(f.Why, tt.why) {
+		if f := v.Objectives[0]; f.Verdict != tt.want || !strings.Contains(f.Why.String(), tt.why) {
 			t.Errorf("%s: %s: %s; want %s with %q", tt.says, f.Verdict, f.Why, tt.want, tt.why)
 		}
 	}

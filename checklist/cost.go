@@ -1,10 +1,10 @@
 package checklist
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -28,11 +28,11 @@ type Cost struct {
 // CostOption is another way to buy the same. It is proven when the run shows
 // that the service survives what the option brings with it.
 type CostOption struct {
-	Name       string   `json:"name"`
-	PerMillion *float64 `json:"usd_per_million_output_tokens"`
-	Saving     float64  `json:"saving_ratio"`
-	Verdict    Outcome  `json:"verdict"`
-	Why        string   `json:"why"`
+	Name       string         `json:"name"`
+	PerMillion *float64       `json:"usd_per_million_output_tokens"`
+	Saving     float64        `json:"saving_ratio"`
+	Verdict    Outcome        `json:"verdict"`
+	Why        words.Sentence `json:"why"`
 }
 
 // perMillion is the cost of a million good tokens, at a price an hour.
@@ -47,17 +47,17 @@ func perMillion(perHour, seconds float64, tokens int64) *float64 {
 func (f *Finding) cost(o scenarios.Objective, e *evidence, s *samples) {
 	replicas, price, err := e.gate.Paid()
 	if err != nil {
-		f.Why = "the gate does not say what a replica costs, so the cost is unknown"
+		f.Why = words.Say("the gate does not say what a replica costs, so the cost is unknown")
 		return
 	}
 	f.Samples = s.attained
 	v := perMillion(float64(replicas)*float64(price.OnDemand), e.seconds(scopeOf(o)), s.goodTokens)
 	if v == nil {
-		f.Why = "no answer met every limit, so a good token has no price"
+		f.Why = words.Say("no answer met every limit, so a good token has no price")
 		return
 	}
 	f.decide(*v, o)
-	f.Why += fmt.Sprintf(" (%d × %s at %s an hour, prices of %s; %d good tokens in %s)", replicas, price.Name, price.OnDemand, price.Date, s.goodTokens,
+	f.Why = words.Say("%s (%d × %s at %s an hour, prices of %s; %d good tokens in %s)", f.Why, replicas, price.Name, price.OnDemand, price.Date, s.goodTokens,
 		time.Duration(e.seconds(scopeOf(o))*float64(time.Second)).Round(time.Second))
 }
 
@@ -82,11 +82,11 @@ func (e *evidence) costs(faults []Fault) *Cost {
 	if attained > 0 {
 		c.PerRequest = new(c.PerHour * seconds / 3600 / float64(attained))
 	}
-	option := func(name string, dollars float64, verdict Outcome, why string) {
+	option := func(name string, dollars float64, verdict Outcome, why words.Sentence) {
 		c.Options = append(c.Options, CostOption{name, perMillion(float64(replicas)*dollars, seconds, tokens), 1 - dollars/float64(price.OnDemand), verdict, why})
 	}
 	if price.Reserved > 0 {
-		option("reserved", float64(price.Reserved), Pass, "the same machines, with the promise to pay for them longer")
+		option("reserved", float64(price.Reserved), Pass, words.Say("the same machines, with the promise to pay for them longer"))
 	}
 	if price.Spot > 0 {
 		start := e.coldStart()
@@ -94,23 +94,23 @@ func (e *evidence) costs(faults []Fault) *Cost {
 		// starts.
 		dollars := float64(price.Spot) * (1 + float64(price.Interruptions)*start/3600)
 		verdict, why := survived(faults, "spot-preemption")
-		option("spot", dollars, verdict, fmt.Sprintf("%s; %s of them are taken away in an hour, and a new one takes %.1f s to be ready", why, price.Interruptions, start))
+		option("spot", dollars, verdict, words.Say("%s; %s of them are taken away in an hour, and a new one takes %.1f s to be ready", why, price.Interruptions, start))
 	}
 	return c
 }
 
 // survived reports whether a run shows that the service comes through a kind of
 // fault.
-func survived(faults []Fault, kind string) (Outcome, string) {
-	verdict, why := Unproven, "no scenario of this run injects "+kind
+func survived(faults []Fault, kind string) (Outcome, words.Sentence) {
+	verdict, why := Unproven, words.Say("no scenario of this run injects %s", kind)
 	for _, f := range faults {
 		if f.Kind != kind {
 			continue
 		}
 		if f.Verdict != Pass {
-			return f.Verdict, kind + " was not survived: " + f.Why
+			return f.Verdict, words.Say("%s was not survived: %s", kind, f.Why)
 		}
-		verdict, why = Pass, "this run survived "+kind
+		verdict, why = Pass, words.Say("this run survived %s", kind)
 	}
 	return verdict, why
 }

@@ -24,7 +24,7 @@ func TestCost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f := v.Objectives[0]; f.Verdict != Pass || math.Abs(*f.Value-66.6667) > 0.01 || !strings.Contains(f.Why, "4 × l4 at $1.2 an hour, prices of 2026-11-01") {
+	if f := v.Objectives[0]; f.Verdict != Pass || math.Abs(*f.Value-66.6667) > 0.01 || !strings.Contains(f.Why.String(), "4 × l4 at $1.2 an hour, prices of 2026-11-01") {
 		t.Errorf("%+v", f)
 	}
 	// Half of the answers fail: those that are good cost twice as much.
@@ -43,7 +43,7 @@ func TestCost(t *testing.T) {
 	if c == nil || c.PaidReplicas != 4 || math.Abs(c.PerHour-4.8) > 1e-9 || len(c.Options) != 2 {
 		t.Fatalf("%+v", c)
 	}
-	if spot := c.Options[1]; spot.Name != "spot" || spot.Verdict != Unproven || !strings.Contains(spot.Why, "no scenario of this run injects spot-preemption") {
+	if spot := c.Options[1]; spot.Name != "spot" || spot.Verdict != Unproven || !strings.Contains(spot.Why.String(), "no scenario of this run injects spot-preemption") {
 		t.Errorf("%+v", spot)
 	}
 	// Nothing good came of it.
@@ -67,7 +67,7 @@ func TestSpotIsProvenBySurvival(t *testing.T) {
 		{[]Fault{{Kind: "spot-preemption", Verdict: Pass}}, Pass},
 		{[]Fault{{Kind: "spot-preemption", Verdict: Pass}, {Kind: "spot-preemption", Verdict: Fail}}, Fail},
 	} {
-		if got, why := survived(tt.faults, "spot-preemption"); got != tt.want || why == "" {
+		if got, why := survived(tt.faults, "spot-preemption"); got != tt.want || why.IsZero() {
 			t.Errorf("%+v: %s, want %s", tt.faults, got, tt.want)
 		}
 	}

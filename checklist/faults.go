@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -180,19 +181,19 @@ func (l *faultLife) errorsDuring() (failed, all int64) {
 func (l *faultLife) judge(e *evidence) {
 	switch {
 	case l.unsupported:
-		l.Verdict, l.Why = Unproven, "the fault was not injected: "+l.failed
+		l.Verdict, l.Why = Unproven, words.Say("the fault was not injected: %s", l.failed)
 	case !e.started[l.Scenario]:
-		l.Verdict, l.Why = Unproven, fmt.Sprintf("the scenario %s was not played", l.Scenario)
+		l.Verdict, l.Why = Unproven, words.Say("the scenario %s was not played", l.Scenario)
 	case !(e.complete(l.Scenario) && e.rec.Complete) && !l.has(recording.FaultGone):
-		l.Verdict, l.Why = Unproven, "the run was stopped before the fault had run its course"
+		l.Verdict, l.Why = Unproven, words.Say("the run was stopped before the fault had run its course")
 	case !l.struck():
-		l.Verdict, l.Why = Invalid, "the fault was never seen in effect, so nothing is known of how the service takes it ("+l.reason()+"); see that it can strike, and run the gate again"
+		l.Verdict, l.Why = Invalid, words.Say("the fault was never seen in effect, so nothing is known of how the service takes it (%s); see that it can strike, and run the gate again", l.reason())
 	case !l.has(recording.FaultReverted):
-		l.Verdict, l.Why = Invalid, "the fault was not reverted, so what came after it is not the service's own ("+l.reason()+"); revert it by hand before anything else is measured"
+		l.Verdict, l.Why = Invalid, words.Say("the fault was not reverted, so what came after it is not the service's own (%s); revert it by hand before anything else is measured", l.reason())
 	case l.lasts > 0 && !l.has(recording.FaultHeld):
-		l.Verdict, l.Why = Invalid, "the fault did not stay in effect for as long as it was to, so the service was not tried as the gate asks ("+l.reason()+"); see what ended it, and run the gate again"
+		l.Verdict, l.Why = Invalid, words.Say("the fault did not stay in effect for as long as it was to, so the service was not tried as the gate asks (%s); see what ended it, and run the gate again", l.reason())
 	case !l.has(recording.FaultGone):
-		l.Verdict, l.Why = Fail, "the service never came back to what it was before the fault ("+l.reason()+"); its log says why"
+		l.Verdict, l.Why = Fail, words.Say("the service never came back to what it was before the fault (%s); its log says why", l.reason())
 	case l.RTOSeconds == nil:
 		l.Verdict, l.Why = Unproven, l.noRecovery(e)
 	default:
@@ -204,45 +205,38 @@ func (l *faultLife) judge(e *evidence) {
 // and not as it was promised to, has not passed.
 func (l *faultLife) promises(e *evidence) {
 	for _, o := range e.gate.Objectives {
-		if o.Arg != l.Kind || o.Scenario != "" && o.Scenario != l.Scenario || l.Verdict != Pass || unmeasured(o) != "" {
+		if o.Arg != l.Kind || o.Scenario != "" && o.Scenario != l.Scenario || l.Verdict != Pass || !unmeasured(o).IsZero() {
 			continue
 		}
 		if f := e.ofFault(Finding{Unit: o.Unit, Threshold: o.Threshold}, o, l); f.Verdict == Fail {
 			l.Verdict, l.broken = Fail, true
-			l.Why += "; but not as promised (" + o.Source + ")"
+			l.Why = words.Say("%s; but not as promised (%s)", l.Why, o.Source)
 		}
 	}
 }
 
-func (l *faultLife) reason() string {
+func (l *faultLife) reason() words.Sentence {
 	if l.failed == "" {
-		return "the recording does not say why"
+		return words.Say("the recording does not say why")
 	}
-	return l.failed
+	return words.Verbatim(l.failed)
 }
 
-func (l *faultLife) noRecovery(e *evidence) string {
+func (l *faultLife) noRecovery(e *evidence) words.Sentence {
 	if l.lostProbes {
-		return "probes are missing from the recording, so it is not known when users were served again"
+		return words.Say("probes are missing from the recording, so it is not known when users were served again")
 	}
 	if l.probed == 0 {
-		return "no probe was due after the fault; let the scenario go on for longer after it"
+		return words.Say("no probe was due after the fault; let the scenario go on for longer after it")
 	}
-	return fmt.Sprintf("%d probes were due after the fault, and never were %d in a row answered; let the scenario go on for longer, or find out why the service does not recover",
+	return words.Say("%d probes were due after the fault, and never were %d in a row answered; let the scenario go on for longer, or find out why the service does not recover",
 		l.probed, e.scenario(l.Scenario).Probe.Consecutive)
 }
 
-func (l *faultLife) story() string {
-	probes := "users were served throughout"
+func (l *faultLife) story() words.Sentence {
+	probes := words.Say("users were served throughout")
 	if l.bad > 0 {
-		probes = fmt.Sprintf("%s until users were served again", plural(int64(l.bad), "probe failed", "probes failed"))
+		probes = words.Count(int64(l.bad), "1 probe failed until users were served again", "%d probes failed until users were served again")
 	}
-	return fmt.Sprintf("seen in effect and seen gone; %s, and %s lost", probes, plural(l.LostRequests, "request under way was", "requests under way were"))
-}
-
-func plural(n int64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
+	return words.Say("seen in effect and seen gone; %s, and %s", probes, words.Count(l.LostRequests, "1 request under way was lost", "%d requests under way were lost"))
 }

@@ -1,11 +1,11 @@
 package checklist
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -40,22 +40,22 @@ func Judge(gate scenarios.Gate, rec *recording.Recording) (Verdict, error) {
 // before Pass, because the numbers of a run that was not what it was meant to
 // be prove nothing, for or against.
 func (v *Verdict) decide(e *evidence) {
-	because := map[Outcome][]string{}
-	say := func(o Outcome, format string, args ...any) {
-		because[o] = append(because[o], fmt.Sprintf(format, args...)+".")
+	because := map[Outcome][]words.Sentence{}
+	say := func(o Outcome, p words.Phrase, args ...any) {
+		because[o] = append(because[o], words.Say(p, args...))
 	}
 	if !v.Client.Valid {
-		say(Invalid, "The client cannot be believed: %s", v.Client.Why)
+		say(Invalid, "The client cannot be believed: %s.", v.Client.Why)
 	}
 	for _, l := range e.faults {
 		if l.Verdict != Pass && !l.broken { // the objective says so itself
-			say(l.Verdict, "%s of %s: %s", l.Kind, l.Target, l.Why)
+			say(l.Verdict, "%s of %s: %s.", l.Kind, l.Target, l.Why)
 		}
 	}
 	for _, f := range v.Objectives {
-		told := slices.ContainsFunc(v.Faults, func(fault Fault) bool { return fault.Why == f.Why })
+		told := slices.ContainsFunc(v.Faults, func(fault Fault) bool { return fault.Why.String() == f.Why.String() })
 		if f.Verdict != Pass && !told {
-			say(f.Verdict, "%s: %s", f.Source, f.Why)
+			say(f.Verdict, "%s: %s.", f.Source, f.Why)
 		}
 	}
 	by, interrupted := interruption(e.rec)
@@ -70,7 +70,7 @@ func (v *Verdict) decide(e *evidence) {
 		v.Why = append(v.Why, because[o]...)
 	}
 	if len(v.Why) == 0 {
-		v.Verdict, v.Why = Pass, []string{allHold(len(v.Objectives))}
+		v.Verdict, v.Why = Pass, []words.Sentence{allHold(len(v.Objectives))}
 	}
 	v.Why = append(v.Why, warnings(e.gate)...)
 	v.ExitCode = map[Outcome]int{Pass: ExitPass, Fail: ExitFail, Unproven: ExitUnproven, Invalid: ExitInvalid}[v.Verdict]
@@ -79,60 +79,59 @@ func (v *Verdict) decide(e *evidence) {
 	}
 }
 
-func allHold(n int) string {
-	if n == 1 {
-		return "The objective holds, with enough evidence."
-	}
-	return fmt.Sprintf("All %d objectives hold, each with enough evidence.", n)
+func allHold(n int) words.Sentence {
+	return words.Count(int64(n), "The objective holds, with enough evidence.", "All %d objectives hold, each with enough evidence.")
 }
 
 // doubts are the reasons of the whole run not to pass it, the one to be said
 // first last.
-func (e *evidence) doubts(by string, interrupted bool) []string {
-	var doubts []string
+func (e *evidence) doubts(by words.Sentence, interrupted bool) []words.Sentence {
+	var doubts []words.Sentence
+	doubt := func(p words.Phrase, args ...any) { doubts = append(doubts, words.Say(p, args...)) }
 	if len(e.gate.Objectives) == 0 {
-		doubts = append(doubts, "The gate has no objective, so there is nothing to pass; add one.")
+		doubt("The gate has no objective, so there is nothing to pass; add one.")
 	}
 	if missing, offered := e.unrecorded(stageID{}); missing > 0 {
-		doubts = append(doubts, fmt.Sprintf("%d of %d requests that were due have left no trace in the recording, and they could be the ones that failed; run the gate again.", missing, offered))
+		doubt("%d of %d requests that were due have left no trace in the recording, and they could be the ones that failed; run the gate again.", missing, offered)
 	}
 	if n := len(e.rec.Warnings); n > 0 {
-		doubts = append(doubts, fmt.Sprintf("The recording is damaged: %s Run the gate again.", strings.Join(e.rec.Warnings, " ")))
+		doubt("The recording is damaged: %s Run the gate again.", strings.Join(e.rec.Warnings, " "))
 	}
 	switch {
 	case interrupted:
-		doubts = append(doubts, fmt.Sprintf("The run was stopped before its end (%s); run the gate again.", by))
+		doubt("The run was stopped before its end (%s); run the gate again.", by)
 	case !e.rec.Complete:
-		doubts = append(doubts, "The recording has no end: launchgate itself was ended, or the disk was full; run the gate again.")
+		doubt("The recording has no end: launchgate itself was ended, or the disk was full; run the gate again.")
 	}
 	return doubts
 }
 
 // interruption says what stopped the run, if something did.
-func interruption(rec *recording.Recording) (by string, interrupted bool) {
+func interruption(rec *recording.Recording) (by words.Sentence, interrupted bool) {
 	for _, o := range rec.Observations {
 		if o.Name == recording.ObsInterrupted {
 			if o.Text == "" {
-				return "the recording does not say by what", true
+				return words.Say("the recording does not say by what"), true
 			}
-			return o.Text, true
+			return words.Verbatim(o.Text), true
 		}
 	}
-	return "", false
+	return words.Sentence{}, false
 }
 
 // warnings are weaknesses of the gate itself.
-func warnings(gate scenarios.Gate) []string {
-	var said []string
+func warnings(gate scenarios.Gate) []words.Sentence {
+	var said []words.Sentence
+	var asked []string
 	for _, o := range gate.Objectives {
 		if o.Stat == "" || slices.ContainsFunc(gate.Objectives, func(w scenarios.Objective) bool { return countsErrors(w, o) }) {
 			continue
 		}
 		promise := scenarios.Objective{Metric: "error_rate", Class: o.Class, Scenario: o.Scenario, Stage: o.Stage, Op: "<=", Threshold: 0.01, Unit: scenarios.UnitRatio}
 		beside := promise.String()
-		warning := fmt.Sprintf("A warning: failed requests have no latency, so a service that fails quickly looks quick, and no objective counts the errors beside %s; add %s.", o.Source, beside)
-		if !slices.ContainsFunc(said, func(s string) bool { return strings.HasSuffix(s, "; add "+beside+".") }) {
-			said = append(said, warning)
+		if !slices.Contains(asked, beside) {
+			asked = append(asked, beside)
+			said = append(said, words.Say("A warning: failed requests have no latency, so a service that fails quickly looks quick, and no objective counts the errors beside %s; add %s.", o.Source, beside))
 		}
 	}
 	return said

@@ -228,13 +228,13 @@ func TestJudge(t *testing.T) {
 			}
 			v := w.judge(t)
 			if got := outcomes(v); got != tt.want {
-				t.Errorf("%s, want %s\n%s", got, tt.want, strings.Join(v.Why, "\n"))
+				t.Errorf("%s, want %s\n%s", got, tt.want, v.Why)
 			}
-			if !strings.Contains(v.Why[0], tt.why) {
+			if !strings.Contains(v.Why[0].String(), tt.why) {
 				t.Errorf("the first sentence is %q, want it to say %q", v.Why[0], tt.why)
 			}
 			for _, f := range v.Objectives {
-				if f.Why == "" {
+				if f.Why.IsZero() {
 					t.Errorf("%s has no why", f.Source)
 				}
 			}
@@ -259,7 +259,7 @@ func TestAnInterruptedRunExitsWith130AndNeverPasses(t *testing.T) {
 	w := healthy(t, "error_rate <= 1%")
 	w.observations[len(w.observations)-1] = recording.Observation{At: stageTo + 2*ms, Name: recording.ObsInterrupted, Text: "interrupt"}
 	v := w.judge(t)
-	if v.Verdict != Unproven || v.ExitCode != ExitInterrupted || !v.Incomplete || !strings.Contains(v.Why[0], "stopped before its end (interrupt)") {
+	if v.Verdict != Unproven || v.ExitCode != ExitInterrupted || !v.Incomplete || !strings.Contains(v.Why[0].String(), "stopped before its end (interrupt)") {
 		t.Errorf("%v, exit code %d, incomplete %v: %q", v.Verdict, v.ExitCode, v.Incomplete, v.Why)
 	}
 }
@@ -283,7 +283,7 @@ func TestADamagedRecordingNeverPasses(t *testing.T) {
 	rec := w.recording()
 	rec.Warnings = []string{"requests-000002.parquet: its requests are left out."}
 	v, err := Judge(w.gate, rec)
-	if err != nil || v.Verdict != Unproven || !strings.Contains(v.Why[0], "requests-000002.parquet") {
+	if err != nil || v.Verdict != Unproven || !strings.Contains(v.Why[0].String(), "requests-000002.parquet") {
 		t.Errorf("%v, %v: %q", v.Verdict, err, v.Why)
 	}
 }
@@ -412,7 +412,7 @@ func TestEveryMetricIsJudged(t *testing.T) {
 		src = strings.Replace(src, "node-loss", "pod-kill", 1)
 		v := healthy(t, src).withFault().judge(t)
 		f := v.Objectives[0]
-		if strings.Contains(f.Why, "does not know") || f.Verdict == Invalid {
+		if strings.Contains(f.Why.String(), "does not know") || f.Verdict == Invalid {
 			t.Errorf("%s: %v, %s", src, f.Verdict, f.Why)
 		}
 		if f.Value == nil && f.Verdict != Unproven {
@@ -453,7 +453,7 @@ func TestValuesAreShownForPeople(t *testing.T) {
 		{0.0028131, 0.1, "s", "2.81 ms"}, {3.0134, 2, "s", "3.01 s"}, {2.0004, 2, "s", "2.0004 s"}, {2, 2, "s", "2 s"}, {0, 1, "s", "0 s"}, {0.0000004, 1, "s", "0.4 µs"},
 		{95, 60, "s", "1m35s"}, {0.7529, 0.2, "ratio", "75.3 %"}, {0.01004, 0.01, "ratio", "1.004 %"}, {1234, 10, "count", "1234"}, {9.999, 10, "per_second", "9.999/s"},
 	} {
-		if got := measured(tt.value, limit(tt.threshold, tt.unit)); got != tt.want {
+		if got := measured(tt.value, limit(tt.threshold, tt.unit)); got.String() != tt.want {
 			t.Errorf("%v beside %v is shown as %q, want %q", tt.value, tt.threshold, got, tt.want)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -17,11 +18,11 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 	if f.Source == "" {
 		f.Source = o.String()
 	}
-	if why := unmeasured(o); why != "" {
+	if why := unmeasured(o); !why.IsZero() {
 		f.Why = why
 		return f
 	}
-	if why := e.unplayed(o); why != "" {
+	if why := e.unplayed(o); !why.IsZero() {
 		f.Why = why
 		return f
 	}
@@ -50,38 +51,38 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 	}
 	if missing, offered := e.unrecorded(scope); missing > 0 && f.Verdict == Pass {
 		f.Verdict = Unproven
-		f.Why = fmt.Sprintf("%d of %d requests that were due have left no trace in the recording, so what the others say proves nothing", missing, offered)
+		f.Why = words.Say("%d of %d requests that were due have left no trace in the recording, so what the others say proves nothing", missing, offered)
 	}
 	return f
 }
 
 // unmeasured says of metrics that no recording has evidence for what is
 // missing.
-func unmeasured(o scenarios.Objective) string {
+func unmeasured(o scenarios.Objective) words.Sentence {
 	switch o.Metric {
 	case "rpo":
-		return "a recording does not hold which writes were acknowledged and which were there after the fault, so what was lost is unknown, and not zero"
+		return words.Say("a recording does not hold which writes were acknowledged and which were there after the fault, so what was lost is unknown, and not zero")
 	case "security":
-		return "a recording holds no security scan, and nothing found is not nothing there"
+		return words.Say("a recording holds no security scan, and nothing found is not nothing there")
 	}
-	return ""
+	return words.Sentence{}
 }
 
 // unplayed says why a scenario that an objective is about has no complete
 // evidence; empty when all have. An objective about a fault is about the
 // scenarios that inject it.
-func (e *evidence) unplayed(o scenarios.Objective) string {
+func (e *evidence) unplayed(o scenarios.Objective) words.Sentence {
 	for _, s := range e.gate.Scenarios {
 		injects := func(f scenarios.Fault) bool { return f.Kind == o.Arg }
 		switch {
 		case o.Scenario != "" && s.Name != o.Scenario, o.Arg != "" && !slices.ContainsFunc(s.Faults, injects):
 		case !e.started[s.Name]:
-			return fmt.Sprintf("the scenario %s was not played", s.Name)
+			return words.Say("the scenario %s was not played", s.Name)
 		case !e.complete(s.Name):
-			return fmt.Sprintf("the scenario %s was not played to its end", s.Name)
+			return words.Say("the scenario %s was not played to its end", s.Name)
 		}
 	}
-	return ""
+	return words.Sentence{}
 }
 
 // Holds reports whether a value keeps an objective.
@@ -107,7 +108,7 @@ func (f *Finding) distribution(n int64, o scenarios.Objective, at func(int64) fl
 	f.Samples = n
 	switch {
 	case n == 0:
-		f.Why = fmt.Sprintf("no request that succeeded has a %s: none did, or the answers do not carry it", o.Metric)
+		f.Why = words.Say("no request that succeeded has a %s: none did, or the answers do not carry it", o.Metric)
 	case o.Quantile > 0:
 		f.percentile(n, o, at)
 	case o.Stat == "mean":
@@ -132,24 +133,30 @@ func (f *Finding) percentile(n int64, o scenarios.Objective, at func(int64) floa
 		bound, best, least = best, bound, SamplesFor(1-o.Quantile)
 	}
 	f.Bound = bound
-	is := "it is " + measured(value, o)
+	is := measured(value, o)
 	switch {
 	case n >= least && !Holds(value, o), best != nil && !Holds(*best, o):
-		f.Verdict, f.Why = Fail, fmt.Sprintf("%s, and must be %s", is, must(o))
+		f.Verdict, f.Why = Fail, words.Say("it is %s, and must be %s", is, must(o))
 	case bound == nil:
-		f.Why = fmt.Sprintf("%s of %s, and a %s is proven by %d at the least: it needs %s (a longer stage, or a higher rate)",
-			is, plural(n, "sample", "samples"), o.Stat, least, plural(least-n, "more sample", "more samples"))
+		f.Why = words.Say("it is %s of %s, and a %s is proven by %d at the least: it needs %s (a longer stage, or a higher rate)",
+			is, words.Count(n, "1 sample", "%d samples"), o.Stat, least, words.Count(least-n, "1 more sample", "%d more samples"))
 	case !Holds(*bound, o):
-		f.Why = fmt.Sprintf("%s, but with 99 %% confidence it is only known to be %s %s, and must be %s; %s",
-			is, map[bool]string{false: "below", true: "above"}[atLeast(o)], show(*bound, o.Unit), must(o), more(n, o, at))
+		known := words.Phrase("it is %s, but with 99 %% confidence it is only known to be below %s, and must be %s; %s")
+		if atLeast(o) {
+			known = "it is %s, but with 99 %% confidence it is only known to be above %s, and must be %s; %s"
+		}
+		f.Why = words.Say(known, is, show(*bound, o.Unit), must(o), more(n, o, at))
 	default:
-		f.Verdict, f.Why = Pass, fmt.Sprintf("%s, with 99 %% confidence %s %s, and must be %s",
-			is, map[bool]string{false: "up to", true: "no less than"}[atLeast(o)], show(*bound, o.Unit), must(o))
+		known := words.Phrase("it is %s, with 99 %% confidence up to %s, and must be %s")
+		if atLeast(o) {
+			known = "it is %s, with 99 %% confidence no less than %s, and must be %s"
+		}
+		f.Verdict, f.Why = Pass, words.Say(known, is, show(*bound, o.Unit), must(o))
 	}
 }
 
 // more says how many samples would decide.
-func more(n int64, o scenarios.Objective, at func(int64) float64) string {
+func more(n int64, o scenarios.Objective, at func(int64) float64) words.Sentence {
 	quantile, misses := o.Quantile, int64(0)
 	for i := range n {
 		if !Holds(at(i), o) {
@@ -160,9 +167,9 @@ func more(n int64, o scenarios.Objective, at func(int64) float64) string {
 		quantile = 1 - quantile
 	}
 	if total := neededFor(quantile, float64(misses)/float64(n)); total > n {
-		return fmt.Sprintf("it needs about %s", plural(total-n, "more sample", "more samples"))
+		return words.Say("it needs about %s", words.Count(total-n, "1 more sample", "%d more samples"))
 	}
-	return "it lies too near to its limit for more samples to decide, so make the service quicker or the limit wider"
+	return words.Say("it lies too near to its limit for more samples to decide, so make the service quicker or the limit wider")
 }
 
 // decide judges a number that is what it is.
@@ -172,14 +179,14 @@ func (f *Finding) decide(value float64, o scenarios.Objective) {
 	if !Holds(value, o) {
 		f.Verdict = Fail
 	}
-	f.Why = fmt.Sprintf("it is %s, and must be %s", measured(value, o), must(o))
+	f.Why = words.Say("it is %s, and must be %s", measured(value, o), must(o))
 }
 
 // whole decides the metrics that are one number for a scope.
 func (f *Finding) whole(o scenarios.Objective, s *samples, seconds float64) {
 	f.Samples = s.due
 	if s.due == 0 || seconds <= 0 {
-		f.Why = "no request was due"
+		f.Why = words.Say("no request was due")
 		return
 	}
 	switch o.Metric {
@@ -196,7 +203,7 @@ func (f *Finding) whole(o scenarios.Objective, s *samples, seconds float64) {
 	case "achieved_rate":
 		f.decide(float64(s.due-s.notSent)/seconds, o)
 	default:
-		f.Why = fmt.Sprintf("this version does not know how to measure %s", o.Metric)
+		f.Why = words.Say("this version does not know how to measure %s", o.Metric)
 	}
 }
 
@@ -220,10 +227,10 @@ func (f *Finding) rate(k, n int64, o scenarios.Objective) {
 	}
 	if n < least && (Holds(best, o) || f.Verdict == Pass) {
 		f.Verdict = Unproven
-		f.Why = fmt.Sprintf("%d of %d is too little to tell %s by: it needs %s", k, n, show(o.Threshold, o.Unit), plural(least-n, "more request", "more requests"))
+		f.Why = words.Say("%d of %d is too little to tell %s by: it needs %s", k, n, show(o.Threshold, o.Unit), words.Count(least-n, "1 more request", "%d more requests"))
 		return
 	}
-	f.Why = fmt.Sprintf("%d of %d: %s", k, n, f.Why)
+	f.Why = words.Say("%d of %d: %s", k, n, f.Why)
 }
 
 // fault decides the metrics of a fault; where it struck several times the worst
@@ -236,7 +243,7 @@ func (e *evidence) fault(f *Finding, o scenarios.Objective) {
 		}
 	}
 	if len(findings) == 0 {
-		f.Why = fmt.Sprintf("the gate injects no %s", o.Arg)
+		f.Why = words.Say("the gate injects no %s", o.Arg)
 		return
 	}
 	*f = slices.MaxFunc(findings, func(a, b Finding) int {
@@ -265,17 +272,17 @@ func (e *evidence) ofFault(f Finding, o scenarios.Objective, l *faultLife) Findi
 		f.recovery(o, l, e)
 	case "detection":
 		if l.DetectionSeconds == nil {
-			f.Why = "the service was never seen to notice: it said of the victim all the while that it was ready, or was not looked at"
+			f.Why = words.Say("the service was never seen to notice: it said of the victim all the while that it was ready, or was not looked at")
 			return f
 		}
 		f.decide(*l.DetectionSeconds, o)
 	case "lost":
 		f.decide(float64(l.LostRequests), o)
-		f.Why += " (requests under way when the fault struck that failed; whether acknowledged writes were lost is not in a recording)"
+		f.Why = words.Say("%s (requests under way when the fault struck that failed; whether acknowledged writes were lost is not in a recording)", f.Why)
 	case "errors_during":
 		f.during(o, l, e)
 	default:
-		f.Why = fmt.Sprintf("this version does not know how to measure %s", o.Metric)
+		f.Why = words.Say("this version does not know how to measure %s", o.Metric)
 	}
 	return f
 }
@@ -288,7 +295,7 @@ func (f *Finding) during(o scenarios.Objective, l *faultLife, e *evidence) {
 	}
 	failed, all := l.errorsDuring()
 	if all == 0 {
-		f.Samples, f.Why = 0, "no request was under way while the fault lasted; a higher rate would have some meet it"
+		f.Samples, f.Why = 0, words.Say("no request was under way while the fault lasted; a higher rate would have some meet it")
 		return
 	}
 	f.rate(failed, all, o)
@@ -303,42 +310,44 @@ func (f *Finding) recovery(o scenarios.Objective, l *faultLife, e *evidence) {
 	}
 	watched := l.lastBad - l.at[recording.FaultInEffect]
 	if l.bad > 0 && !l.lostProbes && !atLeast(o) && !Holds(watched.Seconds(), o) {
-		f.Verdict, f.Why = Fail, fmt.Sprintf("users were still not served %s after the fault, and must be within %s", show(watched.Seconds(), o.Unit), show(o.Threshold, o.Unit))
+		f.Verdict, f.Why = Fail, words.Say("users were still not served %s after the fault, and must be within %s", show(watched.Seconds(), o.Unit), show(o.Threshold, o.Unit))
 		return
 	}
 	f.Samples, f.Why = 0, l.noRecovery(e)
 }
 
 // must writes what an objective asks for.
-func must(o scenarios.Objective) string { return o.Op + " " + show(o.Threshold, o.Unit) }
+func must(o scenarios.Objective) words.Sentence {
+	return words.Say("%s %s", o.Op, show(o.Threshold, o.Unit))
+}
 
 // show writes a value as a person would, with three digits that matter.
-func show(v float64, unit string) string { return showDigits(v, unit, 3) }
+func show(v float64, unit string) words.Sentence { return showDigits(v, unit, 3) }
 
 // measured writes a value that is compared with a threshold: with more digits
 // where three would hide on which side of it it lies.
-func measured(v float64, o scenarios.Objective) string {
+func measured(v float64, o scenarios.Objective) words.Sentence {
 	digits := 3
-	for digits < 9 && v != o.Threshold && showDigits(v, o.Unit, digits) == showDigits(o.Threshold, o.Unit, digits) {
+	for digits < 9 && v != o.Threshold && showDigits(v, o.Unit, digits).String() == showDigits(o.Threshold, o.Unit, digits).String() {
 		digits++
 	}
 	return showDigits(v, o.Unit, digits)
 }
 
-func showDigits(v float64, unit string, digits int) string {
+func showDigits(v float64, unit string, digits int) words.Sentence {
 	switch unit {
 	case scenarios.UnitSeconds:
-		return showSeconds(v, digits)
+		return words.Verbatim(showSeconds(v, digits))
 	case scenarios.UnitRatio:
-		return significant(v*100, digits) + " %"
+		return words.Say("%s %%", significant(v*100, digits))
 	case scenarios.UnitPerSecond:
-		return significant(v, digits) + "/s"
+		return words.Say("%s/s", significant(v, digits))
 	case scenarios.UnitTokensPerSecond:
-		return significant(v, digits) + " tokens/s"
+		return words.Say("%s tokens/s", significant(v, digits))
 	case scenarios.UnitUSD:
-		return "$" + significant(v, digits)
+		return words.Say("$%s", significant(v, digits))
 	}
-	return significant(v, digits)
+	return words.Verbatim(significant(v, digits))
 }
 
 func showSeconds(v float64, digits int) string {

@@ -7,6 +7,8 @@ package checklist
 import (
 	"fmt"
 	"strings"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // Outcome of an objective, a fault or a whole run. The zero value is Unproven:
@@ -49,51 +51,52 @@ const (
 )
 
 // Verdict is verdict.json, and the one object that feeds the exit code, JUnit,
-// Markdown, the terminal and HTML.
+// Markdown, the terminal and HTML. Its sentences are English in the file, and
+// worded in the language of the reader in the rest.
 type Verdict struct {
-	Verdict    Outcome    `json:"verdict"`
-	ExitCode   int        `json:"exit_code"`
-	Why        []string   `json:"why"` // sentences, the deciding one first
-	Incomplete bool       `json:"incomplete"`
-	Objectives []Finding  `json:"objectives"`
-	Faults     []Fault    `json:"faults"`
-	Client     Client     `json:"client"`
-	Scenarios  []Scenario `json:"scenarios"`
-	Cost       *Cost      `json:"cost,omitempty"` // where the gate names a price
+	Verdict    Outcome          `json:"verdict"`
+	ExitCode   int              `json:"exit_code"`
+	Why        []words.Sentence `json:"why"` // sentences, the deciding one first
+	Incomplete bool             `json:"incomplete"`
+	Objectives []Finding        `json:"objectives"`
+	Faults     []Fault          `json:"faults"`
+	Client     Client           `json:"client"`
+	Scenarios  []Scenario       `json:"scenarios"`
+	Cost       *Cost            `json:"cost,omitempty"` // where the gate names a price
 }
 
 // Finding is the judgement of one objective. Value is nil where nothing was
 // measured: never zero.
 type Finding struct {
-	Source    string   `json:"source"`
-	Scenario  string   `json:"scenario"` // empty: the whole run
-	Verdict   Outcome  `json:"verdict"`
-	Value     *float64 `json:"value"`
-	Bound     *float64 `json:"bound,omitempty"` // 99 % confidence bound on the side of the threshold
-	Unit      string   `json:"unit"`
-	Threshold float64  `json:"threshold"`
-	Samples   int64    `json:"samples"`
-	Why       string   `json:"why"`
+	Source    string         `json:"source"`
+	Scenario  string         `json:"scenario"` // empty: the whole run
+	Verdict   Outcome        `json:"verdict"`
+	Value     *float64       `json:"value"`
+	Bound     *float64       `json:"bound,omitempty"` // 99 % confidence bound on the side of the threshold
+	Unit      string         `json:"unit"`
+	Threshold float64        `json:"threshold"`
+	Samples   int64          `json:"samples"`
+	Why       words.Sentence `json:"why"`
 }
 
 // Fault is the judgement of one fault's life. Times are seconds on the run's
 // clock, nil where the step was not reached.
 type Fault struct {
-	ID               string   `json:"id"`
-	Scenario         string   `json:"scenario"`
-	Kind             string   `json:"kind"`
-	Target           string   `json:"target"`
-	InjectedAt       *float64 `json:"injected_at"`
-	InEffectAt       *float64 `json:"in_effect_at"`
-	RevertedAt       *float64 `json:"reverted_at"`
-	GoneAt           *float64 `json:"gone_at"`
-	RecoveredAt      *float64 `json:"recovered_at"` // first of the consecutive good probes
-	DetectionSeconds *float64 `json:"detection_seconds"`
-	RTOSeconds       *float64 `json:"rto_seconds"`
-	RPOSeconds       *float64 `json:"rpo_seconds"`
-	LostRequests     int64    `json:"lost_requests"`
-	Verdict          Outcome  `json:"verdict"`
-	Why              string   `json:"why"`
+	ID               string         `json:"id"`
+	Scenario         string         `json:"scenario"`
+	Kind             string         `json:"kind"`
+	Target           string         `json:"target"`
+	InjectedAt       *float64       `json:"injected_at"`
+	InEffectAt       *float64       `json:"in_effect_at"`
+	RevertedAt       *float64       `json:"reverted_at"`
+	GoneAt           *float64       `json:"gone_at"`
+	RecoveredAt      *float64       `json:"recovered_at"` // first of the consecutive good probes
+	DetectionSeconds *float64       `json:"detection_seconds"`
+	RTOSeconds       *float64       `json:"rto_seconds"`
+	RPOSeconds       *float64       `json:"rpo_seconds"`
+	LostRequests     int64          `json:"lost_requests"`
+	Verdict          Outcome        `json:"verdict"`
+	Why              words.Sentence `json:"why"`
 }
 
 // Client is whether the load generator itself can be believed.
@@ -113,7 +116,7 @@ type Client struct {
 	// Bounds are the limits of the fields above, by their names; the least of
 	// delivered_ratio, which is achieved ÷ offered of every stage.
 	Bounds map[string]float64 `json:"bounds"`
-	Why    string             `json:"why"`
+	Why    words.Sentence     `json:"why"`
 }
 
 // Scenario sums up what one scenario measured.

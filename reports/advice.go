@@ -1,6 +1,7 @@
 package reports
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -19,7 +20,7 @@ func next(r Report) []Note {
 	if r.Verdict.Incomplete {
 		notes = append(notes, Note{"next.rerun", nil})
 	}
-	if !r.Verdict.Client.Valid && r.Verdict.Client.Why != "" {
+	if !r.Verdict.Client.Valid && !r.Verdict.Client.Why.IsZero() {
 		notes = append(notes, Note{"next.client", []any{r.Verdict.Client.Why}})
 	}
 	for _, o := range r.Objectives {
@@ -34,7 +35,7 @@ func next(r Report) []Note {
 	}
 	for _, f := range r.Verdict.Faults {
 		told := slices.ContainsFunc(r.Objectives, func(o Objective) bool {
-			return o.Why == f.Why || o.Declared.Arg == f.Kind && o.Verdict == checklist.Fail
+			return o.Why.String() == f.Why.String() || o.Declared.Arg == f.Kind && o.Verdict == checklist.Fail
 		})
 		if f.Verdict != checklist.Pass && !told && !r.Verdict.Incomplete {
 			notes = append(notes, Note{"next.fault", []any{faultName(f), f.Why}})
@@ -61,7 +62,7 @@ func distinct(notes []Note) []Note {
 	for _, n := range notes {
 		reason := n.Say()
 		if n.ID == "next.unproven" {
-			reason = n.Args[1].(string)
+			reason = fmt.Sprint(n.Args[1])
 		}
 		if !said[reason] {
 			said[reason] = true

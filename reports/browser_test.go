@@ -243,7 +243,7 @@ func TestReportWithoutJavaScript(t *testing.T) {
 			t.Errorf("the page does not show %s", o.Source)
 		}
 	}
-	if !strings.Contains(text, r.Verdict.Why[0]) {
+	if !strings.Contains(text, r.Verdict.Why[0].String()) {
 		t.Errorf("the page does not say %q", r.Verdict.Why[0])
 	}
 }

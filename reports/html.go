@@ -20,6 +20,7 @@ import (
 
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 //go:embed page/page.html.tmpl
@@ -115,8 +116,8 @@ func sourceHash(content string) string {
 }
 
 func headline(r Report) string {
-	if len(r.Verdict.Why) > 0 && r.Verdict.Why[0] != "" {
-		return r.Verdict.Why[0]
+	if len(r.Verdict.Why) > 0 && !r.Verdict.Why[0].IsZero() {
+		return r.Verdict.Why[0].String()
 	}
 	return say("sentence." + r.Verdict.Verdict.String())
 }
@@ -127,13 +128,13 @@ func also(v checklist.Verdict) []string {
 	var said []string
 	listed := int64(0)
 	for i, why := range v.Why {
-		ofObjective := slices.ContainsFunc(v.Objectives, func(f checklist.Finding) bool { return strings.HasPrefix(why, f.Source+": ") })
+		ofObjective := slices.ContainsFunc(v.Objectives, func(f checklist.Finding) bool { return strings.HasPrefix(why.String(), f.Source+": ") })
 		switch {
 		case i == 0:
 		case ofObjective:
 			listed++
 		default:
-			said = append(said, why)
+			said = append(said, why.String())
 		}
 	}
 	switch {
@@ -241,7 +242,7 @@ func functions(r Report) template.FuncMap {
 		"seconds":  seconds,
 		"clock":    clock,
 		"count":    count,
-		"sentence": sentence,
+		"sentence": func(clause words.Sentence) string { return sentence(clause.String()) },
 		"join":     func(s []string) string { return strings.Join(s, ", ") },
 		"icon":     icon,
 		"bar":      barSVG,

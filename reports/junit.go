@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // JUnit has no word for doubt. What failed is a failure; what is unproven or
@@ -54,8 +55,8 @@ func JUnit(w io.Writer, r Report) error {
 		client = checklist.Invalid
 	}
 	suites.add("run", r, []junitCase{
-		junitResult("verdict", r.Gate, v.Verdict, headline(r), strings.Join(v.Why, "\n")),
-		junitResult("client", r.Gate, client, v.Client.Why, v.Client.Why),
+		junitResult("verdict", r.Gate, v.Verdict, headline(r), lines(v.Why)),
+		junitResult("client", r.Gate, client, v.Client.Why.String(), v.Client.Why.String()),
 	})
 	var names []string
 	cases := map[string][]junitCase{}
@@ -67,14 +68,14 @@ func JUnit(w io.Writer, r Report) error {
 		if cases[name] == nil {
 			names = append(names, name)
 		}
-		cases[name] = append(cases[name], junitResult(f.Source, r.Gate+"."+orDefault(f.Scenario, "run"), f.Verdict, f.Why, findingLine(f)))
+		cases[name] = append(cases[name], junitResult(f.Source, r.Gate+"."+orDefault(f.Scenario, "run"), f.Verdict, f.Why.String(), findingLine(f)))
 	}
 	for _, name := range names {
 		suites.add(name, r, cases[name])
 	}
 	var faults []junitCase
 	for _, f := range v.Faults {
-		faults = append(faults, junitResult(faultName(f), r.Gate+"."+f.Scenario, f.Verdict, f.Why, f.Why))
+		faults = append(faults, junitResult(faultName(f), r.Gate+"."+f.Scenario, f.Verdict, f.Why.String(), f.Why.String()))
 	}
 	if len(faults) > 0 {
 		suites.add("faults", r, faults)
@@ -137,4 +138,12 @@ func orDefault(s, otherwise string) string {
 		return otherwise
 	}
 	return s
+}
+
+func lines(said []words.Sentence) string {
+	var all []string
+	for _, s := range said {
+		all = append(all, s.String())
+	}
+	return strings.Join(all, "\n")
 }

@@ -80,7 +80,7 @@ func faultLine(f checklist.Fault) string {
 	add("fault.detection", f.DetectionSeconds)
 	add("fault.rto", f.RTOSeconds)
 	add("fault.rpo", f.RPOSeconds)
-	line := f.Why + "."
+	line := f.Why.String() + "."
 	if len(numbers) > 0 {
 		line += " " + strings.Join(numbers, ", ") + "."
 	}

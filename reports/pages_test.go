@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen/capacity"
 )
 
@@ -18,12 +19,12 @@ func aCapacity() Capacity {
 	return Capacity{
 		Gate: "quick", Scenario: "steady", Target: "http://127.0.0.1:8000", Objectives: []string{"p95(ttft) in steady <= 1s"}, Seed: 1,
 		At: time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC), Version: "test", Command: []string{"launchgate", "capacity"},
-		Result: capacity.Result{Low: 90, High: 98.9, Found: true, Why: "the interval is no wider than 10 % and its lower end held 2 times", Points: []capacity.Point{
-			{Rate: 45, Outcome: capacity.Holds, Why: "1 objective, proven", GoodputPerSecond: f(44.6), TokensPerSecond: f(2100), TTFTP50: f(0.012), TTFTP95: f(0.024), TPOTP50: f(0.003), TPOTP95: f(0.006), Dir: "try-01-45"},
-			{Rate: 90, Outcome: capacity.Holds, Why: "1 objective, proven", GoodputPerSecond: f(88), TokensPerSecond: f(4100), TTFTP50: f(0.022), TTFTP95: f(0.4), TPOTP50: f(0.009), TPOTP95: f(0.013), Dir: "try-02-90"},
-			{Rate: 180, Outcome: capacity.Saturated, Why: "requests piled up faster than they were answered", Dir: "try-03-180"},
-			{Rate: 98.9, Outcome: capacity.Misses, Why: "p95(ttft) in steady <= 1s: it is 1.2 s, and must be <= 1 s", GoodputPerSecond: f(80), TTFTP50: f(0.5), TTFTP95: f(1.2), Dir: "try-04-98_9"},
-			{Rate: 90, Outcome: capacity.Holds, Why: "1 objective, proven", GoodputPerSecond: f(89), Dir: "try-05-90"},
+		Result: capacity.Result{Low: 90, High: 98.9, Found: true, Why: words.Say("the interval is no wider than 10 % and its lower end held 2 times"), Points: []capacity.Point{
+			{Rate: 45, Outcome: capacity.Holds, Why: words.Say("1 objective, proven"), GoodputPerSecond: f(44.6), TokensPerSecond: f(2100), TTFTP50: f(0.012), TTFTP95: f(0.024), TPOTP50: f(0.003), TPOTP95: f(0.006), Dir: "try-01-45"},
+			{Rate: 90, Outcome: capacity.Holds, Why: words.Say("1 objective, proven"), GoodputPerSecond: f(88), TokensPerSecond: f(4100), TTFTP50: f(0.022), TTFTP95: f(0.4), TPOTP50: f(0.009), TPOTP95: f(0.013), Dir: "try-02-90"},
+			{Rate: 180, Outcome: capacity.Saturated, Why: words.Say("requests piled up faster than they were answered"), Dir: "try-03-180"},
+			{Rate: 98.9, Outcome: capacity.Misses, Why: words.Say("p95(ttft) in steady <= 1s: it is 1.2 s, and must be <= 1 s"), GoodputPerSecond: f(80), TTFTP50: f(0.5), TTFTP95: f(1.2), Dir: "try-04-98_9"},
+			{Rate: 90, Outcome: capacity.Holds, Why: words.Say("1 objective, proven"), GoodputPerSecond: f(89), Dir: "try-05-90"},
 		}},
 	}
 }
@@ -32,7 +33,7 @@ func aComparison() Comparison {
 	return Comparison{
 		Gate: "quick", Base: "http://127.0.0.1:8000", Head: "http://127.0.0.1:8001", How: "Blocks of 5s at 20/s.",
 		At: time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC), Version: "test", Command: []string{"launchgate", "run", "--baseline", "http://127.0.0.1:8000"},
-		Comparison: checklist.Comparison{Change: checklist.Regression, Why: "p95(ttft) +12.0 % (+6.0 to +18.4)", Blocks: [2]int{60, 60}, Paired: true, Differences: []checklist.Difference{
+		Comparison: checklist.Comparison{Change: checklist.Regression, Why: words.Say("p95(ttft) +12.0 % (+6.0 to +18.4)"), Blocks: [2]int{60, 60}, Paired: true, Differences: []checklist.Difference{
 			{Metric: "p95(ttft)", Unit: "s", Base: 0.2, Head: 0.224, Effect: 0.12, Low: 0.06, High: 0.184, P: 1e-6, Change: checklist.Regression},
 			{Metric: "p50(tpot)", Unit: "s", Base: 0.02, Head: 0.0202, Effect: 0.01, Low: -0.02, High: 0.04, P: 0.4, Change: checklist.Same},
 			{Metric: "error_rate", Unit: "ratio", Base: 0, Head: 0, P: 1, Change: checklist.Same},
@@ -66,12 +67,12 @@ func TestGoldenPages(t *testing.T) {
 // What a gate, a target or a service says stays text.
 func TestPagesEscapeWhatTheyAreGiven(t *testing.T) {
 	c := aCapacity()
-	c.Gate, c.Target, c.Scenario, c.Why, c.Objectives, c.Command = hostile, hostile, hostile, hostile, []string{hostile}, []string{hostile}
+	c.Gate, c.Target, c.Scenario, c.Why, c.Objectives, c.Command = hostile, hostile, hostile, words.Verbatim(hostile), []string{hostile}, []string{hostile}
 	for i := range c.Points {
-		c.Points[i].Why, c.Points[i].Dir = hostile, hostile
+		c.Points[i].Why, c.Points[i].Dir = words.Verbatim(hostile), hostile
 	}
 	d := aComparison()
-	d.Gate, d.Base, d.Head, d.Comparison.Why, d.How, d.Command = hostile, hostile, hostile, hostile, hostile, []string{hostile}
+	d.Gate, d.Base, d.Head, d.Comparison.Why, d.How, d.Command = hostile, hostile, hostile, words.Verbatim(hostile), hostile, []string{hostile}
 	for i := range d.Differences {
 		d.Differences[i].Metric = hostile
 	}
@@ -87,7 +88,7 @@ func TestPagesEscapeWhatTheyAreGiven(t *testing.T) {
 // A search that found nothing, and one that was stopped at once, have a page
 // too.
 func TestPagesOfNothing(t *testing.T) {
-	for _, c := range []Capacity{{}, {Result: capacity.Result{Why: "it was stopped"}}} {
+	for _, c := range []Capacity{{}, {Result: capacity.Result{Why: words.Say("it was stopped")}}} {
 		var b bytes.Buffer
 		if err := CapacityHTML(&b, c); err != nil || !strings.Contains(b.String(), "No rate is known to hold") {
 			t.Errorf("%v", err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -245,10 +246,10 @@ func hostileRun() judgedRun {
 	gate := scenarios.Gate{Name: hostile, Description: hostile, Scenarios: []scenarios.Scenario{{Name: hostile, Stages: []scenarios.Stage{{Name: hostile}}}}}
 	injected := at.Seconds()
 	return judgedRun{gate, rec, checklist.Verdict{
-		Verdict: checklist.Fail, ExitCode: 1, Why: []string{hostile, hostile}, Incomplete: true,
-		Objectives: []checklist.Finding{{Source: hostile, Scenario: hostile, Verdict: checklist.Fail, Unit: hostile, Why: hostile}},
-		Faults:     []checklist.Fault{{ID: hostile, Scenario: hostile, Kind: hostile, Target: hostile, InjectedAt: &injected, Why: hostile}},
-		Client:     checklist.Client{Why: hostile},
+		Verdict: checklist.Fail, ExitCode: 1, Why: []words.Sentence{words.Verbatim(hostile), words.Verbatim(hostile)}, Incomplete: true,
+		Objectives: []checklist.Finding{{Source: hostile, Scenario: hostile, Verdict: checklist.Fail, Unit: hostile, Why: words.Verbatim(hostile)}},
+		Faults:     []checklist.Fault{{ID: hostile, Scenario: hostile, Kind: hostile, Target: hostile, InjectedAt: &injected, Why: words.Verbatim(hostile)}},
+		Client:     checklist.Client{Why: words.Verbatim(hostile)},
 		Scenarios:  []checklist.Scenario{{Name: hostile}},
 	}}
 }

@@ -74,8 +74,8 @@ func terminalObjectives(b *strings.Builder, p paint, r Report) {
 		}
 		fmt.Fprintf(b, "%s\n", strings.TrimRight(line.String(), " "))
 		if i > 0 {
-			if o := r.Objectives[i-1]; o.Verdict != checklist.Pass && o.Why != "" {
-				fmt.Fprintf(b, "%s  %s\n", strings.Repeat(" ", widths[0]), p.dim(printable(o.Why)))
+			if o := r.Objectives[i-1]; o.Verdict != checklist.Pass && !o.Why.IsZero() {
+				fmt.Fprintf(b, "%s  %s\n", strings.Repeat(" ", widths[0]), p.dim(printable(o.Why.String())))
 			}
 		}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/run"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen/capacity"
 	"github.com/launchgate/launchgate/reports"
 	"github.com/launchgate/launchgate/scenarios"
@@ -148,7 +149,7 @@ func findCapacity(ctx context.Context, gate scenarios.Gate, f capacityFlags, out
 	result, err := search.Find(ctx, s.try)
 	screen.clear()
 	if err != nil && ctx.Err() == nil {
-		result.Why = err.Error()
+		result.Why = words.Verbatim(err.Error())
 	}
 	if writeErr := s.write(result); writeErr != nil {
 		return 0, writeErr
@@ -266,7 +267,7 @@ func (s *seeker) try(ctx context.Context, rate float64, again int) (capacity.Poi
 	dir := filepath.Join(s.dir, name)
 	trying, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	saturated := errors.New("requests piled up faster than they were answered")
+	saturated := errors.New("saturated")
 	var backlog capacity.Backlog
 	err := run.Run(trying, run.Options{
 		Gate: gate, Dir: dir, Version: run.Version(), Command: os.Args,
@@ -295,7 +296,7 @@ func (s *seeker) try(ctx context.Context, rate float64, again int) (capacity.Poi
 	p.Rate, p.Dir, p.Seconds = rate, name, time.Duration(scenario.Stages[0].For).Seconds()
 	p.Outcome, p.Why = outcomeOf(gate, v.Verdict)
 	if errors.Is(context.Cause(trying), saturated) {
-		p.Outcome, p.Why = capacity.Saturated, saturated.Error()
+		p.Outcome, p.Why = capacity.Saturated, words.Say("requests piled up faster than they were answered")
 		p.Seconds = 0
 	}
 	s.say("%-10s %-9s %s", scenarios.Rate(rate), p.Outcome, p.Why)
@@ -304,28 +305,28 @@ func (s *seeker) try(ctx context.Context, rate float64, again int) (capacity.Poi
 
 // outcomeOf a try. What lacks nothing but samples is decided by what was
 // measured: a search cannot wait for the last of them at every rate.
-func outcomeOf(gate scenarios.Gate, v checklist.Verdict) (capacity.Outcome, string) {
+func outcomeOf(gate scenarios.Gate, v checklist.Verdict) (capacity.Outcome, words.Sentence) {
 	if !v.Client.Valid {
 		return capacity.Limited, v.Client.Why
 	}
-	short := ""
+	var short words.Sentence
 	for i, f := range v.Objectives {
 		switch {
 		case f.Verdict == checklist.Fail:
-			return capacity.Misses, f.Source + ": " + f.Why
+			return capacity.Misses, words.Say("%s: %s", f.Source, f.Why)
 		case f.Verdict == checklist.Pass:
 		case f.Value == nil:
-			return capacity.Misses, f.Source + ": " + f.Why
+			return capacity.Misses, words.Say("%s: %s", f.Source, f.Why)
 		case !checklist.Holds(*f.Value, gate.Objectives[i]):
-			return capacity.Misses, fmt.Sprintf("%s: by %d samples, too few to prove it", f.Source, f.Samples)
+			return capacity.Misses, words.Say("%s: by %d samples, too few to prove it", f.Source, f.Samples)
 		default:
-			short = fmt.Sprintf("%s holds by %d samples, too few to prove it", f.Source, f.Samples)
+			short = words.Say("%s holds by %d samples, too few to prove it", f.Source, f.Samples)
 		}
 	}
-	if short != "" {
+	if !short.IsZero() {
 		return capacity.Holds, short
 	}
-	return capacity.Holds, fmt.Sprintf("%d objectives, proven", len(v.Objectives))
+	return capacity.Holds, words.Count(int64(len(v.Objectives)), "1 objective, proven", "%d objectives, proven")
 }
 
 func measured(v checklist.Verdict) (p capacity.Point) {

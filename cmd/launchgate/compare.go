@@ -15,6 +15,7 @@ import (
 
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/run"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/reports"
 	"github.com/launchgate/launchgate/scenarios"
 )
@@ -226,7 +227,7 @@ func firstRate(gate scenarios.Gate) (scenarios.Rate, error) {
 
 // playBlock plays one block and cuts what is compared out of it; nil where the
 // client was too slow.
-func playBlock(ctx context.Context, gate scenarios.Gate, s *run.Session, screen *screen, dir string, pair int) (*checklist.Block, string, error) {
+func playBlock(ctx context.Context, gate scenarios.Gate, s *run.Session, screen *screen, dir string, pair int) (*checklist.Block, words.Sentence, error) {
 	gate.Target = scenarios.Target{Endpoint: &s.Endpoint}
 	gate.Seed += uint64(pair)
 	err := run.Run(ctx, run.Options{Gate: gate, Dir: dir, Version: run.Version(), Command: os.Args, Tell: func(p run.Progress) {
@@ -236,22 +237,22 @@ func playBlock(ctx context.Context, gate scenarios.Gate, s *run.Session, screen 
 		}
 	}})
 	if err != nil || ctx.Err() != nil {
-		return nil, "", err
+		return nil, words.Sentence{}, err
 	}
 	v, err := judgeDir(dir)
 	if err != nil {
-		return nil, "", err
+		return nil, words.Sentence{}, err
 	}
 	if !v.Client.Valid {
 		return nil, v.Client.Why, nil
 	}
 	g, rec, err := openRun(dir)
 	if err != nil {
-		return nil, "", err
+		return nil, words.Sentence{}, err
 	}
 	blocks, err := checklist.Blocks(g, rec, 1)
 	if err != nil || len(blocks) != 1 {
-		return nil, "it holds no load", err
+		return nil, words.Say("it holds no load"), err
 	}
-	return &blocks[0], "", nil
+	return &blocks[0], words.Sentence{}, nil
 }

@@ -137,7 +137,7 @@ objectives: [error_rate <= 5%]
 		dir := filepath.Join(t.TempDir(), "run")
 		code, out := launch(t, "run", "--workers", "2", "--out", dir, gate)
 		v := readVerdict(t, dir)
-		if code == checklist.ExitInvalid && !v.Client.Valid && !strings.Contains(v.Client.Why, "worker") {
+		if code == checklist.ExitInvalid && !v.Client.Valid && !strings.Contains(v.Client.Why.String(), "worker") {
 			t.Skipf("the machine was too busy to measure on: %s", v.Client.Why)
 		}
 		if code != checklist.ExitPass {
@@ -180,7 +180,7 @@ objectives: [error_rate <= 5%]
 		}
 		_ = cmd.Wait() // the verdict says how it ended
 		v := readVerdict(t, dir)
-		if v.Verdict != checklist.Invalid || !strings.Contains(v.Client.Why, "was lost") {
+		if v.Verdict != checklist.Invalid || !strings.Contains(v.Client.Why.String(), "was lost") {
 			t.Errorf("%v: %v", v.Verdict, v.Why)
 		}
 	})

@@ -311,7 +311,7 @@ func TestPlantedDefectsAreFound(t *testing.T) {
 				continue
 			}
 			if strings.HasPrefix(f.Source, d.fails+" ") {
-				found = f.Why
+				found = f.Why.String()
 			} else {
 				others = append(others, f.Source)
 			}

@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // Outcome of a try.
@@ -27,10 +29,10 @@ const (
 
 // Point is one try of a rate, and what it measured; nil is not known.
 type Point struct {
-	Rate    float64 `json:"rate_per_second"`
-	Outcome Outcome `json:"outcome"`
-	Why     string  `json:"why"`
-	Seconds float64 `json:"seconds"` // of load
+	Rate    float64        `json:"rate_per_second"`
+	Outcome Outcome        `json:"outcome"`
+	Why     words.Sentence `json:"why"`
+	Seconds float64        `json:"seconds"` // of load
 	// GoodputPerSecond are requests that met every limit.
 	GoodputPerSecond *float64 `json:"goodput_per_second"`
 	TokensPerSecond  *float64 `json:"output_tokens_per_second"`
@@ -52,11 +54,11 @@ type Search struct {
 // with nothing below it that missed; High the lowest above it that missed, 0
 // where none did.
 type Result struct {
-	Low    float64 `json:"low_per_second"`
-	High   float64 `json:"high_per_second"`
-	Why    string  `json:"why"` // the search ended
-	Found  bool    `json:"found"`
-	Points []Point `json:"points"` // in the order they were tried
+	Low    float64        `json:"low_per_second"`
+	High   float64        `json:"high_per_second"`
+	Why    words.Sentence `json:"why"` // the search ended
+	Found  bool           `json:"found"`
+	Points []Point        `json:"points"` // in the order they were tried
 }
 
 // maxTries bounds a search of a service whose answers change from try to try.
@@ -68,7 +70,7 @@ func (s Search) Find(ctx context.Context, try func(ctx context.Context, rate flo
 	var r Result
 	for rate := s.From; rate > 0 && len(r.Points) < maxTries; rate = s.next(&r) {
 		if err := ctx.Err(); err != nil {
-			r.Why = "it was stopped"
+			r.Why = words.Say("it was stopped")
 			return r, err
 		}
 		again := 0
@@ -79,15 +81,15 @@ func (s Search) Find(ctx context.Context, try func(ctx context.Context, rate flo
 		}
 		p, err := try(ctx, rate, again)
 		if err != nil {
-			r.Why = "it was stopped"
+			r.Why = words.Say("it was stopped")
 			return r, err
 		}
 		p.Rate = rate
 		r.Points = append(r.Points, p)
 		r.Low, r.High = bounds(r.Points)
 	}
-	if r.Why == "" {
-		r.Why = fmt.Sprintf("after %d tries the service's answers still changed from try to try", len(r.Points))
+	if r.Why.IsZero() {
+		r.Why = words.Say("after %d tries the service's answers still changed from try to try", len(r.Points))
 	}
 	r.Found = r.Low > 0
 	return r, nil
@@ -115,13 +117,13 @@ func (s Search) next(r *Result) float64 {
 	low, high := r.Low, r.High
 	switch {
 	case last.Outcome == Limited && last.Rate <= high:
-		r.Why = fmt.Sprintf("at %s the client was the bottleneck, so the service can take at least %s, and how much more is not known", perSecond(last.Rate), perSecond(low))
+		r.Why = words.Say("at %s the client was the bottleneck, so the service can take at least %s, and how much more is not known", perSecond(last.Rate), perSecond(low))
 		if low == 0 {
-			r.Why = fmt.Sprintf("at %s the client itself was the bottleneck, so nothing is known of the service", perSecond(last.Rate))
+			r.Why = words.Say("at %s the client itself was the bottleneck, so nothing is known of the service", perSecond(last.Rate))
 		}
 		return 0
 	case low == 0 && high <= s.From/64:
-		r.Why = fmt.Sprintf("even at %s an objective did not hold: %s", perSecond(high), last.Why)
+		r.Why = words.Say("even at %s an objective did not hold: %s", perSecond(high), last.Why)
 		return 0
 	case low == 0:
 		return round(high / 2)
@@ -129,7 +131,7 @@ func (s Search) next(r *Result) float64 {
 		if !s.confirmed(r) {
 			return low
 		}
-		r.Why = fmt.Sprintf("%s, the most that was asked for, still held", perSecond(low))
+		r.Why = words.Say("%s, the most that was asked for, still held", perSecond(low))
 		return 0
 	case high == 0:
 		return round(min(2*low, s.To))
@@ -141,7 +143,7 @@ func (s Search) next(r *Result) float64 {
 	if !s.confirmed(r) {
 		return low
 	}
-	r.Why = fmt.Sprintf("the interval is no wider than %.3g %% and its lower end held %d times", s.Precision*100, 1+s.Confirm)
+	r.Why = words.Say("the interval is no wider than %.3g %% and its lower end held %d times", s.Precision*100, 1+s.Confirm)
 	return 0
 }
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // service is one whose promises hold up to a capacity, and close to it by luck.
@@ -17,7 +19,7 @@ func service(capacity, noise float64, rng *rand.Rand) func(context.Context, floa
 		if rng.Float64() < 1/(1+math.Exp((rate/capacity-1)/max(noise, 1e-9))) {
 			return Point{Outcome: Holds}, nil
 		}
-		return Point{Outcome: Misses, Why: "p95(ttft) is 3 s"}, nil
+		return Point{Outcome: Misses, Why: words.Say("p95(ttft) is 3 s")}, nil
 	}
 }
 
@@ -64,7 +66,9 @@ func TestNoise(t *testing.T) {
 
 func TestEnds(t *testing.T) {
 	at := func(o Outcome) func(context.Context, float64, int) (Point, error) {
-		return func(context.Context, float64, int) (Point, error) { return Point{Outcome: o, Why: "reason"}, nil }
+		return func(context.Context, float64, int) (Point, error) {
+			return Point{Outcome: o, Why: words.Say("reason")}, nil
+		}
 	}
 	limitedAbove := func(_ context.Context, rate float64, _ int) (Point, error) {
 		if rate > 100 {
@@ -84,7 +88,7 @@ func TestEnds(t *testing.T) {
 		{"the client gives up at once", at(Limited), 0, 4, "nothing is known"},
 	} {
 		r, err := Search{From: 4, To: 1000, Precision: 0.05, Confirm: 1}.Find(context.Background(), tt.try)
-		if err != nil || r.Low != tt.low || r.High != tt.high || !strings.Contains(r.Why, tt.why) {
+		if err != nil || r.Low != tt.low || r.High != tt.high || !strings.Contains(r.Why.String(), tt.why) {
 			t.Errorf("%s: %+v, %v", tt.says, r, err)
 		}
 	}

@@ -1,0 +1,78 @@
+// Package words keeps what is said apart from the language it is said in. A
+// sentence is decided where something becomes known, as a phrase and what fills
+// it, and worded where somebody reads it.
+package words
+
+import "fmt"
+
+// Phrase is a sentence or a part of one, in English, with the verbs of fmt
+// where something is to be filled in. Other languages find their own wording by
+// it, as with gettext. A test in reports collects every constant of this type
+// and fails for those that a language has no words for, so a phrase is always
+// written out in one piece: what differs between languages is not only words
+// but their order.
+type Phrase string
+
+// Sentence is a phrase and what fills it: numbers, names that stay as they are,
+// and other sentences. Without anything that fills it a phrase is taken as it
+// is, and a percent sign in it stands for itself. The zero value says nothing.
+type Sentence struct {
+	Phrase Phrase
+	Args   []any
+}
+
+// Say makes a sentence.
+func Say(p Phrase, args ...any) Sentence { return Sentence{p, args} }
+
+// Count says how many there are; many is filled with the number.
+func Count(n int64, one, many Phrase) Sentence {
+	if n == 1 {
+		return Say(one)
+	}
+	return Say(many, n)
+}
+
+// Verbatim is what somebody else said: it stays as it is in every language.
+func Verbatim(text string) Sentence { return Say("%s", text) }
+
+// Language words phrases. It says those that it does not have as they are.
+type Language map[Phrase]string
+
+// In words a sentence, and the sentences that fill it.
+func (s Sentence) In(l Language) string {
+	text, has := l[s.Phrase]
+	if !has {
+		text = string(s.Phrase)
+	}
+	if len(s.Args) == 0 {
+		return text
+	}
+	args := make([]any, len(s.Args))
+	for i, a := range s.Args {
+		args[i] = a
+		if part, ok := a.(Sentence); ok {
+			args[i] = part.In(l)
+		}
+	}
+	return fmt.Sprintf(text, args...)
+}
+
+// String is the sentence in English.
+func (s Sentence) String() string { return s.In(nil) }
+
+// IsZero reports whether nothing is said.
+func (s Sentence) IsZero() bool { return s.Phrase == "" }
+
+// MarshalText writes a sentence in English, so that files do not depend on
+// their reader's language.
+func (s Sentence) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote. Which phrase it was is lost, so
+// it stays in English.
+func (s *Sentence) UnmarshalText(b []byte) error {
+	*s = Sentence{}
+	if len(b) > 0 {
+		*s = Verbatim(string(b))
+	}
+	return nil
+}

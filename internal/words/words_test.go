@@ -1,0 +1,54 @@
+package words_test
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/launchgate/launchgate/internal/words"
+)
+
+var german = words.Language{
+	"%d of %d: %s":        "%[3]s (%[1]d von %[2]d)",
+	"it holds":            "es hält",
+	"1 sample":            "1 Probe",
+	"%d samples":          "%d Proben",
+	"within 5 %":          "auf 5 % genau",
+	"the log says %s, %s": "im Protokoll steht %s, %s",
+}
+
+func TestASentenceIsWordedInItsReadersLanguage(t *testing.T) {
+	for _, tt := range []struct {
+		s               words.Sentence
+		english, german string
+	}{
+		{words.Say("%d of %d: %s", 1, 2, words.Say("it holds")), "1 of 2: it holds", "es hält (1 von 2)"},
+		{words.Say("within 5 %"), "within 5 %", "auf 5 % genau"},
+		{words.Say("nobody translated this %s", "yet"), "nobody translated this yet", "nobody translated this yet"},
+		{words.Say("the log says %s, %s", words.Verbatim("it holds"), "it holds"), "the log says it holds, it holds", "im Protokoll steht it holds, it holds"},
+		{words.Count(1, "1 sample", "%d samples"), "1 sample", "1 Probe"},
+		{words.Count(20, "1 sample", "%d samples"), "20 samples", "20 Proben"},
+		{words.Sentence{}, "", ""},
+	} {
+		if got := tt.s.String(); got != tt.english {
+			t.Errorf("%q, want %q", got, tt.english)
+		}
+		if got := tt.s.In(german); got != tt.german {
+			t.Errorf("%q, want %q", got, tt.german)
+		}
+	}
+}
+
+func TestFilesHoldEnglish(t *testing.T) {
+	said := words.Say("%d of %d: %s", 1, 2, words.Say("it holds"))
+	b, err := json.Marshal(said)
+	if err != nil || string(b) != `"1 of 2: it holds"` {
+		t.Fatalf("%s, %v", b, err)
+	}
+	var read words.Sentence
+	if err := json.Unmarshal(b, &read); err != nil || read.String() != said.String() || read.In(german) != said.String() {
+		t.Errorf("%q is read as %q, %v", b, read, err)
+	}
+	if err := json.Unmarshal([]byte(`""`), &read); err != nil || !read.IsZero() {
+		t.Errorf("nothing is read as %q, %v", read, err)
+	}
+}
