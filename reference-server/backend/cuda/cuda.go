@@ -28,16 +28,14 @@ var fatbin []byte
 
 // GPU is one device, opened.
 type GPU struct {
-	Index   int
-	Name    string
-	UUID    string
-	Total   int64 // bytes of memory
-	SMs     int
-	spread  int // blocks of gemv on each
-	threads int // of each of them
-	Driver  int // CUDA version of the driver: 13000 is 13.0
-	major   int // compute capability
-	minor   int
+	Index  int
+	Name   string
+	UUID   string
+	Total  int64 // bytes of memory
+	SMs    int
+	Driver int // CUDA version of the driver: 13000 is 13.0
+	major  int // compute capability
+	minor  int
 
 	d         *driver
 	device    int32
@@ -61,7 +59,7 @@ func Open(i int) (*GPU, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &GPU{Index: i, d: d, spread: 2, threads: 512, functions: map[string]uintptr{}, work: make(chan func()), ended: make(chan struct{})}
+	g := &GPU{Index: i, d: d, functions: map[string]uintptr{}, work: make(chan func()), ended: make(chan struct{})}
 	opened := make(chan error)
 	go g.own(opened)
 	if err := <-opened; err != nil {

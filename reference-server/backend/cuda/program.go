@@ -465,7 +465,7 @@ func (p *program) multiply(y ptr, w *matrix, x ptr, norm *vector, tokens int, ou
 		kind, limit = "i8_"+kind, skinnyInt8
 	}
 	if tokens <= gemvTokens && tokens*w.cols*2 <= 96<<10 {
-		p.g.launch(fmt.Sprintf("gemv_%s_%d_%s", kind, tokens, out), grid{x: p.g.spread * p.g.SMs, y: 1, threads: p.g.threads, shared: tokens * w.cols * 2},
+		p.g.launch(fmt.Sprintf("gemv_%s_%d_%s", kind, tokens, out), grid{x: 2 * p.g.SMs, y: 1, threads: 512, shared: tokens * w.cols * 2},
 			y, w.data, w.scale, x, weight, rows, w.cols, p.n.Epsilon)
 		return
 	}

@@ -156,12 +156,44 @@ func elapsed(b testing.TB, g *GPU, times int, f func() error) float64 {
 func BenchmarkShapes(b *testing.B) {
 	g := gpu(b)
 	copySpeed, peak := g.limits(b)
-	b.Logf("%s: a copy moves %.3g TB/s, a matrix product makes %.4g TFLOP/s", g.Describe(), copySpeed/1e12, peak/1e12)
+	fmt.Printf("%s: a copy moves %.3g TB/s, a matrix product makes %.4g TFLOP/s\n", g.Describe(), copySpeed/1e12, peak/1e12)
 	for _, s := range shapes {
 		for _, quantized := range []bool{false, true} {
 			b.Run(fmt.Sprintf("%s/int8=%v", s.name, quantized), func(b *testing.B) {
 				for b.Loop() {
 					s.measure(b, g, quantized, copySpeed, peak)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkProfile computes a few steps once each, for a profiler to look at:
+//
+//	ncu --clock-control none --metrics gpu__time_duration.sum bin/cuda.test -test.run '^$' -test.bench Profile -test.benchtime 1x
+func BenchmarkProfile(b *testing.B) {
+	g := gpu(b)
+	for _, s := range shapes {
+		for _, quantized := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%s/int8=%v", s.name, quantized), func(b *testing.B) {
+				m := g.NewModel()
+				m.half = "bf16"
+				defer m.Close()
+				p, _ := s.random(b, m, quantized, 2048, 256)
+				cache, err := m.NewKV(256*32, s.layers, s.kv, s.dim)
+				if err != nil {
+					b.Fatal(err)
+				}
+				for range 2 { // the first plans, and records graphs
+					for _, step := range []tensor.Step{decoding(1, 300), decoding(64, 300), decoding(256, 300), prompt(2048)} {
+						err := p.Start(step, cache, make([]tensor.Pick, len(step.Outputs)))
+						if err == nil {
+							_, _, err = p.Wait()
+						}
+						if err != nil {
+							b.Fatal(err)
+						}
+					}
 				}
 			})
 		}
