@@ -168,7 +168,7 @@ func service(t *testing.T, spec scenarios.Local) *deploy.Local {
 		t.Fatal(err)
 	}
 	spec.ReadyTimeout = scenarios.Duration(20 * time.Second)
-	l, err := deploy.StartLocal(spec, self, t.TempDir(), true, func(deploy.Event) {})
+	l, err := deploy.StartLocal(t.Context(), spec, deploy.Setup{Server: self, LogDir: t.TempDir(), Links: true, OnEvent: func(deploy.Event) {}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,9 +32,9 @@ func judgeClient(e *evidence) Client {
 	if cores := e.rec.Environment.Host.Cores; cores > 0 {
 		c.Bounds["cpu_max_ratio"] = maxCPU * float64(cores)
 	}
-	if n := len(run.lags); n > 0 {
-		c.SendLagP50Seconds, c.SendLagP99Seconds = new(nearestRank(run.lags, 0.5)), new(nearestRank(run.lags, 0.99))
-		c.SendLagMaxSeconds = new(run.lags[n-1])
+	if run.lags.n() > 0 {
+		c.SendLagP50Seconds, c.SendLagP99Seconds = new(run.lags.quantile(0.5)), new(run.lags.quantile(0.99))
+		c.SendLagMaxSeconds = new(run.lags.max())
 	} else {
 		c.Why = words.Say("no request was sent")
 	}

@@ -247,7 +247,7 @@ func Blocks(gate scenarios.Gate, rec *recording.Recording, perStage int) ([]Bloc
 		}
 		for i, v := range latenciesOf(&r) {
 			if !math.IsNaN(v) {
-				b.values[i] = append(b.values[i], v)
+				b.values[i].add(v)
 			}
 		}
 	}
@@ -278,12 +278,11 @@ func (s *samples) block() Block {
 		if err != nil || o.Quantile == 0 {
 			continue
 		}
-		v := s.values[slices.Index(latencyNames[:], o.Metric)]
-		if len(v) < leastInBlock {
+		v := &s.values[slices.Index(latencyNames[:], o.Metric)]
+		if v.n() < leastInBlock {
 			continue
 		}
-		slices.Sort(v)
-		if q := nearestRank(v, o.Quantile); q > 0 {
+		if q := v.quantile(o.Quantile); q > 0 {
 			b.Metrics[m.name] = q
 		}
 	}

@@ -24,9 +24,9 @@ func noisy(rng *rand.Rand, moods []float64, p95 float64) []Block {
 			if z > 1.2 { // the slowest
 				t *= p95
 			}
-			s.values[ttft] = append(s.values[ttft], t)
-			s.values[tpot] = append(s.values[tpot], 0.02*slow*math.Exp(0.2*rng.NormFloat64()))
-			s.values[latency] = append(s.values[latency], 2*slow*math.Exp(0.3*rng.NormFloat64()))
+			s.values[ttft].add(t)
+			s.values[tpot].add(0.02 * slow * math.Exp(0.2*rng.NormFloat64()))
+			s.values[latency].add(2 * slow * math.Exp(0.3*rng.NormFloat64()))
 			if rng.Float64() < 0.004 {
 				s.errors++
 			}

@@ -20,8 +20,12 @@ func allowed(n int64, q float64) int64 {
 	limit := math.Log(1 - confidence)
 	odds := math.Log(q) - math.Log1p(-q)
 	term := float64(n) * math.Log1p(-q) // log P(X = 0)
-	sum := term
 	k := int64(-1)
+	if far := int64(float64(n)*q - 12*math.Sqrt(float64(n)*q*(1-q))); far > 0 {
+		// All that lies twelve standard deviations below the mean adds nothing.
+		k, term = far-1, logBinomial(far, n, q)
+	}
+	sum := term
 	for sum <= limit && k < n {
 		k++
 		term += math.Log(float64(n-k)) - math.Log(float64(k+1)) + odds

@@ -57,10 +57,10 @@ type samples struct {
 	due, errors, notSent, attained int64
 	tokens, goodTokens             int64 // of all complete answers, and of those that met every limit
 	exact, wrongLength             int64 // complete answers that were to have a given number of tokens
-	values                         [perRequest][]float64
+	values                         [perRequest]values
 	timeline                       [perRequest][]timed // where an objective asks for it
 	icl                            histogram
-	lags                           []float64
+	lags                           values
 }
 
 // The latencies that a request has one of, in seconds.
@@ -178,7 +178,7 @@ func (e *evidence) load(r *recording.Request) {
 	s := e.stage(stageID{r.Scenario, r.Stage, r.Class})
 	s.due++
 	if r.Sent > 0 {
-		s.lags = append(s.lags, (r.Sent - r.Due).Seconds())
+		s.lags.add((r.Sent - r.Due).Seconds())
 	}
 	if r.Error == recording.ErrorNotSent {
 		s.notSent++
@@ -202,7 +202,7 @@ func (e *evidence) load(r *recording.Request) {
 		if math.IsNaN(v) {
 			continue
 		}
-		s.values[i] = append(s.values[i], v)
+		s.values[i].add(v)
 		if e.timelines[i] {
 			s.timeline[i] = append(s.timeline[i], timed{r.Due.Seconds(), v})
 		}
@@ -310,7 +310,7 @@ func (id stageID) covers(stage stageID) bool {
 		(id.class == "" || id.class == stage.class)
 }
 
-// within are the samples of a scope, sorted.
+// within are the samples of a scope.
 func (e *evidence) within(scope stageID) *samples {
 	if all, ok := e.scopes[scope]; ok {
 		return all
@@ -321,10 +321,6 @@ func (e *evidence) within(scope stageID) *samples {
 			all.merge(s)
 		}
 	}
-	for i := range all.values {
-		slices.Sort(all.values[i])
-	}
-	slices.Sort(all.lags)
 	e.scopes[scope] = all
 	return all
 }
@@ -338,11 +334,11 @@ func (s *samples) merge(o *samples) {
 	s.goodTokens += o.goodTokens
 	s.exact += o.exact
 	s.wrongLength += o.wrongLength
-	for i, v := range o.values {
-		s.values[i] = append(s.values[i], v...)
+	for i := range o.values {
+		s.values[i].merge(&o.values[i])
 	}
 	s.icl.merge(&o.icl)
-	s.lags = append(s.lags, o.lags...)
+	s.lags.merge(&o.lags)
 }
 
 // seconds is for how long load was offered in a scope.
@@ -391,69 +387,3 @@ func mean(v []float64) float64 {
 // nanosecond rounds seconds to what the clock can tell, so that a quotient of
 // exactly a limit is not beyond it.
 func nanosecond(v float64) float64 { return math.Round(v*1e9) / 1e9 }
-
-// histogram counts values in buckets 0.2 % wide: for the gaps between chunks,
-// of which a run has too many to keep. What it says is the upper edge of a
-// bucket, never less than what was measured.
-type histogram struct {
-	buckets   []int64
-	n         int64
-	sum       float64
-	low, high float64
-}
-
-const (
-	bucketBase  = 1.002
-	bucketFirst = 1e-7 // seconds
-)
-
-var logBase = math.Log(bucketBase)
-
-func (h *histogram) add(v float64) { h.addN(v, 1) }
-
-func (h *histogram) addN(v float64, n int64) {
-	if n == 0 {
-		return
-	}
-	b := 0
-	if v > bucketFirst {
-		b = int(math.Ceil(math.Log(v/bucketFirst) / logBase))
-	}
-	for len(h.buckets) <= b {
-		h.buckets = append(h.buckets, 0)
-	}
-	h.buckets[b] += n
-	if h.n == 0 || v < h.low {
-		h.low = v
-	}
-	h.high = max(h.high, v)
-	h.n += n
-	h.sum += v * float64(n)
-}
-
-func (h *histogram) merge(o *histogram) {
-	for len(h.buckets) < len(o.buckets) {
-		h.buckets = append(h.buckets, 0)
-	}
-	for i, c := range o.buckets {
-		h.buckets[i] += c
-	}
-	if h.n == 0 || o.n > 0 && o.low < h.low {
-		h.low = o.low
-	}
-	h.high = max(h.high, o.high)
-	h.n += o.n
-	h.sum += o.sum
-}
-
-// at is the value of a rank.
-func (h *histogram) at(rank int64) float64 {
-	for i, c := range h.buckets {
-		if rank -= c; rank < 0 {
-			return min(max(bucketFirst*math.Pow(bucketBase, float64(i)), h.low), h.high)
-		}
-	}
-	return h.high
-}
-
-func (h *histogram) mean() float64 { return nanosecond(h.sum / float64(h.n)) }

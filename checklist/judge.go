@@ -153,21 +153,12 @@ func (e *evidence) summary(name string) Scenario {
 	s := e.within(scope)
 	sum := Scenario{
 		Name: name, Requests: s.due, Errors: s.errors, ICL: s.icl.quantiles(),
-		TTFT: quantiles(s.values[ttft]), TPOT: quantiles(s.values[tpot]), Latency: quantiles(s.values[latency]),
+		TTFT: s.values[ttft].quantiles(), TPOT: s.values[tpot].quantiles(), Latency: s.values[latency].quantiles(),
 	}
 	if seconds := e.seconds(scope); seconds > 0 && e.complete(name) {
 		sum.OutputTokensPerSecond, sum.GoodputPerSecond = new(float64(s.tokens)/seconds), new(float64(s.attained)/seconds)
 	}
 	return sum
-}
-
-func quantiles(sorted []float64) *Quantiles {
-	n := int64(len(sorted))
-	if n == 0 {
-		return nil
-	}
-	at := func(q float64) float64 { return nearestRank(sorted, q) }
-	return &Quantiles{n, at(0.5), at(0.9), at(0.95), at(0.99), sorted[n-1]}
 }
 
 func (h *histogram) quantiles() *Quantiles {

@@ -32,8 +32,8 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 	case o.Metric == "icl":
 		f.distribution(s.icl.n, o, s.icl.at, s.icl.mean)
 	case o.Stat != "":
-		v := s.values[slices.Index(latencyNames[:], o.Metric)]
-		f.distribution(int64(len(v)), o, func(i int64) float64 { return v[i] }, func() float64 { return mean(v) })
+		v := &s.values[slices.Index(latencyNames[:], o.Metric)]
+		f.distribution(v.n(), o, v.at, v.mean)
 	case o.Unit == scenarios.UnitUSD:
 		f.cost(o, e, s)
 	case o.Metric == "drift":

@@ -31,10 +31,11 @@ const (
 // and one gateway in front, each a supervised process with its own log file.
 //
 //	client ──▶ gateway ──▶ (link) ──▶ replica-0, replica-1, …
-//	              ▲ /status, every 100 ms
-//	            watch ──▶ events
+//	           │  ▲ /status, every 100 ms
+//	      ledger  watch ──▶ events
 //
-// The links are there where a gate has faults of the network.
+// The links are there where a gate has faults of the network, the ledger where
+// it asks for the whole gateway.
 type Local struct {
 	spec     scenarios.Local
 	server   string // the reference-server program
@@ -44,6 +45,8 @@ type Local struct {
 	links    map[string]*Link  // in front of it; empty without links
 	url      string            // the gateway
 	status   string            // its /status
+	scraped  []Scraped         // metrics of all processes
+	door     *door             // nil: the gateway only balances
 	logDir   string
 	onEvent  func(Event)
 	stop     context.CancelFunc
@@ -79,14 +82,23 @@ func (s Status) Ready() (n int) {
 	return n
 }
 
+// Setup is how a deployment is made, besides what the gate says of it.
+type Setup struct {
+	Server string // the reference-server program
+	LogDir string // of logs, and of what the gateway keeps
+	// Links has the gateway reach every replica through a Link.
+	Links bool
+	// Allow is what the deployment's own key may do at its gateway.
+	Allow Allowance
+	// OnEvent is told what happens. It must be safe for concurrent use.
+	OnEvent func(Event)
+}
+
 // StartLocal starts the processes and returns at once; WaitReady waits for
-// them. server is the reference-server program, logs go to logDir, and events
-// are given to onEvent, which must be safe for concurrent use. With links, the
-// gateway reaches every replica through a Link. Stop must be called, whatever
-// happens.
-func StartLocal(spec scenarios.Local, server, logDir string, links bool, onEvent func(Event)) (*Local, error) {
-	if _, err := os.Stat(server); err != nil {
-		return nil, fmt.Errorf("the bundled service cannot be deployed: no reference-server program at %s: build it beside launchgate (make build)", server)
+// them. Stop must be called, whatever happens.
+func StartLocal(ctx context.Context, spec scenarios.Local, o Setup) (*Local, error) {
+	if _, err := os.Stat(o.Server); err != nil {
+		return nil, fmt.Errorf("the bundled service cannot be deployed: no reference-server program at %s: build it beside launchgate (make build)", o.Server)
 	}
 	if spec.Port != 0 {
 		if err := portFree(spec.Port); err != nil {
@@ -102,23 +114,35 @@ func StartLocal(spec scenarios.Local, server, logDir string, links bool, onEvent
 		front = spec.Port
 	}
 	l := &Local{
-		spec: spec, server: server, logDir: logDir, onEvent: onEvent,
-		url:    "http://" + Loopback(front),
-		status: "http://" + Loopback(gatewayMetrics) + "/status",
-		addrs:  map[string]string{}, links: map[string]*Link{},
+		spec: spec, server: o.Server, logDir: o.LogDir, onEvent: o.OnEvent,
+		url:     "http://" + Loopback(front),
+		status:  "http://" + Loopback(gatewayMetrics) + "/status",
+		scraped: []Scraped{{Gateway, Loopback(gatewayMetrics)}},
+		addrs:   map[string]string{}, links: map[string]*Link{},
 	}
-	gatewayArgs := []string{server, "gateway", "--addr", Loopback(front), "--metrics-addr", Loopback(gatewayMetrics)}
+	if err := os.MkdirAll(l.logDir, 0o755); err != nil {
+		return nil, fmt.Errorf("log folder: %w", err)
+	}
+	gatewayArgs := []string{o.Server, "gateway", "--addr", Loopback(front), "--metrics-addr", Loopback(gatewayMetrics)}
+	if spec.Gateway != nil {
+		if l.door, err = openDoor(ctx, *spec.Gateway, o); err != nil {
+			return nil, fmt.Errorf("the gateway: %w", err)
+		}
+		l.url = "https://" + Loopback(front)
+		gatewayArgs = append(gatewayArgs, l.door.args()...)
+	}
 	for i := range spec.Replicas {
 		name := "replica-" + strconv.Itoa(i)
 		http, metrics, link := rest[3*i], rest[3*i+1], rest[3*i+2]
-		argv := []string{server, "serve", "--grpc-addr", "", "--device-file", l.deviceFile(), "--addr", Loopback(http), "--metrics-addr", Loopback(metrics),
+		argv := []string{o.Server, "serve", "--grpc-addr", "", "--device-file", l.deviceFile(), "--addr", Loopback(http), "--metrics-addr", Loopback(metrics),
 			"--threads", strconv.Itoa(threadsPerReplica(spec))}
 		if spec.Model != "" {
 			argv = append(argv, "--model", spec.Model)
 		}
 		l.addrs[name] = Loopback(http)
+		l.scraped = append(l.scraped, Scraped{name, Loopback(metrics)})
 		seenAt := l.addrs[name]
-		if links {
+		if o.Links {
 			seenAt = Loopback(link)
 			if l.links[name], err = newLink(seenAt, l.addrs[name]); err != nil {
 				l.stopLinks()
@@ -142,9 +166,6 @@ func threadsPerReplica(spec scenarios.Local) int {
 }
 
 func (l *Local) start() error {
-	if err := os.MkdirAll(l.logDir, 0o755); err != nil {
-		return fmt.Errorf("log folder: %w", err)
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.stop = cancel
 	for _, p := range l.processes() {
@@ -176,6 +197,9 @@ func (l *Local) Stop() {
 	l.stop()
 	l.running.Wait()
 	l.stopLinks()
+	if l.door != nil {
+		l.door.close()
+	}
 }
 
 func (l *Local) stopLinks() {
@@ -433,8 +457,12 @@ func (l *Local) watch(ctx context.Context) {
 var statusClient = &http.Client{Timeout: 2 * time.Second}
 
 func (l *Local) ask(ctx context.Context) (Status, error) {
+	return askStatus(ctx, l.status)
+}
+
+func askStatus(ctx context.Context, url string) (Status, error) {
 	var st Status
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.status, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return st, err
 	}

@@ -37,7 +37,7 @@ var allowed = map[string][]string{
 	"internal/run":       {"scenarios", "internal/recording", "deploy", "loadgen", "loadgen/canary", "loadgen/client", "loadgen/probe", "loadgen/prompt", "loadgen/worker", "chaos", "security"},
 	"checklist":          {"scenarios", "internal/recording", "internal/words"},
 	"reports":            {"scenarios", "internal/recording", "internal/words", "checklist", "loadgen/capacity"},
-	"cmd/launchgate":     {"scenarios", "internal/recording", "internal/run", "internal/words", "loadgen", "loadgen/capacity", "loadgen/prompt", "loadgen/worker", "chaos", "checklist", "reports"},
+	"cmd/launchgate":     {"scenarios", "internal/recording", "internal/run", "internal/words", "deploy", "loadgen", "loadgen/capacity", "loadgen/prompt", "loadgen/worker", "chaos", "checklist", "reports"},
 
 	"reference-server/batch":          {},
 	"reference-server/tensor":         {},

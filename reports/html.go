@@ -206,6 +206,9 @@ func environment(r Report) []pair {
 		{say("environment.go"), orUnknown(e.Host.Go)},
 		{say("environment.command"), orUnknown(commandLine(e.Command))},
 	}
+	if e.Target.Allowance != "" {
+		list = append(list, pair{say("environment.allowed"), e.Target.Allowance})
+	}
 	if e.Host.MemoryBytes > 0 {
 		list = append(list, pair{say("environment.memory"), bytesOf(float64(e.Host.MemoryBytes))})
 	}

@@ -272,6 +272,7 @@ var phrases = map[string]string{
 	"environment.seed":     "Seed",
 	"environment.url":      "Address",
 	"environment.host":     "Client host",
+	"environment.allowed":  "Allowed",
 	"environment.cores":    "%s cores",
 	"environment.memory":   "Memory",
 	"environment.go":       "Go",

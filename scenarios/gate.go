@@ -54,6 +54,17 @@ type Local struct {
 	Port int `yaml:"port,omitempty" json:"port,omitempty"`
 	// ReadyTimeout bounds the wait for every replica's /ready.
 	ReadyTimeout Duration `yaml:"ready_timeout,omitempty" json:"ready_timeout,omitempty"`
+	// Gateway asks for the whole front door: TLS, API keys, limits, an audit log
+	// and a ledger. Without it the gateway only balances, and speaks plain HTTP.
+	Gateway *Gateway `yaml:"gateway,omitempty" json:"gateway,omitempty"`
+}
+
+// Gateway is the front door of the bundled service with everything it has. The
+// run gets a key of its own, with an allowance that fits its load.
+type Gateway struct {
+	// Config is a file of limits, as deploy/gateway.yaml has them; without one
+	// the guide's hold.
+	Config string `yaml:"config,omitempty" json:"config,omitempty"`
 }
 
 // Endpoint is a service launchgate did not deploy and cannot break.
@@ -292,6 +303,40 @@ func (s Scenario) offered() float64 {
 		sum += highest * time.Duration(stage.For).Seconds()
 	}
 	return sum
+}
+
+// Peak is the most that the gate asks of the service: requests a second, and
+// requests under way if nothing were answered before its client gives up. Of
+// traces and users nobody knows the rate before; it is then the most that a
+// client can send.
+func (g Gate) Peak() (perSecond float64, underWay int) {
+	for _, s := range g.Scenarios {
+		var rate float64
+		var users int
+		for _, stage := range s.Stages {
+			rate = max(rate, float64(stage.Rate))
+			if stage.To != nil {
+				rate = max(rate, float64(*stage.To))
+			}
+			if stage.Trace != nil || stage.Users > 0 {
+				rate = maxRate
+			}
+			users = max(users, stage.Users)
+		}
+		if s.Probe != nil {
+			rate += 1 / time.Duration(s.Probe.Every).Seconds()
+		}
+		if s.Canary != nil {
+			rate += 1 / time.Duration(s.Canary.Every).Seconds()
+		}
+		var timeout Duration
+		for _, class := range s.Mix() {
+			timeout = max(timeout, class.Workload.Timeout)
+		}
+		perSecond = max(perSecond, rate)
+		underWay = max(underWay, int(rate*time.Duration(timeout).Seconds())+users)
+	}
+	return perSecond, underWay
 }
 
 // Mix are the classes that the scenario's requests are of, each with its whole

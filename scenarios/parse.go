@@ -60,6 +60,9 @@ func (g Gate) relativeTo(dir string) (Gate, error) {
 		}
 		return filepath.Join(dir, path)
 	}
+	if l := g.Target.Local; l != nil && l.Gateway != nil {
+		l.Gateway.Config = whole(l.Gateway.Config)
+	}
 	if e := g.Target.Endpoint; e != nil {
 		e.CAFile = whole(e.CAFile)
 	}

@@ -155,6 +155,9 @@ func (c *checker) local(l Local) {
 	c.between("target.local.port", l.Port, 0, maxPort)
 	c.length("target.local.model", l.Model, maxText)
 	c.lasts("target.local.ready_timeout", l.ReadyTimeout, 1, maxTimeout)
+	if l.Gateway != nil {
+		c.length("target.local.gateway.config", l.Gateway.Config, maxText)
+	}
 }
 
 var (

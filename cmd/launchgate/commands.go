@@ -48,6 +48,7 @@ latency, error and recovery targets, with an HTML report.
   launchgate run my-gate.yaml    your gate
   launchgate run --target http://127.0.0.1:8000 --model NAME my-gate.yaml
                                  a service that is already there
+  launchgate up                  keep the bundled service up, until launchgate down
   launchgate capacity            the highest rate at which the objectives hold
 
 Exit codes: 0 pass, 1 fail, 2 unproven, 3 invalid, 4 could not run,
@@ -60,7 +61,7 @@ Exit codes: 0 pass, 1 fail, 2 unproven, 3 invalid, 4 could not run,
 	root.SetErr(errOut)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(runCommand(out, errOut, code), capacityCommand(out, errOut, code), compareCommand(out, code), judgeCommand(out, code), reportCommand(out), listCommand(out), initCommand(out),
-		recoverCommand(out), watchdogCommand(), burnCommand(), workerCommand())
+		upCommand(out), downCommand(out), keepCommand(), recoverCommand(out), watchdogCommand(), burnCommand(), workerCommand())
 	return root
 }
 

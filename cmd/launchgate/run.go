@@ -26,6 +26,7 @@ type runFlags struct {
 	target    string
 	model     string
 	apiKeyEnv string
+	caFile    string
 	out       string
 	seed      uint64
 	focus     []string
@@ -94,6 +95,7 @@ func (f *runFlags) targetFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.target, "target", "", "`URL` of an OpenAI-compatible service that is already there, in place of the gate's target")
 	cmd.Flags().StringVar(&f.model, "model", "", "the model to ask for at --target; without it, the GGUF file or Hugging Face folder the bundled service serves")
 	cmd.Flags().StringVar(&f.apiKeyEnv, "api-key-env", "", "the environment `VARIABLE` that holds the API key")
+	cmd.Flags().StringVar(&f.caFile, "ca-file", "", "the `PEM` of the authority that signed the certificate of --target")
 	cmd.Flags().Uint64Var(&f.seed, "seed", 0, "the seed of arrivals, prompts and victims, in place of the gate's")
 }
 
@@ -128,8 +130,11 @@ func (f runFlags) apply(gate *scenarios.Gate, seedSet bool) error {
 		if f.apiKeyEnv != "" {
 			e.APIKeyEnv = f.apiKeyEnv
 		}
-	case f.apiKeyEnv != "":
-		return errors.New("--api-key-env is for a service that is already there: give its --target too")
+		if f.caFile != "" {
+			e.CAFile = f.caFile
+		}
+	case f.apiKeyEnv != "" || f.caFile != "":
+		return errors.New("--api-key-env and --ca-file are for a service that is already there: give its --target too")
 	case f.model != "":
 		l.Model = f.model
 	}

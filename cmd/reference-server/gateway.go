@@ -55,7 +55,7 @@ responses; without it, it lets everybody pass.`,
 	f.StringVar(&o.ledger, "ledger", "", "the ledger: a SQLite file or a postgres:// URL; several gateways may share it")
 	f.StringVar(&o.config, "config", "", "limits, as deploy/gateway.yaml has them; the defaults are the guide's")
 	f.StringVar(&o.audit, "audit-log", "audit.log", "where a line is appended for each request, where there is a ledger")
-	f.StringVar(&o.devTLS, "dev-tls", "", "a folder for a development CA and certificate, made anew at each start")
+	f.StringVar(&o.devTLS, "dev-tls", "", "a folder for a development CA and certificate, made where none is valid")
 	f.StringVar(&o.cert, "tls-cert", "", "a certificate; without one and without --dev-tls the door speaks plain HTTP")
 	f.StringVar(&o.key, "tls-key", "", "its key")
 	f.StringVar(&level, "log-level", environment("LOG_LEVEL", "info"), "debug, info, warn or error")

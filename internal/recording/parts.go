@@ -3,10 +3,10 @@ package recording
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/parquet-go/parquet-go"
 )
@@ -16,9 +16,10 @@ const (
 	// it is bounded by rows and by what they hold.
 	groupRows   = 1 << 14
 	groupChunks = 1 << 20
-	readBatch   = 256
-	unfinished  = ".unfinished" // suffix of a part without its footer
-	merging     = ".merging"    // suffix of a merged file that is not whole yet
+	// mostGroupRows is what a damaged file cannot make this allocate more than.
+	mostGroupRows = 1 << 20
+	unfinished    = ".unfinished" // suffix of a part without its footer
+	merging       = ".merging"    // suffix of a merged file that is not whole yet
 )
 
 // parts writes requests as a sequence of Parquet files, each whole in itself.
@@ -198,37 +199,81 @@ func readParts(dir string, names []string) func(yield func(Request, error) bool)
 	}
 }
 
-// readPart yields the requests of one file and reports whether to go on.
+// readPart yields the requests of one file and reports whether to go on. The
+// next row group is decoded while one is handed out.
 func readPart(path string, yield func(Request, error) bool) bool {
-	file, rows, err := openPart(path)
+	file, footer, err := openPart(path)
 	if err != nil {
 		yield(Request{}, err)
 		return false
 	}
 	defer file.Close()
-	defer rows.Close()
-	batch := make([]Request, readBatch)
-	for {
-		clear(batch) // the rows handed out keep their chunks
-		n, err := readBatchOf(rows, batch)
-		for _, request := range batch[:n] {
-			if !yield(request, nil) {
+	type read struct {
+		rows []Request
+		err  error
+	}
+	done := make(chan struct{})
+	groups := make(chan read)
+	free := make(chan []Request, 2)
+	free <- nil
+	free <- nil
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		defer close(groups)
+		for _, group := range footer.RowGroups() {
+			var rows []Request
+			select {
+			case rows = <-free:
+			case <-done:
+				return
+			}
+			rows, err := readRows(group, rows)
+			select {
+			case groups <- read{rows, err}:
+			case <-done:
+				return
+			}
+		}
+	})
+	defer reading.Wait()
+	defer close(done)
+	for g := range groups {
+		if g.err != nil {
+			yield(Request{}, damaged(path, g.err))
+			return false
+		}
+		for i := range g.rows {
+			if !yield(g.rows[i], nil) {
 				return false
 			}
 		}
-		if err == io.EOF {
-			return true
-		}
-		if err != nil {
-			yield(Request{}, damaged(path, err))
-			return false
-		}
+		free <- g.rows
 	}
+	return true
+}
+
+// readRows reads a group into a buffer, or into a new one if that is too small.
+func readRows(group parquet.RowGroup, buffer []Request) (rows []Request, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+	}()
+	n := group.NumRows()
+	if n < 0 || n > mostGroupRows {
+		return nil, fmt.Errorf("found a group of %d rows, expected at most %d", n, mostGroupRows)
+	}
+	if int64(cap(buffer)) < n {
+		buffer = make([]Request, n)
+	}
+	rows = buffer[:n]
+	clear(rows) // the rows handed out keep their chunks
+	return rows, readGroup(group, rows)
 }
 
 // openPart opens a Parquet file. The library panics where a file is not what
 // it says it is, and a damaged folder must not end the program.
-func openPart(path string) (file *os.File, rows *parquet.GenericReader[Request], err error) {
+func openPart(path string) (file *os.File, footer *parquet.File, err error) {
 	file, err = os.Open(path)
 	if err != nil {
 		return nil, nil, err
@@ -243,22 +288,10 @@ func openPart(path string) (file *os.File, rows *parquet.GenericReader[Request],
 	}()
 	info, err := file.Stat()
 	if err != nil {
-		return nil, nil, err
+		return file, nil, err
 	}
-	footer, err := parquet.OpenFile(file, info.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
-	if err != nil {
-		return nil, nil, err
-	}
-	return file, parquet.NewGenericReader[Request](footer), nil
-}
-
-func readBatchOf(rows *parquet.GenericReader[Request], batch []Request) (n int, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			n, err = 0, fmt.Errorf("%v", p)
-		}
-	}()
-	return rows.Read(batch)
+	footer, err = parquet.OpenFile(file, info.Size(), parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
+	return file, footer, err
 }
 
 func damaged(path string, err error) error {

@@ -146,7 +146,7 @@ func (r *Recording) findRequests() error {
 	}
 	var readable []string
 	for _, name := range names {
-		file, rows, err := openPart(filepath.Join(r.Dir, name))
+		file, _, err := openPart(filepath.Join(r.Dir, name))
 		if errors.Is(err, ErrDamaged) {
 			r.Warnings = append(r.Warnings, fmt.Sprintf("%v; its requests are left out.", err))
 			continue
@@ -154,7 +154,7 @@ func (r *Recording) findRequests() error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(rows.Close(), file.Close()); err != nil {
+		if err := file.Close(); err != nil {
 			return err
 		}
 		readable = append(readable, name)

@@ -181,6 +181,9 @@ type Target struct {
 	URL      string `json:"url"`
 	Model    string `json:"model,omitempty"`
 	Replicas int    `json:"replicas,omitempty"`
+	// Allowance says how far the client was let past the limits of a gateway
+	// that launchgate deployed.
+	Allowance string `json:"allowance,omitempty"`
 }
 
 // Recording is a run as the judging half sees it. Requests is streamed, so

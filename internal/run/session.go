@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/launchgate/launchgate/chaos"
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/loadgen"
@@ -32,6 +31,9 @@ const (
 	drainFor   = time.Minute
 )
 
+// anyLoad is allowed where the load is searched for.
+var anyLoad = deploy.Allowance{PerSecond: 1e5, UnderWay: 1e6}
+
 // Open deploys a gate's target, or points at it, and measures how quickly it
 // answers without load. Logs of the deployment go to a folder that is there.
 func Open(ctx context.Context, g scenarios.Gate, server, logs string) (s *Session, err error) {
@@ -41,16 +43,15 @@ func Open(ctx context.Context, g scenarios.Gate, server, logs string) (s *Sessio
 			s.Close()
 		}
 	}()
-	if l := g.Target.Local; l != nil {
-		local, err := deploy.StartLocal(*l, server, logs, chaos.NeedsLinks(g), func(deploy.Event) {})
+	if g.Target.Local != nil {
+		local, endpoint, err := startLocal(ctx, g, deploy.Setup{Server: server, LogDir: logs, Allow: anyLoad, OnEvent: func(deploy.Event) {}})
 		if err != nil {
 			return s, err
 		}
-		s.target = local
+		s.target, s.Endpoint = local, endpoint
 		if err := local.WaitReady(ctx); err != nil {
 			return s, err
 		}
-		s.Endpoint.URL = local.URL()
 	} else {
 		s.Endpoint = *g.Target.Endpoint
 	}

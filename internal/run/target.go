@@ -2,10 +2,12 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,6 +47,9 @@ func (c *conductor) environment() recording.Environment {
 	}
 	if l := c.Gate.Target.Local; l != nil {
 		env.Target = recording.Target{Kind: "local", Replicas: l.Replicas, Model: l.Model}
+		if l.Gateway != nil {
+			env.Target.Allowance = deploy.AllowanceFor(c.Gate).Told()
+		}
 	}
 	if e := c.Gate.Target.Endpoint; e != nil {
 		env.Target.URL, env.Target.Model = e.URL, e.Model
@@ -72,10 +77,10 @@ func (c *conductor) deploy(ctx context.Context) error {
 
 func (c *conductor) deployLocal(ctx context.Context, spec scenarios.Local) error {
 	c.say("starting %d replicas and a gateway", spec.Replicas)
-	local, err := deploy.StartLocal(spec, c.Server, c.rec.LogDir(), chaos.NeedsLinks(c.Gate), func(e deploy.Event) {
+	local, endpoint, err := startLocal(ctx, c.Gate, deploy.Setup{Server: c.Server, LogDir: c.rec.LogDir(), Allow: deploy.AllowanceFor(c.Gate), OnEvent: func(e deploy.Event) {
 		c.memory.see(e)
 		c.observe(recording.Observation{At: c.clock.At(e.At), Name: e.Name, Subject: e.Subject, Value: e.Value, Text: e.Text})
-	})
+	}})
 	if err != nil {
 		return err
 	}
@@ -85,7 +90,45 @@ func (c *conductor) deployLocal(ctx context.Context, spec scenarios.Local) error
 		return err
 	}
 	c.say("%d replicas ready behind %s after %.1f s", spec.Replicas, local.URL(), time.Since(began).Seconds())
-	return c.connect(ctx, scenarios.Endpoint{URL: local.URL()})
+	return c.connect(ctx, endpoint)
+}
+
+// startLocal starts the deployment of a gate. Where its gateway asks for keys,
+// they are put into the environment, as for a service that was there before:
+// the workers and the gates of further runs find them there, and no file holds
+// one. Each workload that names a variable of its own is a tenant of its own.
+func startLocal(ctx context.Context, gate scenarios.Gate, o deploy.Setup) (*deploy.Local, scenarios.Endpoint, error) {
+	spec := *gate.Target.Local
+	o.Links = chaos.NeedsLinks(gate)
+	var variables []string
+	for _, s := range gate.Scenarios {
+		for _, class := range s.Mix() {
+			if v := class.Workload.APIKeyEnv; v != "" && !slices.Contains(variables, v) {
+				variables = append(variables, v)
+				o.Allow.Tenants = append(o.Allow.Tenants, strings.ToLower(v))
+			}
+		}
+	}
+	local, err := deploy.StartLocal(ctx, spec, o)
+	if err != nil {
+		return nil, scenarios.Endpoint{}, err
+	}
+	if spec.Gateway == nil {
+		return local, local.Endpoint(""), nil
+	}
+	// Two deployments may stand at a time, and have two ports.
+	mine := "LAUNCHGATE_KEY_" + local.URL()[strings.LastIndexByte(local.URL(), ':')+1:]
+	err = os.Setenv(mine, local.Key())
+	for _, v := range variables {
+		tenant := strings.ToLower(v)
+		key, addErr := local.AddKey(ctx, deploy.KeySpec{ID: tenant, Tenant: tenant, Class: "standard"})
+		err = errors.Join(err, addErr, os.Setenv(v, key))
+	}
+	if err != nil {
+		local.Stop()
+		return nil, scenarios.Endpoint{}, err
+	}
+	return local, local.Endpoint(mine), nil
 }
 
 // connect makes the client and has it ask the service for one small answer,

@@ -19,17 +19,31 @@ import (
 // DevTLS makes a development CA and a certificate of it for loopback, and
 // leaves ca.pem, cert.pem and key.pem in dir. The CA's own key is thrown away:
 // nothing else can be signed with it. It is for one machine, and for a week.
+//
+// A certificate that is there already and is valid for another day is used
+// again: clients of a gateway that was killed and started anew know its CA.
 func DevTLS(dir string) (*tls.Config, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	if pair, err := tls.LoadX509KeyPair(cert, key); err == nil && time.Until(pair.Leaf.NotAfter) > 24*time.Hour {
+		return LoadTLS(cert, key)
+	}
+	if err := writeDevTLS(dir); err != nil {
 		return nil, fmt.Errorf("development certificates: %w", err)
+	}
+	return LoadTLS(cert, key)
+}
+
+func writeDevTLS(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
 	}
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	from, until := time.Now().Add(-time.Minute), time.Now().Add(7*24*time.Hour)
 	ca := &x509.Certificate{
@@ -43,26 +57,27 @@ func DevTLS(dir string) (*tls.Config, error) {
 	}
 	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, &caKey.PublicKey, caKey)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, ca, &key.PublicKey, caKey)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	// The certificate comes last: with it, the rest is there.
 	files := []struct {
 		name, kind string
 		der        []byte
-	}{{"ca.pem", "CERTIFICATE", caDER}, {"cert.pem", "CERTIFICATE", leafDER}, {"key.pem", "PRIVATE KEY", keyDER}}
+	}{{"ca.pem", "CERTIFICATE", caDER}, {"key.pem", "PRIVATE KEY", keyDER}, {"cert.pem", "CERTIFICATE", leafDER}}
 	for _, f := range files {
 		if err := os.WriteFile(filepath.Join(dir, f.name), pem.EncodeToMemory(&pem.Block{Type: f.kind, Bytes: f.der}), 0o600); err != nil {
-			return nil, fmt.Errorf("development certificates: %w", err)
+			return err
 		}
 	}
-	return LoadTLS(filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+	return nil
 }
 
 // LoadTLS serves TLS 1.2 and 1.3 with a certificate from files.

@@ -383,9 +383,19 @@ func FuzzConfig(f *testing.F) {
 // nothing, and no key of the CA is left behind.
 func TestDevTLS(t *testing.T) {
 	dir := t.TempDir()
-	c, err := DevTLS(dir)
+	if _, err := DevTLS(dir); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(filepath.Join(dir, "ca.pem"))
 	if err != nil {
 		t.Fatal(err)
+	}
+	c, err := DevTLS(dir) // as a gateway that was killed does
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after, err := os.ReadFile(filepath.Join(dir, "ca.pem")); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("another start made another CA (%v)", err)
 	}
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Proto) }))
 	srv.TLS = c

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/recording"
+)
+
+// The service stays up when the command that started it, and its terminal, are
+// gone; it asks for its key over TLS; and down leaves nothing of it.
+func TestUpAndDown(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "up")
+	gate := filepath.Join(t.TempDir(), "gate.yaml")
+	if err := os.WriteFile(gate, []byte(guardedGate), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := launch(t, "down", "--dir", dir); code != checklist.ExitCouldNotRun || !strings.Contains(out, "nothing is up in "+dir) {
+		t.Errorf("down of nothing: %d %s", code, out)
+	}
+	up := command(t, "up", "--dir", dir, gate)
+	up.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // as a terminal's
+	out, err := up.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Cleanup(func() { launch(t, "down", "--dir", dir) })
+	s, err := deploy.FindStanding(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The terminal hangs up on everything that was of it.
+	_ = syscall.Kill(-up.Process.Pid, syscall.SIGHUP)
+	for _, want := range []string{s.URL, s.CA, s.KeyFile, "replica-1", "launchgate down"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("up does not tell %q:\n%s", want, out)
+		}
+	}
+	key := strings.TrimSpace(string(readFile(t, s.KeyFile)))
+	if strings.Contains(string(out), key) {
+		t.Error("up prints the key itself, which terminals and logs of CI keep")
+	}
+	if status := askModels(t, s, key); status != http.StatusOK {
+		t.Errorf("with the key: %d", status)
+	}
+	if status := askModels(t, s, ""); status != http.StatusUnauthorized {
+		t.Errorf("without the key: %d", status)
+	}
+	if code, again := launch(t, "up", "--dir", dir, gate); code != 0 || !strings.Contains(again, s.URL) {
+		t.Errorf("up again: %d %s", code, again)
+	}
+	if code, other := launch(t, "up", "--dir", dir, "quick"); code != checklist.ExitCouldNotRun || !strings.Contains(other, "is up already, and is not what quick describes") {
+		t.Errorf("up of something else: %d %s", code, other)
+	}
+	if code, out := launch(t, "down", "--dir", dir); code != 0 || !strings.Contains(out, s.URL+" is down") {
+		t.Errorf("down: %d %s", code, out)
+	}
+	nothingRuns(t, dir)
+	if _, err := os.Stat(s.KeyFile); err == nil {
+		t.Error("down leaves the key behind")
+	}
+}
+
+func askModels(t *testing.T, s deploy.Standing, key string) int {
+	t.Helper()
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(readFile(t, s.CA)) {
+		t.Fatal("no CA")
+	}
+	client := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: pool}}, Timeout: 10 * time.Second}
+	defer client.CloseIdleConnections()
+	req, err := http.NewRequest(http.MethodGet, s.URL+"/v1/models", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode
+}
+
+// A keeper that is killed takes its processes with it, and up starts afresh.
+func TestUpAfterItsKeeperWasKilled(t *testing.T) {
+	if _, err := os.Stat("/proc/self/stat"); err != nil {
+		t.Skip("skipped: only Linux ends processes with the one that started them")
+	}
+	dir := filepath.Join(t.TempDir(), "up")
+	t.Cleanup(func() { launch(t, "down", "--dir", dir) })
+	for range 2 {
+		if code, out := launch(t, "up", "--dir", dir); code != 0 {
+			t.Fatalf("%d %s", code, out)
+		}
+		s, err := deploy.FindStanding(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(s.Keeper.PID, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(10 * time.Second); s.Keeper.Alive() && time.Now().Before(deadline); {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if _, err := deploy.FindStanding(dir); !errors.Is(err, deploy.ErrNotStanding) {
+			t.Errorf("a killed keeper still keeps: %v", err)
+		}
+	}
+	nothingRuns(t, dir)
+}
+
+// What cannot be started says why, and leaves nothing.
+func TestUpThatCannot(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	limits := filepath.Join(t.TempDir(), "limits.yaml")
+	if err := os.WriteFile(limits, []byte("network: {rate: -1}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct{ local, says string }{
+		"port":   {fmt.Sprintf("{replicas: 1, port: %d}", taken.Addr().(*net.TCPAddr).Port), "is taken"},
+		"limits": {fmt.Sprintf("{replicas: 1, ready_timeout: 2s, gateway: {config: %s}}", limits), "network: found rate -1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, gate := filepath.Join(t.TempDir(), "up"), filepath.Join(t.TempDir(), "gate.yaml")
+			text := strings.Replace(guardedGate, "{replicas: 2, gateway: {}}", tt.local, 1)
+			if err := os.WriteFile(gate, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			if code, out := launch(t, "up", "--dir", dir, gate); code != checklist.ExitCouldNotRun || !strings.Contains(out, tt.says) {
+				t.Errorf("%d %s", code, out)
+			}
+			nothingRuns(t, dir)
+		})
+	}
+}
+
+const guardedGate = `name: guarded
+target: {local: {replicas: 2, gateway: {}}}
+warmup: {requests: 2}
+scenarios:
+  - name: door
+    workload: {max_tokens: 8}
+    classes:
+      - name: own
+      - {name: bulk, workload: {api_key_env: BULK_KEY}}
+    stages: [{name: main, for: 4s, rate: 30/s}]
+    faults: [{kind: gateway-kill, at: 2s}]
+objectives:
+  - rto(gateway-kill) < 10s
+`
+
+// aKey is what a key looks like.
+var aKey = regexp.MustCompile(`lg-[A-Za-z0-9_-]{43}`)
+
+// A run of the whole gateway drives it with keys of its own, past the limits of
+// its address, and across the death of the gateway; no file of it holds a key.
+func TestRunBehindTheWholeGateway(t *testing.T) {
+	dir, gate := filepath.Join(t.TempDir(), "run"), filepath.Join(t.TempDir(), "gate.yaml")
+	if err := os.WriteFile(gate, []byte(guardedGate), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	code, out := launch(t, "run", "--out", dir, gate)
+	if code != checklist.ExitPass && readVerdict(t, dir).Client.Valid {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+	rec, err := recording.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(rec.Environment.Target.URL, "https://") || !strings.Contains(rec.Environment.Target.Allowance, "127.0.0.1 and the run's own keys may send 80 requests/s") {
+		t.Errorf("%+v", rec.Environment.Target)
+	}
+	good, refused := 0, 0
+	for r, err := range rec.Requests {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.OK() {
+			good++
+		}
+		if r.Status == http.StatusUnauthorized || r.Status == http.StatusTooManyRequests {
+			refused++
+		}
+	}
+	if good < 80 || refused > 0 {
+		t.Errorf("%d requests were answered, %d refused", good, refused)
+	}
+	audit := string(readFile(t, filepath.Join(dir, "logs/gateway/audit.log")))
+	for _, tenant := range []string{`"tenant":"launchgate"`, `"tenant":"bulk_key"`} {
+		if !strings.Contains(audit, tenant) {
+			t.Errorf("the audit log knows nothing of %s", tenant)
+		}
+	}
+	err = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && aKey.Match(readFile(t, path)) {
+			t.Errorf("%s holds a key", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "logs/gateway/tls/key.pem")); err == nil {
+		t.Error("the certificate's key is left behind")
+	}
+	nothingRuns(t, dir)
+}

@@ -1,0 +1,160 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// owner is the tenant, and the name of the key, of whoever deployed the
+// service.
+const owner = "launchgate"
+
+// keysLast is how long keys are valid, as long as the development certificate.
+const keysLast = 7 * 24 * time.Hour
+
+// Allowance is what the deployment's own key may do at its gateway, and 127.0.0.1
+// with it. The zero Allowance is the gateway's limits as they are: only a load
+// that is known before is let past them.
+type Allowance struct {
+	PerSecond float64
+	UnderWay  int
+	Tenants   []string // others that have it
+}
+
+// AllowanceFor fits the load that a gate plans, twice over: what comes at random
+// is above its mean half of the time.
+func AllowanceFor(g scenarios.Gate) Allowance {
+	perSecond, underWay := g.Peak()
+	return Allowance{PerSecond: 2 * perSecond, UnderWay: 2*underWay + 100}
+}
+
+// burst is room for what comes at random: ten seconds of the rate at once.
+func (a Allowance) burst() int { return int(math.Ceil(10*a.PerSecond)) + 100 }
+
+// Told is the allowance in words, for a report.
+func (a Allowance) Told() string {
+	if a.PerSecond == 0 {
+		return "every caller is held to the gateway's limits"
+	}
+	return fmt.Sprintf("127.0.0.1 and the run's own keys may send %.6g requests/s (burst %d) and have %d under way; every other address and key is held to the gateway's limits", a.PerSecond, a.burst(), a.UnderWay)
+}
+
+// door is what a whole gateway keeps in its folder:
+//
+//	ledger.db     keys, usage, background responses
+//	gateway.yaml  the limits, with the allowance
+//	audit.log     who asked, when, and how it ended
+//	tls/          the development CA, a certificate, and its key while it runs
+type door struct {
+	server, dir string
+	key         string // the deployment's own
+}
+
+func openDoor(ctx context.Context, spec scenarios.Gateway, o Setup) (*door, error) {
+	d := &door{server: o.Server, dir: filepath.Join(o.LogDir, "gateway")}
+	if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return nil, err
+	}
+	config, err := limits(spec.Config, o.Allow)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(d.file("gateway.yaml"), config, 0o600); err != nil {
+		return nil, err
+	}
+	d.key, err = d.addKey(ctx, KeySpec{ID: fmt.Sprintf("%s-%d", owner, time.Now().UnixMilli()), Tenant: owner, Class: "interactive"})
+	return d, err
+}
+
+// limits is the configuration of a gateway: a file's, with the allowance in
+// front of its exceptions.
+func limits(file string, a Allowance) ([]byte, error) {
+	config := map[string]any{}
+	if file != "" {
+		src, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("target.local.gateway.config: %w", err)
+		}
+		if err := yaml.Unmarshal(src, &config); err != nil {
+			return nil, fmt.Errorf("target.local.gateway.config: %s: %w", file, err)
+		}
+	}
+	if a.PerSecond == 0 {
+		return yaml.Marshal(config)
+	}
+	networks, _ := config["networks"].([]any) // of another type: the gateway refuses what was written
+	config["networks"] = append([]any{map[string]any{"cidr": "127.0.0.1/32", "rate": a.PerSecond, "burst": a.burst()}}, networks...)
+	tenants, _ := config["tenants"].(map[string]any)
+	if tenants == nil {
+		tenants = map[string]any{}
+	}
+	for _, name := range append([]string{owner}, a.Tenants...) {
+		tenants[name] = map[string]any{"concurrency": a.UnderWay, "key": map[string]any{"rate": a.PerSecond, "burst": a.burst()}}
+	}
+	config["tenants"] = tenants
+	return yaml.Marshal(config)
+}
+
+func (d *door) file(name string) string { return filepath.Join(d.dir, name) }
+
+func (d *door) args() []string {
+	return []string{"--ledger", d.file("ledger.db"), "--config", d.file("gateway.yaml"), "--audit-log", d.file("audit.log"), "--dev-tls", d.file("tls")}
+}
+
+// KeySpec is an API key that is to be made.
+type KeySpec struct{ ID, Tenant, Class string }
+
+// addKey has the reference server put a key into the ledger.
+func (d *door) addKey(ctx context.Context, k KeySpec) (secret string, err error) {
+	out, err := exec.CommandContext(ctx, d.server, "ledger", "add-key", "--ledger", d.file("ledger.db"),
+		"--id", k.ID, "--tenant", k.Tenant, "--class", k.Class, "--valid", keysLast.String()).Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(exit.Stderr)))
+	}
+	if err != nil {
+		return "", fmt.Errorf("add the API key %s: %w", k.ID, err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// close takes the certificate's key away: run folders are passed on.
+func (d *door) close() { _ = os.Remove(d.file("tls/key.pem")) }
+
+// Endpoint is how a client reaches the service: the name of the environment
+// variable that is to hold the key is the caller's, and the key is Key's.
+func (l *Local) Endpoint(keyVariable string) scenarios.Endpoint {
+	if l.door == nil {
+		return scenarios.Endpoint{URL: l.url}
+	}
+	return scenarios.Endpoint{URL: l.url, CAFile: l.door.file("tls/ca.pem"), APIKeyEnv: keyVariable}
+}
+
+// Key is the API key of whoever deployed the service; empty where none is
+// asked for.
+func (l *Local) Key() string {
+	if l.door == nil {
+		return ""
+	}
+	return l.door.key
+}
+
+// AddKey makes another API key, for a tenant who is held to the gateway's
+// limits.
+func (l *Local) AddKey(ctx context.Context, k KeySpec) (string, error) {
+	if l.door == nil {
+		return "", errors.New("this deployment asks for no API keys; give target.local a gateway: {}")
+	}
+	return l.door.addKey(ctx, k)
+}

@@ -1,0 +1,158 @@
+package deploy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// Standing is a deployment that stays up after the command that made it has
+// ended: a process of its own keeps it, and says in a folder where it is.
+//
+//	standing.json  this; there while the deployment is ready
+//	api-key        of whoever deployed it
+//	logs/          of its processes, and what its gateway keeps
+type Standing struct {
+	Spec    scenarios.Local `json:"spec"`
+	URL     string          `json:"url"`
+	CA      string          `json:"ca,omitempty"`
+	KeyFile string          `json:"key_file,omitempty"`
+	Allowed string          `json:"allowed,omitempty"`
+	Status  string          `json:"status"` // URL of the gateway's /status
+	Metrics []Scraped       `json:"metrics"`
+	Since   time.Time       `json:"since"`
+	Keeper  Keeper          `json:"keeper"`
+}
+
+// Scraped is where a process of the deployment tells its metrics.
+type Scraped struct {
+	Name    string `json:"name"`
+	Address string `json:"address"`
+}
+
+// Keeper is the process that keeps a deployment up. Its pid alone could be
+// another's by now; with the start it is not.
+type Keeper struct {
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start"`
+}
+
+func self() Keeper {
+	k := Keeper{PID: os.Getpid()}
+	if st, err := Stat(k.PID); err == nil {
+		k.Start = st.Start
+	}
+	return k
+}
+
+// Alive reports whether the keeper still runs.
+func (k Keeper) Alive() bool {
+	st, err := Stat(k.PID)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return syscall.Kill(k.PID, 0) == nil
+	}
+	return err == nil && st.Start == k.Start && st.State != "Z" && st.State != "X"
+}
+
+// ErrNotStanding is returned where no deployment is kept.
+var ErrNotStanding = errors.New("nothing is up")
+
+// FindStanding reads what is kept in a folder. What a keeper that died has
+// left is ErrNotStanding too: its processes died with it.
+func FindStanding(dir string) (Standing, error) {
+	var s Standing
+	b, err := os.ReadFile(standingFile(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, ErrNotStanding
+	}
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(b, &s); err != nil {
+		return s, fmt.Errorf("%s: %w", standingFile(dir), err)
+	}
+	if !s.Keeper.Alive() {
+		return s, ErrNotStanding
+	}
+	return s, nil
+}
+
+func standingFile(dir string) string { return filepath.Join(dir, "standing.json") }
+
+// Keep starts a deployment, says in dir where it is once it is ready, and keeps
+// it up until ctx ends. Nothing of it runs when Keep has returned.
+func Keep(ctx context.Context, dir string, spec scenarios.Local, o Setup) error {
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close() // which ends the lock, as the end of this process does
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return fmt.Errorf("another deployment is kept in %s, or is being started (%w)", dir, err)
+	}
+	o.LogDir = filepath.Join(dir, "logs")
+	l, err := StartLocal(ctx, spec, o)
+	if err != nil {
+		return err
+	}
+	defer l.Stop()
+	if err := l.WaitReady(ctx); err != nil {
+		return err
+	}
+	s := Standing{Spec: spec, URL: l.URL(), Status: l.status, Metrics: l.scraped, Since: time.Now().UTC().Truncate(time.Second), Keeper: self()}
+	if l.door != nil {
+		s.CA, s.KeyFile, s.Allowed = l.door.file("tls/ca.pem"), filepath.Join(dir, "api-key"), o.Allow.Told()
+		if err := os.WriteFile(s.KeyFile, []byte(l.Key()+"\n"), 0o600); err != nil {
+			return err
+		}
+	}
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	// Whoever reads it must find all of it.
+	if err := os.WriteFile(standingFile(dir)+".new", append(b, '\n'), 0o600); err != nil {
+		return err
+	}
+	if err := os.Rename(standingFile(dir)+".new", standingFile(dir)); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	err = os.Remove(standingFile(dir))
+	if s.KeyFile != "" {
+		err = errors.Join(err, os.Remove(s.KeyFile))
+	}
+	return err
+}
+
+// Ask is what the gateway says of its replicas now.
+func (s Standing) Ask(ctx context.Context) (Status, error) { return askStatus(ctx, s.Status) }
+
+// Down stops the deployment and returns when nothing of it runs. The keeper
+// lets what is under way end; one that does not stop within the time is killed,
+// and the kernel kills its processes with it.
+func (s Standing) Down(ctx context.Context, within time.Duration) error {
+	if err := syscall.Kill(s.Keeper.PID, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("stop process %d, which keeps the deployment up: %w", s.Keeper.PID, err)
+	}
+	for began := time.Now(); s.Keeper.Alive(); {
+		if !sleep(ctx, 20*time.Millisecond) {
+			return context.Cause(ctx)
+		}
+		if time.Since(began) > within {
+			if err := syscall.Kill(s.Keeper.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return fmt.Errorf("process %d does not stop within %s, and cannot be killed: %w", s.Keeper.PID, within, err)
+			}
+			within += 5 * time.Second
+		}
+	}
+	return nil
+}
