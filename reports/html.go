@@ -42,6 +42,7 @@ type page struct {
 	Style       template.CSS
 	Script      template.JS
 	Data        data
+	Word        string // the verdict
 	Sentence    string
 	Also        []string
 	Sections    []string
@@ -67,6 +68,7 @@ func HTML(w io.Writer, r Report) error {
 		Policy: "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; style-src " +
 			sourceHash(style) + "; script-src " + sourceHash(script),
 		Icon: pageIcon, Style: template.CSS(style), Script: template.JS(script),
+		Word:        word(r),
 		Sentence:    headline(r),
 		Sections:    []string{"objectives", "timeline", "faults", "latency", "requests", "client", "environment", "definitions"},
 		Facts:       facts(r),
@@ -75,7 +77,9 @@ func HTML(w io.Writer, r Report) error {
 		Charts:      charts(r.Distributions),
 		Scenarios:   scenarioKeys(r.Distributions),
 	}
-	p.Also = also(r.Verdict)
+	if !r.UnderWay {
+		p.Also = also(r.Verdict)
+	}
 	for _, name := range sortedKeys(r.Environment.Files) {
 		p.Files = append(p.Files, pair{name, r.Environment.Files[name]})
 	}
@@ -115,7 +119,17 @@ func sourceHash(content string) string {
 	return "'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) + "'"
 }
 
+func word(r Report) string {
+	if r.UnderWay {
+		return say("outcome.under-way")
+	}
+	return say("outcome." + r.Verdict.Verdict.String())
+}
+
 func headline(r Report) string {
+	if r.UnderWay {
+		return say("sentence.under-way")
+	}
 	if len(r.Verdict.Why) > 0 && !r.Verdict.Why[0].IsZero() {
 		return r.Verdict.Why[0].String()
 	}

@@ -30,6 +30,8 @@ type Report struct {
 	From, To    float64 // the measured part of the run, seconds on its clock
 	Requests    int64   // of load
 	Errors      int64
+	// UnderWay: the run has not ended, and what there is of it says nothing yet.
+	UnderWay bool
 	// Interrupted says what stopped the run from outside, and when.
 	Interrupted *Interruption
 	Missing     []Note // what could not be read or was not observed

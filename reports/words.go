@@ -31,10 +31,11 @@ func say(id string, args ...any) string { return Note{id, args}.Say() }
 // HTML, Markdown, JUnit and terminal say the same. Those of the verdict are the
 // checklist's.
 var phrases = map[string]string{
-	"outcome.pass":     "Pass",
-	"outcome.fail":     "Fail",
-	"outcome.unproven": "Unproven",
-	"outcome.invalid":  "Invalid",
+	"outcome.pass":      "Pass",
+	"outcome.fail":      "Fail",
+	"outcome.unproven":  "Unproven",
+	"outcome.invalid":   "Invalid",
+	"outcome.under-way": "Under way",
 
 	"sentence.pass":     "Every objective was met, with evidence.",
 	"sentence.fail":     "At least one objective was missed.",
@@ -75,6 +76,9 @@ var phrases = map[string]string{
 	"fact.faults.passed": "%s of %s survived",
 	"fact.none":          "none",
 	"fact.unknown":       "unknown",
+
+	"sentence.under-way": "The run is under way, and this page fills while it goes on. It is judged when it ends.",
+	"under-way.title":    "Under way: %s so far",
 
 	"interrupted.title":    "Incomplete: interrupted at %s",
 	"interrupted.by":       "Stopped by: %s.",

@@ -61,7 +61,7 @@ Exit codes: 0 pass, 1 fail, 2 unproven, 3 invalid, 4 could not run,
 	root.SetErr(errOut)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(runCommand(out, errOut, code), capacityCommand(out, errOut, code), compareCommand(out, code), judgeCommand(out, code), reportCommand(out), listCommand(out), initCommand(out),
-		upCommand(out), downCommand(out), keepCommand(), recoverCommand(out), watchdogCommand(), burnCommand(), workerCommand())
+		upCommand(out), downCommand(out), keepCommand(), recoverCommand(out), watchdogCommand(), burnCommand(), workerCommand(), liveCommand(os.Stdin, out))
 	return root
 }
 

@@ -32,6 +32,7 @@ type runFlags struct {
 	focus     []string
 	dryRun    bool
 	workers   int
+	live      string
 	baselineFlags
 }
 
@@ -74,6 +75,9 @@ report that is marked incomplete.`,
 				return printPlan(out, gate, f.focus)
 			}
 			if f.baseline != "" {
+				if f.live != "" {
+					return errors.New("--live shows one run, and --baseline compares two; leave one of them out")
+				}
 				*code, err = runBaseline(cmd.Context(), gate, f, out, errOut)
 				return err
 			}
@@ -85,6 +89,7 @@ report that is marked incomplete.`,
 	cmd.Flags().StringVar(&f.out, "out", "", "the run `folder` to make (default runs/<time>-<gate>)")
 	cmd.Flags().StringArrayVar(&f.focus, "focus", nil, "play only what matches this `regexp` (Ginkgo's focus; may be repeated); what is not played is unproven")
 	cmd.Flags().IntVar(&f.workers, "workers", 0, "share the load out to this `number` of processes; 0 sends it from one")
+	cmd.Flags().StringVar(&f.live, "live", "", "show the report filling while the run goes on, on this `HOST:PORT`, such as 127.0.0.1:7070")
 	f.baselineFlags.add(cmd)
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "print the plan and do nothing")
 	return cmd
@@ -154,6 +159,13 @@ func runGate(ctx context.Context, gate scenarios.Gate, f runFlags, out, errOut i
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err
+	}
+	if f.live != "" {
+		stop, err := startLive(self, f.live, dir, errOut)
+		if err != nil {
+			return 0, err
+		}
+		defer stop()
 	}
 	screen := newScreen(errOut)
 	err = run.Run(ctx, run.Options{

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"html"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/reports"
+)
+
+const (
+	liveName = "live"
+	// freshFor is how long a page is shown before it is made anew, and restFor
+	// how many times as long as making it took: the page may take a twentieth of
+	// a core, where nothing else wants it.
+	freshFor = 2 * time.Second
+	restFor  = 20
+	// watchedFor is how long after the end a page that somebody has open may
+	// still come for the verdict.
+	watchedFor = 10 * time.Second
+)
+
+// liveCommand serves the page of a run that is under way. It is a process of
+// its own, and of low priority, so that looking on does not change what is
+// measured. It ends soon after its input does.
+func liveCommand(in io.Reader, out io.Writer) *cobra.Command {
+	var listen string
+	cmd := &cobra.Command{
+		Use:    liveName + " --listen HOST:PORT DIR",
+		Short:  "Serve the report of a run that is under way",
+		Hidden: true,
+		Args:   cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			lowerPriority()
+			return serveLive(cmd.Context(), listen, args[0], in, out)
+		},
+	}
+	cmd.Flags().StringVar(&listen, "listen", "", "`HOST:PORT` to serve on")
+	return cmd
+}
+
+// startLive starts the process that shows the run in dir, and returns what
+// waits for its end. Whoever looks at the page sees the end of the run first.
+func startLive(self, listen, dir string, errOut io.Writer) (stop func(), err error) {
+	cmd := exec.Command(self, liveName, "--listen", listen, dir)
+	apart(cmd) // Ctrl-C is for the run; this one ends with it
+	cmd.Stderr = errOut
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("--live: %w", err)
+	}
+	line, err := bufio.NewReader(output).ReadString('\n')
+	if err != nil { // it has said why
+		return nil, fmt.Errorf("--live %s: no page can be served there", listen)
+	}
+	fmt.Fprintf(errOut, "watch it on %s\n", strings.TrimSpace(line))
+	return func() {
+		input.Close()
+		_ = cmd.Wait()
+	}, nil
+}
+
+// serveLive serves until in ends, and then until those who look on have seen
+// the verdict.
+func serveLive(ctx context.Context, listen, dir string, in io.Reader, out io.Writer) error {
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return fmt.Errorf("--live %s: %w; expected a free HOST:PORT such as 127.0.0.1:7070", listen, err)
+	}
+	page := &livePage{dir: dir}
+	server := &http.Server{Handler: page, ReadHeaderTimeout: 5 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	fmt.Fprintf(out, "http://%s/\n", l.Addr())
+	ended := make(chan struct{})
+	go func() { // ends with the process, when its parent does
+		_, _ = io.Copy(io.Discard, in)
+		close(ended)
+	}()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	case <-ended:
+		page.lastLook(ctx)
+	}
+	return errors.Join(server.Close(), ignoreClosed(<-served))
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// livePage is the report as far as it got, made anew when somebody asks for it.
+type livePage struct {
+	dir string
+
+	mu     sync.Mutex
+	page   []byte
+	made   time.Time
+	took   time.Duration
+	final  bool // the page is of a run that has ended
+	looked time.Time
+	shown  bool // the final page was
+}
+
+// wait is how long the page is shown.
+func (p *livePage) wait() time.Duration { return max(freshFor, restFor*p.took) }
+
+func (p *livePage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/" || r.Method != http.MethodGet && r.Method != http.MethodHead {
+		http.NotFound(w, r)
+		return
+	}
+	p.mu.Lock()
+	if !p.final && time.Since(p.made) > p.wait() {
+		p.make()
+	}
+	p.looked, p.shown = time.Now(), p.final
+	page, final, wait := p.page, p.final, p.wait()
+	p.mu.Unlock()
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	if !final {
+		h.Set("Refresh", strconv.Itoa(int(wait.Seconds()+0.5)))
+	}
+	_, _ = w.Write(page)
+}
+
+// make writes the page of the recording as it is now.
+func (p *livePage) make() {
+	began := time.Now()
+	page, final, err := underWay(p.dir)
+	if err != nil { // it is not there yet, or a file is just being replaced
+		page = notYet(err)
+	}
+	p.page, p.final, p.made, p.took = page, final, time.Now(), time.Since(began)
+}
+
+// notYet is shown until there is a recording to read.
+func notYet(err error) []byte {
+	return fmt.Appendf(nil, `<!doctype html><meta charset="utf-8"><title>launchgate</title><p>The run has not begun to record: %s</p>`, html.EscapeString(err.Error()))
+}
+
+// underWay is the page of a run, and whether the run has ended.
+func underWay(dir string) (page []byte, ended bool, err error) {
+	gate, rec, err := openRun(dir)
+	if err != nil {
+		return nil, false, err
+	}
+	// The writer sums up the files when it has closed them.
+	ended = rec.Environment.Files != nil
+	if !ended {
+		rec.Warnings = nil // of parts that are being written
+	}
+	v, err := checklist.Judge(gate, rec)
+	if err != nil {
+		return nil, false, err
+	}
+	r, err := reports.Build(gate, rec, v)
+	if err != nil {
+		return nil, false, err
+	}
+	if !ended {
+		r.UnderWay, r.Next, r.Interrupted = true, nil, nil
+	}
+	var b bytes.Buffer
+	err = reports.HTML(&b, r)
+	return b.Bytes(), ended, err
+}
+
+// lastLook waits until a page that is open has come for the verdict.
+func (p *livePage) lastLook(ctx context.Context) {
+	p.mu.Lock()
+	patience := min(watchedFor, 2*p.wait())
+	p.made = time.Time{} // the next one is of the whole run
+	p.mu.Unlock()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		p.mu.Lock()
+		done := p.shown || time.Since(p.looked) > patience
+		p.mu.Unlock()
+		if done {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
