@@ -44,6 +44,8 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 		f.canaries(o, e)
 	case o.Metric == "memory_growth" || o.Metric == "replicas_ready":
 		f.observed(o, e)
+	case o.Metric == "alert" || o.Metric == "alerts":
+		f.alerts(o, e)
 	case o.Arg != "":
 		e.fault(&f, o)
 	default:
@@ -72,10 +74,11 @@ func unmeasured(o scenarios.Objective) words.Sentence {
 // evidence; empty when all have. An objective about a fault is about the
 // scenarios that inject it.
 func (e *evidence) unplayed(o scenarios.Objective) words.Sentence {
+	ofFault := slices.Contains(scenarios.FaultKinds, o.Arg)
 	for _, s := range e.gate.Scenarios {
 		injects := func(f scenarios.Fault) bool { return f.Kind == o.Arg }
 		switch {
-		case o.Scenario != "" && s.Name != o.Scenario, o.Arg != "" && !slices.ContainsFunc(s.Faults, injects):
+		case o.Scenario != "" && s.Name != o.Scenario, ofFault && !slices.ContainsFunc(s.Faults, injects):
 		case !e.started[s.Name]:
 			return words.Say("the scenario %s was not played", s.Name)
 		case !e.complete(s.Name):

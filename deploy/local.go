@@ -47,6 +47,7 @@ type Local struct {
 	status   string            // its /status
 	scraped  []Scraped         // metrics of all processes
 	door     *door             // nil: the gateway only balances
+	monitor  *monitor          // nil: nobody asked for one, or there is no Prometheus
 	logDir   string
 	onEvent  func(Event)
 	stop     context.CancelFunc
@@ -153,6 +154,12 @@ func StartLocal(ctx context.Context, spec scenarios.Local, o Setup) (*Local, err
 		l.replicas = append(l.replicas, &process{name: name, argv: argv})
 	}
 	l.gateway = &process{name: Gateway, argv: gatewayArgs}
+	if spec.Monitoring != nil {
+		if l.monitor, err = newMonitor(*spec.Monitoring, l.scraped, filepath.Join(l.logDir, "monitoring")); err != nil {
+			l.stopLinks()
+			return nil, err
+		}
+	}
 	return l, l.start()
 }
 
@@ -181,10 +188,19 @@ func (l *Local) start() error {
 		})
 	}
 	l.running.Go(func() { l.watch(ctx) })
+	if l.monitor != nil {
+		l.running.Go(func() { l.monitor.watch(ctx, l.onEvent) })
+	}
 	return nil
 }
 
-func (l *Local) processes() []*process { return append(slices.Clone(l.replicas), l.gateway) }
+func (l *Local) processes() []*process {
+	all := append(slices.Clone(l.replicas), l.gateway)
+	if l.monitor != nil && l.monitor.process != nil {
+		all = append(all, l.monitor.process)
+	}
+	return all
+}
 
 func (l *Local) logFile(name string) string { return filepath.Join(l.logDir, name+".log") }
 
@@ -216,7 +232,7 @@ func (l *Local) WaitReady(ctx context.Context) error {
 	timeout := time.Duration(l.spec.ReadyTimeout)
 	deadline := time.After(timeout)
 	for {
-		if l.Status().Ready() == l.spec.Replicas {
+		if l.Status().Ready() == l.spec.Replicas && (l.monitor == nil || l.monitor.ready(ctx)) {
 			return nil
 		}
 		select {
@@ -233,6 +249,9 @@ func (l *Local) neverReady(timeout time.Duration) error {
 	st := l.Status()
 	if len(st.Replicas) == 0 {
 		return fmt.Errorf("the gateway did not answer at %s within %s; its log ends:\n%s", l.status, timeout, tail(l.logFile(Gateway), 5))
+	}
+	if st.Ready() == l.spec.Replicas {
+		return fmt.Errorf("after %s not every process is watched by Prometheus; its log ends:\n%s", timeout, tail(l.logFile(Prometheus), 5))
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d of %d replicas were ready after %s", st.Ready(), l.spec.Replicas, timeout)

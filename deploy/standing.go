@@ -28,6 +28,7 @@ type Standing struct {
 	Allowed string          `json:"allowed,omitempty"`
 	Status  string          `json:"status"` // URL of the gateway's /status
 	Metrics []Scraped       `json:"metrics"`
+	Watched string          `json:"watched"` // by whom: the URL of Prometheus, or why there is none
 	Since   time.Time       `json:"since"`
 	Keeper  Keeper          `json:"keeper"`
 }
@@ -108,6 +109,9 @@ func Keep(ctx context.Context, dir string, spec scenarios.Local, o Setup) error 
 		return err
 	}
 	s := Standing{Spec: spec, URL: l.URL(), Status: l.status, Metrics: l.scraped, Since: time.Now().UTC().Truncate(time.Second), Keeper: self()}
+	if l.monitor != nil {
+		s.Watched = l.monitor.told()
+	}
 	if l.door != nil {
 		s.CA, s.KeyFile, s.Allowed = l.door.file("tls/ca.pem"), filepath.Join(dir, "api-key"), o.Allow.Told()
 		if err := os.WriteFile(s.KeyFile, []byte(l.Key()+"\n"), 0o600); err != nil {

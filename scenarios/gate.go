@@ -57,6 +57,16 @@ type Local struct {
 	// Gateway asks for the whole front door: TLS, API keys, limits, an audit log
 	// and a ledger. Without it the gateway only balances, and speaks plain HTTP.
 	Gateway *Gateway `yaml:"gateway,omitempty" json:"gateway,omitempty"`
+	// Monitoring has a Prometheus watch the deployment, where that program is on
+	// the PATH, and puts its alerts into the recording.
+	Monitoring *Monitoring `yaml:"monitoring,omitempty" json:"monitoring,omitempty"`
+}
+
+// Monitoring is a Prometheus with the rules of deploy/monitoring.
+type Monitoring struct {
+	// Shorten makes every window of the rules this many times shorter, for a
+	// drill: at 60, what takes five minutes in production takes five seconds.
+	Shorten int `yaml:"shorten,omitempty" json:"shorten,omitempty"`
 }
 
 // Gateway is the front door of the bundled service with everything it has. The

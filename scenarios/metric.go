@@ -35,6 +35,7 @@ const (
 	FaultArg Arg = "fault kind"
 	Severity Arg = "severity"
 	Latency  Arg = "latency"
+	AlertArg Arg = "name of an alert"
 )
 
 // Scope is how far the samples of a metric can be narrowed.
@@ -101,6 +102,10 @@ var metrics = []Metric{
 		Means: "the error rate from the injection until users are served again and the fault is gone, over ten seconds at least"},
 	{Name: "detection", Unit: UnitSeconds, Arg: FaultArg, Scope: ByScenario, Example: "detection(pod-kill) < 10s",
 		Means: "from the fault seen in effect to the service itself noticing it"},
+	{Name: "alert", Unit: UnitSeconds, Arg: AlertArg, Scope: ByScenario, Example: "alert(ReplicaDown) in loss <= 1m",
+		Means: "from the first fault seen in effect, or where there is none from the scenario's start, to this alert firing"},
+	{Name: "alerts", Unit: UnitCount, Scope: ByScenario, Example: "alerts in loss <= 1",
+		Means: "how many different alerts fired"},
 	{Name: "cost_per_million_output_tokens", Unit: UnitUSD, Scope: ByScenario, Example: "cost_per_million_output_tokens <= $2.50",
 		Means: "dollars for a million output tokens that met the objectives"},
 	{Name: "security", Unit: UnitCount, Arg: Severity, Scope: WholeRun, Example: "security(high) == 0",

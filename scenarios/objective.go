@@ -24,11 +24,12 @@ type Objective struct {
 	// (with Stat), or error_rate, errors, goodput, attainment,
 	// output_tokens_per_second, achieved_rate, drift, wrong_length,
 	// changed_answers, miscounted_tokens, memory_growth, replicas_ready, rto,
-	// rpo, lost, errors_during, detection, cost_per_million_output_tokens, security (without).
+	// rpo, lost, errors_during, detection, alert, alerts,
+	// cost_per_million_output_tokens, security (without).
 	Metric string
 	// Arg is the argument of a metric that takes one: the fault kind of rto,
 	// rpo, lost, errors_during and detection; the severity of security; the
-	// latency of drift.
+	// latency of drift; the name of an alert.
 	Arg string
 	// Class, Scenario and Stage narrow the samples; empty means all of them.
 	Class           string

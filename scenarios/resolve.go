@@ -35,6 +35,11 @@ func (g Gate) Resolved() Gate {
 		local := *g.Target.Local
 		or(&local.Replicas, DefaultReplicas)
 		or(&local.ReadyTimeout, DefaultReadyTimeout)
+		if local.Monitoring != nil {
+			monitoring := *local.Monitoring
+			or(&monitoring.Shorten, 1)
+			local.Monitoring = &monitoring
+		}
 		g.Target.Local = &local
 	}
 	or(&g.Warmup.Requests, DefaultWarmup)

@@ -37,6 +37,7 @@ const (
 	maxReplicas     = 100     // processes on one machine
 	maxPort         = 65535
 	maxThreads      = 1024      // of one replica
+	maxShorten      = 60        // times: at more, a window holds too few scrapes
 	maxWarmup       = 10_000    // requests
 	maxTokens       = 1_000_000 // of one answer
 	maxStage        = Duration(7 * 24 * time.Hour)
@@ -155,6 +156,9 @@ func (c *checker) local(l Local) {
 	c.between("target.local.port", l.Port, 0, maxPort)
 	c.length("target.local.model", l.Model, maxText)
 	c.lasts("target.local.ready_timeout", l.ReadyTimeout, 1, maxTimeout)
+	if l.Monitoring != nil {
+		c.between("target.local.monitoring.shorten", l.Monitoring.Shorten, 1, maxShorten)
+	}
 	if l.Gateway != nil {
 		c.length("target.local.gateway.config", l.Gateway.Config, maxText)
 	}

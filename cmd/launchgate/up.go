@@ -73,7 +73,7 @@ deploy/gateway.yaml for everybody. Called again, it tells how the service is.`,
 // askedBy is what is to be deployed.
 func askedBy(args []string) (asked, error) {
 	if len(args) == 0 {
-		gate := scenarios.Gate{Target: scenarios.Target{Local: &scenarios.Local{Gateway: &scenarios.Gateway{}}}}
+		gate := scenarios.Gate{Target: scenarios.Target{Local: &scenarios.Local{Gateway: &scenarios.Gateway{}, Monitoring: &scenarios.Monitoring{}}}}
 		return asked{Spec: *gate.Resolved().Target.Local}, nil
 	}
 	gate, err := gateOf(args)
@@ -169,6 +169,9 @@ func tellStanding(ctx context.Context, out io.Writer, s deploy.Standing) error {
 		curl = fmt.Sprintf(`curl --cacert %s -H "Authorization: Bearer $(cat %s)" %s/v1/models`, s.CA, s.KeyFile, s.URL)
 	} else {
 		target = "launchgate run " + target
+	}
+	if s.Watched != "" {
+		fmt.Fprintf(out, "  %-10s %s\n", "monitoring", s.Watched)
 	}
 	for _, m := range s.Metrics {
 		fmt.Fprintf(out, "  %-10s http://%s/metrics (%s)\n", "metrics", m.Address, m.Name)

@@ -9,8 +9,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/deploy/monitoring"
 	"github.com/launchgate/launchgate/internal/recording"
 )
 
@@ -60,6 +63,7 @@ func TestUpAndDown(t *testing.T) {
 	if status := askModels(t, s, ""); status != http.StatusUnauthorized {
 		t.Errorf("without the key: %d", status)
 	}
+	metricsAreThere(t, s)
 	if code, again := launch(t, "up", "--dir", dir, gate); code != 0 || !strings.Contains(again, s.URL) {
 		t.Errorf("up again: %d %s", code, again)
 	}
@@ -97,6 +101,76 @@ func askModels(t *testing.T, s deploy.Standing, key string) int {
 	defer resp.Body.Close()
 	_, _ = io.Copy(io.Discard, resp.Body)
 	return resp.StatusCode
+}
+
+// metricsAreThere looks for every metric that rules and dashboard ask for in
+// what the processes tell: one that is called otherwise would never alert.
+func metricsAreThere(t *testing.T, s deploy.Standing) {
+	t.Helper()
+	var told strings.Builder
+	for _, m := range s.Metrics {
+		resp, err := http.Get("http://" + m.Address + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.Copy(&told, resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	asked := regexp.MustCompile(`\b(http|ai|gateway|nvidia|inference)_[a-z_]+[a-z]\b`)
+	never := []string{"gateway_refused_total", "gateway_degraded_total", // their codes are not known before
+		"ai_time_to_first_token_seconds_bucket", "ai_tokens_total"} // nor the models
+	for _, file := range []string{"rules.yml", "dashboard.json"} {
+		src, err := monitoring.Files.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := asked.FindAllString(string(src), -1)
+		if len(names) < 10 {
+			t.Fatalf("only %d metrics in %s", len(names), file)
+		}
+		for _, name := range names {
+			if !strings.Contains(told.String(), "\n"+name+"{") && !strings.Contains(told.String(), "\n"+name+" ") && !slices.Contains(never, name) {
+				t.Errorf("%s asks for %s, which nobody tells", file, name)
+			}
+		}
+	}
+}
+
+// A drill with the rules of production, in windows sixty times shorter: none
+// fires while all is well, and the right one when a replica is lost.
+func TestAlertDrill(t *testing.T) {
+	if _, err := exec.LookPath("prometheus"); err != nil {
+		t.Skip("skipped: prometheus is not on the PATH")
+	}
+	dir, gate := filepath.Join(t.TempDir(), "run"), filepath.Join(t.TempDir(), "gate.yaml")
+	if err := os.WriteFile(gate, []byte(`name: drill
+target: {local: {replicas: 2, gateway: {}, monitoring: {shorten: 60}}}
+warmup: {requests: 2}
+scenarios:
+  - name: quiet
+    workload: {max_tokens: 4}
+    stages: [{name: main, for: 3s, rate: 4/s}]
+  - name: loss
+    workload: {max_tokens: 4}
+    stages: [{name: main, for: 14s, rate: 4/s}]
+    faults: [{kind: node-loss, target: replica-0, at: 0s, for: 8s}]
+objectives:
+  - alerts in quiet == 0
+  - alert(ReplicaDown) in loss <= 10s
+  - alerts in loss <= 1
+`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, out := launch(t, "run", "--out", dir, gate)
+	for _, o := range readVerdict(t, dir).Objectives {
+		if o.Verdict != checklist.Pass {
+			t.Errorf("%s: %s: %s\n%s", o.Source, o.Verdict, o.Why, out)
+		}
+	}
+	nothingRuns(t, dir)
 }
 
 // A keeper that is killed takes its processes with it, and up starts afresh.

@@ -130,6 +130,8 @@ const (
 	ObsInFlight        = "streams_in_flight"          // Subject: replica
 	ObsProcessStarted  = "process_started"            // Subject: process; Value: pid; Text: restart number
 	ObsProcessExited   = "process_exited"             // Subject: process; Value: pid; Text: how it ended
+	ObsMonitoring      = "monitoring"                 // Value: 1 where the service is watched, 0 where it is not; Text: the alerts that can fire, or why it is not
+	ObsAlert           = "alert"                      // Subject: alert; Value: 1 fires, 0 does not any more
 	ObsQueue           = "queue"                      // Subject: replica; requests waiting
 	ObsKVUsed          = "kv_used_ratio"              // Subject: replica
 	ObsMemory          = "memory_bytes"               // Subject: process; resident memory

@@ -34,6 +34,15 @@ func newMetrics(b *balancer) *metrics {
 	}
 	m.registry.MustRegister(m.requests, m.duration, m.retried, m.broken, m.refused, m.degraded, replicaCollector{b},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	// A rate needs two samples, so what is first counted during an outage would
+	// not be seen to grow: what alerts are made of is there from the start.
+	for _, status := range []int{http.StatusOK, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable} {
+		m.requests.WithLabelValues(http.MethodPost, "/v1/", strconv.Itoa(status))
+	}
+	for _, r := range b.replicas {
+		m.retried.WithLabelValues(r.Name)
+		m.broken.WithLabelValues(r.Name)
+	}
 	return m
 }
 

@@ -1,0 +1,141 @@
+package checklist
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// alerts decides the objectives about what the monitoring said. An alert drill
+// asks for two things: that the right alert fires in time, and no other.
+func (f *Finding) alerts(o scenarios.Objective, e *evidence) {
+	known, why := e.knownAlerts()
+	if !why.IsZero() {
+		f.Why = why
+		return
+	}
+	from, to := e.scenarioTime(o.Scenario)
+	f.Samples = 1
+	if o.Metric == "alerts" {
+		f.decide(float64(len(e.fired(from, to))), o)
+		if names := e.fired(from, to); len(names) > 0 {
+			f.Why = words.Say("%s (%s)", f.Why, strings.Join(names, ", "))
+		}
+		return
+	}
+	if !slices.Contains(known, o.Arg) {
+		f.Samples, f.Why = 0, words.Say("no rule has an alert named %s; there are %s", o.Arg, strings.Join(known, ", "))
+		return
+	}
+	from, why = e.provoked(o.Scenario, from)
+	if !why.IsZero() {
+		f.Samples, f.Why = 0, why
+		return
+	}
+	if slices.Contains(e.fired(from, from), o.Arg) {
+		f.Verdict, f.Why = Fail, words.Say("%s fired already before, so it does not tell of this", o.Arg)
+		return
+	}
+	for _, seen := range e.rec.Observations {
+		if seen.Name == recording.ObsAlert && seen.Subject == o.Arg && seen.Value == 1 && seen.At >= from && seen.At <= to {
+			f.decide((seen.At - from).Seconds(), o)
+			return
+		}
+	}
+	if watched := (to - from).Seconds(); !atLeast(o) && !Holds(watched, o) {
+		f.Verdict, f.Why = Fail, words.Say("%s had not fired %s later, and must be %s", o.Arg, show(watched, o.Unit), must(o))
+		return
+	}
+	f.Samples, f.Why = 0, words.Say("%s had not fired when the scenario ended, %s later; play it for longer", o.Arg, show((to-from).Seconds(), o.Unit))
+}
+
+// knownAlerts are those that can fire, or why none can be spoken of.
+func (e *evidence) knownAlerts() (names []string, why words.Sentence) {
+	for _, seen := range e.rec.Observations {
+		if seen.Name != recording.ObsMonitoring {
+			continue
+		}
+		if seen.Value == 1 {
+			return strings.Split(seen.Text, ", "), words.Sentence{}
+		}
+		why = words.Say("nobody watched the service: %s", seen.Text)
+	}
+	if why.IsZero() {
+		why = words.Say("nobody watched the service: give target.local monitoring: {}")
+	}
+	return nil, why
+}
+
+// scenarioTime is from when to when a scenario was played, or all of them.
+func (e *evidence) scenarioTime(scenario string) (from, to time.Duration) {
+	begun := false
+	for _, seen := range e.rec.Observations {
+		if scenario != "" && seen.Subject != scenario {
+			continue
+		}
+		switch seen.Name {
+		case recording.ObsScenarioStarted:
+			if !begun {
+				from, begun = seen.At, true
+			}
+		case recording.ObsScenarioEnded:
+			to = seen.At
+		}
+	}
+	return from, to
+}
+
+// provoked is when the alert was given its cause: a fault, where the scenario
+// has some, and else its start.
+func (e *evidence) provoked(scenario string, start time.Duration) (at time.Duration, why words.Sentence) {
+	at = -1
+	declared := false
+	for _, l := range e.faults {
+		if scenario != "" && l.Scenario != scenario {
+			continue
+		}
+		declared = true
+		if !l.struck() {
+			why = l.Why
+		} else if effect := l.at[recording.FaultInEffect]; at < 0 || effect < at {
+			at = effect
+		}
+	}
+	switch {
+	case !declared:
+		return start, words.Sentence{}
+	case at >= 0:
+		return at, words.Sentence{}
+	}
+	return start, why
+}
+
+// fired are the alerts that fired at some time in a stretch of it, in the order
+// in which they did.
+func (e *evidence) fired(from, to time.Duration) (names []string) {
+	last := map[string]float64{}
+	var order []string
+	for _, seen := range e.rec.Observations {
+		if seen.Name != recording.ObsAlert || seen.At > to {
+			continue
+		}
+		if seen.At <= from {
+			last[seen.Subject] = seen.Value
+		} else if seen.Value == 1 {
+			last[seen.Subject] = 1
+		}
+		if !slices.Contains(order, seen.Subject) {
+			order = append(order, seen.Subject)
+		}
+	}
+	for _, name := range order {
+		if last[name] == 1 {
+			names = append(names, name)
+		}
+	}
+	return names
+}

@@ -1,0 +1,181 @@
+package deploy
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/launchgate/launchgate/deploy/monitoring"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// Prometheus is the name of its process.
+const Prometheus = "prometheus"
+
+const alertsEvery = 200 * time.Millisecond // how often Prometheus is asked what fires
+
+// monitor is a real Prometheus that scrapes every process of the deployment
+// and evaluates the rules of deploy/monitoring. Where there is no such program
+// it is not started, and says so.
+type monitor struct {
+	process *process // nil: there is no Prometheus
+	url     string
+	targets int
+	drill   bool // windows are shortened
+	absent  string
+}
+
+func newMonitor(spec scenarios.Monitoring, scraped []Scraped, dir string) (*monitor, error) {
+	program, err := exec.LookPath("prometheus")
+	if err != nil {
+		return &monitor{absent: "there is no prometheus on the PATH, so nothing watches the service and no alert can fire"}, nil
+	}
+	ports, err := freePorts(1)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	if err := monitoring.Write(dir, spec.Shorten); err != nil {
+		return nil, err
+	}
+	var gateways, replicas []targetGroup
+	for _, s := range scraped {
+		if s.Name == Gateway {
+			gateways = append(gateways, targetGroup{Targets: []string{s.Address}})
+		} else {
+			replicas = append(replicas, targetGroup{Targets: []string{s.Address}, Labels: map[string]string{"replica": s.Name}})
+		}
+	}
+	for name, groups := range map[string][]targetGroup{"gateways.json": gateways, "replicas.json": replicas} {
+		b, err := json.Marshal(groups)
+		if err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o644); err != nil {
+			return nil, err
+		}
+	}
+	return &monitor{
+		url: "http://" + Loopback(ports[0]), targets: len(scraped), drill: spec.Shorten > 1,
+		process: &process{name: Prometheus, argv: []string{program, "--config.file", filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path", filepath.Join(dir, "data"),
+			"--web.listen-address", Loopback(ports[0]), "--log.level", "warn"}},
+	}, nil
+}
+
+// targetGroup is an entry of a list of targets, as Prometheus reads it.
+type targetGroup struct {
+	Targets []string          `json:"targets"`
+	Labels  map[string]string `json:"labels,omitempty"`
+}
+
+func (m *monitor) told() string {
+	if m.process == nil {
+		return m.absent
+	}
+	return m.url
+}
+
+// ready reports whether the rules are evaluated, and in a drill whether every
+// process was scraped: an alert over nothing never fires. Production's windows
+// are so long that nobody has to wait for the first scrape.
+func (m *monitor) ready(ctx context.Context) bool {
+	if m.process == nil {
+		return true
+	}
+	if !m.drill {
+		names, _, err := m.firing(ctx)
+		return err == nil && len(names) > 0
+	}
+	var answer struct {
+		Data struct {
+			ActiveTargets []struct{ Health string }
+		}
+	}
+	if askJSON(ctx, m.url+"/api/v1/targets?state=active", &answer) != nil {
+		return false
+	}
+	up := 0
+	for _, t := range answer.Data.ActiveTargets {
+		if t.Health == "up" {
+			up++
+		}
+	}
+	return up == m.targets
+}
+
+// firing tells of every alert whether it fires, in the order of the rules.
+func (m *monitor) firing(ctx context.Context) (names []string, fires map[string]bool, err error) {
+	var answer struct {
+		Data struct {
+			Groups []struct {
+				Rules []struct{ Name, State string }
+			}
+		}
+	}
+	if err := askJSON(ctx, m.url+"/api/v1/rules?type=alert", &answer); err != nil {
+		return nil, nil, err
+	}
+	fires = map[string]bool{}
+	for _, g := range answer.Data.Groups {
+		for _, r := range g.Rules {
+			names = append(names, r.Name)
+			fires[r.Name] = fires[r.Name] || r.State == "firing"
+		}
+	}
+	return names, fires, nil
+}
+
+// watch tells which alerts there are, and when one begins to fire or ends.
+func (m *monitor) watch(ctx context.Context, tell func(Event)) {
+	if m.process == nil {
+		tell(Event{At: time.Now(), Name: "monitoring", Value: 0, Text: m.absent})
+		return
+	}
+	known := false
+	last := map[string]bool{}
+	for sleep(ctx, alertsEvery) {
+		names, fires, err := m.firing(ctx)
+		if err != nil || len(names) == 0 {
+			continue // it starts, or is started again
+		}
+		if !known {
+			known = true
+			tell(Event{At: time.Now(), Name: "monitoring", Value: 1, Text: strings.Join(names, ", ")})
+		}
+		for _, name := range names {
+			if fires[name] == last[name] {
+				continue
+			}
+			last[name] = fires[name]
+			value := 0.0
+			if fires[name] {
+				value = 1
+			}
+			tell(Event{At: time.Now(), Name: "alert", Subject: name, Value: value})
+		}
+	}
+}
+
+func askJSON(ctx context.Context, url string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := statusClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %s", url, resp.Status)
+	}
+	return json.NewDecoder(resp.Body).Decode(into)
+}
