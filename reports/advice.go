@@ -9,19 +9,20 @@ import (
 
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 const mostAdvice = 4
 
 // next says what to do, from what was measured: where the worst moment lies,
 // which error was most common, what is missing for a decision.
-func next(r Report) []Note {
-	var notes []Note
+func next(r Report) []words.Sentence {
+	var notes []words.Sentence
 	if r.Verdict.Incomplete {
-		notes = append(notes, Note{"next.rerun", nil})
+		notes = append(notes, words.Say("next.rerun"))
 	}
 	if !r.Verdict.Client.Valid && !r.Verdict.Client.Why.IsZero() {
-		notes = append(notes, Note{"next.client", []any{r.Verdict.Client.Why}})
+		notes = append(notes, words.Say("next.client", r.Verdict.Client.Why))
 	}
 	for _, o := range r.Objectives {
 		switch o.Verdict {
@@ -29,7 +30,7 @@ func next(r Report) []Note {
 			notes = append(notes, r.afterFailure(o))
 		case checklist.Unproven, checklist.Invalid:
 			if !r.Verdict.Incomplete { // running it to its end comes first
-				notes = append(notes, Note{"next.unproven", []any{o.Source, o.Why}})
+				notes = append(notes, words.Say("next.unproven", o.Source, o.Why))
 			}
 		}
 	}
@@ -38,30 +39,30 @@ func next(r Report) []Note {
 			return o.Why.String() == f.Why.String() || o.Declared.Arg == f.Kind && o.Verdict == checklist.Fail
 		})
 		if f.Verdict != checklist.Pass && !told && !r.Verdict.Incomplete {
-			notes = append(notes, Note{"next.fault", []any{faultName(f), f.Why}})
+			notes = append(notes, words.Say("next.fault", faultName(f), f.Why))
 		}
 	}
 	if r.Verdict.Verdict == checklist.Pass {
-		notes = append(notes, Note{"next.launch", nil})
+		notes = append(notes, words.Say("next.launch"))
 		if o, ok := narrowest(r.Objectives); ok && *o.Margin < 0.5 {
-			notes = append(notes, Note{"next.narrowest", []any{o.Source, percent(*o.Margin)}})
+			notes = append(notes, words.Say("next.narrowest", o.Source, percent(*o.Margin)))
 		}
 	}
 	notes = distinct(notes)
 	if more := len(notes) - mostAdvice; more > 1 {
-		notes = append(notes[:mostAdvice], Note{"next.more", []any{count(int64(more))}})
+		notes = append(notes[:mostAdvice], words.Say("next.more", count(int64(more))))
 	}
 	return notes
 }
 
 // distinct leaves out what was said before, and reasons that were: a fault
 // that was not injected leaves all its objectives unproven for the same one.
-func distinct(notes []Note) []Note {
-	var kept []Note
+func distinct(notes []words.Sentence) []words.Sentence {
+	var kept []words.Sentence
 	said := map[string]bool{}
 	for _, n := range notes {
-		reason := n.Say()
-		if n.ID == "next.unproven" {
+		reason := English.Word(n)
+		if n.Phrase == "next.unproven" {
 			reason = fmt.Sprint(n.Args[1])
 		}
 		if !said[reason] {
@@ -72,7 +73,7 @@ func distinct(notes []Note) []Note {
 	return kept
 }
 
-func (r Report) afterFailure(o Objective) Note {
+func (r Report) afterFailure(o Objective) words.Sentence {
 	switch o.Declared.Metric {
 	case "ttft", "ttfo", "service_ttft":
 		return r.worstMoment(o, "ttft")
@@ -83,12 +84,12 @@ func (r Report) afterFailure(o Objective) Note {
 	case "rto", "detection":
 		return r.recovery(o)
 	}
-	return Note{"next.failed", []any{o.Source, o.Why}}
+	return words.Say("next.failed", o.Source, o.Why)
 }
 
 // worstMoment points at the bin with the highest p95 in which the objective's
 // scenario ran.
-func (r Report) worstMoment(o Objective, panel string) Note {
+func (r Report) worstMoment(o Objective, panel string) words.Sentence {
 	at, worst := -1, 0.0
 	for _, p := range r.Timeline.Panels {
 		if p.ID != panel {
@@ -101,14 +102,14 @@ func (r Report) worstMoment(o Objective, panel string) Note {
 		}
 	}
 	if at < 0 {
-		return Note{"next.failed", []any{o.Source, o.Why}}
+		return words.Say("next.failed", o.Source, o.Why)
 	}
 	from := r.Timeline.Start + float64(at)*r.Timeline.Width
-	args := []any{o.Source, clock(from), Note{"panel." + panel, nil}, seconds(worst)}
+	args := []any{o.Source, clock(from), words.Say("panel." + words.Phrase(panel)), seconds(worst)}
 	if met := r.Timeline.faultsDuring(from, from+r.Timeline.Width); len(met) > 0 {
-		return Note{"next.worst.fault", append(args, r.faultLabels(met))}
+		return words.Say("next.worst.fault", append(args, r.faultLabels(met))...)
 	}
-	return Note{"next.worst", args}
+	return words.Say("next.worst", args...)
 }
 
 // during is whether a bin lies in a stage of the scenario; any bin does where
@@ -140,7 +141,7 @@ func (r Report) faultLabels(ids []string) string {
 	return strings.Join(labels, ", ")
 }
 
-func (r Report) commonError(o Objective) Note {
+func (r Report) commonError(o Objective) words.Sentence {
 	var total int64
 	var most *ErrorCount
 	for i, c := range r.ErrorCounts {
@@ -153,27 +154,27 @@ func (r Report) commonError(o Objective) Note {
 		}
 	}
 	if most == nil {
-		return Note{"next.failed", []any{o.Source, o.Why}}
+		return words.Say("next.failed", o.Source, o.Why)
 	}
-	args := []any{o.Source, count(most.Count), count(total), Note{"error." + most.Error, nil}}
+	args := []any{o.Source, count(most.Count), count(total), errorName(most.Error)}
 	if len(most.Replicas) > 0 && most.Replicas[0].Count*2 > most.Count {
-		return Note{"next.errors.replica", append(args, count(most.Replicas[0].Count), most.Replicas[0].Replica)}
+		return words.Say("next.errors.replica", append(args, count(most.Replicas[0].Count), most.Replicas[0].Replica)...)
 	}
-	return Note{"next.errors", args}
+	return words.Say("next.errors", args...)
 }
 
 // recovery splits the time a fault cost into what the service needed to come
 // back, so that a reader knows which part to shorten.
-func (r Report) recovery(o Objective) Note {
+func (r Report) recovery(o Objective) words.Sentence {
 	for _, f := range r.Faults {
 		if f.Kind != o.Declared.Arg || f.RTOSeconds == nil {
 			continue
 		}
 		if f.DetectionSeconds != nil {
-			return Note{"next.recovery", []any{o.Source, seconds(*f.RTOSeconds), seconds(*f.DetectionSeconds)}}
+			return words.Say("next.recovery", o.Source, seconds(*f.RTOSeconds), seconds(*f.DetectionSeconds))
 		}
 	}
-	return Note{"next.failed", []any{o.Source, o.Why}}
+	return words.Say("next.failed", o.Source, o.Why)
 }
 
 // narrowest is the passed objective with the smallest share of its limit left.

@@ -7,15 +7,19 @@ import (
 	"html/template"
 	"io"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen/capacity"
+	"github.com/launchgate/launchgate/scenarios"
 )
 
 // Capacity is capacity.json: what a search for the highest rate found, and how.
 type Capacity struct {
+	Language   Language  `json:"-"`
 	Gate       string    `json:"gate"`
 	Scenario   string    `json:"scenario"`
 	Target     string    `json:"target"`
@@ -51,15 +55,18 @@ type capacityChart struct {
 // CapacityHTML writes the result of a search as one file that fetches nothing
 // and runs nothing.
 func CapacityHTML(w io.Writer, c Capacity) error {
+	l := c.Language
 	p := capacityPage{
-		Capacity: c, Icon: pageIcon, Style: template.CSS(pageStyle), Line: CapacityLine(c.Result), Sorted: c.Curve(),
+		Capacity: c, Icon: pageIcon, Style: template.CSS(pageStyle), Line: CapacityLine(c.Language, c.Result), Sorted: c.Curve(),
 		Policy: template.HTML("default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; style-src " + sourceHash(pageStyle)),
-		Charts: capacityCharts(c.Result), Shell: commandLine(c.Command),
+		Charts: capacityCharts(c.Language, c.Result), Shell: commandLine(c.Command),
 	}
 	t, err := template.New("capacity").Funcs(template.FuncMap{
+		"say":     l.sayID,
+		"note":    l.Word,
 		"rate":    perSecondText,
-		"seconds": func(v *float64) string { return optional(v, seconds) },
-		"number":  func(v *float64) string { return optional(v, func(v float64) string { return value(v, "count") }) },
+		"seconds": func(v *float64) string { return optional(v, func(v float64) string { return l.Word(seconds(v)) }) },
+		"number":  func(v *float64) string { return optional(v, digits) },
 		"perSecond": func(v *float64) string {
 			return optional(v, perSecondText)
 		},
@@ -70,57 +77,83 @@ func CapacityHTML(w io.Writer, c Capacity) error {
 	return t.Execute(w, p)
 }
 
-func optional(v *float64, say func(float64) string) string {
+func optional(v *float64, write func(float64) string) string {
 	if v == nil {
 		return "–"
 	}
-	return say(*v)
+	return write(*v)
 }
 
 func perSecondText(v float64) string { return fmt.Sprintf("%.3g/s", v) }
 
 // CapacityLine is the result in a sentence.
-func CapacityLine(r capacity.Result) string {
+func CapacityLine(l Language, r capacity.Result) string {
 	switch {
 	case !r.Found:
-		return "No rate is known to hold"
+		return l.say("capacity.unknown")
 	case r.High == 0:
-		return fmt.Sprintf("At least %s hold", perSecondText(r.Low))
+		return l.say("capacity.least", perSecondText(r.Low))
 	}
-	return fmt.Sprintf("%s hold, %s do not", perSecondText(r.Low), perSecondText(r.High))
+	return l.say("capacity.between", perSecondText(r.Low), perSecondText(r.High))
 }
 
-// curve is a line of a capacity chart.
+// CapacityTerminal tells a result to a person at a terminal; dir is where its
+// page lies.
+func CapacityTerminal(w io.Writer, c Capacity, dir string) error {
+	l := c.Language
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n%s\n%s\n\n", CapacityLine(l, c.Result), l.say("text.sentence", c.Why))
+	row := func(cells ...string) {
+		fmt.Fprintf(&b, "%s  %s", padLeft(cells[0], 10), pad(cells[1], 9))
+		for i, width := range []int{10, 10, 9, 9, 9} {
+			fmt.Fprintf(&b, "  %s", padLeft(cells[2+i], width))
+		}
+		b.WriteString("\n")
+	}
+	row(l.say("capacity.column.rate"), "", l.say("capacity.goodput.line"), l.say("capacity.column.tokens"), "TTFT p95", "TPOT p50", "TPOT p95")
+	number := func(v float64) string { return fmt.Sprintf("%.4g", v) }
+	milliseconds := func(v float64) string { return fmt.Sprintf("%.3g ms", v*1e3) }
+	for _, p := range c.Curve() {
+		row(scenarios.Rate(p.Rate).String(), l.name("capacity.", string(p.Outcome)), optional(p.GoodputPerSecond, func(v float64) string { return number(v) + "/s" }),
+			optional(p.TokensPerSecond, number), optional(p.TTFTP95, milliseconds), optional(p.TPOTP50, milliseconds), optional(p.TPOTP95, milliseconds))
+	}
+	fmt.Fprintf(&b, "\n%s  %s\n", l.say("terminal.report"), filepath.Join(dir, "capacity.html"))
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// curve is a line of a capacity chart, named by a phrase.
 type curve struct {
-	name, color string
-	dash        int
-	of          func(capacity.Point) *float64
+	name  words.Phrase
+	color string
+	dash  int
+	of    func(capacity.Point) *float64
 }
 
-func capacityCharts(r capacity.Result) []capacityChart {
+func capacityCharts(l Language, r capacity.Result) []capacityChart {
 	offered := func(p capacity.Point) *float64 { return &p.Rate }
 	return []capacityChart{
-		capacityChartOf(r, "Goodput", "Requests a second that met every limit. On the dotted line all that were offered do.", "per_second",
-			curve{"goodput", "blue", 0, func(p capacity.Point) *float64 { return p.GoodputPerSecond }}, curve{"offered", "muted", 2, offered}),
-		capacityChartOf(r, "Time to first token", "From when a request was due, so a queue shows.", "s",
-			curve{"p50", "teal", 0, func(p capacity.Point) *float64 { return p.TTFTP50 }}, curve{"p95", "violet", 1, func(p capacity.Point) *float64 { return p.TTFTP95 }}),
-		capacityChartOf(r, "Time per output token", "After the first.", "s",
-			curve{"p50", "teal", 0, func(p capacity.Point) *float64 { return p.TPOTP50 }}, curve{"p95", "violet", 1, func(p capacity.Point) *float64 { return p.TPOTP95 }}),
-		capacityChartOf(r, "Output tokens a second", "Of complete answers.", "count",
-			curve{"tokens", "blue", 0, func(p capacity.Point) *float64 { return p.TokensPerSecond }}),
+		capacityChartOf(l, r, "goodput", "per_second",
+			curve{"capacity.goodput.line", "blue", 0, func(p capacity.Point) *float64 { return p.GoodputPerSecond }}, curve{"series.offered", "muted", 2, offered}),
+		capacityChartOf(l, r, "ttft", "s",
+			curve{"series.p50", "teal", 0, func(p capacity.Point) *float64 { return p.TTFTP50 }}, curve{"series.p95", "violet", 1, func(p capacity.Point) *float64 { return p.TTFTP95 }}),
+		capacityChartOf(l, r, "tpot", "s",
+			curve{"series.p50", "teal", 0, func(p capacity.Point) *float64 { return p.TPOTP50 }}, curve{"series.p95", "violet", 1, func(p capacity.Point) *float64 { return p.TPOTP95 }}),
+		capacityChartOf(l, r, "tokens", "count",
+			curve{"capacity.tokens.line", "blue", 0, func(p capacity.Point) *float64 { return p.TokensPerSecond }}),
 	}
 }
 
 // capacityChartOf draws values against the rate. Tries that were ended early have no
 // values: they are marks at the foot.
-func capacityChartOf(r capacity.Result, title, about, unit string, curves ...curve) capacityChart {
-	c := capacityChart{Title: title, About: about}
+func capacityChartOf(l Language, r capacity.Result, id, unit string, curves ...curve) capacityChart {
+	c := capacityChart{Title: l.name("capacity.", id), About: l.name("capacity.", id+".about")}
 	points := r.Curve()
 	a := axes{left: chartLeft, right: smallWidth - chartRight, top: plotTop, bottom: smallHeight - plotBottom, logX: true, x0: math.Inf(1)}
 	for _, p := range points {
 		a.x0, a.x1 = min(a.x0, p.Rate), max(a.x1, p.Rate)
-		for _, l := range curves {
-			if v := l.of(p); v != nil {
+		for _, line := range curves {
+			if v := line.of(p); v != nil {
 				a.y1 = max(a.y1, *v)
 			}
 		}
@@ -130,7 +163,7 @@ func capacityChartOf(r capacity.Result, title, about, unit string, curves ...cur
 	}
 	a.x0, a.x1, a.y1 = a.x0/1.15, a.x1*1.15, ceiling(a.y1*1.02)
 	var d drawing
-	d.tag(`<svg class="chart" viewBox="0 0 %s %s" role="img" aria-label="%s">`, px(smallWidth), px(smallHeight), html.EscapeString(title+" by rate"))
+	d.tag(`<svg class="chart" viewBox="0 0 %s %s" role="img" aria-label="%s">`, px(smallWidth), px(smallHeight), html.EscapeString(l.say("capacity.chart", c.Title)))
 	if r.Found {
 		high := r.High
 		if high == 0 {
@@ -141,16 +174,16 @@ func capacityChartOf(r capacity.Result, title, about, unit string, curves ...cur
 	for i := 0; i <= 4; i++ {
 		v := a.y1 * float64(i) / 4
 		d.tag(`<path class="grid" d="M%s %sH%s"/>`, px(a.left), px(a.y(v)), px(a.right))
-		d.text(a.left-8, a.y(v)+4, "tick", "end", value(v, unit))
+		d.text(a.left-8, a.y(v)+4, "tick", "end", l.Word(value(v, unit)))
 	}
 	for _, t := range rateTicks(a) {
 		d.tag(`<path class="grid" d="M%s %sV%s"/>`, px(a.x(t)), px(a.top), px(a.bottom))
 		d.text(a.x(t), a.bottom+16, "tick", "middle", perSecondText(t))
 	}
-	for _, l := range curves {
+	for _, line := range curves {
 		var path strings.Builder
 		for _, p := range points {
-			v := l.of(p)
+			v := line.of(p)
 			if v == nil || p.Outcome == capacity.Saturated {
 				continue
 			}
@@ -159,10 +192,10 @@ func capacityChartOf(r capacity.Result, title, about, unit string, curves ...cur
 				letter = "M"
 			}
 			fmt.Fprintf(&path, "%s%s %s", letter, px(a.x(p.Rate)), px(a.y(*v)))
-			d.tag(`<circle class="dot c-%s" cx="%s" cy="%s" r="2.5"/>`, l.color, px(a.x(p.Rate)), px(a.y(*v)))
+			d.tag(`<circle class="dot c-%s" cx="%s" cy="%s" r="2.5"/>`, line.color, px(a.x(p.Rate)), px(a.y(*v)))
 		}
-		d.tag(`<path class="line dash-%d c-%s" d="%s"/>`, l.dash, l.color, path.String())
-		c.Lines = append(c.Lines, ChartLine{Label: l.name, Color: l.color, Dash: l.dash})
+		d.tag(`<path class="line dash-%d c-%s" d="%s"/>`, line.dash, line.color, path.String())
+		c.Lines = append(c.Lines, ChartLine{Label: l.say(line.name), Color: line.color, Dash: line.dash})
 	}
 	for _, p := range points {
 		if p.Outcome == capacity.Saturated {

@@ -94,12 +94,12 @@ func (n numbers) MarshalJSON() ([]byte, error) {
 }
 
 func chartData(r Report, charts []Chart) data {
-	t := r.Timeline
+	t, l := r.Timeline, r.Language
 	d := data{
 		Words: map[string]string{
-			"theme": say("page.theme"), "theme.auto": say("page.theme.auto"),
-			"theme.light": say("page.theme.light"), "theme.dark": say("page.theme.dark"),
-			"gap": say("timeline.gap"),
+			"theme": l.say("page.theme", "%s"), "theme.auto": l.say("page.theme.auto"),
+			"theme.light": l.say("page.theme.light"), "theme.dark": l.say("page.theme.dark"),
+			"gap": l.say("timeline.gap"),
 		},
 		Timeline: timelineData{
 			Start: t.Start, Width: t.Width, Bins: t.Bins,
@@ -110,7 +110,7 @@ func chartData(r Report, charts []Chart) data {
 	for _, p := range t.Panels {
 		panel := panelData{Unit: p.Unit, Top: p.top()}
 		for _, s := range p.Series {
-			panel.Series = append(panel.Series, seriesData{say("series." + s.ID), s.Shape, s.Color, s.Data})
+			panel.Series = append(panel.Series, seriesData{l.name("series.", s.ID), s.Shape, s.Color, s.Data})
 		}
 		d.Timeline.Panels = append(d.Timeline.Panels, panel)
 	}
@@ -120,12 +120,12 @@ func chartData(r Report, charts []Chart) data {
 	for _, f := range t.Faults {
 		fault := faultData{spanData: spanData(f.Span), Marks: []markData{}}
 		for _, m := range f.Marks {
-			fault.Marks = append(fault.Marks, markData{say("mark." + m.State), m.At})
+			fault.Marks = append(fault.Marks, markData{l.name("mark.", m.State), m.At})
 		}
 		d.Timeline.Faults = append(d.Timeline.Faults, fault)
 	}
 	for _, c := range charts {
-		d.Charts = append(d.Charts, c.data())
+		d.Charts = append(d.Charts, c.data(l))
 	}
 	return d
 }
@@ -171,20 +171,20 @@ func scenarioKeys(distributions []Distribution) []ChartLine {
 	return keys
 }
 
-func (c Chart) axes() (axes, []tick) {
+func (c Chart) axes(l Language) (axes, []tick) {
 	if c.Kind == "ecdf" {
-		return c.ecdfAxes()
+		return c.ecdfAxes(l)
 	}
 	return c.curveAxes()
 }
 
-func (c Chart) draw() template.HTML {
-	a, ticks := c.axes()
-	return c.svg(a, ticks)
+func (c Chart) draw(l Language) template.HTML {
+	a, ticks := c.axes(l)
+	return c.svg(l, a, ticks)
 }
 
-func (c Chart) data() lineData {
-	a, ticks := c.axes()
+func (c Chart) data(l Language) lineData {
+	a, ticks := c.axes(l)
 	d := lineData{Kind: c.Kind, From: a.x0, To: a.x1, Top: a.y1, Ticks: []tickData{}}
 	for _, t := range ticks {
 		d.Ticks = append(d.Ticks, tickData{t.at, t.label})

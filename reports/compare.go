@@ -7,20 +7,24 @@ import (
 	"html/template"
 	"io"
 	"math"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // Comparison is compare.json: what changed from base to head.
 type Comparison struct {
-	Gate    string    `json:"gate"`
-	Base    string    `json:"base"`
-	Head    string    `json:"head"`
-	How     string    `json:"how"` // the blocks were measured
-	At      time.Time `json:"at"`
-	Version string    `json:"version"`
-	Command []string  `json:"command"`
+	Language Language       `json:"-"`
+	Gate     string         `json:"gate"`
+	Base     string         `json:"base"`
+	Head     string         `json:"head"`
+	How      words.Sentence `json:"how"` // the blocks were measured
+	At       time.Time      `json:"at"`
+	Version  string         `json:"version"`
+	Command  []string       `json:"command"`
 	checklist.Comparison
 }
 
@@ -38,16 +42,19 @@ type comparePage struct {
 // CompareHTML writes a comparison as one file that fetches nothing and runs
 // nothing.
 func CompareHTML(w io.Writer, c Comparison) error {
+	l := c.Language
 	p := comparePage{
 		Comparison: c, Icon: pageIcon, Style: template.CSS(pageStyle), Shell: commandLine(c.Command),
 		Policy: template.HTML("default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; style-src " + sourceHash(pageStyle)),
 	}
 	t, err := template.New("compare").Funcs(template.FuncMap{
-		"value":    func(v float64, unit string) string { return value(v, unit) },
-		"change":   changeText,
+		"say":      l.sayID,
+		"note":     l.Word,
+		"sentence": l.sentence,
+		"value":    func(v float64, unit string) string { return l.Word(value(v, unit)) },
+		"change":   func(v float64, unit string) string { return l.Word(changeText(v, unit)) },
 		"interval": func(d checklist.Difference) template.HTML { return intervalSVG(c, d) },
 		"p":        func(p float64) string { return fmt.Sprintf("%.2g", p) },
-		"headline": func() string { return changeHeadlines[c.Change] },
 		"tone":     func(c checklist.Change) string { return changeTones[c] },
 	}).Parse(compareTemplate)
 	if err != nil {
@@ -56,20 +63,16 @@ func CompareHTML(w io.Writer, c Comparison) error {
 	return t.Execute(w, p)
 }
 
-var changeHeadlines = map[checklist.Change]string{
-	checklist.Regression: "Worse", checklist.Improvement: "Better", checklist.Same: "The same", checklist.Undecided: "Undecided",
-}
-
 var changeTones = map[checklist.Change]string{
 	checklist.Regression: "fail", checklist.Improvement: "pass", checklist.Same: "pass", checklist.Undecided: "unproven",
 }
 
 // changeText writes a change of a metric.
-func changeText(v float64, unit string) string {
+func changeText(v float64, unit string) words.Sentence {
 	if unit == "ratio" {
-		return fmt.Sprintf("%+.2g points", v*100)
+		return words.Say("unit.points", v*100)
 	}
-	return fmt.Sprintf("%+.1f %%", v*100)
+	return words.Say("unit.change", v*100)
 }
 
 // intervalSVG draws an effect and its interval around no change; all of one
@@ -87,7 +90,7 @@ func intervalSVG(c Comparison, d checklist.Difference) template.HTML {
 	a := axes{left: 4, right: 236, x0: -most * 1.1, x1: most * 1.1}
 	var g drawing
 	g.tag(`<svg class="chart interval" viewBox="0 0 240 20" role="img" aria-label="%s">`,
-		html.EscapeString(changeText(d.Low, d.Unit)+" to "+changeText(d.High, d.Unit)))
+		html.EscapeString(c.Language.say("compare.interval", changeText(d.Low, d.Unit), changeText(d.High, d.Unit))))
 	g.tag(`<path class="grid" d="M%s 1V19"/>`, px(a.x(0)))
 	color := map[checklist.Change]string{checklist.Regression: "bad", checklist.Improvement: "teal"}[d.Change]
 	if color == "" {
@@ -99,17 +102,24 @@ func intervalSVG(c Comparison, d checklist.Difference) template.HTML {
 	return template.HTML(g.String())
 }
 
-// CompareTerminal tells a comparison to a person at a terminal.
-func CompareTerminal(w io.Writer, c Comparison) error {
-	if _, err := fmt.Fprintf(w, "\n%s: %s.\n\n%-14s %12s %12s %12s  %s\n", changeHeadlines[c.Change], c.Why, "", "base", "head", "change", "interval"); err != nil {
-		return err
+// CompareTerminal tells a comparison to a person at a terminal; dir is where
+// its page lies, if it was written.
+func CompareTerminal(w io.Writer, c Comparison, dir string) error {
+	l := c.Language
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n%s\n\n", l.say("text.sentence", l.say("text.named", l.name("compare.", string(c.Change)), c.Why)))
+	row := func(cells ...string) {
+		fmt.Fprintf(&b, "%s %s %s %s  %s\n", pad(cells[0], 14), padLeft(cells[1], 12), padLeft(cells[2], 12), padLeft(cells[3], 12), cells[4])
 	}
+	row("", l.say("compare.column.base"), l.say("compare.column.head"), l.say("compare.column.change"), l.say("compare.column.interval"))
 	for _, d := range c.Differences {
-		if _, err := fmt.Fprintf(w, "%-14s %12s %12s %12s  %s to %s  %s\n", d.Metric, value(d.Base, d.Unit), value(d.Head, d.Unit),
-			changeText(d.Effect, d.Unit), changeText(d.Low, d.Unit), changeText(d.High, d.Unit), d.Change); err != nil {
-			return err
-		}
+		interval := l.say("compare.interval", changeText(d.Low, d.Unit), changeText(d.High, d.Unit))
+		row(d.Metric, l.Word(value(d.Base, d.Unit)), l.Word(value(d.Head, d.Unit)), l.Word(changeText(d.Effect, d.Unit)), interval+"  "+l.name("change.", string(d.Change)))
 	}
-	_, err := fmt.Fprintf(w, "\n%s\n", c.How)
+	fmt.Fprintf(&b, "\n%s\n", l.Word(c.How))
+	if dir != "" {
+		fmt.Fprintf(&b, "\n%s  %s\n", l.say("terminal.report"), filepath.Join(dir, "compare.html"))
+	}
+	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -5,46 +5,48 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // value writes a number with its unit and three significant digits.
-func value(v float64, unit string) string {
+func value(v float64, unit string) words.Sentence {
 	switch unit {
 	case "s":
 		return seconds(v)
 	case "ratio":
 		return percent(v)
 	case "per_second":
-		return digits(v) + " /s"
+		return words.Say("unit.per_second", digits(v))
 	case "tokens_per_second":
-		return digits(v) + " tok/s"
+		return words.Say("unit.tokens_per_second", digits(v))
 	case "usd":
 		if v != 0 && math.Abs(v) < 0.1 {
-			return "$" + strconv.FormatFloat(v, 'g', 3, 64)
+			return words.Verbatim("$" + strconv.FormatFloat(v, 'g', 3, 64))
 		}
-		return "$" + strconv.FormatFloat(v, 'f', 2, 64)
+		return words.Verbatim("$" + strconv.FormatFloat(v, 'f', 2, 64))
 	case "bytes":
-		return bytesOf(v)
+		return words.Verbatim(bytesOf(v))
 	}
-	return digits(v)
+	return words.Verbatim(digits(v))
 }
 
-func seconds(v float64) string {
+func seconds(v float64) words.Sentence {
 	switch a := math.Abs(v); {
 	case a == 0:
-		return "0 s"
+		return words.Verbatim("0 s")
 	case a < 0.0009995:
-		return digits(v*1e6) + " µs"
+		return words.Verbatim(digits(v*1e6) + " µs")
 	case a < 0.9995:
-		return digits(v*1e3) + " ms"
+		return words.Verbatim(digits(v*1e3) + " ms")
 	case a < 99.95:
-		return digits(v) + " s"
+		return words.Verbatim(digits(v) + " s")
 	case a < 3600:
 		whole := math.Round(a)
-		return sign(v) + strconv.Itoa(int(whole)/60) + " min " + strconv.Itoa(int(whole)%60) + " s"
+		return words.Say("unit.minutes", sign(v), int(whole)/60, int(whole)%60)
 	}
 	whole := math.Round(math.Abs(v) / 60)
-	return sign(v) + strconv.Itoa(int(whole)/60) + " h " + strconv.Itoa(int(whole)%60) + " min"
+	return words.Say("unit.hours", sign(v), int(whole)/60, int(whole)%60)
 }
 
 func sign(v float64) string {
@@ -54,7 +56,7 @@ func sign(v float64) string {
 	return ""
 }
 
-func percent(v float64) string { return digits(v*100) + " %" }
+func percent(v float64) words.Sentence { return words.Say("unit.percent", digits(v*100)) }
 
 // digits keeps three significant digits, and all of them left of the point.
 func digits(v float64) string {

@@ -13,8 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/tsenart/vegeta/v12/lib/plot"
 
@@ -78,7 +76,7 @@ func HTML(w io.Writer, r Report) error {
 		Scenarios:   scenarioKeys(r.Distributions),
 	}
 	if !r.UnderWay {
-		p.Also = also(r.Verdict)
+		p.Also = also(r.Language, r.Verdict)
 	}
 	for _, name := range sortedKeys(r.Environment.Files) {
 		p.Files = append(p.Files, pair{name, r.Environment.Files[name]})
@@ -121,24 +119,24 @@ func sourceHash(content string) string {
 
 func word(r Report) string {
 	if r.UnderWay {
-		return say("outcome.under-way")
+		return r.Language.say("outcome.under-way")
 	}
-	return say("outcome." + r.Verdict.Verdict.String())
+	return r.Language.name("outcome.", r.Verdict.Verdict.String())
 }
 
 func headline(r Report) string {
 	if r.UnderWay {
-		return say("sentence.under-way")
+		return r.Language.say("sentence.under-way")
 	}
 	if len(r.Verdict.Why) > 0 && !r.Verdict.Why[0].IsZero() {
-		return r.Verdict.Why[0].String()
+		return r.Language.Word(r.Verdict.Why[0])
 	}
-	return say("sentence." + r.Verdict.Verdict.String())
+	return r.Language.name("sentence.", r.Verdict.Verdict.String())
 }
 
 // also is what else the verdict says, without the objectives that the page
 // lists right below it.
-func also(v checklist.Verdict) []string {
+func also(l Language, v checklist.Verdict) []string {
 	var said []string
 	listed := int64(0)
 	for i, why := range v.Why {
@@ -148,42 +146,33 @@ func also(v checklist.Verdict) []string {
 		case ofObjective:
 			listed++
 		default:
-			said = append(said, why.String())
+			said = append(said, l.Word(why))
 		}
 	}
 	switch {
 	case listed == 1:
-		said = append(said, say("also.one"))
+		said = append(said, l.say("also.one"))
 	case listed > 1:
-		said = append(said, say("also.many", count(listed)))
+		said = append(said, l.say("also.many", count(listed)))
 	}
 	return said
 }
 
-// sentence makes one of a clause of the verdict.
-func sentence(clause string) string {
-	first, size := utf8.DecodeRuneInString(clause)
-	if size == 0 {
-		return ""
-	}
-	return string(unicode.ToUpper(first)) + clause[size:] + "."
-}
-
 func facts(r Report) []pair {
-	e := r.Environment
+	e, l := r.Environment, r.Language
 	target := e.Target.URL
 	if e.Target.Kind == "local" {
-		target = say("fact.local", count(int64(e.Target.Replicas)))
+		target = l.say("fact.local", count(int64(e.Target.Replicas)))
 	}
 	list := []pair{
-		{say("fact.target"), orUnknown(target)},
-		{say("fact.model"), orUnknown(e.Target.Model)},
-		{say("fact.started"), started(e.StartedAt)},
-		{say("fact.measured"), seconds(math.Round((r.To-r.From)*10) / 10)},
-		{say("fact.requests"), say("fact.errors", count(r.Requests), count(r.Errors))},
+		{l.say("fact.target"), orUnknown(l, target)},
+		{l.say("fact.model"), orUnknown(l, e.Target.Model)},
+		{l.say("fact.started"), started(l, e.StartedAt)},
+		{l.say("fact.measured"), l.Word(seconds(math.Round((r.To-r.From)*10) / 10))},
+		{l.say("fact.requests"), l.say("fact.errors", count(r.Requests), count(r.Errors))},
 	}
 	if len(r.Verdict.Faults) == 0 {
-		return append(list, pair{say("fact.faults"), say("fact.none")})
+		return append(list, pair{l.say("fact.faults"), l.say("fact.none")})
 	}
 	survived := 0
 	for _, f := range r.Verdict.Faults {
@@ -191,40 +180,40 @@ func facts(r Report) []pair {
 			survived++
 		}
 	}
-	return append(list, pair{say("fact.faults"), say("fact.faults.passed", count(int64(survived)), count(int64(len(r.Verdict.Faults))))})
+	return append(list, pair{l.say("fact.faults"), l.say("fact.faults.passed", count(int64(survived)), count(int64(len(r.Verdict.Faults))))})
 }
 
-func orUnknown(s string) string {
+func orUnknown(l Language, s string) string {
 	if s == "" {
-		return say("fact.unknown")
+		return l.say("fact.unknown")
 	}
 	return s
 }
 
 // started is in UTC, so that the same folder reads the same everywhere.
-func started(t time.Time) string {
+func started(l Language, t time.Time) string {
 	if t.IsZero() {
-		return say("fact.unknown")
+		return l.say("fact.unknown")
 	}
 	return t.UTC().Format("2006-01-02 15:04:05 UTC")
 }
 
 func environment(r Report) []pair {
-	e := r.Environment
-	host := strings.TrimSpace(e.Host.CPU + " (" + e.Host.OS + "/" + e.Host.Arch + ", " + say("environment.cores", strconv.Itoa(e.Host.Cores)) + ")")
+	e, l := r.Environment, r.Language
+	host := strings.TrimSpace(e.Host.CPU + " (" + e.Host.OS + "/" + e.Host.Arch + ", " + l.say("environment.cores", strconv.Itoa(e.Host.Cores)) + ")")
 	list := []pair{
-		{say("environment.version"), orUnknown(e.Version)},
-		{say("environment.seed"), strconv.FormatUint(e.Seed, 10)},
-		{say("environment.url"), orUnknown(e.Target.URL)},
-		{say("environment.host"), host},
-		{say("environment.go"), orUnknown(e.Host.Go)},
-		{say("environment.command"), orUnknown(commandLine(e.Command))},
+		{l.say("environment.version"), orUnknown(l, e.Version)},
+		{l.say("environment.seed"), strconv.FormatUint(e.Seed, 10)},
+		{l.say("environment.url"), orUnknown(l, e.Target.URL)},
+		{l.say("environment.host"), host},
+		{l.say("environment.go"), orUnknown(l, e.Host.Go)},
+		{l.say("environment.command"), orUnknown(l, commandLine(e.Command))},
 	}
 	if e.Target.Allowance != "" {
-		list = append(list, pair{say("environment.allowed"), e.Target.Allowance})
+		list = append(list, pair{l.say("environment.allowed"), e.Target.Allowance})
 	}
 	if e.Host.MemoryBytes > 0 {
-		list = append(list, pair{say("environment.memory"), bytesOf(float64(e.Host.MemoryBytes))})
+		list = append(list, pair{l.say("environment.memory"), bytesOf(float64(e.Host.MemoryBytes))})
 	}
 	return list
 }
@@ -244,45 +233,46 @@ func commandLine(args []string) string {
 }
 
 func functions(r Report) template.FuncMap {
+	l := r.Language
 	return template.FuncMap{
-		"clientNumbers": clientNumbers,
-		"dollars":       func(v float64) string { return value(v, "usd") },
+		"clientNumbers": func(c checklist.Client) []clientNumber { return clientNumbers(l, c) },
+		"dollars":       func(v float64) string { return l.Word(value(v, "usd")) },
 		"maybeDollars": func(v *float64) string {
 			if v == nil {
-				return say("objective.unmeasured")
+				return l.say("objective.unmeasured")
 			}
-			return value(*v, "usd")
+			return l.Word(value(*v, "usd"))
 		},
-		"say":      say,
-		"note":     Note.Say,
-		"value":    value,
-		"seconds":  seconds,
+		"say":      l.sayID,
+		"note":     l.Word,
+		"value":    func(v float64, unit string) string { return l.Word(value(v, unit)) },
+		"seconds":  func(v float64) string { return l.Word(seconds(v)) },
 		"clock":    clock,
 		"count":    count,
-		"sentence": func(clause words.Sentence) string { return sentence(clause.String()) },
+		"sentence": l.sentence,
 		"join":     func(s []string) string { return strings.Join(s, ", ") },
 		"icon":     icon,
 		"bar":      barSVG,
-		"margin":   margin,
-		"samples":  samples,
+		"margin":   func(o Objective) string { return margin(l, o) },
+		"samples":  func(n int64) string { return samples(l, n) },
 		"maybe": func(v *float64, unit string) any {
 			if v == nil {
-				return template.HTML(`<span class="none">` + template.HTMLEscapeString(say("objective.unmeasured")) + `</span>`)
+				return template.HTML(`<span class="none">` + template.HTMLEscapeString(l.say("objective.unmeasured")) + `</span>`)
 			}
-			return value(*v, unit)
+			return l.Word(value(*v, unit))
 		},
 		"bound": func(o Objective) string {
 			if o.Bound == nil {
 				return ""
 			}
-			return say("objective.bound", value(*o.Bound, o.Unit))
+			return l.say("objective.bound", value(*o.Bound, o.Unit))
 		},
-		"strip":     stripSVG,
-		"panel":     panelSVG,
-		"chart":     Chart.draw,
+		"strip":     func(t Timeline) template.HTML { return stripSVG(l, t) },
+		"panel":     func(t Timeline, p Panel) template.HTML { return panelSVG(l, t, p) },
+		"chart":     func(c Chart) template.HTML { return c.draw(l) },
 		"life":      life,
 		"quantiles": quantiles,
-		"errorName": func(name string) string { return errorName(name).Say() },
+		"errorName": func(name string) string { return l.Word(errorName(name)) },
 		"stories":   func(s []Story) []storyRow { return storyRows(r, s) },
 	}
 }
@@ -291,64 +281,65 @@ func functions(r Report) template.FuncMap {
 // run is invalid.
 type clientNumber struct{ Name, Value, Bound string }
 
-func clientNumbers(c checklist.Client) (numbers []clientNumber) {
+func clientNumbers(l Language, c checklist.Client) (numbers []clientNumber) {
 	for _, n := range []struct {
 		name, bound, unit string
 		v                 *float64
 	}{
-		{say("client.lag") + " p50", "", "s", c.SendLagP50Seconds},
-		{say("client.lag") + " p99", "send_lag_p99_seconds", "s", c.SendLagP99Seconds},
-		{say("client.lag") + " " + say("latency.max"), "", "s", c.SendLagMaxSeconds},
-		{say("client.offered"), "", "per_second", c.OfferedPerSecond},
-		{say("client.achieved"), "", "per_second", c.AchievedPerSecond},
-		{say("client.read"), "read_delay_p99_seconds", "s", c.ReadDelayP99Seconds},
-		{say("client.gc"), "gc_pause_p99_seconds", "s", c.GCPauseP99Seconds},
-		{say("client.sched"), "sched_delay_p99_seconds", "s", c.SchedDelayP99Seconds},
-		{say("client.cpu"), "cpu_max_ratio", "ratio", c.CPUMaxRatio},
-		{say("client.files"), "descriptors_max_ratio", "ratio", c.FilesRatio},
-		{say("client.ports"), "ports_max_ratio", "ratio", c.PortsRatio},
+		{l.say("client.lag") + " p50", "", "s", c.SendLagP50Seconds},
+		{l.say("client.lag") + " p99", "send_lag_p99_seconds", "s", c.SendLagP99Seconds},
+		{l.say("client.lag") + " " + l.say("latency.max"), "", "s", c.SendLagMaxSeconds},
+		{l.say("client.offered"), "", "per_second", c.OfferedPerSecond},
+		{l.say("client.achieved"), "", "per_second", c.AchievedPerSecond},
+		{l.say("client.read"), "read_delay_p99_seconds", "s", c.ReadDelayP99Seconds},
+		{l.say("client.gc"), "gc_pause_p99_seconds", "s", c.GCPauseP99Seconds},
+		{l.say("client.sched"), "sched_delay_p99_seconds", "s", c.SchedDelayP99Seconds},
+		{l.say("client.cpu"), "cpu_max_ratio", "ratio", c.CPUMaxRatio},
+		{l.say("client.files"), "descriptors_max_ratio", "ratio", c.FilesRatio},
+		{l.say("client.ports"), "ports_max_ratio", "ratio", c.PortsRatio},
 	} {
 		shown := clientNumber{Name: n.name, Value: "–"}
 		if n.v != nil {
-			shown.Value = value(*n.v, n.unit)
+			shown.Value = l.Word(value(*n.v, n.unit))
 		}
 		if bound, has := c.Bounds[n.bound]; has {
-			shown.Bound = say("client.bound", value(bound, n.unit))
+			shown.Bound = l.say("client.bound", value(bound, n.unit))
 		}
 		numbers = append(numbers, shown)
 	}
 	return numbers
 }
 
-func samples(n int64) string {
+func samples(l Language, n int64) string {
 	if n == 1 {
-		return say("objective.sample")
+		return l.say("objective.sample")
 	}
-	return say("objective.samples", count(n))
+	return l.say("objective.samples", count(n))
 }
 
 // margin says how near an objective came, in words.
-func margin(o Objective) string {
+func margin(l Language, o Objective) string {
 	switch {
 	case o.Margin == nil && o.Value != nil && o.Verdict == checklist.Fail:
-		return say("objective.missed", value(math.Abs(*o.Value-o.Threshold), o.Unit))
+		return l.say("objective.missed", value(math.Abs(*o.Value-o.Threshold), o.Unit))
 	case o.Margin == nil && o.Value != nil && *o.Value == o.Threshold, o.Margin != nil && *o.Margin == 0:
-		return say("objective.exact")
+		return l.say("objective.exact")
 	case o.Margin == nil:
 		return ""
 	case *o.Margin <= -1 && !o.Bar.Floor:
-		return say("objective.times", digits(1-*o.Margin))
+		return l.say("objective.times", digits(1-*o.Margin))
 	case *o.Margin < 0:
-		return say("objective.missed", percent(-*o.Margin))
+		return l.say("objective.missed", percent(-*o.Margin))
 	}
-	return say("objective.spare", percent(*o.Margin))
+	return l.say("objective.spare", percent(*o.Margin))
 }
 
-func errorName(name string) Note {
-	if _, known := phrases["error."+name]; known && name != "other" {
-		return Note{"error." + name, nil}
+func errorName(name string) words.Sentence {
+	id := "error." + words.Phrase(name)
+	if _, known := phrases[id]; known && name != "other" {
+		return words.Say(id)
 	}
-	return Note{"error.other", nil}
+	return words.Say("error.other")
 }
 
 // icon is told apart by its shape and not only by its colour.
@@ -443,8 +434,9 @@ func storyRows(r Report, stories []Story) []storyRow {
 // storyText tells what happened, step by step, and says of a step that never
 // came that it did not.
 func storyText(r Report, s Story) string {
-	said := []string{say("story.due", clock(s.Due))}
-	tell := func(id string, args ...any) { said = append(said, say(id, args...)) }
+	l := r.Language
+	said := []string{l.say("story.due", clock(s.Due))}
+	tell := func(id words.Phrase, args ...any) { said = append(said, l.say(id, args...)) }
 	if s.Sent == nil {
 		tell("story.never_sent")
 	} else {
@@ -484,5 +476,5 @@ func storyText(r Report, s Story) string {
 	if len(s.InFault) > 0 {
 		tell("story.fault", r.faultLabels(s.InFault))
 	}
-	return strings.Join(said, " ")
+	return l.join("text.sentences", said)
 }

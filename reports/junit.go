@@ -2,7 +2,6 @@ package reports
 
 import (
 	"encoding/xml"
-	"fmt"
 	"io"
 	"strings"
 
@@ -48,15 +47,15 @@ type junitProblem struct {
 // objectives, and one for the faults. Its first case is the verdict itself, so
 // that the file is green exactly when the exit code is 0.
 func JUnit(w io.Writer, r Report) error {
-	v := r.Verdict
+	v, l := r.Verdict, r.Language
 	suites := junitSuites{Name: "launchgate " + r.Gate}
 	client := checklist.Pass
 	if !v.Client.Valid {
 		client = checklist.Invalid
 	}
 	suites.add("run", r, []junitCase{
-		junitResult("verdict", r.Gate, v.Verdict, headline(r), lines(v.Why)),
-		junitResult("client", r.Gate, client, v.Client.Why.String(), v.Client.Why.String()),
+		junitResult("verdict", r.Gate, v.Verdict, headline(r), lines(l, v.Why)),
+		junitResult("client", r.Gate, client, l.Word(v.Client.Why), l.Word(v.Client.Why)),
 	})
 	var names []string
 	cases := map[string][]junitCase{}
@@ -68,14 +67,14 @@ func JUnit(w io.Writer, r Report) error {
 		if cases[name] == nil {
 			names = append(names, name)
 		}
-		cases[name] = append(cases[name], junitResult(f.Source, r.Gate+"."+orDefault(f.Scenario, "run"), f.Verdict, f.Why.String(), findingLine(f)))
+		cases[name] = append(cases[name], junitResult(f.Source, r.Gate+"."+orDefault(f.Scenario, "run"), f.Verdict, l.Word(f.Why), findingLine(l, f)))
 	}
 	for _, name := range names {
 		suites.add(name, r, cases[name])
 	}
 	var faults []junitCase
 	for _, f := range v.Faults {
-		faults = append(faults, junitResult(faultName(f), r.Gate+"."+f.Scenario, f.Verdict, f.Why.String(), f.Why.String()))
+		faults = append(faults, junitResult(faultName(f), r.Gate+"."+f.Scenario, f.Verdict, l.Word(f.Why), l.Word(f.Why)))
 	}
 	if len(faults) > 0 {
 		suites.add("faults", r, faults)
@@ -125,12 +124,8 @@ func (s *junitSuites) add(name string, r Report, cases []junitCase) {
 	s.Suites = append(s.Suites, suite)
 }
 
-func findingLine(f checklist.Finding) string {
-	measured := "not measured"
-	if f.Value != nil {
-		measured = value(*f.Value, f.Unit)
-	}
-	return fmt.Sprintf("value %s, limit %s, %s. %s", measured, value(f.Threshold, f.Unit), samples(f.Samples), f.Why)
+func findingLine(l Language, f checklist.Finding) string {
+	return l.say("junit.finding", measured(l, f), value(f.Threshold, f.Unit), samples(l, f.Samples), f.Why)
 }
 
 func orDefault(s, otherwise string) string {
@@ -140,10 +135,10 @@ func orDefault(s, otherwise string) string {
 	return s
 }
 
-func lines(said []words.Sentence) string {
+func lines(l Language, said []words.Sentence) string {
 	var all []string
 	for _, s := range said {
-		all = append(all, s.String())
+		all = append(all, l.Word(s))
 	}
 	return strings.Join(all, "\n")
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 var markdownSign = map[checklist.Outcome]string{
@@ -15,74 +16,74 @@ var markdownSign = map[checklist.Outcome]string{
 // Markdown writes summary.md, short enough for a CI job's summary.
 func Markdown(w io.Writer, r Report) error {
 	var b strings.Builder
-	v := r.Verdict
-	fmt.Fprintf(&b, "## %s %s — %s\n\n", markdownSign[v.Verdict], say("outcome."+v.Verdict.String()), markdownText(r.Gate))
+	v, l := r.Verdict, r.Language
+	fmt.Fprintf(&b, "## %s %s — %s\n\n", markdownSign[v.Verdict], l.name("outcome.", v.Verdict.String()), markdownText(r.Gate))
 	fmt.Fprintf(&b, "%s\n\n", markdownText(headline(r)))
 	if i := r.Interrupted; i != nil {
-		fmt.Fprintf(&b, "> **%s** %s\n\n", say("interrupted.title", clock(i.At)), markdownText(interruptedText(i)))
+		fmt.Fprintf(&b, "> **%s** %s\n\n", l.say("interrupted.title", clock(i.At)), markdownText(interruptedText(l, i)))
 	}
 	if len(r.Objectives) > 0 {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n|---|---|--:|--:|--:|--:|\n",
-			say("objective.outcome"), say("objective.objective"), say("objective.value"),
-			say("objective.limit"), say("objective.margin"), say("latency.samples"))
+			l.say("objective.outcome"), l.say("objective.objective"), l.say("objective.value"),
+			l.say("objective.limit"), l.say("objective.margin"), l.say("latency.samples"))
 		for _, o := range r.Objectives {
 			fmt.Fprintf(&b, "| %s %s | %s | %s | %s | %s | %s |\n",
-				markdownSign[o.Verdict], say("outcome."+o.Verdict.String()), markdownCode(o.Source), measured(o.Finding),
-				limit(o), margin(o), count(o.Samples))
+				markdownSign[o.Verdict], l.name("outcome.", o.Verdict.String()), markdownCode(o.Source), measured(l, o.Finding),
+				limit(l, o), margin(l, o), count(o.Samples))
 		}
 		b.WriteString("\n")
 	}
 	for _, f := range v.Faults {
-		fmt.Fprintf(&b, "- %s **%s** — %s\n", markdownSign[f.Verdict], markdownText(faultName(f)), markdownText(faultLine(f)))
+		fmt.Fprintf(&b, "- %s **%s** — %s\n", markdownSign[f.Verdict], markdownText(faultName(f)), markdownText(faultLine(l, f)))
 	}
 	if len(v.Faults) > 0 {
 		b.WriteString("\n")
 	}
-	fmt.Fprintf(&b, "**%s**\n\n", say("section.next"))
+	fmt.Fprintf(&b, "**%s**\n\n", l.say("section.next"))
 	for i, n := range r.Next {
-		fmt.Fprintf(&b, "%d. %s\n", i+1, markdownText(n.Say()))
+		fmt.Fprintf(&b, "%d. %s\n", i+1, markdownText(l.Word(n)))
 	}
-	fmt.Fprintf(&b, "\n%s: %s\n", say("next.reproduce"), markdownCode(r.Reproduce))
+	fmt.Fprintf(&b, "\n%s: %s\n", l.say("next.reproduce"), markdownCode(r.Reproduce))
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-func measured(f checklist.Finding) string {
+func measured(l Language, f checklist.Finding) string {
 	if f.Value == nil {
-		return say("objective.unmeasured")
+		return l.say("objective.unmeasured")
 	}
-	return value(*f.Value, f.Unit)
+	return l.Word(value(*f.Value, f.Unit))
 }
 
-func limit(o Objective) string {
-	return strings.TrimSpace(o.Declared.Op + " " + value(o.Threshold, o.Unit))
+func limit(l Language, o Objective) string {
+	return strings.TrimSpace(o.Declared.Op + " " + l.Word(value(o.Threshold, o.Unit)))
 }
 
-func interruptedText(i *Interruption) string {
-	sentences := []string{say("interrupted.cut")}
+func interruptedText(l Language, i *Interruption) string {
+	sentences := []string{l.say("interrupted.cut")}
 	if i.By != "" {
-		sentences[0] = say("interrupted.by", i.By)
+		sentences[0] = l.say("interrupted.by", i.By)
 	}
 	if len(i.Unplayed) > 0 {
-		sentences = append(sentences, say("interrupted.unplayed", strings.Join(i.Unplayed, ", ")))
+		sentences = append(sentences, l.say("interrupted.unplayed", l.join("text.list", i.Unplayed)))
 	}
-	return strings.Join(append(sentences, say("interrupted.rest")), " ")
+	return l.join("text.sentences", append(sentences, l.say("interrupted.rest")))
 }
 
 // faultLine sums a fault up: its sentence, and what was measured of it.
-func faultLine(f checklist.Fault) string {
+func faultLine(l Language, f checklist.Fault) string {
 	var numbers []string
-	add := func(id string, v *float64) {
+	add := func(id words.Phrase, v *float64) {
 		if v != nil {
-			numbers = append(numbers, say(id)+" "+seconds(*v))
+			numbers = append(numbers, l.say(id)+" "+l.Word(seconds(*v)))
 		}
 	}
 	add("fault.detection", f.DetectionSeconds)
 	add("fault.rto", f.RTOSeconds)
 	add("fault.rpo", f.RPOSeconds)
-	line := f.Why.String() + "."
+	line := l.say("text.sentence", f.Why)
 	if len(numbers) > 0 {
-		line += " " + strings.Join(numbers, ", ") + "."
+		line = l.say("text.sentences", line, l.say("text.sentence", l.join("text.list", numbers)))
 	}
 	return line
 }

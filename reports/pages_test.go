@@ -31,7 +31,7 @@ func aCapacity() Capacity {
 
 func aComparison() Comparison {
 	return Comparison{
-		Gate: "quick", Base: "http://127.0.0.1:8000", Head: "http://127.0.0.1:8001", How: "Blocks of 5s at 20/s.",
+		Gate: "quick", Base: "http://127.0.0.1:8000", Head: "http://127.0.0.1:8001", How: words.Say("Blocks of 5s at 20/s."),
 		At: time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC), Version: "test", Command: []string{"launchgate", "run", "--baseline", "http://127.0.0.1:8000"},
 		Comparison: checklist.Comparison{Change: checklist.Regression, Why: words.Say("p95(ttft) +12.0 % (+6.0 to +18.4)"), Blocks: [2]int{60, 60}, Paired: true, Differences: []checklist.Difference{
 			{Metric: "p95(ttft)", Unit: "s", Base: 0.2, Head: 0.224, Effect: 0.12, Low: 0.06, High: 0.184, P: 1e-6, Change: checklist.Regression},
@@ -46,7 +46,7 @@ func TestGoldenPages(t *testing.T) {
 	for name, write := range map[string]func(*bytes.Buffer) error{
 		"capacity.html": func(b *bytes.Buffer) error { return CapacityHTML(b, aCapacity()) },
 		"compare.html":  func(b *bytes.Buffer) error { return CompareHTML(b, aComparison()) },
-		"compare.txt":   func(b *bytes.Buffer) error { return CompareTerminal(b, aComparison()) },
+		"compare.txt":   func(b *bytes.Buffer) error { return CompareTerminal(b, aComparison(), "") },
 	} {
 		var b bytes.Buffer
 		if err := write(&b); err != nil {
@@ -72,7 +72,7 @@ func TestPagesEscapeWhatTheyAreGiven(t *testing.T) {
 		c.Points[i].Why, c.Points[i].Dir = words.Verbatim(hostile), hostile
 	}
 	d := aComparison()
-	d.Gate, d.Base, d.Head, d.Comparison.Why, d.How, d.Command = hostile, hostile, hostile, words.Verbatim(hostile), hostile, []string{hostile}
+	d.Gate, d.Base, d.Head, d.Comparison.Why, d.How, d.Command = hostile, hostile, hostile, words.Verbatim(hostile), words.Verbatim(hostile), []string{hostile}
 	for i := range d.Differences {
 		d.Differences[i].Metric = hostile
 	}

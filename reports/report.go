@@ -14,16 +14,18 @@ import (
 
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
 // Report is everything there is to tell about a run.
 type Report struct {
+	Language    Language // it is told in; the zero value is English
 	Gate        string
 	Description string
 	Verdict     checklist.Verdict
 	Objectives  []Objective // the deciding ones first
-	Next        []Note
+	Next        []words.Sentence
 	// Reproduce is the command that repeats the run, given in its folder.
 	Reproduce   string
 	Environment recording.Environment
@@ -34,7 +36,7 @@ type Report struct {
 	UnderWay bool
 	// Interrupted says what stopped the run from outside, and when.
 	Interrupted *Interruption
-	Missing     []Note // what could not be read or was not observed
+	Missing     []words.Sentence // what could not be read or was not observed
 	Timeline    Timeline
 	Faults      []Fault
 
@@ -51,12 +53,6 @@ type Interruption struct {
 	At       float64
 	By       string
 	Unplayed []string // stages of the gate that never started
-}
-
-// Note is a sentence of the report: a phrase and what fills it.
-type Note struct {
-	ID   string
-	Args []any
 }
 
 // Fault is a fault with how each of its steps was seen.
@@ -307,24 +303,24 @@ func interruption(gate scenarios.Gate, rec *recording.Recording) *Interruption {
 
 // missing calls out what is not there, so that no chart is read as complete
 // when it is not.
-func missing(gate scenarios.Gate, rec *recording.Recording, p *pass, r Report) []Note {
-	var notes []Note
+func missing(gate scenarios.Gate, rec *recording.Recording, p *pass, r Report) []words.Sentence {
+	var notes []words.Sentence
 	for _, w := range rec.Warnings {
-		notes = append(notes, Note{"verbatim", []any{w}})
+		notes = append(notes, words.Verbatim(w))
 	}
 	if p.impossible > 0 {
-		notes = append(notes, Note{"missing.impossible", []any{count(p.impossible)}})
+		notes = append(notes, words.Say("missing.impossible", count(p.impossible)))
 	}
 	for _, name := range p.scenarios {
 		if p.byScenario[name].requests == 0 {
-			notes = append(notes, Note{"missing.scenario", []any{name}})
+			notes = append(notes, words.Say("missing.scenario", name))
 		}
 	}
 	if gate.Chunks != scenarios.ChunksAll && gate.Chunks != "" {
-		notes = append(notes, Note{"missing.chunks", []any{gate.Chunks}})
+		notes = append(notes, words.Say("missing.chunks", gate.Chunks))
 	}
 	for _, panel := range r.Timeline.Unseen {
-		notes = append(notes, Note{"missing.panel", []any{Note{panel, nil}}})
+		notes = append(notes, words.Say("missing.panel", words.Say(panel)))
 	}
 	for _, panel := range r.Timeline.Panels {
 		for _, s := range panel.Series {
@@ -335,7 +331,7 @@ func missing(gate scenarios.Gate, rec *recording.Recording, p *pass, r Report) [
 				if hole.From == r.Timeline.Start && hole.To-hole.From < 2*r.Timeline.Width+1e-9 {
 					continue // before the first look
 				}
-				notes = append(notes, Note{"missing.hole", []any{Note{"series." + s.ID, nil}, clock(hole.From), clock(hole.To)}})
+				notes = append(notes, words.Say("missing.hole", words.Say("series."+words.Phrase(s.ID)), clock(hole.From), clock(hole.To)))
 			}
 		}
 	}

@@ -121,17 +121,17 @@ func (t Timeline) axes() axes {
 }
 
 // panelSVG draws one panel of the timeline.
-func panelSVG(t Timeline, p Panel) template.HTML {
+func panelSVG(l Language, t Timeline, p Panel) template.HTML {
 	a := t.axes()
 	a.y1 = p.top()
 	var d drawing
 	d.tag(`<svg class="chart" viewBox="0 0 %s %s" role="img" aria-label="%s">`, px(chartWidth), px(panelHeight),
-		html.EscapeString(say("timeline.chart", say("panel."+p.ID))))
+		html.EscapeString(l.say("timeline.chart", l.name("panel.", p.ID))))
 	d.faults(a, t)
 	for i := 0; i <= 2; i++ {
 		v := a.y1 * float64(i) / 2
 		d.tag(`<path class="grid" d="M%s %sH%s"/>`, px(a.left), px(a.y(v)), px(a.right))
-		d.text(a.left-8, a.y(v)+4, "tick", "end", value(v, p.Unit))
+		d.text(a.left-8, a.y(v)+4, "tick", "end", l.Word(value(v, p.Unit)))
 	}
 	for _, v := range timeTicks(t.Start, t.End()) {
 		d.text(a.x(v), a.bottom+16, "tick", "middle", clock(v))
@@ -157,13 +157,13 @@ func panelSVG(t Timeline, p Panel) template.HTML {
 
 // stripSVG names the stages and the faults above the panels, with each fault's
 // marks and the time the service needed to recover.
-func stripSVG(t Timeline) template.HTML {
+func stripSVG(l Language, t Timeline) template.HTML {
 	a := t.axes()
 	rows := max(len(t.Faults), 1)
 	height := stripHeight + float64(rows-1)*22
 	var d drawing
 	d.tag(`<svg class="chart strip" viewBox="0 0 %s %s" role="img" aria-label="%s">`, px(chartWidth), px(height),
-		html.EscapeString(say("timeline.stages")))
+		html.EscapeString(l.say("timeline.stages")))
 	for _, s := range t.Stages {
 		from, to := a.x(max(s.From, a.x0)), a.x(min(s.To, a.x1))
 		d.tag(`<rect class="stage" x="%s" y="4" width="%s" height="20" rx="4"/>`, px(from+1), px(max(to-from-2, leastSegment)))
@@ -184,14 +184,14 @@ func stripSVG(t Timeline) template.HTML {
 		}
 		for _, m := range f.Marks {
 			d.tag(`<path class="mark" d="M%s %sv16"><title>%s</title></path>`, px(a.x(m.At)), px(y),
-				html.EscapeString(say("mark."+m.State)+" "+clock(m.At)))
+				html.EscapeString(l.name("mark.", m.State)+" "+clock(m.At)))
 		}
 		label := f.Label
 		if f.RTO != nil {
-			label += " · " + say("timeline.rto", seconds(f.RTO.To-f.RTO.From))
+			label += " · " + l.say("timeline.rto", seconds(f.RTO.To-f.RTO.From))
 		}
 		if f.Open {
-			label += " · " + say("timeline.open")
+			label += " · " + l.say("timeline.open")
 		}
 		if x, anchor := to+8, "start"; x+float64(len([]rune(label)))*6.5 < a.right {
 			d.text(x, y+12, "fault-name", anchor, label)
@@ -346,7 +346,7 @@ func (c Chart) curveAxes() (axes, []tick) {
 	return a, ticks
 }
 
-func (c Chart) ecdfAxes() (axes, []tick) {
+func (c Chart) ecdfAxes(l Language) (axes, []tick) {
 	a := c.plot()
 	a.logX, a.x0, a.x1, a.y1 = true, math.Inf(1), 0, 1
 	for _, line := range c.Lines {
@@ -360,7 +360,7 @@ func (c Chart) ecdfAxes() (axes, []tick) {
 	for e := math.Floor(math.Log10(a.x0)); e <= math.Log10(a.x1); e++ {
 		for _, m := range []float64{1, 2, 5} {
 			if at := m * math.Pow(10, e); at >= a.x0 && at <= a.x1 {
-				ticks = append(ticks, tick{at, seconds(at)})
+				ticks = append(ticks, tick{at, l.Word(seconds(at))})
 			}
 		}
 	}
@@ -368,7 +368,7 @@ func (c Chart) ecdfAxes() (axes, []tick) {
 		ticks = nil
 		for i := range 4 {
 			at := a.x0 * math.Pow(a.x1/a.x0, (float64(i)+0.5)/4)
-			ticks = append(ticks, tick{at, seconds(at)})
+			ticks = append(ticks, tick{at, l.Word(seconds(at))})
 		}
 	}
 	for len(ticks) > 6 {
@@ -381,18 +381,18 @@ func (c Chart) ecdfAxes() (axes, []tick) {
 	return a, ticks
 }
 
-func (c Chart) svg(a axes, xTicks []tick) template.HTML {
+func (c Chart) svg(l Language, a axes, xTicks []tick) template.HTML {
 	unit := "s"
 	if c.Kind == "ecdf" {
 		unit = "ratio"
 	}
 	var d drawing
 	d.tag(`<svg class="chart" viewBox="0 0 %s %s" role="img" aria-label="%s">`, px(smallWidth), px(smallHeight),
-		html.EscapeString(say("metric."+c.Metric)+": "+say("latency."+c.Kind)))
+		html.EscapeString(l.name("metric.", c.Metric)+": "+l.name("latency.", c.Kind)))
 	for i := 0; i <= 4; i++ {
 		v := a.y1 * float64(i) / 4
 		d.tag(`<path class="grid" d="M%s %sH%s"/>`, px(a.left), px(a.y(v)), px(a.right))
-		d.text(a.left-8, a.y(v)+4, "tick", "end", value(v, unit))
+		d.text(a.left-8, a.y(v)+4, "tick", "end", l.Word(value(v, unit)))
 	}
 	for _, t := range xTicks {
 		d.tag(`<path class="grid" d="M%s %sV%s"/>`, px(a.x(t.at)), px(a.top), px(a.bottom))

@@ -5,7 +5,6 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/launchgate/launchgate/checklist"
 )
@@ -14,12 +13,12 @@ import (
 // line, the faults, what to do next and where the report lies.
 func Terminal(w io.Writer, r Report, dir string, color bool) error {
 	p := paint{on: color}
-	v := r.Verdict
+	v, l := r.Verdict, r.Language
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%s  %s\n", p.outcome(v.Verdict, strings.ToUpper(say("outcome."+v.Verdict.String()))), printable(r.Gate))
+	fmt.Fprintf(&b, "\n%s  %s\n", p.outcome(v.Verdict, strings.ToUpper(l.name("outcome.", v.Verdict.String()))), printable(r.Gate))
 	fmt.Fprintf(&b, "%s\n", printable(headline(r)))
 	if i := r.Interrupted; i != nil {
-		fmt.Fprintf(&b, "%s %s\n", p.bold(say("interrupted.title", clock(i.At))+"."), printable(interruptedText(i)))
+		fmt.Fprintf(&b, "%s %s\n", p.bold(l.say("text.sentence", l.say("interrupted.title", clock(i.At)))), printable(interruptedText(l, i)))
 	}
 	if len(r.Objectives) > 0 {
 		b.WriteString("\n")
@@ -28,29 +27,30 @@ func Terminal(w io.Writer, r Report, dir string, color bool) error {
 	if len(v.Faults) > 0 {
 		b.WriteString("\n")
 		for _, f := range v.Faults {
-			fmt.Fprintf(&b, "%s  %s  %s\n", p.outcome(f.Verdict, pad(say("outcome."+f.Verdict.String()), 8)),
-				p.bold(printable(faultName(f))), printable(faultLine(f)))
+			fmt.Fprintf(&b, "%s  %s  %s\n", p.outcome(f.Verdict, pad(l.name("outcome.", f.Verdict.String()), 8)),
+				p.bold(printable(faultName(f))), printable(faultLine(l, f)))
 		}
 	}
-	fmt.Fprintf(&b, "\n%s\n", p.bold(say("section.next")))
+	fmt.Fprintf(&b, "\n%s\n", p.bold(l.say("section.next")))
 	for i, n := range r.Next {
-		fmt.Fprintf(&b, "  %d. %s\n", i+1, printable(n.Say()))
+		fmt.Fprintf(&b, "  %d. %s\n", i+1, printable(l.Word(n)))
 	}
-	fmt.Fprintf(&b, "\n%s  %s\n", say("terminal.report"), printable(filepath.Join(dir, HTMLFile)))
+	fmt.Fprintf(&b, "\n%s  %s\n", l.say("terminal.report"), printable(filepath.Join(dir, HTMLFile)))
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
 func terminalObjectives(b *strings.Builder, p paint, r Report) {
-	rows := [][]string{{"", say("objective.objective"), say("objective.value"), say("objective.limit"), say("objective.margin"), say("latency.samples")}}
+	l := r.Language
+	rows := [][]string{{"", l.say("objective.objective"), l.say("objective.value"), l.say("objective.limit"), l.say("objective.margin"), l.say("latency.samples")}}
 	for _, o := range r.Objectives {
-		rows = append(rows, []string{say("outcome." + o.Verdict.String()), printable(o.Source), measured(o.Finding),
-			limit(o), margin(o), count(o.Samples)})
+		rows = append(rows, []string{l.name("outcome.", o.Verdict.String()), printable(o.Source), measured(l, o.Finding),
+			limit(l, o), margin(l, o), count(o.Samples)})
 	}
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, cell := range row {
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+			widths[i] = max(widths[i], columns(cell))
 		}
 	}
 	for i, row := range rows {
@@ -63,7 +63,7 @@ func terminalObjectives(b *strings.Builder, p paint, r Report) {
 			case j < 2:
 				cell = pad(cell, widths[j])
 			default:
-				cell = strings.Repeat(" ", widths[j]-utf8.RuneCountInString(cell)) + cell
+				cell = padLeft(cell, widths[j])
 			}
 			if i == 0 {
 				cell = p.dim(cell)
@@ -75,14 +75,30 @@ func terminalObjectives(b *strings.Builder, p paint, r Report) {
 		fmt.Fprintf(b, "%s\n", strings.TrimRight(line.String(), " "))
 		if i > 0 {
 			if o := r.Objectives[i-1]; o.Verdict != checklist.Pass && !o.Why.IsZero() {
-				fmt.Fprintf(b, "%s  %s\n", strings.Repeat(" ", widths[0]), p.dim(printable(o.Why.String())))
+				fmt.Fprintf(b, "%s  %s\n", strings.Repeat(" ", widths[0]), p.dim(printable(l.Word(o.Why))))
 			}
 		}
 	}
 }
 
 func pad(s string, width int) string {
-	return s + strings.Repeat(" ", max(width-utf8.RuneCountInString(s), 0))
+	return s + strings.Repeat(" ", max(width-columns(s), 0))
+}
+
+func padLeft(s string, width int) string {
+	return strings.Repeat(" ", max(width-columns(s), 0)) + s
+}
+
+// columns is how wide a text is on a terminal, where Chinese characters and
+// their punctuation take two columns.
+func columns(s string) (n int) {
+	for _, r := range s {
+		n++
+		if r >= 0x2e80 && r <= 0x9fff || r >= 0xff00 && r <= 0xff60 {
+			n++
+		}
+	}
+	return n
 }
 
 // paint adds the colours of a terminal, where there is one.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // Timeline is everything that changed during the run, on the run's clock.
@@ -18,7 +19,7 @@ type Timeline struct {
 	Panels       []Panel
 	Stages       []Span
 	Faults       []FaultSpan
-	Unseen       []string // panels nothing was observed for, by their phrase ids
+	Unseen       []words.Phrase // panels nothing was observed for, by their phrase ids
 }
 
 // Panel is a chart of series that share a unit.
@@ -164,7 +165,7 @@ func (c *clockwork) timeline(from, to time.Duration, rec *recording.Recording) T
 	for _, p := range []Panel{w.load(), w.ttft(), w.icl(), w.probe(), w.replicas(), w.streams(), w.kv(), w.memory(), w.client()} {
 		p.Series = slices.DeleteFunc(p.Series, func(s Series) bool { return !s.measured() })
 		if len(p.Series) == 0 {
-			t.Unseen = append(t.Unseen, "panel."+p.ID)
+			t.Unseen = append(t.Unseen, "panel."+words.Phrase(p.ID))
 			continue
 		}
 		t.Panels = append(t.Panels, p)

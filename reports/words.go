@@ -1,36 +1,24 @@
 package reports
 
-import "fmt"
+import "github.com/launchgate/launchgate/internal/words"
 
-// Say fills a note's phrase. An id that is not in phrases is a mistake in this
-// package; a test looks for them, and a reader sees the id.
-func (n Note) Say() string {
-	if n.ID == "verbatim" {
-		return fmt.Sprint(n.Args...)
-	}
-	text, known := phrases[n.ID]
-	if !known {
-		return "⟨" + n.ID + "⟩"
-	}
-	if len(n.Args) == 0 {
-		return text
-	}
-	args := make([]any, len(n.Args))
-	for i, a := range n.Args {
-		args[i] = a
-		if inner, ok := a.(Note); ok {
-			args[i] = inner.Say()
-		}
-	}
-	return fmt.Sprintf(text, args...)
-}
+// phrases are every sentence a report says of itself, in English and in one
+// place, so that HTML, Markdown, JUnit and terminal say the same. Those of the
+// verdict arise in the checklist, and are their own English.
+var phrases = words.Language{
+	"text.sentence":  "%s.",
+	"text.sentences": "%s %s", // one after the other
+	"text.list":      "%s, %s",
+	"text.named":     "%s: %s",
 
-func say(id string, args ...any) string { return Note{id, args}.Say() }
+	"unit.percent":           "%s %%",
+	"unit.per_second":        "%s /s",
+	"unit.tokens_per_second": "%s tok/s",
+	"unit.minutes":           "%s%d min %d s", // after the sign
+	"unit.hours":             "%s%d h %d min",
+	"unit.change":            "%+.1f %%",
+	"unit.points":            "%+.2g points",
 
-// phrases are every sentence a report says of itself, in one place, so that
-// HTML, Markdown, JUnit and terminal say the same. Those of the verdict are the
-// checklist's.
-var phrases = map[string]string{
 	"outcome.pass":      "Pass",
 	"outcome.fail":      "Fail",
 	"outcome.unproven":  "Unproven",
@@ -45,6 +33,7 @@ var phrases = map[string]string{
 	"also.one":  "One more objective does not hold; it is below.",
 	"also.many": "%s more objectives do not hold; they are below.",
 
+	"page.language":    "en", // as HTML names it
 	"page.question":    "May it launch?",
 	"page.skip":        "Skip to the objectives",
 	"page.theme":       "Theme: %s",
@@ -53,6 +42,9 @@ var phrases = map[string]string{
 	"page.theme.dark":  "dark",
 	"page.sections":    "Sections",
 	"page.footer":      "Written by launchgate %s from the recording alone: “launchgate report” in this folder writes the same bytes again.",
+
+	"page.again":   "Again",
+	"page.written": "Written by launchgate %s.",
 
 	"section.objectives":  "Objectives",
 	"section.next":        "What to do next",
@@ -119,6 +111,8 @@ var phrases = map[string]string{
 	"next.copied":         "Copied",
 
 	"terminal.report": "Report",
+
+	"junit.finding": "value %s, limit %s, %s. %s",
 
 	"timeline.about":  "One clock for everything, from the start of the run. Each point stands for %s. Requests count where they were due, failures where they were seen; a gap in a line is time in which nothing was measured.",
 	"timeline.help":   "Hover to read every series at one moment, drag to zoom, double-click to see all. With the keyboard: arrows move, + and − zoom, Escape resets.",
@@ -271,6 +265,71 @@ var phrases = map[string]string{
 	"missing.chunks":     "The times of chunks were kept of %s of the requests: charts of inter-chunk latency and stories show those, and objectives are judged by the gaps of all.",
 	"missing.panel":      "%s: nothing was observed, so it is not drawn.",
 	"missing.hole":       "%s: no observation from %s to %s.",
+
+	"capacity.title":         "Capacity",
+	"capacity.question":      "How much can it take?",
+	"capacity.unknown":       "No rate is known to hold",
+	"capacity.least":         "At least %s hold",
+	"capacity.between":       "%s hold, %s do not",
+	"capacity.ended":         "The search ended because %s.",
+	"capacity.tries":         "Tries",
+	"capacity.at":            "Ended",
+	"capacity.promises":      "What had to hold",
+	"capacity.curves":        "By rate",
+	"capacity.curves.about":  "Each dot is a try of the rate below it. The band is the interval that the capacity lies in; × is a try that was ended early because requests piled up.",
+	"capacity.chart":         "%s by rate",
+	"capacity.goodput":       "Goodput",
+	"capacity.goodput.about": "Requests a second that met every limit. On the dotted line all that were offered do.",
+	"capacity.goodput.line":  "goodput",
+	"capacity.ttft":          "Time to first token",
+	"capacity.ttft.about":    "From when a request was due, so a queue shows.",
+	"capacity.tpot":          "Time per output token",
+	"capacity.tpot.about":    "After the first.",
+	"capacity.tokens":        "Output tokens a second",
+	"capacity.tokens.about":  "Of complete answers.",
+	"capacity.tokens.line":   "tokens",
+	"capacity.every":         "Every try",
+	"capacity.rate":          "Rate",
+	"capacity.outcome":       "Outcome",
+	"capacity.holds":         "holds",
+	"capacity.misses":        "misses",
+	"capacity.saturated":     "saturated",
+	"capacity.limited":       "limited",
+	"capacity.column.rate":   "rate",
+	"capacity.column.tokens": "tokens/s",
+	"capacity.header.tokens": "Tokens/s",
+	"capacity.why":           "Why",
+	"capacity.report":        "report",
+
+	"compare.title":           "Comparison",
+	"compare.question":        "Is it still as good?",
+	"compare.regression":      "Worse",
+	"compare.improvement":     "Better",
+	"compare.same":            "The same",
+	"compare.undecided":       "Undecided",
+	"compare.base":            "Base",
+	"compare.head":            "Head",
+	"compare.blocks":          "Blocks",
+	"compare.counts":          "%d and %d",
+	"compare.at":              "At",
+	"compare.metrics":         "By metric",
+	"compare.metrics.about":   "Medians of the blocks stand under base and head. The line is the interval that holds the true change, the tick the change that was measured, the rule in the middle no change at all.",
+	"compare.change":          "Change",
+	"compare.interval":        "%s to %s",
+	"compare.interval.column": "Interval",
+	"compare.from":            "From",
+	"compare.to":              "To",
+	"compare.p":               "U test p",
+	"compare.found":           "Found",
+	"compare.column.base":     "base",
+	"compare.column.head":     "head",
+	"compare.column.change":   "change",
+	"compare.column.interval": "interval",
+
+	"change.regression":  "regression",
+	"change.improvement": "improvement",
+	"change.same":        "same",
+	"change.undecided":   "undecided",
 
 	"environment.version":  "launchgate",
 	"environment.seed":     "Seed",

@@ -24,11 +24,12 @@ const (
 // is replaced as a whole, so that a reader never finds half of one, and
 // verdict.json is replaced last: where it is new, the rest is too. It returns
 // what was told.
-func WriteAll(dir string, gate scenarios.Gate, rec *recording.Recording, v checklist.Verdict) (Report, error) {
+func WriteAll(dir string, gate scenarios.Gate, rec *recording.Recording, v checklist.Verdict, lang Language) (Report, error) {
 	r, err := Build(gate, rec, v)
 	if err != nil {
 		return Report{}, err
 	}
+	r.Language = lang
 	for _, f := range []struct {
 		name  string
 		write func(io.Writer) error

@@ -151,10 +151,13 @@ func findCapacity(ctx context.Context, gate scenarios.Gate, f capacityFlags, out
 	if err != nil && ctx.Err() == nil {
 		result.Why = words.Verbatim(err.Error())
 	}
-	if writeErr := s.write(result); writeErr != nil {
+	doc := s.told(result)
+	if writeErr := s.write(doc); writeErr != nil {
 		return 0, writeErr
 	}
-	s.print(out, result)
+	if writeErr := reports.CapacityTerminal(out, doc, dir); writeErr != nil {
+		return 0, writeErr
+	}
 	switch {
 	case ctx.Err() != nil:
 		return exitInterrupted, nil
@@ -288,7 +291,7 @@ func (s *seeker) try(ctx context.Context, rate float64, again int) (capacity.Poi
 	if ctx.Err() != nil {
 		return capacity.Point{}, context.Cause(ctx)
 	}
-	v, err := judgeDir(dir)
+	v, err := judgeDir(dir, s.f.lang)
 	if err != nil {
 		return capacity.Point{}, err
 	}
@@ -355,15 +358,20 @@ func promises(objectives []scenarios.Objective) string {
 	return strings.Join(all, ", ")
 }
 
-// write leaves capacity.json and capacity.html.
-func (s *seeker) write(r capacity.Result) error {
+// told is what is told of a result.
+func (s *seeker) told(r capacity.Result) reports.Capacity {
 	doc := reports.Capacity{
-		Gate: s.gate.Name, Scenario: s.gate.Scenarios[0].Name, Target: s.session.Endpoint.URL, Seed: s.gate.Seed,
+		Language: s.f.lang, Gate: s.gate.Name, Scenario: s.gate.Scenarios[0].Name, Target: s.session.Endpoint.URL, Seed: s.gate.Seed,
 		Command: os.Args, Version: run.Version(), At: time.Now().UTC().Truncate(time.Second), Result: r,
 	}
 	for _, o := range s.gate.Objectives {
 		doc.Objectives = append(doc.Objectives, o.Source)
 	}
+	return doc
+}
+
+// write leaves capacity.json and capacity.html.
+func (s *seeker) write(doc reports.Capacity) error {
 	b, err := json.MarshalIndent(doc, "", "  ")
 	if err != nil {
 		return err
@@ -380,28 +388,4 @@ func (s *seeker) write(r capacity.Result) error {
 		return err
 	}
 	return f.Close()
-}
-
-func (s *seeker) print(out io.Writer, r capacity.Result) {
-	fmt.Fprintf(out, "\n%s\n%s.\n\n", reports.CapacityLine(r), r.Why)
-	fmt.Fprintf(out, "%10s  %-9s  %10s  %10s  %9s  %9s  %9s\n", "rate", "", "goodput", "tokens/s", "TTFT p95", "TPOT p50", "TPOT p95")
-	for _, p := range r.Curve() {
-		fmt.Fprintf(out, "%10s  %-9s  %10s  %10s  %9s  %9s  %9s\n", scenarios.Rate(p.Rate), p.Outcome, number(p.GoodputPerSecond, "/s"), number(p.TokensPerSecond, ""),
-			milliseconds(p.TTFTP95), milliseconds(p.TPOTP50), milliseconds(p.TPOTP95))
-	}
-	fmt.Fprintf(out, "\nReport  %s\n", filepath.Join(s.dir, "capacity.html"))
-}
-
-func number(v *float64, unit string) string {
-	if v == nil {
-		return "–"
-	}
-	return fmt.Sprintf("%.4g%s", *v, unit)
-}
-
-func milliseconds(v *float64) string {
-	if v == nil {
-		return "–"
-	}
-	return fmt.Sprintf("%.3g ms", *v*1e3)
 }

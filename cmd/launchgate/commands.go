@@ -66,7 +66,8 @@ Exit codes: 0 pass, 1 fail, 2 unproven, 3 invalid, 4 could not run,
 }
 
 func judgeCommand(out io.Writer, code *int) *cobra.Command {
-	return &cobra.Command{
+	var lang reports.Language
+	cmd := &cobra.Command{
 		Use:   "judge DIR",
 		Short: "Judge a recorded run again, offline",
 		Long: `Judge reads a run folder, judges it by the gate that lies in it, and writes
@@ -74,7 +75,7 @@ verdict.json, report.html, junit.xml and summary.md anew: byte for byte the
 same for the same folder. Nothing is sent anywhere.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			v, err := judgeDir(args[0])
+			v, err := judgeDir(args[0], lang)
 			if err != nil {
 				return err
 			}
@@ -82,21 +83,26 @@ same for the same folder. Nothing is sent anywhere.`,
 			return reports.Terminal(out, v.report, args[0], isTerminal(out))
 		},
 	}
+	languageFlag(cmd, &lang)
+	return cmd
 }
 
 func reportCommand(out io.Writer) *cobra.Command {
-	return &cobra.Command{
+	var lang reports.Language
+	cmd := &cobra.Command{
 		Use:   "report DIR",
 		Short: "Write the report of a recorded run again, also after a crash",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			if _, err := judgeDir(args[0]); err != nil {
+			if _, err := judgeDir(args[0], lang); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintln(out, reportPath(args[0]))
 			return err
 		},
 	}
+	languageFlag(cmd, &lang)
+	return cmd
 }
 
 func listCommand(out io.Writer) *cobra.Command {
@@ -198,7 +204,7 @@ type judged struct {
 
 // judgeDir is the right half of the line: it reads a run folder, judges it and
 // writes what it found into it.
-func judgeDir(dir string) (judged, error) {
+func judgeDir(dir string, lang reports.Language) (judged, error) {
 	gate, rec, err := openRun(dir)
 	if err != nil {
 		return judged{}, err
@@ -207,7 +213,7 @@ func judgeDir(dir string) (judged, error) {
 	if err != nil {
 		return judged{}, err
 	}
-	report, err := reports.WriteAll(dir, gate, rec, v)
+	report, err := reports.WriteAll(dir, gate, rec, v, lang)
 	return judged{v, report}, err
 }
 

@@ -22,6 +22,7 @@ import (
 
 func compareCommand(out io.Writer, code *int) *cobra.Command {
 	var to string
+	var lang reports.Language
 	var perStage int
 	cmd := &cobra.Command{
 		Use:   "compare BASE HEAD",
@@ -54,8 +55,8 @@ Exit codes: 0 the same or better, 1 a regression, 2 undecided.`,
 				name = gate.Name
 			}
 			doc := reports.Comparison{
-				Gate: name, Base: args[0], Head: args[1], At: time.Now().UTC().Truncate(time.Second), Version: run.Version(), Command: os.Args,
-				How:        fmt.Sprintf("Each stage without faults was cut into %d blocks of time. The two runs were made at different times: what else changed on the machine between them is part of the difference.", perStage),
+				Language: lang, Gate: name, Base: args[0], Head: args[1], At: time.Now().UTC().Truncate(time.Second), Version: run.Version(), Command: os.Args,
+				How:        words.Say("Each stage without faults was cut into %d blocks of time. The two runs were made at different times: what else changed on the machine between them is part of the difference.", perStage),
 				Comparison: checklist.Compare(sides[0], sides[1], false),
 			}
 			*code = changeCode[doc.Change]
@@ -67,10 +68,11 @@ Exit codes: 0 the same or better, 1 a regression, 2 undecided.`,
 					return err
 				}
 			}
-			return reports.CompareTerminal(out, doc)
+			return reports.CompareTerminal(out, doc, to)
 		},
 	}
 	cmd.Flags().StringVar(&to, "out", "", "a `folder` for compare.json and compare.html")
+	languageFlag(cmd, &lang)
 	cmd.Flags().IntVar(&perStage, "blocks", 10, "into how many blocks a stage is cut")
 	return cmd
 }
@@ -172,7 +174,7 @@ func runBaseline(ctx context.Context, gate scenarios.Gate, f runFlags, out, errO
 		var both [2]*checklist.Block
 		for turn := range 2 {
 			side := (pair + turn) % 2 // base head, head base, …
-			b, why, err := playBlock(ctx, one, sessions[side], screen, filepath.Join(dir, fmt.Sprintf("block-%03d-%s", pair+1, []string{"base", "head"}[side])), pair)
+			b, why, err := playBlock(ctx, one, f.lang, sessions[side], screen, filepath.Join(dir, fmt.Sprintf("block-%03d-%s", pair+1, []string{"base", "head"}[side])), pair)
 			if err != nil {
 				return 0, err
 			}
@@ -195,17 +197,16 @@ func runBaseline(ctx context.Context, gate scenarios.Gate, f runFlags, out, errO
 	}
 	screen.clear()
 	doc := reports.Comparison{
-		Gate: gate.Name, Base: f.baseline, Head: sessions[1].Endpoint.URL, At: time.Now().UTC().Truncate(time.Second), Version: run.Version(), Command: os.Args,
-		How:        fmt.Sprintf("Blocks of %s at %s, base and head in turns; both blocks of a pair ask the same, and pairs are compared. %d pairs were left out because the client was too slow in one of their blocks.", f.block, rate, left),
+		Language: f.lang, Gate: gate.Name, Base: f.baseline, Head: sessions[1].Endpoint.URL, At: time.Now().UTC().Truncate(time.Second), Version: run.Version(), Command: os.Args,
+		How:        words.Say("Blocks of %s at %s, base and head in turns; both blocks of a pair ask the same, and pairs are compared. %d pairs were left out because the client was too slow in one of their blocks.", f.block, rate, left),
 		Comparison: checklist.Compare(sides[0], sides[1], true),
 	}
 	if err := writeComparison(dir, doc); err != nil {
 		return 0, err
 	}
-	if err := reports.CompareTerminal(out, doc); err != nil {
+	if err := reports.CompareTerminal(out, doc, dir); err != nil {
 		return 0, err
 	}
-	fmt.Fprintf(out, "\nReport  %s\n", filepath.Join(dir, "compare.html"))
 	if ctx.Err() != nil {
 		return exitInterrupted, nil
 	}
@@ -227,7 +228,7 @@ func firstRate(gate scenarios.Gate) (scenarios.Rate, error) {
 
 // playBlock plays one block and cuts what is compared out of it; nil where the
 // client was too slow.
-func playBlock(ctx context.Context, gate scenarios.Gate, s *run.Session, screen *screen, dir string, pair int) (*checklist.Block, words.Sentence, error) {
+func playBlock(ctx context.Context, gate scenarios.Gate, lang reports.Language, s *run.Session, screen *screen, dir string, pair int) (*checklist.Block, words.Sentence, error) {
 	gate.Target = scenarios.Target{Endpoint: &s.Endpoint}
 	gate.Seed += uint64(pair)
 	err := run.Run(ctx, run.Options{Gate: gate, Dir: dir, Version: run.Version(), Command: os.Args, Tell: func(p run.Progress) {
@@ -239,7 +240,7 @@ func playBlock(ctx context.Context, gate scenarios.Gate, s *run.Session, screen 
 	if err != nil || ctx.Err() != nil {
 		return nil, words.Sentence{}, err
 	}
-	v, err := judgeDir(dir)
+	v, err := judgeDir(dir, lang)
 	if err != nil {
 		return nil, words.Sentence{}, err
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/reports"
 )
 
@@ -39,6 +40,7 @@ const (
 // measured. It ends soon after its input does.
 func liveCommand(in io.Reader, out io.Writer) *cobra.Command {
 	var listen string
+	var lang reports.Language
 	cmd := &cobra.Command{
 		Use:    liveName + " --listen HOST:PORT DIR",
 		Short:  "Serve the report of a run that is under way",
@@ -46,17 +48,18 @@ func liveCommand(in io.Reader, out io.Writer) *cobra.Command {
 		Args:   cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			lowerPriority()
-			return serveLive(cmd.Context(), listen, args[0], in, out)
+			return serveLive(cmd.Context(), listen, args[0], lang, in, out)
 		},
 	}
+	languageFlag(cmd, &lang)
 	cmd.Flags().StringVar(&listen, "listen", "", "`HOST:PORT` to serve on")
 	return cmd
 }
 
 // startLive starts the process that shows the run in dir, and returns what
 // waits for its end. Whoever looks at the page sees the end of the run first.
-func startLive(self, listen, dir string, errOut io.Writer) (stop func(), err error) {
-	cmd := exec.Command(self, liveName, "--listen", listen, dir)
+func startLive(self, listen, dir string, lang reports.Language, errOut io.Writer) (stop func(), err error) {
+	cmd := exec.Command(self, liveName, "--listen", listen, "--lang", string(lang), dir)
 	apart(cmd) // Ctrl-C is for the run; this one ends with it
 	cmd.Stderr = errOut
 	input, err := cmd.StdinPipe()
@@ -83,12 +86,12 @@ func startLive(self, listen, dir string, errOut io.Writer) (stop func(), err err
 
 // serveLive serves until in ends, and then until those who look on have seen
 // the verdict.
-func serveLive(ctx context.Context, listen, dir string, in io.Reader, out io.Writer) error {
+func serveLive(ctx context.Context, listen, dir string, lang reports.Language, in io.Reader, out io.Writer) error {
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
 		return fmt.Errorf("--live %s: %w; expected a free HOST:PORT such as 127.0.0.1:7070", listen, err)
 	}
-	page := &livePage{dir: dir}
+	page := &livePage{dir: dir, lang: lang}
 	server := &http.Server{Handler: page, ReadHeaderTimeout: 5 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
@@ -117,7 +120,8 @@ func ignoreClosed(err error) error {
 
 // livePage is the report as far as it got, made anew when somebody asks for it.
 type livePage struct {
-	dir string
+	dir  string
+	lang reports.Language
 
 	mu     sync.Mutex
 	page   []byte
@@ -155,20 +159,21 @@ func (p *livePage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // make writes the page of the recording as it is now.
 func (p *livePage) make() {
 	began := time.Now()
-	page, final, err := underWay(p.dir)
+	page, final, err := underWay(p.dir, p.lang)
 	if err != nil { // it is not there yet, or a file is just being replaced
-		page = notYet(err)
+		page = notYet(p.lang, err)
 	}
 	p.page, p.final, p.made, p.took = page, final, time.Now(), time.Since(began)
 }
 
 // notYet is shown until there is a recording to read.
-func notYet(err error) []byte {
-	return fmt.Appendf(nil, `<!doctype html><meta charset="utf-8"><title>launchgate</title><p>The run has not begun to record: %s</p>`, html.EscapeString(err.Error()))
+func notYet(lang reports.Language, err error) []byte {
+	return fmt.Appendf(nil, `<!doctype html><meta charset="utf-8"><title>launchgate</title><p>%s</p>`,
+		html.EscapeString(lang.Word(words.Say("The run has not begun to record: %s", err))))
 }
 
 // underWay is the page of a run, and whether the run has ended.
-func underWay(dir string) (page []byte, ended bool, err error) {
+func underWay(dir string, lang reports.Language) (page []byte, ended bool, err error) {
 	gate, rec, err := openRun(dir)
 	if err != nil {
 		return nil, false, err
@@ -186,6 +191,7 @@ func underWay(dir string) (page []byte, ended bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
+	r.Language = lang
 	if !ended {
 		r.UnderWay, r.Next, r.Interrupted = true, nil, nil
 	}

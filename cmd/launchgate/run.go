@@ -33,6 +33,7 @@ type runFlags struct {
 	dryRun    bool
 	workers   int
 	live      string
+	lang      reports.Language
 	baselineFlags
 }
 
@@ -101,7 +102,13 @@ func (f *runFlags) targetFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.model, "model", "", "the model to ask for at --target; without it, the GGUF file or Hugging Face folder the bundled service serves")
 	cmd.Flags().StringVar(&f.apiKeyEnv, "api-key-env", "", "the environment `VARIABLE` that holds the API key")
 	cmd.Flags().StringVar(&f.caFile, "ca-file", "", "the `PEM` of the authority that signed the certificate of --target")
+	languageFlag(cmd, &f.lang)
 	cmd.Flags().Uint64Var(&f.seed, "seed", 0, "the seed of arrivals, prompts and victims, in place of the gate's")
+}
+
+// languageFlag is that of every command that writes for a reader.
+func languageFlag(cmd *cobra.Command, l *reports.Language) {
+	cmd.Flags().TextVar(l, "lang", reports.English, "the `language` of what is told: en (English)")
 }
 
 // gateOf reads the gate that is named: a file, a ready gate, or the quick one.
@@ -161,7 +168,7 @@ func runGate(ctx context.Context, gate scenarios.Gate, f runFlags, out, errOut i
 		return 0, err
 	}
 	if f.live != "" {
-		stop, err := startLive(self, f.live, dir, errOut)
+		stop, err := startLive(self, f.live, dir, f.lang, errOut)
 		if err != nil {
 			return 0, err
 		}
@@ -177,7 +184,7 @@ func runGate(ctx context.Context, gate scenarios.Gate, f runFlags, out, errOut i
 	if err != nil {
 		return 0, err
 	}
-	v, err := judgeDir(dir)
+	v, err := judgeDir(dir, f.lang)
 	if err != nil {
 		return 0, err
 	}

@@ -1,0 +1,81 @@
+package reports
+
+import (
+	"fmt"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/launchgate/launchgate/internal/words"
+)
+
+// Language is what a report is told in. The zero value is English. What others
+// said (names, descriptions, errors, model output) stays as it is.
+type Language string
+
+// English is the language there is.
+const English Language = "en"
+
+// UnmarshalText reads the name of a language.
+func (l *Language) UnmarshalText(b []byte) error {
+	switch name := Language(b); name {
+	case English:
+		*l = name
+		return nil
+	}
+	return fmt.Errorf("found the language %q, expected %s (English)", b, English)
+}
+
+// MarshalText writes the name of a language.
+func (l Language) MarshalText() ([]byte, error) {
+	if l == "" {
+		l = English
+	}
+	return []byte(l), nil
+}
+
+func (l Language) phrases() words.Language {
+	return phrases
+}
+
+// Word words a sentence.
+func (l Language) Word(s words.Sentence) string { return s.In(l.phrases()) }
+
+// say words a phrase of this package by its id. An id that is not in phrases is
+// a mistake in this package; a test looks for them, and a reader sees the id.
+func (l Language) say(id words.Phrase, args ...any) string {
+	if _, known := phrases[id]; !known {
+		return "⟨" + string(id) + "⟩"
+	}
+	return l.Word(words.Say(id, args...))
+}
+
+// sayID is say for templates, which know ids as strings.
+func (l Language) sayID(id string, args ...any) string { return l.say(words.Phrase(id), args...) }
+
+// name words the phrase of one of a family, such as the panels.
+func (l Language) name(family words.Phrase, id string) string {
+	return l.say(family + words.Phrase(id))
+}
+
+// sentence makes one of a clause of the verdict.
+func (l Language) sentence(clause words.Sentence) string {
+	text := l.Word(clause)
+	first, size := utf8.DecodeRuneInString(text)
+	if size == 0 {
+		return ""
+	}
+	text = string(unicode.ToUpper(first)) + text[size:]
+	return l.say("text.sentence", text)
+}
+
+// join puts texts together, two by two, by a phrase such as text.list.
+func (l Language) join(by words.Phrase, texts []string) string {
+	if len(texts) == 0 {
+		return ""
+	}
+	all := texts[0]
+	for _, t := range texts[1:] {
+		all = l.say(by, all, t)
+	}
+	return all
+}

@@ -1,0 +1,291 @@
+package reports
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/constant"
+	"go/importer"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"text/template/parse"
+
+	"github.com/launchgate/launchgate/internal/words"
+)
+
+// speakers are the packages that make sentences a reader meets.
+var speakers = []string{"checklist", "loadgen/capacity", "reports", "cmd/launchgate"}
+
+// Every constant of the type Phrase in the source is written out,
+// every id that a page asks for is there, and there is nothing that nobody says.
+// What fills a phrase is as many things, of the kinds, as each wording wants.
+func TestEveryPhraseIsThere(t *testing.T) {
+	said := phrasesInSource(t)
+	for id, where := range idsInPages(t) {
+		said[id] = where
+	}
+	// Some ids are put together: a constant that ends in a dot is a family.
+	families := map[words.Phrase]bool{}
+	for id, where := range said {
+		switch _, known := phrases[id]; {
+		case id == "%s": // what is verbatim
+			delete(said, id)
+		case strings.HasSuffix(string(id), ".") && !strings.Contains(string(id), " "):
+			families[id] = true
+			delete(said, id)
+		case strings.HasPrefix(where, "reports/") && !known:
+			t.Errorf("%s says %q, and no phrase of this package has that id", where, id)
+		}
+	}
+	for id := range phrases {
+		family, _, _ := strings.Cut(string(id), ".")
+		if said[id] == "" && !families[words.Phrase(family+".")] {
+			t.Errorf("nothing says %q", id)
+		}
+		said[id] = cmp.Or(said[id], "reports/words.go")
+	}
+	for phrase, where := range said {
+		if phrase == "" {
+			t.Errorf("%s says nothing", where)
+		}
+	}
+}
+
+var verb = regexp.MustCompile(`%(?:\[(\d+)\])?[-+# 0]*(?:\d+)?(?:\.\d+)?([a-zA-Z])`)
+
+// verbs are the kinds of what fills a format, by its place.
+func verbs(format string) map[int]string {
+	found := map[int]string{}
+	next := 1
+	for _, m := range verb.FindAllStringSubmatch(strings.ReplaceAll(format, "%%", ""), -1) {
+		if m[1] != "" {
+			fmt.Sscan(m[1], &next)
+		}
+		found[next] = m[2]
+		next++
+	}
+	return found
+}
+
+// phrasesInSource finds every constant of the type Phrase, and checks that it
+// is filled as it asks to be.
+func phrasesInSource(t *testing.T) map[words.Phrase]string {
+	t.Helper()
+	said := map[words.Phrase]string{}
+	for _, p := range checkedPackages(t) {
+		for _, file := range p.files {
+			ast.Inspect(file, func(n ast.Node) bool {
+				if call, ok := n.(*ast.CallExpr); ok {
+					p.checkCall(t, call)
+				}
+				e, ok := n.(ast.Expr)
+				if !ok {
+					return true
+				}
+				if v := p.info.Types[e]; v.Value != nil && v.Value.Kind() == constant.String && isPhrase(v.Type) && !p.keys[e] {
+					said[words.Phrase(constant.StringVal(v.Value))] = p.where(e)
+				}
+				return true
+			})
+		}
+	}
+	if len(said) < 100 {
+		t.Fatalf("%d phrases were found in the source; the test would prove nothing", len(said))
+	}
+	return said
+}
+
+func isPhrase(t types.Type) bool {
+	named, ok := t.(*types.Named)
+	return ok && named.Obj().Name() == "Phrase" && strings.HasSuffix(named.Obj().Pkg().Path(), "internal/words")
+}
+
+// checkedPackage is the source of a package with its types.
+type checkedPackage struct {
+	folder string
+	files  []*ast.File
+	fset   *token.FileSet
+	info   *types.Info
+	keys   map[ast.Expr]bool // of the languages' own maps
+}
+
+func (p checkedPackage) where(n ast.Node) string {
+	at := p.fset.Position(n.Pos())
+	return fmt.Sprintf("%s/%s:%d", p.folder, filepath.Base(at.Filename), at.Line)
+}
+
+// checkCall checks a call whose last parameters are a phrase and what fills it.
+func (p checkedPackage) checkCall(t *testing.T, call *ast.CallExpr) {
+	if conversion := p.info.Types[call.Fun]; conversion.IsType() {
+		if isPhrase(conversion.Type) && p.info.Types[call].Value == nil && p.folder != "reports" {
+			t.Errorf("%s: a phrase that is put together cannot be translated; write it out", p.where(call))
+		}
+		return
+	}
+	signature, ok := p.info.Types[call.Fun].Type.(*types.Signature)
+	if !ok || !signature.Variadic() || signature.Params().Len() < 2 || call.Ellipsis.IsValid() {
+		return
+	}
+	last := signature.Params().Len() - 2
+	if !isPhrase(signature.Params().At(last).Type()) || p.info.Types[call.Args[last]].Value == nil {
+		return
+	}
+	phrase := constant.StringVal(p.info.Types[call.Args[last]].Value)
+	english := string(cmp.Or(words.Phrase(phrases[words.Phrase(phrase)]), words.Phrase(phrase)))
+	want, args := verbs(english), call.Args[last+1:]
+	if len(want) != len(args) {
+		t.Errorf("%s: %q is filled with %d things, and wants %d", p.where(call), english, len(args), len(want))
+		return
+	}
+	if len(args) == 0 && strings.Contains(english, "%%") {
+		t.Errorf("%s: %q has nothing to fill it, so its %%%% stays as it is; write %%", p.where(call), english)
+	}
+	for i, arg := range args {
+		got := p.info.Types[arg].Type
+		basic, _ := got.Underlying().(*types.Basic)
+		is := func(kind types.BasicInfo) bool { return basic != nil && basic.Info()&kind != 0 }
+		saysItself := types.NewMethodSet(got).Lookup(nil, "String") != nil || types.NewMethodSet(got).Lookup(nil, "Error") != nil
+		fits := map[string]bool{"d": is(types.IsInteger), "s": is(types.IsString) || saysItself, "f": is(types.IsFloat), "g": is(types.IsFloat)}
+		if !fits[want[i+1]] {
+			t.Errorf("%s: %q wants a %%%s at %d, and is given a %s", p.where(call), english, want[i+1], i+1, got)
+		}
+	}
+}
+
+// checkedPackages are the speakers, with types: those of what they import come
+// from what the compiler left.
+func checkedPackages(t *testing.T) (checked []checkedPackage) {
+	t.Helper()
+	args := []string{"list", "-export", "-deps", "-json=ImportPath,Export,Dir,GoFiles"}
+	for _, folder := range speakers {
+		args = append(args, "../"+folder)
+	}
+	out, err := exec.Command("go", args...).Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("go list: %s", exit.Stderr)
+		}
+		t.Fatal(err)
+	}
+	type listed struct {
+		ImportPath, Export, Dir string
+		GoFiles                 []string
+	}
+	exports := map[string]listed{}
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := dec.Decode(&p); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		exports[p.ImportPath] = p
+	}
+	fset := token.NewFileSet()
+	imports := importer.ForCompiler(fset, "gc", func(path string) (io.ReadCloser, error) { return os.Open(exports[path].Export) })
+	for _, folder := range speakers {
+		from := exports["github.com/launchgate/launchgate/"+folder]
+		p := checkedPackage{folder: folder, fset: fset, keys: map[ast.Expr]bool{}, info: &types.Info{Types: map[ast.Expr]types.TypeAndValue{}}}
+		for _, name := range from.GoFiles {
+			file, err := parser.ParseFile(fset, filepath.Join(from.Dir, name), nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.files = append(p.files, file)
+		}
+		if _, err := (&types.Config{Importer: imports}).Check(from.ImportPath, fset, p.files, p.info); err != nil {
+			t.Fatal(err)
+		}
+		for e, v := range p.info.Types {
+			if l, ok := e.(*ast.CompositeLit); ok && strings.HasSuffix(v.Type.String(), "internal/words.Language") {
+				for _, entry := range l.Elts {
+					p.keys[entry.(*ast.KeyValueExpr).Key] = true
+				}
+			}
+		}
+		checked = append(checked, p)
+	}
+	return checked
+}
+
+// idsInPages are what the templates say.
+func idsInPages(t *testing.T) map[words.Phrase]string {
+	t.Helper()
+	ids := map[words.Phrase]string{}
+	pages, err := filepath.Glob("page/*.tmpl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages {
+		trees := map[string]*parse.Tree{}
+		tree := parse.New(page)
+		tree.Mode = parse.SkipFuncCheck
+		if _, err := tree.Parse(string(read(t, ".", page)), "", "", trees); err != nil {
+			t.Fatal(err)
+		}
+		for _, tree := range trees {
+			eachCommand(tree.Root, func(c *parse.CommandNode) {
+				if id, ok := c.Args[0].(*parse.IdentifierNode); !ok || id.Ident != "say" {
+					return
+				}
+				if s, ok := c.Args[1].(*parse.StringNode); ok {
+					ids[words.Phrase(s.Text)] = "reports/" + page
+				}
+				if put, ok := c.Args[1].(*parse.PipeNode); ok { // (print "panel." .ID)
+					for _, arg := range put.Cmds[0].Args[1:2] {
+						ids[words.Phrase(arg.(*parse.StringNode).Text)] = "reports/" + page
+					}
+				}
+			})
+		}
+	}
+	return ids
+}
+
+// eachCommand walks the commands of a template.
+func eachCommand(n parse.Node, do func(*parse.CommandNode)) {
+	switch n := n.(type) {
+	case *parse.ListNode:
+		if n != nil {
+			for _, child := range n.Nodes {
+				eachCommand(child, do)
+			}
+		}
+	case *parse.ActionNode:
+		eachCommand(n.Pipe, do)
+	case *parse.TemplateNode:
+		eachCommand(n.Pipe, do)
+	case *parse.IfNode:
+		eachBranch(n.BranchNode, do)
+	case *parse.RangeNode:
+		eachBranch(n.BranchNode, do)
+	case *parse.WithNode:
+		eachBranch(n.BranchNode, do)
+	case *parse.PipeNode:
+		if n != nil {
+			for _, c := range n.Cmds {
+				do(c)
+				for _, arg := range c.Args {
+					eachCommand(arg, do)
+				}
+			}
+		}
+	}
+}
+
+func eachBranch(n parse.BranchNode, do func(*parse.CommandNode)) {
+	eachCommand(n.Pipe, do)
+	eachCommand(n.List, do)
+	eachCommand(n.ElseList, do)
+}
