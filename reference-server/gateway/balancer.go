@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,7 +27,19 @@ type replica struct {
 	served   uint64 // breaks ties, so that an idle service is used evenly
 	outages  int    // how often it was taken out
 	outAt    time.Time
+	failures []time.Time // of the last while, the oldest first
+	ejected  time.Time   // until when
 }
+
+// serves reports whether requests are sent to the replica.
+func (r *replica) serves(now time.Time) bool { return r.ready && !now.Before(r.ejected) }
+
+// A replica that fails so often within a while is ejected for as long, whatever
+// it says of its readiness: some are ready and answer nothing.
+const (
+	maxFailures = 3
+	failWithin  = 30 * time.Second
+)
 
 // balancer is an http.RoundTripper over replicas: least connections.
 type balancer struct {
@@ -34,6 +47,7 @@ type balancer struct {
 	metrics   *metrics
 	transport *http.Transport // requests
 	asking    *http.Client    // readiness; connections of its own, so that it is not queued behind requests
+	ejectFor  time.Duration
 
 	mu       sync.Mutex
 	replicas []*replica
@@ -47,7 +61,8 @@ func newBalancer(replicas []Replica, log *slog.Logger) *balancer {
 			DialContext: dial, MaxIdleConnsPerHost: 512, IdleConnTimeout: 90 * time.Second,
 			ResponseHeaderTimeout: 300 * time.Second, DisableCompression: true,
 		},
-		asking: &http.Client{Transport: &http.Transport{DialContext: dial}, Timeout: watchTimeout},
+		ejectFor: failWithin,
+		asking:   &http.Client{Transport: &http.Transport{DialContext: dial}, Timeout: watchTimeout},
 	}
 	for _, r := range replicas {
 		b.replicas = append(b.replicas, &replica{Replica: r})
@@ -71,18 +86,19 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 		resp, err := b.send(r, body, rep)
 		again := err != nil && r.Context().Err() == nil || err == nil && resp.StatusCode == http.StatusServiceUnavailable && len(tried) < tries && b.others(tried)
 		if !again {
-			if err != nil {
+			if err != nil { // the client is gone
 				b.release(rep)
 				return nil, err
 			}
 			resp.Header.Set(HeaderReplica, rep.Name)
 			resp.Header.Set(HeaderRetries, retriesHeader(len(tried)-1))
-			resp.Body = &passing{body: resp.Body, rep: rep, b: b, stream: isStream(resp)}
+			resp.Body = &passing{body: resp.Body, rep: rep, b: b, ctx: r.Context(), stream: isStream(resp)}
 			return resp, nil
 		}
 		b.release(rep)
 		if err != nil {
 			b.suspect(rep, err)
+			b.failed(rep)
 			last = fmt.Errorf("%s: %w", rep.Name, err)
 		} else {
 			resp.Body.Close()
@@ -105,16 +121,24 @@ func (b *balancer) send(r *http.Request, body []byte, rep *replica) (*http.Respo
 	return b.transport.RoundTrip(out)
 }
 
-// acquire takes the ready replica with the fewest requests under way.
+// acquire takes the serving replica with the fewest requests under way. Where
+// all that are ready are ejected, one that may fail is better than none.
 func (b *balancer) acquire(not []*replica) *replica {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	now := time.Now()
+	better := func(r, best *replica) bool {
+		switch {
+		case best == nil:
+			return true
+		case r.serves(now) != best.serves(now):
+			return r.serves(now)
+		}
+		return r.inFlight < best.inFlight || r.inFlight == best.inFlight && r.served < best.served
+	}
 	var best *replica
 	for _, r := range b.replicas {
-		if !r.ready || contains(not, r) {
-			continue
-		}
-		if best == nil || r.inFlight < best.inFlight || r.inFlight == best.inFlight && r.served < best.served {
+		if r.ready && !contains(not, r) && better(r, best) {
 			best = r
 		}
 	}
@@ -161,10 +185,32 @@ func (b *balancer) suspect(r *replica, err error) {
 	}
 }
 
+// failed counts a failure of a replica that was sent a request: it did not
+// answer, or broke off in the middle.
+func (b *balancer) failed(r *replica) {
+	b.mu.Lock()
+	now := time.Now()
+	r.failures = append(slices.DeleteFunc(r.failures, func(t time.Time) bool { return now.Sub(t) > failWithin }), now)
+	out := len(r.failures) >= maxFailures
+	if out {
+		r.failures = nil
+		r.ejected = now.Add(b.ejectFor)
+		r.outages++
+		r.outAt = now
+	}
+	b.mu.Unlock()
+	if out {
+		b.log.Warn("replica is ejected", "replica", r.Name, "failures", maxFailures, "for", b.ejectFor)
+	}
+}
+
 func (b *balancer) setReady(r *replica, ready bool, why error) {
 	b.mu.Lock()
 	changed := r.ready != ready
 	r.ready = ready
+	if changed && ready { // what failed before it went away says nothing of it now
+		r.failures, r.ejected = nil, time.Time{}
+	}
 	if changed && !ready {
 		r.outages++
 		r.outAt = time.Now()
@@ -221,8 +267,9 @@ func (b *balancer) load() float64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	ready, underWay := 0, 0
+	now := time.Now()
 	for _, r := range b.replicas {
-		if r.ready {
+		if r.serves(now) {
 			ready++
 			underWay += r.inFlight
 		}
@@ -233,8 +280,9 @@ func (b *balancer) load() float64 {
 func (b *balancer) ready() (n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	now := time.Now()
 	for _, r := range b.replicas {
-		if r.ready {
+		if r.serves(now) {
 			n++
 		}
 	}
@@ -261,8 +309,9 @@ func (b *balancer) status() status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var s status
+	now := time.Now()
 	for _, r := range b.replicas {
-		s.Replicas = append(s.Replicas, replicaStatus{r.Name, r.URL.String(), r.ready, r.inFlight, r.outages, r.outAt})
+		s.Replicas = append(s.Replicas, replicaStatus{r.Name, r.URL.String(), r.serves(now), r.inFlight, r.outages, r.outAt})
 	}
 	return s
 }
@@ -274,6 +323,7 @@ type passing struct {
 	body   io.ReadCloser
 	rep    *replica
 	b      *balancer
+	ctx    context.Context // of the client's request
 	stream bool
 	broken error
 	tail   []byte // of the error event
@@ -287,6 +337,9 @@ func (p *passing) Read(buf []byte) (int, error) {
 			return n, err
 		}
 		p.broken = err
+		if p.ctx.Err() == nil { // the client is still there, so it is not its doing
+			p.b.failed(p.rep)
+		}
 		p.b.metrics.broken.WithLabelValues(p.rep.Name).Inc()
 		if p.stream {
 			p.tail = errorEvent(p.rep.Name, err)
