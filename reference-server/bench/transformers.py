@@ -6,7 +6,7 @@ FOLDER is what the reference server is given too. With measure: tokens per secon
 of generate for one stream, and of continuous batching for 256 requests of 64 to
 256 tokens in and 128 out.
 """
-import os, random, shutil, sys, time
+import json, os, random, shutil, sys, time
 
 sys.path.pop(0)  # this file is called transformers too
 import torch
@@ -26,8 +26,14 @@ with torch.device("cuda"):
 model.eval()
 if not os.path.exists(os.path.join(folder, "config.json")):
     model.save_pretrained(folder)
-    for f in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(os.path.join(tokenizer, f), folder)
+    shutil.copy(os.path.join(tokenizer, "tokenizer_config.json"), folder)
+    with open(os.path.join(tokenizer, "tokenizer.json")) as f:
+        tokens = json.load(f)
+    known = tokens["model"]["vocab"]
+    taken = set(known.values()) | {t["id"] for t in tokens["added_tokens"]}
+    known.update({f"\u0120word{i}": i for i in range(config.vocab_size) if i not in taken})  # every id has a text, so that every token is sent
+    with open(os.path.join(folder, "tokenizer.json"), "w") as f:
+        json.dump(tokens, f)
 if sys.argv[4:] == ["measure"]:
     ids = torch.randint(3, 128000, (1, 128), device="cuda")
     settings = dict(do_sample=False, max_new_tokens=128, min_new_tokens=128, pad_token_id=0)

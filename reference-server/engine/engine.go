@@ -111,7 +111,8 @@ type Engine struct {
 	batch  batch.Batch
 	outbox []delivery
 	gone   []*sequence
-	device deviceStep
+	steps  steps   // where whole steps are computed, and the next is begun while one runs
+	flying *flight // the step that is
 }
 
 // backend is what a model is loaded on.
@@ -202,6 +203,11 @@ func (e *Engine) load(w *weights.Model, format tensor.Format) error {
 	e.maxSeq = min(e.maxSeq, count*tensor.BlockSize)
 	if e.kv, err = e.newKV(count); err != nil {
 		return err
+	}
+	if e.steps != nil {
+		if err := e.model.Warm(e.kv); err != nil {
+			return e.outOfMemory("the steps of ", 0, err)
+		}
 	}
 	count = e.kv.Blocks()
 	e.maxSeq = min(e.maxSeq, count*tensor.BlockSize)
@@ -467,7 +473,7 @@ func (e *Engine) takeArrived() bool {
 	e.sched.waiting = append(e.sched.waiting, e.arrived...)
 	e.arrived = e.arrived[:0]
 	e.mu.Unlock()
-	return len(e.sched.waiting)+len(e.sched.running) > 0
+	return len(e.sched.waiting)+len(e.sched.running) > 0 || e.flying != nil
 }
 
 // checkIdle notes what must not be: blocks that are held when no sequence is.
@@ -484,7 +490,9 @@ func (e *Engine) drained() bool {
 }
 
 func (e *Engine) stop() {
-	e.tellAll()
+	if e.flying != nil {
+		e.land(time.Now())
+	}
 	e.deliver()
 	e.mu.Lock()
 	e.stopped = true
@@ -503,22 +511,27 @@ func (e *Engine) step() {
 	e.mu.Lock()
 	e.stepping = began
 	e.mu.Unlock()
-	shares := e.sched.schedule(&e.batch)
-	for _, seq := range e.sched.refused {
-		e.outbox = append(e.outbox, delivery{seq.stream, Event{Err: ErrNoMemory}})
+	if e.steps != nil {
+		e.stepAhead(began)
+		return
 	}
+	shares := e.schedule()
 	if len(shares) == 0 {
-		e.tellAll()
 		e.note(began, Stats{})
 		e.deliver()
 		return
 	}
-	if e.gpu != nil {
-		e.stepOnGPU(shares, began)
-		return
-	}
 	logits := e.model.Forward(&e.batch, e.kv)
 	e.settle(shares, logits, began)
+}
+
+// schedule fills the batch with the next step.
+func (e *Engine) schedule() []share {
+	shares := e.sched.schedule(&e.batch)
+	for _, seq := range e.sched.refused {
+		e.outbox = append(e.outbox, delivery{seq.stream, Event{Err: ErrNoMemory}})
+	}
+	return shares
 }
 
 // settle samples the next token of every sequence that is up to date, and
@@ -529,7 +542,8 @@ func (e *Engine) settle(shares []share, logits []float32, began time.Time) {
 	for _, sh := range shares {
 		seq, whole := sh.seq, sh.n == sh.seq.pending()
 		first := len(seq.tokens) == seq.prompt
-		seq.settle(e.sched.blocks, sh.n)
+		seq.computed += sh.n
+		seq.settle(e.sched.blocks)
 		if !whole {
 			continue
 		}
@@ -540,7 +554,8 @@ func (e *Engine) settle(shares []share, logits []float32, began time.Time) {
 			seen.CachedTokens += int64(seq.reused)
 		}
 		seen.OutputTokens++
-		e.tell(e.take(seq, picked))
+		seq.tokens = append(seq.tokens, picked.ID)
+		e.tell(e.take(seq, picked, len(seq.tokens)))
 	}
 	e.note(began, seen)
 	e.deliver()
@@ -570,15 +585,14 @@ type written struct {
 	full   bool // there is no room for another
 }
 
-// take adds a token to a sequence.
-func (e *Engine) take(seq *sequence, picked sample.Picked) written {
-	seq.tokens = append(seq.tokens, picked.ID)
+// take notes the last of a sequence's first n tokens.
+func (e *Engine) take(seq *sequence, picked sample.Picked, n int) written {
 	if seq.wrote != nil {
 		seq.wrote(picked.ID)
 	}
 	w := written{
-		seq: seq, picked: picked, usage: Usage{Prompt: seq.prompt, Cached: seq.reused, Output: len(seq.tokens) - seq.prompt},
-		ended: e.tok.Ends(picked.ID) && !seq.ignoreEOS, full: len(seq.tokens) >= seq.limit,
+		seq: seq, picked: picked, usage: Usage{Prompt: seq.prompt, Cached: seq.reused, Output: n - seq.prompt},
+		ended: e.tok.Ends(picked.ID) && !seq.ignoreEOS, full: n >= seq.limit,
 	}
 	if w.ended || w.full {
 		e.sched.remove(seq)

@@ -39,8 +39,9 @@ func submit(t *testing.T, e *Engine, r Request) *Stream {
 }
 
 // An answer is the same to the last token whether it is computed alone, among
-// others, in small steps, from the prefix cache, or with blocks so scarce that
-// it is preempted again and again.
+// others, in small steps, from the prefix cache, with blocks so scarce that it is
+// preempted again and again, or with each step begun before the one before has
+// ended.
 func TestAnswersDoNotDependOnCompany(t *testing.T) {
 	cases := readGolden().Cases
 	alone := running(t, Config{MaxBatch: 1, NoPrefix: true})
@@ -52,15 +53,24 @@ func TestAnswersDoNotDependOnCompany(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		config Config
+		ahead  bool
 	}{
-		{"together", Config{MaxBatch: 20}},
-		{"three threads", Config{MaxBatch: 20, Threads: 3}},
-		{"small steps", Config{MaxBatch: 4, MaxTokens: 1}},
-		{"scarce blocks", Config{MaxBatch: 20, KVBytes: 24 * block}},
-		{"scarce blocks without reuse", Config{MaxBatch: 20, KVBytes: 24 * block, NoPrefix: true}},
+		{"together", Config{MaxBatch: 20}, false},
+		{"three threads", Config{MaxBatch: 20, Threads: 3}, false},
+		{"small steps", Config{MaxBatch: 4, MaxTokens: 1}, false},
+		{"scarce blocks", Config{MaxBatch: 20, KVBytes: 24 * block}, false},
+		{"scarce blocks without reuse", Config{MaxBatch: 20, KVBytes: 24 * block, NoPrefix: true}, false},
+		{"ahead", Config{MaxBatch: 20}, true},
+		{"ahead in small steps", Config{MaxBatch: 4, MaxTokens: 1}, true},
+		{"ahead with scarce blocks", Config{MaxBatch: 20, KVBytes: 24 * block}, true},
+		{"ahead with scarce blocks without reuse", Config{MaxBatch: 20, KVBytes: 24 * block, NoPrefix: true}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			e := running(t, tt.config)
+			e := open(t, tt.config)
+			if tt.ahead {
+				e.steps = &late{e: e}
+			}
+			run(t, e)
 			for round := range 2 { // the second finds the prompts in the cache
 				got := make([][]int32, len(cases))
 				var all sync.WaitGroup

@@ -121,7 +121,7 @@ func forward(e *Engine, kv tensor.KV, tokens []int32, n int) []float32 {
 
 // compute is a step's logits, whatever computes them.
 func compute(e *Engine, b *batch.Batch, kv tensor.KV) (all []float32) {
-	if e.gpu == nil {
+	if e.steps == nil {
 		return e.model.Forward(b, kv)
 	}
 	picks := make([]tensor.Pick, len(b.Outputs))
@@ -132,11 +132,11 @@ func compute(e *Engine, b *batch.Batch, kv tensor.KV) (all []float32) {
 	if err != nil {
 		panic(err)
 	}
-	_, logits, err := e.model.Wait()
+	done, err := e.model.Wait()
 	if err != nil {
 		panic(err)
 	}
-	for _, row := range logits {
+	for _, row := range done.Logits {
 		all = append(all, row...)
 	}
 	return all

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/reference-server/backend/cuda"
+	"github.com/launchgate/launchgate/reference-server/batch"
 	"github.com/launchgate/launchgate/reference-server/device"
 	"github.com/launchgate/launchgate/reference-server/model"
 	"github.com/launchgate/launchgate/reference-server/sample"
@@ -12,14 +13,27 @@ import (
 	"github.com/launchgate/launchgate/reference-server/weights"
 )
 
-// deviceStep is what the engine keeps between steps of a GPU: the tokens that
-// the last step picked are known, and so the next step begins; the text they
-// make is worked out and sent while it runs.
-type deviceStep struct {
+// steps computes whole steps, and up to two at once: a compiled model.
+type steps interface {
+	Start(b *batch.Batch, kv tensor.KV, picks []tensor.Pick) error
+	Wait() (tensor.Done, error)
+}
+
+// flight is a step under way. What its sequences will have is noted when it
+// begins, so that the step after it can be scheduled: their computed tokens, and
+// a token that is not yet known.
+type flight struct {
+	shares []awaited
 	picks  []tensor.Pick
-	wanted []bool    // of each share: whether a token is picked
-	told   []written // taken, not yet told
-	ended  time.Time // when the last step did
+	tokens int
+	slow   bool // the host picks from logits, before which nothing can be begun
+	back   bool // it was begun while another was under way, or right after one
+}
+
+// awaited is a sequence's part of a step under way.
+type awaited struct {
+	seq *sequence
+	at  int // of its tokens the one that is picked; 0: none is, its prompt goes on
 }
 
 // loadOnGPU loads the weights and compiles the model. What it takes, and the
@@ -35,14 +49,16 @@ func (e *Engine) loadOnGPU(w *weights.Model, format tensor.Format) (room int64, 
 	if format == tensor.FormatF32 {
 		stored = tensor.FormatF16 // a GPU keeps 16 bits at most
 	}
-	if need := model.Size(w, stored); need > budget {
-		return 0, &device.OutOfMemoryError{Name: "the weights of " + e.cfg.Name, Asked: need, Free: budget, Total: g.Total}
-	}
 	e.gpu = g.NewModel()
 	e.backend = e.gpu
-	if e.model, err = model.Compile(w, e.gpu, format, e.cfg.MaxTokens, e.cfg.MaxBatch, e.cfg.Progress); err != nil {
-		return 0, e.outOfMemory("the weights of ", model.Size(w, stored), err)
+	need := model.Size(w, stored)
+	if need > budget {
+		return 0, &device.OutOfMemoryError{Name: "the weights of " + e.cfg.Name, Asked: need, Free: budget, Total: g.Total}
 	}
+	if e.model, err = model.Compile(w, e.gpu, format, e.cfg.MaxTokens, e.cfg.MaxBatch, (budget-need)/3, e.cfg.Progress); err != nil {
+		return 0, e.outOfMemory("the weights of ", need, err)
+	}
+	e.steps = e.model
 	after, err := g.Free()
 	return budget - (before - after), err
 }
@@ -70,78 +86,104 @@ func (e *Engine) newKV(blocks int) (tensor.KV, error) {
 	}
 }
 
-// stepOnGPU computes a step. While it runs, what the step before wrote is told.
-func (e *Engine) stepOnGPU(shares []share, began time.Time) {
-	d := &e.device
-	d.picks, d.wanted = d.picks[:0], d.wanted[:0]
-	for _, sh := range shares {
-		whole := sh.n == sh.seq.pending()
-		d.wanted = append(d.wanted, whole)
-		if whole {
-			d.picks = append(d.picks, pick(sh.seq.sampler))
-		}
+// stepAhead begins a step, and then settles the one before, which ran meanwhile:
+// the device always has the next step when it has ended one.
+func (e *Engine) stepAhead(began time.Time) {
+	busy := e.flying != nil
+	if busy && e.flying.slow {
+		e.land(began)
 	}
-	seen := Stats{Steps: 1, StepTokens: int64(len(e.batch.Tokens))}
-	err := e.model.Start(&e.batch, e.kv, d.picks)
-	if !d.ended.IsZero() {
-		seen.IdleSeconds = time.Since(d.ended).Seconds()
+	before := e.flying
+	e.flying = nil
+	next := e.takeOff(busy)
+	if before != nil {
+		e.flying = before
+		e.land(began)
 	}
-	e.tellAll()
-	e.deliver()
-	if err != nil {
-		e.fail(shares, err)
-		return
-	}
-	ids, logits, err := e.model.Wait()
-	if err != nil {
-		e.fail(shares, err)
-		return
-	}
-	d.ended = time.Now()
-	e.settleOnGPU(shares, ids, logits, &seen)
-	e.note(began, seen)
-	if len(e.sched.running)+len(e.sched.waiting) == 0 {
-		e.tellAll()
+	e.flying = next
+	if before == nil && next == nil {
+		e.note(began, Stats{})
 		e.deliver()
-		d.ended = time.Time{} // from here on there is nothing to do
 	}
 }
 
-// settleOnGPU takes the picked tokens. A sequence may have ended meanwhile, by a
-// stop string in the text of the token before: then this one is dropped.
-func (e *Engine) settleOnGPU(shares []share, ids []int32, logits [][]float32, seen *Stats) {
+// takeOff schedules a step and begins it; nil: there is nothing to do.
+func (e *Engine) takeOff(busy bool) *flight {
+	shares := e.schedule()
+	if len(shares) == 0 {
+		return nil
+	}
+	f := &flight{tokens: len(e.batch.Tokens), back: busy}
+	for _, sh := range shares {
+		a := awaited{seq: sh.seq}
+		if sh.n == sh.seq.pending() {
+			a.at = len(sh.seq.tokens)
+			p := pick(sh.seq.sampler)
+			f.picks, f.slow = append(f.picks, p), f.slow || p.Logits
+		}
+		f.shares = append(f.shares, a)
+	}
+	if err := e.steps.Start(&e.batch, e.kv, f.picks); err != nil {
+		e.fail(f, err)
+		return nil
+	}
 	row := 0
 	for i, sh := range shares {
-		seq, whole := sh.seq, e.device.wanted[i]
-		if seq.over {
-			if whole {
-				row++
-			}
+		sh.seq.computed += sh.n
+		if f.shares[i].at > 0 {
+			sh.seq.tokens = append(sh.seq.tokens, tensor.Picked(row))
+			row++
+		}
+	}
+	return f
+}
+
+// land waits for the step under way, and settles and tells what came of it.
+func (e *Engine) land(began time.Time) {
+	f := e.flying
+	e.flying = nil
+	done, err := e.steps.Wait()
+	if err != nil {
+		e.fail(f, err)
+		return
+	}
+	seen := Stats{Steps: 1, StepTokens: int64(f.tokens)}
+	if f.back {
+		seen.IdleSeconds = done.Idle.Seconds()
+	}
+	row := 0
+	for _, a := range f.shares {
+		seq := a.seq
+		if a.at == 0 {
+			seq.settle(e.sched.blocks)
 			continue
 		}
-		first := len(seq.tokens) == seq.prompt
-		seq.settle(e.sched.blocks, sh.n)
-		if !whole {
-			continue
-		}
-		picked := sample.Picked{ID: ids[row]}
-		if logits[row] != nil {
-			picked = seq.sampler.Next(logits[row])
-		}
+		id, logits := done.IDs[row], done.Logits[row]
 		row++
-		if first {
+		if seq.over { // it ended with the token before, or its client gave it up
+			continue
+		}
+		picked := sample.Picked{ID: id}
+		if logits != nil {
+			picked = seq.sampler.Next(logits)
+		}
+		if a.at == seq.prompt {
 			seen.PromptTokens += int64(seq.prompt)
 			seen.CachedTokens += int64(seq.reused)
 		}
 		seen.OutputTokens++
-		e.device.told = append(e.device.told, e.take(seq, picked))
+		seq.tokens[a.at] = picked.ID
+		seq.settle(e.sched.blocks)
+		e.tell(e.take(seq, picked, a.at+1))
 	}
+	e.note(began, seen)
+	e.deliver()
 }
 
 // fail ends the requests of a step that could not be computed.
-func (e *Engine) fail(shares []share, err error) {
-	for _, sh := range shares {
-		if seq := sh.seq; !seq.over {
+func (e *Engine) fail(f *flight, err error) {
+	for _, a := range f.shares {
+		if seq := a.seq; !seq.over {
 			seq.over = true
 			e.sched.remove(seq)
 			e.outbox = append(e.outbox, delivery{seq.stream, Event{Err: err}})
@@ -149,14 +191,6 @@ func (e *Engine) fail(shares []share, err error) {
 	}
 	e.note(time.Now(), Stats{})
 	e.deliver()
-}
-
-// tellAll tells what was written by the step before.
-func (e *Engine) tellAll() {
-	for _, w := range e.device.told {
-		e.tell(w)
-	}
-	e.device.told = e.device.told[:0]
 }
 
 // pick is how a GPU picks a sequence's next token: it does not where penalties,

@@ -2,13 +2,16 @@ package engine
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/launchgate/launchgate/reference-server/backend/cuda"
+	"github.com/launchgate/launchgate/reference-server/device"
 	"github.com/launchgate/launchgate/reference-server/sample"
 )
 
@@ -137,5 +140,71 @@ func TestGPUStops(t *testing.T) {
 	}
 	if s := e.Stats(); s.KVLeaked != 0 {
 		t.Errorf("%d blocks leaked", s.KVLeaked)
+	}
+}
+
+// Several models compute on one GPU together, and answer as they do alone.
+func TestGPUModelsTogether(t *testing.T) {
+	g := openGPU(t)
+	c := readGolden().Cases
+	ask := func(e *Engine, i int) []int32 {
+		return generate(t, e, Request{Prompt: c[i].IDs, MaxTokens: 60, IgnoreEOS: true})
+	}
+	a := running(t, Config{Quantization: "fp16", MaxBatch: 8, GPU: g, Fraction: 0.3})
+	alone := [][]int32{ask(a, 0), ask(a, 1)}
+	b := running(t, Config{Quantization: "int8", MaxBatch: 8, GPU: g, Fraction: 0.3})
+	other := [][]int32{ask(b, 0), ask(b, 1)}
+	var all sync.WaitGroup
+	for i := range 2 {
+		all.Go(func() {
+			if got := ask(a, i); !slices.Equal(got, alone[i]) {
+				t.Errorf("prompt %d: %v beside another model, %v alone", i, got, alone[i])
+			}
+		})
+		all.Go(func() {
+			if got := ask(b, i); !slices.Equal(got, other[i]) {
+				t.Errorf("prompt %d: %v beside another model, %v alone", i, got, other[i])
+			}
+		})
+	}
+	all.Wait()
+}
+
+// When somebody else takes the GPU's memory, what is loaded goes on answering;
+// what is to be loaded is refused with what was asked for and what there is, and
+// leaves nothing behind; when the memory is back, it loads.
+func TestGPUWithoutMemory(t *testing.T) {
+	g := openGPU(t)
+	prompt := readGolden().Cases[0].IDs
+	e := running(t, Config{Quantization: "fp16", MaxBatch: 8, GPU: g, KVBytes: 64 << 20})
+	before := generate(t, e, Request{Prompt: prompt, MaxTokens: 60, IgnoreEOS: true})
+	free, err := g.Free()
+	if err != nil {
+		t.Fatal(err)
+	}
+	giveBack, err := g.Hold(free - 48<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := generate(t, e, Request{Prompt: prompt, MaxTokens: 60, IgnoreEOS: true}); !slices.Equal(got, before) {
+		t.Errorf("without memory %v, before %v", got, before)
+	}
+	left, _ := g.Free()
+	var oom *device.OutOfMemoryError
+	if another, err := Open(Config{Path: defaultModel, Quantization: "fp16", GPU: g}); err == nil {
+		another.Close()
+		t.Error("a model was loaded where there was no memory")
+	} else if !errors.As(err, &oom) {
+		t.Errorf("a model was refused with: %v", err)
+	} else {
+		t.Logf("refused: %v", err)
+	}
+	if now, _ := g.Free(); now < left-4<<20 {
+		t.Errorf("%d MiB were free, and %d are after a model was refused", left>>20, now>>20)
+	}
+	giveBack()
+	another := running(t, Config{Quantization: "fp16", GPU: g})
+	if got := generate(t, another, Request{Prompt: prompt, MaxTokens: 60, IgnoreEOS: true}); !slices.Equal(got, before) {
+		t.Errorf("loaded later %v, before %v", got, before)
 	}
 }

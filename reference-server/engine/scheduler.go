@@ -77,6 +77,9 @@ func (s *scheduler) schedule(b *batch.Batch) []share {
 
 // plan gives a sequence its part of what is left of the step's budget.
 func (s *scheduler) plan(seq *sequence) {
+	if seq.full() {
+		return // its last token is being computed
+	}
 	n := min(seq.pending(), s.budget)
 	if n > 0 && s.reserve(seq, n) {
 		s.step = append(s.step, share{seq, n})

@@ -88,7 +88,8 @@ func (w *walk) step(arrivals bool) {
 	w.check(shares, &b)
 	for _, sh := range slices.Clone(shares) {
 		whole := sh.n == sh.seq.pending()
-		sh.seq.settle(w.s.blocks, sh.n)
+		sh.seq.computed += sh.n
+		sh.seq.settle(w.s.blocks)
 		if !whole {
 			continue
 		}

@@ -11,10 +11,10 @@ import (
 
 // sequence is a request on its way: its prompt, and what was written so far.
 type sequence struct {
-	tokens   []int32 // the prompt, then the output
+	tokens   []int32 // the prompt, then the output; the last may be one that a step under way picks (tensor.Picked)
 	prompt   int     // tokens of the prompt
 	limit    int     // tokens it may come to have
-	computed int     // tokens whose keys and values are in the cache
+	computed int     // tokens whose keys and values are in the cache, or will be when the steps under way have ended
 	table    []int32 // its blocks
 	chain    []contents
 	reused   int // prompt tokens that the cache had
@@ -47,9 +47,9 @@ func (s *sequence) drop(b *blocks) {
 	s.table, s.chain, s.computed = nil, nil, 0
 }
 
-// settle notes n more computed tokens and makes the blocks they filled known.
-func (s *sequence) settle(b *blocks, n int) {
-	s.computed += n
+// settle makes the blocks known that computed tokens have filled. Where the last
+// of these are still being computed, whoever reuses them is computed later.
+func (s *sequence) settle(b *blocks) {
 	for i := len(s.chain); (i+1)*tensor.BlockSize <= s.computed; i++ {
 		var before contents
 		if i > 0 {
@@ -58,6 +58,9 @@ func (s *sequence) settle(b *blocks, n int) {
 		s.chain = append(s.chain, b.fill(s.table[i], before, s.tokens[i*tensor.BlockSize:(i+1)*tensor.BlockSize]))
 	}
 }
+
+// full reports whether the sequence has its last token, or it is being computed.
+func (s *sequence) full() bool { return len(s.tokens) >= s.limit }
 
 // Why a generation ended.
 const (

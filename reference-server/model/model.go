@@ -51,15 +51,16 @@ func New(w *weights.Model, back tensor.Backend, f tensor.Format, tokens, outputs
 	return m, l.err
 }
 
-// Compile is New for a backend that computes whole steps.
-func Compile(w *weights.Model, on tensor.Compiler, f tensor.Format, tokens, outputs int, progress func(done float64)) (*Model, error) {
+// Compile is New for a backend that computes whole steps, and may take spare
+// bytes beyond the weights to be faster.
+func Compile(w *weights.Model, on tensor.Compiler, f tensor.Format, tokens, outputs int, spare int64, progress func(done float64)) (*Model, error) {
 	m, _, err := load(w, on, f, progress)
 	if err != nil {
 		return nil, err
 	}
 	n := tensor.Net{
 		Embedding: m.embedding, Output: m.output, OutputNorm: m.outputNorm, Width: m.Width, FFN: m.FFN, Vocab: m.Vocab, Context: m.Context,
-		Attention: tensor.Attention{Heads: m.Heads, KVHeads: m.KVHeads, HeadDim: m.HeadDim}, Epsilon: m.Epsilon, Rotation: m.Rotation, Tokens: tokens, Outputs: outputs,
+		Attention: tensor.Attention{Heads: m.Heads, KVHeads: m.KVHeads, HeadDim: m.HeadDim}, Epsilon: m.Epsilon, Rotation: m.Rotation, Tokens: tokens, Outputs: outputs, Spare: spare,
 	}
 	for _, l := range m.layers {
 		n.Layers = append(n.Layers, tensor.NetLayer{
@@ -227,15 +228,17 @@ func (m *Model) Forward(b *batch.Batch, kv tensor.KV) []float32 {
 	return t.Read(m.logits)
 }
 
+// Warm does for a compiled model before the first step what is done once.
+func (m *Model) Warm(kv tensor.KV) error { return m.program.Warm(kv) }
+
 // Start begins a step of a compiled model, and returns while it runs; Wait
-// waits for what was picked.
+// waits for what it picked. tensor.Program has the rules.
 func (m *Model) Start(b *batch.Batch, kv tensor.KV, picks []tensor.Pick) error {
 	return m.program.Start(tensor.Step(*b), kv, picks)
 }
 
-// Wait waits for the step that Start began: the tokens picked, and the logits
-// where they were asked for.
-func (m *Model) Wait() (ids []int32, logits [][]float32, err error) { return m.program.Wait() }
+// Wait waits for the step that was begun first.
+func (m *Model) Wait() (tensor.Done, error) { return m.program.Wait() }
 
 // attend adds what the step's tokens see of their sequences to x.
 func (m *Model) attend(i int, l layer, kv tensor.KV) {

@@ -5,7 +5,10 @@
 // step's indexes are handed over once.
 package tensor
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // BlockSize is the number of tokens whose keys and values lie in one KV block.
 const BlockSize = 16
@@ -175,7 +178,8 @@ type Net struct {
 	Attention         Attention
 	Epsilon           float32
 	Rotation          Rotation
-	Tokens, Outputs   int // the most of one step
+	Tokens, Outputs   int   // the most of one step
+	Spare             int64 // bytes that may be taken to be faster
 }
 
 // NetLayer is the weights of a layer. Biases and norms of heads may be nil.
@@ -214,12 +218,30 @@ type Compiler interface {
 	KVBytes() int
 }
 
-// Program is a compiled model.
+// Program is a compiled model. Two steps may be under way: the second is begun
+// while the first runs, so that the device never waits for the host.
 type Program interface {
+	// Warm does before the first step what is done once. Steps are computed with
+	// this cache.
+	Warm(kv KV) error
 	// Start begins to compute a step, for whose outputs tokens are picked, and
-	// returns while it runs. The step's slices may change then.
+	// returns while it, or the one before, runs. The step's slices may change
+	// then. Token Picked(r) is what the step before picks for its output r, which
+	// nobody knows yet.
 	Start(s Step, kv KV, picks []Pick) error
-	// Wait waits for the step: the picked tokens, and where a pick asked for
-	// them the logits, valid until the next Start.
-	Wait() (ids []int32, logits [][]float32, err error)
+	// Wait waits for the step that was begun first. A step one of whose picks asks
+	// for logits must be waited for before the next is begun.
+	Wait() (Done, error)
+}
+
+// Picked stands for the token that the step before picks for its output row.
+func Picked(row int) int32 { return int32(-1 - row) }
+
+// Done is what came of a step; its slices are valid until the next Wait.
+type Done struct {
+	IDs    []int32     // picked, for each output
+	Logits [][]float32 // where a pick asked for them
+	// Idle is how long the device had nothing to do between the step before and
+	// this one, by its own clock.
+	Idle time.Duration
 }

@@ -144,7 +144,11 @@ func (l *cublasLt) plan(g *GPU, s ltShape, w, x, work, scratch ptr, spare int64)
 	}
 	best := float32(math.Inf(1))
 	p.algorithm = results[0].algorithm
-	if int64(s.rows)*int64(s.tokens)*4 > spare {
+	each := int64(2)
+	if s.out == typeF32 {
+		each = 4
+	}
+	if int64(s.rows)*int64(s.tokens)*each > spare {
 		return p
 	}
 	chosen := p.algorithm

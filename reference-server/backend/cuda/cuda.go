@@ -180,6 +180,16 @@ func (g *GPU) Free() (free int64, err error) {
 	return free, err
 }
 
+// Hold takes memory away from everybody, as another program would, until it is
+// given back.
+func (g *GPU) Hold(bytes int64) (giveBack func(), err error) {
+	var p ptr
+	if err := g.do(func() (err error) { p, err = g.alloc(bytes); return err }); err != nil {
+		return nil, err
+	}
+	return func() { _ = g.do(func() error { g.d.free(p); return nil }) }, nil
+}
+
 // alloc takes memory of the device. It must run on the device's thread.
 func (g *GPU) alloc(n int64) (p ptr, err error) {
 	s := g.d.alloc(&p, uint64(max(n, 256)))

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -150,6 +153,20 @@ func (b *bench) launch(name string, size grid, args ...any) {
 	b.on(func() error { b.g.launch(name, size, args...); return nil })
 }
 
+// inParallel calls f for 0 to n-1: references take their time.
+func inParallel(n int, f func(i int)) {
+	var all sync.WaitGroup
+	var next atomic.Int64
+	for range runtime.GOMAXPROCS(0) {
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				f(i)
+			}
+		})
+	}
+	all.Wait()
+}
+
 // near fails when something is farther from what is wanted than allowed:
 // relative to the size of the terms, scale.
 func (b *bench) near(what string, got []float32, want []float64, scale, allowed float64) {
@@ -212,7 +229,12 @@ func (b *bench) product(what string, tokens, rows, cols int, quantized bool, out
 			}
 			w[i] = v
 		}
-		if tokens > skinnyInt8 {
+		wide := normed && tokens > skinnyWide // kept as 16 bits too
+		if wide {
+			m.wide = b.poisoned(2 * all * cols)
+			b.on(func() error { (&program{m: b.m, g: b.g}).widen(m.wide, m); return nil })
+		}
+		if wide || tokens > skinnyInt8 {
 			w = b.unpack(b.pack(w)) // as widen writes them
 		}
 	}
@@ -240,8 +262,8 @@ func (b *bench) product(what string, tokens, rows, cols int, quantized bool, out
 	}
 	before := b.noise(max(4, padded(tokens))*rows, 1, false)
 	want := make([]float64, tokens*rows)
-	for t := range tokens {
-		for r := range rows {
+	inParallel(rows, func(r int) {
+		for t := range tokens {
 			v := dot(t, r)
 			switch out {
 			case add:
@@ -251,7 +273,7 @@ func (b *bench) product(what string, tokens, rows, cols int, quantized bool, out
 			}
 			want[t*rows+r] = v
 		}
-	}
+	})
 	p := &program{m: b.m, g: b.g, n: tensor.Net{Epsilon: 1e-5}, work: b.poisoned(ltWorkspace), wide: b.poisoned(2 * all * cols)}
 	p.h, p.gu = b.poisoned(2*padded(tokens)*cols), b.poisoned(2*padded(tokens)*all)
 	y := b.poisoned(4 * max(4, padded(tokens)) * rows)
@@ -274,7 +296,7 @@ func (b *bench) product(what string, tokens, rows, cols int, quantized bool, out
 	if normed {
 		v = &vector{cols, ns}
 	}
-	b.on(func() error { p.multiply(y, m, xs, v, tokens, out); return b.g.sync() })
+	b.on(func() error { p.multiply(y, m, xs, v, tokens, out, m); return b.g.sync() })
 	got := b.down32(y, tokens*rows)
 	if out == store || out == swiglu {
 		got = b.down16(y, tokens*rows)
@@ -297,7 +319,9 @@ func TestAttention(t *testing.T) {
 	each(t, func(b *bench) {
 		for _, s := range []struct{ heads, kv, dim int }{{4, 4, 16}, {9, 3, 64}, {8, 1, 32}, {32, 8, 64}, {16, 2, 128}, {12, 1, 48}, {4, 2, 256}, {6, 6, 128}} {
 			for _, lengths := range [][]segment{{{0, 1}}, {{700, 1}}, {{0, 5}, {63, 1}, {200, 130}, {16, 16}, {3000, 1}}, {{31, 64}, {0, 200}}} {
-				b.attention(s.heads, s.kv, s.dim, lengths)
+				for _, normed := range []bool{false, true} {
+					b.attention(s.heads, s.kv, s.dim, normed, lengths)
+				}
 			}
 		}
 	})
@@ -306,9 +330,9 @@ func TestAttention(t *testing.T) {
 // segment is a sequence's tokens in a step: how many were before, how many come.
 type segment struct{ before, count int }
 
-func (b *bench) attention(heads, kvHeads, dim int, segments []segment) {
+func (b *bench) attention(heads, kvHeads, dim int, normed bool, segments []segment) {
 	b.t.Helper()
-	what := fmt.Sprintf("%d heads, %d KV heads of %d, %v", heads, kvHeads, dim, segments)
+	what := fmt.Sprintf("%d heads, %d KV heads of %d, normed %v, %v", heads, kvHeads, dim, normed, segments)
 	const size = tensor.BlockSize
 	var blocks, tokens int
 	for _, s := range segments {
@@ -344,11 +368,15 @@ func (b *bench) attention(heads, kvHeads, dim int, segments []segment) {
 	stretches := 2 * b.g.SMs
 	p.partial, p.done = b.poisoned(stretches*8*(dim+2)*4), b.up(make([]byte, 4*stretches))
 	cache := &kv{keys: b.up16(keys), values: b.up16(values)}
-	l := layer{bias: b.up32(bias), qNorm: b.up32(qNorm), kNorm: b.up32(kNorm)}
+	l := layer{bias: b.up32(bias)}
+	if normed {
+		l.qNorm, l.kNorm = b.up32(qNorm), b.up32(kNorm)
+	}
 	b.on(func() error {
 		if err := p.in.room(b.m, tokens, len(segments)+1, blocks); err != nil {
 			return err
 		}
+		p.in.host = make([]int32, p.in.words)
 		pl, err := p.in.write(step, nil, p.flash())
 		if err != nil {
 			return err
@@ -372,9 +400,11 @@ func (b *bench) attention(heads, kvHeads, dim int, segments []segment) {
 			norm = kNorm
 		}
 		if h < heads+kvHeads {
-			inverse := 1 / math.Sqrt(squares/float64(dim)+1e-5)
-			for d := range v {
-				v[d] *= inverse * float64(norm[d])
+			if normed {
+				inverse := 1 / math.Sqrt(squares/float64(dim)+1e-5)
+				for d := range v {
+					v[d] *= inverse * float64(norm[d])
+				}
 			}
 			turned := make([]float64, dim)
 			for i := range dim / 2 {
@@ -408,8 +438,8 @@ func (b *bench) attention(heads, kvHeads, dim int, segments []segment) {
 	}
 	b.near(what+": keys", b.down16(cache.keys, n), wide(keys), 4, 2*b.eps()+1e-3)
 	b.near(what+": values", b.down16(cache.values, n), wide(values), 4, 2*b.eps())
-	var want []float64
-	for t := range tokens {
+	want := make([]float64, tokens*heads*dim)
+	inParallel(tokens, func(t int) {
 		for h := range heads {
 			q := row(t, h)
 			at := func(pos int) int {
@@ -434,10 +464,10 @@ func (b *bench) attention(heads, kvHeads, dim int, segments []segment) {
 				}
 			}
 			for d := range sum {
-				want = append(want, sum[d]/total)
+				want[(t*heads+h)*dim+d] = sum[d] / total
 			}
 		}
-	}
+	})
 	// Queries and keys may be rounded the other way than the reference's, which
 	// a score of many dimensions shows.
 	b.near(what+": attention", b.down16(p.attended, len(want)), want, 4, 6*b.eps()+1e-3)

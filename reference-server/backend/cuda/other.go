@@ -20,13 +20,18 @@ type Model struct{ tensor.Compiler }
 // Open says that there is no GPU: drivers are found on Linux alone.
 func Open(int) (*GPU, error) { return nil, errors.New("GPUs are used on Linux alone") }
 
-// Describe, Free, NewModel, Close and Name are never called.
+// Describe, Free, NewModel and Close are never called.
 func (*GPU) Describe() string     { return "" }
 func (*GPU) Free() (int64, error) { return 0, errors.ErrUnsupported }
 func (*GPU) NewModel() *Model     { return &Model{} }
 func (*GPU) Close()               {}
-func (*Model) Name() string       { return "" }
-func (*Model) Close()             {}
+
+// Hold is never called.
+func (*GPU) Hold(int64) (func(), error) { return nil, errors.ErrUnsupported }
+
+// Name and Close are never called.
+func (*Model) Name() string { return "" }
+func (*Model) Close()       {}
 
 // OutOfMemory is never asked.
 func OutOfMemory(error) bool { return false }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"time"
 	"unsafe"
 
 	"github.com/launchgate/launchgate/reference-server/tensor"
@@ -24,7 +26,7 @@ type program struct {
 
 	// Activations: x and last are float32, logits too, the rest 16 bits.
 	x, h, qkv, attended, gu, act, last, logits, ids ptr
-	wide                                            ptr   // int8 weights as 16 bits, where many tokens need them
+	wide                                            ptr   // int8 weights as 16 bits, where many tokens need them and they are not kept so
 	partial, done                                   ptr   // of attention split over the sequence
 	work                                            ptr   // cuBLASLt's
 	spare                                           int64 // bytes of the logits, which planning may overwrite
@@ -32,12 +34,19 @@ type program struct {
 	in     input
 	graphs map[int]uintptr // of decode steps, by padded batch
 
-	// Of the step under way.
-	rows   int
-	picks  []tensor.Pick
-	picked unsafe.Pointer // pinned
-	got    []int32
-	rowsOf [][]float32
+	flights          [3]flight // step n is in n % 3; two are under way, and the one before tells when it ended
+	started, awaited int       // steps
+}
+
+// flight is what a step under way has to itself.
+type flight struct {
+	host       []int32        // pinned: its input
+	picked     unsafe.Pointer // pinned: its tokens
+	begun, end uintptr        // events
+	rows       int
+	picks      []tensor.Pick
+	got        []int32
+	logits     [][]float32
 }
 
 // layer is a layer's weights, joined.
@@ -51,10 +60,11 @@ type layer struct {
 // input is what a step's kernels are told, in one piece so that one copy brings
 // it: 32-bit words at fixed places, because graphs know them.
 type input struct {
-	host                                                                      []int32 // pinned
+	host                                                                      []int32 // pinned; of the step that is being begun
 	device                                                                    ptr
 	tokens, positions, slots, offsets, which, firsts, counts, outputs, picks_ int // where each begins
 	tables                                                                    int
+	words, rows                                                               int // at most; and outputs
 	used                                                                      int // words of this step
 }
 
@@ -143,19 +153,11 @@ func (p *program) room() error {
 	n, a := p.n, p.n.Attention
 	tokens, outputs := int64(padded(n.Tokens)+4), int64(padded(n.Outputs)+4)
 	heads, all := int64(a.Heads*a.HeadDim), int64((a.Heads+2*a.KVHeads)*a.HeadDim)
-	var widest int64
-	for _, l := range p.layers {
-		for _, w := range []*matrix{l.qkv, l.o, l.gu, l.down} {
-			if w.scale != 0 {
-				widest = max(widest, w.dataBytes()*2)
-			}
-		}
-	}
-	if p.output.scale != 0 {
-		widest = max(widest, p.output.dataBytes()*2)
+	widest, err := p.widenAll()
+	if err != nil {
+		return err
 	}
 	stretches := int64(2 * p.g.SMs)
-	var err error
 	for _, b := range []struct {
 		to    *ptr
 		bytes int64
@@ -176,10 +178,60 @@ func (p *program) room() error {
 	if p.freqs, err = p.m.floats(n.Rotation.Inverse); err != nil {
 		return err
 	}
-	if p.picked, err = p.m.pin(int(4 * outputs)); err != nil {
+	if err := p.in.room(p.m, int(tokens), int(outputs), (n.Context+tensor.BlockSize-1)/tensor.BlockSize); err != nil {
 		return err
 	}
-	return p.in.room(p.m, int(tokens), int(outputs), (n.Context+tensor.BlockSize-1)/tensor.BlockSize)
+	for i := range p.flights {
+		if err := p.flights[i].room(p.m, p.in.words, int(outputs)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *flight) room(m *Model, words, outputs int) error {
+	host, err := m.pin(4 * words)
+	if err != nil {
+		return err
+	}
+	f.host = unsafe.Slice((*int32)(host), words)
+	if f.picked, err = m.pin(4 * outputs); err != nil {
+		return err
+	}
+	if f.begun, err = m.event(); err != nil {
+		return err
+	}
+	f.end, err = m.event()
+	return err
+}
+
+// widenAll keeps int8 weights as 16 bits too where there is memory for it: many
+// tokens at once need those, and would else have them made at every step. It
+// returns how much the widest takes that is made at every step.
+func (p *program) widenAll() (widest int64, err error) {
+	var all []*matrix
+	var sum int64
+	for _, l := range p.layers {
+		all = append(all, l.qkv, l.o, l.gu, l.down)
+	}
+	for _, w := range append(all, p.output) {
+		if w.scale != 0 {
+			widest, sum = max(widest, w.dataBytes()*2), sum+w.dataBytes()*2
+		}
+	}
+	if sum == 0 || sum > p.n.Spare {
+		return widest, nil
+	}
+	for _, w := range append(all, p.output) {
+		if w.scale == 0 {
+			continue
+		}
+		if w.wide, err = p.m.alloc(w.dataBytes() * 2); err != nil {
+			return 0, fmt.Errorf("weights as 16 bits: %w", err)
+		}
+		p.widen(w.wide, w)
+	}
+	return 0, nil
 }
 
 func (in *input) room(m *Model, tokens, outputs, blocks int) (err error) {
@@ -194,11 +246,7 @@ func (in *input) room(m *Model, tokens, outputs, blocks int) (err error) {
 		*f.at = word
 		word += f.n
 	}
-	at, err := m.pin(4 * word)
-	if err != nil {
-		return err
-	}
-	in.host = unsafe.Slice((*int32)(at), word)
+	in.words, in.rows = word, outputs
 	in.device, err = m.alloc(int64(4 * word))
 	return err
 }
@@ -272,8 +320,11 @@ func (in *input) pick(row int, p tensor.Pick) {
 // pad adds tokens that write nothing, see nothing and are not wanted.
 func (in *input) pad(pl plan, to int) plan {
 	for i := pl.tokens; i < to; i++ {
-		in.host[in.tokens+i], in.host[in.positions+i], in.host[in.slots+i], in.host[in.offsets+i], in.host[in.which+i], in.host[in.outputs+i] = 0, 0, -1, 0, int32(i), int32(i)
-		in.pick(i, tensor.Pick{})
+		in.host[in.tokens+i], in.host[in.positions+i], in.host[in.slots+i], in.host[in.offsets+i], in.host[in.which+i] = 0, 0, -1, 0, int32(i)
+		if i < in.rows {
+			in.host[in.outputs+i] = int32(i)
+			in.pick(i, tensor.Pick{})
+		}
 	}
 	pl.tokens, pl.rows, pl.singles = to, to, to
 	return pl
@@ -284,9 +335,13 @@ func (p *program) Start(s tensor.Step, cache tensor.KV, picks []tensor.Pick) err
 	if len(s.Outputs) > p.n.Outputs || len(s.Tokens) > p.n.Tokens {
 		return fmt.Errorf("a step of %d tokens and %d outputs is more than %d and %d", len(s.Tokens), len(s.Outputs), p.n.Tokens, p.n.Outputs)
 	}
-	p.picks = append(p.picks[:0], picks...)
-	p.rows = len(s.Outputs)
-	return p.g.do(func() error {
+	if p.started-p.awaited == 2 {
+		return errors.New("two steps are under way already")
+	}
+	f := &p.flights[p.started%3]
+	f.picks, f.rows, p.in.host = append(f.picks[:0], picks...), len(s.Outputs), f.host
+	err := p.g.do(func() error {
+		d := p.g.d
 		pl, err := p.in.write(s, picks, p.flash())
 		if err != nil {
 			return err
@@ -295,7 +350,8 @@ func (p *program) Start(s tensor.Step, cache tensor.KV, picks []tensor.Pick) err
 		if decode {
 			pl = p.in.pad(pl, padded(pl.tokens))
 		}
-		if err := p.g.d.check("cuMemcpyHtoDAsync", p.g.d.toDevice(p.in.device, unsafe.Pointer(&p.in.host[0]), uint64(4*p.in.used), p.g.stream)); err != nil {
+		if err := errors.Join(d.check("cuEventRecord", d.eventRecord(f.begun, p.g.stream)),
+			d.check("cuMemcpyHtoDAsync", d.toDevice(p.in.device, unsafe.Pointer(&f.host[0]), uint64(4*p.in.used), p.g.stream))); err != nil {
 			return err
 		}
 		if decode {
@@ -303,58 +359,118 @@ func (p *program) Start(s tensor.Step, cache tensor.KV, picks []tensor.Pick) err
 		} else {
 			p.compute(pl, cache.(*kv))
 		}
-		if p.rows > 0 {
-			err = errors.Join(err, p.g.d.check("cuMemcpyDtoHAsync", p.g.d.toHost(p.picked, p.ids, uint64(4*p.rows), p.g.stream)))
+		if f.rows > 0 {
+			err = errors.Join(err, d.check("cuMemcpyDtoHAsync", d.toHost(f.picked, p.ids, uint64(4*f.rows), p.g.stream)))
 		}
-		return err
+		return errors.Join(err, d.check("cuEventRecord", d.eventRecord(f.end, p.g.stream)))
 	})
+	if err == nil {
+		p.started++
+	}
+	return err
 }
 
-// Wait waits for the step.
-func (p *program) Wait() ([]int32, [][]float32, error) {
-	p.rowsOf = p.rowsOf[:0]
+// Wait waits for the step that was begun first.
+func (p *program) Wait() (tensor.Done, error) {
+	if p.awaited == p.started {
+		return tensor.Done{}, errors.New("no step is under way")
+	}
+	f, before := &p.flights[p.awaited%3], &p.flights[(p.awaited+2)%3]
+	f.logits = f.logits[:0]
+	var idle float32
 	err := p.g.do(func() error {
-		for row, pick := range p.picks {
+		d := p.g.d
+		if err := d.check("cuEventSynchronize", d.eventSync(f.end)); err != nil {
+			return err
+		}
+		if p.awaited > 0 {
+			if err := d.check("cuEventElapsedTime", d.eventElapsed(&idle, before.end, f.begun)); err != nil {
+				return err
+			}
+		}
+		for row, pick := range f.picks {
 			var logits []float32
 			if pick.Logits {
 				logits = make([]float32, p.n.Vocab)
 				at := p.logits.plus(int64(row) * int64(p.n.Vocab) * 4)
-				if err := p.g.d.check("cuMemcpyDtoHAsync", p.g.d.toHost(unsafe.Pointer(&logits[0]), at, uint64(4*p.n.Vocab), p.g.stream)); err != nil {
+				if err := d.check("cuMemcpyDtoHAsync", d.toHost(unsafe.Pointer(&logits[0]), at, uint64(4*p.n.Vocab), p.g.stream)); err != nil {
 					return err
 				}
 			}
-			p.rowsOf = append(p.rowsOf, logits)
+			f.logits = append(f.logits, logits)
 		}
-		return p.g.sync()
+		if slices.ContainsFunc(f.picks, func(k tensor.Pick) bool { return k.Logits }) {
+			return p.g.sync()
+		}
+		return nil
 	})
-	p.got = append(p.got[:0], unsafe.Slice((*int32)(p.picked), p.rows)...)
-	return p.got, p.rowsOf, err
+	p.awaited++
+	f.got = append(f.got[:0], unsafe.Slice((*int32)(f.picked), f.rows)...)
+	return tensor.Done{IDs: f.got, Logits: f.logits, Idle: time.Duration(float64(idle) * 1e6)}, err
 }
 
 // replay computes a decode step by its graph, which is recorded when a batch
-// has this size for the first time.
+// has this size for the first time. Without memory for a graph its kernels are
+// launched one by one.
 func (p *program) replay(pl plan, cache *kv) error {
 	d := p.g.d
-	g, ok := p.graphs[pl.tokens]
-	if !ok {
-		p.compute(pl, cache) // kernels and plans are loaded by this, which a recording may not
-		if err := errors.Join(p.g.err, d.check("cuStreamBeginCapture", d.capture(p.g.stream, 2))); err != nil {
-			return err
-		}
-		p.compute(pl, cache)
-		var graph uintptr
-		err := errors.Join(p.g.err, d.check("cuStreamEndCapture", d.captureEnd(p.g.stream, &graph)))
-		if err == nil {
-			err = d.check("cuGraphInstantiate", d.instantiate(&g, graph, 0))
-			d.graphDestroy(graph)
-		}
-		if err == nil {
-			p.graphs[pl.tokens] = g
-			p.m.graphs = append(p.m.graphs, g)
+	if g, ok := p.graphs[pl.tokens]; ok {
+		err := d.check("cuGraphLaunch", d.graphLaunch(g, p.g.stream))
+		if OutOfMemory(err) {
+			p.compute(pl, cache)
+			return nil
 		}
 		return err
 	}
-	return d.check("cuGraphLaunch", d.graphLaunch(g, p.g.stream))
+	p.compute(pl, cache) // kernels and plans are loaded by this, which a recording may not
+	if err := errors.Join(p.g.err, d.check("cuStreamBeginCapture", d.capture(p.g.stream, 2))); err != nil {
+		return err
+	}
+	p.compute(pl, cache)
+	var g, graph uintptr
+	err := errors.Join(p.g.err, d.check("cuStreamEndCapture", d.captureEnd(p.g.stream, &graph)))
+	if err != nil {
+		return err
+	}
+	defer d.graphDestroy(graph)
+	err = d.check("cuGraphInstantiate", d.instantiate(&g, graph, 0))
+	if err == nil {
+		p.graphs[pl.tokens] = g
+		p.m.graphs = append(p.m.graphs, g)
+	}
+	if OutOfMemory(err) {
+		return nil
+	}
+	return err
+}
+
+// Warm computes nothing in steps of all sizes, so that kernels are loaded,
+// products planned and graphs recorded before anybody waits for them.
+func (p *program) Warm(cache tensor.KV) error {
+	return p.g.do(func() error {
+		p.in.host = p.flights[0].host
+		for n := 1; n <= p.n.Tokens; n = padded(n) + 1 {
+			size := padded(n)
+			pl := p.in.pad(plan{whole: true}, size)
+			if size > p.n.Outputs {
+				pl.rows = 1
+			}
+			p.in.used = p.in.tables + 1
+			p.in.host[p.in.tables] = 0
+			if err := p.g.d.check("cuMemcpyHtoDAsync", p.g.d.toDevice(p.in.device, unsafe.Pointer(&p.in.host[0]), uint64(4*p.in.used), p.g.stream)); err != nil {
+				return err
+			}
+			if size > p.n.Outputs {
+				p.compute(pl, cache.(*kv))
+			} else if err := errors.Join(p.replay(pl, cache.(*kv)), p.replay(pl, cache.(*kv))); err != nil { // recorded, then brought to the device
+				return err
+			}
+			if err := errors.Join(p.g.err, p.g.sync()); err != nil { // what the next is told goes where this one was told
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func (p *program) name(kernel string) string { return kernel + "_" + p.m.half }
@@ -363,23 +479,27 @@ func (p *program) name(kernel string) string { return kernel + "_" + p.m.half }
 func (p *program) compute(pl plan, cache *kv) {
 	n, in := p.n, &p.in
 	if p.embed.scale != 0 {
-		p.g.launch("embed_i8", grid{x: pl.tokens, y: 1, threads: 256}, p.x, p.embed.data, p.embed.scale, in.at(in.tokens), n.Width)
+		p.g.launch("embed_i8", grid{x: pl.tokens, y: 1, threads: 256}, p.x, p.embed.data, p.embed.scale, in.at(in.tokens), p.ids, n.Width)
 	} else {
-		p.g.launch(p.name("embed"), grid{x: pl.tokens, y: 1, threads: 256}, p.x, p.embed.data, in.at(in.tokens), n.Width)
+		p.g.launch(p.name("embed"), grid{x: pl.tokens, y: 1, threads: 256}, p.x, p.embed.data, in.at(in.tokens), p.ids, n.Width)
 	}
 	for i, l := range p.layers {
-		p.multiply(p.qkv, l.qkv, p.x, l.attnNorm, pl.tokens, store)
+		after := p.output
+		if i+1 < len(p.layers) {
+			after = p.layers[i+1].qkv
+		}
+		p.multiply(p.qkv, l.qkv, p.x, l.attnNorm, pl.tokens, store, l.o)
 		p.ropeStore(pl, i, l, cache)
 		p.attend(pl, i, cache)
-		p.multiply(p.x, l.o, p.attended, nil, pl.tokens, add)
-		p.multiply(p.act, l.gu, p.x, l.ffnNorm, pl.tokens, swiglu)
-		p.multiply(p.x, l.down, p.act, nil, pl.tokens, add)
+		p.multiply(p.x, l.o, p.attended, nil, pl.tokens, add, l.gu)
+		p.multiply(p.act, l.gu, p.x, l.ffnNorm, pl.tokens, swiglu, l.down)
+		p.multiply(p.x, l.down, p.act, nil, pl.tokens, add, after)
 	}
 	if pl.rows == 0 {
 		return // a prompt whose end is not yet reached
 	}
 	p.g.launch("gather", grid{x: pl.rows, y: 1, threads: 256}, p.last, p.x, in.at(in.outputs), n.Width)
-	p.multiply(p.logits, p.output, p.last, p.norm, pl.rows, float)
+	p.multiply(p.logits, p.output, p.last, p.norm, pl.rows, float, p.layers[0].qkv)
 	p.g.launch("pick", grid{x: pl.rows, y: 1, threads: 1024}, p.ids, p.logits, in.at(in.picks_), n.Vocab)
 }
 
@@ -424,11 +544,15 @@ func (p *program) attend(pl plan, i int, cache *kv) {
 	for lanes*8 < a.HeadDim {
 		lanes *= 2
 	}
+	early := 0 // a sequence that has several tokens in the step sees what the step writes
+	if p.flash() {
+		early = 1
+	}
 	y := a.KVHeads * ((share + heads - 1) / heads)
 	splits := max(1, min(32, 2*p.g.SMs/(pl.singles*y)))
 	p.g.launch(fmt.Sprintf("%s_%d_%d", p.name("attend_decode"), lanes, heads), grid{x: pl.singles, y: y, z: splits, threads: 128, shared: 4 * heads * (a.HeadDim + 2) * 4},
 		p.attended, p.qkv, keys, values, in.at(in.tables), in.at(in.offsets), in.at(in.positions), in.at(in.slots), in.at(in.which), p.partial, p.done,
-		a.Heads, a.KVHeads, a.HeadDim, scale)
+		a.Heads, a.KVHeads, a.HeadDim, scale, early)
 }
 
 // outcome is what becomes of a product.
@@ -442,17 +566,23 @@ const (
 )
 
 // Up to how many tokens the kernels that read weights once are used: gemv, and
-// skinny for 16-bit weights, which cuBLASLt multiplies better from then on, and
-// for int8, which it would have to be given as 16 bits.
+// skinny for 16-bit weights, which cuBLASLt multiplies better from then on, for
+// int8 that are kept as 16 bits too, and for int8 that would have to be widened.
 const (
 	gemvTokens   = 2
 	skinnyTokens = 8
+	skinnyWide   = 16
 	skinnyInt8   = 64
 )
 
+// ahead is how much of the next weights is brought to the L2 cache, which has
+// 40 MB and more, while a product ends.
+const ahead = 16 << 20
+
 // multiply computes y = x × wᵀ for tokens rows of x: 16-bit ones, or where there
-// is a norm float32 ones that are normed first.
-func (p *program) multiply(y ptr, w *matrix, x ptr, norm *vector, tokens int, out outcome) {
+// is a norm float32 ones that are normed first. next is what will be multiplied
+// by after it.
+func (p *program) multiply(y ptr, w *matrix, x ptr, norm *vector, tokens int, out outcome, next *matrix) {
 	weight := ptr(0)
 	if norm != nil {
 		weight = norm.data
@@ -463,10 +593,13 @@ func (p *program) multiply(y ptr, w *matrix, x ptr, norm *vector, tokens int, ou
 	}
 	if w.scale != 0 {
 		kind, limit = "i8_"+kind, skinnyInt8
+		if w.wide != 0 {
+			limit = skinnyWide
+		}
 	}
 	if tokens <= gemvTokens && tokens*w.cols*2 <= 96<<10 {
 		p.g.launch(fmt.Sprintf("gemv_%s_%d_%s", kind, tokens, out), grid{x: 2 * p.g.SMs, y: 1, threads: 512, shared: tokens * w.cols * 2},
-			y, w.data, w.scale, x, weight, rows, w.cols, p.n.Epsilon)
+			y, w.data, w.scale, x, weight, rows, w.cols, p.n.Epsilon, next.data, int(min(ahead, next.dataBytes())/128))
 		return
 	}
 	if norm != nil {
@@ -485,9 +618,10 @@ func (p *program) multiply(y ptr, w *matrix, x ptr, norm *vector, tokens int, ou
 		return
 	}
 	data := w.data
-	if w.scale != 0 {
-		n := int64(w.rows) * int64(w.cols)
-		p.g.launch(p.name("widen"), grid{x: int((n/16 + 255) / 256), y: 1, threads: 256}, p.wide, w.data, w.scale, n)
+	if w.wide != 0 {
+		data = w.wide
+	} else if w.scale != 0 {
+		p.widen(p.wide, w)
 		data = p.wide
 	}
 	if out == swiglu {
@@ -496,6 +630,12 @@ func (p *program) multiply(y ptr, w *matrix, x ptr, norm *vector, tokens int, ou
 		return
 	}
 	p.product(y, data, x, w.rows, w.cols, tokens, out)
+}
+
+// widen makes int8 weights 16 bits again.
+func (p *program) widen(to ptr, w *matrix) {
+	n := int64(w.rows) * int64(w.cols)
+	p.g.launch(p.name("widen"), grid{x: int((n/16 + 255) / 256), y: 1, threads: 256}, to, w.data, w.scale, n)
 }
 
 // product multiplies by 16-bit weights on tensor cores.

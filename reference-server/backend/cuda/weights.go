@@ -25,6 +25,7 @@ type Model struct {
 	taken  map[ptr]int64
 	pinned []unsafe.Pointer
 	graphs []uintptr
+	events []uintptr
 	stage  [2]staging
 	turn   int
 }
@@ -64,7 +65,10 @@ func (m *Model) Close() {
 		for _, x := range m.graphs {
 			m.g.d.execDestroy(x)
 		}
-		m.taken, m.pinned, m.graphs = map[ptr]int64{}, nil, nil
+		for _, e := range m.events {
+			m.g.d.eventDestroy(e)
+		}
+		m.taken, m.pinned, m.graphs, m.events = map[ptr]int64{}, nil, nil, nil
 		m.unstage()
 		return nil
 	})
@@ -74,6 +78,7 @@ func (m *Model) unstage() {
 	for i := range m.stage {
 		if s := &m.stage[i]; s.at != nil {
 			m.g.d.hostFree(s.at)
+			m.g.d.eventDestroy(s.event)
 			*s = staging{}
 		}
 	}
@@ -96,6 +101,14 @@ func (m *Model) pin(n int) (p unsafe.Pointer, err error) {
 	return p, err
 }
 
+// event marks a place in the stream, with its time.
+func (m *Model) event() (e uintptr, err error) {
+	if err = m.g.d.check("cuEventCreate", m.g.d.eventCreate(&e, 0)); err == nil {
+		m.events = append(m.events, e)
+	}
+	return e, err
+}
+
 func (m *Model) free(p ptr) {
 	if _, ok := m.taken[p]; ok {
 		delete(m.taken, p)
@@ -108,6 +121,7 @@ func (m *Model) free(p ptr) {
 type matrix struct {
 	rows, cols  int
 	data, scale ptr // scale is 0 where weights are 16 bits
+	wide        ptr // int8 weights as 16 bits, where they are kept so too
 }
 
 func (w *matrix) Rows() int { return w.rows }

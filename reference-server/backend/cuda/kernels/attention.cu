@@ -6,15 +6,16 @@
 
 // attend_decode: a block computes up to G query heads of one KV head for one
 // token and one stretch of its context; the last block to end merges the
-// stretches. LP lanes hold one position, 8 dimensions each. grid (tokens,
-// KV heads · groups of G, splits), 128 threads.
+// stretches. LP lanes hold one position, 8 dimensions each; the next positions
+// are under way while some are computed. Where early, all of a token's context
+// but its own position was written by earlier steps, and the first loads need
+// not wait. grid (tokens, KV heads · groups of G, splits), 128 threads.
 template <typename T, int LP, int G>
 __device__ void attend_decode(T *out, const T *qkv, const T *keys, const T *values, const int *tables, const int *offsets, const int *positions,
-                              const int *slots, const int *which, float *partial, unsigned *done, int heads, int kv_heads, int dim, float scale) {
+                              const int *slots, const int *which, float *partial, unsigned *done, int heads, int kv_heads, int dim, float scale, int early) {
   constexpr int P = 32 / LP, W = 4, U = 4;
   extern __shared__ float merged[]; // (W, G, dim + 2)
   let_next_start();
-  wait_for_inputs();
   const int t = which ? which[blockIdx.x] : blockIdx.x;
   if (slots[t] < 0) return;
   const int share = heads / kv_heads, groups = (share + G - 1) / G, kv = blockIdx.y / groups, first = kv * share + blockIdx.y % groups * G;
@@ -28,6 +29,21 @@ __device__ void attend_decode(T *out, const T *qkv, const T *keys, const T *valu
   const int begin = split * chunk, end = min(length, begin + chunk);
   const int *table = tables + offsets[t];
   const bool live = sub * 8 < dim;
+  uint4 k[U], v[U];
+  auto load = [&](int u, int pos) {
+    const bool valid = pos < end && live;
+    const size_t at = valid ? (((size_t)table[pos / kBlock] * kv_heads + kv) * kBlock + pos % kBlock) * dim + sub * 8 : 0;
+    k[u] = valid ? *reinterpret_cast<const uint4 *>(keys + at) : make_uint4(0, 0, 0, 0);
+    v[u] = valid ? *reinterpret_cast<const uint4 *>(values + at) : make_uint4(0, 0, 0, 0);
+  };
+  const int from = begin + warp * P + pg;
+  if (early)
+#pragma unroll
+    for (int u = 0; u < U; u++) load(u, from + u * W * P);
+  wait_for_inputs();
+#pragma unroll
+  for (int u = 0; u < U; u++)
+    if (!early || from + u * W * P == length - 1) load(u, from + u * W * P);
 
   float q[G][8], acc[G][8] = {}, top[G], total[G];
 #pragma unroll
@@ -39,16 +55,8 @@ __device__ void attend_decode(T *out, const T *qkv, const T *keys, const T *valu
     for (int i = 0; i < 8; i++) q[g][i] *= scale * 1.4426950408889634f; // for exp2
   }
   for (int base = begin + warp * P; base < end; base += W * P * U) {
-    uint4 k[U], v[U];
-#pragma unroll
-    for (int u = 0; u < U; u++) {
-      const int pos = base + u * W * P + pg;
-      const bool valid = pos < end && live;
-      const size_t at = valid ? (((size_t)table[pos / kBlock] * kv_heads + kv) * kBlock + pos % kBlock) * dim + sub * 8 : 0;
-      k[u] = valid ? *reinterpret_cast<const uint4 *>(keys + at) : make_uint4(0, 0, 0, 0);
-      v[u] = valid ? *reinterpret_cast<const uint4 *>(values + at) : make_uint4(0, 0, 0, 0);
-    }
     float score[U][G];
+    uint4 now[U]; // the values, while the next are fetched
 #pragma unroll
     for (int u = 0; u < U; u++) {
       float f[8];
@@ -64,23 +72,28 @@ __device__ void attend_decode(T *out, const T *qkv, const T *keys, const T *valu
       }
     }
 #pragma unroll
+    for (int u = 0; u < U; u++) {
+      now[u] = v[u];
+      load(u, base + (U + u) * W * P + pg);
+    }
+#pragma unroll
     for (int g = 0; g < G; g++) {
       float high = top[g];
 #pragma unroll
       for (int u = 0; u < U; u++) high = fmaxf(high, score[u][g]);
       if (high == -INFINITY) high = 0; // nothing seen yet: everything stays 0
-      const float fade = exp2f(top[g] - high);
+      const float fade = power2(top[g] - high);
       top[g] = high;
       total[g] *= fade;
 #pragma unroll
       for (int i = 0; i < 8; i++) acc[g][i] *= fade;
 #pragma unroll
-      for (int u = 0; u < U; u++) score[u][g] = exp2f(score[u][g] - high), total[g] += score[u][g];
+      for (int u = 0; u < U; u++) score[u][g] = power2(score[u][g] - high), total[g] += score[u][g];
     }
 #pragma unroll
     for (int u = 0; u < U; u++) {
       float f[8];
-      unpack8<T>(v[u], f);
+      unpack8<T>(now[u], f);
 #pragma unroll
       for (int g = 0; g < G; g++)
 #pragma unroll
@@ -94,7 +107,7 @@ __device__ void attend_decode(T *out, const T *qkv, const T *keys, const T *valu
 #pragma unroll
     for (int o = LP; o < 32; o <<= 1) {
       const float other = __shfl_xor_sync(~0u, top[g], o), high = fmaxf(top[g], other);
-      const float mine = high == -INFINITY ? 0.f : exp2f(top[g] - high), theirs = high == -INFINITY ? 0.f : exp2f(other - high);
+      const float mine = high == -INFINITY ? 0.f : power2(top[g] - high), theirs = high == -INFINITY ? 0.f : power2(other - high);
       total[g] = total[g] * mine + __shfl_xor_sync(~0u, total[g], o) * theirs;
 #pragma unroll
       for (int i = 0; i < 8; i++) acc[g][i] = acc[g][i] * mine + __shfl_xor_sync(~0u, acc[g][i], o) * theirs;
@@ -116,7 +129,7 @@ __device__ void attend_decode(T *out, const T *qkv, const T *keys, const T *valu
 #pragma unroll
     for (int w = 0; w < W; w++) {
       const float *m = merged + (w * G + g) * pitch;
-      const float f = exp2f(m[dim] - high);
+      const float f = power2(m[dim] - high);
       sum += f * m[d], weight += f * m[dim + 1];
     }
     if (splits == 1) {
@@ -145,7 +158,7 @@ __device__ void attend_decode(T *out, const T *qkv, const T *keys, const T *valu
     for (int s = 0; s < splits; s++) high = fmaxf(high, own[((size_t)s * G + g) * pitch + dim]);
     for (int s = 0; s < splits; s++) {
       const float *m = own + ((size_t)s * G + g) * pitch;
-      const float f = exp2f(m[dim] - high);
+      const float f = power2(m[dim] - high);
       sum += f * m[d], weight += f * m[dim + 1];
     }
     out[((size_t)t * heads + first + g) * dim + d] = from_float<T>(sum / weight);
@@ -154,8 +167,8 @@ __device__ void attend_decode(T *out, const T *qkv, const T *keys, const T *valu
 #define DECODE(T, LP, G)                                                                                                                        \
   extern "C" __global__ void __launch_bounds__(128) attend_decode_##T##_##LP##_##G(                                                             \
       T *out, const T *qkv, const T *keys, const T *values, const int *tables, const int *offsets, const int *positions, const int *slots,      \
-      const int *which, float *partial, unsigned *done, int heads, int kv_heads, int dim, float scale) {                                        \
-    attend_decode<T, LP, G>(out, qkv, keys, values, tables, offsets, positions, slots, which, partial, done, heads, kv_heads, dim, scale);      \
+      const int *which, float *partial, unsigned *done, int heads, int kv_heads, int dim, float scale, int early) {                             \
+    attend_decode<T, LP, G>(out, qkv, keys, values, tables, offsets, positions, slots, which, partial, done, heads, kv_heads, dim, scale, early); \
   }
 #define DECODES(T, G) DECODE(T, 2, G) DECODE(T, 4, G) DECODE(T, 8, G) DECODE(T, 16, G) DECODE(T, 32, G)
 DECODES(f16, 1) DECODES(f16, 4) DECODES(f16, 8) DECODES(bf16, 1) DECODES(bf16, 4) DECODES(bf16, 8)
@@ -216,20 +229,24 @@ __device__ void attend_prefill(T *out, const T *qkv, const T *keys, const T *val
       }
     const int row = p0 + warp * 16 + (lane >> 2); // position of this lane's first row; the second is 8 on
     const bool edge = (tile + 1) * B > p0 + warp * 16 + 1;
-    float high[2] = {top[0], top[1]};
+    float high[2] = {top[0], top[1]}; // of scores, before the unit
+    if (edge)
+#pragma unroll
+      for (int n = 0; n < B / 8; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+          const int pos = tile * B + n * 8 + (lane & 3) * 2 + (i & 1);
+          if (pos > row + i / 2 * 8 || pos >= length) s[n][i] = -INFINITY;
+        }
 #pragma unroll
     for (int n = 0; n < B / 8; n++)
 #pragma unroll
-      for (int i = 0; i < 4; i++) {
-        const int pos = tile * B + n * 8 + (lane & 3) * 2 + (i & 1);
-        s[n][i] = edge && (pos > row + i / 2 * 8 || pos >= length) ? -INFINITY : s[n][i] * unit;
-        high[i / 2] = fmaxf(high[i / 2], s[n][i]);
-      }
+      for (int i = 0; i < 4; i++) high[i / 2] = fmaxf(high[i / 2], s[n][i]);
 #pragma unroll
     for (int i = 0; i < 2; i++) {
       high[i] = fmaxf(high[i], __shfl_xor_sync(~0u, high[i], 1));
       high[i] = fmaxf(high[i], __shfl_xor_sync(~0u, high[i], 2));
-      const float fade = exp2f(top[i] - high[i]);
+      const float fade = power2((top[i] - high[i]) * unit);
       top[i] = high[i];
       total[i] *= fade;
 #pragma unroll
@@ -240,7 +257,7 @@ __device__ void attend_prefill(T *out, const T *qkv, const T *keys, const T *val
     for (int n = 0; n < B / 8; n++) {
       float e[4];
 #pragma unroll
-      for (int i = 0; i < 4; i++) e[i] = exp2f(s[n][i] - high[i / 2]), total[i / 2] += e[i];
+      for (int i = 0; i < 4; i++) e[i] = power2(fmaf(s[n][i], unit, -high[i / 2] * unit)), total[i / 2] += e[i];
       p[n / 2][n % 2 * 2] = pack2<T>(e[0], e[1]);
       p[n / 2][n % 2 * 2 + 1] = pack2<T>(e[2], e[3]);
     }
@@ -267,7 +284,7 @@ __device__ void attend_prefill(T *out, const T *qkv, const T *keys, const T *val
   }
 }
 #define PREFILL(T, D)                                                                                                                             \
-  extern "C" __global__ void __launch_bounds__(128) attend_prefill_##T##_##D(T *out, const T *qkv, const T *keys, const T *values,                \
+  extern "C" __global__ void __launch_bounds__(128, D == 64 ? 4 : 2) attend_prefill_##T##_##D(T *out, const T *qkv, const T *keys, const T *values, \
                                                                              const int *tables, const int *offsets, const int *positions,        \
                                                                              const int *firsts, const int *counts, int heads, int kv_heads,      \
                                                                              float scale) {                                                      \

@@ -12,6 +12,9 @@ typedef __nv_bfloat16 bf16;
 constexpr int kBlock = 16;   // tokens in a KV block: tensor.BlockSize
 constexpr int kGroup = 64;   // int8 weights that share a scale
 
+// What the step before wrote, and what a step is told (tokens, positions, tables),
+// is there when any of its kernels starts; only what the kernels of this step
+// write has to be waited for.
 __device__ __forceinline__ void wait_for_inputs() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -77,6 +80,13 @@ __device__ __forceinline__ float block_max(float v, float *red) {
   return warp_max(v);
 }
 __device__ __forceinline__ float silu(float g) { return g / (1.f + __expf(-g)); }
+
+// power2 is 2 to the x; what is far below 1 becomes 0.
+__device__ __forceinline__ float power2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 
 // stream16 reads 16 bytes that will not be read again.
 __device__ __forceinline__ uint4 stream16(const void *p) {

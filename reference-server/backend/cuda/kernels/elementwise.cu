@@ -2,23 +2,27 @@
 // write to the KV cache, SwiGLU, int8 weights back to 16 bits.
 #include "common.cuh"
 
-// embed: x[t] = the embedding of tokens[t]. grid (tokens).
-template <typename T> __device__ void embed(float *x, const T *w, const int *tokens, int width) {
-  let_next_start();
-  wait_for_inputs();
-  const int t = blockIdx.x;
-  const T *row = w + (size_t)tokens[t] * width;
-  for (int i = threadIdx.x; i < width; i += blockDim.x) x[(size_t)t * width + i] = to_float(row[i]);
+// embed: x[t] = the embedding of tokens[t], or where that is below 0 of what
+// the step before picked: picked[−1 − tokens[t]]. grid (tokens).
+__device__ __forceinline__ size_t token(const int *tokens, const int *picked) {
+  const int id = tokens[blockIdx.x];
+  return id < 0 ? picked[-1 - id] : id;
 }
-extern "C" __global__ void embed_f16(float *x, const f16 *w, const int *tokens, int width) { embed(x, w, tokens, width); }
-extern "C" __global__ void embed_bf16(float *x, const bf16 *w, const int *tokens, int width) { embed(x, w, tokens, width); }
-extern "C" __global__ void embed_i8(float *x, const uint8_t *w, const float *scale, const int *tokens, int width) {
+template <typename T> __device__ void embed(float *x, const T *w, const int *tokens, const int *picked, int width) {
   let_next_start();
   wait_for_inputs();
-  const int t = blockIdx.x, groups = width / kGroup;
-  const size_t row = tokens[t];
+  const size_t t = blockIdx.x;
+  const T *row = w + token(tokens, picked) * width;
+  for (int i = threadIdx.x; i < width; i += blockDim.x) x[t * width + i] = to_float(row[i]);
+}
+extern "C" __global__ void embed_f16(float *x, const f16 *w, const int *tokens, const int *picked, int width) { embed(x, w, tokens, picked, width); }
+extern "C" __global__ void embed_bf16(float *x, const bf16 *w, const int *tokens, const int *picked, int width) { embed(x, w, tokens, picked, width); }
+extern "C" __global__ void embed_i8(float *x, const uint8_t *w, const float *scale, const int *tokens, const int *picked, int width) {
+  let_next_start();
+  wait_for_inputs();
+  const size_t t = blockIdx.x, row = token(tokens, picked), groups = width / kGroup;
   for (int i = threadIdx.x; i < width; i += blockDim.x)
-    x[(size_t)t * width + i] = float(int(w[row * width + i]) - 128) * scale[row * groups + i / kGroup];
+    x[t * width + i] = float(int(w[row * width + i]) - 128) * scale[row * groups + i / kGroup];
 }
 
 // rms_norm: y[r] = x[rows[r]] / rms · weight; rows may be null: then row r.
@@ -53,9 +57,46 @@ extern "C" __global__ void gather(float *y, const float *x, const int *rows, int
 // rope_store: for every token, biases are added to q, k and v, q and k are
 // normed per head (Qwen 3) and turned by the token's position; q stays in
 // place, k and v go to the token's slot of the cache (layout (block, KV head,
-// 16, dim)). A slot below 0 is padding. grid (tokens, parts): each warp of 8
-// takes heads warp + 8·part, and so on; shared memory holds the token's sines
-// and cosines and a head for each warp: 9·dim floats.
+// 16, dim)). A slot below 0 is padding. grid (tokens, parts), 256 threads;
+// shared memory holds the token's sines and cosines and a head for each warp:
+// 9·dim floats.
+
+// Where a head's key, value or query goes.
+template <typename T>
+__device__ __forceinline__ T *place(T *row, T *keys, T *values, int h, int slot, int heads, int kv_heads, int dim) {
+  if (h < heads) return row;
+  const int kv = (h - heads) % kv_heads;
+  return (h < heads + kv_heads ? keys : values) + (((size_t)(slot / kBlock) * kv_heads + kv) * kBlock + slot % kBlock) * dim;
+}
+
+// Without norms: a thread turns eight pairs of a head, or moves 16 values.
+template <typename T>
+__device__ __forceinline__ void rope_store_plain(T *qkv, T *keys, T *values, const float *bias, const float *turn, int slot, int heads, int kv_heads, int dim,
+                                                 int halves) {
+  const int parts = dim / 16, work = (heads + 2 * kv_heads) * parts;
+  for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < work; i += blockDim.x * gridDim.y) {
+    const int h = i / parts, c = i % parts;
+    const int a = halves ? c * 8 : c * 16, b = halves ? a + dim / 2 : a + 8; // the dimensions from which on there are eight
+    T *row = qkv + ((size_t)blockIdx.x * (heads + 2 * kv_heads) + h) * dim, *to = place(row, keys, values, h, slot, heads, kv_heads, dim);
+    float x[8], y[8];
+    unpack8<T>(*reinterpret_cast<const uint4 *>(row + a), x);
+    unpack8<T>(*reinterpret_cast<const uint4 *>(row + b), y);
+    if (bias)
+#pragma unroll
+      for (int j = 0; j < 8; j++) x[j] += bias[h * dim + a + j], y[j] += bias[h * dim + b + j];
+    if (h < heads + kv_heads)
+#pragma unroll
+      for (int j = 0; j < 8; j++) {
+        // Neighbours: x and y are 16 in a row, pair j is 2j and 2j + 1 of them.
+        float &first = halves ? x[j] : j < 4 ? x[2 * j % 8] : y[2 * j % 8], &second = halves ? y[j] : j < 4 ? x[(2 * j + 1) % 8] : y[(2 * j + 1) % 8];
+        const float sin = turn[c * 8 + j], cos = turn[dim / 2 + c * 8 + j], f = first, s = second;
+        first = f * cos - s * sin, second = f * sin + s * cos;
+      }
+    *reinterpret_cast<uint4 *>(to + a) = make_uint4(pack2<T>(x[0], x[1]), pack2<T>(x[2], x[3]), pack2<T>(x[4], x[5]), pack2<T>(x[6], x[7]));
+    *reinterpret_cast<uint4 *>(to + b) = make_uint4(pack2<T>(y[0], y[1]), pack2<T>(y[2], y[3]), pack2<T>(y[4], y[5]), pack2<T>(y[6], y[7]));
+  }
+}
+
 template <typename T>
 __device__ void rope_store(T *qkv, T *keys, T *values, const float *bias, const float *q_norm, const float *k_norm, const float *inverse,
                            const int *positions, const int *slots, int heads, int kv_heads, int dim, int halves, float eps) {
@@ -63,11 +104,15 @@ __device__ void rope_store(T *qkv, T *keys, T *values, const float *bias, const 
   const int t = blockIdx.x, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   float *head = turn + dim * (1 + warp);
   let_next_start();
-  wait_for_inputs();
   const int slot = slots[t];
   if (slot < 0) return;
   for (int i = threadIdx.x; i < dim / 2; i += blockDim.x) sincosf(float(positions[t]) * inverse[i], turn + i, turn + dim / 2 + i);
   __syncthreads();
+  wait_for_inputs();
+  if (!q_norm && !k_norm && dim % 16 == 0) {
+    rope_store_plain(qkv, keys, values, bias, turn, slot, heads, kv_heads, dim, halves);
+    return;
+  }
   for (int h = blockIdx.y * 8 + warp; h < heads + 2 * kv_heads; h += 8 * gridDim.y) {
     T *row = qkv + ((size_t)t * (heads + 2 * kv_heads) + h) * dim;
     float squares = 0;
@@ -84,11 +129,7 @@ __device__ void rope_store(T *qkv, T *keys, T *values, const float *bias, const 
       for (int d = lane; d < dim; d += 32) head[d] *= scale * norm[d];
       __syncwarp();
     }
-    T *to = row;
-    if (h >= heads) {
-      const int kv = (h - heads) % kv_heads;
-      to = (is_value ? values : keys) + (((size_t)(slot / kBlock) * kv_heads + kv) * kBlock + slot % kBlock) * dim;
-    }
+    T *to = place(row, keys, values, h, slot, heads, kv_heads, dim);
     if (is_value) {
       for (int d = lane; d < dim; d += 32) to[d] = from_float<T>(head[d]);
     } else {

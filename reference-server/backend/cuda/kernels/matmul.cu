@@ -12,7 +12,7 @@ template <typename T> struct Plain {
   static constexpr int n = 8;
   const T *w;
   __device__ __forceinline__ const void *at(size_t row, int cols, int k) const { return w + row * cols + k; }
-  __device__ __forceinline__ float scale(size_t, int, int) const { return 1.f; }
+  __device__ __forceinline__ float scale(bool, size_t, int, int) const { return 1.f; }
   __device__ __forceinline__ static void floats(const uint4 &v, float *f) { unpack8<T>(v, f); }
 };
 struct Int8 {
@@ -20,7 +20,7 @@ struct Int8 {
   const uint8_t *w;
   const float *s;
   __device__ __forceinline__ const void *at(size_t row, int cols, int k) const { return w + row * cols + k; }
-  __device__ __forceinline__ float scale(size_t row, int cols, int k) const { return __ldg(s + row * (cols / kGroup) + k / kGroup); }
+  __device__ __forceinline__ float scale(bool valid, size_t row, int cols, int k) const { return valid ? __ldg(s + row * (cols / kGroup) + k / kGroup) : 0.f; }
   // 2²³ + u is a float whose last byte is u: no slow conversion is needed.
   __device__ __forceinline__ static void floats(const uint4 &v, float *f) {
     const uint32_t w[4] = {v.x, v.y, v.z, v.w};
@@ -66,32 +66,39 @@ template <typename T, int N> __device__ void stage(T *xs, const void *x, const f
 
 // gemv: y[t][row] for N tokens. Each warp takes rows warp·grid + block, so that
 // few rows are spread over all processors. UNROLL loads of 16 bytes are under
-// way per lane; the first are asked for before the inputs are waited for.
+// way per lane; the first are asked for before the inputs are waited for. When a
+// warp has asked for its last, it has the L2 cache fetch its part of the first
+// lines (of 128 bytes) of the weights that are next, so that the memory does not
+// pause between two products.
 template <typename T, typename W, int N, int OUT>
-__device__ void gemv(void *y, const W weights, const void *x, const float *norm, int rows, int cols, float eps) {
+__device__ void gemv(void *y, const W weights, const void *x, const float *norm, int rows, int cols, float eps, const char *next, int lines) {
   constexpr int R = OUT == kSwiGLU ? 2 : 1, C = W::n, U = (C == 16 ? 4 : 8) / R;
   extern __shared__ uint4 shared[];
   T *xs = reinterpret_cast<T *>(shared);
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
-  size_t row = (size_t)warp * gridDim.x + blockIdx.x;
+  int row = warp * gridDim.x + blockIdx.x;
   uint4 v[R][U];
   float scales[R][U]; // beside their weights: else each would be waited for
-  auto fetch = [&](size_t row, int k) {
+  const int stride = warps * gridDim.x, mine = (rows - row + stride - 1) / stride;
+  int left = max(1, mine * ((cols + 32 * C * U - 1) / (32 * C * U)));
+  auto fetch = [&](int row, int k) {
 #pragma unroll
     for (int r = 0; r < R; r++)
 #pragma unroll
       for (int u = 0; u < U; u++) {
         const int at = k + (u * 32 + lane) * C;
         const bool valid = at < cols && row < rows;
-        v[r][u] = valid ? stream16(weights.at(row + (size_t)r * rows, cols, at)) : make_uint4(0, 0, 0, 0);
-        scales[r][u] = valid ? weights.scale(row + (size_t)r * rows, cols, at) : 0.f;
+        v[r][u] = valid ? stream16(weights.at((size_t)row + r * rows, cols, at)) : make_uint4(0, 0, 0, 0);
+        scales[r][u] = weights.scale(valid, (size_t)row + r * rows, cols, at);
       }
+    if (--left == 0)
+      for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < lines; i += gridDim.x * blockDim.x) asm volatile("prefetch.global.L2 [%0];" ::"l"(next + (size_t)i * 128));
   };
   let_next_start();
   fetch(row, 0);
   wait_for_inputs();
   stage<T, N>(xs, x, norm, cols, eps);
-  for (; row < rows; row += (size_t)warps * gridDim.x) {
+  for (; row < rows; row += stride) {
     float sum[R][N] = {};
     for (int k = 0; k < cols; k += 32 * C * U) {
 #pragma unroll
@@ -119,7 +126,7 @@ __device__ void gemv(void *y, const W weights, const void *x, const float *norm,
       }
       const int next = k + 32 * C * U;
       if (next < cols) fetch(row, next);
-      else fetch(row + (size_t)warps * gridDim.x, 0);
+      else fetch(row + stride, 0);
     }
 #pragma unroll
     for (int t = 0; t < N; t++) {
@@ -138,12 +145,12 @@ __device__ void gemv(void *y, const W weights, const void *x, const float *norm,
 
 #define GEMV(T, N, NAME, OUT)                                                                                                                      \
   extern "C" __global__ void __launch_bounds__(512, N == 1 ? 2 : 1) gemv_##T##_##N##_##NAME(void *y, const T *w, const float *, const void *x, const float *norm, \
-                                                                            int rows, int cols, float eps) {                                      \
-    gemv<T, Plain<T>, N, OUT>(y, Plain<T>{w}, x, norm, rows, cols, eps);                                                                           \
+                                                                            int rows, int cols, float eps, const char *next, int lines) {         \
+    gemv<T, Plain<T>, N, OUT>(y, Plain<T>{w}, x, norm, rows, cols, eps, next, lines);                                                              \
   }                                                                                                                                                \
   extern "C" __global__ void __launch_bounds__(512, N == 1 ? 2 : 1) gemv_i8_##T##_##N##_##NAME(void *y, const uint8_t *w, const float *s, const void *x,           \
-                                                                               const float *norm, int rows, int cols, float eps) {                \
-    gemv<T, Int8, N, OUT>(y, Int8{w, s}, x, norm, rows, cols, eps);                                                                                \
+                                                                               const float *norm, int rows, int cols, float eps, const char *next, int lines) { \
+    gemv<T, Int8, N, OUT>(y, Int8{w, s}, x, norm, rows, cols, eps, next, lines);                                                                   \
   }
 #define GEMVS(T, N) GEMV(T, N, store, kStore) GEMV(T, N, add, kAdd) GEMV(T, N, float, kFloat) GEMV(T, N, swiglu, kSwiGLU)
 GEMVS(f16, 1) GEMVS(f16, 2) GEMVS(bf16, 1) GEMVS(bf16, 2)
