@@ -37,8 +37,9 @@ var allowed = map[string][]string{
 	"security":           {"scenarios", "internal/recording", "deploy"},
 	"internal/run":       {"scenarios", "internal/recording", "deploy", "loadgen", "loadgen/canary", "loadgen/client", "loadgen/probe", "loadgen/prompt", "loadgen/worker", "chaos", "security"},
 	"checklist":          {"scenarios", "internal/recording", "internal/words"},
-	"reports":            {"scenarios", "internal/recording", "internal/words", "checklist", "loadgen/capacity"},
-	"cmd/launchgate":     {"scenarios", "internal/recording", "internal/run", "internal/words", "deploy", "loadgen", "loadgen/capacity", "loadgen/prompt", "loadgen/worker", "chaos", "checklist", "reports"},
+	"checklist/release":  {"scenarios", "internal/words", "checklist"},
+	"reports":            {"scenarios", "internal/recording", "internal/words", "checklist", "checklist/release", "loadgen/capacity"},
+	"cmd/launchgate":     {"scenarios", "internal/recording", "internal/run", "internal/words", "deploy", "loadgen", "loadgen/capacity", "loadgen/prompt", "loadgen/worker", "chaos", "checklist", "checklist/release", "reports"},
 
 	"reference-server/batch":          {},
 	"reference-server/tensor":         {},

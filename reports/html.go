@@ -17,6 +17,7 @@ import (
 	"github.com/tsenart/vegeta/v12/lib/plot"
 
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/checklist/release"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
 )
@@ -243,18 +244,21 @@ func functions(r Report) template.FuncMap {
 			}
 			return l.Word(value(*v, "usd"))
 		},
-		"say":      l.sayID,
-		"note":     l.Word,
-		"value":    func(v float64, unit string) string { return l.Word(value(v, unit)) },
-		"seconds":  func(v float64) string { return l.Word(seconds(v)) },
-		"clock":    clock,
-		"count":    count,
-		"sentence": l.sentence,
-		"join":     func(s []string) string { return strings.Join(s, ", ") },
-		"icon":     icon,
-		"bar":      barSVG,
-		"margin":   func(o Objective) string { return margin(l, o) },
-		"samples":  func(n int64) string { return samples(l, n) },
+		"say":       l.sayID,
+		"note":      l.Word,
+		"value":     func(v float64, unit string) string { return l.Word(value(v, unit)) },
+		"seconds":   func(v float64) string { return l.Word(seconds(v)) },
+		"clock":     clock,
+		"count":     count,
+		"sentence":  l.sentence,
+		"join":      func(s []string) string { return strings.Join(s, ", ") },
+		"icon":      icon,
+		"outcomeOf": func(s release.State) checklist.Outcome { return outcomeOf[s] },
+		"state":     func(s release.State) string { return l.name("state.", s.String()) },
+		"day":       func(t time.Time) string { return t.Format(time.DateOnly) },
+		"bar":       barSVG,
+		"margin":    func(o Objective) string { return margin(l, o) },
+		"samples":   func(n int64) string { return samples(l, n) },
 		"maybe": func(v *float64, unit string) any {
 			if v == nil {
 				return template.HTML(`<span class="none">` + template.HTMLEscapeString(l.say("objective.unmeasured")) + `</span>`)

@@ -39,6 +39,9 @@ func Markdown(w io.Writer, r Report) error {
 	if len(v.Faults) > 0 {
 		b.WriteString("\n")
 	}
+	if r.Checklist != nil {
+		markdownChecklist(&b, l, *r.Checklist)
+	}
 	fmt.Fprintf(&b, "**%s**\n\n", l.say("section.next"))
 	for i, n := range r.Next {
 		fmt.Fprintf(&b, "%d. %s\n", i+1, markdownText(l.Word(n)))

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/checklist/release"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
@@ -39,6 +40,9 @@ type Report struct {
 	Missing     []words.Sentence // what could not be read or was not observed
 	Timeline    Timeline
 	Faults      []Fault
+	// Checklist is what the go-live checklist came to, where it was held against
+	// this run.
+	Checklist *release.Result
 
 	Distributions []Distribution
 	Stages        []StageRow

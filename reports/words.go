@@ -237,6 +237,12 @@ var phrases = words.Language{
 	"error.cancelled": "in flight when the run was interrupted",
 	"error.other":     "failed in another way",
 
+	"section.checklist": "Go-live checklist",
+	"checklist.about":   "What has to be known before a launch, with its evidence. Held against it on %s; what has no evidence stays open.",
+	"state.open":        "Open",
+	"state.done":        "Done",
+	"state.failed":      "Failed",
+
 	"section.cost":  "Cost",
 	"cost.about":    "%d × %s, those kept for a failure with them, at %s an hour together; prices of %s, %s. Only answers that met every limit count, and all the time that was paid for does.",
 	"cost.million":  "A million output tokens",

@@ -30,6 +30,9 @@ func WriteAll(dir string, gate scenarios.Gate, rec *recording.Recording, v check
 		return Report{}, err
 	}
 	r.Language = lang
+	if r.Checklist, err = keptChecklist(dir); err != nil {
+		return Report{}, err
+	}
 	for _, f := range []struct {
 		name  string
 		write func(io.Writer) error

@@ -50,6 +50,7 @@ latency, error and recovery targets, with an HTML report.
                                  a service that is already there
   launchgate up                  keep the bundled service up, until launchgate down
   launchgate capacity            the highest rate at which the objectives hold
+  launchgate checklist runs/*    what else is missing before it may go live
 
 Exit codes: 0 pass, 1 fail, 2 unproven, 3 invalid, 4 could not run,
 130 interrupted.`,
@@ -60,7 +61,7 @@ Exit codes: 0 pass, 1 fail, 2 unproven, 3 invalid, 4 could not run,
 	root.SetOut(out)
 	root.SetErr(errOut)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand(out, errOut, code), capacityCommand(out, errOut, code), compareCommand(out, code), judgeCommand(out, code), reportCommand(out), listCommand(out), initCommand(out),
+	root.AddCommand(runCommand(out, errOut, code), capacityCommand(out, errOut, code), compareCommand(out, code), judgeCommand(out, code), reportCommand(out), checklistCommand(out, code), listCommand(out), initCommand(out),
 		upCommand(out), downCommand(out), keepCommand(), recoverCommand(out), watchdogCommand(), burnCommand(), workerCommand(), liveCommand(os.Stdin, out))
 	return root
 }

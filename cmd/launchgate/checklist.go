@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/checklist/release"
+	"github.com/launchgate/launchgate/reports"
+)
+
+func checklistCommand(out io.Writer, code *int) *cobra.Command {
+	var file string
+	var text bool
+	var lang reports.Language
+	cmd := &cobra.Command{
+		Use:   "checklist [RUN...]",
+		Short: "What is still missing for a launch, by runs, files and signed statements",
+		Long: `Checklist holds a go-live checklist against its evidence: what runs proved, what
+tests and scans found, when the runbook was reviewed, and what people have
+signed for. What has no evidence is open, never done. The result is kept in the
+newest run's folder, and told in its report.
+
+Exit codes: 0 all is done, 1 something failed, 2 something is open.`,
+		Example: `  launchgate checklist runs/A runs/B
+  launchgate checklist --print > release.yaml
+  launchgate checklist --file release.yaml runs/*
+  ssh-keygen -Y sign -n launchgate -f ~/.ssh/id_ed25519 release/drill.yaml`,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if text {
+				_, err := out.Write(checklist.GoLive)
+				return err
+			}
+			result, err := holdChecklist(file, args, lang)
+			if err != nil {
+				return err
+			}
+			*code = map[release.State]int{release.Done: checklist.ExitPass, release.Failed: checklist.ExitFail, release.Open: checklist.ExitUnproven}[result.State]
+			return reports.ChecklistText(out, result, lang, isTerminal(out))
+		},
+	}
+	cmd.Flags().StringVar(&file, "file", "", "the `checklist` (default release.yaml, where there is one, or else the ready one)")
+	languageFlag(cmd, &lang)
+	cmd.Flags().BoolVar(&text, "print", false, "print the ready checklist, to change it")
+	return cmd
+}
+
+// holdChecklist holds a checklist against runs, and keeps the result in the
+// newest of them.
+func holdChecklist(file string, dirs []string, lang reports.Language) (release.Result, error) {
+	list, err := loadChecklist(file)
+	if err != nil {
+		return release.Result{}, err
+	}
+	var runs []release.Run
+	newest := ""
+	var at time.Time
+	for _, dir := range dirs {
+		gate, rec, err := openRun(dir)
+		if err != nil {
+			return release.Result{}, err
+		}
+		v, err := checklist.Judge(gate, rec)
+		if err != nil {
+			return release.Result{}, err
+		}
+		started := rec.Environment.StartedAt
+		runs = append(runs, release.Run{Name: filepath.Clean(dir), At: started, Verdict: v})
+		if newest == "" || started.After(at) {
+			newest, at = dir, started
+		}
+	}
+	result := list.Hold(time.Now(), runs)
+	if newest == "" {
+		return result, nil
+	}
+	if err := reports.KeepChecklist(newest, result); err != nil {
+		return release.Result{}, err
+	}
+	_, err = judgeDir(newest, lang)
+	return result, err
+}
+
+func loadChecklist(file string) (release.Checklist, error) {
+	if file != "" {
+		return release.Load(file)
+	}
+	list, err := release.Load("release.yaml")
+	if errors.Is(err, fs.ErrNotExist) {
+		return release.Parse("release.yaml", ".", checklist.GoLive)
+	}
+	return list, err
+}
