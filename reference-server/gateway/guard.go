@@ -323,6 +323,7 @@ func (g *Gateway) deny(w http.ResponseWriter, d *denial) {
 func (g *Gateway) validate(w http.ResponseWriter, r *http.Request) {
 	key, d := g.guard.authenticate(r)
 	if d != nil {
+		w.Header().Set("X-Launchgate-Refusal", d.code) // nginx sees headers only
 		g.deny(w, d)
 		return
 	}
