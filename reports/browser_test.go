@@ -150,12 +150,15 @@ type seen struct {
 // says nothing on the console, fetches nothing, draws every chart and fits.
 func TestReportInABrowser(t *testing.T) {
 	ctx := browser(t)
-	for _, name := range append([]string{"hostile"}, runs...) {
+	for _, name := range append([]string{"hostile", "fail-zh"}, runs...) {
+		run, language, _ := strings.Cut(name, "-")
 		j := hostileRun()
 		if name != "hostile" {
-			j = judged(t, name)
+			j = judged(t, run)
 		}
-		page := pageOf(t, j.report(t))
+		r := j.report(t)
+		r.Language = Language(language)
+		page := pageOf(t, r)
 		for _, screen := range []struct {
 			width int64
 			theme string

@@ -99,7 +99,7 @@ func chartData(r Report, charts []Chart) data {
 		Words: map[string]string{
 			"theme": l.say("page.theme", "%s"), "theme.auto": l.say("page.theme.auto"),
 			"theme.light": l.say("page.theme.light"), "theme.dark": l.say("page.theme.dark"),
-			"gap": l.say("timeline.gap"),
+			"gap": l.say("timeline.gap"), "percent": l.say("unit.percent", "%s"), "minutes": l.say("unit.minutes", "", "%m", "%s"),
 		},
 		Timeline: timelineData{
 			Start: t.Start, Width: t.Width, Bins: t.Bins,

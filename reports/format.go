@@ -43,10 +43,10 @@ func seconds(v float64) words.Sentence {
 		return words.Verbatim(digits(v) + " s")
 	case a < 3600:
 		whole := math.Round(a)
-		return words.Say("unit.minutes", sign(v), int(whole)/60, int(whole)%60)
+		return words.Say("unit.minutes", sign(v), strconv.Itoa(int(whole)/60), strconv.Itoa(int(whole)%60))
 	}
 	whole := math.Round(math.Abs(v) / 60)
-	return words.Say("unit.hours", sign(v), int(whole)/60, int(whole)%60)
+	return words.Say("unit.hours", sign(v), strconv.Itoa(int(whole)/60), strconv.Itoa(int(whole)%60))
 }
 
 func sign(v float64) string {

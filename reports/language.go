@@ -12,17 +12,20 @@ import (
 // said (names, descriptions, errors, model output) stays as it is.
 type Language string
 
-// English is the language there is.
-const English Language = "en"
+// The languages there are.
+const (
+	English Language = "en"
+	Chinese Language = "zh"
+)
 
 // UnmarshalText reads the name of a language.
 func (l *Language) UnmarshalText(b []byte) error {
 	switch name := Language(b); name {
-	case English:
+	case English, Chinese:
 		*l = name
 		return nil
 	}
-	return fmt.Errorf("found the language %q, expected %s (English)", b, English)
+	return fmt.Errorf("found the language %q, expected %s (English) or %s (Chinese, 简体中文)", b, English, Chinese)
 }
 
 // MarshalText writes the name of a language.
@@ -34,6 +37,9 @@ func (l Language) MarshalText() ([]byte, error) {
 }
 
 func (l Language) phrases() words.Language {
+	if l == Chinese {
+		return chinese
+	}
 	return phrases
 }
 
@@ -64,7 +70,9 @@ func (l Language) sentence(clause words.Sentence) string {
 	if size == 0 {
 		return ""
 	}
-	text = string(unicode.ToUpper(first)) + text[size:]
+	if l != Chinese {
+		text = string(unicode.ToUpper(first)) + text[size:]
+	}
 	return l.say("text.sentence", text)
 }
 

@@ -3,6 +3,7 @@ package reports
 import (
 	"cmp"
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -11,11 +12,14 @@ import (
 	"go/parser"
 	"go/token"
 	"go/types"
+	"html"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"text/template/parse"
@@ -24,12 +28,12 @@ import (
 )
 
 // speakers are the packages that make sentences a reader meets.
-var speakers = []string{"checklist", "loadgen/capacity", "reports", "cmd/launchgate"}
+var speakers = []string{"checklist", "checklist/release", "loadgen/capacity", "reports", "cmd/launchgate"}
 
-// Every constant of the type Phrase in the source is written out,
+// Every constant of the type Phrase in the source is worded in every language,
 // every id that a page asks for is there, and there is nothing that nobody says.
 // What fills a phrase is as many things, of the kinds, as each wording wants.
-func TestEveryPhraseIsThere(t *testing.T) {
+func TestEveryPhraseIsTranslated(t *testing.T) {
 	said := phrasesInSource(t)
 	for id, where := range idsInPages(t) {
 		said[id] = where
@@ -55,13 +59,24 @@ func TestEveryPhraseIsThere(t *testing.T) {
 		said[id] = cmp.Or(said[id], "reports/words.go")
 	}
 	for phrase, where := range said {
-		if phrase == "" {
-			t.Errorf("%s says nothing", where)
+		wording, has := chinese[phrase]
+		if !has {
+			t.Errorf("%s: nothing in Chinese for %q", where, phrase)
+			continue
+		}
+		english := string(cmp.Or(words.Phrase(phrases[phrase]), phrase))
+		if want, got := verbs(english), verbs(wording); !maps.Equal(want, got) {
+			t.Errorf("%q is filled with %v, and its Chinese %q with %v", english, want, wording, got)
+		}
+	}
+	for phrase := range chinese {
+		if _, used := said[phrase]; !used {
+			t.Errorf("the Chinese of %q is of something that nobody says", phrase)
 		}
 	}
 }
 
-var verb = regexp.MustCompile(`%(?:\[(\d+)\])?[-+# 0]*(?:\d+)?(?:\.\d+)?([a-zA-Z])`)
+var verb = regexp.MustCompile(`%(?:\[(\d+)\])?[-+#0]*(?:\d+)?(?:\.\d+)?([a-zA-Z])`)
 
 // verbs are the kinds of what fills a format, by its place.
 func verbs(format string) map[int]string {
@@ -155,7 +170,7 @@ func (p checkedPackage) checkCall(t *testing.T, call *ast.CallExpr) {
 		basic, _ := got.Underlying().(*types.Basic)
 		is := func(kind types.BasicInfo) bool { return basic != nil && basic.Info()&kind != 0 }
 		saysItself := types.NewMethodSet(got).Lookup(nil, "String") != nil || types.NewMethodSet(got).Lookup(nil, "Error") != nil
-		fits := map[string]bool{"d": is(types.IsInteger), "s": is(types.IsString) || saysItself, "f": is(types.IsFloat), "g": is(types.IsFloat)}
+		fits := map[string]bool{"d": is(types.IsInteger), "s": is(types.IsString) || saysItself, "q": is(types.IsString), "v": saysItself, "f": is(types.IsFloat), "g": is(types.IsFloat)}
 		if !fits[want[i+1]] {
 			t.Errorf("%s: %q wants a %%%s at %d, and is given a %s", p.where(call), english, want[i+1], i+1, got)
 		}
@@ -288,4 +303,131 @@ func eachBranch(n parse.BranchNode, do func(*parse.CommandNode)) {
 	eachCommand(n.Pipe, do)
 	eachCommand(n.List, do)
 	eachCommand(n.ElseList, do)
+}
+
+// terms are the words that a Chinese page has in Latin letters, beside those of
+// the gate and the recording.
+var terms = strings.Fields(`launchgate report lang zh run gate yaml seed token tokens tok ms MiB GiB UTC TTFT TPOT ICL RTO RPO KV CPU GC HTTP xx
+	DONE SHA Go Esc runs html capacity compare`)
+
+var latinWord = regexp.MustCompile(`[A-Za-z][A-Za-z]+`)
+
+// Nothing that a Chinese reader meets is left in English: every word in Latin
+// letters is a term, or was written by the gate or the recording.
+func TestNothingIsLeftInEnglish(t *testing.T) {
+	for _, name := range runs {
+		j := judged(t, name)
+		r := j.report(t)
+		r.Language = Chinese
+		var theirs strings.Builder
+		for _, file := range []string{"gate.yaml", "environment.json", "injections.jsonl", "observations.jsonl"} {
+			theirs.Write(read(t, filepath.Join("..", "checklist", "testdata", "runs", name), file))
+		}
+		for request, err := range j.rec.Requests {
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintln(&theirs, request.ErrorText, request.Replica, request.FinishReason)
+		}
+		for form, text := range map[string]string{
+			"HTML": visible(write(t, HTML, r)), "Markdown": write(t, Markdown, r), "terminal": write(t, terminal, r), "JUnit": junitTexts(t, write(t, JUnit, r)),
+		} {
+			leftInEnglish(t, form+" of "+name, text, theirs.String())
+		}
+	}
+	c, d := aCapacity(), aComparison()
+	c.Language, d.Language = Chinese, Chinese
+	c.Why, d.How, d.Why = words.Say("it was stopped"), words.Sentence{}, words.Say("no metric changed by as much as matters")
+	for i := range c.Points {
+		c.Points[i].Why = words.Say("1 objective, proven")
+	}
+	theirs, err := json.Marshal([]any{c, d})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, form := range map[string]func(io.Writer) error{
+		"capacity":           func(w io.Writer) error { return CapacityHTML(w, c) },
+		"comparison":         func(w io.Writer) error { return CompareHTML(w, d) },
+		"terminal: capacity": func(w io.Writer) error { return CapacityTerminal(w, c, "runs") },
+		"terminal: compare":  func(w io.Writer) error { return CompareTerminal(w, d, "runs") },
+	} {
+		var b strings.Builder
+		if err := form(&b); err != nil {
+			t.Fatal(err)
+		}
+		text := b.String()
+		if strings.HasPrefix(text, "<!") {
+			text = visible(text)
+		}
+		leftInEnglish(t, name, text, string(theirs))
+	}
+}
+
+func leftInEnglish(t *testing.T, where, text, theirs string) {
+	t.Helper()
+	if !strings.Contains(text, "。") {
+		t.Errorf("%s says nothing in Chinese", where)
+	}
+	written := map[string]bool{}
+	for _, word := range slices.Concat(terms, latinWord.FindAllString(theirs, -1)) {
+		written[word] = true
+	}
+	for _, line := range strings.Split(text, "\n") {
+		for _, word := range latinWord.FindAllString(line, -1) {
+			if !written[word] {
+				t.Errorf("%s: %q is left in English in %q", where, word, line)
+			}
+		}
+	}
+}
+
+var (
+	betweenTags = regexp.MustCompile(`>([^<]+)<`)
+	spoken      = regexp.MustCompile(` (?:aria-label|title|data-copied)="([^"]*)"`)
+)
+
+// visible is what a page says, read or heard, a line for each piece.
+func visible(page string) string {
+	page = regexp.MustCompile(`(?s)<(style|script).*?</(style|script)>`).ReplaceAllString(page, "")
+	var text strings.Builder
+	for _, pattern := range []*regexp.Regexp{betweenTags, spoken} {
+		for _, m := range pattern.FindAllStringSubmatch(page, -1) {
+			fmt.Fprintln(&text, html.UnescapeString(strings.TrimSpace(m[1])))
+		}
+	}
+	return text.String()
+}
+
+// junitTexts are what JUnit tells people; its names are the same in every
+// language, because CI systems keep the history of a test by its name.
+func junitTexts(t *testing.T, src string) string {
+	t.Helper()
+	var suites junitSuites
+	if err := xml.Unmarshal([]byte(src), &suites); err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	for _, s := range suites.Suites {
+		for _, c := range s.Cases {
+			for _, problem := range []*junitProblem{c.Failure, c.Error} {
+				if problem != nil {
+					fmt.Fprintln(&text, problem.Message, problem.Text)
+				}
+			}
+			fmt.Fprintln(&text, c.Output)
+		}
+	}
+	return text.String()
+}
+
+// A language that there is not is an error that lists those that there are.
+func TestUnknownLanguage(t *testing.T) {
+	var l Language
+	err := l.UnmarshalText([]byte("fr"))
+	if err == nil || !strings.Contains(err.Error(), `"fr"`) || !strings.Contains(err.Error(), "en (") || !strings.Contains(err.Error(), "zh (") {
+		t.Errorf("%v", err)
+	}
+	if b, err := l.MarshalText(); err != nil || string(b) != "en" {
+		t.Errorf("without a language it is %q, %v; want English", b, err)
+	}
 }

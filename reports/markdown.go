@@ -46,7 +46,7 @@ func Markdown(w io.Writer, r Report) error {
 	for i, n := range r.Next {
 		fmt.Fprintf(&b, "%d. %s\n", i+1, markdownText(l.Word(n)))
 	}
-	fmt.Fprintf(&b, "\n%s: %s\n", l.say("next.reproduce"), markdownCode(r.Reproduce))
+	fmt.Fprintf(&b, "\n%s\n", l.say("text.named", l.say("next.reproduce"), markdownCode(r.Reproduce)))
 	_, err := io.WriteString(w, b.String())
 	return err
 }

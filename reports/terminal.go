@@ -18,7 +18,8 @@ func Terminal(w io.Writer, r Report, dir string, color bool) error {
 	fmt.Fprintf(&b, "\n%s  %s\n", p.outcome(v.Verdict, strings.ToUpper(l.name("outcome.", v.Verdict.String()))), printable(r.Gate))
 	fmt.Fprintf(&b, "%s\n", printable(headline(r)))
 	if i := r.Interrupted; i != nil {
-		fmt.Fprintf(&b, "%s %s\n", p.bold(l.say("text.sentence", l.say("interrupted.title", clock(i.At)))), printable(interruptedText(l, i)))
+		title := p.bold(l.say("text.sentence", l.say("interrupted.title", clock(i.At))))
+		fmt.Fprintf(&b, "%s\n", l.say("text.sentences", title, printable(interruptedText(l, i))))
 	}
 	if len(r.Objectives) > 0 {
 		b.WriteString("\n")

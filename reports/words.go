@@ -14,8 +14,8 @@ var phrases = words.Language{
 	"unit.percent":           "%s %%",
 	"unit.per_second":        "%s /s",
 	"unit.tokens_per_second": "%s tok/s",
-	"unit.minutes":           "%s%d min %d s", // after the sign
-	"unit.hours":             "%s%d h %d min",
+	"unit.minutes":           "%s%s min %s s", // after the sign
+	"unit.hours":             "%s%s h %s min",
 	"unit.change":            "%+.1f %%",
 	"unit.points":            "%+.2g points",
 

@@ -108,7 +108,7 @@ func (f *runFlags) targetFlags(cmd *cobra.Command) {
 
 // languageFlag is that of every command that writes for a reader.
 func languageFlag(cmd *cobra.Command, l *reports.Language) {
-	cmd.Flags().TextVar(l, "lang", reports.English, "the `language` of what is told: en (English)")
+	cmd.Flags().TextVar(l, "lang", reports.English, "the `language` of what is told: en (English) or zh (Chinese)")
 }
 
 // gateOf reads the gate that is named: a file, a ready gate, or the quick one.

@@ -63,10 +63,10 @@ function seconds(v) {
   if (v < 0.0009995) return digits(v * 1e6) + " µs";
   if (v < 0.9995) return digits(v * 1e3) + " ms";
   if (v < 99.95) return digits(v) + " s";
-  return Math.floor(Math.round(v) / 60) + " min " + Math.round(v) % 60 + " s";
+  return words.minutes.replace("%m", Math.floor(Math.round(v) / 60)).replace("%s", Math.round(v) % 60);
 }
 const write = {
-  s: seconds, ratio: v => digits(v * 100) + " %", per_second: v => digits(v) + " /s", count: digits,
+  s: seconds, ratio: v => words.percent.replace("%s", digits(v * 100)), per_second: v => digits(v) + " /s", count: digits,
   bytes: v => { let i = 0; for (; v >= 1024 && i < 4; i++) v /= 1024; return digits(v) + " " + ["B", "KiB", "MiB", "GiB", "TiB"][i]; },
 };
 function clock(v) {
@@ -77,7 +77,7 @@ function clock(v) {
 // ---- the timeline
 const t = data.timeline;
 const xs = Array.from({ length: t.bins }, (_, i) => t.start + (i + 0.5) * t.width);
-const font = "11px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
+const font = "11px " + getComputedStyle(document.body).fontFamily;
 
 // All of the data is drawn from the start of its first bin to the end of its
 // last, and not from middle to middle.
