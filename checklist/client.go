@@ -56,7 +56,7 @@ func (e *evidence) undelivered() []words.Sentence {
 			continue
 		}
 		for _, st := range s.Stages {
-			got := e.within(stageID{s.Name, st.Name, ""})
+			got := e.within(stageID{s.Name, st.Name, "", ""})
 			if sent := got.due - got.notSent; float64(sent) < minDelivered*float64(got.due) {
 				return []words.Sentence{words.Say("only %d of the %d requests of %s/%s were sent, and 95 %% is the least that is the load asked for; give the client more cores or file descriptors, or lower the rate",
 					sent, got.due, s.Name, st.Name)}

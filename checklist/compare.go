@@ -230,11 +230,11 @@ func Blocks(gate scenarios.Gate, rec *recording.Recording, perStage int) ([]Bloc
 			return nil, fmt.Errorf("the recording cannot be read: %w", err)
 		}
 		s := e.scenario(r.Scenario)
-		at, played := e.played[stageID{r.Scenario, r.Stage, ""}]
+		at, played := e.played[stageID{r.Scenario, r.Stage, "", ""}]
 		if r.Kind != recording.KindLoad || s == nil || len(s.Faults) > 0 || !played || r.Seq >= closedLoop {
 			continue
 		}
-		key := cut{stageID{r.Scenario, r.Stage, ""}, min(int(time.Duration(perStage)*(r.Due-at.from)/(at.to-at.from)), perStage-1)}
+		key := cut{stageID{r.Scenario, r.Stage, "", ""}, min(int(time.Duration(perStage)*(r.Due-at.from)/(at.to-at.from)), perStage-1)}
 		b := blocks[key]
 		if b == nil {
 			b = &samples{}

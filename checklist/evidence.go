@@ -27,14 +27,29 @@ type evidence struct {
 	canaries  map[string][]canary // that were answered, by scenario
 	timelines [perRequest]bool    // latencies whose values are kept in time
 	faults    []*faultLife
+	windows   bool // an objective asks which requests met a fault
 }
 
-// stageID names the requests of a class in a stage. What is empty stands for
-// all: of the scenario, of the run, of every class.
-type stageID struct{ scenario, stage, class string }
+// stageID names the requests of a class in a stage that met the same faults.
+// What is empty stands for all: of the scenario, of the run, of every class,
+// whatever they met.
+type stageID struct{ scenario, stage, class, met string }
+
+// outside is the met of requests that met no fault; of others it is their
+// kinds, each in slashes.
+const outside = "/"
 
 // scopeOf is what an objective is about.
-func scopeOf(o scenarios.Objective) stageID { return stageID{o.Scenario, o.Stage, o.Class} }
+func scopeOf(o scenarios.Objective) stageID {
+	id := stageID{o.Scenario, o.Stage, o.Class, ""}
+	switch {
+	case o.During != "":
+		id.met = "/" + o.During + "/"
+	case o.Outside:
+		id.met = outside
+	}
+	return id
+}
 
 // span is a stage on the run's clock, and how many requests were due in it.
 type span struct {
@@ -89,14 +104,15 @@ func gather(gate scenarios.Gate, rec *recording.Recording) (*evidence, error) {
 	}
 	e.readMarks()
 	e.faults = faultLives(gate, rec)
+	e.windows = slices.ContainsFunc(gate.Objectives, func(o scenarios.Objective) bool { return o.Outside || o.During != "" })
+	if err := e.readProbes(); err != nil {
+		return nil, err
+	}
 	for r, err := range rec.Requests {
 		if err != nil {
 			return nil, fmt.Errorf("the recording cannot be read: %w", err)
 		}
 		switch r.Kind {
-		case recording.KindProbe:
-			e.probes[r.Scenario] = append(e.probes[r.Scenario],
-				probe{r.Seq, r.Due, r.End, succeeded(&r), r.Error == recording.ErrorCancelled})
 		case recording.KindCanary:
 			if succeeded(&r) {
 				e.canaries[r.Scenario] = append(e.canaries[r.Scenario], canaryOf(&r))
@@ -106,10 +122,32 @@ func gather(gate scenarios.Gate, rec *recording.Recording) (*evidence, error) {
 		}
 	}
 	for _, g := range rec.Gaps {
-		s := e.stage(stageID{g.Scenario, g.Stage, g.Class})
-		s.icl = histogram{}
+		for id, s := range e.stages { // what chunks there are, are counted there too
+			if id.scenario == g.Scenario && id.stage == g.Stage && id.class == g.Class {
+				s.icl = histogram{}
+			}
+		}
+		s := e.stage(stageID{g.Scenario, g.Stage, g.Class, ""})
 		for _, bar := range g.Distribution() {
 			s.icl.addN(float64(bar.To)/1e9, bar.Count)
+		}
+	}
+	return e, nil
+}
+
+// readProbes finds out when users were served again after each fault. It comes
+// before the rest: until when a fault counts is to be known of every request.
+func (e *evidence) readProbes() error {
+	if len(e.faults) == 0 {
+		return nil
+	}
+	for r, err := range e.rec.Requests {
+		if err != nil {
+			return fmt.Errorf("the recording cannot be read: %w", err)
+		}
+		if r.Kind == recording.KindProbe {
+			e.probes[r.Scenario] = append(e.probes[r.Scenario],
+				probe{r.Seq, r.Due, r.End, succeeded(&r), r.Error == recording.ErrorCancelled})
 		}
 	}
 	for _, p := range e.probes {
@@ -118,7 +156,21 @@ func gather(gate scenarios.Gate, rec *recording.Recording) (*evidence, error) {
 	for _, l := range e.faults {
 		l.recover(e)
 	}
-	return e, nil
+	return nil
+}
+
+// met are the kinds of the faults that a request met.
+func (e *evidence) met(r *recording.Request) string {
+	if !e.windows {
+		return ""
+	}
+	kinds := outside
+	for _, l := range e.faults {
+		if l.metBy(r) && !strings.Contains(kinds, "/"+l.Kind+"/") {
+			kinds += l.Kind + "/"
+		}
+	}
+	return kinds
 }
 
 // readMarks finds out what was played, and when.
@@ -137,7 +189,7 @@ func (e *evidence) readMarks() {
 				s.to = o.At
 				s.offered = max(s.offered, int64(o.Value)) // how often users ask is known at the end
 				scenario, stage, _ := strings.Cut(o.Subject, "/")
-				e.played[stageID{scenario, stage, ""}] = s
+				e.played[stageID{scenario, stage, "", ""}] = s
 			}
 		}
 	}
@@ -150,7 +202,7 @@ func (e *evidence) complete(scenario string) bool {
 		return false
 	}
 	return !slices.ContainsFunc(s.Stages, func(st scenarios.Stage) bool {
-		_, played := e.played[stageID{scenario, st.Name, ""}]
+		_, played := e.played[stageID{scenario, st.Name, "", ""}]
 		return !played
 	})
 }
@@ -175,7 +227,8 @@ func (e *evidence) stage(id stageID) *samples {
 
 // load takes a load request into account.
 func (e *evidence) load(r *recording.Request) {
-	s := e.stage(stageID{r.Scenario, r.Stage, r.Class})
+	id := stageID{r.Scenario, r.Stage, r.Class, e.met(r)}
+	s := e.stage(id)
 	s.due++
 	if r.Sent > 0 {
 		s.lags.add((r.Sent - r.Due).Seconds())
@@ -210,7 +263,7 @@ func (e *evidence) load(r *recording.Request) {
 	for i := 1; i < len(r.Chunks); i++ {
 		s.icl.add((r.Chunks[i] - r.Chunks[i-1]).Seconds())
 	}
-	if e.attains(r, values) {
+	if e.attains(r, id, values) {
 		s.attained++
 		s.goodTokens += int64(r.OutputTokens)
 	}
@@ -266,9 +319,9 @@ func requestLimits(gate scenarios.Gate) []scenarios.Objective {
 // attains reports whether a successful request met every limit that speaks of
 // it. One that lacks a value, as an answer of one token lacks a TPOT, cannot
 // miss it.
-func (e *evidence) attains(r *recording.Request, values latencies) bool {
+func (e *evidence) attains(r *recording.Request, id stageID, values latencies) bool {
 	for _, o := range e.limits {
-		if !scopeOf(o).covers(stageID{r.Scenario, r.Stage, r.Class}) {
+		if !scopeOf(o).covers(id) {
 			continue
 		}
 		var v float64
@@ -307,7 +360,17 @@ func gapOf(r *recording.Request, o scenarios.Objective) float64 {
 // covers reports whether a scope holds a stage.
 func (id stageID) covers(stage stageID) bool {
 	return (id.scenario == "" || id.scenario == stage.scenario) && (id.stage == "" || id.stage == stage.stage) &&
-		(id.class == "" || id.class == stage.class)
+		(id.class == "" || id.class == stage.class) && id.meets(stage.met)
+}
+
+func (id stageID) meets(met string) bool {
+	switch id.met {
+	case "":
+		return true
+	case outside:
+		return met == outside
+	}
+	return strings.Contains(met, id.met)
 }
 
 // within are the samples of a scope.
@@ -343,7 +406,7 @@ func (s *samples) merge(o *samples) {
 
 // seconds is for how long load was offered in a scope.
 func (e *evidence) seconds(scope stageID) float64 {
-	scope.class = "" // all classes are offered in the same time
+	scope.class, scope.met = "", "" // all classes are offered in the same time
 	var sum time.Duration
 	for id, s := range e.played {
 		if scope.covers(id) {
@@ -356,7 +419,7 @@ func (e *evidence) seconds(scope stageID) float64 {
 // unrecorded is how many requests were due in a scope and have left no trace.
 // Those that went missing could be the ones that failed.
 func (e *evidence) unrecorded(scope stageID) (missing, offered int64) {
-	scope.class = "" // of which class a request was that left no trace, nobody knows
+	scope.class, scope.met = "", "" // of which class a request was that left no trace, nobody knows
 	for id, s := range e.played {
 		if !scope.covers(id) {
 			continue

@@ -2,6 +2,7 @@ package checklist
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -163,7 +164,7 @@ const leastDuring = 10 * time.Second
 // that failed: the ones under way when it was injected, and the ones due until
 // users were served again, the fault was seen gone and ten seconds had passed.
 func (l *faultLife) errorsDuring() (failed, all int64) {
-	end := max(l.recovered, l.at[recording.FaultGone], l.at[recording.FaultInjected]+leastDuring)
+	end := l.until()
 	for _, r := range l.met {
 		if r.due > end {
 			continue
@@ -174,6 +175,23 @@ func (l *faultLife) errorsDuring() (failed, all int64) {
 		}
 	}
 	return failed, all
+}
+
+// until is when the fault no longer counts. One that was not seen gone counts
+// to the end.
+func (l *faultLife) until() time.Duration {
+	if !l.has(recording.FaultGone) {
+		return math.MaxInt64
+	}
+	return max(l.recovered, l.at[recording.FaultGone], l.at[recording.FaultInjected]+leastDuring)
+}
+
+// metBy reports whether a request met the fault: it was under way when it was
+// injected, or due before it no longer counted. One that never came to an end
+// was under way ever since.
+func (l *faultLife) metBy(r *recording.Request) bool {
+	return l.has(recording.FaultInjected) && r.Scenario == l.Scenario &&
+		(r.End == 0 || r.End >= l.at[recording.FaultInjected]) && r.Due <= l.until()
 }
 
 // judge says whether the fault was what it was meant to be, and whether the

@@ -27,6 +27,8 @@ How an objective is decided is told in [judging.md](judging.md).
 p95(ttft) in burst <= 2s          a percentile of a scenario's requests
 error_rate in steady/main <= 1%   a share, in one stage
 rto(pod-kill) < 15s               of a fault
+p95(ttft) during pod-kill <= 5s   of those who met one
+p95(ttft) outside faults <= 1s    of all the others
 goodput >= 10/s                   of the whole run
 ` + "```" + `
 

@@ -112,6 +112,12 @@ var metrics = []Metric{
 		Means: "security findings of this severity or worse"},
 }
 
+// OfRequests reports whether the metric is of requests by themselves, so that
+// it can be taken of any of them. A rate is not: it is of a stretch of time.
+func (m Metric) OfRequests() bool {
+	return m.Distribution || m.Scope == ByStage && m.Arg == NoArg && (m.Unit == UnitRatio || m.Unit == UnitCount)
+}
+
 // Metrics are all the metrics an objective can be about.
 func Metrics() []Metric { return append([]Metric(nil), metrics...) }
 

@@ -34,9 +34,13 @@ type Objective struct {
 	// Class, Scenario and Stage narrow the samples; empty means all of them.
 	Class           string
 	Scenario, Stage string
-	Op              string  // <=, <, >=, >, ==
-	Threshold       float64 // in Unit
-	Unit            string  // s, ratio, per_second, tokens_per_second, usd, count
+	// During narrows them to requests that met a fault of this kind, Outside to
+	// those that met none.
+	During    string
+	Outside   bool
+	Op        string  // <=, <, >=, >, ==
+	Threshold float64 // in Unit
+	Unit      string  // s, ratio, per_second, tokens_per_second, usd, count
 }
 
 // ObjectiveError says what is wrong with an objective, and where in its text.
@@ -53,11 +57,12 @@ func (e *ObjectiveError) Error() string {
 // ParseObjective reads one objective. Blanks between its words are free, and
 // blanks elsewhere are not allowed. The grammar:
 //
-//	objective = metric [ "of" class ] [ "in" scope ] op threshold
+//	objective = metric [ "of" class ] [ "in" scope ] [ when ] op threshold
 //	metric    = stat "(" name ")" | name "(" name ")" | name
 //	stat      = "mean" | "min" | "max" | "p" number
 //	class     = name
 //	scope     = name [ "/" name ]
+//	when      = "during" name | "outside" "faults"
 //	op        = "<=" | "<" | ">=" | ">" | "=="
 //	threshold = duration | ratio | rate | dollars | count
 //	duration  = number unit { number unit }
@@ -71,9 +76,8 @@ func (e *ObjectiveError) Error() string {
 //	name      = ( letter | digit ) { letter | digit | "-" | "_" }
 //
 // A class is one of a scenario's classes; a scope is a scenario, or a stage of
-// one. Which threshold a metric takes,
-// whether it takes a stat or an argument, and how far it can be narrowed, is in
-// Metrics. A promise that could not be broken (error_rate <= 100%) or kept
+// one; when names a kind of fault. Which threshold a metric takes, whether it
+// takes a stat or an argument, and how far it can be narrowed, is in Metrics. A promise that could not be broken (error_rate <= 100%) or kept
 // (lost < 0) is refused.
 func ParseObjective(src string) (Objective, error) {
 	p := objectiveParser{src: src}
@@ -108,6 +112,12 @@ func (o Objective) String() string {
 	}
 	if o.Stage != "" {
 		b.WriteString("/" + o.Stage)
+	}
+	if o.During != "" {
+		b.WriteString(" during " + o.During)
+	}
+	if o.Outside {
+		b.WriteString(" outside faults")
 	}
 	fmt.Fprintf(&b, " %s %s", o.Op, Quantity(o.Threshold, o.Unit))
 	return b.String()
@@ -288,35 +298,51 @@ func (p *objectiveParser) statistic(o *Objective, stat string, at int, name stri
 	return metric
 }
 
-// scope reads "of class" and "in scenario" or "in scenario/stage", where they
-// are.
+// scope reads "of class", "in scenario" or "in scenario/stage", and "during
+// kind" or "outside faults", where they are.
 func (p *objectiveParser) scope(o *Objective, m Metric) {
 	before := p.pos
-	in, at := p.word("")
-	if p.err == nil && in == "of" {
+	word, at := p.word("")
+	next := func() {
+		before = p.pos
+		word, at = p.word("")
+	}
+	if p.err == nil && word == "of" {
 		if m.Scope < ByStage {
 			p.fail(before, "%s is not of a class of requests, expected %s", m.Name, m.Example)
 		}
 		o.Class = p.name("the name of a class")
-		before = p.pos
-		in, at = p.word("")
+		next()
 	}
-	if p.err != nil || in == "" {
-		return
-	}
-	if in != "in" {
-		p.fail(at, "found %s, expected of, in or one of %s", quoted(in), strings.Join(ops, " "))
-		return
-	}
-	if m.Scope == WholeRun {
-		p.fail(before, "%s is of the whole run and cannot be narrowed, expected %s", m.Name, m.Example)
-	}
-	o.Scenario = p.name("the name of a scenario")
-	if p.accept("/") {
-		o.Stage = p.name("the name of a stage")
-		if m.Scope < ByStage {
-			p.fail(at, "%s is of a whole scenario, expected %s without a stage", m.Name, o.Scenario)
+	if p.err == nil && word == "in" {
+		if m.Scope == WholeRun {
+			p.fail(before, "%s is of the whole run and cannot be narrowed, expected %s", m.Name, m.Example)
 		}
+		o.Scenario = p.name("the name of a scenario")
+		if p.accept("/") {
+			o.Stage = p.name("the name of a stage")
+			if m.Scope < ByStage {
+				p.fail(at, "%s is of a whole scenario, expected %s without a stage", m.Name, o.Scenario)
+			}
+		}
+		next()
+	}
+	if p.err == nil && (word == "during" || word == "outside") {
+		if !m.OfRequests() {
+			p.fail(before, "%s is not counted request by request and cannot be narrowed to faults, expected %s", m.Name, m.Example)
+		}
+		if word == "during" {
+			o.During = p.name("a kind of fault")
+		} else {
+			o.Outside = true
+			if of := p.name("faults"); of != "faults" {
+				p.fail(p.pos-len(of), "found %s, expected faults", quoted(of))
+			}
+		}
+		next()
+	}
+	if p.err == nil && word != "" {
+		p.fail(at, "found %s, expected of, in, during, outside or one of %s", quoted(word), strings.Join(ops, " "))
 	}
 }
 

@@ -330,3 +330,20 @@ func TestMarshalRefusesWhatIsNotUTF8(t *testing.T) {
 		t.Error("no error")
 	}
 }
+
+// What an objective says is written as it is read.
+func TestObjectivesAreWrittenAsTheyAreRead(t *testing.T) {
+	for _, src := range []string{
+		"p95(ttft) <= 2s", "p99.9(tpot) of chat in s/m < 50ms", "error_rate in s during pod-kill <= 5%", "errors during network-loss == 0",
+		"max(latency) of chat in s/m outside faults <= 10s", "attainment outside faults >= 90%", "rto(pod-kill) in s < 5m", "drift(ttft) <= 150%",
+	} {
+		o, err := ParseObjective(src)
+		if err != nil {
+			t.Errorf("%s: %v", src, err)
+			continue
+		}
+		if o.String() != src {
+			t.Errorf("%s is written as %s", src, o)
+		}
+	}
+}

@@ -63,7 +63,7 @@ func Validate(g Gate) error { return check(g).asError() }
 
 // check finds everything that a resolved gate cannot mean.
 func check(g Gate) Problems {
-	c := &checker{priced: g.Cost != nil}
+	c := &checker{priced: g.Cost != nil, kept: g.Chunks}
 	c.name("name", g.Name)
 	c.length("description", g.Description, maxText)
 	c.target(g.Target)
@@ -86,7 +86,8 @@ func check(g Gate) Problems {
 
 type checker struct {
 	problems Problems
-	priced   bool // the gate says what a replica costs
+	priced   bool   // the gate says what a replica costs
+	kept     string // which chunk times are
 }
 
 func (c *checker) add(path, format string, args ...any) {
@@ -469,7 +470,16 @@ func (c *checker) scope(path string, o Objective, scenarios []Scenario) {
 	c.evidence(path, o, scenarios)
 	c.arrivalRate(path, o, scenarios)
 	if m, _ := metricOf(o.Metric); m.Arg == FaultArg {
-		c.injected(path, o, scenarios)
+		c.injected(path, o.Arg, o, scenarios)
+	}
+	if o.During != "" {
+		c.injected(path, o.During, o, scenarios)
+	}
+	if o.Outside && !slices.ContainsFunc(scenarios, func(s Scenario) bool { return len(s.Faults) > 0 }) {
+		c.add(path, "nothing is broken there, so all of it is outside faults; leave that out")
+	}
+	if (o.Outside || o.During != "") && o.Metric == "icl" && c.kept != "" && c.kept != ChunksAll {
+		c.add(path, "found chunks: %s, which leaves it open what the gaps were when; expected chunks: all", c.kept)
 	}
 }
 
@@ -558,7 +568,7 @@ func (g Gate) KeepChunks(seq int64) bool {
 }
 
 // injected checks that a scenario the objective is about injects its fault.
-func (c *checker) injected(path string, o Objective, scenarios []Scenario) {
+func (c *checker) injected(path, kind string, o Objective, scenarios []Scenario) {
 	var kinds []string
 	for _, s := range scenarios {
 		for _, f := range s.Faults {
@@ -567,7 +577,7 @@ func (c *checker) injected(path string, o Objective, scenarios []Scenario) {
 			}
 		}
 	}
-	if slices.Contains(kinds, o.Arg) {
+	if slices.Contains(kinds, kind) {
 		return
 	}
 	who := "no scenario injects"
@@ -575,10 +585,10 @@ func (c *checker) injected(path string, o Objective, scenarios []Scenario) {
 		who = o.Scenario + " does not inject"
 	}
 	if len(kinds) == 0 {
-		c.add(path, "%s %s, expected it among the faults of a scenario", who, o.Arg)
+		c.add(path, "%s %s, expected it among the faults of a scenario", who, kind)
 		return
 	}
-	c.add(path, "%s %s; %s", who, o.Arg, oneOf(o.Arg, kinds))
+	c.add(path, "%s %s; %s", who, kind, oneOf(kind, kinds))
 }
 
 func scenarioName(s Scenario) string { return s.Name }
