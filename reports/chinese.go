@@ -190,6 +190,8 @@ var chinese = words.Language{
 	"latency.curve":      "按分位数",
 	"latency.ecdf":       "在该时间内应答的占比",
 	"latency.unmeasured": "—",
+	"latency.heat":       "各时刻的分布；颜色越深样本越多，每深一级多出数倍",
+	"latency.heat.of":    "%s随时间的分布",
 	"latency.sketch":     "曲线和各阶段的数字来自分桶统计，与其代表的样本相差不超过 0.8%。",
 
 	"metric.ttft":    "首 token 时间（TTFT）",

@@ -274,6 +274,7 @@ func functions(r Report) template.FuncMap {
 		"strip":     func(t Timeline) template.HTML { return stripSVG(l, t) },
 		"panel":     func(t Timeline, p Panel) template.HTML { return panelSVG(l, t, p) },
 		"chart":     func(c Chart) template.HTML { return c.draw(l) },
+		"heat":      func(h Heat) template.HTML { return heatSVG(l, h, r.Timeline.Faults) },
 		"life":      life,
 		"quantiles": quantiles,
 		"errorName": func(name string) string { return l.Word(errorName(name)) },

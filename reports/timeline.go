@@ -19,6 +19,7 @@ type Timeline struct {
 	Panels       []Panel
 	Stages       []Span
 	Faults       []FaultSpan
+	Heat         []Heat
 	Unseen       []words.Phrase // panels nothing was observed for, by their phrase ids
 }
 
@@ -170,6 +171,7 @@ func (c *clockwork) timeline(from, to time.Duration, rec *recording.Recording) T
 		}
 		t.Panels = append(t.Panels, p)
 	}
+	t.Heat = w.heats(t)
 	return t
 }
 

@@ -189,6 +189,8 @@ var phrases = words.Language{
 	"latency.curve":      "By percentile",
 	"latency.ecdf":       "Share answered within",
 	"latency.unmeasured": "—",
+	"latency.heat":       "how it was distributed at each time; the darker, the more, and a step darker is many times as many",
+	"latency.heat.of":    "%s over time",
 	"latency.sketch":     "Curves and stage figures come from buckets and are within 0.8 % of the sample they stand for.",
 
 	"metric.ttft":    "Time to first token",
