@@ -61,7 +61,7 @@ func ChecklistText(w io.Writer, r release.Result, l Language, color bool) error 
 		fmt.Fprintf(&b, "\n%s  %s\n", p.outcome(outcomeOf[item.State], pad(l.name("state.", item.State.String()), 6)), p.bold(printable(item.Name)))
 		for _, c := range item.Checks {
 			fmt.Fprintf(&b, "  %s  %s\n          %s\n", p.outcome(outcomeOf[c.State], pad(l.name("state.", c.State.String()), 6)),
-				printable(c.Name), p.dim(printable(l.Word(c.Why))))
+				printable(c.Name), p.dim(printable(l.Word(c.Why.Sentence))))
 		}
 	}
 	_, err := io.WriteString(w, b.String())
@@ -75,7 +75,7 @@ func markdownChecklist(b *strings.Builder, l Language, r release.Result) {
 		fmt.Fprintf(b, "- %s %s\n", markdownSign[outcomeOf[item.State]], markdownText(item.Name))
 		for _, c := range item.Checks {
 			if c.State != release.Done {
-				fmt.Fprintf(b, "  - %s %s: %s\n", markdownSign[outcomeOf[c.State]], markdownText(c.Name), markdownText(l.Word(c.Why)))
+				fmt.Fprintf(b, "  - %s %s\n", markdownSign[outcomeOf[c.State]], l.say("text.named", markdownText(c.Name), markdownText(l.Word(c.Why.Sentence))))
 			}
 		}
 	}

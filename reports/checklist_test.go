@@ -15,10 +15,10 @@ func TestChecklistIsTold(t *testing.T) {
 	run := judged(t, "pass")
 	dir := t.TempDir()
 	kept := release.Result{Name: "go-live", At: time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC), State: release.Open, Items: []release.ItemResult{
-		{ID: "runbook", Name: "Runbook", State: release.Done, Checks: []release.CheckResult{{ID: "current", Name: "It is current", State: release.Done, Why: words.Say("reviewed on %s", "2026-11-01")}}},
+		{ID: "runbook", Name: "Runbook", State: release.Done, Checks: []release.CheckResult{{ID: "current", Name: "It is current", State: release.Done, Why: words.Kept{Sentence: words.Say("reviewed on %s", "2026-11-01")}}}},
 		{ID: "emergency", Name: "Emergency <b>plan</b>", State: release.Failed, Checks: []release.CheckResult{
-			{ID: "drill", Name: "It was played", State: release.Open, Why: words.Verbatim("<script>alert(1)</script>")},
-			{ID: "node", Name: "The loss of a node", State: release.Failed, Why: words.Verbatim("too slow")},
+			{ID: "drill", Name: "It was played", State: release.Open, Why: words.Kept{Sentence: words.Verbatim("<script>alert(1)</script>")}},
+			{ID: "node", Name: "The loss of a node", State: release.Failed, Why: words.Kept{Sentence: words.Verbatim("too slow")}},
 		}},
 	}}
 	if err := KeepChecklist(dir, kept); err != nil {
@@ -44,6 +44,10 @@ func TestChecklistIsTold(t *testing.T) {
 	}
 	if strings.Contains(page, "<script>alert(1)") || strings.Contains(summary, "<script>alert(1)") {
 		t.Error("what a file says became code")
+	}
+	r.Language = Chinese
+	if page := write(t, HTML, r); !strings.Contains(page, "审阅于 2026-11-01") {
+		t.Error("what was kept of the checklist is not worded in Chinese")
 	}
 	var text strings.Builder
 	if err := ChecklistText(&text, kept, English, false); err != nil || !strings.Contains(text.String(), "Failed  The loss of a node") {

@@ -66,7 +66,7 @@ var chinese = words.Language{
 	"fact.requests":      "请求数",
 	"fact.errors":        "%s，其中失败 %s",
 	"fact.faults":        "故障",
-	"fact.faults.passed": "%[2]s 个中经受住 %[1]s 个",
+	"fact.faults.passed": "经受住 %s 个，共 %s 个",
 	"fact.none":          "无",
 	"fact.unknown":       "未知",
 

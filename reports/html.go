@@ -251,7 +251,7 @@ func functions(r Report) template.FuncMap {
 		"clock":     clock,
 		"count":     count,
 		"sentence":  l.sentence,
-		"join":      func(s []string) string { return strings.Join(s, ", ") },
+		"join":      func(s []string) string { return l.join("text.list", s) },
 		"icon":      icon,
 		"outcomeOf": func(s release.State) checklist.Outcome { return outcomeOf[s] },
 		"state":     func(s release.State) string { return l.name("state.", s.String()) },

@@ -229,10 +229,10 @@ type ItemResult struct {
 
 // CheckResult is what became of a check, and why.
 type CheckResult struct {
-	ID    string         `json:"id"`
-	Name  string         `json:"name"`
-	State State          `json:"state"`
-	Why   words.Sentence `json:"why"`
+	ID    string     `json:"id"`
+	Name  string     `json:"name"`
+	State State      `json:"state"`
+	Why   words.Kept `json:"why"` // a report reads it again, in its own language
 }
 
 // Hold holds the checklist against the evidence there is at a time.
@@ -244,7 +244,7 @@ func (c Checklist) Hold(now time.Time, runs []Run) Result {
 		var states []State
 		for _, check := range item.Checks {
 			state, why := c.check(now, runs, item.ID+"/"+check.ID, check)
-			held.Checks = append(held.Checks, CheckResult{check.ID, check.Name, state, why})
+			held.Checks = append(held.Checks, CheckResult{check.ID, check.Name, state, words.Kept{Sentence: why}})
 			states = append(states, state)
 		}
 		held.State = of(states)

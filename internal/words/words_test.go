@@ -3,6 +3,7 @@ package words_test
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
 	"github.com/launchgate/launchgate/internal/words"
 )
@@ -50,5 +51,31 @@ func TestFilesHoldEnglish(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(`""`), &read); err != nil || !read.IsZero() {
 		t.Errorf("nothing is read as %q, %v", read, err)
+	}
+}
+
+// What a file keeps of a sentence is enough to word it in another language.
+func TestAKeptSentenceIsWordedAgain(t *testing.T) {
+	for _, said := range []words.Sentence{
+		words.Say("%d of %d: %s", 1, int64(2), words.Say("it holds")),
+		words.Count(20, "1 sample", "%d samples"),
+		words.Say("the log says %s, %s", 3*time.Second, "50 %"),
+		words.Say("within 5 %"),
+		words.Say("%.1f s", 2.0),
+		words.Verbatim(`"<b>"`),
+		{},
+	} {
+		b, err := json.Marshal(words.Kept{Sentence: said})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var read words.Kept
+		if err := json.Unmarshal(b, &read); err != nil || read.String() != said.String() || read.In(german) != said.In(german) {
+			t.Errorf("%s is read as %q and %q, %v; want %q and %q", b, read, read.In(german), err, said, said.In(german))
+		}
+	}
+	var changed words.Kept
+	if err := json.Unmarshal([]byte(`{"text": "it is fine", "phrase": "it holds"}`), &changed); err != nil || changed.In(german) != "it is fine" {
+		t.Errorf("a text that was changed is read as %q, %v", changed.In(german), err)
 	}
 }
