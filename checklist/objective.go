@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
@@ -340,7 +339,7 @@ func measured(v float64, o scenarios.Objective) words.Sentence {
 func showDigits(v float64, unit string, digits int) words.Sentence {
 	switch unit {
 	case scenarios.UnitSeconds:
-		return words.Verbatim(showSeconds(v, digits))
+		return showSeconds(v, digits)
 	case scenarios.UnitRatio:
 		return words.Say("%s %%", significant(v*100, digits))
 	case scenarios.UnitPerSecond:
@@ -353,16 +352,25 @@ func showDigits(v float64, unit string, digits int) words.Sentence {
 	return words.Verbatim(significant(v, digits))
 }
 
-func showSeconds(v float64, digits int) string {
+func showSeconds(v float64, digits int) words.Sentence {
 	switch a := math.Abs(v); {
 	case a >= 60:
-		return time.Duration(math.Round(v) * float64(time.Second)).String()
+		whole := int64(math.Round(a))
+		hours, minutes, seconds := whole/3600, whole/60%60, whole%60
+		sign := ""
+		if v < 0 {
+			sign = "-"
+		}
+		if hours > 0 {
+			return words.Say("%s%dh%dm%ds", sign, hours, minutes, seconds)
+		}
+		return words.Say("%s%dm%ds", sign, minutes, seconds)
 	case a >= 0.9995 || a == 0:
-		return significant(v, digits) + " s"
+		return words.Verbatim(significant(v, digits) + " s")
 	case a >= 0.9995e-3:
-		return significant(v*1e3, digits) + " ms"
+		return words.Verbatim(significant(v*1e3, digits) + " ms")
 	}
-	return significant(v*1e6, digits) + " µs"
+	return words.Verbatim(significant(v*1e6, digits) + " µs")
 }
 
 // significant keeps so many digits, and all of them left of the point.

@@ -410,6 +410,8 @@ var chinese = words.Language{
 	"%s %s":            "%s %s", // <= 2 s
 	"%s %%":            "%s%%",
 	"%s/s":             "%s/s",
+	"%s%dm%ds":         "%s%d 分 %d 秒",
+	"%s%dh%dm%ds":      "%s%d 小时 %d 分 %d 秒",
 	"%s tokens/s":      "%s tokens/s",
 	"$%s":              "$%s",
 	"%d of %d: %s":     "%[2]d 个中有 %[1]d 个：%[3]s",

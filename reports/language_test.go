@@ -147,6 +147,25 @@ func (p checkedPackage) checkCall(t *testing.T, call *ast.CallExpr) {
 		}
 		return
 	}
+	if f, ok := call.Fun.(*ast.SelectorExpr); ok && p.folder == "reports" {
+		if by, ok := f.X.(*ast.Ident); ok && by.Name == "fmt" {
+			for _, arg := range call.Args {
+				if named, ok := p.info.Types[arg].Type.(*types.Named); ok && named.Obj().Name() == "Sentence" {
+					t.Errorf("%s: fmt writes a sentence in English; word it in the reader's language first", p.where(arg))
+				}
+			}
+		}
+	}
+	if f, ok := call.Fun.(*ast.SelectorExpr); ok && f.Sel.Name == "Verbatim" {
+		inner, made := call.Args[0].(*ast.CallExpr)
+		if made {
+			by, ok := inner.Fun.(*ast.SelectorExpr)
+			made = ok && strings.HasPrefix(by.Sel.Name, "Sprint")
+		}
+		if made || p.info.Types[call.Args[0]].Value != nil && p.folder != "reports" {
+			t.Errorf("%s: what is ours to say is no quotation and can be translated; use words.Say", p.where(call))
+		}
+	}
 	signature, ok := p.info.Types[call.Fun].Type.(*types.Signature)
 	if !ok || !signature.Variadic() || signature.Params().Len() < 2 || call.Ellipsis.IsValid() {
 		return
@@ -167,6 +186,9 @@ func (p checkedPackage) checkCall(t *testing.T, call *ast.CallExpr) {
 	}
 	for i, arg := range args {
 		got := p.info.Types[arg].Type
+		if v := p.info.Types[arg].Value; v != nil && strings.Contains(v.String(), " ") {
+			t.Errorf("%s: %s fills a phrase and cannot be translated; say it", p.where(arg), v)
+		}
 		basic, _ := got.Underlying().(*types.Basic)
 		is := func(kind types.BasicInfo) bool { return basic != nil && basic.Info()&kind != 0 }
 		saysItself := types.NewMethodSet(got).Lookup(nil, "String") != nil || types.NewMethodSet(got).Lookup(nil, "Error") != nil
@@ -234,13 +256,12 @@ func checkedPackages(t *testing.T) (checked []checkedPackage) {
 	return checked
 }
 
-// idsInPages are what the templates say.
-func idsInPages(t *testing.T) map[words.Phrase]string {
+// eachPage parses every template.
+func eachPage(t *testing.T, do func(page string, tree *parse.Tree)) {
 	t.Helper()
-	ids := map[words.Phrase]string{}
 	pages, err := filepath.Glob("page/*.tmpl")
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || len(pages) == 0 {
+		t.Fatalf("%d pages, %v", len(pages), err)
 	}
 	for _, page := range pages {
 		trees := map[string]*parse.Tree{}
@@ -249,60 +270,91 @@ func idsInPages(t *testing.T) map[words.Phrase]string {
 		if _, err := tree.Parse(string(read(t, ".", page)), "", "", trees); err != nil {
 			t.Fatal(err)
 		}
-		for _, tree := range trees {
-			eachCommand(tree.Root, func(c *parse.CommandNode) {
-				if id, ok := c.Args[0].(*parse.IdentifierNode); !ok || id.Ident != "say" {
-					return
-				}
-				if s, ok := c.Args[1].(*parse.StringNode); ok {
-					ids[words.Phrase(s.Text)] = "reports/" + page
-				}
-				if put, ok := c.Args[1].(*parse.PipeNode); ok { // (print "panel." .ID)
-					for _, arg := range put.Cmds[0].Args[1:2] {
-						ids[words.Phrase(arg.(*parse.StringNode).Text)] = "reports/" + page
-					}
-				}
-			})
+		for _, name := range sortedKeys(trees) {
+			do(page, trees[name])
 		}
 	}
+}
+
+// idsInPages are what the templates say.
+func idsInPages(t *testing.T) map[words.Phrase]string {
+	t.Helper()
+	ids := map[words.Phrase]string{}
+	eachPage(t, func(page string, tree *parse.Tree) {
+		eachNode(tree.Root, func(n parse.Node) {
+			c, ok := n.(*parse.CommandNode)
+			if !ok {
+				return
+			}
+			if id, ok := c.Args[0].(*parse.IdentifierNode); !ok || id.Ident != "say" {
+				return
+			}
+			id := c.Args[1]
+			if put, ok := id.(*parse.PipeNode); ok { // (print "panel." .ID)
+				id = put.Cmds[0].Args[1]
+			}
+			if s, ok := id.(*parse.StringNode); ok {
+				ids[words.Phrase(s.Text)] = "reports/" + page
+			}
+		})
+	})
 	return ids
 }
 
-// eachCommand walks the commands of a template.
-func eachCommand(n parse.Node, do func(*parse.CommandNode)) {
-	switch n := n.(type) {
-	case *parse.ListNode:
-		if n != nil {
-			for _, child := range n.Nodes {
-				eachCommand(child, do)
+// A page says nothing but by the id of a phrase: what its template holds beside
+// is the same in every language.
+func TestPagesHoldNoText(t *testing.T) {
+	eachPage(t, func(page string, tree *parse.Tree) {
+		var text strings.Builder
+		eachNode(tree.Root, func(n parse.Node) {
+			if n, ok := n.(*parse.TextNode); ok {
+				text.Write(n.Text)
+			}
+		})
+		for _, word := range latinWord.FindAllString(visible(text.String()), -1) {
+			if !slices.Contains(terms, word) {
+				t.Errorf("%s holds %q, which no language can word", page, word)
 			}
 		}
-	case *parse.ActionNode:
-		eachCommand(n.Pipe, do)
-	case *parse.TemplateNode:
-		eachCommand(n.Pipe, do)
-	case *parse.IfNode:
-		eachBranch(n.BranchNode, do)
-	case *parse.RangeNode:
-		eachBranch(n.BranchNode, do)
-	case *parse.WithNode:
-		eachBranch(n.BranchNode, do)
-	case *parse.PipeNode:
-		if n != nil {
-			for _, c := range n.Cmds {
-				do(c)
-				for _, arg := range c.Args {
-					eachCommand(arg, do)
-				}
-			}
-		}
-	}
+	})
 }
 
-func eachBranch(n parse.BranchNode, do func(*parse.CommandNode)) {
-	eachCommand(n.Pipe, do)
-	eachCommand(n.List, do)
-	eachCommand(n.ElseList, do)
+// eachNode visits a node of a template and all below it.
+func eachNode(n parse.Node, visit func(parse.Node)) {
+	visit(n)
+	branch := func(b parse.BranchNode) {
+		eachNode(b.Pipe, visit)
+		eachNode(b.List, visit)
+		if b.ElseList != nil {
+			eachNode(b.ElseList, visit)
+		}
+	}
+	switch n := n.(type) {
+	case *parse.ListNode:
+		for _, child := range n.Nodes {
+			eachNode(child, visit)
+		}
+	case *parse.ActionNode:
+		eachNode(n.Pipe, visit)
+	case *parse.TemplateNode:
+		if n.Pipe != nil {
+			eachNode(n.Pipe, visit)
+		}
+	case *parse.IfNode:
+		branch(n.BranchNode)
+	case *parse.RangeNode:
+		branch(n.BranchNode)
+	case *parse.WithNode:
+		branch(n.BranchNode)
+	case *parse.PipeNode:
+		for _, c := range n.Cmds {
+			eachNode(c, visit)
+		}
+	case *parse.CommandNode:
+		for _, arg := range n.Args {
+			eachNode(arg, visit)
+		}
+	}
 }
 
 // terms are the words that a Chinese page has in Latin letters, beside those of
