@@ -58,11 +58,12 @@ func (a Allowance) Told() string {
 //	tls/          the development CA, a certificate, and its key while it runs
 type door struct {
 	server, dir string
+	allow       Allowance
 	key         string // the deployment's own
 }
 
 func openDoor(ctx context.Context, spec scenarios.Gateway, o Setup) (*door, error) {
-	d := &door{server: o.Server, dir: filepath.Join(o.LogDir, "gateway")}
+	d := &door{server: o.Server, dir: filepath.Join(o.LogDir, "gateway"), allow: o.Allow}
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -117,16 +118,21 @@ type KeySpec struct{ ID, Tenant, Class string }
 
 // addKey has the reference server put a key into the ledger.
 func (d *door) addKey(ctx context.Context, k KeySpec) (secret string, err error) {
-	out, err := exec.CommandContext(ctx, d.server, "ledger", "add-key", "--ledger", d.file("ledger.db"),
-		"--id", k.ID, "--tenant", k.Tenant, "--class", k.Class, "--valid", keysLast.String()).Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(exit.Stderr)))
-	}
+	secret, err = d.ledger(ctx, "add-key", "--id", k.ID, "--tenant", k.Tenant, "--class", k.Class, "--valid", keysLast.String())
 	if err != nil {
 		return "", fmt.Errorf("add the API key %s: %w", k.ID, err)
 	}
-	return strings.TrimSpace(string(out)), nil
+	return secret, nil
+}
+
+// ledger runs a command of the reference server on the gateway's ledger.
+func (d *door) ledger(ctx context.Context, command string, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, d.server, append([]string{"ledger", command, "--ledger", d.file("ledger.db")}, args...)...).Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = errors.New(strings.TrimPrefix(strings.TrimSpace(string(exit.Stderr)), "reference-server: "))
+	}
+	return strings.TrimSpace(string(out)), err
 }
 
 // close takes the certificate's key away: run folders are passed on.

@@ -53,6 +53,8 @@ type Local struct {
 	stop     context.CancelFunc
 	running  sync.WaitGroup
 
+	releasing sync.Mutex // one at a time
+
 	mu   sync.Mutex
 	last Status
 }
@@ -71,6 +73,11 @@ type ReplicaStatus struct {
 	// How often it was taken out, and when last.
 	Outages int       `json:"outages"`
 	OutAt   time.Time `json:"out_at"`
+	// How it did since the gateway began: answers to their ends, those of them
+	// that were errors, and how long the others took in all.
+	Answered int     `json:"answered"`
+	Failed   int     `json:"failed"`
+	Seconds  float64 `json:"seconds"`
 }
 
 // Ready counts the replicas the gateway would route to.

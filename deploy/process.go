@@ -45,12 +45,15 @@ func backoff(n int) time.Duration {
 //	any      → stopping → stopped
 type process struct {
 	name    string
-	argv    []string
 	env     []string
 	log     io.Writer
 	onEvent func(Event)
 
 	mu       sync.Mutex
+	argv     []string
+	starts   int           // of this argv
+	fresh    bool          // argv is new, so what the old one did does not count
+	replaced chan struct{} // closed when it is, while somebody waits for that; else nil
 	life     *life         // the running incarnation, nil between two
 	holds    int           // how many keep it from being started
 	released chan struct{} // closed when none does any more; nil while none does
@@ -73,8 +76,12 @@ func (p *process) supervise(ctx context.Context) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for restarts := 0; ctx.Err() == nil; restarts++ {
-		if !sleep(ctx, backoff(restarts)) {
+		fresh, ok := p.backOff(ctx, backoff(restarts))
+		if !ok {
 			return
+		}
+		if fresh {
+			restarts = 0
 		}
 		held, ok := p.awaitRelease(ctx)
 		if !ok {
@@ -92,7 +99,8 @@ func (p *process) supervise(ctx context.Context) {
 }
 
 func (p *process) runOnce(ctx context.Context, restarts int) {
-	cmd := exec.Command(p.argv[0], p.argv[1:]...)
+	argv, _ := p.command()
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), p.env...)
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	cmd.SysProcAttr = childAttr()
@@ -163,6 +171,50 @@ func (p *process) release() {
 	}
 }
 
+// replace has the process run another command from its next start on, which is
+// not held up by what the one before did.
+func (p *process) replace(argv []string) (old []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old, p.argv, p.fresh, p.starts = p.argv, argv, true, 0
+	if p.replaced != nil {
+		close(p.replaced)
+		p.replaced = nil
+	}
+	return old
+}
+
+// backOff waits before a start, and not for a command that is new. It is not ok
+// when ctx ended.
+func (p *process) backOff(ctx context.Context, d time.Duration) (fresh, ok bool) {
+	p.mu.Lock()
+	replaced := make(chan struct{})
+	if p.fresh {
+		close(replaced)
+	} else {
+		p.replaced = replaced
+	}
+	p.mu.Unlock()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-replaced:
+	case <-timer.C:
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fresh, p.fresh, p.replaced = p.fresh, false, nil
+	return fresh, ctx.Err() == nil
+}
+
+// command is what runs, and how often it was started.
+func (p *process) command() (argv []string, starts int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.argv, p.starts
+}
+
 // awaitRelease waits while the process is held, and tells whether it was; it
 // is not ok when ctx ended first.
 func (p *process) awaitRelease(ctx context.Context) (held, ok bool) {
@@ -183,7 +235,9 @@ func (p *process) awaitRelease(ctx context.Context) (held, ok bool) {
 func (p *process) set(l *life) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.life = l
+	if p.life = l; l != nil {
+		p.starts++
+	}
 }
 
 func (p *process) current() *life {

@@ -31,6 +31,7 @@ type Standing struct {
 	Watched string          `json:"watched"` // by whom: the URL of Prometheus, or why there is none
 	Since   time.Time       `json:"since"`
 	Keeper  Keeper          `json:"keeper"`
+	Control string          `json:"control"` // the keeper's socket
 }
 
 // Scraped is where a process of the deployment tells its metrics.
@@ -112,6 +113,12 @@ func Keep(ctx context.Context, dir string, spec scenarios.Local, o Setup) error 
 	if l.monitor != nil {
 		s.Watched = l.monitor.told()
 	}
+	orders, err := openControl(l)
+	if err != nil {
+		return fmt.Errorf("the keeper's socket: %w", err)
+	}
+	defer func() { _ = orders.close() }()
+	s.Control = orders.socket()
 	if l.door != nil {
 		s.CA, s.KeyFile, s.Allowed = l.door.file("tls/ca.pem"), filepath.Join(dir, "api-key"), o.Allow.Told()
 		if err := os.WriteFile(s.KeyFile, []byte(l.Key()+"\n"), 0o600); err != nil {

@@ -81,12 +81,6 @@ func TestUpAndDown(t *testing.T) {
 
 func askModels(t *testing.T, s deploy.Standing, key string) int {
 	t.Helper()
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(readFile(t, s.CA)) {
-		t.Fatal("no CA")
-	}
-	client := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: pool}}, Timeout: 10 * time.Second}
-	defer client.CloseIdleConnections()
 	req, err := http.NewRequest(http.MethodGet, s.URL+"/v1/models", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -94,13 +88,34 @@ func askModels(t *testing.T, s deploy.Standing, key string) int {
 	if key != "" {
 		req.Header.Set("Authorization", "Bearer "+key)
 	}
+	status, _ := answerOf(doorClient(t, s), req)
+	return status
+}
+
+// doorClient knows the CA of the gateway.
+func doorClient(t *testing.T, s deploy.Standing) *http.Client {
+	t.Helper()
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(readFile(t, s.CA)) {
+		t.Fatal("no CA")
+	}
+	transport := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: pool}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: 10 * time.Second}
+}
+
+// answerOf is an answer to its end; status 0 where there is none.
+func answerOf(client *http.Client, req *http.Request) (status int, body string) {
 	resp, err := client.Do(req)
 	if err != nil {
-		t.Fatal(err)
+		return 0, err.Error()
 	}
 	defer resp.Body.Close()
-	_, _ = io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return 0, string(b) + err.Error()
+	}
+	return resp.StatusCode, string(b)
 }
 
 // metricsAreThere looks for every metric that rules and dashboard ask for in

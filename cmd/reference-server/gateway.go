@@ -11,7 +11,9 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -53,7 +55,7 @@ responses; without it, it lets everybody pass.`,
 	f.StringVar(&o.metricsAddr, "metrics-addr", "127.0.0.1:9091", "address of metrics and /status")
 	f.StringArrayVar(&replicas, "replica", nil, "a replica, as NAME=URL; once for each")
 	f.StringVar(&o.ledger, "ledger", "", "the ledger: a SQLite file or a postgres:// URL; several gateways may share it")
-	f.StringVar(&o.config, "config", "", "limits, as deploy/gateway.yaml has them; the defaults are the guide's")
+	f.StringVar(&o.config, "config", "", "limits, as deploy/gateway.yaml has them, read again at SIGHUP; the defaults are the guide's")
 	f.StringVar(&o.audit, "audit-log", "audit.log", "where a line is appended for each request, where there is a ledger")
 	f.StringVar(&o.devTLS, "dev-tls", "", "a folder for a development CA and certificate, made where none is valid")
 	f.StringVar(&o.cert, "tls-cert", "", "a certificate; without one and without --dev-tls the door speaks plain HTTP")
@@ -177,12 +179,34 @@ func runGateway(ctx context.Context, o gatewayOptions, log *slog.Logger) error {
 	done := make(chan struct{})
 	go func() { g.Run(watching); close(done) }()
 	defer func() { stop(); <-done }()
-	select {
-	case <-ctx.Done():
-	case err := <-front.failed:
-		return err
-	case err := <-back.failed:
-		return err
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGHUP)
+	defer signal.Stop(again)
+	for {
+		select {
+		case <-ctx.Done():
+			return front.drain(drainFor)
+		case <-again:
+			o.reconfigure(g, log)
+		case err := <-front.failed:
+			return err
+		case err := <-back.failed:
+			return err
+		}
 	}
-	return front.drain(drainFor)
+}
+
+// reconfigure reads the limits again. A file that means nothing changes nothing.
+func (o gatewayOptions) reconfigure(g *gateway.Gateway, log *slog.Logger) {
+	if o.config == "" {
+		log.Warn("there is no --config to read again")
+		return
+	}
+	config, err := gateway.ReadConfig(o.config)
+	if err != nil {
+		log.Error("the limits stay as they were", "why", err)
+		return
+	}
+	g.Reconfigure(config)
+	log.Info("limits are read again", "from", o.config)
 }

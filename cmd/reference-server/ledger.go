@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/launchgate/launchgate/reference-server/gateway"
 	"github.com/launchgate/launchgate/reference-server/ledger"
 )
 
@@ -21,7 +23,7 @@ func ledgerCommand(out io.Writer) *cobra.Command {
 	var at string
 	cmd := &cobra.Command{
 		Use:   "ledger",
-		Short: "API keys, backups and restores of the gateway's ledger",
+		Short: "API keys, models, configurations, backups and restores of the gateway's ledger",
 	}
 	cmd.PersistentFlags().StringVar(&at, "ledger", "ledger.db", "a SQLite file, or a postgres:// URL")
 	with := func(do func(context.Context, *ledger.Ledger) error) func(*cobra.Command, []string) error {
@@ -33,7 +35,7 @@ func ledgerCommand(out io.Writer) *cobra.Command {
 			return errors.Join(do(cmd.Context(), l), l.Close())
 		}
 	}
-	cmd.AddCommand(addKeyCommand(out, with), revokeKeyCommand(with), backupCommand(out, with), restoreCommand(out, &at))
+	cmd.AddCommand(addKeyCommand(out, with), revokeKeyCommand(with), backupCommand(out, with), restoreCommand(out, &at), setModelCommand(with), modelsCommand(out, with), addConfigurationCommand(out, with))
 	return cmd
 }
 
@@ -68,6 +70,58 @@ func revokeKeyCommand(with withLedger) *cobra.Command {
 	cmd := &cobra.Command{Use: "revoke-key --id ID", Short: "End an API key at once", Args: cobra.NoArgs}
 	cmd.Flags().StringVar(&id, "id", "", "its name")
 	cmd.RunE = with(func(ctx context.Context, l *ledger.Ledger) error { return l.RevokeKey(ctx, id) })
+	return cmd
+}
+
+func setModelCommand(with withLedger) *cobra.Command {
+	var m ledger.Model
+	cmd := &cobra.Command{Use: "set-model", Short: "Register a version of a model, or what has become of it", Args: cobra.NoArgs}
+	f := cmd.Flags()
+	f.StringVar(&m.Name, "name", "default", "of the model")
+	f.StringVar(&m.Version, "version", "", "of it")
+	f.StringVar(&m.SHA256, "sha256", "", "of its file, which a version keeps")
+	f.StringVar(&m.Status, "status", "candidate", "candidate, live (the one before is then retired) or rejected")
+	for _, name := range []string{"version", "sha256"} {
+		_ = cmd.MarkFlagRequired(name)
+	}
+	cmd.RunE = with(func(ctx context.Context, l *ledger.Ledger) error {
+		m.At = time.Now()
+		return l.SetModel(ctx, m)
+	})
+	return cmd
+}
+
+func modelsCommand(out io.Writer, with withLedger) *cobra.Command {
+	return &cobra.Command{Use: "models", Short: "List the versions that were released", Args: cobra.NoArgs,
+		RunE: with(func(ctx context.Context, l *ledger.Ledger) error {
+			all, err := l.Models(ctx)
+			for _, m := range all {
+				fmt.Fprintf(out, "%s %s %s %s %s\n", m.Name, m.Version, m.Status, m.At.UTC().Format(time.RFC3339), m.SHA256)
+			}
+			return err
+		})}
+}
+
+func addConfigurationCommand(out io.Writer, with withLedger) *cobra.Command {
+	var from string
+	cmd := &cobra.Command{Use: "add-configuration --from FILE", Short: "Keep limits as the next version of the configuration, if they mean something", Args: cobra.NoArgs}
+	cmd.Flags().StringVar(&from, "from", "", "limits, as deploy/gateway.yaml has them")
+	_ = cmd.MarkFlagRequired("from")
+	cmd.RunE = with(func(ctx context.Context, l *ledger.Ledger) error {
+		if _, err := gateway.ReadConfig(from); err != nil {
+			return err
+		}
+		text, err := os.ReadFile(from)
+		if err != nil {
+			return err
+		}
+		version, err := l.AddConfiguration(ctx, string(text))
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(out, version)
+		return err
+	})
 	return cmd
 }
 

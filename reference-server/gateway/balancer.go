@@ -27,8 +27,17 @@ type replica struct {
 	served   uint64 // breaks ties, so that an idle service is used evenly
 	outages  int    // how often it was taken out
 	outAt    time.Time
+	tally    tally
 	failures []time.Time // of the last while, the oldest first
 	ejected  time.Time   // until when
+}
+
+// tally is how a replica did since the gateway began. A request counts when its
+// answer has ended; one whose client went away does not.
+type tally struct {
+	Answered int     `json:"answered"` // to their ends, errors too
+	Failed   int     `json:"failed"`   // not answered, broken off, or answered with an error other than 429
+	Seconds  float64 `json:"seconds"`  // that the answers which did not fail took in all
 }
 
 // serves reports whether requests are sent to the replica.
@@ -83,6 +92,7 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 			break
 		}
 		tried = append(tried, rep)
+		began := time.Now()
 		resp, err := b.send(r, body, rep)
 		again := err != nil && r.Context().Err() == nil || err == nil && resp.StatusCode == http.StatusServiceUnavailable && len(tried) < tries && b.others(tried)
 		if !again {
@@ -92,7 +102,7 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 			}
 			resp.Header.Set(HeaderReplica, rep.Name)
 			resp.Header.Set(HeaderRetries, retriesHeader(len(tried)-1))
-			resp.Body = &passing{body: resp.Body, rep: rep, b: b, ctx: r.Context(), stream: isStream(resp)}
+			resp.Body = &passing{body: resp.Body, rep: rep, b: b, ctx: r.Context(), began: began, failed: resp.StatusCode >= 400 && resp.StatusCode != http.StatusTooManyRequests, stream: isStream(resp)}
 			return resp, nil
 		}
 		b.release(rep)
@@ -170,6 +180,18 @@ func (b *balancer) others(tried []*replica) bool {
 	return false
 }
 
+// count takes note of an answer that came to its end.
+func (b *balancer) count(r *replica, failed bool, took time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r.tally.Answered++
+	if failed {
+		r.tally.Failed++
+	} else {
+		r.tally.Seconds += took.Seconds()
+	}
+}
+
 func (b *balancer) release(r *replica) {
 	b.mu.Lock()
 	r.inFlight--
@@ -190,6 +212,8 @@ func (b *balancer) suspect(r *replica, err error) {
 func (b *balancer) failed(r *replica) {
 	b.mu.Lock()
 	now := time.Now()
+	r.tally.Answered++
+	r.tally.Failed++
 	r.failures = append(slices.DeleteFunc(r.failures, func(t time.Time) bool { return now.Sub(t) > failWithin }), now)
 	out := len(r.failures) >= maxFailures
 	if out {
@@ -303,6 +327,7 @@ type replicaStatus struct {
 	// shorter than the time between two looks at this.
 	Outages int       `json:"outages"`
 	OutAt   time.Time `json:"out_at,omitzero"`
+	tally
 }
 
 func (b *balancer) status() status {
@@ -311,7 +336,7 @@ func (b *balancer) status() status {
 	var s status
 	now := time.Now()
 	for _, r := range b.replicas {
-		s.Replicas = append(s.Replicas, replicaStatus{r.Name, r.URL.String(), r.serves(now), r.inFlight, r.outages, r.outAt})
+		s.Replicas = append(s.Replicas, replicaStatus{r.Name, r.URL.String(), r.serves(now), r.inFlight, r.outages, r.outAt, r.tally})
 	}
 	return s
 }
@@ -324,6 +349,9 @@ type passing struct {
 	rep    *replica
 	b      *balancer
 	ctx    context.Context // of the client's request
+	began  time.Time
+	failed bool // the answer is an error
+	ended  bool // the client has all of it
 	stream bool
 	broken error
 	tail   []byte // of the error event
@@ -334,6 +362,7 @@ func (p *passing) Read(buf []byte) (int, error) {
 	if p.broken == nil {
 		n, err := p.body.Read(buf)
 		if err == nil || errors.Is(err, io.EOF) {
+			p.ended = p.ended || err != nil
 			return n, err
 		}
 		p.broken = err
@@ -364,6 +393,11 @@ func errorEvent(name string, err error) []byte {
 
 // Close ends the replica's request.
 func (p *passing) Close() error {
-	p.once.Do(func() { p.b.release(p.rep) })
+	p.once.Do(func() {
+		if p.ended {
+			p.b.count(p.rep, p.failed, time.Since(p.began))
+		}
+		p.b.release(p.rep)
+	})
 	return p.body.Close()
 }

@@ -56,6 +56,14 @@ type Degrade struct {
 	Shorten   []string `yaml:"shorten"`    // the classes that allow it
 }
 
+// budgetOf is what a tenant has.
+func (c *Config) budgetOf(tenant string) Budget {
+	if plan, special := c.Tenants[tenant]; special {
+		return plan.Budget
+	}
+	return c.Tenant
+}
+
 // DefaultConfig is the guide's.
 func DefaultConfig() Config {
 	return Config{

@@ -212,6 +212,47 @@ func TestFailingReplicaIsEjected(t *testing.T) {
 	waitReady(t, g, 1) // it is over
 }
 
+// What a replica did is counted once, and what its client gave up is not: a
+// release is judged by it.
+func TestTally(t *testing.T) {
+	a := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		switch body, _ := io.ReadAll(r.Body); string(body) {
+		case "good":
+			time.Sleep(20 * time.Millisecond)
+		case "bad":
+			w.WriteHeader(http.StatusInternalServerError)
+		case "full":
+			w.WriteHeader(http.StatusTooManyRequests)
+		case "broken":
+			w.Header().Set("Content-Type", "text/event-stream")
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		case "left":
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}
+	})
+	srv, g := front(t, a)
+	waitReady(t, g, 1)
+	for _, body := range []string{"good", "good", "bad", "full", "broken"} {
+		if resp, err := http.Post(srv.URL+"/v1/x", "", strings.NewReader(body)); err == nil {
+			_, _ = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	req, _ := http.NewRequestWithContext(ctx, http.MethodPost, srv.URL+"/v1/x", strings.NewReader("left"))
+	if resp, err := http.DefaultClient.Do(req); err == nil {
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+	waitIdle(t, g)
+	if got := g.balancer.status().Replicas[0].tally; got.Answered != 5 || got.Failed != 2 || got.Seconds < 0.04 || got.Seconds > 2 {
+		t.Errorf("%+v, want 5 answers, 2 of them failures, and 40 ms at least", got)
+	}
+}
+
 // When all fail the client gets one error, after two tries and no more.
 func TestGivesUpAfterTwoTries(t *testing.T) {
 	backends := []*backend{newBackend(t, die), newBackend(t, die), newBackend(t, die)}

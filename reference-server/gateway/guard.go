@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -29,7 +30,7 @@ import (
 //
 // and the address comes first, so that guessing keys is slow.
 type guard struct {
-	config  Config
+	config  atomic.Pointer[Config]
 	ledger  *ledger.Ledger
 	metrics *metrics
 	log     *slog.Logger
@@ -64,11 +65,27 @@ type callKey struct{}
 // called before Handler and Run.
 func (g *Gateway) Guard(c Config, l *ledger.Ledger, audit io.Writer) {
 	g.guard = &guard{
-		config: c, ledger: l, metrics: g.metrics, log: g.log, audit: audit, tenants: map[string]*tenant{},
+		ledger: l, metrics: g.metrics, log: g.log, audit: audit, tenants: map[string]*tenant{},
 		addrs: buckets{byName: map[string]*bucket{}}, keys: buckets{byName: map[string]*bucket{}},
 	}
+	g.guard.config.Store(&c)
 	g.proxy.ModifyResponse = g.guard.account
 }
+
+// Reconfigure holds callers to other limits from now on. What is under way goes
+// on, and every bucket begins anew.
+func (g *Gateway) Reconfigure(c Config) {
+	g.guard.config.Store(&c)
+	g.guard.addrs.empty()
+	g.guard.keys.empty()
+	g.guard.mu.Lock()
+	defer g.guard.mu.Unlock()
+	for name, t := range g.guard.tenants {
+		t.tokens = tokensOf(c.budgetOf(name))
+	}
+}
+
+func (g *guard) limits() *Config { return g.config.Load() }
 
 // bucket is the limiter of one address or key.
 type bucket struct {
@@ -105,6 +122,12 @@ func (b *buckets) take(name string, l Limit, now time.Time) time.Duration {
 		r.CancelAt(now)
 	}
 	return wait
+}
+
+func (b *buckets) empty() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.byName)
 }
 
 // sweep forgets full buckets, and the longest unused one if all say something.
@@ -162,12 +185,12 @@ func address(r *http.Request) netip.Addr {
 }
 
 func (g *guard) limitOf(a netip.Addr) Limit {
-	for _, n := range g.config.Networks {
+	for _, n := range g.limits().Networks {
 		if n.CIDR.Contains(a) {
 			return n.Limit
 		}
 	}
-	return g.config.Network
+	return g.limits().Network
 }
 
 // admit lets a request in, or says why not. leave must be called when an
@@ -182,13 +205,10 @@ func (g *guard) admit(r *http.Request, load float64) (c *call, leave func(), d *
 	if c.key, d = g.authenticate(r); d != nil {
 		return c, nil, d
 	}
-	plan, special := g.config.Tenants[c.key.Tenant]
-	limit, budget := g.config.Key, g.config.Tenant
-	if special {
-		budget = plan.Budget
-		if plan.Key != nil {
-			limit = *plan.Key
-		}
+	config := g.limits()
+	limit, budget := config.Key, config.budgetOf(c.key.Tenant)
+	if plan := config.Tenants[c.key.Tenant]; plan.Key != nil {
+		limit = *plan.Key
 	}
 	if wait := g.keys.take(c.key.ID, limit, now); wait > 0 {
 		return c, nil, deny(http.StatusTooManyRequests, "rate_limit_exceeded", "too many requests with this API key", wait)
@@ -200,16 +220,21 @@ func (g *guard) admit(r *http.Request, load float64) (c *call, leave func(), d *
 	return c, leave, d
 }
 
+// tokensOf is a minute's tokens, nil where they have no bound.
+func tokensOf(b Budget) *rate.Limiter {
+	if b.TokensPerMinute == 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(float64(b.TokensPerMinute)/60), b.TokensPerMinute)
+}
+
 // enter counts a request of a tenant in.
 func (g *guard) enter(name string, b Budget, now time.Time) (leave func(), d *denial) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	t := g.tenants[name]
 	if t == nil {
-		t = &tenant{}
-		if b.TokensPerMinute > 0 {
-			t.tokens = rate.NewLimiter(rate.Limit(float64(b.TokensPerMinute)/60), b.TokensPerMinute)
-		}
+		t = &tenant{tokens: tokensOf(b)}
 		g.tenants[name] = t
 	}
 	if b.Concurrency > 0 && t.inFlight >= b.Concurrency {
@@ -239,17 +264,18 @@ func (g *guard) spend(name string, n int64) {
 // shed gives way past the mark: the least important class first. load is the
 // requests under way per ready replica.
 func (g *guard) shed(c *call, load float64) *denial {
-	mark := float64(g.config.Degrade.Queue)
+	config := g.limits()
+	mark := float64(config.Degrade.Queue)
 	if mark == 0 || load <= mark {
 		return nil
 	}
-	place := max(0, slices.Index(g.config.Classes, c.key.Class)) // an unknown class is the least
-	if place < len(g.config.Classes)-1 && load > mark*float64(place+1) {
+	place := max(0, slices.Index(config.Classes, c.key.Class)) // an unknown class is the least
+	if place < len(config.Classes)-1 && load > mark*float64(place+1) {
 		g.metrics.degraded.WithLabelValues("shed").Inc()
-		return deny(http.StatusServiceUnavailable, "overloaded", fmt.Sprintf("the service is overloaded, and requests of class %s are refused first", g.config.Classes[place]), 2*time.Second)
+		return deny(http.StatusServiceUnavailable, "overloaded", fmt.Sprintf("the service is overloaded, and requests of class %s are refused first", config.Classes[place]), 2*time.Second)
 	}
-	if g.config.Degrade.MaxTokens > 0 && slices.Contains(g.config.Degrade.Shorten, c.key.Class) {
-		c.shortened = g.config.Degrade.MaxTokens
+	if config.Degrade.MaxTokens > 0 && slices.Contains(config.Degrade.Shorten, c.key.Class) {
+		c.shortened = config.Degrade.MaxTokens
 	}
 	return nil
 }

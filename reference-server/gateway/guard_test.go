@@ -272,7 +272,8 @@ func TestBudgets(t *testing.T) {
 func TestShedding(t *testing.T) {
 	c := DefaultConfig()
 	c.Degrade.Queue = 10
-	g := &guard{config: c, metrics: newMetrics(&balancer{})}
+	g := &guard{metrics: newMetrics(&balancer{})}
+	g.config.Store(&c)
 	for _, tt := range []struct {
 		class     string
 		load      float64
@@ -291,7 +292,7 @@ func TestShedding(t *testing.T) {
 			t.Errorf("%+v: %v, %d", tt, d, k.shortened)
 		}
 	}
-	g.config.Degrade.Shorten = []string{"standard"}
+	g.limits().Degrade.Shorten = []string{"standard"}
 	k := &call{key: ledger.Key{Class: "standard"}}
 	if d := g.shed(k, 11); d != nil || k.shortened != 64 {
 		t.Errorf("%v %d", d, k.shortened)
@@ -340,6 +341,29 @@ func TestBackgroundResponsesOutliveTheirGateway(t *testing.T) {
 	other := second.key(ledger.Key{ID: "other", Tenant: "other", Scopes: []string{"inference"}})
 	if resp, _ := second.ask("GET", "/v1/responses/"+o.ID, other, ""); resp.StatusCode != 404 {
 		t.Errorf("another tenant reads it: %s", resp.Status)
+	}
+}
+
+// Other limits hold from the next request on.
+func TestReconfigure(t *testing.T) {
+	c := generous()
+	c.Key, c.Tenant = Limit{0.01, 1}, Budget{TokensPerMinute: 10}
+	h := newHouse(t, c, openBooks(t), newBackend(t, answering))
+	ask := func() string {
+		resp, body := h.ask("POST", "/v1/chat/completions", h.secret, "{}")
+		return resp.Status + " " + codeOf(body)
+	}
+	if a, b := ask(), ask(); a != "200 OK " || b != "429 Too Many Requests rate_limit_exceeded" {
+		t.Errorf("%s, %s", a, b)
+	}
+	c.Key = generous().Key
+	h.g.Reconfigure(c) // and the tokens begin anew
+	if a, b := ask(), ask(); a != "200 OK " || b != "429 Too Many Requests tokens_exceeded" {
+		t.Errorf("%s, %s", a, b)
+	}
+	h.g.Reconfigure(generous())
+	if a, b := ask(), ask(); a != "200 OK " || b != "200 OK " {
+		t.Errorf("%s, %s", a, b)
 	}
 }
 

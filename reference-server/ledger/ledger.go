@@ -283,11 +283,48 @@ func (l *Ledger) Configuration(ctx context.Context) (version int64, content stri
 	return version, content, found(err, "configuration")
 }
 
-// SetModel keeps a version of a model, or its new status.
+// SetModel keeps a version of a model, or its new status. A version is of one
+// file for ever; when it goes live, the one that was is retired.
 func (l *Ledger) SetModel(ctx context.Context, m Model) error {
-	_, err := l.exec(ctx, "model "+m.Name+" "+m.Version, `INSERT INTO models (name, version, sha256, status, at) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (name, version) DO UPDATE SET sha256 = excluded.sha256, status = excluded.status, at = excluded.at`, m.Name, m.Version, m.SHA256, m.Status, micros(m.At))
-	return err
+	what := "model " + m.Name + " " + m.Version
+	tx, err := l.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("ledger: %s: %w", what, err)
+	}
+	defer func() { _ = tx.Rollback() }() // nothing, once it is committed
+	if m.Status == "live" {
+		if _, err := tx.ExecContext(ctx, l.dialect(`UPDATE models SET status = 'retired', at = $1 WHERE name = $2 AND version <> $3 AND status = 'live'`), micros(m.At), m.Name, m.Version); err != nil {
+			return fmt.Errorf("ledger: %s: %w", what, err)
+		}
+	}
+	res, err := tx.ExecContext(ctx, l.dialect(`INSERT INTO models (name, version, sha256, status, at) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (name, version) DO UPDATE SET status = excluded.status, at = excluded.at WHERE models.sha256 = excluded.sha256`), m.Name, m.Version, m.SHA256, m.Status, micros(m.At))
+	if err != nil {
+		return fmt.Errorf("ledger: %s: %w", what, err)
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(fmt.Errorf("%s is registered with another file; give another one another version", what), err)
+	}
+	return tx.Commit()
+}
+
+// Models are all versions, the newest change first.
+func (l *Ledger) Models(ctx context.Context) (all []Model, err error) {
+	rows, err := l.db.QueryContext(ctx, `SELECT name, version, sha256, status, at FROM models ORDER BY at DESC, name, status`)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: models: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var m Model
+		var at int64
+		if err := rows.Scan(&m.Name, &m.Version, &m.SHA256, &m.Status, &at); err != nil {
+			return nil, fmt.Errorf("ledger: models: %w", err)
+		}
+		m.At = timeOf(at)
+		all = append(all, m)
+	}
+	return all, rows.Err()
 }
 
 // ModelOf finds a version of a model.

@@ -183,6 +183,17 @@ func versionsContract(t *testing.T, l *Ledger) {
 			t.Errorf("%+v %v", m, err)
 		}
 	}
+	// A version is of one file, and one version is live.
+	if err := l.SetModel(ctx, Model{"m", "v1", "other", "live", time.Now()}); err == nil || !strings.Contains(err.Error(), "registered with another file") {
+		t.Error(err)
+	}
+	if err := l.SetModel(ctx, Model{"m", "v2", "def", "live", time.Now().Add(time.Second)}); err != nil {
+		t.Fatal(err)
+	}
+	all, err := l.Models(ctx)
+	if err != nil || len(all) != 2 || all[0].Version != "v2" || all[0].Status != "live" || all[1].Version != "v1" || all[1].Status != "retired" || all[1].SHA256 != "abc" {
+		t.Errorf("%+v %v", all, err)
+	}
 }
 
 // The file holds no secret, only what it hashes to.

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/run"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// askPerSecond is below what an address may send by the guide's limits.
+const askPerSecond = 8
+
+func releaseCommand(out io.Writer, code *int) *cobra.Command {
+	var dir, config string
+	var r deploy.Release
+	cmd := &cobra.Command{
+		Use:   "release --model FILE --version V | --config FILE",
+		Short: "Roll a model or limits out to what up has started; what is bad is rolled back",
+		Long: `Release gives one replica after another the new model, the first as a canary: it
+has to get ready, and to do as well as the others on what users ask (and on a
+few questions of launchgate's own). One that is corrupt, answers with errors or
+is slow is rolled back on its own, and release says why and how long that took.
+
+With --config the gateway gets other limits, without a restart; a file that
+means nothing is refused.
+
+Exit codes: 0 it is live, 1 it was rejected or rolled back, 4 it could not be tried.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if (r.Model == "") == (config == "") {
+				return errors.New("release needs one of --model and --config")
+			}
+			at, err := filepath.Abs(dir)
+			if err != nil {
+				return err
+			}
+			s, err := deploy.FindStanding(at)
+			if errors.Is(err, deploy.ErrNotStanding) {
+				return fmt.Errorf("nothing is up in %s: launchgate up starts it, and --dir names another folder", at)
+			}
+			if err != nil {
+				return err
+			}
+			end, err := releaseTo(cmd.Context(), s, r, config, out)
+			if err != nil {
+				return err
+			}
+			if !end.Live {
+				*code = checklist.ExitFail
+				if end.RollBack > 0 {
+					fmt.Fprintf(out, "rolled back in %.1f s, %.1f s after it began: %s\n", end.RollBack, end.Took, end.Why)
+					return nil
+				}
+				fmt.Fprintf(out, "rejected before anything was changed: %s\n", end.Why)
+				return nil
+			}
+			fmt.Fprintf(out, "live after %.1f s: %s\n", end.Took, end.Why)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&dir, "dir", standingAt, "the `folder` that up was given")
+	f.StringVar(&r.Model, "model", "", "a GGUF `file` or a Hugging Face folder")
+	f.StringVar(&r.Version, "version", "", "what it is called in the registry of models")
+	f.StringVar(&r.SHA256, "sha256", "", "the `hash` that the file has to have")
+	f.StringVar(&config, "config", "", "a `file` of limits, as deploy/gateway.yaml has them")
+	return cmd
+}
+
+func releaseTo(ctx context.Context, s deploy.Standing, r deploy.Release, config string, out io.Writer) (deploy.Released, error) {
+	if config != "" {
+		file, err := filepath.Abs(config) // the keeper is somewhere else
+		if err != nil {
+			return deploy.Released{}, err
+		}
+		return s.Reconfigure(ctx, file)
+	}
+	var err error
+	if r.Model, err = filepath.Abs(r.Model); err != nil {
+		return deploy.Released{}, err
+	}
+	e := scenarios.Endpoint{URL: s.URL, CAFile: s.CA}
+	if s.KeyFile != "" {
+		key, err := os.ReadFile(s.KeyFile)
+		if err != nil {
+			return deploy.Released{}, err
+		}
+		e.APIKeyEnv = "LAUNCHGATE_RELEASE_KEY"
+		if err := os.Setenv(e.APIKeyEnv, strings.TrimSpace(string(key))); err != nil {
+			return deploy.Released{}, err
+		}
+	}
+	asking, stop := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	var askErr error
+	beside.Go(func() { askErr = run.Ask(asking, e, askPerSecond) })
+	end, err := s.Release(ctx, r, func(step string) { fmt.Fprintln(out, step) })
+	stop()
+	beside.Wait()
+	if askErr != nil && err == nil && !end.Live {
+		end.Why += fmt.Sprintf(" (and nobody could ask it: %v)", askErr)
+	}
+	return end, err
+}

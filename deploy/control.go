@@ -1,0 +1,124 @@
+package deploy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// order is what the keeper of a standing deployment is asked to do: one of the
+// two.
+type order struct {
+	Release *Release `json:"release,omitempty"`
+	Config  string   `json:"config,omitempty"` // a file of limits
+}
+
+// told is a line of what the keeper answers: steps, and then an end.
+type told struct {
+	Step  string    `json:"step,omitempty"`
+	End   *Released `json:"end,omitempty"`
+	Error string    `json:"error,omitempty"`
+}
+
+// control is the socket of a keeper, in a folder that only its user can open:
+// who can open it may release.
+type control struct {
+	dir    string
+	server *http.Server
+}
+
+func openControl(l *Local) (*control, error) {
+	dir, err := os.MkdirTemp("", "launchgate-") // a socket's path has to be short
+	if err != nil {
+		return nil, err
+	}
+	c := &control{dir: dir, server: &http.Server{Handler: l.orders(), ReadHeaderTimeout: time.Second}}
+	lis, err := net.Listen("unix", c.socket())
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	go func() { _ = c.server.Serve(lis) }() // ends with close
+	return c, nil
+}
+
+func (c *control) socket() string { return filepath.Join(c.dir, "control") }
+
+func (c *control) close() error { return errors.Join(c.server.Close(), os.RemoveAll(c.dir)) }
+
+func (l *Local) orders() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		lines, flush := json.NewEncoder(w), http.NewResponseController(w).Flush
+		// Whoever asked may be gone; what was begun is ended all the same.
+		tell := func(line told) { _ = lines.Encode(line); _ = flush() }
+		var o order
+		err := json.NewDecoder(r.Body).Decode(&o)
+		end := Released{Live: true}
+		switch {
+		case err != nil:
+		case o.Release != nil:
+			end, err = l.Release(r.Context(), *o.Release, func(step string) { tell(told{Step: step}) })
+		default:
+			began := time.Now()
+			var version string
+			if version, err = l.Reconfigure(r.Context(), o.Config); err == nil {
+				end.Why, end.Took = "version "+version+" of the configuration holds", time.Since(began).Seconds()
+			}
+		}
+		if err != nil {
+			tell(told{Error: err.Error()})
+			return
+		}
+		tell(told{End: &end})
+	})
+}
+
+// Release has the deployment roll a version out.
+func (s Standing) Release(ctx context.Context, r Release, tell func(string)) (Released, error) {
+	return s.order(ctx, order{Release: &r}, tell)
+}
+
+// Reconfigure gives its gateway other limits.
+func (s Standing) Reconfigure(ctx context.Context, file string) (Released, error) {
+	return s.order(ctx, order{Config: file}, func(string) {})
+}
+
+func (s Standing) order(ctx context.Context, o order, tell func(string)) (Released, error) {
+	body, err := json.Marshal(o)
+	if err != nil {
+		return Released{}, err
+	}
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", s.Control)
+	}}
+	defer transport.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://keeper/", strings.NewReader(string(body)))
+	if err != nil {
+		return Released{}, err
+	}
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return Released{}, fmt.Errorf("the keeper of the deployment does not answer: %w", err)
+	}
+	defer resp.Body.Close()
+	for lines := json.NewDecoder(resp.Body); ; {
+		var line told
+		if err := lines.Decode(&line); err != nil {
+			return Released{}, fmt.Errorf("the keeper of the deployment broke off: %w", err)
+		}
+		switch {
+		case line.Error != "":
+			return Released{}, errors.New(line.Error)
+		case line.End != nil:
+			return *line.End, nil
+		}
+		tell(line.Step)
+	}
+}

@@ -1,0 +1,323 @@
+package deploy
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Release is a version of the model that is to be served in place of the one
+// that is.
+type Release struct {
+	Version string `json:"version"`
+	Model   string `json:"model"`            // a GGUF file, or a Hugging Face folder
+	SHA256  string `json:"sha256,omitempty"` // that the file has to have; empty: whatever it has
+}
+
+// Released is how a release ended.
+type Released struct {
+	Live bool   `json:"live"`
+	Why  string `json:"why"`
+	// Seconds from its begin to its end, and of them, from when it was found to
+	// be bad until every replica that had it was ready with the old one again.
+	Took     float64 `json:"took"`
+	RollBack float64 `json:"roll_back,omitempty"`
+}
+
+// How a canary is judged, against what the other replicas do meanwhile.
+const (
+	judgeFor     = 3 * time.Second  // at the least
+	judgeWithin  = 60 * time.Second // at the most, for enough requests to come
+	judgeAnswers = 20               // that it needs
+	leastErrors  = 3                // one may be anybody's
+	moreErrors   = 0.05             // share, above that of the others
+	slower       = 2.0              // times as long as the others, on average
+	slowerBy     = 5 * time.Millisecond
+)
+
+// drainsWithin is longer than a replica lets what is under way end.
+const drainsWithin = 30 * time.Second
+
+// errBusy is returned while another release is under way.
+var errBusy = errors.New("another release is under way; wait for its end")
+
+// Release rolls a version out: first to one replica, the canary, and to the
+// others when that has proven itself on requests of users. A version that never
+// gets ready, answers with errors or is slow is rolled back at once, as is one
+// that nobody tried: silence proves nothing.
+//
+//	hash → candidate → canary ready → judged → the others, one by one → live
+//	                        └─────────┴──────────────┴──▶ rolled back, rejected
+func (l *Local) Release(ctx context.Context, r Release, tell func(string)) (Released, error) {
+	if !l.releasing.TryLock() {
+		return Released{}, errBusy
+	}
+	defer l.releasing.Unlock()
+	began := time.Now()
+	if err := l.register(ctx, &r); err != nil {
+		return Released{Why: err.Error(), Took: time.Since(began).Seconds()}, nil
+	}
+	name, err := l.servedName(ctx)
+	if err != nil {
+		return Released{}, fmt.Errorf("the replicas cannot be asked what they serve: %w", err)
+	}
+	var done []func(context.Context) error // each puts a replica back
+	bad := func() error {
+		for i, replica := range l.replicas {
+			tell(fmt.Sprintf("%s gets version %s", replica.name, r.Version))
+			argv, _ := replica.command()
+			old, err := l.change(ctx, replica, serving(argv, name+"="+r.Model))
+			done = append(done, func(ctx context.Context) error { _, err := l.change(ctx, replica, old); return err })
+			if err != nil {
+				return err
+			}
+			if i == 0 {
+				tell(fmt.Sprintf("%s is ready and judged on what users ask", replica.name))
+				if err := l.judge(ctx, replica.name); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}()
+	if bad == nil {
+		err := l.setModel(ctx, r, "live")
+		return Released{Live: true, Why: fmt.Sprintf("version %s is served by all %d replicas", r.Version, len(l.replicas)), Took: time.Since(began).Seconds()}, err
+	}
+	tell("rolled back: " + bad.Error())
+	found := time.Now()
+	// Also when whoever asked has gone: half of a release is nobody's wish.
+	back, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
+	defer cancel()
+	for _, undo := range slices.Backward(done) {
+		if err := undo(back); err != nil {
+			return Released{Why: bad.Error()}, fmt.Errorf("the roll-back failed: %w", err)
+		}
+	}
+	out := Released{Why: bad.Error(), Took: time.Since(began).Seconds(), RollBack: time.Since(found).Seconds()}
+	return out, l.setModel(back, r, "rejected")
+}
+
+// serving is the command of a replica with another model.
+func serving(argv []string, model string) []string {
+	argv = slices.Clone(argv)
+	if i := slices.Index(argv, "--model"); i >= 0 {
+		argv[i+1] = model
+		return argv
+	}
+	return append(argv, "--model", model)
+}
+
+// register hashes the file and keeps it as a candidate, where there is a ledger.
+func (l *Local) register(ctx context.Context, r *Release) error {
+	if r.Version == "" {
+		return errors.New("a release needs a version, such as 2026-11-24")
+	}
+	sum, err := hashOf(r.Model)
+	if err != nil {
+		return fmt.Errorf("the model cannot be read: %w", err)
+	}
+	if r.SHA256 != "" && !strings.EqualFold(r.SHA256, sum) {
+		return fmt.Errorf("%s is corrupt, or another file: its SHA-256 is %s, and version %s is to have %s", r.Model, sum, r.Version, r.SHA256)
+	}
+	r.SHA256 = sum
+	return l.setModel(ctx, *r, "candidate")
+}
+
+// hashOf is the SHA-256 of a file, or of all files of a folder.
+func hashOf(path string) (string, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	files := []string{path}
+	if st.IsDir() {
+		entries, err := os.ReadDir(path) // in the order of their names
+		if err != nil {
+			return "", err
+		}
+		files = nil
+		for _, e := range entries {
+			if e.Type().IsRegular() {
+				fmt.Fprintf(h, "%s\n", e.Name())
+				files = append(files, path+string(os.PathSeparator)+e.Name())
+			}
+		}
+	}
+	for _, file := range files {
+		f, err := os.Open(file)
+		if err != nil {
+			return "", err
+		}
+		_, err = io.Copy(h, f)
+		f.Close()
+		if err != nil {
+			return "", err
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func (l *Local) setModel(ctx context.Context, r Release, status string) error {
+	if l.door == nil {
+		return nil // no ledger, no registry
+	}
+	_, err := l.door.ledger(ctx, "set-model", "--version", r.Version, "--sha256", r.SHA256, "--status", status)
+	return err
+}
+
+// servedName is what the replicas call their model.
+func (l *Local) servedName(ctx context.Context) (string, error) {
+	var list struct{ Data []struct{ ID string } }
+	if err := askJSON(ctx, "http://"+l.addrs[l.replicas[0].name]+"/v1/models", &list); err != nil {
+		return "", err
+	}
+	if len(list.Data) != 1 {
+		return "", fmt.Errorf("they serve %d models, and a release is of one", len(list.Data))
+	}
+	return list.Data[0].ID, nil
+}
+
+// change has a replica run another command: what is under way ends, and then
+// the new one has to become ready. A process that ends instead is the error.
+func (l *Local) change(ctx context.Context, p *process, argv []string) (old []string, err error) {
+	before := p.current()
+	old = p.replace(argv)
+	if before != nil {
+		if err := syscall.Kill(before.pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return old, fmt.Errorf("stop %s: %w", p.name, err)
+		}
+		select {
+		case <-before.exited:
+		case <-time.After(drainsWithin):
+			_ = syscall.Kill(before.pid, syscall.SIGKILL)
+			<-before.exited
+		case <-ctx.Done():
+			return old, context.Cause(ctx)
+		}
+	}
+	for deadline := time.Now().Add(time.Duration(l.spec.ReadyTimeout)); ; {
+		if l.Serving(ctx, p.name) {
+			return old, nil
+		}
+		if _, starts := p.command(); starts > 1 {
+			return old, fmt.Errorf("%s ended instead of getting ready: %s", p.name, tail(l.logFile(p.name), 1))
+		}
+		if time.Now().After(deadline) {
+			return old, fmt.Errorf("%s was not ready within %s; its log ends with: %s", p.name, time.Duration(l.spec.ReadyTimeout), tail(l.logFile(p.name), 1))
+		}
+		if !sleep(ctx, 50*time.Millisecond) {
+			return old, context.Cause(ctx)
+		}
+	}
+}
+
+// judge compares what users get of the canary with what they get of the others
+// at the same time. With a single replica there are no others, and it is
+// compared with what it was before.
+func (l *Local) judge(ctx context.Context, canary string) error {
+	before, err := l.ask(ctx)
+	if err != nil {
+		return err
+	}
+	for began := time.Now(); ; {
+		if !sleep(ctx, 100*time.Millisecond) {
+			return context.Cause(ctx)
+		}
+		now, err := l.ask(ctx)
+		if err != nil {
+			continue // the gateway is started again, perhaps
+		}
+		own, others := growth(before, now, canary)
+		if others.Answered < judgeAnswers {
+			others = sum(before) // from before the release
+		}
+		if why := worse(own, others); why != "" {
+			return fmt.Errorf("%s: %s", canary, why)
+		}
+		watched := time.Since(began)
+		switch {
+		case own.Answered >= judgeAnswers && watched >= judgeFor:
+			return nil
+		case watched >= judgeWithin:
+			return fmt.Errorf("%s answered %d requests in %s, and it takes %d to prove a version: release it under load", canary, own.Answered, judgeWithin, judgeAnswers)
+		}
+	}
+}
+
+// growth is what the canary did between two looks, and what the others did.
+// A gateway that was started again counts from the beginning.
+func growth(before, now Status, canary string) (own, others ReplicaStatus) {
+	for i, r := range now.Replicas {
+		if i < len(before.Replicas) && before.Replicas[i].Answered <= r.Answered {
+			r.Answered -= before.Replicas[i].Answered
+			r.Failed -= before.Replicas[i].Failed
+			r.Seconds -= before.Replicas[i].Seconds
+		}
+		of := &others
+		if r.Name == canary {
+			of = &own
+		}
+		of.Answered, of.Failed, of.Seconds = of.Answered+r.Answered, of.Failed+r.Failed, of.Seconds+r.Seconds
+	}
+	return own, others
+}
+
+func sum(s Status) ReplicaStatus {
+	_, all := growth(Status{}, s, "")
+	return all
+}
+
+// worse says in what way one did worse than the others; empty where it did not,
+// or where it is too early to say.
+func worse(own, others ReplicaStatus) string {
+	share := func(r ReplicaStatus) float64 { return float64(r.Failed) / float64(max(1, r.Answered)) }
+	mean := func(r ReplicaStatus) time.Duration {
+		return time.Duration(r.Seconds / float64(max(1, r.Answered-r.Failed)) * float64(time.Second))
+	}
+	if own.Failed >= leastErrors && share(own) > share(others)+moreErrors {
+		return fmt.Sprintf("%d of its %d answers were errors, and of the others' %.2g %%", own.Failed, own.Answered, 100*share(others))
+	}
+	enough := own.Answered-own.Failed >= judgeAnswers && others.Answered-others.Failed >= judgeAnswers
+	if a, b := mean(own), mean(others); enough && float64(a) > slower*float64(b) && a-b > slowerBy {
+		return fmt.Sprintf("its answers take %s on average, and the others' %s", a.Round(100*time.Microsecond), b.Round(100*time.Microsecond))
+	}
+	return ""
+}
+
+// Reconfigure gives the gateway other limits, from a file, without a request
+// being lost. One that means nothing is refused before anything is changed.
+func (l *Local) Reconfigure(ctx context.Context, file string) (version string, err error) {
+	if l.door == nil {
+		return "", errors.New("this gateway has no limits; give target.local a gateway: {}")
+	}
+	content, err := limits(file, l.door.allow)
+	if err != nil {
+		return "", err
+	}
+	next := l.door.file("gateway.yaml.next")
+	if err := os.WriteFile(next, content, 0o600); err != nil {
+		return "", err
+	}
+	if version, err = l.door.ledger(ctx, "add-configuration", "--from", next); err != nil {
+		return "", fmt.Errorf("the configuration is refused, and nothing is changed: %w", errors.Join(err, os.Remove(next)))
+	}
+	if err := os.Rename(next, l.door.file("gateway.yaml")); err != nil {
+		return "", err
+	}
+	if pid := l.PID(Gateway); pid != 0 { // one that is being started reads it anyway
+		if err := syscall.Kill(pid, syscall.SIGHUP); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return "", err
+		}
+	}
+	return version, nil
+}

@@ -1,0 +1,50 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/loadgen"
+	"github.com/launchgate/launchgate/loadgen/client"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// askedAtOnce bounds Ask where the service is slow.
+const askedAtOnce = 32
+
+// Ask sends small questions to a service, so many a second, until ctx ends. A
+// release is judged on what is asked, and nobody may be asking.
+func Ask(ctx context.Context, e scenarios.Endpoint, perSecond float64) error {
+	c, err := loadgen.Connect(e)
+	if err != nil {
+		return err
+	}
+	question := client.Prompt{API: scenarios.APIChat, Messages: []client.Message{{Role: "user", Content: "Tell me a story."}}, MaxTokens: 16, IgnoreEOS: true, Stream: true, Timeout: 10 * time.Second}
+	if err := c.Preflight(ctx, question); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("the service does not serve: %w", err)
+	}
+	clock := recording.NewClock()
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	free := make(chan struct{}, askedAtOnce)
+	tick := time.NewTicker(time.Duration(float64(time.Second) / perSecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		select {
+		case free <- struct{}{}:
+			asking.Go(func() {
+				c.Do(ctx, question, clock, clock.Now())
+				<-free
+			})
+		default: // it is slow, which is seen without more of them
+		}
+	}
+}
