@@ -108,7 +108,10 @@ func serveLive(ctx context.Context, listen, dir string, lang reports.Language, i
 	case <-ended:
 		page.lastLook(ctx)
 	}
-	return errors.Join(server.Close(), ignoreClosed(<-served))
+	// Whoever is just being sent the verdict gets all of it.
+	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), watchedFor)
+	defer cancel()
+	return errors.Join(server.Shutdown(finish), ignoreClosed(<-served))
 }
 
 func ignoreClosed(err error) error {
