@@ -1,6 +1,7 @@
 package checklist
 
 import (
+	"math"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
@@ -96,7 +97,106 @@ func (e *evidence) costs(faults []Fault) *Cost {
 		verdict, why := survived(faults, "spot-preemption")
 		option("spot", dollars, verdict, words.Say("%s; %s of them are taken away in an hour, and a new one takes %.1f s to be ready", why, price.Interruptions, start))
 	}
+	if price.Autoscaling > 0 {
+		verdict, why := e.scaled()
+		option("autoscaling", float64(price.OnDemand)*(1-float64(price.Autoscaling)), verdict, why)
+	}
+	if price.SecondProvider > 0 {
+		verdict, why := survived(faults, "node-loss")
+		option("second provider", float64(price.OnDemand)*(1-float64(price.SecondProvider)), verdict, words.Say("%s, as when one of the two is gone", why))
+	}
 	return c
+}
+
+// scaled reports whether a replica joined under load in a scenario without
+// faults, and the scenario's objectives held: that is what is saved by, and what
+// users could feel.
+func (e *evidence) scaled() (Outcome, words.Sentence) {
+	for _, s := range e.gate.Scenarios {
+		if len(s.Faults) > 0 || !e.complete(s.Name) {
+			continue
+		}
+		from, to := e.scenarioTime(s.Name)
+		before, most := math.NaN(), 0.0
+		for _, o := range e.rec.Observations {
+			switch {
+			case o.Name != recording.ObsReplicasReady || o.At > to:
+			case o.At <= from || math.IsNaN(before):
+				before = o.Value
+			default:
+				most = max(most, o.Value)
+			}
+		}
+		if !(most > before) {
+			continue
+		}
+		for _, o := range e.gate.Objectives {
+			if o.Scenario != "" && o.Scenario != s.Name || o.Unit == scenarios.UnitUSD {
+				continue
+			}
+			if f := e.judge(o); f.Verdict != Pass {
+				return f.Verdict, words.Say("replicas joined under the load of %s, and %s does not hold", s.Name, f.Source)
+			}
+		}
+		return Pass, words.Say("%d replicas became %d under the load of %s, and its objectives held", int(before), int(most), s.Name)
+	}
+	return Unproven, words.Say("in no scenario of this run did a replica join under load")
+}
+
+// Energy is what the devices used for the answers of the scenarios without
+// faults.
+type Energy struct {
+	Joules         float64 `json:"joules"`
+	Devices        int     `json:"devices"`
+	OutputTokens   int64   `json:"output_tokens"` // of all complete answers
+	PerOutputToken float64 `json:"joules_per_output_token"`
+	PerGoodToken   float64 `json:"joules_per_good_token,omitempty"` // of answers that met every limit
+}
+
+// energy is nil where no device told of it from the beginning of a scenario to
+// its end.
+func (e *evidence) energy() *Energy {
+	var sum Energy
+	var good int64
+	devices := map[string]bool{}
+	for _, s := range e.gate.Scenarios {
+		if len(s.Faults) > 0 || !e.complete(s.Name) {
+			continue
+		}
+		from, to := e.scenarioTime(s.Name)
+		first, last := map[string]float64{}, map[string]float64{}
+		for _, o := range e.rec.Observations {
+			if o.Name != recording.ObsEnergy || o.At < from || o.At > to {
+				continue
+			}
+			if _, seen := first[o.Subject]; !seen {
+				first[o.Subject] = o.Value
+			}
+			last[o.Subject] = o.Value
+		}
+		used := 0.0
+		for device, v := range last {
+			if v > first[device] {
+				used += v - first[device]
+				devices[device] = true
+			}
+		}
+		if used == 0 {
+			continue
+		}
+		of := e.within(stageID{scenario: s.Name})
+		sum.Joules += used
+		sum.OutputTokens += of.tokens
+		good += of.goodTokens
+	}
+	if sum.Devices = len(devices); sum.Devices == 0 || sum.OutputTokens == 0 {
+		return nil
+	}
+	sum.PerOutputToken = sum.Joules / float64(sum.OutputTokens)
+	if good > 0 {
+		sum.PerGoodToken = sum.Joules / float64(good)
+	}
+	return &sum
 }
 
 // survived reports whether a run shows that the service comes through a kind of

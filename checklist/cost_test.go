@@ -85,3 +85,64 @@ func TestColdStart(t *testing.T) {
 		t.Errorf("%v s, want 2", got)
 	}
 }
+
+// Energy is counted by what each device says at the beginning and at the end of
+// a scenario; where none says anything there is none, and not zero.
+func TestEnergy(t *testing.T) {
+	gate := correctGate(t, "error_rate in s <= 5%")
+	sound := func(int, *recording.Request) {}
+	at := func(s int, device string, joules float64) recording.Observation {
+		return recording.Observation{At: time.Duration(s) * time.Second, Name: recording.ObsEnergy, Subject: device, Value: joules}
+	}
+	v, err := Judge(gate, minute(sound, at(2, "a", 1000), at(2, "b", 50), at(30, "a", 1300), at(59, "a", 1600), at(59, "b", 650), at(200, "a", 9999)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := v.Energy; e == nil || e.Joules != 1200 || e.Devices != 2 || e.OutputTokens != 1200 || e.PerOutputToken != 1 || e.PerGoodToken != 1 {
+		t.Errorf("%+v", e)
+	}
+	for name, rec := range map[string]*recording.Recording{"nobody tells": minute(sound), "told once": minute(sound, at(30, "a", 1000))} {
+		if v, err = Judge(gate, rec); err != nil || v.Energy != nil {
+			t.Errorf("%s: %+v, %v", name, v.Energy, err)
+		}
+	}
+}
+
+// Autoscaling is worth what it saves only where a replica was seen to join
+// under load, and nobody felt it.
+func TestAutoscalingIsProvenByScaling(t *testing.T) {
+	ready := func(s int, n float64) recording.Observation {
+		return recording.Observation{At: time.Duration(s) * time.Second, Name: recording.ObsReplicasReady, Value: n}
+	}
+	sound := func(int, *recording.Request) {}
+	broken := func(i int, r *recording.Request) {
+		if i%2 == 0 {
+			r.Error = recording.ErrorTimeout
+		}
+	}
+	for name, tt := range map[string]struct {
+		rec  *recording.Recording
+		want Outcome
+	}{
+		"no replica joined":           {minute(sound, ready(1, 3), ready(30, 3)), Unproven},
+		"one came back":               {minute(sound, ready(1, 3), ready(20, 2), ready(30, 3)), Unproven},
+		"one joined":                  {minute(sound, ready(1, 2), ready(30, 3)), Pass},
+		"one joined, and it was felt": {minute(broken, ready(1, 2), ready(30, 3)), Fail},
+		"one joined afterwards":       {minute(sound, ready(1, 2), ready(300, 3)), Unproven},
+	} {
+		gate := correctGate(t, "error_rate in s <= 5%")
+		gate.Target.Local.Replicas = 3
+		gate.Cost = &scenarios.Cost{Price: &scenarios.Price{Name: "l4", OnDemand: 1, Autoscaling: 0.3, SecondProvider: 0.25, Date: "2026-11-01", Source: "a test"}}
+		v, err := Judge(gate, tt.rec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scaling, second := v.Cost.Options[0], v.Cost.Options[1]
+		if scaling.Name != "autoscaling" || math.Abs(scaling.Saving-0.3) > 1e-9 || scaling.Verdict != tt.want {
+			t.Errorf("%s: %+v, want %s", name, scaling, tt.want)
+		}
+		if second.Verdict != Unproven || math.Abs(second.Saving-0.25) > 1e-9 {
+			t.Errorf("%+v", second)
+		}
+	}
+}

@@ -31,7 +31,7 @@ func Judge(gate scenarios.Gate, rec *recording.Recording) (Verdict, error) {
 	for _, s := range gate.Scenarios {
 		v.Scenarios = append(v.Scenarios, e.summary(s.Name))
 	}
-	v.Cost = e.costs(v.Faults)
+	v.Cost, v.Energy = e.costs(v.Faults), e.energy()
 	v.decide(e)
 	return v, nil
 }

@@ -62,7 +62,8 @@ type Verdict struct {
 	Faults     []Fault          `json:"faults"`
 	Client     Client           `json:"client"`
 	Scenarios  []Scenario       `json:"scenarios"`
-	Cost       *Cost            `json:"cost,omitempty"` // where the gate names a price
+	Cost       *Cost            `json:"cost,omitempty"`   // where the gate names a price
+	Energy     *Energy          `json:"energy,omitempty"` // where a device tells of it
 }
 
 // Finding is the judgement of one objective. Value is nil where nothing was

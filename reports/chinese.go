@@ -65,6 +65,9 @@ var chinese = words.Language{
 	"fact.measured":      "测量时长",
 	"fact.requests":      "请求数",
 	"fact.errors":        "%s，其中失败 %s",
+	"fact.energy":        "能耗",
+	"fact.joules":        "每输出 token %s J",
+	"unit.watts":         "%s W",
 	"fact.faults":        "故障",
 	"fact.faults.passed": "经受住 %s 个，共 %s 个",
 	"fact.none":          "无",
@@ -138,8 +141,10 @@ var chinese = words.Language{
 	"panel.streams.about":  "请求与流",
 	"panel.kv":             "KV 缓存",
 	"panel.kv.about":       "占用最高的副本的占用率",
-	"panel.memory":         "常驻内存",
-	"panel.memory.about":   "所有被观测进程之和",
+	"panel.memory":         "内存",
+	"panel.memory.about":   "所有进程之和，以及设备显存",
+	"panel.power":          "功率",
+	"panel.power.about":    "所有设备之和",
 	"panel.client":         "压测客户端 CPU",
 	"panel.client.about":   "相对单核",
 
@@ -155,6 +160,8 @@ var chinese = words.Language{
 	"series.in_flight":     "在途流",
 	"series.queue":         "排队",
 	"series.kv_max":        "KV 缓存占用",
+	"series.device_memory": "设备显存",
+	"series.power":         "功率",
 	"series.memory":        "常驻内存",
 	"series.client_cpu":    "压测客户端 CPU",
 
@@ -481,6 +488,10 @@ var chinese = words.Language{
 	"%s was lost while it sent its part of the load (%s), so that part is missing or unknown; run the gate again":                                                                                     "%s 在发送所分担的负载时失联（%s），这部分数据缺失或未知；请重新运行门禁",
 
 	// Cost.
+	"%s, as when one of the two is gone":                                               "%s，相当于两家供应商之一不可用",
+	"replicas joined under the load of %s, and %s does not hold":                       "在 %s 的负载下有副本加入，但 %s 未满足",
+	"%d replicas became %d under the load of %s, and its objectives held":              "副本数由 %d 增至 %d（在 %s 的负载下），其目标均得到满足",
+	"in no scenario of this run did a replica join under load":                         "本次运行没有任何场景在负载下有副本加入",
 	"the gate does not say what a replica costs, so the cost is unknown":               "门禁没有给出副本的价格，因此成本未知",
 	"no answer met every limit, so a good token has no price":                          "没有应答满足全部限值，因此合格 token 没有价格可言",
 	"%s (%d × %s at %s an hour, prices of %s; %d good tokens in %s)":                   "%s（%d × %s，每小时 %s，价格截至 %s；合格 token %d 个，用时 %s）",

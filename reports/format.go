@@ -25,6 +25,8 @@ func value(v float64, unit string) words.Sentence {
 			return words.Verbatim("$" + strconv.FormatFloat(v, 'g', 3, 64))
 		}
 		return words.Verbatim("$" + strconv.FormatFloat(v, 'f', 2, 64))
+	case "watts":
+		return words.Say("unit.watts", digits(v))
 	case "bytes":
 		return words.Verbatim(bytesOf(v))
 	}

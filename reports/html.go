@@ -172,6 +172,9 @@ func facts(r Report) []pair {
 		{l.say("fact.measured"), l.Word(seconds(math.Round((r.To-r.From)*10) / 10))},
 		{l.say("fact.requests"), l.say("fact.errors", count(r.Requests), count(r.Errors))},
 	}
+	if e := r.Verdict.Energy; e != nil {
+		list = append(list, pair{l.say("fact.energy"), l.say("fact.joules", digits(e.PerOutputToken))})
+	}
 	if len(r.Verdict.Faults) == 0 {
 		return append(list, pair{l.say("fact.faults"), l.say("fact.none")})
 	}

@@ -345,7 +345,7 @@ func missing(gate scenarios.Gate, rec *recording.Recording, p *pass, r Report) [
 // observedSeries were looked at from outside: a gap in them is a look that
 // failed, where a gap in a latency only says that nobody asked.
 var observedSeries = map[string]bool{
-	"ready": true, "in_flight": true, "queue": true, "kv_max": true, "memory": true, "client_cpu": true,
+	"ready": true, "in_flight": true, "queue": true, "kv_max": true, "memory": true, "device_memory": true, "power": true, "client_cpu": true,
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -163,7 +163,7 @@ func (c *clockwork) timeline(from, to time.Duration, rec *recording.Recording) T
 	}
 	t := Timeline{Start: (time.Duration(first) * c.width).Seconds(), Width: c.width.Seconds(), Bins: last + 1 - first}
 	w := &window{clockwork: c, first: first, last: last, from: from, to: to, observed: byName(rec.Observations)}
-	for _, p := range []Panel{w.load(), w.ttft(), w.icl(), w.probe(), w.replicas(), w.streams(), w.kv(), w.memory(), w.client()} {
+	for _, p := range []Panel{w.load(), w.ttft(), w.icl(), w.probe(), w.replicas(), w.streams(), w.kv(), w.memory(), w.power(), w.client()} {
 		p.Series = slices.DeleteFunc(p.Series, func(s Series) bool { return !s.measured() })
 		if len(p.Series) == 0 {
 			t.Unseen = append(t.Unseen, "panel."+words.Phrase(p.ID))
@@ -247,6 +247,13 @@ func (w *window) kv() Panel {
 func (w *window) memory() Panel {
 	return Panel{ID: "memory", Unit: "bytes", Series: []Series{
 		{ID: "memory", Shape: "step", Color: "blue", Data: w.observation(recording.ObsMemory, sum)},
+		{ID: "device_memory", Shape: "step", Color: "violet", Data: w.observation(recording.ObsDeviceMemory, sum)},
+	}}
+}
+
+func (w *window) power() Panel {
+	return Panel{ID: "power", Unit: "watts", Series: []Series{
+		{ID: "power", Shape: "step", Color: "teal", Data: w.observation(recording.ObsPower, sum)},
 	}}
 }
 

@@ -48,6 +48,12 @@ type Price struct {
 	// Interruptions is how many of a hundred spot instances are taken away in an
 	// hour.
 	Interruptions Share `yaml:"interruptions,omitempty" json:"interruptions,omitempty"`
+	// Autoscaling is the part of the hours that are not paid for where replicas
+	// come and go with the load.
+	Autoscaling Share `yaml:"autoscaling,omitempty" json:"autoscaling,omitempty"`
+	// SecondProvider is how much less is paid where a second provider takes a part
+	// of the load.
+	SecondProvider Share `yaml:"second_provider,omitempty" json:"second_provider,omitempty"`
 	// Date and Source are the book's.
 	Date   string `yaml:"date,omitempty" json:"date,omitempty"`
 	Source string `yaml:"source,omitempty" json:"source,omitempty"`

@@ -10,7 +10,7 @@ import (
 const priceBook = `date: 2026-11-01
 source: the provider's price list
 instances:
-  - {name: g6.xlarge, on_demand: $0.80, reserved: $0.52, spot: $0.32, interruptions: 5%}
+  - {name: g6.xlarge, on_demand: $0.80, reserved: $0.52, spot: $0.32, interruptions: 5%, autoscaling: 30%, second_provider: 25%}
   - {name: g6e.xlarge, on_demand: $1.86}
 `
 
@@ -32,7 +32,7 @@ func TestAGateTakesItsPriceFromABook(t *testing.T) {
 		t.Fatal(err)
 	}
 	replicas, price, err := g.Paid()
-	want := Price{"g6.xlarge", 0.8, 0.52, 0.32, 0.05, "2026-11-01", "the provider's price list"}
+	want := Price{"g6.xlarge", 0.8, 0.52, 0.32, 0.05, 0.3, 0.25, "2026-11-01", "the provider's price list"}
 	if err != nil || replicas != 4 || price != want || g.Cost.Book != "" {
 		t.Errorf("%d replicas at %+v, %v", replicas, price, err)
 	}

@@ -135,6 +135,9 @@ const (
 	ObsQueue           = "queue"                      // Subject: replica; requests waiting
 	ObsKVUsed          = "kv_used_ratio"              // Subject: replica
 	ObsMemory          = "memory_bytes"               // Subject: process; resident memory
+	ObsDeviceMemory    = "device_memory_bytes"        // Subject: device; taken by everybody
+	ObsPower           = "power_watts"                // Subject: device
+	ObsEnergy          = "energy_joules"              // Subject: device; since some moment before the run
 	ObsClientCPU       = "client_cpu_ratio"           // of one core, since the last observation; the Subject of these is the worker, where there are several
 	ObsClientGCPause   = "client_gc_pause_seconds"    // p99 since the last observation
 	ObsClientSched     = "client_sched_delay_seconds" // p99 since the last observation

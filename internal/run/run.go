@@ -170,6 +170,7 @@ func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 		beside.Go(func() { canary.Watch(probing, c.clock, s, c.client, watched.request) })
 	}
 	beside.Go(func() { c.watchMemory(probing) })
+	beside.Go(func() { c.watchMetrics(probing) })
 	beside.Go(func() { watched.tell(probing) })
 	load.Wait()
 	faults.Wait()

@@ -66,7 +66,7 @@ function seconds(v) {
   return words.minutes.replace("%m", Math.floor(Math.round(v) / 60)).replace("%s", Math.round(v) % 60);
 }
 const write = {
-  s: seconds, ratio: v => words.percent.replace("%s", digits(v * 100)), per_second: v => digits(v) + " /s", count: digits,
+  s: seconds, ratio: v => words.percent.replace("%s", digits(v * 100)), per_second: v => digits(v) + " /s", count: digits, watts: v => digits(v) + " W",
   bytes: v => { let i = 0; for (; v >= 1024 && i < 4; i++) v /= 1024; return digits(v) + " " + ["B", "KiB", "MiB", "GiB", "TiB"][i]; },
 };
 function clock(v) {
