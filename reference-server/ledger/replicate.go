@@ -1,0 +1,86 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/benbjohnson/litestream/file"
+)
+
+// replicateEvery is how far the second place is behind: what a lost disk takes
+// with it is what was acknowledged within this time, twice at the most (the log
+// is looked at, and then copied).
+const replicateEvery = 200 * time.Millisecond
+
+// Replicate copies a SQLite ledger that is in use to a second place, another
+// disk, until ctx ends. It is litestream, in a process of its own: a gateway
+// that is killed does not stop it.
+func Replicate(ctx context.Context, path, to string, log *slog.Logger) error {
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("there is no SQLite ledger to replicate: %w; a PostgreSQL has its standby", err)
+	}
+	db, _, err := replicaOf(path, to)
+	if err != nil {
+		return err
+	}
+	db.MonitorInterval, db.Replica.SyncInterval = replicateEvery, replicateEvery
+	store := litestream.NewStore([]*litestream.DB{db}, litestream.CompactionLevels{{Level: 0}, {Level: 1, Interval: 10 * time.Second}, {Level: 2, Interval: 5 * time.Minute}})
+	store.Logger = log
+	db.SetLogger(log)
+	if err := store.Open(ctx); err != nil {
+		return fmt.Errorf("replicate the ledger: %w", err)
+	}
+	<-ctx.Done()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := store.Close(last); err != nil {
+		return fmt.Errorf("the last of the ledger is not replicated: %w", err)
+	}
+	return nil
+}
+
+func replicaOf(path, to string) (*litestream.DB, *litestream.Replica, error) {
+	whole, err := filepath.Abs(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	second, err := filepath.Abs(to)
+	if err != nil {
+		return nil, nil, err
+	}
+	db, client := litestream.NewDB(whole), file.NewReplicaClient(second)
+	db.Replica = litestream.NewReplicaWithClient(db, client)
+	client.Replica = db.Replica
+	return db, db.Replica, nil
+}
+
+// RestoreReplica makes a ledger from the second place, at a path where none is,
+// and checks it whole.
+func RestoreReplica(ctx context.Context, from, to string) (Counts, error) {
+	if _, err := os.Stat(to); err == nil {
+		return nil, fmt.Errorf("%s is there already: move it away, restore never overwrites a ledger", to)
+	}
+	if _, err := os.Stat(from); err != nil {
+		return nil, fmt.Errorf("there is no replica: %w", err)
+	}
+	_, replica, err := replicaOf(to, from)
+	if err != nil {
+		return nil, err
+	}
+	o := litestream.NewRestoreOptions()
+	o.OutputPath = to
+	if err := replica.Restore(ctx, o); err != nil {
+		return nil, fmt.Errorf("restore %s from %s: %w", to, from, err)
+	}
+	counts, err := Verify(ctx, to)
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(to))
+	}
+	return counts, syncFile(to)
+}
