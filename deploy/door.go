@@ -55,6 +55,7 @@ func (a Allowance) Told() string {
 //	ledger.db     keys, usage, background responses
 //	gateway.yaml  the limits, with the allowance
 //	audit.log     who asked, when, and how it ended
+//	second-place/ a copy of the ledger, a fifth of a second behind
 //	tls/          the development CA, a certificate, and its key while it runs
 type door struct {
 	server, dir string
@@ -111,6 +112,12 @@ func (d *door) file(name string) string { return filepath.Join(d.dir, name) }
 
 func (d *door) args() []string {
 	return []string{"--ledger", d.file("ledger.db"), "--config", d.file("gateway.yaml"), "--audit-log", d.file("audit.log"), "--dev-tls", d.file("tls")}
+}
+
+// replicator keeps a second place for the ledger. It is a process of its own,
+// so that what the gateway wrote before it was killed is copied all the same.
+func (d *door) replicator() *process {
+	return &process{name: Replicator, argv: []string{d.server, "ledger", "replicate", "--ledger", d.file("ledger.db"), "--to", d.file("second-place")}}
 }
 
 // KeySpec is an API key that is to be made.

@@ -37,21 +37,22 @@ const (
 // The links are there where a gate has faults of the network, the ledger where
 // it asks for the whole gateway.
 type Local struct {
-	spec     scenarios.Local
-	server   string // the reference-server program
-	gateway  *process
-	replicas []*process
-	addrs    map[string]string // of the API of each replica
-	links    map[string]*Link  // in front of it; empty without links
-	url      string            // the gateway
-	status   string            // its /status
-	scraped  []Scraped         // metrics of all processes
-	door     *door             // nil: the gateway only balances
-	monitor  *monitor          // nil: nobody asked for one, or there is no Prometheus
-	logDir   string
-	onEvent  func(Event)
-	stop     context.CancelFunc
-	running  sync.WaitGroup
+	spec       scenarios.Local
+	server     string // the reference-server program
+	gateway    *process
+	replicas   []*process
+	addrs      map[string]string // of the API of each replica
+	links      map[string]*Link  // in front of it; empty without links
+	url        string            // the gateway
+	status     string            // its /status
+	scraped    []Scraped         // metrics of all processes
+	door       *door             // nil: the gateway only balances
+	replicator *process          // of the ledger, where there is one
+	monitor    *monitor          // nil: nobody asked for one, or there is no Prometheus
+	logDir     string
+	onEvent    func(Event)
+	stop       context.CancelFunc
+	running    sync.WaitGroup
 
 	releasing sync.Mutex // one at a time
 
@@ -138,6 +139,7 @@ func StartLocal(ctx context.Context, spec scenarios.Local, o Setup) (*Local, err
 		}
 		l.url = "https://" + Loopback(front)
 		gatewayArgs = append(gatewayArgs, l.door.args()...)
+		l.replicator = l.door.replicator()
 	}
 	for i := range spec.Replicas {
 		name := "replica-" + strconv.Itoa(i)
@@ -203,6 +205,9 @@ func (l *Local) start() error {
 
 func (l *Local) processes() []*process {
 	all := append(slices.Clone(l.replicas), l.gateway)
+	if l.replicator != nil {
+		all = append(all, l.replicator)
+	}
 	if l.monitor != nil && l.monitor.process != nil {
 		all = append(all, l.monitor.process)
 	}
@@ -349,8 +354,11 @@ func (k Killed) How() (time.Time, string) { return k.how() }
 // has exited: the kernel frees its memory first.
 func (k Killed) Dying() bool { return dying(k.PID) }
 
-// Gateway is the name of the gateway's process.
-const Gateway = "gateway"
+// Names of processes beside the replicas.
+const (
+	Gateway    = "gateway"
+	Replicator = "ledger-replicator"
+)
 
 // Kill sends SIGKILL to a process: a replica's, streams and all, or the
 // Gateway's. The supervisor starts it again.
@@ -534,7 +542,7 @@ func (l *Local) tellGauges() {
 	for _, r := range l.Status().Replicas {
 		l.onEvent(Event{At: now, Name: "streams_in_flight", Subject: r.Name, Value: float64(r.InFlight)})
 	}
-	for _, p := range l.processes() {
+	for _, p := range append(slices.Clone(l.replicas), l.gateway) { // what watches them grows as it likes
 		if life := p.current(); life != nil {
 			if rss, ok := residentBytes(life.pid); ok {
 				l.onEvent(Event{At: now, Name: "memory_bytes", Subject: p.name, Value: rss})

@@ -34,6 +34,13 @@ type Standing struct {
 	Control string          `json:"control"` // the keeper's socket
 }
 
+// Where a standing deployment keeps its ledger, and the copy of it, below its
+// folder.
+const (
+	LedgerFile  = "logs/gateway/ledger.db"
+	SecondPlace = "logs/gateway/second-place"
+)
+
 // Scraped is where a process of the deployment tells its metrics.
 type Scraped struct {
 	Name    string `json:"name"`

@@ -64,6 +64,7 @@ func TestUpAndDown(t *testing.T) {
 		t.Errorf("without the key: %d", status)
 	}
 	metricsAreThere(t, s)
+	ledgerComesBack(t, dir)
 	if code, again := launch(t, "up", "--dir", dir, gate); code != 0 || !strings.Contains(again, s.URL) {
 		t.Errorf("up again: %d %s", code, again)
 	}
@@ -116,6 +117,34 @@ func answerOf(client *http.Client, req *http.Request) (status int, body string) 
 		return 0, string(b) + err.Error()
 	}
 	return resp.StatusCode, string(b)
+}
+
+// ledgerComesBack loses the ledger of a deployment, once it is down, and has it
+// back with everything that was in it: from a backup, and from the second place.
+func ledgerComesBack(t *testing.T, dir string) {
+	t.Helper()
+	backup := filepath.Join(t.TempDir(), "backup.db")
+	if code, out := launch(t, "backup", "--dir", dir, "--to", backup); code != 0 || !strings.Contains(out, "verified "+backup+": api_keys 1") {
+		t.Errorf("%d %s", code, out)
+	}
+	if code, out := launch(t, "restore", "--dir", dir); code != checklist.ExitCouldNotRun || !strings.Contains(out, "launchgate down first") {
+		t.Errorf("%d %s", code, out)
+	}
+	t.Cleanup(func() {
+		for _, args := range [][]string{{"--from", backup}, nil} {
+			if code, out := launch(t, append([]string{"restore", "--dir", dir}, args...)...); code != checklist.ExitCouldNotRun || !strings.Contains(out, "never overwrites") {
+				t.Errorf("%d %s", code, out)
+			}
+			for _, end := range []string{"", "-wal", "-shm"} { // the disk
+				if err := os.Remove(filepath.Join(dir, deploy.LedgerFile) + end); err != nil && !errors.Is(err, os.ErrNotExist) {
+					t.Fatal(err)
+				}
+			}
+			if code, out := launch(t, append([]string{"restore", "--dir", dir}, args...)...); code != 0 || !strings.Contains(out, "api_keys 1") {
+				t.Errorf("%v: %d %s", args, code, out)
+			}
+		}
+	})
 }
 
 // metricsAreThere looks for every metric that rules and dashboard ask for in

@@ -19,7 +19,7 @@ import (
 )
 
 // ledgerCommand keeps the books of a gateway: its keys and its backups.
-func ledgerCommand(out io.Writer) *cobra.Command {
+func ledgerCommand(out, errOut io.Writer) *cobra.Command {
 	var at string
 	cmd := &cobra.Command{
 		Use:   "ledger",
@@ -35,7 +35,7 @@ func ledgerCommand(out io.Writer) *cobra.Command {
 			return errors.Join(do(cmd.Context(), l), l.Close())
 		}
 	}
-	cmd.AddCommand(addKeyCommand(out, with), revokeKeyCommand(with), backupCommand(out, with), restoreCommand(out, &at), setModelCommand(with), modelsCommand(out, with), addConfigurationCommand(out, with))
+	cmd.AddCommand(addKeyCommand(out, with), revokeKeyCommand(with), backupCommand(out, with), restoreCommand(out, &at), replicateCommand(errOut, &at), setModelCommand(with), modelsCommand(out, with), addConfigurationCommand(out, with))
 	return cmd
 }
 
@@ -141,16 +141,39 @@ func backupCommand(out io.Writer, with withLedger) *cobra.Command {
 }
 
 func restoreCommand(out io.Writer, at *string) *cobra.Command {
-	var from string
-	cmd := &cobra.Command{Use: "restore --from FILE", Short: "Make the ledger from a backup that verifies, where none is", Args: cobra.NoArgs}
+	var from, replica string
+	cmd := &cobra.Command{Use: "restore --from FILE | --replica FOLDER", Short: "Make the ledger from a backup or a second place, where none is, and verify it", Args: cobra.NoArgs}
 	cmd.Flags().StringVar(&from, "from", "", "the backup")
-	_ = cmd.MarkFlagRequired("from")
+	cmd.Flags().StringVar(&replica, "replica", "", "the second place that replicate wrote to")
+	cmd.MarkFlagsOneRequired("from", "replica")
+	cmd.MarkFlagsMutuallyExclusive("from", "replica")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		counts, err := ledger.Restore(cmd.Context(), from, *at)
+		var counts ledger.Counts
+		var err error
+		if from != "" {
+			counts, err = ledger.Restore(cmd.Context(), from, *at)
+		} else {
+			counts, err = ledger.RestoreReplica(cmd.Context(), replica, *at)
+		}
 		if err != nil {
 			return err
 		}
 		return tellCounts(out, "restored and verified "+*at, counts)
+	}
+	return cmd
+}
+
+func replicateCommand(errOut io.Writer, at *string) *cobra.Command {
+	var to string
+	cmd := &cobra.Command{Use: "replicate --to FOLDER", Short: "Copy a SQLite ledger that is in use to a second place, until SIGTERM", Args: cobra.NoArgs}
+	cmd.Flags().StringVar(&to, "to", "", "the second place, on another disk")
+	_ = cmd.MarkFlagRequired("to")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		log, err := newLog(errOut, "warn")
+		if err != nil {
+			return err
+		}
+		return ledger.Replicate(cmd.Context(), *at, to, log)
 	}
 	return cmd
 }
