@@ -227,12 +227,20 @@ func checkJudgeRepeats(t *testing.T, dir string) {
 // the folder's log files as standard output.
 func nothingRuns(t *testing.T, dir string) {
 	t.Helper()
+	for _, w := range writersOf(dir) {
+		t.Error("still running: " + w)
+	}
+}
+
+// writersOf are the processes whose output goes to a file below dir.
+func writersOf(dir string) (all []string) {
 	procs, _ := filepath.Glob("/proc/[0-9]*/fd/1")
 	for _, p := range procs {
 		if to, err := os.Readlink(p); err == nil && strings.HasPrefix(to, dir) {
-			t.Errorf("still running: %s writes %s", p, to)
+			all = append(all, p+" writes "+to)
 		}
 	}
+	return all
 }
 
 func TestInterrupt(t *testing.T) {

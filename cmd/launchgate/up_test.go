@@ -242,6 +242,10 @@ func TestUpAfterItsKeeperWasKilled(t *testing.T) {
 			t.Errorf("a killed keeper still keeps: %v", err)
 		}
 	}
+	// The kernel ends them a moment after the keeper.
+	for deadline := time.Now().Add(5 * time.Second); len(writersOf(dir)) > 0 && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+	}
 	nothingRuns(t, dir)
 }
 
