@@ -5,6 +5,11 @@ import "math"
 // confidence that a percentile or rate is not worse than its bound.
 const confidence = 0.99
 
+// sureAfter is the confidence to ask for so that it is 99 % over all when a
+// stage was looked at several times, and might have ended each time
+// (Bonferroni's correction).
+func sureAfter(looks int) float64 { return 1 - (1-confidence)/float64(looks) }
+
 // allowed is the most overruns among n samples that prove, with 99 %
 // confidence, that no more than the share q of all requests would overrun. It
 // is −1 when even none would not prove it.
@@ -13,11 +18,14 @@ const confidence = 0.99
 // which P(X ≤ k) ≤ 1 %, X binomial with n and q, the sample at the limit counts
 // as an overrun itself, so that k−1 may lie above it. Hence p90 needs 64
 // samples, p95 130, p99 662 and p99.9 6,636.
-func allowed(n int64, q float64) int64 {
+func allowed(n int64, q float64) int64 { return allowedAt(confidence, n, q) }
+
+// allowedAt is allowed with another confidence.
+func allowedAt(sure float64, n int64, q float64) int64 {
 	if q <= 0 || q >= 1 || n < 1 {
 		return -1
 	}
-	limit := math.Log(1 - confidence)
+	limit := math.Log(1 - sure)
 	odds := math.Log(q) - math.Log1p(-q)
 	term := float64(n) * math.Log1p(-q) // log P(X = 0)
 	k := int64(-1)
@@ -46,18 +54,20 @@ func logAdd(a, b float64) float64 {
 }
 
 // SamplesFor is the fewest samples with which a percentile can be proven.
-func SamplesFor(quantile float64) int64 {
-	return search(func(n int64) bool { return allowed(n, 1-quantile) >= 0 })
+func SamplesFor(quantile float64) int64 { return samplesFor(confidence, quantile) }
+
+func samplesFor(sure, quantile float64) int64 {
+	return search(func(n int64) bool { return allowedAt(sure, n, 1-quantile) >= 0 })
 }
 
 // neededFor is how many samples would prove the percentile if the share of
 // overruns stays as it is; 0 when it lies too near for any sensible number to.
-func neededFor(quantile, overruns float64) int64 {
+func neededFor(sure, quantile, overruns float64) int64 {
 	if overruns > 0.95*(1-quantile) {
 		return 0
 	}
 	return search(func(n int64) bool {
-		t := allowed(n, 1-quantile)
+		t := allowedAt(sure, n, 1-quantile)
 		return t >= 0 && float64(t) >= overruns*float64(n)
 	})
 }
@@ -86,11 +96,11 @@ func search(ok func(int64) bool) int64 {
 // percentileBounds are the 99 % bounds of a percentile of n sorted values:
 // order statistics, so that nothing is assumed of how they are distributed. nil
 // where there are too few samples for one.
-func percentileBounds(n int64, quantile float64, at func(int64) float64) (upper, lower *float64) {
-	if t := allowed(n, 1-quantile); t >= 0 {
+func percentileBounds(sure float64, n int64, quantile float64, at func(int64) float64) (upper, lower *float64) {
+	if t := allowedAt(sure, n, 1-quantile); t >= 0 {
 		upper = new(at(n - 1 - t))
 	}
-	if t := allowed(n, quantile); t >= 0 {
+	if t := allowedAt(sure, n, quantile); t >= 0 {
 		lower = new(at(t))
 	}
 	return upper, lower

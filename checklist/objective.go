@@ -29,10 +29,10 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 	s := e.within(scope)
 	switch {
 	case o.Metric == "icl":
-		f.distribution(s.icl.n, o, s.icl.at, s.icl.mean)
+		f.distribution(e.sure(scope), s.icl.n, o, s.icl.at, s.icl.mean)
 	case o.Stat != "":
 		v := &s.values[slices.Index(latencyNames[:], o.Metric)]
-		f.distribution(v.n(), o, v.at, v.mean)
+		f.distribution(e.sure(scope), v.n(), o, v.at, v.mean)
 	case o.Unit == scenarios.UnitUSD:
 		f.cost(o, e, s)
 	case o.Metric == "drift":
@@ -106,13 +106,13 @@ func Holds(v float64, o scenarios.Objective) bool {
 func atLeast(o scenarios.Objective) bool { return o.Op == ">=" || o.Op == ">" }
 
 // distribution decides a statistic over n sorted values.
-func (f *Finding) distribution(n int64, o scenarios.Objective, at func(int64) float64, mean func() float64) {
+func (f *Finding) distribution(sure float64, n int64, o scenarios.Objective, at func(int64) float64, mean func() float64) {
 	f.Samples = n
 	switch {
 	case n == 0:
 		f.Why = words.Say("no request that succeeded has a %s: none did, or the answers do not carry it", o.Metric)
 	case o.Quantile > 0:
-		f.percentile(n, o, at)
+		f.percentile(sure, n, o, at)
 	case o.Stat == "mean":
 		f.decide(mean(), o)
 	case o.Stat == "max":
@@ -126,13 +126,13 @@ func (f *Finding) distribution(n int64, o scenarios.Objective, at func(int64) fl
 // It has failed when the percentile of what was seen misses the threshold; of
 // fewer samples than could prove it, when even the bound on the other side
 // does.
-func (f *Finding) percentile(n int64, o scenarios.Objective, at func(int64) float64) {
+func (f *Finding) percentile(sure float64, n int64, o scenarios.Objective, at func(int64) float64) {
 	value := at(rank(n, o.Quantile))
 	f.Value = &value
-	bound, best := percentileBounds(n, o.Quantile, at)
-	least := SamplesFor(o.Quantile)
+	bound, best := percentileBounds(sure, n, o.Quantile, at)
+	least := samplesFor(sure, o.Quantile)
 	if atLeast(o) {
-		bound, best, least = best, bound, SamplesFor(1-o.Quantile)
+		bound, best, least = best, bound, samplesFor(sure, 1-o.Quantile)
 	}
 	f.Bound = bound
 	is := measured(value, o)
@@ -147,7 +147,7 @@ func (f *Finding) percentile(n int64, o scenarios.Objective, at func(int64) floa
 		if atLeast(o) {
 			known = "it is %s, but with 99 %% confidence it is only known to be above %s, and must be %s; %s"
 		}
-		f.Why = words.Say(known, is, show(*bound, o.Unit), must(o), more(n, o, at))
+		f.Why = words.Say(known, is, show(*bound, o.Unit), must(o), more(sure, n, o, at))
 	default:
 		known := words.Phrase("it is %s, with 99 %% confidence up to %s, and must be %s")
 		if atLeast(o) {
@@ -158,7 +158,7 @@ func (f *Finding) percentile(n int64, o scenarios.Objective, at func(int64) floa
 }
 
 // more says how many samples would decide.
-func more(n int64, o scenarios.Objective, at func(int64) float64) words.Sentence {
+func more(sure float64, n int64, o scenarios.Objective, at func(int64) float64) words.Sentence {
 	quantile, misses := o.Quantile, int64(0)
 	for i := range n {
 		if !Holds(at(i), o) {
@@ -168,7 +168,7 @@ func more(n int64, o scenarios.Objective, at func(int64) float64) words.Sentence
 	if atLeast(o) {
 		quantile = 1 - quantile
 	}
-	if total := neededFor(quantile, float64(misses)/float64(n)); total > n {
+	if total := neededFor(sure, quantile, float64(misses)/float64(n)); total > n {
 		return words.Say("it needs about %s", words.Count(total-n, "1 more sample", "%d more samples"))
 	}
 	return words.Say("it lies too near to its limit for more samples to decide, so make the service quicker or the limit wider")

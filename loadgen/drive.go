@@ -39,6 +39,9 @@ type Driver struct {
 	Share   Share // of the plan; Whole for a process that plays alone
 	Sink    func(recording.Request)
 	Observe func(recording.Observation)
+	// Undecided is asked, shortly before a stage that may be extended would end,
+	// whether it has to go on. Without it no stage is extended.
+	Undecided func() bool
 }
 
 // Drive plays a scenario's plan from a time on the clock on, and gives every
@@ -54,7 +57,9 @@ func (dr Driver) Drive(ctx context.Context, scenario string, plan *Plan, start t
 		sink: dr.Sink, observe: dr.Observe, start: start,
 		sent: make([]bool, dr.Share.requests(plan)),
 	}
+	d.longer = newExtension(plan, dr.Undecided)
 	var beside sync.WaitGroup
+	beside.Go(func() { d.longer.decide(d) })
 	for i, stage := range plan.Stages {
 		if stage.Users > 0 {
 			beside.Go(func() { d.users(stage, i) })
@@ -80,6 +85,7 @@ type drive struct {
 	start    time.Duration // of the scenario, on the run's clock
 	alarm    *alarm        // of the pacer
 	spin     time.Duration // of the pacer, before each request
+	longer   *extension
 
 	ready chan []ready // in the order of the plan
 	next  []ready      // the pacer's, from ready
@@ -181,7 +187,7 @@ func asked(p client.Prompt) int32 {
 // Pace is vegeta's Pacer over the plan. It waits itself, because vegeta's own
 // wait can neither be interrupted nor be precise.
 func (d *drive) Pace(_ time.Duration, hits uint64) (wait time.Duration, stop bool) {
-	if hits >= uint64(len(d.sent)) {
+	if hits >= uint64(len(d.sent)) || !d.longer.holds(d.ctx, d.plan.Due(d.request(int(hits)))) {
 		return 0, true
 	}
 	if len(d.next) == 0 {
@@ -260,7 +266,7 @@ func (d *drive) notSent() {
 	for hit, sent := range d.sent {
 		n := d.request(hit)
 		due := d.start + d.plan.Due(n)
-		if sent || due > now {
+		if sent || due > now || d.plan.Due(n) >= d.longer.end() {
 			continue
 		}
 		q := d.plan.Question(n)
@@ -281,12 +287,19 @@ func (d *drive) mark() {
 		if !d.sleepUntil(d.start + s.Start) {
 			return
 		}
-		requests := d.share.within(s)
+		requests, end := d.share.within(s), s.Start+s.Duration
 		d.observe(s.observation(recording.ObsStageStarted, d.scenario, d.start+s.Start, requests))
-		if !d.sleepUntil(d.start + s.Start + s.Duration) {
+		if s.Extend > 0 {
+			if !d.longer.ended(d.ctx) {
+				return
+			}
+			end = d.longer.end()
+			requests = d.share.below(d.plan.before(end)) - d.share.below(s.first)
+		}
+		if !d.sleepUntil(d.start + end) {
 			return
 		}
-		d.observe(s.observation(recording.ObsStageEnded, d.scenario, d.start+s.Start+s.Duration, requests))
+		d.observe(s.observation(recording.ObsStageEnded, d.scenario, d.start+end, requests))
 	}
 }
 

@@ -34,10 +34,13 @@ type PlannedStage struct {
 	Start    time.Duration // from the scenario's start
 	Duration time.Duration
 	Requests int // that become due; of users nobody knows
-	Users    int // of a closed loop
-	Think    time.Duration
-	first    int // of its requests
-	replay   []trace.Request
+	// Extend is how much longer it may go on; requests that come due then are in
+	// the plan as well.
+	Extend time.Duration
+	Users  int // of a closed loop
+	Think  time.Duration
+	first  int // of its requests
+	replay []trace.Request
 }
 
 // class is a part of the mix: requests below a share of the whole are of it or
@@ -64,12 +67,15 @@ func NewPlan(s scenarios.Scenario, seed uint64, m *prompt.Material) *Plan {
 		case st.OpenLoop():
 			// A stage has a generator of its own, so that changing one stage leaves
 			// the others as they were.
-			due = arrivals(st, rand.New(rand.NewPCG(seed, uint64(i))))
+			longer := st
+			longer.For += st.Extend
+			due = arrivals(longer, rand.New(rand.NewPCG(seed, uint64(i))))
+			planned.Extend = time.Duration(st.Extend)
 		}
 		for _, at := range due {
 			p.due = append(p.due, start+at)
 		}
-		planned.Requests = len(due)
+		planned.Requests = sort.Search(len(due), func(n int) bool { return due[n] >= planned.Duration })
 		p.Stages = append(p.Stages, planned)
 		start += planned.Duration
 	}
@@ -111,8 +117,14 @@ func (p *Plan) Duration() time.Duration {
 	return last.Start + last.Duration
 }
 
-// Requests is how many become due by the clock.
-func (p *Plan) Requests() int { return len(p.due) }
+// Requests is how many become due by the clock, if no stage is extended.
+func (p *Plan) Requests() int {
+	if len(p.Stages) == 0 {
+		return 0
+	}
+	last := p.Stages[len(p.Stages)-1]
+	return last.first + last.Requests
+}
 
 // Due is when request n becomes due, from the scenario's start.
 func (p *Plan) Due(n int) time.Duration { return p.due[n] }
@@ -120,6 +132,11 @@ func (p *Plan) Due(n int) time.Duration { return p.due[n] }
 // DueBy is how many requests become due until a time from the scenario's start.
 func (p *Plan) DueBy(at time.Duration) int {
 	return sort.Search(len(p.due), func(n int) bool { return p.due[n] > at })
+}
+
+// before is how many become due before a time from the scenario's start.
+func (p *Plan) before(at time.Duration) int {
+	return sort.Search(len(p.due), func(n int) bool { return p.due[n] >= at })
 }
 
 // Stage is that of request n.
@@ -184,7 +201,7 @@ type Share struct{ Worker, Of int }
 var Whole = Share{0, 1}
 
 // requests of the plan that are of the share.
-func (s Share) requests(p *Plan) int { return s.below(p.Requests()) }
+func (s Share) requests(p *Plan) int { return s.below(len(p.due)) }
 
 // within is how many requests of a stage are of the share.
 func (s Share) within(st PlannedStage) int { return s.below(st.first+st.Requests) - s.below(st.first) }
@@ -200,6 +217,9 @@ func (st PlannedStage) String() string {
 	var replayed strings.Builder
 	if st.replay != nil {
 		replayed.WriteString("replayed ")
+	}
+	if st.Extend > 0 {
+		return fmt.Sprintf("%d requests in %s, and up to %s more until its percentiles can be decided", st.Requests, st.Duration, st.Extend)
 	}
 	return fmt.Sprintf("%s%d requests in %s", &replayed, st.Requests, st.Duration)
 }

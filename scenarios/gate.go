@@ -201,6 +201,9 @@ type Stage struct {
 	Name string `yaml:"name" json:"name"`
 	// For is how long the stage lasts.
 	For Duration `yaml:"for" json:"for"`
+	// Extend is how much longer the last stage may go on, until its percentiles
+	// can be decided.
+	Extend Duration `yaml:"extend,omitempty" json:"extend,omitempty"`
 	// Rate at which requests become due.
 	Rate Rate `yaml:"rate,omitempty" json:"rate,omitempty"`
 	// To is another rate that the stage goes to, in the way of its shape.

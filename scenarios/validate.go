@@ -217,6 +217,9 @@ func (c *checker) scenario(path string, s Scenario) {
 		path := fmt.Sprintf("%s.stages[%d]", path, i)
 		c.unique(names, path+".name", stage.Name, i)
 		c.stage(path, stage)
+		if stage.Extend != 0 && i < len(s.Stages)-1 {
+			c.add(path+".extend", "found it for a stage that others come after, expected it for the last: when the others begin is known before the run")
+		}
 		if i := slices.IndexFunc(s.Mix(), func(m Class) bool { return m.Workload.Turns > 1 }); i >= 0 && stage.OpenLoop() {
 			c.add(path+".name", "found a rate or a trace, expected users: a workload with %d turns is of conversations, and each question waits for the answer before it", s.Mix()[i].Workload.Turns)
 		}
@@ -344,6 +347,12 @@ func (c *checker) stage(path string, s Stage) {
 		c.lasts(path+".think", s.Think, 1, maxTimeout)
 		if s.Users == 0 {
 			c.add(path+".think", "found %v, expected users, who think: requests of a rate come by the clock", s.Think)
+		}
+	}
+	if s.Extend != 0 {
+		c.lasts(path+".extend", s.Extend, 1, maxStage)
+		if len(kinds) != 1 || kinds[0] != "rate" || s.To != nil {
+			c.add(path+".extend", "found %v, expected it beside a rate that stays the same: only that can go on as it was", time.Duration(s.Extend))
 		}
 	}
 	if len(kinds) == 1 && kinds[0] != "rate" && (s.Arrivals != "" || s.Burstiness != 0 || s.Shape != "") {

@@ -256,3 +256,34 @@ objectives: [p50(ttft) in s <= 1s, error_rate <= 5%]
 		t.Errorf("exit code %d: %s", code, out)
 	}
 }
+
+// A stage that is too short to decide by goes on until it is not, and no
+// longer.
+func TestAStageIsExtended(t *testing.T) {
+	gate := writeGate(t, `
+name: longer
+seed: 1
+target: {endpoint: {url: "`+single(t, time.Millisecond)+`"}}
+warmup: {requests: 2}
+scenarios:
+  - name: s
+    stages: [{name: m, for: 3s, rate: 40/s, extend: 20s}]
+objectives: [p95(latency) <= 2s]
+`)
+	dir := filepath.Join(t.TempDir(), "run")
+	code, out := launch(t, "run", "--out", dir, gate)
+	v := readVerdict(t, dir)
+	if code == checklist.ExitInvalid && !v.Client.Valid {
+		t.Skipf("the machine was too busy to measure on: %s", v.Client.Why)
+	}
+	if code != checklist.ExitPass || !strings.Contains(out, "s goes on for a while") {
+		t.Fatalf("exit code %d: %s", code, out)
+	}
+	// 120 requests in three seconds, and 200 in each step of five; one is enough.
+	if n := v.Objectives[0].Samples; n < 270 || n > 380 {
+		t.Errorf("%d samples, about 320 are due in eight seconds", n)
+	}
+	if code, out := launch(t, "run", "--workers", "2", gate); code != checklist.ExitCouldNotRun || !strings.Contains(out, "extend") {
+		t.Errorf("with workers: exit code %d, %s", code, out)
+	}
+}

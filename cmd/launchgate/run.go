@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,6 +70,9 @@ report that is marked incomplete.`,
 			} else if !selects {
 				return fmt.Errorf("--focus %s matches no scenario and no objective of %s, so nothing would be played; see --dry-run", strings.Join(f.focus, ", "), gate.Name)
 			}
+			if f.workers > 0 && extends(gate) {
+				return errors.New("found --workers and a stage with extend; workers are told all of their load before the run, so leave one of them out")
+			}
 			for _, why := range chaos.Unable(gate) {
 				fmt.Fprintf(errOut, "launchgate: this fault cannot be injected here, so the gate cannot pass: %s\n", why)
 			}
@@ -94,6 +98,13 @@ report that is marked incomplete.`,
 	f.baselineFlags.add(cmd)
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "print the plan and do nothing")
 	return cmd
+}
+
+// extends reports whether a stage of the gate may be extended.
+func extends(gate scenarios.Gate) bool {
+	return slices.ContainsFunc(gate.Scenarios, func(s scenarios.Scenario) bool {
+		return slices.ContainsFunc(s.Stages, func(st scenarios.Stage) bool { return st.Extend > 0 })
+	})
 }
 
 // targetFlags are those of every command that drives a target.
@@ -178,7 +189,7 @@ func runGate(ctx context.Context, gate scenarios.Gate, f runFlags, out, errOut i
 	err = run.Run(ctx, run.Options{
 		Gate: gate, Dir: dir, Focus: f.focus, Server: server, Version: run.Version(), Command: os.Args,
 		Watchdog: []string{self, watchdogName}, Workers: f.workers, Worker: []string{self, workerName},
-		Judge: judgeObjective, Tell: screen.tell,
+		Judge: judgeObjective, Undecided: undecided, Tell: screen.tell,
 	})
 	screen.clear()
 	if err != nil {
@@ -214,6 +225,16 @@ func judgeObjective(dir string, o scenarios.Objective) error {
 		}
 	}
 	return nil
+}
+
+// undecided reports whether a scenario that may be extended has to be.
+func undecided(dir, scenario string) (bool, error) {
+	gate, rec, err := openRun(dir)
+	if err != nil {
+		return false, err
+	}
+	objectives, err := checklist.Unsettled(gate, rec, scenario)
+	return len(objectives) > 0, err
 }
 
 // serverProgram is the reference-server built beside this program.

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -107,5 +108,24 @@ func (c *conductor) drive(ctx context.Context, s scenarios.Scenario, plan *loadg
 		return c.crew.Play(ctx, i, sink, c.observe)
 	}
 	driver := loadgen.Driver{Clock: c.clock, Client: c.client, Share: loadgen.Whole, Sink: sink, Observe: c.observe}
+	if c.Undecided != nil && slices.ContainsFunc(s.Stages, func(st scenarios.Stage) bool { return st.Extend > 0 }) {
+		driver.Undecided = func() bool { return c.undecided(s) }
+	}
 	return driver.Drive(ctx, s.Name, plan, c.clock.Now())
+}
+
+// undecided asks whether a scenario has to be extended. A recording that cannot
+// be judged now is no reason to go on.
+func (c *conductor) undecided(s scenarios.Scenario) bool {
+	if c.rec.Flush() != nil {
+		return false
+	}
+	more, err := c.Undecided(c.Dir, s.Name)
+	switch {
+	case err != nil:
+		c.say("%s is not extended: %v", s.Name, err)
+	case more:
+		c.say("%s goes on for a while: not all of it can be decided yet", s.Name)
+	}
+	return more && err == nil
 }

@@ -42,6 +42,9 @@ type Options struct {
 	// Without it the scenarios are played and nothing is judged meanwhile, and
 	// there is no Ginkgo suite, of which a process can run only one.
 	Judge func(dir string, o scenarios.Objective) error
+	// Undecided tells, by what is recorded so far, whether a scenario that may be
+	// extended has to be. Without it none is.
+	Undecided func(dir, scenario string) (bool, error)
 	// Tell receives what is going on, for a person to watch. It is called from
 	// several goroutines.
 	Tell func(Progress)

@@ -1,0 +1,61 @@
+package checklist
+
+import (
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// looks is how often a stage that may be extended is looked at before its end,
+// and at its end.
+const looks = 5
+
+// sure is the confidence that a scope's percentiles are decided with.
+func (e *evidence) sure(scope stageID) float64 {
+	for _, s := range e.gate.Scenarios {
+		for _, st := range s.Stages {
+			if st.Extend > 0 && (stageID{scenario: scope.scenario, stage: scope.stage}).covers(stageID{scenario: s.Name, stage: st.Name}) {
+				return sureAfter(looks)
+			}
+		}
+	}
+	return confidence
+}
+
+// Unsettled are the objectives about a scenario's requests that are unproven by
+// what is recorded of it so far, and could be proven by more of the same: those
+// that fail already are decided.
+func Unsettled(gate scenarios.Gate, rec *recording.Recording, scenario string) ([]string, error) {
+	gate = gate.Resolved()
+	e, err := gather(gate, rec)
+	if err != nil {
+		return nil, err
+	}
+	e.endNow(scenario)
+	var unsettled []string
+	for _, o := range gate.Objectives {
+		if o.Quantile == 0 || o.Scenario != scenario && (o.Scenario != "" || len(gate.Scenarios) > 1) {
+			continue
+		}
+		if f := e.judge(o); f.Verdict == Unproven {
+			unsettled = append(unsettled, f.Source)
+		}
+	}
+	return unsettled, nil
+}
+
+// endNow takes what is recorded of a scenario for all there is.
+func (e *evidence) endNow(scenario string) {
+	e.ended[scenario] = true
+	for _, o := range e.rec.Observations {
+		if o.Name != recording.ObsStageStarted {
+			continue
+		}
+		for _, st := range e.scenario(scenario).Stages {
+			id := stageID{scenario: scenario, stage: st.Name}
+			if _, played := e.played[id]; !played && o.Subject == scenario+"/"+st.Name {
+				last := e.rec.Observations[len(e.rec.Observations)-1].At
+				e.played[id] = span{from: o.At, to: max(last, o.At+1)}
+			}
+		}
+	}
+}

@@ -1,0 +1,55 @@
+package checklist
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// So far means so far: a scenario under way is judged by what there is of it,
+// and what fails already, or is no matter of samples, needs no more.
+func TestUnsettled(t *testing.T) {
+	w := healthy(t, "p95(ttft) <= 1s", "p99(ttft) <= 1s", "p99.9(ttft) <= 1s", "p99(latency) <= 100ms", "error_rate <= 5%", "p95(tpot) in steady/main <= 1s")
+	w.gate.Scenarios[0].Stages[0].Extend = scenarios.Duration(10 * time.Minute)
+	rec := w.recording()
+	rec.Observations = slices.DeleteFunc(rec.Observations, func(o recording.Observation) bool {
+		return slices.Contains([]string{recording.ObsStageEnded, recording.ObsScenarioEnded, recording.ObsRunEnded}, o.Name)
+	})
+	got, err := Unsettled(w.gate, rec, "steady")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 200 samples decide a p95, and no p99.
+	if want := []string{"p99(ttft) <= 1s", "p99.9(ttft) <= 1s"}; !slices.Equal(got, want) {
+		t.Errorf("%q are unsettled, want %q", got, want)
+	}
+}
+
+// Who looks at a stage five times is deceived five times as often, so one that
+// may be extended takes more to pass.
+func TestLookingOftenTakesMore(t *testing.T) {
+	if n, m := SamplesFor(0.95), samplesFor(sureAfter(looks), 0.95); n != 130 || m <= n || m > 200 {
+		t.Errorf("a p95 takes %d samples, and %d where it is looked five times", n, m)
+	}
+	judge := func(extend time.Duration) Outcome {
+		w := healthy(t, "p95(ttft) <= 105ms")
+		w.requests = w.requests[:140]
+		for i := range w.observations {
+			if o := &w.observations[i]; o.Subject == "steady/main" {
+				o.Value = 140
+			}
+		}
+		w.gate.Scenarios[0].Stages[0].Extend = scenarios.Duration(extend)
+		v, err := Judge(w.gate, w.recording())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.Objectives[0].Verdict
+	}
+	if fixed, extended := judge(0), judge(time.Minute); fixed != Pass || extended != Unproven {
+		t.Errorf("140 samples are %s, and %s where the stage could have been ended earlier", fixed, extended)
+	}
+}
