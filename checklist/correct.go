@@ -181,6 +181,10 @@ func (f *Finding) observed(o scenarios.Objective, e *evidence) {
 		}
 	}
 	if o.Metric == "replicas_ready" {
+		if untold := e.untold(); fewest == nil && untold != "" {
+			f.Waived, f.Why = o.WhereSupported, words.Say("the service does not say how many of its replicas are ready: %s", untold)
+			return
+		}
 		if fewest == nil {
 			f.Why = words.Say("nobody could be asked how many replicas are ready: launchgate did not deploy the service")
 			return
@@ -201,6 +205,17 @@ func (f *Finding) observed(o scenarios.Objective, e *evidence) {
 		return
 	}
 	f.decide(max(*most, 0), o)
+}
+
+// untold is what a service answered that does not say how many replicas are
+// ready; empty where it was not asked, or said.
+func (e *evidence) untold() string {
+	for _, o := range e.rec.Observations {
+		if o.Name == recording.ObsReplicasUntold {
+			return o.Text
+		}
+	}
+	return ""
 }
 
 // playedTime is when a scenario, or with no name the first to the last, was

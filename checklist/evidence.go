@@ -26,6 +26,7 @@ type evidence struct {
 	probes    map[string][]probe  // by scenario, in the order they were due
 	canaries  map[string][]canary // that were answered, by scenario
 	timelines [perRequest]bool    // latencies whose values are kept in time
+	records   map[string]*records // that were written to be read back, by scenario
 	faults    []*faultLife
 	windows   bool // an objective asks which requests met a fault
 }
@@ -100,7 +101,7 @@ func gather(gate scenarios.Gate, rec *recording.Recording) (*evidence, error) {
 	e := &evidence{
 		gate: gate, rec: rec, limits: requestLimits(gate), stages: map[stageID]*samples{}, scopes: map[stageID]*samples{},
 		played: map[stageID]span{}, started: map[string]bool{}, ended: map[string]bool{}, probes: map[string][]probe{},
-		canaries: map[string][]canary{}, timelines: wantsTimeline(gate),
+		canaries: map[string][]canary{}, records: map[string]*records{}, timelines: wantsTimeline(gate),
 	}
 	e.readMarks()
 	e.faults = faultLives(gate, rec)
@@ -117,9 +118,19 @@ func gather(gate scenarios.Gate, rec *recording.Recording) (*evidence, error) {
 			if succeeded(&r) {
 				e.canaries[r.Scenario] = append(e.canaries[r.Scenario], canaryOf(&r))
 			}
+		case recording.KindWrite:
+			e.recordsOf(r.Scenario).write(&r)
+		case recording.KindRead:
+			e.recordsOf(r.Scenario).read[r.Seq] = r.Error
 		case recording.KindLoad:
 			e.load(&r)
 		}
+	}
+	for _, r := range e.records {
+		slices.SortFunc(r.acked, func(a, b record) int { return cmp.Compare(a.at, b.at) })
+	}
+	for _, l := range e.faults {
+		l.keep(e)
 	}
 	for _, g := range rec.Gaps {
 		for id, s := range e.stages { // what chunks there are, are counted there too
@@ -182,6 +193,9 @@ func (e *evidence) readMarks() {
 			e.started[o.Subject] = true
 		case recording.ObsScenarioEnded:
 			e.ended[o.Subject] = true
+		case recording.ObsReadBack:
+			r := e.recordsOf(o.Subject)
+			r.readBack, r.due = true, int64(o.Value)
 		case recording.ObsStageStarted:
 			begun[o.Subject] = span{from: o.At, offered: int64(o.Value)}
 		case recording.ObsStageEnded:

@@ -23,6 +23,7 @@ type faultLife struct {
 	probed      int                      // probes due after the fault was in effect, until the recovery
 	bad         int                      // of them, those that were not answered in full and in time
 	lastBad     time.Duration            // end of the last of these
+	kept        durable                  // what became of the records acknowledged until it was gone
 	lostProbes  bool                     // probes are missing from the recording
 	broken      bool                     // an objective about it failed
 }
@@ -256,5 +257,9 @@ func (l *faultLife) story() words.Sentence {
 	if l.bad > 0 {
 		probes = words.Count(int64(l.bad), "1 probe failed until users were served again", "%d probes failed until users were served again")
 	}
-	return words.Say("seen in effect and seen gone; %s, and %s", probes, words.Count(l.LostRequests, "1 request under way was lost", "%d requests under way were lost"))
+	story := words.Say("seen in effect and seen gone; %s, and %s", probes, words.Count(l.LostRequests, "1 request under way was lost", "%d requests under way were lost"))
+	if l.RPOSeconds != nil {
+		return words.Say("%s; %s", story, l.kept.told())
+	}
+	return story
 }

@@ -52,14 +52,19 @@ func (v *Verdict) decide(e *evidence) {
 			say(l.Verdict, "%s of %s: %s.", l.Kind, l.Target, l.Why)
 		}
 	}
+	waived := 0
 	for _, f := range v.Objectives {
 		told := slices.ContainsFunc(v.Faults, func(fault Fault) bool { return fault.Why.String() == f.Why.String() })
+		if f.Waived {
+			waived++
+			continue
+		}
 		if f.Verdict != Pass && !told {
 			say(f.Verdict, "%s: %s.", f.Source, f.Why)
 		}
 	}
 	by, interrupted := interruption(e.rec)
-	for _, why := range e.doubts(by, interrupted) {
+	for _, why := range e.doubts(waived, by, interrupted) {
 		// What cut the run short is said before what it left undone.
 		because[Unproven] = slices.Insert(because[Unproven], 0, why)
 	}
@@ -70,7 +75,12 @@ func (v *Verdict) decide(e *evidence) {
 		v.Why = append(v.Why, because[o]...)
 	}
 	if len(v.Why) == 0 {
-		v.Verdict, v.Why = Pass, []words.Sentence{allHold(len(v.Objectives))}
+		v.Verdict, v.Why = Pass, []words.Sentence{allHold(len(v.Objectives) - waived)}
+	}
+	for _, f := range v.Objectives {
+		if f.Waived {
+			v.Why = append(v.Why, words.Say("Left out: %s: %s.", f.Source, f.Why))
+		}
 	}
 	v.Why = append(v.Why, warnings(e.gate)...)
 	v.ExitCode = map[Outcome]int{Pass: ExitPass, Fail: ExitFail, Unproven: ExitUnproven, Invalid: ExitInvalid}[v.Verdict]
@@ -85,11 +95,14 @@ func allHold(n int) words.Sentence {
 
 // doubts are the reasons of the whole run not to pass it, the one to be said
 // first last.
-func (e *evidence) doubts(by words.Sentence, interrupted bool) []words.Sentence {
+func (e *evidence) doubts(waived int, by words.Sentence, interrupted bool) []words.Sentence {
 	var doubts []words.Sentence
 	doubt := func(p words.Phrase, args ...any) { doubts = append(doubts, words.Say(p, args...)) }
-	if len(e.gate.Objectives) == 0 {
+	switch len(e.gate.Objectives) {
+	case 0:
 		doubt("The gate has no objective, so there is nothing to pass; add one.")
+	case waived:
+		doubt("The gate has no objective about something that this service has, so nothing is proven; add one.")
 	}
 	if missing, offered := e.unrecorded(stageID{}); missing > 0 {
 		doubt("%d of %d requests that were due have left no trace in the recording, and they could be the ones that failed; run the gate again.", missing, offered)

@@ -41,6 +41,8 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 		f.wrongLength(o, s)
 	case o.Metric == "changed_answers" || o.Metric == "miscounted_tokens":
 		f.canaries(o, e)
+	case o.Metric == "lost_writes":
+		f.lostWrites(o, e)
 	case o.Metric == "memory_growth" || o.Metric == "replicas_ready":
 		f.observed(o, e)
 	case o.Metric == "alert" || o.Metric == "alerts":
@@ -61,8 +63,6 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 // missing.
 func unmeasured(o scenarios.Objective) words.Sentence {
 	switch o.Metric {
-	case "rpo":
-		return words.Say("a recording does not hold which writes were acknowledged and which were there after the fault, so what was lost is unknown, and not zero")
 	case "security":
 		return words.Say("a recording holds no security scan, and nothing found is not nothing there")
 	}
@@ -272,6 +272,8 @@ func (e *evidence) ofFault(f Finding, o scenarios.Objective, l *faultLife) Findi
 	switch o.Metric {
 	case "rto":
 		f.recovery(o, l, e)
+	case "rpo":
+		f.recoveryPoint(o, l, e)
 	case "detection":
 		if l.DetectionSeconds == nil {
 			f.Why = words.Say("the service was never seen to notice: it said of the victim all the while that it was ready, or was not looked at")
@@ -280,7 +282,7 @@ func (e *evidence) ofFault(f Finding, o scenarios.Objective, l *faultLife) Findi
 		f.decide(*l.DetectionSeconds, o)
 	case "lost":
 		f.decide(float64(l.LostRequests), o)
-		f.Why = words.Say("%s (requests under way when the fault struck that failed; whether acknowledged writes were lost is not in a recording)", f.Why)
+		f.Why = words.Say("%s (requests under way when the fault struck that failed; whether what had been acknowledged was lost is rpo's to say)", f.Why)
 	case "errors_during":
 		f.during(o, l, e)
 	default:

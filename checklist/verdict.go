@@ -78,6 +78,9 @@ type Finding struct {
 	Threshold float64        `json:"threshold"`
 	Samples   int64          `json:"samples"`
 	Why       words.Sentence `json:"why"`
+	// Waived: it is unproven because the service does not have what it is about,
+	// and the gate holds only those to it that do (where supported).
+	Waived bool `json:"waived,omitempty"`
 }
 
 // Fault is the judgement of one fault's life. Times are seconds on the run's

@@ -29,7 +29,7 @@ func next(r Report) []words.Sentence {
 		case checklist.Fail:
 			notes = append(notes, r.afterFailure(o))
 		case checklist.Unproven, checklist.Invalid:
-			if !r.Verdict.Incomplete { // running it to its end comes first
+			if !r.Verdict.Incomplete && !o.Waived { // running it to its end comes first
 				notes = append(notes, words.Say("next.unproven", o.Source, o.Why))
 			}
 		}

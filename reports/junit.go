@@ -10,13 +10,15 @@ import (
 )
 
 // JUnit has no word for doubt. What failed is a failure; what is unproven or
-// invalid is an error, because a test that is skipped counts as green.
+// invalid is an error, because a test that is skipped counts as green. Skipped is
+// what the gate itself waives.
 type junitSuites struct {
 	XMLName  xml.Name     `xml:"testsuites"`
 	Name     string       `xml:"name,attr"`
 	Tests    int          `xml:"tests,attr"`
 	Failures int          `xml:"failures,attr"`
 	Errors   int          `xml:"errors,attr"`
+	Skipped  int          `xml:"skipped,attr,omitempty"`
 	Suites   []junitSuite `xml:"testsuite"`
 }
 
@@ -25,6 +27,7 @@ type junitSuite struct {
 	Tests     int         `xml:"tests,attr"`
 	Failures  int         `xml:"failures,attr"`
 	Errors    int         `xml:"errors,attr"`
+	Skipped   int         `xml:"skipped,attr,omitempty"`
 	Timestamp string      `xml:"timestamp,attr,omitempty"`
 	Cases     []junitCase `xml:"testcase"`
 }
@@ -34,6 +37,7 @@ type junitCase struct {
 	Class   string        `xml:"classname,attr"`
 	Failure *junitProblem `xml:"failure"`
 	Error   *junitProblem `xml:"error"`
+	Skipped *junitProblem `xml:"skipped"`
 	Output  string        `xml:"system-out,omitempty"`
 }
 
@@ -67,7 +71,11 @@ func JUnit(w io.Writer, r Report) error {
 		if cases[name] == nil {
 			names = append(names, name)
 		}
-		cases[name] = append(cases[name], junitResult(f.Source, r.Gate+"."+orDefault(f.Scenario, "run"), f.Verdict, l.Word(f.Why), findingLine(l, f)))
+		result := junitResult(f.Source, r.Gate+"."+orDefault(f.Scenario, "run"), f.Verdict, l.Word(f.Why), findingLine(l, f))
+		if f.Waived {
+			result.Skipped, result.Error = result.Error, nil
+		}
+		cases[name] = append(cases[name], result)
 	}
 	for _, name := range names {
 		suites.add(name, r, cases[name])
@@ -117,10 +125,14 @@ func (s *junitSuites) add(name string, r Report, cases []junitCase) {
 		if c.Error != nil {
 			suite.Errors++
 		}
+		if c.Skipped != nil {
+			suite.Skipped++
+		}
 	}
 	s.Tests += suite.Tests
 	s.Failures += suite.Failures
 	s.Errors += suite.Errors
+	s.Skipped += suite.Skipped
 	s.Suites = append(s.Suites, suite)
 }
 

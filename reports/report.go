@@ -164,7 +164,7 @@ func (p *pass) stage(scenario, name, class string) *latencies {
 }
 
 func (p *pass) request(r *recording.Request) {
-	if r.Kind == recording.KindWarmup || r.Kind == recording.KindCanary {
+	if r.Kind != recording.KindLoad && r.Kind != recording.KindProbe {
 		return
 	}
 	if !possible(r) {

@@ -121,6 +121,24 @@ type Scenario struct {
 	// Canary asks the same few questions again and again beside the load, to see
 	// whether their answers stay what they were.
 	Canary *Canary `yaml:"canary,omitempty" json:"canary,omitempty"`
+	// Durability writes records beside the load and reads every one back at the
+	// end, to see whether what the service acknowledged is still there.
+	Durability *Durability `yaml:"durability,omitempty" json:"durability,omitempty"`
+}
+
+// Durability is a workload of background responses (POST /v1/responses). The id
+// that one is acknowledged with is a record. At the end of the scenario, when its
+// faults have run their course, each record is asked for again.
+type Durability struct {
+	// Every is the interval between two writes. What is lost shows to within one.
+	Every Duration `yaml:"every,omitempty" json:"every,omitempty"`
+	// MaxTokens of a record's answer.
+	MaxTokens int `yaml:"max_tokens,omitempty" json:"max_tokens,omitempty"`
+	// Timeout of a write; one that was not acknowledged by then is no record.
+	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
+	// Within is how long the final read waits for records that are not complete
+	// yet, or cannot be read for the moment.
+	Within Duration `yaml:"within,omitempty" json:"within,omitempty"`
 }
 
 // Canary is a small question whose answer is known: what it was before, at
@@ -341,6 +359,9 @@ func (g Gate) Peak() (perSecond float64, underWay int) {
 		}
 		if s.Canary != nil {
 			rate += 1 / time.Duration(s.Canary.Every).Seconds()
+		}
+		if s.Durability != nil {
+			rate += 1 / time.Duration(s.Durability.Every).Seconds()
 		}
 		var timeout Duration
 		for _, class := range s.Mix() {

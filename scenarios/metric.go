@@ -21,6 +21,9 @@ type Metric struct {
 	Distribution bool
 	// Grows: the ratio is of a change, and can be above 100 %.
 	Grows bool
+	// Optional: a sound service may lack what it is measured by, and an objective
+	// can end in "where supported".
+	Optional bool
 	// Arg is what stands in the brackets of any other metric; empty for none.
 	Arg Arg
 	// Scope is how far "in" may narrow the metric.
@@ -90,12 +93,14 @@ var metrics = []Metric{
 		Means: "canaries whose usage is more than 10 %, and more than one token, off what the service's own tokenizer counts"},
 	{Name: "memory_growth", Unit: UnitRatio, Grows: true, Scope: ByScenario, Example: "memory_growth in steady <= 20%",
 		Means: "how much more memory the process that grew most has in the last third of the time than in the first"},
-	{Name: "replicas_ready", Unit: UnitCount, Scope: ByScenario, Example: "replicas_ready in steady >= 3",
+	{Name: "lost_writes", Unit: UnitCount, Optional: true, Scope: ByScenario, Example: "lost_writes in steady == 0",
+		Means: "background responses that were acknowledged and then lost, duplicated or truncated"},
+	{Name: "replicas_ready", Unit: UnitCount, Optional: true, Scope: ByScenario, Example: "replicas_ready in steady >= 3",
 		Means: "the fewest replicas that the gateway would route to"},
 	{Name: "rto", Unit: UnitSeconds, Arg: FaultArg, Scope: ByScenario, Example: "rto(pod-kill) < 5m",
 		Means: "recovery time: from the fault seen in effect to the end of the first of the probes that were answered again"},
 	{Name: "rpo", Unit: UnitSeconds, Arg: FaultArg, Scope: ByScenario, Example: "rpo(node-loss) < 1m",
-		Means: "recovery point: the age of the oldest acknowledged write that the fault lost"},
+		Means: "recovery point: how long before the fault the oldest of the writes had been acknowledged that it lost"},
 	{Name: "lost", Unit: UnitCount, Arg: FaultArg, Scope: ByScenario, Example: "lost(pod-kill) == 0",
 		Means: "requests under way when the fault struck that failed"},
 	{Name: "errors_during", Unit: UnitRatio, Arg: FaultArg, Scope: ByScenario, Example: "errors_during(pod-kill) <= 2%",

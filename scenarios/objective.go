@@ -23,8 +23,8 @@ type Objective struct {
 	// Metric is ttft, ttfo, tpot, icl, latency, service_ttft, service_latency
 	// (with Stat), or error_rate, errors, goodput, attainment,
 	// output_tokens_per_second, achieved_rate, drift, wrong_length,
-	// changed_answers, miscounted_tokens, memory_growth, replicas_ready, rto,
-	// rpo, lost, errors_during, detection, alert, alerts,
+	// changed_answers, miscounted_tokens, lost_writes, memory_growth,
+	// replicas_ready, rto, rpo, lost, errors_during, detection, alert, alerts,
 	// cost_per_million_output_tokens, security (without).
 	Metric string
 	// Arg is the argument of a metric that takes one: the fault kind of rto,
@@ -41,6 +41,9 @@ type Objective struct {
 	Op        string  // <=, <, >=, >, ==
 	Threshold float64 // in Unit
 	Unit      string  // s, ratio, per_second, tokens_per_second, usd, count
+	// WhereSupported: a service that is seen not to have what the metric is of
+	// is not held to the promise.
+	WhereSupported bool
 }
 
 // ObjectiveError says what is wrong with an objective, and where in its text.
@@ -57,7 +60,7 @@ func (e *ObjectiveError) Error() string {
 // ParseObjective reads one objective. Blanks between its words are free, and
 // blanks elsewhere are not allowed. The grammar:
 //
-//	objective = metric [ "of" class ] [ "in" scope ] [ when ] op threshold
+//	objective = metric [ "of" class ] [ "in" scope ] [ when ] op threshold [ where ]
 //	metric    = stat "(" name ")" | name "(" name ")" | name
 //	stat      = "mean" | "min" | "max" | "p" number
 //	class     = name
@@ -67,6 +70,7 @@ func (e *ObjectiveError) Error() string {
 //	threshold = duration | ratio | rate | dollars | count
 //	duration  = number unit { number unit }
 //	unit      = "h" | "m" | "s" | "ms" | "us" | "ns"
+//	where     = "where" "supported"
 //	ratio     = number [ "%" ]
 //	rate      = number [ "/s" | "/m" | "/h" ]
 //	dollars   = "$" number
@@ -76,8 +80,10 @@ func (e *ObjectiveError) Error() string {
 //	name      = ( letter | digit ) { letter | digit | "-" | "_" }
 //
 // A class is one of a scenario's classes; a scope is a scenario, or a stage of
-// one; when names a kind of fault. Which threshold a metric takes, whether it
-// takes a stat or an argument, and how far it can be narrowed, is in Metrics. A promise that could not be broken (error_rate <= 100%) or kept
+// one; when names a kind of fault; where says that a service which does not have
+// what the metric is of need not keep the promise. Which threshold a metric
+// takes, whether it takes a stat or an argument, and how far it can be narrowed,
+// is in Metrics. A promise that could not be broken (error_rate <= 100%) or kept
 // (lost < 0) is refused.
 func ParseObjective(src string) (Objective, error) {
 	p := objectiveParser{src: src}
@@ -120,6 +126,9 @@ func (o Objective) String() string {
 		b.WriteString(" outside faults")
 	}
 	fmt.Fprintf(&b, " %s %s", o.Op, Quantity(o.Threshold, o.Unit))
+	if o.WhereSupported {
+		b.WriteString(" where supported")
+	}
 	return b.String()
 }
 
@@ -378,7 +387,11 @@ func (p *objectiveParser) threshold(o *Objective, m Metric) {
 		return
 	}
 	p.blanks()
-	value, err := parseThreshold(strings.TrimRight(p.src[p.pos:], " \t"), m)
+	limit, where, has := strings.Cut(p.src[p.pos:], "where")
+	if o.WhereSupported = has; has {
+		p.where(p.pos+len(limit), strings.Trim(where, " \t"), m)
+	}
+	value, err := parseThreshold(strings.TrimRight(limit, " \t"), m)
 	if err != nil {
 		p.fail(p.pos, "%v", err)
 		return
@@ -386,6 +399,16 @@ func (p *objectiveParser) threshold(o *Objective, m Metric) {
 	o.Threshold, o.Unit = value, m.Unit
 	if text := vacuous(*o); text != "" {
 		p.fail(p.pos, "%s %s %s %s", m.Name, o.Op, Quantity(value, m.Unit), text)
+	}
+}
+
+// where checks what stands behind "where".
+func (p *objectiveParser) where(at int, condition string, m Metric) {
+	switch {
+	case condition != "supported":
+		p.fail(at, "found where %s, expected where supported", quoted(condition))
+	case !m.Optional:
+		p.fail(at, "%s is of every service, expected where supported with %s only", m.Name, strings.Join(metricNames(func(m Metric) bool { return m.Optional }), " and "))
 	}
 }
 

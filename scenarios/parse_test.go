@@ -335,7 +335,7 @@ func TestMarshalRefusesWhatIsNotUTF8(t *testing.T) {
 func TestObjectivesAreWrittenAsTheyAreRead(t *testing.T) {
 	for _, src := range []string{
 		"p95(ttft) <= 2s", "p99.9(tpot) of chat in s/m < 50ms", "error_rate in s during pod-kill <= 5%", "errors during network-loss == 0",
-		"max(latency) of chat in s/m outside faults <= 10s", "attainment outside faults >= 90%", "rto(pod-kill) in s < 5m", "drift(ttft) <= 150%",
+		"max(latency) of chat in s/m outside faults <= 10s", "attainment outside faults >= 90%", "lost_writes in s == 0 where supported", "rto(pod-kill) in s < 5m", "drift(ttft) <= 150%",
 	} {
 		o, err := ParseObjective(src)
 		if err != nil {

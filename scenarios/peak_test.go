@@ -14,6 +14,7 @@ func TestPeak(t *testing.T) {
 		{"  - {name: a, stages: [{name: m, for: 1s, rate: 4/s}, {name: n, for: 1s, rate: 90/m}]}\n", 4, 120},
 		{"  - {name: a, stages: [{name: m, for: 1s, rate: 2/s, to: 20/s}], workload: {timeout: 5s}}\n", 20, 100},
 		{"  - {name: a, stages: [{name: m, for: 1s, rate: 4/s}], probe: {every: 100ms}, canary: {every: 500ms}}\n", 16, 480},
+		{"  - {name: a, stages: [{name: m, for: 1s, rate: 4/s}], durability: {every: 200ms}}\n", 9, 270},
 		{"  - {name: a, stages: [{name: m, for: 1s, rate: 4/s}]}\n  - {name: b, stages: [{name: m, for: 1s, rate: 6/s}]}\n", 6, 180},
 		{"  - {name: a, stages: [{name: m, for: 1s, users: 7}], workload: {timeout: 1s}}\n", maxRate, maxRate + 7},
 	} {

@@ -22,6 +22,11 @@ const (
 	DefaultCanaryEvery     = Duration(500 * time.Millisecond)
 	DefaultCanaryMaxTokens = 24
 
+	DefaultDurabilityEvery     = Duration(250 * time.Millisecond)
+	DefaultDurabilityMaxTokens = 16 // the fewest that OpenAI takes
+	DefaultDurabilityTimeout   = Duration(5 * time.Second)
+	DefaultDurabilityWithin    = Duration(time.Minute)
+
 	DefaultProbeEvery       = Duration(100 * time.Millisecond)
 	DefaultProbeConsecutive = 3
 	DefaultProbeMaxTokens   = 4
@@ -79,6 +84,14 @@ func (s Scenario) resolved() Scenario {
 		or(&canary.Every, DefaultCanaryEvery)
 		or(&canary.MaxTokens, DefaultCanaryMaxTokens)
 		s.Canary = &canary
+	}
+	if s.Durability != nil {
+		durability := *s.Durability
+		or(&durability.Every, DefaultDurabilityEvery)
+		or(&durability.MaxTokens, DefaultDurabilityMaxTokens)
+		or(&durability.Timeout, DefaultDurabilityTimeout)
+		or(&durability.Within, DefaultDurabilityWithin)
+		s.Durability = &durability
 	}
 	if s.Probe == nil && len(s.Faults) == 0 {
 		return s

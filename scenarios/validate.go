@@ -76,6 +76,9 @@ func check(g Gate) Problems {
 		path := fmt.Sprintf("scenarios[%d]", i)
 		c.unique(names, path+".name", s.Name, i)
 		c.scenario(path, s)
+		if e := g.Target.Endpoint; e != nil && s.Durability != nil && strings.HasPrefix(e.URL, "grpc") {
+			c.add(path+".durability", "found it for %s, expected a service with /v1/responses, at an address that begins with http", e.URL)
+		}
 	}
 	c.profiles(g.Profiles)
 	c.objectives(g)
@@ -233,6 +236,9 @@ func (c *checker) scenario(path string, s Scenario) {
 	if s.Canary != nil {
 		c.lasts(path+".canary.every", s.Canary.Every, minProbe, maxProbe)
 		c.between(path+".canary.max_tokens", s.Canary.MaxTokens, 1, maxTokens)
+	}
+	if s.Durability != nil {
+		c.durability(path+".durability", *s.Durability)
 	}
 	if s.Probe != nil {
 		c.probe(path+".probe", *s.Probe, len(s.Faults) > 0)
@@ -441,6 +447,13 @@ func (c *checker) probe(path string, p Probe, measuresRTO bool) {
 	c.lasts(path+".timeout", p.Timeout, 1, maxTimeout)
 }
 
+func (c *checker) durability(path string, d Durability) {
+	c.lasts(path+".every", d.Every, minProbe, maxProbe)
+	c.between(path+".max_tokens", d.MaxTokens, 1, maxTokens)
+	c.lasts(path+".timeout", d.Timeout, 1, maxTimeout)
+	c.lasts(path+".within", d.Within, 1, maxTimeout)
+}
+
 // objectives checks that each names what the gate has. A gate that promises
 // nothing would pass whatever happens.
 func (c *checker) objectives(g Gate) {
@@ -515,6 +528,13 @@ func (c *checker) evidence(path string, o Objective, scenarios []Scenario) {
 	case "changed_answers", "miscounted_tokens":
 		if !has(func(s Scenario) bool { return s.Canary != nil }) {
 			c.add(path, "%s is seen by canaries, expected canary: {} in the scenario", o.Metric)
+		}
+	case "rpo", "lost_writes":
+		concerned := func(s Scenario) bool {
+			return o.Arg == "" || slices.ContainsFunc(s.Faults, func(f Fault) bool { return f.Kind == o.Arg })
+		}
+		if has(concerned) && !has(func(s Scenario) bool { return concerned(s) && s.Durability != nil }) {
+			c.add(path, "%s is of records that were acknowledged, expected durability: {} in the scenario", o.Metric)
 		}
 	case "cost_per_million_output_tokens":
 		if !c.priced {

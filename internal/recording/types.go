@@ -35,6 +35,8 @@ const (
 	KindProbe  = "probe"  // measures RTO, never counted as load
 	KindWarmup = "warmup" // never judged
 	KindCanary = "canary" // the same questions again and again; Class says which
+	KindWrite  = "write"  // a record that the service is to keep; acknowledged where it succeeded
+	KindRead   = "read"   // the final read of a record, with the Seq of its write
 )
 
 // Why a request did not succeed; empty on success. METRICS.md defines success.
@@ -47,6 +49,7 @@ const (
 	ErrorProtocol  = "protocol"  // not the protocol: HTML, bad JSON, wrong content type
 	ErrorEmpty     = "empty"     // finished without a single token
 	ErrorNotSent   = "not_sent"  // due, and never sent: the client was late or the run was stopped
+	ErrorGone      = "gone"      // a record that was acknowledged is not there
 	ErrorCancelled = "cancelled" // the run was interrupted while it was in flight
 )
 
@@ -83,6 +86,7 @@ type Request struct {
 	AskedTokens      int32  `parquet:"asked_tokens,optional"`       // the answer was to have exactly so many
 	AnswerHash       int64  `parquet:"answer_hash,optional"`        // of a canary's answer
 	AnswerTokens     int32  `parquet:"answer_tokens,optional"`      // of a canary's answer, as the service's own tokenizer counts them
+	Record           string `parquet:"record,optional"`             // the id that a write was acknowledged with, and a read asked for
 	Bytes            int64  `parquet:"bytes,optional"`              // body bytes read
 	Replica          string `parquet:"replica,optional,dict"`       // who answered, where the service says so
 	Retries          int32  `parquet:"retries,optional"`            // by the gateway, where it says so
@@ -126,6 +130,8 @@ const (
 	ObsRunEnded        = "run_ended"                  // the last line of a complete run
 	ObsTokensCounted   = "tokens_counted"             // Text: how the lengths of prompts are known
 	ObsReplicasReady   = "replicas_ready"             // Value: how many the gateway would route to
+	ObsReplicasUntold  = "replicas_untold"            // the service does not say how many are ready; Text: what it answers
+	ObsReadBack        = "read_back"                  // the final read of the records has ended; Subject: scenario; Value: writes that were due
 	ObsReplicaReady    = "replica_ready"              // Subject: replica; Value: 1 ready, 0 not
 	ObsInFlight        = "streams_in_flight"          // Subject: replica
 	ObsProcessStarted  = "process_started"            // Subject: process; Value: pid; Text: restart number

@@ -19,6 +19,7 @@ import (
 	"github.com/launchgate/launchgate/loadgen"
 	"github.com/launchgate/launchgate/loadgen/canary"
 	"github.com/launchgate/launchgate/loadgen/client"
+	"github.com/launchgate/launchgate/loadgen/durability"
 	"github.com/launchgate/launchgate/loadgen/probe"
 	"github.com/launchgate/launchgate/loadgen/prompt"
 	"github.com/launchgate/launchgate/scenarios"
@@ -150,7 +151,8 @@ func (c *conductor) play(ctx context.Context) error {
 }
 
 // act plays one scenario: its load, its faults and its probe side by side. The
-// probe goes on until the faults have run their course.
+// probe goes on until the faults have run their course, and what was written
+// meanwhile is read back after that.
 func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -172,13 +174,24 @@ func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 	if s.Canary != nil {
 		beside.Go(func() { canary.Watch(probing, c.clock, s, c.client, watched.request) })
 	}
+	var records *durability.Writer
+	if s.Durability != nil {
+		records = durability.New(c.clock, s, c.client, watched.request)
+		beside.Go(func() { records.Write(ctx, probing.Done()) })
+	}
 	beside.Go(func() { c.watchMemory(probing) })
+	beside.Go(func() { c.watchReplicas(probing) })
 	beside.Go(func() { c.watchMetrics(probing) })
 	beside.Go(func() { watched.tell(probing) })
 	load.Wait()
 	faults.Wait()
 	stopProbe()
 	beside.Wait()
+	if records != nil {
+		if due, ok := records.ReadBack(ctx); ok {
+			c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsReadBack, Subject: s.Name, Value: float64(due)})
+		}
+	}
 
 	c.mark(recording.ObsScenarioEnded, s.Name)
 	return errors.Join(loadErr, probeErr, ctx.Err(), c.rec.Flush())

@@ -1,0 +1,230 @@
+package checklist
+
+import (
+	"math"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// records are the writes of a scenario and what its final read found of them.
+// What is lost is what was acknowledged and is not in the final read; without
+// one nothing is known.
+type records struct {
+	readBack bool
+	due      int64 // writes, as the final read says
+	written  int64 // writes that are in the recording
+	refused  int64 // of them, those that a service without background responses answers so
+	refusal  string
+	acked    []record         // in the order they were
+	read     map[int64]string // what is wrong with a record, by its write
+}
+
+// record is a write that was acknowledged.
+type record struct {
+	seq int64
+	at  time.Duration // of the acknowledgement
+	id  string
+}
+
+// durable is what became of records.
+type durable struct {
+	acked                       int64
+	lost, duplicated, truncated int64
+	unknown                     int64          // could not be read
+	oldest, newest              *time.Duration // when the oldest of what is broken, and the newest of all, was acknowledged
+}
+
+func (d durable) broken() int64 { return d.lost + d.duplicated + d.truncated }
+
+func (e *evidence) recordsOf(scenario string) *records {
+	r := e.records[scenario]
+	if r == nil {
+		r = &records{read: map[int64]string{}}
+		e.records[scenario] = r
+	}
+	return r
+}
+
+// write takes a write into account.
+func (r *records) write(w *recording.Request) {
+	r.written++
+	switch {
+	case w.OK() && w.End > 0 && w.Record != "":
+		r.acked = append(r.acked, record{w.Seq, w.End, w.Record})
+	case w.Error == recording.ErrorProtocol || slices.Contains(hasNoSuchThing, int(w.Status)):
+		r.refused++
+		r.refusal = w.ErrorText
+	}
+}
+
+// hasNoSuchThing are the answers of a service to what it does not have.
+var hasNoSuchThing = []int{http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusUnprocessableEntity, http.StatusNotImplemented}
+
+// unsupported reports whether the service has no background responses: it took
+// none, and refused each that it answered as what it does not have.
+func (r *records) unsupported() bool {
+	return r.readBack && r.written >= r.due && r.refused > 0 && r.refused == r.written
+}
+
+// until says what became of the records acknowledged before a moment. Of those
+// with the same id the first is one, and each further a duplicate.
+func (r *records) until(end time.Duration) (d durable) {
+	seen := map[string]bool{}
+	for _, a := range r.acked {
+		if a.at > end {
+			break
+		}
+		d.acked++
+		d.newest = new(a.at)
+		found, read := r.read[a.seq]
+		twice := seen[a.id]
+		seen[a.id] = true
+		switch {
+		case found == recording.ErrorGone:
+			d.lost++
+		case twice:
+			d.duplicated++
+		case found == recording.ErrorTruncated:
+			d.truncated++
+		case !read || found != "":
+			d.unknown++
+			continue
+		default:
+			continue
+		}
+		if d.oldest == nil {
+			d.oldest = new(a.at)
+		}
+	}
+	return d
+}
+
+// told is what was found, in words.
+func (d durable) told() words.Sentence {
+	if d.broken() == 0 {
+		return words.Count(d.acked, "1 record was acknowledged and read back", "%d records were acknowledged and read back")
+	}
+	return words.Say("%d acknowledged records: %d lost, %d duplicated, %d truncated", d.acked, d.lost, d.duplicated, d.truncated)
+}
+
+// doubt says why what was found of records proves nothing good.
+func (r *records) doubt(d durable) words.Sentence {
+	switch {
+	case r.unsupported():
+		return words.Say("the service has no background responses (%s), so there is nothing that it could lose; leave durability out of the gate, or end the objective in where supported", r.refusal)
+	case !r.readBack:
+		return words.Say("the records were not read back to the end, so what was lost is unknown, and not zero")
+	case r.written < r.due:
+		return words.Say("%d of %d writes have left no trace in the recording, and they could be of what was lost; run the gate again", r.due-r.written, r.due)
+	case d.acked == 0:
+		return words.Say("no write was acknowledged, so nothing could be lost; see why the service takes none")
+	case d.unknown > 0:
+		return words.Say("%d of %d acknowledged records could not be read or were not complete at the end, so whether they are lost is not known; give the final read longer (within), or find out why the service does not answer", d.unknown, d.acked)
+	}
+	return words.Sentence{}
+}
+
+// lostWrites decides how many acknowledged records are broken, in all of the
+// scenarios that write some.
+func (f *Finding) lostWrites(o scenarios.Objective, e *evidence) {
+	var broken int64
+	var doubts, found []words.Sentence
+	waived := o.WhereSupported
+	for _, s := range e.gate.Scenarios {
+		if s.Durability == nil || o.Scenario != "" && o.Scenario != s.Name {
+			continue
+		}
+		r := e.recordsOf(s.Name)
+		d := r.until(math.MaxInt64)
+		f.Samples += d.acked
+		broken += d.broken()
+		waived = waived && r.unsupported()
+		if why := r.doubt(d); !why.IsZero() {
+			doubts = append(doubts, why)
+		}
+		if d.broken() > 0 || len(found) == 0 {
+			found = append(found[:0], d.told())
+		}
+	}
+	if len(found) == 0 {
+		f.Why = words.Say("no scenario writes records; give one durability: {}")
+		return
+	}
+	worst := Finding{Unit: f.Unit}
+	worst.decide(float64(broken), o)
+	if len(doubts) > 0 && worst.Verdict == Pass {
+		f.Why, f.Waived = doubts[0], waived
+		return
+	}
+	f.Value, f.Verdict, f.Why = worst.Value, worst.Verdict, words.Say("%s: %s", found[0], worst.Why)
+}
+
+// keep finds out what the fault lost: records acknowledged until it was gone.
+// Which of several faults took a record is not known, so each before whose end
+// it was acknowledged answers for it.
+func (l *faultLife) keep(e *evidence) {
+	r := e.records[l.Scenario]
+	if r == nil || !l.struck() || !l.has(recording.FaultGone) {
+		return
+	}
+	l.kept = r.until(l.at[recording.FaultGone])
+	if !r.doubt(l.kept).IsZero() {
+		return
+	}
+	if l.kept.oldest != nil {
+		l.RPOSeconds = new(l.before(*l.kept.oldest))
+	} else if r.until(l.at[recording.FaultInjected]).acked > 0 {
+		l.RPOSeconds = new(float64(0))
+	}
+}
+
+// before is how long before the fault a moment was, in seconds; none after it.
+func (l *faultLife) before(at time.Duration) float64 {
+	return max(0, (l.at[recording.FaultInjected] - at).Seconds())
+}
+
+// recoveryPoint decides an RPO. What was lost is known from as long before the
+// fault as the newest record then was old: of a service that was written to an
+// hour ago, nobody knows what it loses of the last minute.
+func (f *Finding) recoveryPoint(o scenarios.Objective, l *faultLife, e *evidence) {
+	r := e.records[l.Scenario]
+	if s := e.scenario(l.Scenario); r == nil || s == nil || s.Durability == nil {
+		f.Samples, f.Why = 0, words.Say("no scenario writes records; give one durability: {}")
+		return
+	}
+	f.Samples = l.kept.acked
+	if l.kept.oldest != nil {
+		f.decide(l.before(*l.kept.oldest), o)
+		f.Why = words.Say("%s: %s", l.kept.told(), f.Why)
+		if f.Verdict == Fail {
+			return
+		}
+	}
+	atRisk := r.until(l.at[recording.FaultInjected])
+	why := r.doubt(l.kept)
+	switch {
+	case !l.has(recording.FaultGone):
+		why = words.Say("the fault was not seen gone, so what it has lost in the end is not known")
+	case !why.IsZero():
+	case atRisk.acked == 0:
+		why = words.Say("no record had been acknowledged when the fault struck, so it had nothing to lose; inject it later, or write more often")
+	default:
+		f.Bound = new(l.before(*atRisk.newest))
+		if !Holds(*f.Bound, o) {
+			why = words.Say("the newest record was %s old when the fault struck, so what it loses of a shorter time is not known; write more often (every)", show(*f.Bound, o.Unit))
+		}
+	}
+	if !why.IsZero() {
+		f.Verdict, f.Value, f.Why = Unproven, nil, why
+		return
+	}
+	if l.kept.oldest == nil {
+		f.decide(0, o)
+		f.Why = words.Say("%s: %s", l.kept.told(), f.Why)
+	}
+}

@@ -1,0 +1,196 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+)
+
+// markKey is the key of a record's metadata that its mark is under.
+const markKey = "launchgate_record"
+
+// background is the JSON of a response that the service is to keep.
+type background struct {
+	body
+	Background bool              `json:"background"`
+	Metadata   map[string]string `json:"metadata"`
+}
+
+// kept is what is read of a response that the service keeps.
+type kept struct {
+	ID         string            `json:"id"`
+	Status     string            `json:"status"`
+	Background bool              `json:"background"`
+	Metadata   map[string]string `json:"metadata"`
+	Output     []struct {
+		Content []struct {
+			Text string `json:"text"`
+		} `json:"content"`
+	} `json:"output"`
+	Error      json.RawMessage `json:"error"`
+	Incomplete struct {
+		Reason string `json:"reason"`
+	} `json:"incomplete_details"`
+	Usage *struct {
+		Output int32 `json:"output_tokens"`
+	} `json:"usage"`
+}
+
+// Write has the service take a prompt in as a background response. Where the
+// row has no error, the service has acknowledged it, and Record is its id. The
+// mark tells it from all others.
+func (c *Client) Write(ctx context.Context, p Prompt, mark string, clock recording.Clock, due time.Duration) recording.Request {
+	p.API, p.Stream = APIResponses, false
+	b := background{body: c.body(p), Background: true, Metadata: map[string]string{markKey: mark}}
+	b.Store = new(true)
+	row, k := c.keep(ctx, http.MethodPost, paths[APIResponses], b, p.Timeout, clock, due)
+	switch {
+	case row.Error != "":
+	case k.ID == "":
+		row.Error, row.ErrorText = recording.ErrorProtocol, "the service takes a background response in and tells no id"
+	case !k.Background:
+		row.Error, row.ErrorText = recording.ErrorProtocol, "the service answers at once and not in the background, so it does not say that it keeps anything"
+	default:
+		row.Record = k.ID
+	}
+	return row
+}
+
+// Read asks for a record that was acknowledged with an id, of a prompt with so
+// many tokens at most. It is settled when the answer says for good what became
+// of the record: there and complete (no error), truncated, or gone.
+func (c *Client) Read(ctx context.Context, id, mark string, tokens int, timeout time.Duration, clock recording.Clock) (row recording.Request, settled bool) {
+	row, k := c.keep(ctx, http.MethodGet, paths[APIResponses]+"/"+url.PathEscape(id), nil, timeout, clock, clock.Now())
+	row.Record = id
+	fail := func(class, format string, args ...any) (recording.Request, bool) {
+		row.Error, row.ErrorText = class, clip(fmt.Sprintf(format, args...))
+		return row, class != recording.ErrorTimeout
+	}
+	var text int
+	for _, item := range k.Output {
+		for _, part := range item.Content {
+			text += len(part.Text)
+		}
+	}
+	if k.Usage != nil {
+		row.OutputTokens, row.TokensFrom = k.Usage.Output, "usage"
+	}
+	row.FinishReason = k.Status
+	got, told := k.Metadata[markKey]
+	switch {
+	case row.Status == http.StatusNotFound || row.Status == http.StatusGone:
+		return fail(recording.ErrorGone, "%s", row.ErrorText)
+	case row.Error != "":
+		return row, false
+	case k.ID != id || told && got != mark:
+		return fail(recording.ErrorGone, "asked for the record %s with the mark %q, the service answers with %s and %q", id, mark, k.ID, got)
+	case k.Status == "queued" || k.Status == "in_progress":
+		return fail(recording.ErrorTimeout, "the record is still %s", k.Status)
+	case k.Status == "completed" && text == 0:
+		return fail(recording.ErrorTruncated, "the record is completed and has no text")
+	case k.Status == "incomplete" && k.Incomplete.Reason == "max_output_tokens" && k.Usage != nil && int(k.Usage.Output) < tokens:
+		return fail(recording.ErrorTruncated, "the record has %d tokens, and is said to have ended at %d", k.Usage.Output, tokens)
+	case k.Status == "completed", k.Status == "incomplete" && k.Incomplete.Reason == "max_output_tokens":
+		return row, true
+	}
+	return fail(recording.ErrorTruncated, "the record was acknowledged and then %s: %s%s", k.Status, k.Incomplete.Reason, errorText([]byte(`{"error":`+string(k.Error)+`}`)))
+}
+
+// keep sends a request about a response that the service keeps.
+func (c *Client) keep(ctx context.Context, method, path string, content any, timeout time.Duration, clock recording.Clock, due time.Duration) (row recording.Request, k kept) {
+	row.Due = due
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	a := &arrivals{clock: clock, delays: &c.delays}
+	traced := httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
+		GotConn: func(got httptrace.GotConnInfo) { a.conn = under(got.Conn) },
+	})
+	fail := func(class, text string) { row.Error, row.ErrorText = class, clip(text) }
+	var sent io.Reader
+	if content != nil {
+		b, err := json.Marshal(content)
+		if err != nil {
+			fail(recording.ErrorNotSent, err.Error())
+			return row, k
+		}
+		sent = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(traced, method, c.base+path, sent)
+	if err != nil {
+		fail(recording.ErrorNotSent, err.Error())
+		return row, k
+	}
+	c.header(req)
+	req.Header.Set("Content-Type", "application/json")
+	row.Sent = clock.Now()
+	resp, err := c.transport.RoundTrip(req)
+	if err != nil {
+		row.End = clock.Now()
+		fail(class(ctx, limited, err), err.Error())
+		return row, k
+	}
+	defer resp.Body.Close()
+	row.FirstByte = max(a.last(), row.Sent)
+	row.Status, row.Replica = int32(resp.StatusCode), resp.Header.Get("X-Launchgate-Replica")
+	if n, err := strconv.Atoi(resp.Header.Get("X-Launchgate-Retries")); err == nil {
+		row.Retries = int32(n)
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxWhole))
+	row.End, row.Bytes = max(a.last(), row.FirstByte), int64(len(b))
+	switch {
+	case err != nil:
+		fail(recording.ErrorTruncated, "the answer broke in the middle: "+err.Error())
+	case resp.StatusCode < 200 || resp.StatusCode > 299:
+		fail(recording.ErrorStatus, resp.Status+": "+errorText(b))
+	case json.Unmarshal(b, &k) != nil:
+		fail(recording.ErrorProtocol, "the answer is no response object: "+excerpt(b))
+	}
+	return row, k
+}
+
+// ErrUntold is of a service that does not say how many replicas it has.
+var ErrUntold = errors.New("GET /ready does not say how many replicas are ready")
+
+// Replicas asks the service how many replicas are ready: those that its /ready
+// tells, as a gateway's does, and none where it says that it is not ready.
+func (c *Client) Replicas(ctx context.Context) (int, error) {
+	if c.rpc != nil {
+		return 0, ErrUntold
+	}
+	limited, cancel := context.WithTimeout(ctx, preflightFor)
+	defer cancel()
+	req, err := http.NewRequestWithContext(limited, http.MethodGet, c.base+"/ready", nil)
+	if err != nil {
+		return 0, err
+	}
+	c.header(req)
+	resp, err := c.transport.RoundTrip(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxExcerpt))
+	if err != nil {
+		return 0, err
+	}
+	var told struct {
+		Replicas *int `json:"replicas"`
+	}
+	switch {
+	case resp.StatusCode == http.StatusServiceUnavailable:
+		return 0, nil
+	case resp.StatusCode != http.StatusOK, json.Unmarshal(b, &told) != nil, told.Replicas == nil:
+		return 0, fmt.Errorf("%w (%s)", ErrUntold, resp.Status)
+	}
+	return *told.Replicas, nil
+}

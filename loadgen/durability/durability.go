@@ -1,0 +1,131 @@
+// Package durability writes records that a service acknowledges, beside the
+// load, and reads every one back at the end, as Jepsen tests a set: what was
+// acknowledged and is not there any more is lost. It judges nothing; each write
+// and each read is a row of the recording.
+package durability
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/loadgen/client"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+const (
+	readers   = 4                      // records that are read at a time
+	readAgain = 200 * time.Millisecond // after which those that are not settled are read again
+)
+
+// Writer writes the records of one scenario and reads them back.
+type Writer struct {
+	clock    recording.Clock
+	scenario scenarios.Scenario
+	client   *client.Client
+	sink     func(recording.Request)
+
+	due          int64 // writes
+	mu           sync.Mutex
+	acknowledged []recording.Request
+}
+
+// New makes a writer, whose rows go to sink from several goroutines.
+func New(clock recording.Clock, s scenarios.Scenario, c *client.Client, sink func(recording.Request)) *Writer {
+	return &Writer{clock: clock, scenario: s, client: c, sink: sink}
+}
+
+// Write writes records at their interval until stop is closed, whether or not
+// earlier ones were acknowledged, and returns when all have been answered. One
+// that was under way may be acknowledged yet, so only ctx breaks it off.
+func (w *Writer) Write(ctx context.Context, stop <-chan struct{}) {
+	d := *w.scenario.Durability
+	model := w.scenario.Mix()[0].Workload.Model
+	start := w.clock.Now()
+	var inFlight sync.WaitGroup
+	defer inFlight.Wait()
+	for ; ; w.due++ {
+		n, due := w.due, start+time.Duration(w.due)*time.Duration(d.Every)
+		timer := time.NewTimer(due - w.clock.Now())
+		select {
+		case <-stop:
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		inFlight.Go(func() {
+			row := w.client.Write(ctx, client.Prompt{
+				Model:     model,
+				Messages:  []client.Message{{Role: "user", Content: fmt.Sprintf("Tell me a story about a dog that has %d friends.", n)}},
+				MaxTokens: d.MaxTokens, Timeout: time.Duration(d.Timeout),
+			}, w.mark(n), w.clock, due)
+			row.Seq, row.Kind, row.Scenario = n, recording.KindWrite, w.scenario.Name
+			if row.OK() {
+				w.mu.Lock()
+				w.acknowledged = append(w.acknowledged, row)
+				w.mu.Unlock()
+			}
+			w.sink(row)
+		})
+	}
+}
+
+// mark tells a record from those of other runs, too: ids may repeat where a
+// service has forgotten that it gave them out.
+func (w *Writer) mark(n int64) string {
+	return fmt.Sprintf("%s/%d/%d", w.scenario.Name, n, w.clock.Start().UnixNano())
+}
+
+// ReadBack is the final read. Records that are not complete yet, or cannot be
+// read for the moment, are asked for again until the scenario's patience ends.
+// It returns how many writes were due; false where it was broken off, so that
+// there has been no final read.
+func (w *Writer) ReadBack(ctx context.Context) (due int64, ok bool) {
+	slices.SortFunc(w.acknowledged, func(a, b recording.Request) int { return cmp.Compare(a.Seq, b.Seq) })
+	until := w.clock.Now() + time.Duration(w.scenario.Durability.Within)
+	for left := w.acknowledged; ; {
+		left = w.read(ctx, left, until)
+		if len(left) == 0 || ctx.Err() != nil {
+			return w.due, ctx.Err() == nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(readAgain):
+		}
+	}
+}
+
+// read reads records once and returns those that are not settled. From until on
+// there is a row of each, settled or not, and of what hangs then a last one
+// without a further wait.
+func (w *Writer) read(ctx context.Context, records []recording.Request, until time.Duration) (left []recording.Request) {
+	tokens, timeout := w.scenario.Durability.MaxTokens, time.Duration(w.scenario.Durability.Timeout)
+	var mu sync.Mutex
+	var reading sync.WaitGroup
+	slots := make(chan struct{}, readers)
+	for _, record := range records {
+		slots <- struct{}{}
+		reading.Go(func() {
+			defer func() { <-slots }()
+			now := w.clock.Now()
+			row, settled := recording.Request{Due: now, Record: record.Record, Error: recording.ErrorTimeout, ErrorText: "not read: the reads before it took too long"}, false
+			if now < until+timeout {
+				row, settled = w.client.Read(ctx, record.Record, w.mark(record.Seq), tokens, timeout, w.clock)
+			}
+			if !settled && now < until {
+				mu.Lock()
+				left = append(left, record)
+				mu.Unlock()
+				return
+			}
+			row.Seq, row.Kind, row.Scenario = record.Seq, recording.KindRead, w.scenario.Name
+			w.sink(row)
+		})
+	}
+	reading.Wait()
+	return left
+}

@@ -1,0 +1,287 @@
+package durability
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/loadgen/client"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// keeper is a service with background responses, which are complete when they
+// have been asked for twice.
+type keeper struct {
+	mu      sync.Mutex
+	records map[string]map[string]any
+	asked   map[string]int
+	written int
+	// What a test spoils.
+	accept func(n int, id string) (string, int)                       // another id, or a status
+	answer func(n, asked int, o map[string]any) (map[string]any, int) // another record, or a status
+}
+
+func (k *keeper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	o, status := map[string]any{}, http.StatusOK
+	if r.Method == http.MethodPost {
+		var q struct {
+			Background, Store bool
+			Metadata          map[string]string
+			Input             []client.Message
+			MaxTokens         int `json:"max_output_tokens"`
+		}
+		if err := json.NewDecoder(r.Body).Decode(&q); err != nil || !q.Background || !q.Store || len(q.Input) != 1 || q.MaxTokens != 5 || q.Metadata["launchgate_record"] == "" {
+			http.Error(w, fmt.Sprintf("not a background response: %+v %v", q, err), http.StatusTeapot)
+			return
+		}
+		id := fmt.Sprintf("resp_%d", k.written)
+		if k.accept != nil {
+			id, status = k.accept(k.written, id)
+		}
+		o = map[string]any{"id": id, "status": "queued", "background": true, "metadata": q.Metadata, "number": k.written}
+		if status == http.StatusOK {
+			k.records[id] = o
+		}
+		k.written++
+	} else {
+		id := r.URL.Path[len("/v1/responses/"):]
+		found, has := k.records[id]
+		if !has {
+			status = http.StatusNotFound
+		} else {
+			o = found
+			if k.asked[id]++; k.asked[id] > 1 {
+				o["status"], o["output"] = "completed", []any{map[string]any{"content": []any{map[string]any{"text": "a dog"}}}}
+				o["usage"] = map[string]any{"output_tokens": 5}
+			}
+			if k.answer != nil {
+				o, status = k.answer(o["number"].(int), k.asked[id], o)
+			}
+		}
+	}
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(o)
+}
+
+// play writes records for a while and reads them back: what became of each.
+func play(t *testing.T, k *keeper, within time.Duration) (writes, reads []recording.Request) {
+	t.Helper()
+	k.records, k.asked = map[string]map[string]any{}, map[string]int{}
+	srv := httptest.NewServer(k)
+	defer srv.Close()
+	c, err := client.New(client.Config{BaseURL: srv.URL, Model: "m"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s := scenarios.Scenario{Name: "s", Durability: &scenarios.Durability{
+		Every: scenarios.Duration(5 * time.Millisecond), MaxTokens: 5, Timeout: scenarios.Duration(2 * time.Second), Within: scenarios.Duration(within)}}
+	var mu sync.Mutex
+	w := New(recording.NewClock(), s, c, func(r recording.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.Scenario != "s" || r.Due == 0 || r.End < r.Sent {
+			t.Errorf("a row is %+v", r)
+		}
+		if r.Kind == recording.KindWrite {
+			writes = append(writes, r)
+		} else {
+			reads = append(reads, r)
+		}
+	})
+	stop := make(chan struct{})
+	time.AfterFunc(200*time.Millisecond, func() { close(stop) })
+	w.Write(t.Context(), stop)
+	due, ok := w.ReadBack(t.Context())
+	if !ok || due != int64(len(writes)) || due < 8 {
+		t.Fatalf("%d writes were due, %d rows, %v", due, len(writes), ok)
+	}
+	bySeq := func(a, b recording.Request) int { return int(a.Seq - b.Seq) }
+	slices.SortFunc(writes, bySeq)
+	slices.SortFunc(reads, bySeq)
+	return writes, reads
+}
+
+func TestRecordsAreWrittenAndReadBack(t *testing.T) {
+	as := func(o map[string]any, with map[string]any) map[string]any {
+		other := map[string]any{}
+		for _, from := range []map[string]any{o, with} {
+			for k, v := range from {
+				other[k] = v
+			}
+		}
+		return other
+	}
+	for _, tt := range []struct {
+		name  string
+		k     *keeper
+		third string // what the read of the third record says
+		acked bool   // the third
+	}{
+		{"all are there when they are complete", &keeper{}, "", true},
+		{"lost", &keeper{answer: func(n, _ int, o map[string]any) (map[string]any, int) {
+			if n == 3 {
+				return map[string]any{"error": map[string]any{"message": "there is no response"}}, 404
+			}
+			return o, 200
+		}}, recording.ErrorGone, true},
+		{"another is in its place", &keeper{answer: func(n, _ int, o map[string]any) (map[string]any, int) {
+			if n == 3 {
+				o = as(o, map[string]any{"metadata": map[string]string{"launchgate_record": "of somebody else"}})
+			}
+			return o, 200
+		}}, recording.ErrorGone, true},
+		{"failed after it was acknowledged", &keeper{answer: func(n, _ int, o map[string]any) (map[string]any, int) {
+			if n == 3 {
+				o = as(o, map[string]any{"status": "failed", "error": map[string]any{"message": "out of memory"}})
+			}
+			return o, 200
+		}}, recording.ErrorTruncated, true},
+		{"complete and empty", &keeper{answer: func(n, asked int, o map[string]any) (map[string]any, int) {
+			if n == 3 && asked > 1 {
+				o = as(o, map[string]any{"output": []any{}})
+			}
+			return o, 200
+		}}, recording.ErrorTruncated, true},
+		{"ended by max_output_tokens before it had so many", &keeper{answer: func(n, asked int, o map[string]any) (map[string]any, int) {
+			if n == 3 && asked > 1 {
+				o = as(o, map[string]any{"status": "incomplete", "incomplete_details": map[string]any{"reason": "max_output_tokens"}, "usage": map[string]any{"output_tokens": 4}})
+			}
+			return o, 200
+		}}, recording.ErrorTruncated, true},
+		{"ended by max_output_tokens", &keeper{answer: func(n, asked int, o map[string]any) (map[string]any, int) {
+			if n == 3 && asked > 1 {
+				o = as(o, map[string]any{"status": "incomplete", "incomplete_details": map[string]any{"reason": "max_output_tokens"}})
+			}
+			return o, 200
+		}}, "", true},
+		{"cannot be read for the moment", &keeper{answer: func(n, asked int, o map[string]any) (map[string]any, int) {
+			if n == 3 && asked < 3 {
+				return map[string]any{}, 503
+			}
+			return o, 200
+		}}, "", true},
+		{"never complete", &keeper{answer: func(n, _ int, o map[string]any) (map[string]any, int) {
+			if n == 3 {
+				o = as(o, map[string]any{"status": "in_progress"})
+			}
+			return o, 200
+		}}, recording.ErrorTimeout, true},
+		{"not taken in", &keeper{accept: func(n int, id string) (string, int) {
+			if n == 3 {
+				return id, 503
+			}
+			return id, 200
+		}}, "", false},
+		{"taken in without an id", &keeper{accept: func(n int, id string) (string, int) {
+			if n == 3 {
+				return "", 200
+			}
+			return id, 200
+		}}, "", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			writes, reads := play(t, tt.k, 700*time.Millisecond)
+			if acked := writes[3].OK() && writes[3].Record != ""; acked != tt.acked {
+				t.Errorf("the third write is %+v", writes[3])
+			}
+			if want := len(writes); tt.acked && len(reads) != want || !tt.acked && len(reads) != want-1 {
+				t.Fatalf("%d writes and %d reads", len(writes), len(reads))
+			}
+			for _, r := range reads {
+				want := ""
+				if r.Seq == 3 {
+					want = tt.third
+				}
+				if r.Error != want || r.Record == "" || r.Kind != recording.KindRead {
+					t.Errorf("record %d: %q (%s), want %q: %+v", r.Seq, r.Error, r.ErrorText, want, r)
+				}
+			}
+		})
+	}
+}
+
+// An id that is given out twice is seen: its content is that of one of the two.
+func TestAnIDThatRepeats(t *testing.T) {
+	writes, reads := play(t, &keeper{accept: func(n int, id string) (string, int) {
+		if n == 4 {
+			id = "resp_3"
+		}
+		return id, 200
+	}}, time.Second)
+	if writes[3].Record != writes[4].Record {
+		t.Errorf("%s and %s", writes[3].Record, writes[4].Record)
+	}
+	if reads[3].Error != recording.ErrorGone || reads[4].Error != "" {
+		t.Errorf("%+v\n%+v", reads[3], reads[4])
+	}
+}
+
+// A service that hangs cannot hold the run for longer than its patience, and
+// leaves a row of each record all the same.
+func TestAServiceThatHangsIsGivenUp(t *testing.T) {
+	k := &keeper{records: map[string]map[string]any{}, asked: map[string]int{}}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			<-r.Context().Done()
+			return
+		}
+		k.ServeHTTP(w, r)
+	}))
+	defer srv.Close()
+	c, err := client.New(client.Config{BaseURL: srv.URL, Model: "m"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	s := scenarios.Scenario{Name: "s", Durability: &scenarios.Durability{
+		Every: scenarios.Duration(5 * time.Millisecond), MaxTokens: 5, Timeout: scenarios.Duration(300 * time.Millisecond), Within: scenarios.Duration(300 * time.Millisecond)}}
+	var mu sync.Mutex
+	acked, read := 0, 0
+	w := New(recording.NewClock(), s, c, func(r recording.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case r.Kind == recording.KindRead && r.Error == recording.ErrorTimeout:
+			read++
+		case r.OK():
+			acked++
+		}
+	})
+	stop := make(chan struct{})
+	time.AfterFunc(300*time.Millisecond, func() { close(stop) })
+	w.Write(t.Context(), stop)
+	began := time.Now()
+	if _, ok := w.ReadBack(t.Context()); !ok || time.Since(began) > 5*time.Second {
+		t.Errorf("read back: %v, after %s", ok, time.Since(began))
+	}
+	if acked == 0 || read != acked {
+		t.Errorf("%d were acknowledged, and %d rows say that they could not be read", acked, read)
+	}
+}
+
+// A run that is broken off has no final read.
+func TestAReadThatIsBrokenOff(t *testing.T) {
+	c, err := client.New(client.Config{BaseURL: "http://127.0.0.1:1", Model: "m"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := scenarios.Scenario{Name: "s", Durability: &scenarios.Durability{Within: scenarios.Duration(time.Minute), Timeout: scenarios.Duration(time.Second)}}
+	w := New(recording.NewClock(), s, c, func(recording.Request) {})
+	w.acknowledged = []recording.Request{{Record: "resp_1"}}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, ok := w.ReadBack(ctx); ok {
+		t.Error("it says that all was read")
+	}
+}
