@@ -28,6 +28,21 @@ type Gate struct {
 	// Chunks says of which requests the time of every chunk is kept: all, 1 in N
 	// (such as 1/100), or none. Statistics of the gaps are kept of all.
 	Chunks string `yaml:"chunks,omitempty" json:"chunks,omitempty"`
+	// Stop ends a run that harms more than it may.
+	Stop *Stop `yaml:"stop,omitempty" json:"stop,omitempty"`
+}
+
+// Stop are the conditions under which a run is not begun, or ended at once:
+// what it breaks is real.
+type Stop struct {
+	// Hosts that the target may be on; without any, it may be on each.
+	Hosts []string `yaml:"hosts,omitempty" json:"hosts,omitempty"`
+	// Errors is the share of load requests that may fail in a while.
+	Errors Share `yaml:"errors,omitempty" json:"errors,omitempty"`
+	// Within is how long that while is.
+	Within Duration `yaml:"within,omitempty" json:"within,omitempty"`
+	// Requests is how many have to have ended in it.
+	Requests int `yaml:"requests,omitempty" json:"requests,omitempty"`
 }
 
 // Target is the service under test: exactly one of its fields is set.

@@ -27,6 +27,9 @@ const (
 	DefaultDurabilityTimeout   = Duration(5 * time.Second)
 	DefaultDurabilityWithin    = Duration(time.Minute)
 
+	DefaultStopWithin   = Duration(10 * time.Second)
+	DefaultStopRequests = 20
+
 	DefaultProbeEvery       = Duration(100 * time.Millisecond)
 	DefaultProbeConsecutive = 3
 	DefaultProbeMaxTokens   = 4
@@ -49,6 +52,12 @@ func (g Gate) Resolved() Gate {
 	}
 	or(&g.Warmup.Requests, DefaultWarmup)
 	or(&g.Chunks, DefaultChunks)
+	if g.Stop != nil {
+		stop := *g.Stop
+		or(&stop.Within, DefaultStopWithin)
+		or(&stop.Requests, DefaultStopRequests)
+		g.Stop = &stop
+	}
 	g.Profiles, g.Objectives = g.expanded()
 	g.Scenarios = slices.Clone(g.Scenarios)
 	for i, s := range g.Scenarios {

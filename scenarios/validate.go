@@ -36,9 +36,10 @@ const (
 	maxPrompt       = 1 << 20 // bytes; the whole file holds no more
 	maxReplicas     = 100     // processes on one machine
 	maxPort         = 65535
-	maxThreads      = 1024      // of one replica
-	maxShorten      = 60        // times: at more, a window holds too few scrapes
-	maxWarmup       = 10_000    // requests
+	maxThreads      = 1024   // of one replica
+	maxShorten      = 60     // times: at more, a window holds too few scrapes
+	maxWarmup       = 10_000 // requests
+	maxStopRequests = 1_000_000
 	maxTokens       = 1_000_000 // of one answer
 	maxStage        = Duration(7 * 24 * time.Hour)
 	maxTimeout      = Duration(time.Hour) // of one request
@@ -68,6 +69,7 @@ func check(g Gate) Problems {
 	c.length("description", g.Description, maxText)
 	c.target(g.Target)
 	c.between("warmup.requests", g.Warmup.Requests, 1, maxWarmup)
+	c.stop(g)
 	if len(g.Scenarios) == 0 {
 		c.add("scenarios", "found none, expected at least one scenario")
 	}
@@ -175,6 +177,35 @@ var (
 
 // endpoint never repeats what it finds where a key could have been pasted:
 // errors end up in the logs of CI jobs.
+// stop checks the conditions under which a run ends, and that the target is
+// where it may be.
+func (c *checker) stop(g Gate) {
+	if g.Stop == nil {
+		return
+	}
+	if g.Stop.Errors == 0 && len(g.Stop.Hosts) == 0 {
+		c.add("stop", "found neither errors nor hosts, expected what may not happen, such as errors: 50%%")
+	}
+	if g.Stop.Errors < 0 || g.Stop.Errors >= 1 {
+		c.add("stop.errors", "found %v, expected a share below 100%%: more than all cannot fail", g.Stop.Errors)
+	}
+	if g.Stop.Errors != 0 {
+		c.lasts("stop.within", g.Stop.Within, Duration(time.Second), maxTimeout)
+		c.between("stop.requests", g.Stop.Requests, 1, maxStopRequests)
+	}
+	host := "127.0.0.1"
+	if e := g.Target.Endpoint; e != nil {
+		u, err := url.Parse(e.URL)
+		if err != nil {
+			return // said of the target
+		}
+		host = u.Hostname()
+	}
+	if len(g.Stop.Hosts) > 0 && !slices.Contains(g.Stop.Hosts, host) {
+		c.add("stop.hosts", "the target is on %s, and this gate may only be played against %s", quoted(host), strings.Join(g.Stop.Hosts, ", "))
+	}
+}
+
 func (c *checker) endpoint(e Endpoint) {
 	u, err := url.Parse(e.URL)
 	switch {

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -490,4 +491,49 @@ func readFile(t *testing.T, path string) []byte {
 func defaultModel(t *testing.T) []byte {
 	t.Helper()
 	return readFile(t, "../../reference-server/models/default/default.gguf")
+}
+
+// A run that harms more than it may ends at once, says why, and is never a
+// pass; one against another host is not begun.
+func TestStopConditions(t *testing.T) {
+	var served atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if served.Add(1) > 100 {
+			http.Error(w, "out of order", http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n")
+	}))
+	t.Cleanup(srv.Close)
+	gate := func(host string) string {
+		return writeGate(t, `
+name: careful
+seed: 1
+target: {endpoint: {url: "`+srv.URL+`", model: m}}
+stop: {errors: 30%, within: 3s, hosts: [`+host+`]}
+warmup: {requests: 2}
+scenarios:
+  - name: s
+    stages: [{name: m, for: 60s, rate: 40/s}]
+objectives: [error_rate <= 1%]
+`)
+	}
+	dir := filepath.Join(t.TempDir(), "run")
+	code, out := launch(t, "run", "--out", dir, gate("127.0.0.1"))
+	if n := served.Load(); n > 600 { // of 2,400
+		t.Errorf("it went on for %d requests", n)
+	}
+	v := readVerdict(t, dir)
+	if code == checklist.ExitPass || v.Verdict == checklist.Pass || !v.Incomplete || !strings.Contains(out, "it harms more than it may") {
+		t.Errorf("exit code %d, %v: %s", code, v.Verdict, out)
+	}
+	if page := string(readFile(t, filepath.Join(dir, "report.html"))); !strings.Contains(page, "it harms more than it may") {
+		t.Error("the report does not say why the run was stopped")
+	}
+	code, out = launch(t, "run", gate("staging.example.com"))
+	if code != checklist.ExitCouldNotRun || !strings.Contains(out, "may only be played against staging.example.com") {
+		t.Errorf("against another host: exit code %d: %s", code, out)
+	}
 }

@@ -47,6 +47,11 @@ type watched struct {
 }
 
 func (w *watched) request(r recording.Request) {
+	if err := w.budget.spend(&r); err != nil {
+		w.harm.Store(&err)
+		w.say("%v", err)
+		w.abort(err)
+	}
 	w.rec.Request(r)
 	if r.Kind != recording.KindLoad {
 		return

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/launchgate/launchgate/chaos"
@@ -115,6 +116,10 @@ type conductor struct {
 	crew     *crew // nil where the load is sent from here
 	// journal is of the faults, where the gate has any.
 	journal *chaos.Journal
+	budget  *budget
+	// abort ends the play at once; harm is why it had to.
+	abort context.CancelCauseFunc
+	harm  atomic.Pointer[error]
 }
 
 // play runs the suite, with the client watching itself beside it. A recording
@@ -122,6 +127,7 @@ type conductor struct {
 // nothing.
 func (c *conductor) play(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
+	c.abort, c.budget = cancel, newBudget(c.Gate.Resolved().Stop)
 	var beside sync.WaitGroup
 	beside.Go(func() { loadgen.WatchSelf(ctx, c.clock, c.client, c.observe) })
 	beside.Go(func() { c.watchRecording(ctx, cancel) })
@@ -216,6 +222,10 @@ func (c *conductor) judge(o scenarios.Objective) error {
 func (c *conductor) finish(ctx context.Context) error {
 	if ctx.Err() != nil {
 		c.interrupted(ctx)
+		return nil
+	}
+	if harm := c.harm.Load(); harm != nil {
+		c.rec.Observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsInterrupted, Text: (*harm).Error()})
 		return nil
 	}
 	c.mark(recording.ObsRunEnded, "")

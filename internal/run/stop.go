@@ -1,0 +1,75 @@
+package run
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// budget counts the load requests of the last while, and says once when more of
+// them failed than may.
+type budget struct {
+	stop scenarios.Stop
+
+	mu     sync.Mutex
+	counts []second // of the last while, the oldest first
+	burnt  bool
+}
+
+// second is what ended in one second of the run.
+type second struct {
+	at          int64
+	all, failed int
+}
+
+func newBudget(stop *scenarios.Stop) *budget {
+	if stop == nil || stop.Errors == 0 {
+		return nil
+	}
+	return &budget{stop: *stop}
+}
+
+// spend counts a request that has ended; its error is what burns the budget, and
+// comes once.
+func (b *budget) spend(r *recording.Request) error {
+	if b == nil || r.Kind != recording.KindLoad || r.Error == recording.ErrorCancelled {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.burnt {
+		return nil
+	}
+	now := int64(max(r.End, r.Sent, r.Due) / time.Second)
+	b.count(now, !r.OK())
+	newest := b.counts[len(b.counts)-1].at
+	all, failed := 0, 0
+	for i := len(b.counts) - 1; i >= 0 && b.counts[i].at > newest-int64(time.Duration(b.stop.Within)/time.Second); i-- {
+		all, failed = all+b.counts[i].all, failed+b.counts[i].failed
+	}
+	if all < b.stop.Requests || float64(failed) <= float64(b.stop.Errors)*float64(all) {
+		return nil
+	}
+	b.burnt = true
+	return fmt.Errorf("the run was stopped because it harms more than it may: %d of the %d requests that ended within %s failed, and at most %v of them may (stop.errors)",
+		failed, all, time.Duration(b.stop.Within), b.stop.Errors)
+}
+
+// count puts a request into its second. They end nearly in order: one of a
+// second that is over is counted in the newest.
+func (b *budget) count(at int64, failed bool) {
+	if n := len(b.counts); n == 0 || at > b.counts[n-1].at {
+		b.counts = append(b.counts, second{at: at})
+		if most := int(time.Duration(b.stop.Within)/time.Second) + 1; len(b.counts) > most {
+			b.counts = b.counts[1:]
+		}
+	}
+	last := &b.counts[len(b.counts)-1]
+	last.all++
+	if failed {
+		last.failed++
+	}
+}
