@@ -74,11 +74,13 @@ type ReplicaStatus struct {
 	// How often it was taken out, and when last.
 	Outages int       `json:"outages"`
 	OutAt   time.Time `json:"out_at"`
-	// How it did since the gateway began: answers to their ends, those of them
-	// that were errors, and how long the others took in all.
+	// How it did since the gateway began: answers to their ends, and those of
+	// them that were errors. The median is of how long the last of the others
+	// took, in seconds, since it became ready; Timed is how many.
 	Answered int     `json:"answered"`
 	Failed   int     `json:"failed"`
-	Seconds  float64 `json:"seconds"`
+	Median   float64 `json:"median"`
+	Timed    int     `json:"timed"`
 }
 
 // Ready counts the replicas the gateway would route to.

@@ -39,7 +39,7 @@ const (
 	judgeAnswers = 20               // that it needs
 	leastErrors  = 3                // one may be anybody's
 	moreErrors   = 0.05             // share, above that of the others
-	slower       = 2.0              // times as long as the others, on average
+	slower       = 1.8              // times as long as the others; medians, because a busy machine makes outliers
 	slowerBy     = 5 * time.Millisecond
 )
 
@@ -69,6 +69,10 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(string)) (Rele
 	if err != nil {
 		return Released{}, fmt.Errorf("the replicas cannot be asked what they serve: %w", err)
 	}
+	before, err := l.ask(ctx)
+	if err != nil {
+		return Released{}, err
+	}
 	var done []func(context.Context) error // each puts a replica back
 	bad := func() error {
 		for i, replica := range l.replicas {
@@ -81,7 +85,7 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(string)) (Rele
 			}
 			if i == 0 {
 				tell(fmt.Sprintf("%s is ready and judged on what users ask", replica.name))
-				if err := l.judge(ctx, replica.name); err != nil {
+				if err := l.judge(ctx, replica.name, before); err != nil {
 					return err
 				}
 			}
@@ -224,8 +228,8 @@ func (l *Local) change(ctx context.Context, p *process, argv []string) (old []st
 // judge compares what users get of the canary with what they get of the others
 // at the same time. With a single replica there are no others, and it is
 // compared with what it was before.
-func (l *Local) judge(ctx context.Context, canary string) error {
-	before, err := l.ask(ctx)
+func (l *Local) judge(ctx context.Context, canary string, before Status) error {
+	begin, err := l.ask(ctx)
 	if err != nil {
 		return err
 	}
@@ -237,59 +241,59 @@ func (l *Local) judge(ctx context.Context, canary string) error {
 		if err != nil {
 			continue // the gateway is started again, perhaps
 		}
-		own, others := growth(before, now, canary)
+		own, others := since(begin, now, canary)
 		if others.Answered < judgeAnswers {
-			others = sum(before) // from before the release
+			_, others = since(Status{}, before, "")
 		}
 		if why := worse(own, others); why != "" {
 			return fmt.Errorf("%s: %s", canary, why)
 		}
 		watched := time.Since(began)
 		switch {
-		case own.Answered >= judgeAnswers && watched >= judgeFor:
+		case own.Answered >= judgeAnswers && watched >= judgeFor && others.Median > 0:
 			return nil
 		case watched >= judgeWithin:
-			return fmt.Errorf("%s answered %d requests in %s, and it takes %d to prove a version: release it under load", canary, own.Answered, judgeWithin, judgeAnswers)
+			return fmt.Errorf("%s answered %d requests in %s, and it takes %d of its and half as many of another replica's to prove a version: release it under load", canary, own.Answered, judgeWithin, judgeAnswers)
 		}
 	}
 }
 
-// growth is what the canary did between two looks, and what the others did.
-// A gateway that was started again counts from the beginning.
-func growth(before, now Status, canary string) (own, others ReplicaStatus) {
+// since is what the canary did between two looks, and what the others did
+// together. A gateway that was started again counts from the beginning.
+func since(before, now Status, canary string) (own, others ReplicaStatus) {
+	var medians []float64
 	for i, r := range now.Replicas {
 		if i < len(before.Replicas) && before.Replicas[i].Answered <= r.Answered {
 			r.Answered -= before.Replicas[i].Answered
 			r.Failed -= before.Replicas[i].Failed
-			r.Seconds -= before.Replicas[i].Seconds
 		}
-		of := &others
 		if r.Name == canary {
-			of = &own
+			own = r
+			continue
 		}
-		of.Answered, of.Failed, of.Seconds = of.Answered+r.Answered, of.Failed+r.Failed, of.Seconds+r.Seconds
+		others.Answered, others.Failed = others.Answered+r.Answered, others.Failed+r.Failed
+		if r.Timed >= judgeAnswers/2 {
+			medians = append(medians, r.Median)
+		}
+	}
+	if slices.Sort(medians); len(medians) > 0 {
+		others.Median = medians[len(medians)/2]
 	}
 	return own, others
-}
-
-func sum(s Status) ReplicaStatus {
-	_, all := growth(Status{}, s, "")
-	return all
 }
 
 // worse says in what way one did worse than the others; empty where it did not,
 // or where it is too early to say.
 func worse(own, others ReplicaStatus) string {
 	share := func(r ReplicaStatus) float64 { return float64(r.Failed) / float64(max(1, r.Answered)) }
-	mean := func(r ReplicaStatus) time.Duration {
-		return time.Duration(r.Seconds / float64(max(1, r.Answered-r.Failed)) * float64(time.Second))
-	}
 	if own.Failed >= leastErrors && share(own) > share(others)+moreErrors {
 		return fmt.Sprintf("%d of its %d answers were errors, and of the others' %.2g %%", own.Failed, own.Answered, 100*share(others))
 	}
-	enough := own.Answered-own.Failed >= judgeAnswers && others.Answered-others.Failed >= judgeAnswers
-	if a, b := mean(own), mean(others); enough && float64(a) > slower*float64(b) && a-b > slowerBy {
-		return fmt.Sprintf("its answers take %s on average, and the others' %s", a.Round(100*time.Microsecond), b.Round(100*time.Microsecond))
+	if own.Timed >= judgeAnswers && others.Median > 0 && own.Median > slower*others.Median && own.Median-others.Median > slowerBy.Seconds() {
+		took := func(seconds float64) time.Duration {
+			return time.Duration(seconds * float64(time.Second)).Round(100 * time.Microsecond)
+		}
+		return fmt.Sprintf("its answers take %s, and the others' %s", took(own.Median), took(others.Median))
 	}
 	return ""
 }

@@ -28,17 +28,24 @@ type replica struct {
 	outages  int    // how often it was taken out
 	outAt    time.Time
 	tally    tally
+	took     []float64   // by the last answers, the oldest first
 	failures []time.Time // of the last while, the oldest first
 	ejected  time.Time   // until when
 }
 
 // tally is how a replica did since the gateway began. A request counts when its
-// answer has ended; one whose client went away does not.
+// answer has ended; one whose client went away does not, nor does one that only
+// asks what there is.
 type tally struct {
-	Answered int     `json:"answered"` // to their ends, errors too
-	Failed   int     `json:"failed"`   // not answered, broken off, or answered with an error other than 429
-	Seconds  float64 `json:"seconds"`  // that the answers which did not fail took in all
+	Answered int `json:"answered"` // to their ends, errors too
+	Failed   int `json:"failed"`   // not answered, broken off, or answered with an error other than 429
+	// Median of how long the last answers took that did not fail, in seconds;
+	// since it became ready, and over 64 at most.
+	Median float64 `json:"median"`
+	Timed  int     `json:"timed"` // how many the median is of
 }
+
+const lastAnswers = 64
 
 // serves reports whether requests are sent to the replica.
 func (r *replica) serves(now time.Time) bool { return r.ready && !now.Before(r.ejected) }
@@ -102,7 +109,7 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 			}
 			resp.Header.Set(HeaderReplica, rep.Name)
 			resp.Header.Set(HeaderRetries, retriesHeader(len(tried)-1))
-			resp.Body = &passing{body: resp.Body, rep: rep, b: b, ctx: r.Context(), began: began, failed: resp.StatusCode >= 400 && resp.StatusCode != http.StatusTooManyRequests, stream: isStream(resp)}
+			resp.Body = &passing{body: resp.Body, rep: rep, b: b, ctx: r.Context(), began: began, work: r.Method == http.MethodPost, failed: resp.StatusCode >= 400 && resp.StatusCode != http.StatusTooManyRequests, stream: isStream(resp)}
 			return resp, nil
 		}
 		b.release(rep)
@@ -188,7 +195,10 @@ func (b *balancer) count(r *replica, failed bool, took time.Duration) {
 	if failed {
 		r.tally.Failed++
 	} else {
-		r.tally.Seconds += took.Seconds()
+		if len(r.took) == lastAnswers {
+			r.took = r.took[1:]
+		}
+		r.took = append(r.took, took.Seconds())
 	}
 }
 
@@ -233,7 +243,7 @@ func (b *balancer) setReady(r *replica, ready bool, why error) {
 	changed := r.ready != ready
 	r.ready = ready
 	if changed && ready { // what failed before it went away says nothing of it now
-		r.failures, r.ejected = nil, time.Time{}
+		r.failures, r.ejected, r.took = nil, time.Time{}, nil
 	}
 	if changed && !ready {
 		r.outages++
@@ -330,12 +340,21 @@ type replicaStatus struct {
 	tally
 }
 
+func median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[len(sorted)/2]
+}
+
 func (b *balancer) status() status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var s status
 	now := time.Now()
 	for _, r := range b.replicas {
+		r.tally.Median, r.tally.Timed = median(r.took), len(r.took)
 		s.Replicas = append(s.Replicas, replicaStatus{r.Name, r.URL.String(), r.serves(now), r.inFlight, r.outages, r.outAt, r.tally})
 	}
 	return s
@@ -350,6 +369,7 @@ type passing struct {
 	b      *balancer
 	ctx    context.Context // of the client's request
 	began  time.Time
+	work   bool // it is more than a question about what there is
 	failed bool // the answer is an error
 	ended  bool // the client has all of it
 	stream bool
@@ -394,7 +414,7 @@ func errorEvent(name string, err error) []byte {
 // Close ends the replica's request.
 func (p *passing) Close() error {
 	p.once.Do(func() {
-		if p.ended {
+		if p.ended && p.work {
 			p.b.count(p.rep, p.failed, time.Since(p.began))
 		}
 		p.b.release(p.rep)
