@@ -28,7 +28,8 @@ type evidence struct {
 	timelines [perRequest]bool    // latencies whose values are kept in time
 	records   map[string]*records // that were written to be read back, by scenario
 	faults    []*faultLife
-	windows   bool // an objective asks which requests met a fault
+	windows   bool               // an objective asks which requests met a fault
+	calm      map[string]*values // responses of those who met none, of scenarios with faults
 }
 
 // stageID names the requests of a class in a stage that met the same faults.
@@ -101,7 +102,7 @@ func gather(gate scenarios.Gate, rec *recording.Recording) (*evidence, error) {
 	e := &evidence{
 		gate: gate, rec: rec, limits: requestLimits(gate), stages: map[stageID]*samples{}, scopes: map[stageID]*samples{},
 		played: map[stageID]span{}, started: map[string]bool{}, ended: map[string]bool{}, probes: map[string][]probe{},
-		canaries: map[string][]canary{}, records: map[string]*records{}, timelines: wantsTimeline(gate),
+		canaries: map[string][]canary{}, records: map[string]*records{}, timelines: wantsTimeline(gate), calm: map[string]*values{},
 	}
 	e.readMarks()
 	e.faults = faultLives(gate, rec)
@@ -250,8 +251,16 @@ func (e *evidence) load(r *recording.Request) {
 	if r.Error == recording.ErrorNotSent {
 		s.notSent++
 	}
+	calm := len(e.faults) > 0
 	for _, l := range e.faults {
 		l.request(r)
+		calm = calm && !l.metBy(r)
+	}
+	if calm && succeeded(r) {
+		if e.calm[r.Scenario] == nil {
+			e.calm[r.Scenario] = &values{}
+		}
+		e.calm[r.Scenario].add(response(r))
 	}
 	if !succeeded(r) {
 		s.errors++

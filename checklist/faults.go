@@ -28,12 +28,6 @@ type faultLife struct {
 	broken      bool                     // an objective about it failed
 }
 
-// lifetime is a load request that may have met the fault.
-type lifetime struct {
-	due time.Duration
-	ok  bool
-}
-
 // faultLives lists every fault the gate declares, with what happened to it.
 func faultLives(gate scenarios.Gate, rec *recording.Recording) []*faultLife {
 	var lives []*faultLife
@@ -114,7 +108,11 @@ func (l *faultLife) request(r *recording.Request) {
 	}
 	ok := succeeded(r)
 	if r.End > 0 || r.Due >= l.at[recording.FaultInjected] {
-		l.met = append(l.met, lifetime{r.Due, ok})
+		m := lifetime{due: r.Due, ok: ok, retried: r.Retries > 0, replica: r.Replica, class: r.Class}
+		if ok {
+			m.response = response(r)
+		}
+		l.met = append(l.met, m)
 	}
 	if !ok && r.Sent > 0 && r.Sent <= l.at[recording.FaultInEffect] {
 		l.LostRequests++

@@ -22,6 +22,7 @@ func Judge(gate scenarios.Gate, rec *recording.Recording) (Verdict, error) {
 	v := Verdict{Incomplete: !rec.Complete, Client: judgeClient(e), Objectives: []Finding{}, Faults: []Fault{}, Scenarios: []Scenario{}}
 	for _, l := range e.faults {
 		l.judge(e)
+		l.tellBlast(e.calm[l.Scenario])
 		l.promises(e)
 		v.Faults = append(v.Faults, l.Fault)
 	}

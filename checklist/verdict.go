@@ -99,6 +99,7 @@ type Fault struct {
 	RTOSeconds       *float64       `json:"rto_seconds"`
 	RPOSeconds       *float64       `json:"rpo_seconds"`
 	LostRequests     int64          `json:"lost_requests"`
+	Blast            *Blast         `json:"blast"` // nil: not known to have struck
 	Verdict          Outcome        `json:"verdict"`
 	Why              words.Sentence `json:"why"`
 }

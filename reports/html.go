@@ -278,6 +278,7 @@ func functions(r Report) template.FuncMap {
 		"panel":     func(t Timeline, p Panel) template.HTML { return panelSVG(l, t, p) },
 		"chart":     func(c Chart) template.HTML { return c.draw(l) },
 		"heat":      func(h Heat) template.HTML { return heatSVG(l, h, r.Timeline.Faults) },
+		"blast":     func(b *checklist.Blast) []blastRow { return blastRows(l, *b) },
 		"life":      life,
 		"quantiles": quantiles,
 		"errorName": func(name string) string { return l.Word(errorName(name)) },
