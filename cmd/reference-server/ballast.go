@@ -8,11 +8,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/launchgate/launchgate/reference-server/backend/cuda"
 	"github.com/launchgate/launchgate/reference-server/device"
 )
 
 // ballastOptions are the flags of ballast.
 type ballastOptions struct {
+	device     string
 	deviceMiB  int64
 	deviceFile string
 	leave      int64
@@ -28,11 +30,13 @@ func ballastCommand(in io.Reader, out io.Writer) *cobra.Command {
 		Short: "Take the device's memory until standard input ends",
 		Long: `ballast waits for a line on standard input, claims what is free of the device's
 memory but for --leave-bytes, says "taken", and holds it until standard input
-ends. With --ask it only says how many bytes are free.`,
+ends. With --ask it only says how many bytes are free: of a GPU's memory what is
+left beside what it takes to ask, so 0 where that is too much.`,
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE:   func(*cobra.Command, []string) error { return o.run(bufio.NewReader(in), out) },
 	}
+	cmd.Flags().StringVar(&o.device, "device", "auto", "whose memory: as for serve")
 	cmd.Flags().Int64Var(&o.deviceMiB, "device-memory-mib", hostMiB(), "memory of the device, as the servers have it")
 	cmd.Flags().StringVar(&o.deviceFile, "device-file", device.DefaultPath(), "the `file` that they share")
 	cmd.Flags().Int64Var(&o.leave, "leave-bytes", 0, "what is left to the servers")
@@ -40,35 +44,96 @@ ends. With --ask it only says how many bytes are free.`,
 	return cmd
 }
 
-func (o ballastOptions) run(in *bufio.Reader, out io.Writer) error {
+// memory is what ballast takes.
+type memory interface {
+	free() (int64, error)
+	take(bytes int64) (giveBack func() error, err error)
+}
+
+// open finds the device that servers with the same flags compute on.
+func (o ballastOptions) open() (memory, error) {
+	index, named, err := parseDevice(o.device)
+	if err != nil {
+		return nil, err
+	}
+	if index >= 0 {
+		gpu, err := cuda.Open(index)
+		if err == nil || cuda.OutOfMemory(err) {
+			return gpuMemory{gpu}, nil
+		}
+		if named {
+			return nil, fmt.Errorf("--device %s: %w", o.device, err)
+		}
+	}
 	d, err := device.Open(o.deviceFile, o.deviceMiB<<20)
+	return accounted{d}, err
+}
+
+func (o ballastOptions) run(in *bufio.Reader, out io.Writer) error {
+	m, err := o.open()
 	if err != nil {
 		return err
 	}
 	if o.ask {
-		return o.tellFree(d, out)
+		free, err := m.free()
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(out, free)
+		return err
 	}
 	if _, err := in.ReadString('\n'); err != nil {
 		return nil // it was called off
 	}
-	u, err := d.Usage()
+	free, err := m.free()
 	if err != nil {
 		return err
 	}
-	taken, err := d.Claim(fmt.Sprintf("ballast of pid %d", os.Getpid()), max(0, u.Free()-o.leave))
+	giveBack, err := m.take(max(0, free-o.leave))
 	if err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "taken")
 	_, _ = io.Copy(io.Discard, in)
-	return taken.Release()
+	return giveBack()
 }
 
-func (o ballastOptions) tellFree(d *device.Device, out io.Writer) error {
+// accounted is the CPU's memory, which servers account for in a file.
+type accounted struct{ *device.Device }
+
+func (d accounted) free() (int64, error) {
 	u, err := d.Usage()
-	if err != nil {
-		return err
+	return u.Free(), err
+}
+
+func (d accounted) take(bytes int64) (func() error, error) {
+	taken, err := d.Claim(fmt.Sprintf("ballast of pid %d", os.Getpid()), bytes)
+	return taken.Release, err
+}
+
+// gpuMemory is a GPU's, or nil: one without the memory to ask it.
+type gpuMemory struct{ *cuda.GPU }
+
+func (g gpuMemory) free() (int64, error) {
+	if g.GPU == nil {
+		return 0, nil
 	}
-	_, err = fmt.Fprintln(out, u.Free())
-	return err
+	return g.Free()
+}
+
+// take comes as close as the GPU's pages allow: what is free is not in one piece.
+func (g gpuMemory) take(bytes int64) (func() error, error) {
+	const page = 2 << 20
+	if g.GPU == nil || bytes < page {
+		return func() error { return nil }, nil
+	}
+	for less := int64(0); ; less += page {
+		giveBack, err := g.Hold(bytes - less)
+		if err == nil {
+			return func() error { giveBack(); return nil }, nil
+		}
+		if !cuda.OutOfMemory(err) || less == 64*page || bytes-less < 2*page {
+			return nil, err
+		}
+	}
 }

@@ -15,7 +15,7 @@ func TestBallast(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "device.json")
 	free := func() string {
 		var out bytes.Buffer
-		if err := (ballastOptions{deviceMiB: 64, deviceFile: file, ask: true}).run(nil, &out); err != nil {
+		if err := (ballastOptions{device: "cpu", deviceMiB: 64, deviceFile: file, ask: true}).run(nil, &out); err != nil {
 			t.Fatal(err)
 		}
 		return strings.TrimSpace(out.String())
@@ -27,7 +27,7 @@ func TestBallast(t *testing.T) {
 	said, out := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		done <- ballastOptions{deviceMiB: 64, deviceFile: file, leave: 1 << 20}.run(bufio.NewReader(in), out)
+		done <- ballastOptions{device: "cpu", deviceMiB: 64, deviceFile: file, leave: 1 << 20}.run(bufio.NewReader(in), out)
 	}()
 	if _, err := io.WriteString(lifeline, "\n"); err != nil {
 		t.Fatal(err)

@@ -108,18 +108,13 @@ OTEL_EXPORTER_OTLP_ENDPOINT sends OpenTelemetry traces there.`,
 // chooseDevice opens the GPU that is asked for; nil is the CPU. The log says
 // which and why.
 func chooseDevice(name string, log *slog.Logger) (*cuda.GPU, error) {
-	index, named := 0, name != "auto"
-	switch n, cut := strings.CutPrefix(name, "cuda:"); {
-	case name == "cpu":
+	index, named, err := parseDevice(name)
+	if err != nil {
+		return nil, err
+	}
+	if index < 0 {
 		log.Info("device", "device", "cpu", "why", "--device cpu")
 		return nil, nil
-	case cut:
-		var err error
-		if index, err = strconv.Atoi(n); err != nil || index < 0 {
-			return nil, fmt.Errorf("--device is %q; auto, cpu and cuda:0, cuda:1 … are possible", name)
-		}
-	case named:
-		return nil, fmt.Errorf("--device is %q; auto, cpu and cuda:0, cuda:1 … are possible", name)
 	}
 	gpu, err := cuda.Open(index)
 	if err != nil && named {
@@ -131,6 +126,22 @@ func chooseDevice(name string, log *slog.Logger) (*cuda.GPU, error) {
 	}
 	log.Info("device", "device", gpu.Describe(), "why", "--device "+name)
 	return gpu, nil
+}
+
+// parseDevice reads --device: which GPU is meant, -1 being the CPU, and whether
+// it was named.
+func parseDevice(name string) (index int, named bool, err error) {
+	switch n, cut := strings.CutPrefix(name, "cuda:"); {
+	case name == "auto":
+		return 0, false, nil
+	case name == "cpu":
+		return -1, true, nil
+	case cut:
+		if index, err = strconv.Atoi(n); err == nil && index >= 0 {
+			return index, true, nil
+		}
+	}
+	return -1, true, fmt.Errorf("--device is %q; auto, cpu and cuda:0, cuda:1 … are possible", name)
 }
 
 // What a GPU does by default where nobody says otherwise: its steps take as long

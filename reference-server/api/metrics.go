@@ -151,11 +151,12 @@ var engineMetrics = []engineMetric{
 	counter("ai_steps_total", "Steps of the engine.", func(s engine.Stats) float64 { return float64(s.Steps) }),
 	counter("ai_step_tokens_total", "Tokens computed, of prompts and answers.", func(s engine.Stats) float64 { return float64(s.StepTokens) }),
 	counter("ai_step_seconds_total", "Time spent in steps.", func(s engine.Stats) float64 { return s.StepSeconds }),
-	counter("ai_device_idle_seconds_total", "Time a GPU had no work between two steps while requests ran; 0 on the CPU.", func(s engine.Stats) float64 { return s.IdleSeconds }),
+	counter("ai_device_idle_seconds_total", "Time a GPU had no work between two steps while requests ran, by its own clock; 0 on the CPU.", func(s engine.Stats) float64 { return s.IdleSeconds }),
 }
 
 var (
 	memoryUsed  = prometheus.NewDesc("nvidia_gpu_memory_used_bytes", "Memory of the device in use that is taken, by everybody.", []string{"gpu", "kind"}, nil)
+	loadTook    = prometheus.NewDesc("ai_model_load_seconds", "Time from the start of a model's loading until it was ready.", []string{"model"}, nil)
 	memoryTotal = prometheus.NewDesc("nvidia_gpu_memory_total_bytes", "Memory of the device in use.", []string{"gpu", "kind"}, nil)
 )
 
@@ -163,6 +164,7 @@ func (c engineCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, m := range engineMetrics {
 		ch <- m.desc
 	}
+	ch <- loadTook
 	ch <- memoryUsed
 	ch <- memoryTotal
 }
@@ -175,6 +177,7 @@ func (c engineCollector) Collect(ch chan<- prometheus.Metric) {
 		for _, m := range engineMetrics {
 			ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.read(stats), model)
 		}
+		ch <- prometheus.MustNewConstMetric(loadTook, prometheus.GaugeValue, e.Info().LoadTook.Seconds(), model)
 	}
 	if u, ok := c.pool.Memory(); ok {
 		kind := "cpu"

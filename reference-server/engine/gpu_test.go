@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"math"
@@ -171,40 +172,56 @@ func TestGPUModelsTogether(t *testing.T) {
 }
 
 // When somebody else takes the GPU's memory, what is loaded goes on answering;
-// what is to be loaded is refused with what was asked for and what there is, and
-// leaves nothing behind; when the memory is back, it loads.
+// what is to be loaded does with what there is, or is refused with what was asked
+// for and what there is, and leaves nothing behind; when the memory is back, it
+// loads.
 func TestGPUWithoutMemory(t *testing.T) {
 	g := openGPU(t)
 	prompt := readGolden().Cases[0].IDs
+	ask := func(e *Engine) []int32 {
+		return generate(t, e, Request{Prompt: prompt, MaxTokens: 60, IgnoreEOS: true})
+	}
 	e := running(t, Config{Quantization: "fp16", MaxBatch: 8, GPU: g, KVBytes: 64 << 20})
-	before := generate(t, e, Request{Prompt: prompt, MaxTokens: 60, IgnoreEOS: true})
-	free, err := g.Free()
-	if err != nil {
-		t.Fatal(err)
-	}
-	giveBack, err := g.Hold(free - 48<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := generate(t, e, Request{Prompt: prompt, MaxTokens: 60, IgnoreEOS: true}); !slices.Equal(got, before) {
-		t.Errorf("without memory %v, before %v", got, before)
-	}
-	left, _ := g.Free()
-	var oom *device.OutOfMemoryError
-	if another, err := Open(Config{Path: defaultModel, Quantization: "fp16", GPU: g}); err == nil {
-		another.Close()
-		t.Error("a model was loaded where there was no memory")
-	} else if !errors.As(err, &oom) {
-		t.Errorf("a model was refused with: %v", err)
-	} else {
-		t.Logf("refused: %v", err)
-	}
-	if now, _ := g.Free(); now < left-4<<20 {
-		t.Errorf("%d MiB were free, and %d are after a model was refused", left>>20, now>>20)
-	}
-	giveBack()
-	another := running(t, Config{Quantization: "fp16", GPU: g})
-	if got := generate(t, another, Request{Prompt: prompt, MaxTokens: 60, IgnoreEOS: true}); !slices.Equal(got, before) {
-		t.Errorf("loaded later %v, before %v", got, before)
+	before := ask(e)
+	for _, leave := range []int64{8 << 20, 24 << 20, 48 << 20, 80 << 20, 0} { // 0: all of it is given back
+		free, err := g.Free()
+		if err != nil {
+			t.Fatal(err)
+		}
+		giveBack := func() {}
+		if leave > 0 {
+			if giveBack, err = g.Hold(free - leave); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := ask(e); !slices.Equal(got, before) {
+			t.Errorf("%d MiB left: %v, before %v", leave>>20, got, before)
+		}
+		left, _ := g.Free()
+		another, err := Open(Config{Path: defaultModel, Quantization: "fp16", GPU: g})
+		var oom *device.OutOfMemoryError
+		switch {
+		case err != nil && (leave == 0 || !errors.As(err, &oom)):
+			t.Errorf("%d MiB left: refused with: %v", leave>>20, err)
+		case err != nil:
+			t.Logf("%d MiB left: %v", left>>20, err)
+		case leave == 8<<20:
+			t.Error("a model of 21 MiB was loaded into 8 MiB")
+		default:
+			t.Logf("%d MiB left: loaded, with a cache of %d tokens", left>>20, another.info.KVTokens)
+			ctx, cancel := context.WithCancel(context.Background())
+			ended := make(chan struct{})
+			go func() { another.Run(ctx); close(ended) }()
+			if got := ask(another); !slices.Equal(got, before) {
+				t.Errorf("%d MiB left: another engine answers %v, before %v", leave>>20, got, before)
+			}
+			cancel()
+			<-ended
+			another.Close()
+		}
+		if now, _ := g.Free(); now < left-4<<20 {
+			t.Errorf("%d MiB left: %d MiB were free, and %d are after a model was there", leave>>20, left>>20, now>>20)
+		}
+		giveBack()
 	}
 }

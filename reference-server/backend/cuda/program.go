@@ -255,9 +255,9 @@ func (in *input) room(m *Model, tokens, outputs, blocks int) (err error) {
 type plan struct {
 	tokens  int // padded, in a graph
 	rows    int
-	singles int // tokens that decode, or whose heads have no kernel for many
-	tiles   int // of up to 64 prompt tokens
-	whole   bool
+	singles int  // tokens that decode, or whose heads have no kernel for many
+	tiles   int  // of up to 64 prompt tokens
+	whole   bool // every token decodes, and the outputs are they
 }
 
 // tile is how many tokens of a prompt attend together.
@@ -299,6 +299,9 @@ func (in *input) write(s tensor.Step, picks []tensor.Pick, flash bool) (plan, er
 		from = to
 	}
 	pl.whole = pl.singles == n && pl.rows == n
+	for i, t := range s.Outputs {
+		pl.whole = pl.whole && int(t) == i
+	}
 	for i, p := range picks {
 		in.pick(i, p)
 	}
@@ -484,22 +487,22 @@ func (p *program) compute(pl plan, cache *kv) {
 		p.g.launch(p.name("embed"), grid{x: pl.tokens, y: 1, threads: 256}, p.x, p.embed.data, in.at(in.tokens), p.ids, n.Width)
 	}
 	for i, l := range p.layers {
-		after := p.output
-		if i+1 < len(p.layers) {
-			after = p.layers[i+1].qkv
-		}
-		p.multiply(p.qkv, l.qkv, p.x, l.attnNorm, pl.tokens, store, l.o)
+		p.multiply(p.qkv, l.qkv, p.x, l.attnNorm, pl.tokens, store)
 		p.ropeStore(pl, i, l, cache)
 		p.attend(pl, i, cache)
-		p.multiply(p.x, l.o, p.attended, nil, pl.tokens, add, l.gu)
-		p.multiply(p.act, l.gu, p.x, l.ffnNorm, pl.tokens, swiglu, l.down)
-		p.multiply(p.x, l.down, p.act, nil, pl.tokens, add, after)
+		p.multiply(p.x, l.o, p.attended, nil, pl.tokens, add)
+		p.multiply(p.act, l.gu, p.x, l.ffnNorm, pl.tokens, swiglu)
+		p.multiply(p.x, l.down, p.act, nil, pl.tokens, add)
 	}
 	if pl.rows == 0 {
 		return // a prompt whose end is not yet reached
 	}
-	p.g.launch("gather", grid{x: pl.rows, y: 1, threads: 256}, p.last, p.x, in.at(in.outputs), n.Width)
-	p.multiply(p.logits, p.output, p.last, p.norm, pl.rows, float, p.layers[0].qkv)
+	last := p.x
+	if !pl.whole {
+		last = p.last
+		p.g.launch("gather", grid{x: pl.rows, y: 1, threads: 256}, last, p.x, in.at(in.outputs), n.Width)
+	}
+	p.multiply(p.logits, p.output, last, p.norm, pl.rows, float)
 	p.g.launch("pick", grid{x: pl.rows, y: 1, threads: 1024}, p.ids, p.logits, in.at(in.picks_), n.Vocab)
 }
 
@@ -549,11 +552,18 @@ func (p *program) attend(pl plan, i int, cache *kv) {
 		early = 1
 	}
 	y := a.KVHeads * ((share + heads - 1) / heads)
+	warps := 4
+	if pl.singles <= attendWide && (lanes == 8 || lanes == 16) {
+		warps = 8
+	}
 	splits := max(1, min(32, 2*p.g.SMs/(pl.singles*y)))
-	p.g.launch(fmt.Sprintf("%s_%d_%d", p.name("attend_decode"), lanes, heads), grid{x: pl.singles, y: y, z: splits, threads: 128, shared: 4 * heads * (a.HeadDim + 2) * 4},
+	p.g.launch(fmt.Sprintf("%s_%d_%d_%d", p.name("attend_decode"), lanes, heads, warps), grid{x: pl.singles, y: y, z: splits, threads: 32 * warps, shared: warps * heads * (a.HeadDim + 2) * 4},
 		p.attended, p.qkv, keys, values, in.at(in.tables), in.at(in.offsets), in.at(in.positions), in.at(in.slots), in.at(in.which), p.partial, p.done,
 		a.Heads, a.KVHeads, a.HeadDim, scale, early)
 }
+
+// attendWide is up to how many tokens that decode are given twice the warps.
+const attendWide = 8
 
 // outcome is what becomes of a product.
 type outcome string
@@ -575,14 +585,9 @@ const (
 	skinnyInt8   = 64
 )
 
-// ahead is how much of the next weights is brought to the L2 cache, which has
-// 40 MB and more, while a product ends.
-const ahead = 16 << 20
-
 // multiply computes y = x × wᵀ for tokens rows of x: 16-bit ones, or where there
-// is a norm float32 ones that are normed first. next is what will be multiplied
-// by after it.
-func (p *program) multiply(y ptr, w *matrix, x ptr, norm *vector, tokens int, out outcome, next *matrix) {
+// is a norm float32 ones that are normed first.
+func (p *program) multiply(y ptr, w *matrix, x ptr, norm *vector, tokens int, out outcome) {
 	weight := ptr(0)
 	if norm != nil {
 		weight = norm.data
@@ -598,8 +603,18 @@ func (p *program) multiply(y ptr, w *matrix, x ptr, norm *vector, tokens int, ou
 		}
 	}
 	if tokens <= gemvTokens && tokens*w.cols*2 <= 96<<10 {
-		p.g.launch(fmt.Sprintf("gemv_%s_%d_%s", kind, tokens, out), grid{x: 2 * p.g.SMs, y: 1, threads: 512, shared: tokens * w.cols * 2},
-			y, w.data, w.scale, x, weight, rows, w.cols, p.n.Epsilon, next.data, int(min(ahead, next.dataBytes())/128))
+		// Each thread has loads of 128 bytes under way, 64 of int8. Where one block on
+		// each processor asks for all weights at once, the other half of the registers
+		// is left to the kernel after it, which so asks for its own meanwhile.
+		blocks, under := 2, int64(512*128)
+		if w.scale != 0 {
+			under /= 2
+		}
+		if w.dataBytes() <= under*int64(p.g.SMs) {
+			blocks = 1
+		}
+		p.g.launch(fmt.Sprintf("gemv_%s_%d_%s", kind, tokens, out), grid{x: blocks * p.g.SMs, y: 1, threads: 512, shared: tokens * w.cols * 2},
+			y, w.data, w.scale, x, weight, rows, w.cols, p.n.Epsilon)
 		return
 	}
 	if norm != nil {

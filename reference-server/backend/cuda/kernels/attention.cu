@@ -9,11 +9,11 @@
 // stretches. LP lanes hold one position, 8 dimensions each; the next positions
 // are under way while some are computed. Where early, all of a token's context
 // but its own position was written by earlier steps, and the first loads need
-// not wait. grid (tokens, KV heads · groups of G, splits), 128 threads.
-template <typename T, int LP, int G>
+// not wait. grid (tokens, KV heads · groups of G, splits), W warps.
+template <typename T, int LP, int G, int W>
 __device__ void attend_decode(T *out, const T *qkv, const T *keys, const T *values, const int *tables, const int *offsets, const int *positions,
                               const int *slots, const int *which, float *partial, unsigned *done, int heads, int kv_heads, int dim, float scale, int early) {
-  constexpr int P = 32 / LP, W = 4, U = 4;
+  constexpr int P = 32 / LP, U = 4;
   extern __shared__ float merged[]; // (W, G, dim + 2)
   let_next_start();
   const int t = which ? which[blockIdx.x] : blockIdx.x;
@@ -23,7 +23,7 @@ __device__ void attend_decode(T *out, const T *qkv, const T *keys, const T *valu
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, sub = lane % LP, pg = lane / LP;
   const int length = positions[t] + 1;
   int chunk = (length + gridDim.z - 1) / gridDim.z;
-  chunk = gridDim.z == 1 ? length : max(64, (chunk + kBlock - 1) / kBlock * kBlock);
+  chunk = gridDim.z == 1 ? length : max(max(64, W * P * U), (chunk + kBlock - 1) / kBlock * kBlock);
   const int splits = (length + chunk - 1) / chunk, split = blockIdx.z;
   if (split >= splits) return;
   const int begin = split * chunk, end = min(length, begin + chunk);
@@ -164,13 +164,14 @@ __device__ void attend_decode(T *out, const T *qkv, const T *keys, const T *valu
     out[((size_t)t * heads + first + g) * dim + d] = from_float<T>(sum / weight);
   }
 }
-#define DECODE(T, LP, G)                                                                                                                        \
-  extern "C" __global__ void __launch_bounds__(128) attend_decode_##T##_##LP##_##G(                                                             \
+#define DECODE(T, LP, G, W)                                                                                                                      \
+  extern "C" __global__ void __launch_bounds__(32 * W) attend_decode_##T##_##LP##_##G##_##W(                                                     \
       T *out, const T *qkv, const T *keys, const T *values, const int *tables, const int *offsets, const int *positions, const int *slots,      \
       const int *which, float *partial, unsigned *done, int heads, int kv_heads, int dim, float scale, int early) {                             \
-    attend_decode<T, LP, G>(out, qkv, keys, values, tables, offsets, positions, slots, which, partial, done, heads, kv_heads, dim, scale, early); \
+    attend_decode<T, LP, G, W>(out, qkv, keys, values, tables, offsets, positions, slots, which, partial, done, heads, kv_heads, dim, scale, early); \
   }
-#define DECODES(T, G) DECODE(T, 2, G) DECODE(T, 4, G) DECODE(T, 8, G) DECODE(T, 16, G) DECODE(T, 32, G)
+#define DECODES(T, G)                                                                                                                            \
+  DECODE(T, 2, G, 4) DECODE(T, 4, G, 4) DECODE(T, 8, G, 4) DECODE(T, 16, G, 4) DECODE(T, 32, G, 4) DECODE(T, 8, G, 8) DECODE(T, 16, G, 8)
 DECODES(f16, 1) DECODES(f16, 4) DECODES(f16, 8) DECODES(bf16, 1) DECODES(bf16, 4) DECODES(bf16, 8)
 
 // attend_prefill: tile i is counts[i] ≤ 64 consecutive tokens of one sequence,

@@ -65,46 +65,52 @@ template <typename T, int N> __device__ void stage(T *xs, const void *x, const f
 }
 
 // gemv: y[t][row] for N tokens. Each warp takes rows warp·grid + block, so that
-// few rows are spread over all processors. UNROLL loads of 16 bytes are under
-// way per lane; the first are asked for before the inputs are waited for. When a
-// warp has asked for its last, it has the L2 cache fetch its part of the first
-// lines (of 128 bytes) of the weights that are next, so that the memory does not
-// pause between two products.
+// few rows are spread over all processors; where one token has less rows than half
+// of the warps, two share a row's columns. U loads of 16 bytes are under way per
+// lane; the first are asked for before the inputs are waited for. (Asking for each
+// again as soon as it is used, and having the L2 cache fetch the next product's
+// weights meanwhile, were both slower.)
 template <typename T, typename W, int N, int OUT>
-__device__ void gemv(void *y, const W weights, const void *x, const float *norm, int rows, int cols, float eps, const char *next, int lines) {
-  constexpr int R = OUT == kSwiGLU ? 2 : 1, C = W::n, U = (C == 16 ? 4 : 8) / R;
+__device__ void gemv(void *y, const W weights, const void *x, const float *norm, int rows, int cols, float eps) {
+  constexpr int R = OUT == kSwiGLU ? 2 : 1, C = W::n, U = (C == 16 ? 4 : 8) / R, step = 32 * C * U;
   extern __shared__ uint4 shared[];
+  __shared__ float sums[16][R][N];
   T *xs = reinterpret_cast<T *>(shared);
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
-  int row = warp * gridDim.x + blockIdx.x;
+  const int parts = N == 1 && 2 * rows <= int(warps * gridDim.x) && cols % (2 * C) == 0 ? 2 : 1;
+  const int stride = warps / parts * gridDim.x, begin = warp % parts * (cols / parts), end = begin + cols / parts;
+  const int first = warp / parts * gridDim.x + blockIdx.x;
   uint4 v[R][U];
   float scales[R][U]; // beside their weights: else each would be waited for
-  const int stride = warps * gridDim.x, mine = (rows - row + stride - 1) / stride;
-  int left = max(1, mine * ((cols + 32 * C * U - 1) / (32 * C * U)));
   auto fetch = [&](int row, int k) {
 #pragma unroll
     for (int r = 0; r < R; r++)
 #pragma unroll
       for (int u = 0; u < U; u++) {
         const int at = k + (u * 32 + lane) * C;
-        const bool valid = at < cols && row < rows;
+        const bool valid = at < end && row < rows;
         v[r][u] = valid ? stream16(weights.at((size_t)row + r * rows, cols, at)) : make_uint4(0, 0, 0, 0);
         scales[r][u] = weights.scale(valid, (size_t)row + r * rows, cols, at);
       }
-    if (--left == 0)
-      for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < lines; i += gridDim.x * blockDim.x) asm volatile("prefetch.global.L2 [%0];" ::"l"(next + (size_t)i * 128));
+  };
+  auto put = [&](int t, int row, float a, float b) {
+    const size_t to = (size_t)t * rows + row;
+    if (OUT == kStore) static_cast<T *>(y)[to] = from_float<T>(a);
+    if (OUT == kAdd) static_cast<float *>(y)[to] += a;
+    if (OUT == kFloat) static_cast<float *>(y)[to] = a;
+    if (OUT == kSwiGLU) static_cast<T *>(y)[to] = from_float<T>(silu(a) * b);
   };
   let_next_start();
-  fetch(row, 0);
+  fetch(first, begin);
   wait_for_inputs();
   stage<T, N>(xs, x, norm, cols, eps);
-  for (; row < rows; row += stride) {
+  for (int row = first; row < rows; row += stride) {
     float sum[R][N] = {};
-    for (int k = 0; k < cols; k += 32 * C * U) {
+    for (int k = begin; k < end; k += step) {
 #pragma unroll
       for (int u = 0; u < U; u++) {
         const int at = k + (u * 32 + lane) * C;
-        if (at < cols) {
+        if (at < end) {
 #pragma unroll
           for (int r = 0; r < R; r++) {
             float f[C];
@@ -124,33 +130,31 @@ __device__ void gemv(void *y, const W weights, const void *x, const float *norm,
           }
         }
       }
-      const int next = k + 32 * C * U;
-      if (next < cols) fetch(row, next);
-      else fetch(row + stride, 0);
+      if (k + step < end) fetch(row, k + step);
+      else fetch(row + stride, begin);
     }
 #pragma unroll
     for (int t = 0; t < N; t++) {
       const float a = warp_sum(sum[0][t]);
       const float b = R == 2 ? warp_sum(sum[R - 1][t]) : 0.f;
-      if (lane == 0) {
-        const size_t to = (size_t)t * rows + row;
-        if (OUT == kStore) static_cast<T *>(y)[to] = from_float<T>(a);
-        if (OUT == kAdd) static_cast<float *>(y)[to] += a;
-        if (OUT == kFloat) static_cast<float *>(y)[to] = a;
-        if (OUT == kSwiGLU) static_cast<T *>(y)[to] = from_float<T>(silu(a) * b);
-      }
+      if (lane) continue;
+      if (parts == 1) put(t, row, a, b);
+      else sums[warp][0][t] = a, sums[warp][R - 1][t] = R == 2 ? b : a;
     }
   }
+  if (parts == 1) return;
+  __syncthreads(); // a warp had one row at most
+  if (warp % 2 == 0 && lane < N && first < rows) put(lane, first, sums[warp][0][lane] + sums[warp + 1][0][lane], sums[warp][R - 1][lane] + sums[warp + 1][R - 1][lane]);
 }
 
 #define GEMV(T, N, NAME, OUT)                                                                                                                      \
   extern "C" __global__ void __launch_bounds__(512, N == 1 ? 2 : 1) gemv_##T##_##N##_##NAME(void *y, const T *w, const float *, const void *x, const float *norm, \
-                                                                            int rows, int cols, float eps, const char *next, int lines) {         \
-    gemv<T, Plain<T>, N, OUT>(y, Plain<T>{w}, x, norm, rows, cols, eps, next, lines);                                                              \
+                                                                            int rows, int cols, float eps) {                                      \
+    gemv<T, Plain<T>, N, OUT>(y, Plain<T>{w}, x, norm, rows, cols, eps);                                                                           \
   }                                                                                                                                                \
   extern "C" __global__ void __launch_bounds__(512, N == 1 ? 2 : 1) gemv_i8_##T##_##N##_##NAME(void *y, const uint8_t *w, const float *s, const void *x,           \
-                                                                               const float *norm, int rows, int cols, float eps, const char *next, int lines) { \
-    gemv<T, Int8, N, OUT>(y, Int8{w, s}, x, norm, rows, cols, eps, next, lines);                                                                   \
+                                                                               const float *norm, int rows, int cols, float eps) {                \
+    gemv<T, Int8, N, OUT>(y, Int8{w, s}, x, norm, rows, cols, eps);                                                                                \
   }
 #define GEMVS(T, N) GEMV(T, N, store, kStore) GEMV(T, N, add, kAdd) GEMV(T, N, float, kFloat) GEMV(T, N, swiglu, kSwiGLU)
 GEMVS(f16, 1) GEMVS(f16, 2) GEMVS(bf16, 1) GEMVS(bf16, 2)
