@@ -93,6 +93,10 @@ func (g *Gateway) Handler() http.Handler {
 		mux.HandleFunc("DELETE /v1/responses/{id}", g.guarded(g.stored))
 		mux.HandleFunc("POST /v1/responses/{id}/cancel", g.guarded(g.stored))
 		mux.HandleFunc("GET /validate", g.validate)
+	} else {
+		mux.HandleFunc("GET /v1/responses/{id}", g.scattered)
+		mux.HandleFunc("DELETE /v1/responses/{id}", g.scattered)
+		mux.HandleFunc("POST /v1/responses/{id}/cancel", g.scattered)
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		g.fail(w, refusal{http.StatusNotFound, "not_found", fmt.Sprintf("%s is not served; /v1/…, /health and /ready are", r.URL.Path)})
@@ -148,6 +152,9 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (body []byte,
 func (g *Gateway) send(w http.ResponseWriter, r *http.Request, body []byte) {
 	if c, ok := r.Context().Value(callKey{}).(*call); ok {
 		body = prepare(c, r.URL.Path, body)
+		if g.fromCache(w, r, c, body) {
+			return
+		}
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.ContentLength = int64(len(body))
