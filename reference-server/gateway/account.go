@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -107,6 +108,9 @@ func (g *guard) account(resp *http.Response) error {
 		if err := g.keep(c, t); err != nil {
 			return errNotKept
 		}
+		if c.cacheAs != nil {
+			g.cache.put(&answer{*c.cacheAs, resp.Header.Get("Content-Type"), body, t})
+		}
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return nil
@@ -139,6 +143,8 @@ type accounted struct {
 	in   []byte // of an event that has not ended
 	out  []byte // may go to the client
 	err  error
+	all  []byte // that went there, where the answer may be given again
+	used *told
 }
 
 func (a *accounted) Read(p []byte) (int, error) {
@@ -153,10 +159,22 @@ func (a *accounted) Read(p []byte) (int, error) {
 			a.err = err
 			a.out, a.in = append(a.out, a.in...), nil
 		}
+		a.remember()
 	}
 	n := copy(p, a.out)
 	a.out = a.out[n:]
 	return n, nil
+}
+
+// remember keeps a whole answer that may be given again.
+func (a *accounted) remember() {
+	if a.c.cacheAs == nil || len(a.all) > answerMost {
+		return
+	}
+	a.all = append(a.all, a.out...)
+	if errors.Is(a.err, io.EOF) && a.used != nil && bytes.HasSuffix(a.all, []byte("data: [DONE]\n\n")) {
+		a.g.cache.put(&answer{*a.c.cacheAs, "text/event-stream", a.all, *a.used})
+	}
 }
 
 // pass moves whole events on.
@@ -200,6 +218,7 @@ func (a *accounted) see(event []byte) (pass bool, err error) {
 	if t.Usage == nil {
 		return true, nil
 	}
+	a.used = &t
 	return !(a.c.hideUsage && len(t.Choices) == 0), a.g.keep(a.c, t)
 }
 

@@ -36,6 +36,7 @@ type guard struct {
 	log     *slog.Logger
 	addrs   buckets
 	keys    buckets
+	cache   *cache
 
 	auditing sync.Mutex
 	audit    io.Writer
@@ -54,8 +55,9 @@ type tenant struct {
 type call struct {
 	id        string
 	key       ledger.Key
-	shortened int  // max_tokens that it was cut to; 0: as asked
-	hideUsage bool // the client did not ask for the usage that the ledger needs
+	shortened int       // max_tokens that it was cut to; 0: as asked
+	hideUsage bool      // the client did not ask for the usage that the ledger needs
+	cacheAs   *cacheKey // its answer may be given to whoever asks the same; nil: it may not
 }
 
 type callKey struct{}
@@ -65,7 +67,7 @@ type callKey struct{}
 // called before Handler and Run.
 func (g *Gateway) Guard(c Config, l *ledger.Ledger, audit io.Writer) {
 	g.guard = &guard{
-		ledger: l, metrics: g.metrics, log: g.log, audit: audit, tenants: map[string]*tenant{},
+		cache: newCache(), ledger: l, metrics: g.metrics, log: g.log, audit: audit, tenants: map[string]*tenant{},
 		addrs: buckets{byName: map[string]*bucket{}}, keys: buckets{byName: map[string]*bucket{}},
 	}
 	g.guard.config.Store(&c)

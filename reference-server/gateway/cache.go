@@ -1,0 +1,122 @@
+package gateway
+
+import (
+	"container/list"
+	"crypto/sha256"
+	"encoding/json"
+	"net/http"
+	"sync"
+)
+
+const (
+	cacheBytes = 32 << 20 // of all answers that are kept
+	answerMost = 1 << 20  // of one
+)
+
+// cache keeps answers to questions that have one answer: what was asked at
+// temperature 0, by the same tenant, in the same words. It is asked only when
+// the service is overloaded, so that nobody gets an old answer who could have
+// had a new one.
+type cache struct {
+	mu    sync.Mutex
+	byKey map[cacheKey]*list.Element
+	order *list.List // of *answer, the last used first
+	bytes int
+}
+
+type cacheKey [sha256.Size]byte
+
+type answer struct {
+	key         cacheKey
+	contentType string
+	body        []byte
+	used        told
+}
+
+func newCache() *cache { return &cache{byKey: map[cacheKey]*list.Element{}, order: list.New()} }
+
+// keyFor is the key of a request that has one answer.
+func keyFor(c *call, path string, body []byte) (k cacheKey, ok bool) {
+	if path != "/v1/chat/completions" && path != "/v1/completions" {
+		return k, false
+	}
+	var q struct {
+		Temperature *float64 `json:"temperature"`
+	}
+	if json.Unmarshal(body, &q) != nil || q.Temperature == nil || *q.Temperature != 0 {
+		return k, false
+	}
+	h := sha256.New()
+	visible := "usage"
+	if c.hideUsage {
+		visible = "no usage"
+	}
+	for _, part := range []string{c.key.Tenant, path, visible} {
+		h.Write([]byte(part))
+		h.Write([]byte{0})
+	}
+	h.Write(body)
+	h.Sum(k[:0])
+	return k, true
+}
+
+func (c *cache) get(k cacheKey) (*answer, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.byKey[k]
+	if !ok {
+		return nil, false
+	}
+	c.order.MoveToFront(e)
+	return e.Value.(*answer), true
+}
+
+// put keeps an answer, and forgets those that were not used for longest.
+func (c *cache) put(a *answer) {
+	if len(a.body) > answerMost {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.byKey[a.key]; ok {
+		c.forget(e)
+	}
+	c.byKey[a.key] = c.order.PushFront(a)
+	c.bytes += len(a.body)
+	for c.bytes > cacheBytes {
+		c.forget(c.order.Back())
+	}
+}
+
+func (c *cache) forget(e *list.Element) {
+	a := e.Value.(*answer)
+	c.order.Remove(e)
+	delete(c.byKey, a.key)
+	c.bytes -= len(a.body)
+}
+
+// fromCache serves a request from the cache, where that is overdue and can be
+// done.
+func (g *Gateway) fromCache(w http.ResponseWriter, r *http.Request, c *call, body []byte) bool {
+	key, ok := keyFor(c, r.URL.Path, body)
+	if !ok {
+		return false
+	}
+	c.cacheAs = &key
+	if mark := g.guard.limits().Degrade.Queue; mark == 0 || g.balancer.load() <= float64(mark) {
+		return false
+	}
+	a, ok := g.guard.cache.get(key)
+	if !ok {
+		return false
+	}
+	if err := g.guard.keep(c, a.used); err != nil { // it is billed as what it says
+		g.fail(w, errNotKept)
+		return true
+	}
+	g.metrics.degraded.WithLabelValues("cached").Inc()
+	w.Header().Set("Content-Type", a.contentType)
+	w.Header().Set("X-Launchgate-Cache", "hit")
+	_, _ = w.Write(a.body) // the client may be gone
+	return true
+}
