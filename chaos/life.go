@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -42,13 +43,22 @@ type Player struct {
 func (p Player) Play(ctx context.Context, scenario scenarios.Scenario, seed uint64) {
 	started := time.Now()
 	var lives sync.WaitGroup
+	var previous chan struct{}
 	for i, f := range scenario.Faults {
 		id := fmt.Sprintf("%s/%d", scenario.Name, i)
 		l := &life{
 			Player: p, fault: f, seed: seed + uint64(i), started: started, ends: started.Add(scenario.Duration()),
 			line: recording.Injection{ID: id, Scenario: scenario.Name, Kind: f.Kind, Target: f.Target},
+			over: make(chan struct{}),
 		}
-		lives.Go(func() { l.live(ctx) })
+		if f.After == scenarios.AfterPrevious {
+			l.after = previous
+		}
+		previous = l.over
+		lives.Go(func() {
+			defer close(l.over)
+			l.live(ctx)
+		})
 	}
 	lives.Wait()
 }
@@ -62,11 +72,18 @@ type life struct {
 	ends    time.Time           // of its load
 	struck  time.Time           // when it was seen in effect
 	line    recording.Injection // what every line of this fault has in common
+	after   <-chan struct{}     // closed when the fault is over that this one comes after; nil: none
+	over    chan struct{}       // closed when this one is
 }
 
 func (l *life) live(ctx context.Context) {
-	l.step(recording.FaultDeclared, sight{how: fmt.Sprintf("due %s into the scenario", time.Duration(l.fault.At))})
-	f, err := l.prepare(ctx)
+	at := l.moment()
+	due := fmt.Sprintf("due %s into the scenario", at)
+	if l.after != nil {
+		due = fmt.Sprintf("due %s after the fault before it", at)
+	}
+	l.step(recording.FaultDeclared, sight{how: due})
+	f, err := l.prepare(ctx, at)
 	if err != nil {
 		l.failed("not injected", err)
 		return
@@ -86,13 +103,32 @@ func (l *life) live(ctx context.Context) {
 	}
 }
 
+// moment is when the fault is due: the same for the same seed, where it is
+// drawn.
+func (l *life) moment() time.Duration {
+	at := time.Duration(l.fault.At)
+	if wide := time.Duration(l.fault.Latest) - at; wide > 0 {
+		at += time.Duration(rand.New(rand.NewPCG(l.seed, 0)).Float64() * float64(wide)).Truncate(time.Millisecond)
+	}
+	return at
+}
+
 // prepare waits for the fault's time, and finds its victim.
-func (l *life) prepare(ctx context.Context) (fault, error) {
+func (l *life) prepare(ctx context.Context, at time.Duration) (fault, error) {
 	kind, err := kindOf(l.fault.Kind)
 	if err != nil {
 		return nil, err
 	}
-	if err := sleep(ctx, time.Until(l.started.Add(time.Duration(l.fault.At)))); err != nil {
+	from := l.started
+	if l.after != nil {
+		select {
+		case <-l.after:
+			from = time.Now()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if err := sleep(ctx, time.Until(from.Add(at))); err != nil {
 		return nil, err
 	}
 	if kind.can != nil {

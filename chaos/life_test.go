@@ -133,3 +133,45 @@ func TestPlayRevertsWhenStopped(t *testing.T) {
 		}
 	})
 }
+
+// Faults come in sequence where they say so, and at moments drawn from the seed:
+// the same for the same, others for others.
+func TestFaultsInSequenceAndAtRandom(t *testing.T) {
+	j := journal(t)
+	drawn := map[uint64]time.Duration{}
+	for _, seed := range []uint64{1, 1, 2} {
+		synctest.Test(t, func(t *testing.T) {
+			var mu sync.Mutex
+			at := map[string]map[string]time.Duration{}
+			p := Player{Clock: recording.NewClock(), Journal: j,
+				Target: &replicas{streams: map[string]int{"replica-0": 1}, dies: time.Millisecond, back: 2 * time.Second},
+				Record: func(in recording.Injection) {
+					mu.Lock()
+					defer mu.Unlock()
+					if at[in.ID] == nil {
+						at[in.ID] = map[string]time.Duration{}
+					}
+					at[in.ID][in.State] = in.At
+				}}
+			kill := scenarios.Fault{Kind: "pod-kill", Target: "replica-0", At: scenarios.Duration(5 * time.Second), Latest: scenarios.Duration(15 * time.Second), Within: scenarios.Duration(10 * time.Second)}
+			next := kill
+			next.At, next.Latest, next.After = scenarios.Duration(3*time.Second), 0, scenarios.AfterPrevious
+			p.Play(t.Context(), scenarios.Scenario{Name: "s", Faults: []scenarios.Fault{kill, next}}, seed)
+			first := at["s/0"][recording.FaultInjected]
+			if first < 5*time.Second || first > 16*time.Second {
+				t.Errorf("the first is injected at %s, and may be from 5s to 15s", first)
+			}
+			if before, again := drawn[seed]; again && (before-first).Abs() > 200*time.Millisecond {
+				t.Errorf("the seed %d drew %s, and %s before", seed, first, before)
+			}
+			drawn[seed] = first
+			gone, second := at["s/0"][recording.FaultGone], at["s/1"][recording.FaultInjected]
+			if gone == 0 || second < gone+3*time.Second || second > gone+4*time.Second {
+				t.Errorf("the first is gone at %s, and the second injected at %s", gone, second)
+			}
+		})
+	}
+	if (drawn[1] - drawn[2]).Abs() < 100*time.Millisecond {
+		t.Errorf("two seeds drew %s and %s", drawn[1], drawn[2])
+	}
+}

@@ -43,6 +43,9 @@ const (
 	CutReset  = "reset"
 )
 
+// AfterPrevious has a fault wait for the end of the one before it.
+const AfterPrevious = "previous"
+
 // Bounds of a fault's parameters.
 const (
 	maxCores   = 1024
@@ -98,6 +101,21 @@ func (c *checker) fault(path string, f Fault, length time.Duration) {
 	kind, known := kindOf(f.Kind)
 	if !known {
 		c.add(path+".kind", "unknown fault kind %s; %s", f.Kind, oneOf(f.Kind, FaultKinds))
+	}
+	if f.Latest != 0 {
+		if f.Latest <= f.At {
+			c.add(path+".latest", "found %v, expected more than at, %v: the moment is drawn between them", f.Latest, f.At)
+		} else if time.Duration(f.Latest) >= length && length > 0 {
+			c.add(path+".latest", "found %v, expected a moment before the end of the scenario's load, %v", f.Latest, Duration(length))
+		} else if f.For > 0 && time.Duration(f.Latest+f.For) > length && length > 0 {
+			c.add(path+".for", "found %v from %v on at the latest, expected the fault to be over before the scenario's load is, at %v", f.For, f.Latest, Duration(length))
+		}
+	}
+	if f.After != "" {
+		c.word(path+".after", f.After, AfterPrevious)
+		if strings.HasSuffix(path, "[0]") {
+			c.add(path+".after", "found %s for the first fault, expected another one before it", f.After)
+		}
 	}
 	if f.At < 0 || time.Duration(f.At) >= length && length > 0 {
 		c.add(path+".at", "found %v, expected a moment before the end of the scenario's load, %v", f.At, Duration(length))

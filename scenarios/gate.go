@@ -285,8 +285,14 @@ type Fault struct {
 	// Target selects the victim: a replica's name (replica-0), busiest or
 	// random (from the gate's seed).
 	Target string `yaml:"target,omitempty" json:"target,omitempty"`
-	// At is when it may be injected, from the start of the scenario.
+	// At is when it may be injected, from the start of the scenario, or from the
+	// end of the fault it comes after.
 	At Duration `yaml:"at" json:"at"`
+	// Latest has the moment be drawn from the gate's seed: from at until then.
+	Latest Duration `yaml:"latest,omitempty" json:"latest,omitempty"`
+	// After is previous where the fault waits for the end of the one before it;
+	// without it, faults go their ways side by side.
+	After string `yaml:"after,omitempty" json:"after,omitempty"`
 	// MinStreams delays the injection until the victim has at least this many
 	// streams in flight, so that a kill hits work and not an idle process.
 	MinStreams int `yaml:"min_streams,omitempty" json:"min_streams,omitempty"`

@@ -112,7 +112,7 @@ func printPlan(out io.Writer, gate scenarios.Gate, focus []string) error {
 			fmt.Fprintf(out, "  class %-14s weight %v\n", c.Name, c.Weight)
 		}
 		for _, f := range s.Faults {
-			fmt.Fprintf(out, "  fault %-17s %6s in%s%s\n", f.Kind, time.Duration(f.At), phrase(", on ", f.Target), phrase(", for ", lasts(f.For)))
+			fmt.Fprintf(out, "  fault %-17s %6s%s%s%s\n", f.Kind, time.Duration(f.At), moment(f), phrase(", on ", f.Target), phrase(", for ", lasts(f.For)))
 		}
 		if s.Probe != nil {
 			fmt.Fprintf(out, "  probe every %s\n", time.Duration(s.Probe.Every))
@@ -151,3 +151,15 @@ func firstLine(s string) string {
 func gatePath(dir string) string   { return filepath.Join(dir, "gate.yaml") }
 func reportPath(dir string) string { return filepath.Join(dir, "report.html") }
 func baseName(path string) string  { return filepath.Base(path) }
+
+// moment is from when a fault's time counts, and until when it may be drawn.
+func moment(f scenarios.Fault) string {
+	from := " in"
+	if f.After != "" {
+		from = " after the fault before it"
+	}
+	if f.Latest != 0 {
+		return fmt.Sprintf(" to %s%s", time.Duration(f.Latest), from)
+	}
+	return from
+}
