@@ -14,7 +14,7 @@ import (
 
 var gpuOOM = Kind{
 	Name:      "gpu-oom",
-	Does:      "takes the memory of the device that the replicas share, all but a rest, in a process beside them. On the CPU that is the budget that they account for in a file",
+	Does:      "takes the memory of the device that the replicas share, all but a rest, in a process beside them. On the CPU that is the budget that they account for in a file, on a GPU its own memory",
 	Needs:     "a deployment of launchgate's own (target.local) on Linux; for, memory (what is left to them)",
 	Seen:      "the device says that no more than the rest is free, and how much less that is than before; gone when the process is and the memory is free again",
 	Simulates: "another program on the same GPU, a leak of one, fragmentation: caches that cannot grow",
