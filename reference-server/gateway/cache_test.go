@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/launchgate/launchgate/reference-server/ledger"
 )
@@ -16,13 +15,14 @@ import (
 // same answer again, byte for byte, and is billed; below it, and for others,
 // nothing comes from the cache.
 func TestCacheUnderOverload(t *testing.T) {
-	held := make(chan struct{})
+	held, begun := make(chan struct{}), make(chan struct{}, 2)
 	c := generous()
 	c.Degrade.Queue = 1
 	c.Classes = []string{"standard"} // the most important: never refused
 	c.Degrade.Shorten = nil
 	b := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v1/held" {
+			begun <- struct{}{}
 			<-held
 			return
 		}
@@ -51,8 +51,8 @@ func TestCacheUnderOverload(t *testing.T) {
 	for range 2 {
 		waiting.Go(func() { h.ask("POST", "/v1/held", h.secret, "{}") })
 	}
-	for h.g.balancer.load() < 2 {
-		time.Sleep(time.Millisecond)
+	for range 2 {
+		<-begun
 	}
 	served := b.served.Load()
 	for _, q := range []string{whole, stream} {

@@ -29,8 +29,9 @@ var ErrNotFound = errors.New("not in the ledger")
 
 // Ledger is a database of either kind. The statements are the same for both.
 type Ledger struct {
-	db     *sql.DB
-	sqlite bool
+	db      *sql.DB
+	sqlite  bool
+	batches *batches // of usage records; nil: each is written by itself
 }
 
 // Key is an API key as it is kept: the secret itself is not.
@@ -125,11 +126,19 @@ func Open(ctx context.Context, at string) (*Ledger, error) {
 			return nil, fmt.Errorf("open the ledger: %w", err)
 		}
 	}
+	if l.sqlite { // PostgreSQL commits those who wait together by itself
+		l.batches = newBatches(l.writeUsage)
+	}
 	return l, nil
 }
 
-// Close closes it.
-func (l *Ledger) Close() error { return l.db.Close() }
+// Close closes it, once what was begun to be written is.
+func (l *Ledger) Close() error {
+	if l.batches != nil {
+		l.batches.close()
+	}
+	return l.db.Close()
+}
 
 // exec runs a statement, whose parameters are written $1, $2, …
 func (l *Ledger) exec(ctx context.Context, what, query string, args ...any) (int64, error) {
@@ -192,9 +201,35 @@ func (l *Ledger) KeyOf(ctx context.Context, secret string) (Key, error) {
 // AddUsage keeps a usage record. It is called before the last event of the
 // answer is sent, so that what a client saw end was counted.
 func (l *Ledger) AddUsage(ctx context.Context, u Usage) error {
-	_, err := l.exec(ctx, "usage of "+u.Request, `INSERT INTO usage_records (request, tenant, key_id, model, prompt, output, at) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (request) DO NOTHING`,
-		u.Request, u.Tenant, u.Key, u.Model, u.Prompt, u.Output, micros(u.At))
-	return err
+	if l.batches != nil {
+		return l.batches.add(ctx, u)
+	}
+	return l.writeUsage([]Usage{u})
+}
+
+// writeTimeout bounds a write that nobody waits for any more.
+const writeTimeout = 10 * time.Second
+
+// writeUsage writes records in one transaction: they are synced together.
+func (l *Ledger) writeUsage(records []Usage) error {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	defer cancel()
+	tx, err := l.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("ledger: usage: %w", err)
+	}
+	defer func() { _ = tx.Rollback() }() // nothing, once it is committed
+	for _, u := range records {
+		_, err := tx.ExecContext(ctx, l.dialect(`INSERT INTO usage_records (request, tenant, key_id, model, prompt, output, at) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (request) DO NOTHING`),
+			u.Request, u.Tenant, u.Key, u.Model, u.Prompt, u.Output, micros(u.At))
+		if err != nil {
+			return fmt.Errorf("ledger: usage of %s: %w", u.Request, err)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("ledger: usage: %w", err)
+	}
+	return nil
 }
 
 // UsageOf finds the record of a request.
