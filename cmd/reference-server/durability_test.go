@@ -307,7 +307,7 @@ func TestTheDiskIsLost(t *testing.T) {
 		}
 	}
 	t.Logf("%d records acknowledged, %d lost with the disk, the oldest %s before it was", len(writes), missing, oldest.Round(time.Millisecond))
-	if len(writes) < 50 || len(writes) == missing || oldest > 2*time.Second {
+	if len(writes) < 50 || missing > len(writes)/2 || oldest > 10*time.Second { // far above what it is, for a busy machine
 		t.Errorf("of %d records %d are lost, the oldest %s old", len(writes), missing, oldest)
 	}
 }

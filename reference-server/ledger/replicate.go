@@ -14,8 +14,8 @@ import (
 )
 
 // replicateEvery is how far the second place is behind: what a lost disk takes
-// with it is what was acknowledged within this time, twice at the most (the log
-// is looked at, and then copied).
+// with it is what was acknowledged within about twice this time (the log is
+// looked at, and then copied).
 const replicateEvery = 200 * time.Millisecond
 
 // Replicate copies a SQLite ledger that is in use to a second place, another

