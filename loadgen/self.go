@@ -12,7 +12,12 @@ import (
 	"github.com/launchgate/launchgate/loadgen/client"
 )
 
-const selfEvery = time.Second
+const (
+	selfEvery = time.Second
+	// firstEvery is how often the threads that Go has started meanwhile are given
+	// precedence too.
+	firstEvery = 100 * time.Millisecond
+)
 
 // WatchSelf observes the client itself until ctx ends: how much processor it
 // takes, how long the garbage collector and the scheduler kept it waiting, how
@@ -20,6 +25,9 @@ const selfEvery = time.Second
 // descriptors and ports. Numbers of a client that was itself short of anything
 // are not the service's.
 func WatchSelf(ctx context.Context, clock recording.Clock, c *client.Client, observe func(recording.Observation)) {
+	goFirst()
+	first := time.NewTicker(firstEvery)
+	defer first.Stop()
 	c.ReadDelay() // what was before belongs to nobody
 	last := readSelf()
 	tick := time.NewTicker(selfEvery)
@@ -28,6 +36,9 @@ func WatchSelf(ctx context.Context, clock recording.Clock, c *client.Client, obs
 		select {
 		case <-ctx.Done():
 			return
+		case <-first.C:
+			goFirst()
+			continue
 		case <-tick.C:
 		}
 		now := readSelf()
