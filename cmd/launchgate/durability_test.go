@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/launchgate/launchgate/checklist"
+)
+
+const durabilityGate = `name: durable
+target: {local: {replicas: 2%s}}
+scenarios:
+  - name: kept
+    workload: {max_tokens: 4}
+    stages: [{name: main, for: 8s, rate: 2/s}]
+    faults: [{kind: %s, at: 4s, within: 40s}]
+    durability: {every: 100ms, timeout: 10s}
+objectives:
+  - rpo(%[2]s) < 10ms
+  - rpo(%[2]s) < 1m
+  - lost_writes in kept == 0
+`
+
+// What was acknowledged lives in a replica where there is no ledger, and dies
+// with it; where there is one, nothing that was acknowledged is lost, whether a
+// replica dies or the front door itself.
+func TestWhatWasAcknowledged(t *testing.T) {
+	for _, tt := range []struct {
+		name, door, fault string
+		lost              bool
+	}{
+		{"without a ledger it dies with its replica", "", "pod-kill", true},
+		{"with one it outlives a replica", ", gateway: {}", "pod-kill", false},
+		{"with one it outlives the gateway", ", gateway: {}", "gateway-kill", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "run")
+			gate := filepath.Join(t.TempDir(), "gate.yaml")
+			if err := os.WriteFile(gate, fmt.Appendf(nil, durabilityGate, tt.door, tt.fault), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, out := launch(t, "run", "--out", dir, gate)
+			// Whether the client can be believed is of no matter here: what is lost
+			// does not hang on when it was sent.
+			v := readVerdict(t, dir)
+			exact, soon, lost := v.Objectives[0], v.Objectives[1], v.Objectives[2]
+			if v.Faults[0].RPOSeconds == nil || lost.Samples < 20 {
+				t.Fatalf("%d records, RPO %v\n%s", lost.Samples, v.Faults[0].RPOSeconds, out)
+			}
+			rpo := *v.Faults[0].RPOSeconds
+			if !tt.lost {
+				// The newest record is older than 10 ms, so of that little nobody knows.
+				if rpo != 0 || soon.Verdict != checklist.Pass || lost.Verdict != checklist.Pass || exact.Verdict == checklist.Fail {
+					t.Errorf("RPO %v s: %s, %s\n%s", rpo, soon.Why, lost.Why, out)
+				}
+				return
+			}
+			if rpo <= 0 || rpo > 60 || exact.Verdict != checklist.Fail || soon.Verdict != checklist.Pass || lost.Verdict != checklist.Fail || *lost.Value < 1 {
+				t.Errorf("RPO %v s: %s, %s, %s\n%s", rpo, exact.Why, soon.Why, lost.Why, out)
+			}
+		})
+	}
+}
