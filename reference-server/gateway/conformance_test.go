@@ -461,13 +461,13 @@ func startNginx(t *testing.T, d *door) {
 	d.url = "https://" + at
 	for name, text := range map[string]string{
 		"nginx.conf": string(conf), "upstreams.conf": upstreams.String(),
-		"listen.conf": fmt.Sprintf("listen %s ssl http2;\nssl_certificate cert.pem;\nssl_certificate_key key.pem;\n", at),
+		"listen.conf": fmt.Sprintf("listen %s ssl http2;\nssl_certificate cert.pem;\nssl_certificate_key key.pem;\n"+
+			"client_body_temp_path body;\nproxy_temp_path proxy;\n", at), // the folders below /var are only root's
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	// The folders that the package wants below /var are only root's.
 	global := "daemon off; worker_processes 2; pid nginx.pid; error_log stderr warn;"
 	if os.Getuid() == 0 {
 		global += " user root;"
