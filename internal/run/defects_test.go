@@ -235,6 +235,20 @@ var catalog = []defect{
 		answers(func(_ *planted, _ question, a *answer) { a.usage /= 2 })},
 	{"no-usage", "usage is not told", "miscounted_tokens in steady",
 		answers(func(_ *planted, _ question, a *answer) { a.noUsage = true })},
+
+	// Not there any more. A service in the field may lose one write in a thousand;
+	// the standard gate writes 200, so that one in a hundred shows in a run.
+	{"loses-acknowledged-writes", "one background response in a hundred is acknowledged and then forgotten", "lost_writes in steady",
+		func(s *planted) { s.loses = func(n int) bool { return n%100 == 0 } }},
+	{"drops-to-one-replica", "after 8 s one replica of three is left; answers are as quick as before, and /health stays green", "replicas_ready in steady",
+		func(s *planted) {
+			s.replicas = func(since time.Duration) int {
+				if since > 8*time.Second {
+					return 1
+				}
+				return 3
+			}
+		}},
 }
 
 // judgePlanted plays the standard gate against a service and judges it.
@@ -282,7 +296,7 @@ func inTurns(n int, f func(i int)) {
 // Every defect of the catalogue fails its objective in the standard gate.
 func TestPlantedDefectsAreFound(t *testing.T) {
 	if testing.Short() {
-		t.Skip("plays 37 gates of 50 s, ten at a time")
+		t.Skip("plays 39 gates of 50 s, ten at a time")
 	}
 	dir := t.TempDir()
 	rows := make([]string, len(catalog))
@@ -322,7 +336,12 @@ func TestPlantedDefectsAreFound(t *testing.T) {
 		}
 		rows[i] = fmt.Sprintf("| `%s` | %s | `%s` | %s |\n", d.name, d.means, d.fails, found)
 	})
-	if *updateCatalog && !t.Failed() && !slices.Contains(rows, "") {
+	if *updateCatalog && !t.Failed() {
+		if *onlyDefect != "" {
+			keepOtherRows(t, rows)
+		} else if slices.Contains(rows, "") {
+			return
+		}
 		if err := writeCatalog(rows); err != nil {
 			t.Fatal(err)
 		}
@@ -356,6 +375,36 @@ func TestTheSoundServicePasses(t *testing.T) {
 	}
 }
 
+// A service that has no background responses and does not say how many of its
+// replicas are ready is not held to what the standard gate promises of them, and
+// the verdict says so.
+func TestAServiceWithLessIsNotFailedForIt(t *testing.T) {
+	if testing.Short() {
+		t.Skip("plays a gate of 50 s")
+	}
+	s := newPlanted()
+	s.none, s.replicas = true, nil
+	v := judgePlanted(t, filepath.Join(t.TempDir(), "run"), s, 77)
+	if !v.Client.Valid {
+		t.Skipf("the machine was too busy to measure on: %s", v.Client.Why)
+	}
+	if v.Verdict != checklist.Pass {
+		t.Errorf("%s: %v", v.Verdict, v.Why)
+	}
+	var waived []string
+	for _, f := range v.Objectives {
+		if f.Waived {
+			waived = append(waived, f.Source)
+			if f.Verdict != checklist.Unproven || !strings.Contains(fmt.Sprint(v.Why), "Left out: "+f.Source) {
+				t.Errorf("%s is %s, and the verdict says %v", f.Source, f.Verdict, v.Why)
+			}
+		}
+	}
+	if want := []string{"lost_writes in steady == 0 where supported", "replicas_ready in steady >= 2 where supported"}; !slices.Equal(waived, want) {
+		t.Errorf("%v is left out, want %v", waived, want)
+	}
+}
+
 const catalogPage = "../../docs/defects.md"
 
 // The page tells of every defect that is planted.
@@ -374,6 +423,22 @@ func TestDefectsAreDocumented(t *testing.T) {
 	}
 }
 
+// keepOtherRows fills the rows of the defects that were not planted with those
+// that the page has.
+func keepOtherRows(t *testing.T, rows []string) {
+	page, err := os.ReadFile(catalogPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(page)) {
+		for i, d := range catalog {
+			if rows[i] == "" && strings.HasPrefix(line, "| `"+d.name+"` | ") {
+				rows[i] = line
+			}
+		}
+	}
+}
+
 func writeCatalog(rows []string) error {
 	var b strings.Builder
 	b.WriteString(`# Planted defects
@@ -385,6 +450,7 @@ service without a flaw has to pass every time.
 
 ` + "```sh" + `
 go test ./internal/run -run Planted -update      # writes this page from a run
+go test ./internal/run -run Planted -update -defect leaks   # only the row of this one
 go test ./internal/run -run Sound -sound 100 -timeout 30m -v
 ` + "```" + `
 

@@ -56,6 +56,14 @@ type planted struct {
 	cache   map[string]bool
 	last    []string // tokens of the answer before
 	free    time.Time
+	// What it keeps of background responses. loses says which it forgets after it
+	// has acknowledged them; none says that it has none at all.
+	records map[string]any
+	written int
+	loses   func(n int) bool
+	none    bool
+	// replicas is how many it says are ready after a time; nil: it does not say.
+	replicas func(since time.Duration) int
 }
 
 const (
@@ -64,7 +72,7 @@ const (
 )
 
 func newPlanted() *planted {
-	s := &planted{started: time.Now(), cache: map[string]bool{}}
+	s := &planted{started: time.Now(), cache: map[string]bool{}, records: map[string]any{}, replicas: func(time.Duration) int { return 3 }}
 	s.memory.Store(200 << 20)
 	return s
 }
@@ -89,7 +97,17 @@ func sound(q question) *answer {
 
 func (s *planted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
+	if record, is := strings.CutPrefix(r.URL.Path, "/v1/responses"); is && !s.none {
+		s.record(w, strings.TrimPrefix(record, "/"), body)
+		return
+	}
 	switch r.URL.Path {
+	case "/ready":
+		if s.replicas == nil {
+			http.NotFound(w, r)
+			return
+		}
+		fmt.Fprintf(w, `{"status":"ready","replicas":%d}`, s.replicas(time.Since(s.started)))
 	case "/health":
 		fmt.Fprint(w, "ok")
 	case "/v1/models":
@@ -105,6 +123,38 @@ func (s *planted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		s.answer(w, r, body)
 	}
+}
+
+// record takes a background response in, or without a body reads one back. Its
+// answer is there at once: what matters is whether it stays.
+func (s *planted) record(w http.ResponseWriter, id string, body []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	if id != "" {
+		o, has := s.records[id]
+		if !has {
+			w.WriteHeader(http.StatusNotFound)
+			o = map[string]any{"error": map[string]any{"message": "there is no response " + id}}
+		}
+		_ = json.NewEncoder(w).Encode(o)
+		return
+	}
+	var q struct {
+		Metadata  map[string]string `json:"metadata"`
+		MaxTokens int               `json:"max_output_tokens"`
+	}
+	_ = json.Unmarshal(body, &q)
+	s.written++
+	id = fmt.Sprintf("resp_%d", s.written)
+	o := map[string]any{"id": id, "status": "queued", "background": true, "metadata": q.Metadata}
+	_ = json.NewEncoder(w).Encode(o)
+	if s.loses != nil && s.loses(s.written) {
+		return
+	}
+	o["status"], o["output"] = "completed", []any{map[string]any{"content": []any{map[string]any{"type": "output_text", "text": "a dog"}}}}
+	o["usage"] = map[string]any{"output_tokens": q.MaxTokens}
+	s.records[id] = o
 }
 
 func (s *planted) answer(w http.ResponseWriter, r *http.Request, body []byte) {
