@@ -60,6 +60,9 @@ func quoted(s string) string {
 // oneOf lists what would have been accepted, and the one that was probably
 // meant.
 func oneOf(found string, known []string) string {
+	if len(known) == 0 {
+		return "there is none"
+	}
 	text := "known: " + strings.Join(known, ", ")
 	if near := nearest(found, known); near != "" {
 		return fmt.Sprintf("did you mean %s? %s", near, text)

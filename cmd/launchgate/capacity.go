@@ -117,7 +117,7 @@ func findCapacity(ctx context.Context, gate scenarios.Gate, f capacityFlags, out
 	}
 	dir := f.out
 	if dir == "" {
-		dir = filepath.Join("runs", time.Now().Format("20060102-150405")+"-capacity-"+gate.Name)
+		dir = freshFolder("capacity-" + gate.Name)
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return 0, err
@@ -176,7 +176,11 @@ func (f capacityFlags) tried(gate scenarios.Gate) (scenarios.Gate, error) {
 		return s.Name == f.scenario || f.scenario == "" && len(s.Faults) == 0
 	})
 	if i < 0 && f.scenario != "" {
-		return gate, fmt.Errorf("%s has no scenario %s", gate.Name, f.scenario)
+		var known []string
+		for _, s := range gate.Scenarios {
+			known = append(known, s.Name)
+		}
+		return gate, fmt.Errorf("%s has no scenario %s; known: %s", gate.Name, f.scenario, strings.Join(known, ", "))
 	}
 	if i < 0 {
 		return gate, fmt.Errorf("every scenario of %s has a fault; name the one whose workload is to be tried with --scenario", gate.Name)

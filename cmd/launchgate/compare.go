@@ -132,7 +132,7 @@ func runBaseline(ctx context.Context, gate scenarios.Gate, f runFlags, out, errO
 	}
 	dir := f.out
 	if dir == "" {
-		dir = filepath.Join("runs", time.Now().Format("20060102-150405")+"-compare-"+gate.Name)
+		dir = freshFolder("compare-" + gate.Name)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "compare.json")); err == nil {
 		return 0, fmt.Errorf("%s is already there; name another folder with --out", dir)

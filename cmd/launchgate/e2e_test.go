@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -357,6 +358,8 @@ func TestCouldNotRun(t *testing.T) {
 		{"a gate that is not YAML", []string{gate("name: [unclosed")}, "gate.yaml:1"},
 		{"an unknown key", []string{gate("name: g\nreplica: 3\n")}, "gate.yaml:2"},
 		{"a gate that is not there", []string{"nowhere.yaml"}, "nowhere.yaml"},
+		{"a ready gate that is not one", []string{"quik"}, "one of "},
+		{"pairs of nothing", []string{"--pairs", "8", "testdata/short.yaml"}, "--baseline"},
 		{"a port that is taken", []string{local(fmt.Sprintf(", port: %d", taken.Addr().(*net.TCPAddr).Port))}, "is taken"},
 		{"a model that is cut short", []string{local(", model: " + cut)}, "cut.gguf"},
 		{"a model that is not one", []string{local(", model: " + notModel)}, "not.gguf"},
@@ -450,6 +453,42 @@ func TestDryRunDoesNothing(t *testing.T) {
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a dry run made %s", dir)
+	}
+}
+
+// Two runs that begin in the same second have a folder each.
+func TestFreshFolder(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for range 3 {
+		if err := os.MkdirAll(freshFolder("quick"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if made, err := os.ReadDir("runs"); err != nil || len(made) != 3 {
+		t.Errorf("found %v, %v; expected 3 folders", made, err)
+	}
+}
+
+func TestNotRun(t *testing.T) {
+	for _, verb := range []string{"judge", "report"} {
+		dir := filepath.Join(t.TempDir(), "nowhere")
+		if code, out := launch(t, verb, dir); code != checklist.ExitCouldNotRun || !strings.Contains(out, "no such folder") {
+			t.Errorf("%s: exit code %d: %s", verb, code, out)
+		}
+		if code, out := launch(t, verb, t.TempDir()); code != checklist.ExitCouldNotRun || !strings.Contains(out, "no environment.json") {
+			t.Errorf("%s: exit code %d: %s", verb, code, out)
+		}
+	}
+}
+
+func TestUntrustedCertificate(t *testing.T) {
+	srv := httptest.NewUnstartedServer(http.NotFoundHandler())
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // it would tell of the handshake that is refused
+	srv.StartTLS()
+	defer srv.Close()
+	code, out := launch(t, "run", "--target", srv.URL, "--model", "m", "--out", filepath.Join(t.TempDir(), "run"), "testdata/short.yaml")
+	if code != checklist.ExitCouldNotRun || !strings.Contains(out, "--ca-file") || strings.Contains(out, "is the service running") {
+		t.Errorf("exit code %d: %s", code, out)
 	}
 }
 

@@ -106,7 +106,7 @@ func TestCapacityCannotRun(t *testing.T) {
 	}{
 		{[]string{"--from", "0/s"}, "expected it to begin above 0"},
 		{[]string{"--precision", "0.1"}, "expected from 0.5 %"},
-		{[]string{"--scenario", "nope"}, "no scenario nope"},
+		{[]string{"--scenario", "nope"}, "no scenario nope; known: "},
 		{[]string{"--profile", "nope"}, "is no profile"},
 		{[]string{"--from", "many"}, "expected a rate"},
 		{[]string{"--target", "http://127.0.0.1:1"}, "is the service running there?"},

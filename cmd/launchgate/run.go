@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -76,6 +77,9 @@ report that is marked incomplete.`,
 			for _, why := range chaos.Unable(gate) {
 				fmt.Fprintf(errOut, "launchgate: this fault cannot be injected here, so the gate cannot pass: %s\n", why)
 			}
+			if f.baseline == "" && (cmd.Flags().Changed("pairs") || cmd.Flags().Changed("block")) {
+				return errors.New("--pairs and --block are of a comparison: give the --baseline to compare with too")
+			}
 			if f.dryRun {
 				return printPlan(out, gate, f.focus)
 			}
@@ -131,7 +135,27 @@ func gateOf(args []string) (scenarios.Gate, error) {
 	if gate, ok, err := scenarios.Ready(name); ok {
 		return gate, err
 	}
-	return scenarios.Load(name)
+	gate, err := scenarios.Load(name)
+	if errors.Is(err, fs.ErrNotExist) && filepath.Ext(name) == "" {
+		var ready []string
+		for _, g := range scenarios.Gates() {
+			ready = append(ready, g.Name)
+		}
+		return gate, fmt.Errorf("found neither a file nor a ready gate %s, expected a gate's file or one of %s; launchgate init writes a gate to start from", name, strings.Join(ready, ", "))
+	}
+	return gate, err
+}
+
+// freshFolder names a folder by the time and what runs, and by a number too
+// where another run began in the same second.
+func freshFolder(what string) string {
+	dir := filepath.Join("runs", time.Now().Format("20060102-150405")+"-"+what)
+	for free, n := dir, 2; ; n++ {
+		if _, err := os.Lstat(free); err != nil {
+			return free
+		}
+		free = fmt.Sprintf("%s-%d", dir, n)
+	}
 }
 
 // apply lets the flags win over the gate.
@@ -168,7 +192,7 @@ func (f runFlags) apply(gate *scenarios.Gate, seedSet bool) error {
 func runGate(ctx context.Context, gate scenarios.Gate, f runFlags, out, errOut io.Writer) (int, error) {
 	dir := f.out
 	if dir == "" {
-		dir = filepath.Join("runs", time.Now().Format("20060102-150405")+"-"+gate.Name)
+		dir = freshFolder(gate.Name)
 	}
 	server, err := serverProgram()
 	if err != nil {

@@ -83,7 +83,11 @@ func isTerminal(w io.Writer) bool {
 
 // printPlan tells what a run of the gate would do.
 func printPlan(out io.Writer, gate scenarios.Gate, focus []string) error {
-	fmt.Fprintf(out, "%s: %s\n", gate.Name, firstLine(gate.Description))
+	title := gate.Name
+	if gate.Description != "" {
+		title += ": " + firstLine(gate.Description)
+	}
+	fmt.Fprintln(out, title)
 	if l := gate.Target.Local; l != nil {
 		model := l.Model
 		if model == "" {

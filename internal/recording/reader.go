@@ -46,6 +46,9 @@ func InMemory(requests []Request, injections []Injection, observations []Observa
 
 func (r *Recording) readEnvironment() error {
 	content, err := os.ReadFile(filepath.Join(r.Dir, EnvironmentFile))
+	if _, gone := os.Stat(r.Dir); errors.Is(gone, fs.ErrNotExist) {
+		return fmt.Errorf("%w: there is no such folder", ErrNotRun)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: no %s in it", ErrNotRun, EnvironmentFile)
 	}

@@ -39,6 +39,8 @@ func (c *Client) Preflight(ctx context.Context, p Prompt) error {
 // explain turns a failed request into what to do about it.
 func (c *Client) explain(row recording.Request) error {
 	switch {
+	case row.Error == recording.ErrorConnect && strings.Contains(row.ErrorText, "x509:"):
+		return fmt.Errorf("%s: no answer came: %s (its certificate is not trusted here: name the PEM of the authority that signed it: --ca-file)", c.base, row.ErrorText)
 	case row.Error == recording.ErrorConnect:
 		return fmt.Errorf("%s: no answer came: %s (is the service running there?)", c.base, row.ErrorText)
 	case row.Error == recording.ErrorTimeout:
