@@ -461,7 +461,7 @@ func junitTexts(t *testing.T, src string) string {
 	var text strings.Builder
 	for _, s := range suites.Suites {
 		for _, c := range s.Cases {
-			for _, problem := range []*junitProblem{c.Failure, c.Error} {
+			for _, problem := range []*junitProblem{c.Failure, c.Error, c.Skipped} {
 				if problem != nil {
 					fmt.Fprintln(&text, problem.Message, problem.Text)
 				}

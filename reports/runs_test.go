@@ -341,3 +341,32 @@ func TestWholeAnswersHaveNoTimePerToken(t *testing.T) {
 		t.Errorf("%d times per token, %d latencies", l.tpot.n, l.latency.n)
 	}
 }
+
+// What the gate waives does not make a run red that has passed: JUnit has it as
+// skipped, with the reason.
+func TestWhatIsWaivedIsSkipped(t *testing.T) {
+	j := judged(t, "pass")
+	f := &j.verdict.Objectives[0]
+	f.Verdict, f.Value, f.Waived, f.Why = checklist.Unproven, nil, true, words.Verbatim("the service has none")
+	r, err := WriteAll(t.TempDir(), j.gate, j.rec, j.verdict, English)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var suites junitSuites
+	if err := xml.Unmarshal([]byte(write(t, JUnit, r)), &suites); err != nil {
+		t.Fatal(err)
+	}
+	if suites.Errors != 0 || suites.Failures != 0 || suites.Skipped != 1 {
+		t.Errorf("%d errors, %d failures, %d skipped", suites.Errors, suites.Failures, suites.Skipped)
+	}
+	for _, s := range suites.Suites {
+		for _, c := range s.Cases {
+			if (c.Name == f.Source) != (c.Skipped != nil) || c.Skipped != nil && c.Skipped.Message != "the service has none" {
+				t.Errorf("%s: %+v", c.Name, c.Skipped)
+			}
+		}
+	}
+	if text := write(t, terminal, r); strings.Contains(text, "1. "+f.Source) {
+		t.Errorf("it is told to do something about what is waived:\n%s", text)
+	}
+}
