@@ -29,6 +29,8 @@ type evidence struct {
 	records   map[string]*records // that were written to be read back, by scenario
 	faults    []*faultLife
 	windows   bool               // an objective asks which requests met a fault
+	answers   int                // complete ones
+	uncounted int                // of which the service did not tell how many tokens they had
 	calm      map[string]*values // responses of those who met none, of scenarios with faults
 }
 
@@ -265,6 +267,10 @@ func (e *evidence) load(r *recording.Request) {
 	if !succeeded(r) {
 		s.errors++
 		return
+	}
+	e.answers++
+	if r.TokensFrom != "usage" {
+		e.uncounted++
 	}
 	s.tokens += int64(r.OutputTokens)
 	values := latenciesOf(r)

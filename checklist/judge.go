@@ -84,6 +84,7 @@ func (v *Verdict) decide(e *evidence) {
 		}
 	}
 	v.Why = append(v.Why, warnings(e.gate)...)
+	v.Why = append(v.Why, e.untoldTokens()...)
 	v.ExitCode = map[Outcome]int{Pass: ExitPass, Fail: ExitFail, Unproven: ExitUnproven, Invalid: ExitInvalid}[v.Verdict]
 	if interrupted {
 		v.ExitCode = ExitInterrupted
@@ -149,6 +150,23 @@ func warnings(gate scenarios.Gate) []words.Sentence {
 		}
 	}
 	return said
+}
+
+// untoldTokens warns of objectives that count tokens where the service did not:
+// the chunks counted in their place may hold several tokens each.
+func (e *evidence) untoldTokens() []words.Sentence {
+	counts := func(o scenarios.Objective) bool {
+		switch o.Metric {
+		case "tpot", "output_tokens_per_second", "cost_per_million_output_tokens", "wrong_length":
+			return true
+		}
+		return false
+	}
+	i := slices.IndexFunc(e.gate.Objectives, counts)
+	if e.uncounted == 0 || i < 0 {
+		return nil
+	}
+	return []words.Sentence{words.Say("A warning: %d of %d answers came without usage, so each chunk of theirs was counted as one token (none, where they were not streamed), and %s is not of tokens where a chunk holds several; let the service tell its usage (stream_options.include_usage).", e.uncounted, e.answers, e.gate.Objectives[i].Source)}
 }
 
 // countsErrors reports whether an objective would notice that requests in the

@@ -317,6 +317,27 @@ func TestALatencyObjectiveAloneIsWarnedOf(t *testing.T) {
 	}
 }
 
+func TestTokensThatTheServiceDoesNotTellAreWarnedOf(t *testing.T) {
+	for _, tt := range []struct {
+		promise, from string
+		warnings      int
+	}{
+		{"p95(tpot) in steady <= 1s", "chunks", 1},
+		{"output_tokens_per_second in steady >= 1", "", 1},
+		{"p95(tpot) in steady <= 1s", "usage", 0},
+		{"p95(ttft) in steady <= 1s", "chunks", 0},
+	} {
+		r := healthy(t, tt.promise, "error_rate <= 1%")
+		for i := range r.requests {
+			r.requests[i].TokensFrom = tt.from
+		}
+		v := r.judge(t)
+		if got := len(v.Why) - 1; got != tt.warnings || v.Verdict != Pass {
+			t.Errorf("%s from %q: %v with %d warnings, want %d: %q", tt.promise, tt.from, v.Verdict, got, tt.warnings, v.Why)
+		}
+	}
+}
+
 // Silence is never success: whatever evidence is taken away from a run that did
 // not pass, it does not pass for it. Left alone are what need not be there (a
 // second without garbage collection has no pause), and the run's last line,

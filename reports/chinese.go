@@ -406,6 +406,7 @@ var chinese = words.Language{
 	"the recording does not say by what":                                                                                                             "记录没有说明原因",
 	"The recording has no end: launchgate itself was ended, or the disk was full; run the gate again.":                                               "记录没有结尾：launchgate 自身被终止，或磁盘已满；请重新运行门禁。",
 	"A warning: failed requests have no latency, so a service that fails quickly looks quick, and no objective counts the errors beside %s; add %s.": "警告：失败的请求没有延迟，失败得快的服务会显得很快，而 %s 之外没有目标统计错误；请添加 %s。",
+	"A warning: %d of %d answers came without usage, so each chunk of theirs was counted as one token (none, where they were not streamed), and %s is not of tokens where a chunk holds several; let the service tell its usage (stream_options.include_usage).": "警告：共 %[2]d 个回答，其中 %[1]d 个没有 usage，因此它们的每个数据块按一个 token 计（非流式的不计），当一个数据块含多个 token 时，%[3]s 便不是按 token 计算的；请让服务给出 usage（stream_options.include_usage）。",
 
 	// Objectives.
 	"it is %s, and must be %s":                                                                              "实测 %s，要求 %s",

@@ -37,7 +37,7 @@ const (
 
 // Guessed is the vocabulary of a target that nobody could ask.
 func Guessed() Vocabulary {
-	return Vocabulary{strings.Fields(wordList), guess, fmt.Sprintf("guessed: %.1f tokens a word", guess)}
+	return Vocabulary{strings.Fields(wordList), guess, fmt.Sprintf("by a guess: %.1f tokens a word", guess)}
 }
 
 // learn finds out how the target counts: by its own tokenizer, which leaves
