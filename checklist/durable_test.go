@@ -2,6 +2,7 @@ package checklist
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -174,5 +175,29 @@ func TestRecords(t *testing.T) {
 				t.Errorf("the fault's RPO is %v s, want %v", *rpo, tt.rpo)
 			}
 		})
+	}
+}
+
+// Whatever is taken away of what is known of lost records, the run does not
+// pass for it, where supported or not.
+func TestDroppingRecordsNeverMakesAPass(t *testing.T) {
+	for seed := range uint64(300) {
+		draw := rand.New(rand.NewPCG(seed, 0))
+		w := healthy(t, "error_rate <= 1%", "rpo(pod-kill) < 100s", "lost_writes == 0", "lost_writes in steady == 0 where supported").withFault().withRecords()
+		w.promise(t, "rpo(pod-kill) <= 500ms")
+		refuse(w.writes()[30:31], 404)
+		w.drop(func(r recording.Request) bool { return r.Kind == recording.KindRead && r.Seq == 30 })
+		fail(w.reads()[draw.IntN(9):][:1], recording.ErrorGone)
+		if v := w.judge(t); v.Verdict != Fail {
+			t.Fatalf("seed %d: %s: %v", seed, v.Verdict, v.Why)
+		}
+		share := draw.Float64()
+		w.drop(func(r recording.Request) bool {
+			return (r.Kind == recording.KindRead || r.Kind == recording.KindWrite) && draw.Float64() < share
+		})
+		w.dropObservations(func(o recording.Observation) bool { return o.Name == recording.ObsReadBack && draw.IntN(3) == 0 })
+		if v := w.judge(t); v.Verdict == Pass {
+			t.Errorf("seed %d: a run that lost a record passes: %v", seed, v.Why)
+		}
 	}
 }

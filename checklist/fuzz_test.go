@@ -19,7 +19,8 @@ func FuzzJudge(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64, wild uint16) {
 		draw := rand.New(rand.NewPCG(seed, 0))
 		w := healthy(t, "p95(ttft) <= 1s", "p50(tpot) <= 1s", "max(icl) <= 1s", "error_rate <= 1%", "attainment >= 90%",
-			"goodput >= 1/s", "rto(pod-kill) < 2s", "lost(pod-kill) == 0", "errors_during(pod-kill) <= 10%", "detection(pod-kill) < 1s").withFault()
+			"goodput >= 1/s", "rto(pod-kill) < 2s", "lost(pod-kill) == 0", "errors_during(pod-kill) <= 10%", "detection(pod-kill) < 1s",
+			"rpo(pod-kill) < 1s", "lost_writes == 0").withFault().withRecords()
 		w.muddle(draw, int(wild%2000))
 		v := w.judge(t)
 		if _, err := json.Marshal(v); err != nil {
@@ -67,11 +68,11 @@ func (w *world) muddle(draw *rand.Rand, n int) {
 		case 6:
 			r.OutputTokens, r.FirstChunkTokens = draw.Int32()-1<<30, draw.Int32()-1<<30
 		case 7:
-			r.Error = []string{"", recording.ErrorNotSent, recording.ErrorCancelled, "new"}[draw.IntN(4)]
+			r.Error = []string{"", recording.ErrorNotSent, recording.ErrorCancelled, recording.ErrorGone, "new"}[draw.IntN(5)]
 		case 8:
 			r.Scenario, r.Stage = "nobody", "declared"
 		case 9:
-			r.Kind = []string{recording.KindLoad, recording.KindProbe, "new"}[draw.IntN(3)]
+			r.Kind = []string{recording.KindLoad, recording.KindProbe, recording.KindWrite, recording.KindRead, "new"}[draw.IntN(5)]
 		case 10:
 			r.Seq = draw.Int64()
 		case 11:
