@@ -199,9 +199,15 @@ func (c *Comparison) decide() {
 			return
 		}
 	}
-	c.Why = words.Say("no metric changed by as much as matters")
-	if len(c.Differences) == 0 {
+	switch {
+	case len(c.Differences) == 0:
 		c.Change, c.Why = Undecided, words.Say("no metric was measured in enough blocks of both")
+	case !slices.ContainsFunc(c.Differences, func(d Difference) bool { return d.Metric != "error_rate" }):
+		// Every answer has a latency, so what is missing are answers. To say "the
+		// same" of the errors alone would take silence for success.
+		c.Change, c.Why = Undecided, words.Say("no latency could be compared: %d answers in a block are the least that its percentiles are taken of; take longer blocks or a higher rate", leastInBlock)
+	default:
+		c.Why = words.Say("no metric changed by as much as matters")
 	}
 }
 

@@ -100,6 +100,7 @@ func TestCompare(t *testing.T) {
 		}
 		return all
 	}
+	errorsAlone := slices.Repeat([]Block{{map[string]float64{"error_rate": 0}}}, 12)
 	for _, tt := range []struct {
 		says       string
 		base, head []Block
@@ -114,6 +115,7 @@ func TestCompare(t *testing.T) {
 		{"slower by what does not matter", blocks(12, 1, 0), blocks(13, 1.03, 0), false, Same},
 		{"too few", blocks(5, 1, 0), blocks(12, 1, 0), false, Undecided},
 		{"not as many of both", blocks(12, 1, 0), blocks(13, 1, 0), true, Undecided},
+		{"nothing but errors", errorsAlone, errorsAlone, true, Undecided},
 		{"nothing in common", blocks(12, 1, 0), make([]Block, 12), false, Undecided},
 	} {
 		if c := Compare(tt.base, tt.head, tt.paired); c.Change != tt.want || c.Why.IsZero() {

@@ -109,6 +109,8 @@ func atLeast(o scenarios.Objective) bool { return o.Op == ">=" || o.Op == ">" }
 func (f *Finding) distribution(sure float64, n int64, o scenarios.Objective, at func(int64) float64, mean func() float64) {
 	f.Samples = n
 	switch {
+	case n == 0 && o.During != "":
+		f.Why = words.Say("no request that met %s and succeeded has a %s: the fault did not take place, nobody was asking meanwhile, or none of them got an answer", o.During, o.Metric)
 	case n == 0:
 		f.Why = words.Say("no request that succeeded has a %s: none did, or the answers do not carry it", o.Metric)
 	case o.Quantile > 0:
