@@ -139,7 +139,7 @@ func warnings(gate scenarios.Gate) []words.Sentence {
 	var said []words.Sentence
 	var asked []string
 	for _, o := range gate.Objectives {
-		if o.Stat == "" || slices.ContainsFunc(gate.Objectives, func(w scenarios.Objective) bool { return countsErrors(w, o) }) {
+		if o.Stat == "" || slices.ContainsFunc(gate.Objectives, func(w scenarios.Objective) bool { return countsErrors(inFull(gate, w), inFull(gate, o)) }) {
 			continue
 		}
 		promise := scenarios.Objective{Metric: "error_rate", Class: o.Class, Scenario: o.Scenario, Stage: o.Stage, Op: "<=", Threshold: 0.01, Unit: scenarios.UnitRatio}
@@ -167,6 +167,15 @@ func (e *evidence) untoldTokens() []words.Sentence {
 		return nil
 	}
 	return []words.Sentence{words.Say("A warning: %d of %d answers came without usage, so each chunk of theirs was counted as one token (none, where they were not streamed), and %s is not of tokens where a chunk holds several; let the service tell its usage (stream_options.include_usage).", e.uncounted, e.answers, e.gate.Objectives[i].Source)}
+}
+
+// inFull names the scenario of an objective where there is only one it can be
+// about.
+func inFull(gate scenarios.Gate, o scenarios.Objective) scenarios.Objective {
+	if o.Scenario == "" && len(gate.Scenarios) == 1 {
+		o.Scenario = gate.Scenarios[0].Name
+	}
+	return o
 }
 
 // countsErrors reports whether an objective would notice that requests in the

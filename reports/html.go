@@ -135,6 +135,21 @@ func headline(r Report) string {
 	return r.Language.name("sentence.", r.Verdict.Verdict.String())
 }
 
+// asides is what else the verdict says where objectives and faults have lines of
+// their own: what was left out, and warnings.
+func asides(l Language, v checklist.Verdict) []string {
+	var said []string
+	for _, why := range v.Why[min(1, len(v.Why)):] {
+		text := why.String()
+		told := slices.ContainsFunc(v.Objectives, func(f checklist.Finding) bool { return strings.HasPrefix(text, f.Source+": ") }) ||
+			slices.ContainsFunc(v.Faults, func(f checklist.Fault) bool { return strings.HasPrefix(text, f.Kind+" of "+f.Target+": ") })
+		if !told {
+			said = append(said, l.Word(why))
+		}
+	}
+	return said
+}
+
 // also is what else the verdict says, without the objectives that the page
 // lists right below it.
 func also(l Language, v checklist.Verdict) []string {

@@ -19,6 +19,12 @@ func Markdown(w io.Writer, r Report) error {
 	v, l := r.Verdict, r.Language
 	fmt.Fprintf(&b, "## %s %s — %s\n\n", markdownSign[v.Verdict], l.name("outcome.", v.Verdict.String()), markdownText(r.Gate))
 	fmt.Fprintf(&b, "%s\n\n", markdownText(headline(r)))
+	for _, aside := range asides(l, v) {
+		fmt.Fprintf(&b, "- %s\n", markdownText(aside))
+	}
+	if len(asides(l, v)) > 0 {
+		b.WriteString("\n")
+	}
 	if i := r.Interrupted; i != nil {
 		fmt.Fprintf(&b, "> **%s** %s\n\n", l.say("interrupted.title", clock(i.At)), markdownText(interruptedText(l, i)))
 	}

@@ -21,6 +21,9 @@ func Terminal(w io.Writer, r Report, dir string, color bool) error {
 		title := p.bold(l.say("text.sentence", l.say("interrupted.title", clock(i.At))))
 		fmt.Fprintf(&b, "%s\n", l.say("text.sentences", title, printable(interruptedText(l, i))))
 	}
+	for _, aside := range asides(l, v) {
+		fmt.Fprintf(&b, "%s\n", printable(aside))
+	}
 	if len(r.Objectives) > 0 {
 		b.WriteString("\n")
 		terminalObjectives(&b, p, r)

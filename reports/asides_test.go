@@ -1,0 +1,28 @@
+package reports
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/launchgate/launchgate/internal/words"
+)
+
+// What was left out, and what the gate is warned of, stands in every form a
+// person reads; what objectives and faults say for themselves is not said twice.
+func TestAsidesAreToldEverywhere(t *testing.T) {
+	run := judged(t, "pass")
+	r := run.report(t)
+	f := r.Verdict.Objectives[0]
+	r.Verdict.Why = append(r.Verdict.Why, words.Say("%s: %s.", f.Source, f.Why), words.Verbatim("A warning: mind the <b>gap</b>."))
+	for name, form := range map[string]string{"terminal": write(t, terminal, r), "summary": write(t, Markdown, r), "page": write(t, HTML, r)} {
+		if n := strings.Count(form, "A warning: mind the "); n != 1 {
+			t.Errorf("the %s tells the warning %d times", name, n)
+		}
+		if name != "terminal" && strings.Contains(form, "<b>gap</b>") {
+			t.Errorf("what the verdict says became code in the %s", name)
+		}
+	}
+	if n := len(asides(English, r.Verdict)); n != 1 {
+		t.Errorf("%d asides", n)
+	}
+}
