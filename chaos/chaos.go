@@ -24,6 +24,7 @@ type Kind struct {
 	Example   string // in a gate
 
 	links bool         // the network in front of the replicas must be launchgate's own
+	door  bool         // the gateway must be the whole one
 	can   func() error // an Unsupported where this machine cannot do it; nil: every one can
 
 	// prepare finds the victim and returns the fault on it. An error that is an
@@ -35,6 +36,7 @@ type Kind struct {
 var Kinds = []Kind{
 	podKill, podHang, podSlow, gatewayKill, nodeLoss, spotPreemption,
 	networkDelay, networkLoss, networkBandwidth, nodePartition, cpuStress, memoryPressure, gpuOOM,
+	certificateExpiry,
 }
 
 // Unsupported is the error of a fault that the target cannot have.
@@ -45,6 +47,11 @@ func (u Unsupported) Error() string { return "unsupported: " + u.Reason }
 // notOurs is why faults need a deployment of launchgate's own.
 func notOurs(what string) error {
 	return Unsupported{"launchgate did not deploy this target, so " + what + "; use target.local, or break it by other means"}
+}
+
+// needsDoor is why faults need the whole gateway.
+func needsDoor(what string) error {
+	return Unsupported{"the gateway of this target only balances, so " + what + "; give target.local a gateway: {}"}
 }
 
 // fault is a fault on its chosen victim. Its methods are called in the order of
@@ -77,9 +84,12 @@ func kindOf(name string) (Kind, error) {
 }
 
 // able is why a kind cannot act here, as far as that is known before the run.
-func (k Kind) able(local bool) error {
-	if !local {
+func (k Kind) able(t scenarios.Target) error {
+	if t.Local == nil {
 		return notOurs("it cannot have a fault of kind " + k.Name)
+	}
+	if k.door && t.Local.Gateway == nil {
+		return needsDoor("it cannot have a fault of kind " + k.Name)
 	}
 	if k.can == nil {
 		return nil
@@ -93,7 +103,7 @@ func Unable(gate scenarios.Gate) []string {
 	var unable []string
 	for _, name := range kindsOf(gate) {
 		if k, err := kindOf(name); err == nil {
-			if why := k.able(gate.Target.Local != nil); why != nil {
+			if why := k.able(gate.Target); why != nil {
 				unable = append(unable, name+": "+why.Error())
 			}
 		}
@@ -107,6 +117,12 @@ func NeedsLinks(gate scenarios.Gate) bool {
 		k, err := kindOf(name)
 		return err == nil && k.links
 	})
+}
+
+// HitsNewConnections reports whether a scenario has a fault that only who
+// connects anew can notice.
+func HitsNewConnections(s scenarios.Scenario) bool {
+	return slices.ContainsFunc(s.Faults, func(f scenarios.Fault) bool { return f.Kind == certificateExpiry.Name })
 }
 
 // kindsOf names the kinds of a gate's faults, each once.

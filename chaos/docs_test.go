@@ -71,6 +71,9 @@ func TestWhatAGateNeeds(t *testing.T) {
 	if unable := Unable(gate(true, "pod-kill", "node-partition")); len(unable) > 0 {
 		t.Errorf("kinds that every machine can play: %v", unable)
 	}
+	if unable := Unable(gate(true, "certificate-expiry")); len(unable) != 1 || !strings.Contains(unable[0], "give target.local a gateway: {}") {
+		t.Errorf("of a gateway that only balances: %v", unable)
+	}
 	unable := Unable(gate(false, "pod-kill", "pod-kill", "node-partition"))
 	if len(unable) != 2 || !strings.Contains(unable[0], "pod-kill: unsupported: launchgate did not deploy this target") {
 		t.Errorf("of a service that is not ours: %v", unable)

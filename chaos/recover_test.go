@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -152,6 +153,42 @@ func TestRecoverEmptiesControlGroups(t *testing.T) {
 	}
 	if st, err := deploy.Stat(p.pid); err != nil || st.State == "Z" {
 		t.Errorf("the process did not live through it: %v %v", st, err)
+	}
+}
+
+// A file that was swapped comes back, whatever the harness had done of the swap
+// when it died, and nothing that is kept for it stays.
+func TestRecoverSwapsBack(t *testing.T) {
+	for _, tt := range []struct{ name, kept, swapped, want string }{
+		{"before it was kept", "", "good", "good"},
+		{"kept and not swapped", "good", "good", "good"},
+		{"swapped", "good", "expired", "good"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			state, dir := t.TempDir(), t.TempDir()
+			t.Setenv("XDG_STATE_HOME", state)
+			home, kept := filepath.Join(dir, "cert.pem"), filepath.Join(dir, ofOurs+"1-certificate")
+			if err := errors.Join(os.WriteFile(home, []byte(tt.swapped), 0o600), os.Mkdir(kept, 0o700)); err != nil {
+				t.Fatal(err)
+			}
+			if tt.kept != "" {
+				if err := errors.Join(os.WriteFile(filepath.Join(kept, "cert.pem"), []byte(tt.kept), 0o600), os.WriteFile(filepath.Join(kept, "expired"), nil, 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			writeJournal(t, state, []entry{{PID: 1 << 30, Boot: bootID()}, {Fault: "s/0", Kind: "certificate-expiry", Undo: []Undo{{Do: undoSwap, Path: kept, Home: home}}}})
+			for range 2 {
+				if all, err := Recover(); err != nil || len(all) > 0 && all[0].Err != nil {
+					t.Fatalf("%+v %v", all, err)
+				}
+			}
+			if got := string(read(t, home)); got != tt.want {
+				t.Errorf("the file holds %q", got)
+			}
+			if _, err := os.Stat(kept); !os.IsNotExist(err) {
+				t.Errorf("what was kept is still there: %v", err)
+			}
+		})
 	}
 }
 

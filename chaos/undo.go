@@ -16,6 +16,7 @@ const (
 	undoContinue = "continue" // a stopped process runs again
 	undoKill     = "kill"     // a process of a fault's own ends
 	undoCgroup   = "cgroup"   // processes leave a control group, and it is removed
+	undoSwap     = "swap"     // a file comes back from the folder it is kept in, and that is removed
 )
 
 // Undo takes back one thing that a fault does to the machine. It is plain data,
@@ -26,7 +27,7 @@ type Undo struct {
 	PID   int    `json:"pid,omitempty"`
 	Start uint64 `json:"start,omitempty"` // with PID: the process that is meant, and no later one
 	Path  string `json:"path,omitempty"`
-	Home  string `json:"home,omitempty"` // the control group the processes came from
+	Home  string `json:"home,omitempty"` // the control group the processes came from, or the file that was swapped
 }
 
 // ofOurs marks what may be removed from the machine: a journal that was damaged
@@ -45,6 +46,11 @@ func (u Undo) apply() error {
 			return fmt.Errorf("undo: %q is no control group of launchgate's", u.Path)
 		}
 		return removeGroup(u.Path, u.Home)
+	case undoSwap:
+		if !strings.HasPrefix(filepath.Base(u.Path), ofOurs) {
+			return fmt.Errorf("undo: %q is no folder of launchgate's", u.Path)
+		}
+		return swapBack(u.Path, u.Home)
 	}
 	return fmt.Errorf("undo: %q is not known; this journal is of a newer launchgate", u.Do)
 }
@@ -64,6 +70,21 @@ func signalIf(pid int, start uint64, signal syscall.Signal) error {
 	}
 	if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("undo: send %s to pid %d: %w", signal, pid, err)
+	}
+	return nil
+}
+
+// swapBack puts a file that is kept in a folder back in its place, and removes
+// the folder, with what else a fault keeps there.
+func swapBack(kept, home string) error {
+	if home != "" {
+		err := os.Rename(filepath.Join(kept, filepath.Base(home)), home)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("undo: %w", err)
+		}
+	}
+	if err := os.RemoveAll(kept); err != nil {
+		return fmt.Errorf("undo: %w", err)
 	}
 	return nil
 }

@@ -56,7 +56,7 @@ func (a Allowance) Told() string {
 //	gateway.yaml  the limits, with the allowance
 //	audit.log     who asked, when, and how it ended
 //	second-place/ a copy of the ledger, a fifth of a second behind
-//	tls/          the development CA, a certificate, and its key while it runs
+//	tls/          the development CA, a certificate (and one that has expired), and its key while it runs
 type door struct {
 	server, dir string
 	allow       Allowance
@@ -152,6 +152,22 @@ func (l *Local) Endpoint(keyVariable string) scenarios.Endpoint {
 		return scenarios.Endpoint{URL: l.url}
 	}
 	return scenarios.Endpoint{URL: l.url, CAFile: l.door.file("tls/ca.pem"), APIKeyEnv: keyVariable}
+}
+
+// Certificate is what the gateway shows to who connects.
+type Certificate struct {
+	Address string // where it is shown
+	File    string // from which the gateway reads it again when that changes
+	Expired string // the file of another one, of the same authority and for the same key, that has expired
+	CA      string // the file of the authority
+}
+
+// Certificate is the gateway's, where it has one.
+func (l *Local) Certificate() (Certificate, bool) {
+	if l.door == nil {
+		return Certificate{}, false
+	}
+	return Certificate{Address: strings.TrimPrefix(l.url, "https://"), File: l.door.file("tls/cert.pem"), Expired: l.door.file("tls/expired.pem"), CA: l.door.file("tls/ca.pem")}, true
 }
 
 // Key is the API key of whoever deployed the service; empty where none is

@@ -32,6 +32,7 @@ var faultKinds = []faultKind{
 	{name: "cpu-stress", needs: []string{"for", "cores"}},
 	{name: "memory-pressure", replica: true, needs: []string{"for", "memory"}},
 	{name: "gpu-oom", needs: []string{"for", "memory"}},
+	{name: "certificate-expiry", needs: []string{"for"}},
 }
 
 // FaultKinds are the names of the faults a scenario may inject.

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/launchgate/launchgate/chaos"
+	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/recording"
 )
 
 // What a fault cannot do here is told before the run, and not only at its end.
@@ -59,5 +61,48 @@ func TestRecoverWithNothingLeft(t *testing.T) {
 		if code := launchgate(t.Context(), []string{"recover"}, &out, &out); code != 0 || out.String() != "no fault is left to undo\n" {
 			t.Errorf("exit code %d: %s", code, out.String())
 		}
+	}
+}
+
+// A certificate that has expired is noticed by who connects anew, and by nobody
+// else; it comes back, and no trace of the fault stays.
+func TestCertificateExpires(t *testing.T) {
+	dir, gate := filepath.Join(t.TempDir(), "run"), filepath.Join(t.TempDir(), "gate.yaml")
+	text := `name: midnight
+target: {local: {replicas: 1, gateway: {}}}
+warmup: {requests: 2}
+scenarios:
+  - name: expired
+    workload: {max_tokens: 4}
+    stages: [{name: main, for: 7s, rate: 4/s}]
+    faults: [{kind: certificate-expiry, at: 1s, for: 2s}]
+objectives: [rto(certificate-expiry) < 30s]
+`
+	if err := os.WriteFile(gate, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, out := launch(t, "run", "--out", dir, gate)
+	f := readVerdict(t, dir).Faults[0]
+	if f.Verdict != checklist.Pass || f.RTOSeconds == nil || *f.RTOSeconds < 2 || *f.RTOSeconds > 10 || f.LostRequests > 0 {
+		t.Errorf("%+v\n%s", f, out)
+	}
+	rec, err := recording.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	for r, err := range rec.Requests {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Error == recording.ErrorConnect && strings.Contains(r.ErrorText, "certificate has expired") {
+			refused++
+		}
+	}
+	if refused < 5 {
+		t.Errorf("%d probes were refused because of the certificate", refused)
+	}
+	if left := whatIsLeft(t, os.Getpid(), dir, t.TempDir()); len(left) > 0 {
+		t.Errorf("left: %v", left)
 	}
 }

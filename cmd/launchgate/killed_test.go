@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -18,19 +20,20 @@ import (
 // faultsOfAllKinds are faults as a gate writes them, one of each kind that can
 // be played on this machine.
 var faultsOfAllKinds = map[string]string{
-	"pod-kill":          "target: replica-0",
-	"pod-hang":          "target: replica-0, for: 20s",
-	"pod-slow":          "target: replica-0, for: 20s, cores: 0.05",
-	"gateway-kill":      "",
-	"node-loss":         "target: replica-0, for: 20s",
-	"spot-preemption":   "target: replica-0, for: 20s, notice: 5s",
-	"network-delay":     "target: replica-0, for: 20s, delay: 100ms",
-	"network-loss":      "target: replica-0, for: 20s, loss: 20%",
-	"network-bandwidth": "target: replica-0, for: 20s, bandwidth: 64KiB",
-	"node-partition":    "target: replica-0, for: 20s",
-	"cpu-stress":        "for: 20s, cores: 0.5",
-	"gpu-oom":           "for: 20s, memory: 1MiB",
-	"memory-pressure":   "target: replica-0, for: 20s, memory: 512KiB",
+	"pod-kill":           "target: replica-0",
+	"pod-hang":           "target: replica-0, for: 20s",
+	"pod-slow":           "target: replica-0, for: 20s, cores: 0.05",
+	"gateway-kill":       "",
+	"node-loss":          "target: replica-0, for: 20s",
+	"spot-preemption":    "target: replica-0, for: 20s, notice: 5s",
+	"network-delay":      "target: replica-0, for: 20s, delay: 100ms",
+	"network-loss":       "target: replica-0, for: 20s, loss: 20%",
+	"network-bandwidth":  "target: replica-0, for: 20s, bandwidth: 64KiB",
+	"node-partition":     "target: replica-0, for: 20s",
+	"cpu-stress":         "for: 20s, cores: 0.5",
+	"gpu-oom":            "for: 20s, memory: 1MiB",
+	"memory-pressure":    "target: replica-0, for: 20s, memory: 512KiB",
+	"certificate-expiry": "for: 20s",
 }
 
 // TestHarnessKilledDuringFaults kills the harness with SIGKILL at random
@@ -74,7 +77,7 @@ func killDuringFaults(t *testing.T, dice *rand.Rand, n int) {
 	gate := filepath.Join(folder, "gate.yaml")
 	text := fmt.Sprintf(`name: killed
 target:
-  local: {replicas: 2}
+  local: {replicas: 2, gateway: {}}
 warmup: {requests: 1}
 scenarios:
   - name: s
@@ -186,6 +189,17 @@ func lastStates(t *testing.T, dir string) string {
 	return strings.Join(lines, "\n")
 }
 
+// expired reports whether a file holds a certificate that has ended.
+func expired(file string) bool {
+	text, _ := os.ReadFile(file)
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return false
+	}
+	c, err := x509.ParseCertificate(block.Bytes)
+	return err != nil || time.Now().After(c.NotAfter)
+}
+
 // whatIsLeft looks for processes of the run, whatever they are called, control
 // groups and mounts of faults, and the journal of the run.
 func whatIsLeft(t *testing.T, harness int, dir, state string) []string {
@@ -209,6 +223,15 @@ func whatIsLeft(t *testing.T, harness int, dir, state string) []string {
 		}
 		return nil
 	})
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && strings.HasPrefix(d.Name(), "launchgate-fault-") {
+			left = append(left, path)
+		}
+		return nil
+	})
+	if tls := filepath.Join(dir, "logs", "gateway", "tls"); expired(filepath.Join(tls, "cert.pem")) {
+		left = append(left, "an expired certificate in "+tls)
+	}
 	journals, _ := filepath.Glob(filepath.Join(state, "launchgate", "faults", "*"))
 	return append(left, journals...)
 }

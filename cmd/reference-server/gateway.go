@@ -58,7 +58,7 @@ responses; without it, it lets everybody pass.`,
 	f.StringVar(&o.config, "config", "", "limits, as deploy/gateway.yaml has them, read again at SIGHUP; the defaults are the guide's")
 	f.StringVar(&o.audit, "audit-log", "audit.log", "where a line is appended for each request, where there is a ledger")
 	f.StringVar(&o.devTLS, "dev-tls", "", "a folder for a development CA and certificate, made where none is valid")
-	f.StringVar(&o.cert, "tls-cert", "", "a certificate; without one and without --dev-tls the door speaks plain HTTP")
+	f.StringVar(&o.cert, "tls-cert", "", "a certificate, read again when its file changes; without one and without --dev-tls the door speaks plain HTTP")
 	f.StringVar(&o.key, "tls-key", "", "its key")
 	f.StringVar(&level, "log-level", environment("LOG_LEVEL", "info"), "debug, info, warn or error")
 	return cmd
@@ -94,14 +94,14 @@ type gatewayOptions struct {
 }
 
 // tls is the door's certificate, nil for plain HTTP.
-func (o gatewayOptions) tls() (*tls.Config, error) {
+func (o gatewayOptions) tls(log *slog.Logger) (*tls.Config, error) {
 	switch {
 	case o.devTLS != "" && o.cert != "":
 		return nil, errors.New("--dev-tls and --tls-cert exclude each other")
 	case o.devTLS != "":
-		return gateway.DevTLS(o.devTLS)
+		return gateway.DevTLS(o.devTLS, log)
 	case o.cert != "":
-		return gateway.LoadTLS(o.cert, o.key)
+		return gateway.LoadTLS(o.cert, o.key, log)
 	}
 	return nil, nil
 }
@@ -159,7 +159,7 @@ func runGateway(ctx context.Context, o gatewayOptions, log *slog.Logger) error {
 		return err
 	}
 	defer closeAll()
-	certificate, err := o.tls()
+	certificate, err := o.tls(log)
 	if err != nil {
 		return err
 	}

@@ -175,7 +175,7 @@ func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 	player := chaos.Player{Clock: c.clock, Target: c.target, Journal: c.journal, Record: watched.injection}
 	faults.Go(func() { player.Play(ctx, s, seed) })
 	if s.Probe != nil {
-		beside.Go(func() { probeErr = probe.Watch(probing, c.clock, *s.Probe, s, c.client, watched.request) })
+		beside.Go(func() { probeErr = c.probe(probing, s, watched.request) })
 	}
 	if s.Canary != nil {
 		beside.Go(func() { canary.Watch(probing, c.clock, s, c.client, watched.request) })
@@ -201,6 +201,21 @@ func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 
 	c.mark(recording.ObsScenarioEnded, s.Name)
 	return errors.Join(loadErr, probeErr, ctx.Err(), c.rec.Flush())
+}
+
+// probe watches the service as its users see it; as those who come anew, where
+// a fault is one that nobody else notices.
+func (c *conductor) probe(ctx context.Context, s scenarios.Scenario, sink func(recording.Request)) error {
+	prober := c.client
+	if chaos.HitsNewConnections(s) {
+		anew, err := c.client.Anew()
+		if err != nil {
+			return err
+		}
+		defer anew.Close()
+		prober = anew
+	}
+	return probe.Watch(ctx, c.clock, *s.Probe, s, prober, sink)
 }
 
 // openJournal begins the journal of the faults, if there are any.

@@ -123,6 +123,14 @@ func New(cfg Config) (*Client, error) {
 	return c, err
 }
 
+// Anew is a client of the same service that gives every request a connection of
+// its own.
+func (c *Client) Anew() (*Client, error) {
+	cfg := c.cfg
+	cfg.NewConnections = true
+	return New(cfg)
+}
+
 // roots are the authorities that are trusted; nil are the system's.
 func (cfg Config) roots() (*x509.CertPool, error) {
 	if cfg.CAFile == "" {

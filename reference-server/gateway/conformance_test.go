@@ -44,7 +44,7 @@ var doors = []struct {
 }{
 	{"gateway", func(t *testing.T, d *door) {
 		dir := t.TempDir()
-		certificate, err := DevTLS(dir)
+		certificate, err := DevTLS(dir, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -424,7 +424,7 @@ func startNginx(t *testing.T, d *door) {
 		t.Skip("skipped: nginx is not installed")
 	}
 	dir := t.TempDir()
-	if _, err := DevTLS(dir); err != nil {
+	if _, err := DevTLS(dir, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	d.ca = poolOf(t, dir)

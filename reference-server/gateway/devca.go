@@ -9,28 +9,48 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 )
 
 // DevTLS makes a development CA and a certificate of it for loopback, and
 // leaves ca.pem, cert.pem and key.pem in dir. The CA's own key is thrown away:
 // nothing else can be signed with it. It is for one machine, and for a week.
+// Beside them lies expired.pem, for the same key and of the same CA, which ended
+// before it began: what would be served had nobody renewed the certificate.
 //
-// A certificate that is there already and is valid for another day is used
-// again: clients of a gateway that was killed and started anew know its CA.
-func DevTLS(dir string) (*tls.Config, error) {
+// Those of a CA that is there already and is valid for another day are used
+// again: clients of a gateway that was killed and started anew know its CA. That
+// the certificate itself has ended is no reason to lock them out for good.
+func DevTLS(dir string, log *slog.Logger) (*tls.Config, error) {
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	if pair, err := tls.LoadX509KeyPair(cert, key); err == nil && time.Until(pair.Leaf.NotAfter) > 24*time.Hour {
-		return LoadTLS(cert, key)
+	if _, err := tls.LoadX509KeyPair(cert, key); err == nil && time.Until(validUntil(filepath.Join(dir, "ca.pem"))) > 24*time.Hour {
+		return LoadTLS(cert, key, log)
 	}
 	if err := writeDevTLS(dir); err != nil {
 		return nil, fmt.Errorf("development certificates: %w", err)
 	}
-	return LoadTLS(cert, key)
+	return LoadTLS(cert, key, log)
+}
+
+// validUntil is when the certificate of a file ends; the zero time of one that
+// is none.
+func validUntil(file string) (until time.Time) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return until
+	}
+	if block, _ := pem.Decode(text); block != nil {
+		if c, err := x509.ParseCertificate(block.Bytes); err == nil {
+			until = c.NotAfter
+		}
+	}
+	return until
 }
 
 func writeDevTLS(dir string) error {
@@ -63,6 +83,12 @@ func writeDevTLS(dir string) error {
 	if err != nil {
 		return err
 	}
+	expired := *leaf
+	expired.SerialNumber, expired.NotBefore, expired.NotAfter = big.NewInt(from.UnixNano()+2), from.Add(-90*24*time.Hour), from
+	expiredDER, err := x509.CreateCertificate(rand.Reader, &expired, ca, &key.PublicKey, caKey)
+	if err != nil {
+		return err
+	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return err
@@ -71,7 +97,7 @@ func writeDevTLS(dir string) error {
 	files := []struct {
 		name, kind string
 		der        []byte
-	}{{"ca.pem", "CERTIFICATE", caDER}, {"key.pem", "PRIVATE KEY", keyDER}, {"cert.pem", "CERTIFICATE", leafDER}}
+	}{{"ca.pem", "CERTIFICATE", caDER}, {"key.pem", "PRIVATE KEY", keyDER}, {"expired.pem", "CERTIFICATE", expiredDER}, {"cert.pem", "CERTIFICATE", leafDER}}
 	for _, f := range files {
 		if err := os.WriteFile(filepath.Join(dir, f.name), pem.EncodeToMemory(&pem.Block{Type: f.kind, Bytes: f.der}), 0o600); err != nil {
 			return err
@@ -80,11 +106,66 @@ func writeDevTLS(dir string) error {
 	return nil
 }
 
-// LoadTLS serves TLS 1.2 and 1.3 with a certificate from files.
-func LoadTLS(cert, key string) (*tls.Config, error) {
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
+// LoadTLS serves TLS 1.2 and 1.3 with a certificate from files, which may be
+// changed while it is served: the next handshake has the new one. Files that
+// mean nothing change nothing, and are read again at the handshake after.
+func LoadTLS(cert, key string, log *slog.Logger) (*tls.Config, error) {
+	r := &renewable{cert: cert, key: key, log: log}
+	if err := r.read(); err != nil {
 		return nil, fmt.Errorf("the gateway's certificate: %w", err)
 	}
-	return &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}, nil
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
+		// A configuration for each certificate, and not only a certificate: the
+		// sessions that were begun under one cannot be resumed under the next.
+		GetConfigForClient: r.current,
+	}, nil
+}
+
+// renewable is a certificate that is read again when its file has changed.
+type renewable struct {
+	cert, key string
+	log       *slog.Logger
+
+	mu     sync.Mutex
+	config *tls.Config
+	last   os.FileInfo // of cert, when it was read
+	failed os.FileInfo // of cert, when it could not be: that is told once
+}
+
+func (r *renewable) read() error {
+	st, err := os.Stat(r.cert)
+	if err != nil {
+		return err
+	}
+	pair, err := tls.LoadX509KeyPair(r.cert, r.key)
+	if err != nil {
+		return err
+	}
+	r.last = st
+	r.config = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	return nil
+}
+
+func (r *renewable) current(*tls.ClientHelloInfo) (*tls.Config, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	st, err := os.Stat(r.cert)
+	if err != nil || same(st, r.last) {
+		return r.config, nil // it is being replaced, or is as it was
+	}
+	if err := r.read(); err != nil {
+		if !same(st, r.failed) {
+			r.failed = st
+			r.log.Error("the certificate has changed and cannot be read, so the one before is served", "file", r.cert, "why", err)
+		}
+		return r.config, nil
+	}
+	r.log.Info("the certificate is read again", "from", r.cert, "valid until", r.config.Certificates[0].Leaf.NotAfter)
+	return r.config, nil
+}
+
+// same reports whether a file is as it was.
+func same(now, then os.FileInfo) bool {
+	return then != nil && os.SameFile(now, then) && now.ModTime().Equal(then.ModTime()) && now.Size() == then.Size()
 }

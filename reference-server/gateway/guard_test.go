@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -407,14 +408,14 @@ func FuzzConfig(f *testing.F) {
 // nothing, and no key of the CA is left behind.
 func TestDevTLS(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := DevTLS(dir); err != nil {
+	if _, err := DevTLS(dir, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	before, err := os.ReadFile(filepath.Join(dir, "ca.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := DevTLS(dir) // as a gateway that was killed does
+	c, err := DevTLS(dir, slog.New(slog.DiscardHandler)) // as a gateway that was killed does
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -431,7 +432,7 @@ func TestDevTLS(t *testing.T) {
 		t.Error("the system's CAs know the development one")
 	}
 	files, _ := os.ReadDir(dir)
-	if len(files) != 3 {
+	if len(files) != 4 {
 		t.Errorf("%v", files)
 	}
 	resp, err := clientOf(t, filepath.Join(dir, "ca.pem")).Get(srv.URL)
@@ -441,6 +442,75 @@ func TestDevTLS(t *testing.T) {
 	defer resp.Body.Close()
 	if b, _ := io.ReadAll(resp.Body); string(b) != "HTTP/2.0" || resp.TLS.Version != 0x0304 {
 		t.Errorf("%s, TLS %x", b, resp.TLS.Version)
+	}
+}
+
+// A certificate that is swapped while it is served is the next handshake's, on
+// connections of before nothing changes, and one that means nothing is not
+// taken.
+func TestCertificateIsReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	config, err := DevTLS(dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "served") }))
+	srv.TLS = config
+	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	srv.StartTLS()
+	defer srv.Close()
+	file, good := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "good.pem")
+	before := clientOf(t, filepath.Join(dir, "ca.pem"))
+	ask := func(c *http.Client) error {
+		resp, err := c.Get(srv.URL)
+		if err == nil {
+			_, _ = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+		return err
+	}
+	for _, step := range []struct {
+		what    string
+		do      func() error
+		refused x509.InvalidReason // -1: it is not
+	}{
+		{"as it was made", func() error { return os.Link(file, good) }, -1},
+		{"expired", func() error { return os.Rename(filepath.Join(dir, "expired.pem"), file) }, x509.Expired},
+		{"gone", func() error { return os.Remove(file) }, x509.Expired},
+		{"broken", func() error { return os.WriteFile(file, []byte("no certificate"), 0o600) }, x509.Expired},
+		{"as it was again", func() error { return os.Rename(good, file) }, -1},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatal(err)
+		}
+		err := ask(clientOf(t, filepath.Join(dir, "ca.pem")))
+		var invalid x509.CertificateInvalidError
+		if expired := errors.As(err, &invalid) && invalid.Reason == step.refused; err != nil && !expired || err == nil && step.refused >= 0 {
+			t.Errorf("%s: who connects anew gets %v", step.what, err)
+		}
+		if err := ask(before); err != nil {
+			t.Errorf("%s: who was connected before gets %v", step.what, err)
+		}
+	}
+}
+
+// A gateway that is started anew while its certificate has expired keeps the
+// authority that its clients know.
+func TestExpiredCertificateKeepsItsCA(t *testing.T) {
+	dir := t.TempDir()
+	log := slog.New(slog.DiscardHandler)
+	if _, err := DevTLS(dir, log); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := os.ReadFile(filepath.Join(dir, "ca.pem"))
+	if err := os.Rename(filepath.Join(dir, "expired.pem"), filepath.Join(dir, "cert.pem")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := DevTLS(dir, log); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := os.ReadFile(filepath.Join(dir, "ca.pem")); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("there is another CA (%v)", err)
 	}
 }
 
