@@ -36,7 +36,7 @@ type Kind struct {
 var Kinds = []Kind{
 	podKill, podHang, podSlow, gatewayKill, nodeLoss, spotPreemption,
 	networkDelay, networkLoss, networkBandwidth, nodePartition, cpuStress, memoryPressure, gpuOOM,
-	certificateExpiry,
+	certificateExpiry, ledgerLoss,
 }
 
 // Unsupported is the error of a fault that the target cannot have.
@@ -108,7 +108,16 @@ func Unable(gate scenarios.Gate) []string {
 			}
 		}
 	}
+	if name := nodeLoss.Name; gate.Target.Local != nil && gate.Target.Local.Gateway == nil && losesDisk(gate) {
+		unable = append(unable, name+": "+needsDoor("it has no disk with a ledger that could be lost").Error())
+	}
 	return unable
+}
+
+func losesDisk(gate scenarios.Gate) bool {
+	return slices.ContainsFunc(gate.Scenarios, func(s scenarios.Scenario) bool {
+		return slices.ContainsFunc(s.Faults, func(f scenarios.Fault) bool { return f.Disk == scenarios.DiskLost })
+	})
 }
 
 // NeedsLinks reports whether a gate has faults of the network.

@@ -74,6 +74,11 @@ func TestWhatAGateNeeds(t *testing.T) {
 	if unable := Unable(gate(true, "certificate-expiry")); len(unable) != 1 || !strings.Contains(unable[0], "give target.local a gateway: {}") {
 		t.Errorf("of a gateway that only balances: %v", unable)
 	}
+	lost := gate(true, "node-loss")
+	lost.Scenarios[0].Faults[0].Disk = scenarios.DiskLost
+	if unable := Unable(lost); len(unable) != 1 || !strings.Contains(unable[0], "no disk with a ledger") {
+		t.Errorf("of a disk that is not there: %v", unable)
+	}
 	unable := Unable(gate(false, "pod-kill", "pod-kill", "node-partition"))
 	if len(unable) != 2 || !strings.Contains(unable[0], "pod-kill: unsupported: launchgate did not deploy this target") {
 		t.Errorf("of a service that is not ours: %v", unable)

@@ -2,7 +2,9 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,11 +14,11 @@ import (
 
 var nodeLoss = Kind{
 	Name:      "node-loss",
-	Does:      "ends every process of a simulated node at once with SIGKILL, and keeps them from being started for a time (for), or until the load ends",
-	Needs:     "a deployment of launchgate's own (target.local); target.local.nodes says how many nodes there are, one for each replica by default",
+	Does:      "ends every process of a simulated node at once with SIGKILL, and keeps them from being started for a time (for), or until the load ends. With disk: lost it is the node that the gateway and its ledger are on too, and its disk is lost for good, as by ledger-loss",
+	Needs:     "a deployment of launchgate's own (target.local); target.local.nodes says how many nodes there are, one for each replica by default; for disk: lost, gateway: {}",
 	Seen:      "every process of the node is gone, and none is back at the end; gone again when the gateway routes to new processes of all of them",
-	Simulates: "a machine that loses its power, with all that its memory held",
-	Example:   "{kind: node-loss, target: random, at: 5s, for: 20s}",
+	Simulates: "a machine that loses its power, with all that its memory held, or that does not come back, with all that its disk held",
+	Example:   "{kind: node-loss, target: random, at: 5s, for: 20s, disk: lost}",
 	prepare:   prepareNodeLoss,
 }
 
@@ -44,7 +46,11 @@ func prepareNodeLoss(ctx context.Context, target any, f scenarios.Fault, seed ui
 		return nil, err
 	}
 	r.all = r.target.OnNodeOf(r.victim)
-	return r, nil
+	r.serving = slices.Clone(r.all)
+	if f.Disk == scenarios.DiskLost {
+		err = r.withDisk(ctx)
+	}
+	return r, err
 }
 
 func prepareSpotPreemption(ctx context.Context, target any, f scenarios.Fault, seed uint64) (fault, error) {
@@ -52,7 +58,7 @@ func prepareSpotPreemption(ctx context.Context, target any, f scenarios.Fault, s
 	if err != nil {
 		return nil, err
 	}
-	r.all, r.notice = []string{r.victim}, time.Duration(f.Notice)
+	r.all, r.serving, r.notice = []string{r.victim}, []string{r.victim}, time.Duration(f.Notice)
 	return r, nil
 }
 
@@ -70,7 +76,9 @@ type removal struct {
 	target  removable
 	victim  string // the replica that was chosen
 	streams int
-	all     []string // the replicas that go
+	all     []string // the processes that go
+	serving []string // the replicas that have to be routed to in the end
+	disk    losable  // that goes with them; nil: none does
 	notice  time.Duration
 	told    time.Time // when they were given notice
 	release func()    // lets them be started again
@@ -82,7 +90,7 @@ func (r *removal) Victim() string { return r.victim }
 // Undo is nothing: a supervisor that dies takes its processes with it.
 func (r *removal) Undo() []Undo { return nil }
 
-func (r *removal) Inject(context.Context) (sight, error) {
+func (r *removal) Inject(ctx context.Context) (sight, error) {
 	var err error
 	if r.release, err = r.target.Hold(r.all...); err != nil {
 		return sight{}, err
@@ -99,11 +107,32 @@ func (r *removal) Inject(context.Context) (sight, error) {
 		}
 		r.ending = append(r.ending, ending)
 	}
+	if err := r.loseDisk(ctx); err != nil {
+		return sight{}, err
+	}
 	how := fmt.Sprintf("%s sent to %s with %d streams in flight at %s", signal, strings.Join(r.all, ", "), r.streams, r.victim)
 	if r.notice > 0 {
 		how += fmt.Sprintf("; %s of notice", r.notice)
 	}
+	if r.disk != nil {
+		how += "; the ledger's files were removed"
+	}
 	return sight{how: how}, nil
+}
+
+// loseDisk removes the ledger once nobody who is ending can make a file of it.
+func (r *removal) loseDisk(ctx context.Context) error {
+	if r.disk == nil {
+		return nil
+	}
+	for _, ending := range r.ending {
+		select {
+		case <-ending.Exited:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return r.disk.LoseLedger()
 }
 
 // SeeInEffect sees the processes go, and ends those that do not in time.
@@ -130,6 +159,12 @@ func (r *removal) SeeInEffect(ctx context.Context) (sight, error) {
 			return sight{}, fmt.Errorf("%s was started again, as pid %d", r.all[i], pid)
 		}
 		how = append(how, r.all[i]+": "+seen.how)
+	}
+	if r.disk != nil {
+		if r.disk.HasLedger() {
+			return sight{}, errors.New("the ledger's file is there again")
+		}
+		last.at, how = time.Now(), append(how, "the ledger's files are gone")
 	}
 	last.how = strings.Join(how, "; ")
 	return last, nil
@@ -165,11 +200,19 @@ func (r *removal) SeeGone(ctx context.Context) (sight, error) {
 		var back []string
 		for i, name := range r.all {
 			pid := r.target.PID(name)
-			if pid == 0 || pid == r.ending[i].PID || !r.target.Serving(ctx, name) {
+			if pid == 0 || pid == r.ending[i].PID {
 				return "", false
 			}
 			back = append(back, fmt.Sprintf("%s again, now pid %d", name, pid))
 		}
-		return "the gateway routes to " + strings.Join(back, ", and to "), true
+		for _, name := range r.serving {
+			if !r.target.Serving(ctx, name) {
+				return "", false
+			}
+		}
+		if r.disk == nil {
+			return "the gateway routes to " + strings.Join(back, ", and to "), true
+		}
+		return fmt.Sprintf("%s; the gateway routes to %d replicas; %s", strings.Join(back, "; "), len(r.serving), r.disk.LedgerReturned()), r.disk.HasLedger()
 	})
 }

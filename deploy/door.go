@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -61,10 +62,22 @@ type door struct {
 	server, dir string
 	allow       Allowance
 	key         string // the deployment's own
+	replicated  bool   // the ledger has a second place
+	onEvent     func(Event)
+
+	mu       sync.Mutex
+	issued   []issued // keys, for a ledger that has to begin anew
+	returned string   // how the ledger came back, when it was last lost
+}
+
+// issued is a key and its secret.
+type issued struct {
+	KeySpec
+	secret string
 }
 
 func openDoor(ctx context.Context, spec scenarios.Gateway, o Setup) (*door, error) {
-	d := &door{server: o.Server, dir: filepath.Join(o.LogDir, "gateway"), allow: o.Allow}
+	d := &door{server: o.Server, dir: filepath.Join(o.LogDir, "gateway"), allow: o.Allow, replicated: !spec.Unreplicated, onEvent: o.OnEvent}
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -129,12 +142,61 @@ func (d *door) addKey(ctx context.Context, k KeySpec) (secret string, err error)
 	if err != nil {
 		return "", fmt.Errorf("add the API key %s: %w", k.ID, err)
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.issued = append(d.issued, issued{k, secret})
 	return secret, nil
+}
+
+// bringLedger makes a ledger that was lost again before a process of its opens
+// it: from its second place, or empty and with the keys that were issued. What
+// begins empty is served, and what it lost is for the run to measure.
+func (d *door) bringLedger(ctx context.Context) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.hasLedger() {
+		return
+	}
+	restored := 0.0
+	if said, err := d.restore(ctx); err == nil {
+		restored, d.returned = 1, "the ledger is back from its second place ("+said+")"
+	} else {
+		d.returned = "the ledger is back empty: " + err.Error()
+		for _, k := range d.issued {
+			if _, err := d.ledgerWith(ctx, k.secret, "add-key", "--id", k.ID, "--tenant", k.Tenant, "--class", k.Class, "--valid", keysLast.String(), "--secret-from-stdin"); err != nil {
+				d.returned += fmt.Sprintf("; the key %s is not back: %v", k.ID, err)
+			}
+		}
+	}
+	d.onEvent(Event{At: time.Now(), Name: "ledger_returned", Subject: Gateway, Value: restored, Text: d.returned})
+}
+
+func (d *door) restore(ctx context.Context) (said string, err error) {
+	if !d.replicated {
+		return "", errors.New("it has no second place")
+	}
+	began := time.Now()
+	if _, err := d.ledger(ctx, "restore", "--replica", d.file("second-place")); err != nil {
+		return "", fmt.Errorf("its second place cannot be restored: %w", err)
+	}
+	return "restored and verified in " + time.Since(began).Round(time.Millisecond).String(), nil
+}
+
+func (d *door) hasLedger() bool {
+	_, err := os.Stat(d.file("ledger.db"))
+	return err == nil
 }
 
 // ledger runs a command of the reference server on the gateway's ledger.
 func (d *door) ledger(ctx context.Context, command string, args ...string) (string, error) {
-	out, err := exec.CommandContext(ctx, d.server, append([]string{"ledger", command, "--ledger", d.file("ledger.db")}, args...)...).Output()
+	return d.ledgerWith(ctx, "", command, args...)
+}
+
+// ledgerWith is ledger, and gives the command something to read.
+func (d *door) ledgerWith(ctx context.Context, in, command string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, d.server, append([]string{"ledger", command, "--ledger", d.file("ledger.db")}, args...)...)
+	cmd.Stdin = strings.NewReader(in)
+	out, err := cmd.Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		err = errors.New(strings.TrimPrefix(strings.TrimSpace(string(exit.Stderr)), "reference-server: "))
@@ -168,6 +230,37 @@ func (l *Local) Certificate() (Certificate, bool) {
 		return Certificate{}, false
 	}
 	return Certificate{Address: strings.TrimPrefix(l.url, "https://"), File: l.door.file("tls/cert.pem"), Expired: l.door.file("tls/expired.pem"), CA: l.door.file("tls/ca.pem")}, true
+}
+
+// HasLedger reports whether the gateway's ledger is there.
+func (l *Local) HasLedger() bool { return l.door != nil && l.door.hasLedger() }
+
+// LedgerReturned is how the ledger came back when it was last lost.
+func (l *Local) LedgerReturned() string {
+	l.door.mu.Lock()
+	defer l.door.mu.Unlock()
+	return l.door.returned
+}
+
+// WithLedger names the processes that are where the ledger is.
+func (l *Local) WithLedger() []string {
+	switch {
+	case l.door == nil:
+		return nil
+	case l.replicator == nil:
+		return []string{Gateway}
+	}
+	return []string{Gateway, Replicator}
+}
+
+// LoseLedger removes the ledger, with its log and what its replicator keeps
+// beside it. Nothing that has it open may run.
+func (l *Local) LoseLedger() error {
+	files, err := filepath.Glob(l.door.file("ledger.db*"))
+	for _, file := range append(files, l.door.file(".ledger.db-litestream")) {
+		err = errors.Join(err, os.RemoveAll(file))
+	}
+	return err
 }
 
 // Key is the API key of whoever deployed the service; empty where none is

@@ -141,7 +141,10 @@ func StartLocal(ctx context.Context, spec scenarios.Local, o Setup) (*Local, err
 		}
 		l.url = "https://" + Loopback(front)
 		gatewayArgs = append(gatewayArgs, l.door.args()...)
-		l.replicator = l.door.replicator()
+		if !spec.Gateway.Unreplicated {
+			l.replicator = l.door.replicator()
+			l.replicator.before = l.door.bringLedger
+		}
 	}
 	for i := range spec.Replicas {
 		name := "replica-" + strconv.Itoa(i)
@@ -165,6 +168,9 @@ func StartLocal(ctx context.Context, spec scenarios.Local, o Setup) (*Local, err
 		l.replicas = append(l.replicas, &process{name: name, argv: argv})
 	}
 	l.gateway = &process{name: Gateway, argv: gatewayArgs}
+	if l.door != nil {
+		l.gateway.before = l.door.bringLedger
+	}
 	if spec.Monitoring != nil {
 		if l.monitor, err = newMonitor(*spec.Monitoring, l.scraped, filepath.Join(l.logDir, "monitoring")); err != nil {
 			l.stopLinks()

@@ -48,6 +48,7 @@ type process struct {
 	env     []string
 	log     io.Writer
 	onEvent func(Event)
+	before  func(context.Context) // done before each start; nil: nothing is
 
 	mu       sync.Mutex
 	argv     []string
@@ -99,6 +100,9 @@ func (p *process) supervise(ctx context.Context) {
 }
 
 func (p *process) runOnce(ctx context.Context, restarts int) {
+	if p.before != nil {
+		p.before(ctx)
+	}
 	argv, _ := p.command()
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), p.env...)

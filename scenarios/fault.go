@@ -23,7 +23,7 @@ var faultKinds = []faultKind{
 	{name: "pod-hang", replica: true, needs: []string{"for"}},
 	{name: "pod-slow", replica: true, needs: []string{"for", "cores"}},
 	{name: "gateway-kill"},
-	{name: "node-loss", replica: true, may: []string{"for"}},
+	{name: "node-loss", replica: true, may: []string{"for", "disk"}},
 	{name: "spot-preemption", replica: true, needs: []string{"notice"}, may: []string{"for"}},
 	{name: "network-delay", replica: true, needs: []string{"for", "delay"}},
 	{name: "network-loss", replica: true, needs: []string{"for", "loss"}},
@@ -33,6 +33,7 @@ var faultKinds = []faultKind{
 	{name: "memory-pressure", replica: true, needs: []string{"for", "memory"}},
 	{name: "gpu-oom", needs: []string{"for", "memory"}},
 	{name: "certificate-expiry", needs: []string{"for"}},
+	{name: "ledger-loss", may: []string{"for"}},
 }
 
 // FaultKinds are the names of the faults a scenario may inject.
@@ -42,6 +43,12 @@ var FaultKinds = namesOf(faultKinds, func(k faultKind) string { return k.name })
 const (
 	CutSilent = "silent"
 	CutReset  = "reset"
+)
+
+// The words of a lost node's disk.
+const (
+	DiskKept = "kept"
+	DiskLost = "lost"
 )
 
 // AfterPrevious has a fault wait for the end of the one before it.
@@ -82,6 +89,7 @@ func (f Fault) parameters() []parameter {
 		}},
 		{"bandwidth", f.Bandwidth != 0, func(c *checker, path string) { c.size(path, f.Bandwidth, minRateCut) }},
 		{"cut", f.Cut != "", func(c *checker, path string) { c.word(path, f.Cut, CutSilent, CutReset) }},
+		{"disk", f.Disk != "", func(c *checker, path string) { c.word(path, f.Disk, DiskKept, DiskLost) }},
 		{"cores", f.Cores != 0, func(c *checker, path string) {
 			if !(f.Cores >= 0.01 && f.Cores <= maxCores) {
 				c.add(path, "found %v, expected a number of cores from 0.01 to %d", f.Cores, maxCores)

@@ -90,6 +90,9 @@ type Gateway struct {
 	// Config is a file of limits, as deploy/gateway.yaml has them; without one
 	// the guide's hold.
 	Config string `yaml:"config,omitempty" json:"config,omitempty"`
+	// Unreplicated leaves the ledger without a second place: a disk that is lost
+	// takes all that was acknowledged with it.
+	Unreplicated bool `yaml:"unreplicated,omitempty" json:"unreplicated,omitempty"`
 }
 
 // Endpoint is a service launchgate did not deploy and cannot break.
@@ -313,6 +316,9 @@ type Fault struct {
 	// Cut is how a network is cut: silent (what is sent never arrives) or reset
 	// (connections are broken and refused).
 	Cut string `yaml:"cut,omitempty" json:"cut,omitempty"`
+	// Disk is what becomes of a lost node's: kept, or lost together with the
+	// gateway and its ledger, which then are on that node.
+	Disk string `yaml:"disk,omitempty" json:"disk,omitempty"`
 	// Cores is how many processor cores: left to the victim by pod-slow, burnt
 	// beside the service by cpu-stress.
 	Cores float64 `yaml:"cores,omitempty" json:"cores,omitempty"`

@@ -35,27 +35,35 @@ func ledgerCommand(out, errOut io.Writer) *cobra.Command {
 			return errors.Join(do(cmd.Context(), l), l.Close())
 		}
 	}
-	cmd.AddCommand(addKeyCommand(out, with), revokeKeyCommand(with), backupCommand(out, with), restoreCommand(out, &at), replicateCommand(errOut, &at), setModelCommand(with), modelsCommand(out, with), addConfigurationCommand(out, with))
+	cmd.AddCommand(addKeyCommand(os.Stdin, out, with), revokeKeyCommand(with), backupCommand(out, with), restoreCommand(out, &at), replicateCommand(errOut, &at), setModelCommand(with), modelsCommand(out, with), addConfigurationCommand(out, with))
 	return cmd
 }
 
 type withLedger func(func(context.Context, *ledger.Ledger) error) func(*cobra.Command, []string) error
 
-func addKeyCommand(out io.Writer, with withLedger) *cobra.Command {
+func addKeyCommand(in io.Reader, out io.Writer, with withLedger) *cobra.Command {
 	k := ledger.Key{ID: "key_" + strings.ToLower(rand.Text()[:12])}
 	var valid time.Duration
+	var again bool
 	cmd := &cobra.Command{Use: "add-key", Short: "Make an API key and print it, once: the ledger keeps only its hash", Args: cobra.NoArgs}
 	f := cmd.Flags()
 	f.StringVar(&k.Tenant, "tenant", "default", "whose it is")
 	f.StringVar(&k.Class, "class", "standard", "how important its requests are, one of the configuration's classes")
 	f.StringSliceVar(&k.Scopes, "scope", []string{"inference"}, "what it may do")
 	f.StringVar(&k.ID, "id", k.ID, "its name, for revoke-key and the audit log")
+	f.BoolVar(&again, "secret-from-stdin", false, "the key is one that was made before, for a ledger that was lost and begins anew")
 	f.DurationVar(&valid, "valid", 90*24*time.Hour, "how long; 0 is for ever")
 	cmd.RunE = with(func(ctx context.Context, l *ledger.Ledger) error {
 		if valid > 0 {
 			k.Expires = time.Now().Add(valid)
 		}
 		secret := ledger.NewSecret()
+		if again {
+			b, err := io.ReadAll(io.LimitReader(in, 1<<10))
+			if secret = strings.TrimSpace(string(b)); err != nil || len(secret) < 16 {
+				return errors.Join(errors.New("standard input holds no key of 16 letters or more"), err)
+			}
+		}
 		if err := l.AddKey(ctx, k, secret); err != nil {
 			return err
 		}

@@ -136,6 +136,7 @@ const (
 	ObsInFlight        = "streams_in_flight"          // Subject: replica
 	ObsProcessStarted  = "process_started"            // Subject: process; Value: pid; Text: restart number
 	ObsProcessExited   = "process_exited"             // Subject: process; Value: pid; Text: how it ended
+	ObsLedgerReturned  = "ledger_returned"            // a ledger that was lost is there again; Subject: gateway; Value: 1 from its second place, 0 empty; Text: how
 	ObsMonitoring      = "monitoring"                 // Value: 1 where the service is watched, 0 where it is not; Text: the alerts that can fire, or why it is not
 	ObsAlert           = "alert"                      // Subject: alert; Value: 1 fires, 0 does not any more
 	ObsQueue           = "queue"                      // Subject: replica; requests waiting
