@@ -83,7 +83,7 @@ func (e *expiry) Inject(context.Context) (sight, error) {
 	if err != nil {
 		return sight{}, err
 	}
-	return sight{how: fmt.Sprintf("%s was replaced by one of the same authority that has expired", e.certificate.File)}, nil
+	return sight{how: fmt.Sprintf("%s was replaced by one of the same authority that has expired; connections that are open go on, and only who connects anew is refused", e.certificate.File)}, nil
 }
 
 func (e *expiry) SeeInEffect(ctx context.Context) (sight, error) {
