@@ -33,12 +33,13 @@ type Config struct {
 	Name         string // what the model is called; the file's name by default
 	Quantization string // none, fp16 or int8
 	Threads      int
-	MaxBatch     int   // sequences computed together
-	MaxTokens    int   // tokens computed in one step
-	MaxSequence  int   // tokens a sequence may have, at most the model's context
-	MaxQueue     int   // requests that may wait
-	KVBytes      int64 // memory for the KV cache
-	NoPrefix     bool  // do not reuse the cache of prompts that begin the same
+	MaxBatch     int    // sequences computed together
+	MaxTokens    int    // tokens computed in one step
+	MaxSequence  int    // tokens a sequence may have, at most the model's context
+	MaxQueue     int    // requests that may wait
+	KVBytes      int64  // memory for the KV cache
+	KVCache      string // how keys and values are kept: auto or int8
+	NoPrefix     bool   // do not reuse the cache of prompts that begin the same
 	// Device is whose memory is claimed; nil: there is enough.
 	Device *device.Device
 	// Fraction of the device's memory that is free at the start which the
@@ -58,6 +59,7 @@ const (
 	DefaultMaxSequence  = 4096
 	DefaultMaxQueue     = 128
 	DefaultKVBytes      = 256 << 20
+	DefaultKVCache      = "auto"
 	DefaultFraction     = 0.9
 )
 
@@ -70,6 +72,7 @@ func (c Config) withDefaults() Config {
 	or(&c.MaxSequence, DefaultMaxSequence)
 	or(&c.MaxQueue, DefaultMaxQueue)
 	or(&c.KVBytes, DefaultKVBytes)
+	or(&c.KVCache, DefaultKVCache)
 	or(&c.Fraction, DefaultFraction)
 	// A step has room for the token of every sequence and some of a prompt.
 	c.MaxTokens = max(c.MaxTokens, c.MaxBatch+tensor.BlockSize)
@@ -128,6 +131,7 @@ type Info struct {
 	Backend      string
 	Quantization string
 	WeightBytes  int64
+	KVCache      string
 	KVBytes      int64
 	KVTokens     int
 	MaxSequence  int
@@ -164,13 +168,17 @@ func Open(c Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	cache, err := tensor.ParseKVType(c.KVCache)
+	if err != nil {
+		return nil, err
+	}
 	w, err := weights.Open(c.Path)
 	if err != nil {
 		return nil, err
 	}
 	defer w.Close() // the backend has copies
 	e := &Engine{cfg: c, wake: make(chan struct{}, 1)}
-	if err := e.load(w, format); err != nil {
+	if err := e.load(w, format, cache); err != nil {
 		e.Close()
 		return nil, fmt.Errorf("model %s: %w", c.Path, err)
 	}
@@ -178,7 +186,7 @@ func Open(c Config) (*Engine, error) {
 	return e, nil
 }
 
-func (e *Engine) load(w *weights.Model, format tensor.Format) error {
+func (e *Engine) load(w *weights.Model, format tensor.Format, cache tensor.KVType) error {
 	var err error
 	if e.tok, err = newTokenizer(w.Meta); err != nil {
 		return err
@@ -188,6 +196,7 @@ func (e *Engine) load(w *weights.Model, format tensor.Format) error {
 	if err != nil {
 		return err
 	}
+	e.model.KV = cache
 	if len(e.tok.Tokens) > e.model.Vocab {
 		return fmt.Errorf("the tokenizer has %d tokens and the model %d", len(e.tok.Tokens), e.model.Vocab)
 	}
@@ -223,7 +232,7 @@ func (e *Engine) load(w *weights.Model, format tensor.Format) error {
 	}
 	e.info = Info{
 		Model: e.cfg.Name, Architecture: e.model.Architecture, Backend: e.backend.Name(), Quantization: format.String(),
-		WeightBytes: e.model.Bytes, KVBytes: e.kv.Bytes(), KVTokens: count * tensor.BlockSize, MaxSequence: e.maxSeq, Vocabulary: e.model.Vocab,
+		WeightBytes: e.model.Bytes, KVCache: cache.String(), KVBytes: e.kv.Bytes(), KVTokens: count * tensor.BlockSize, MaxSequence: e.maxSeq, Vocabulary: e.model.Vocab,
 	}
 	return nil
 }

@@ -29,16 +29,16 @@ func openGPU(t testing.TB) *cuda.GPU {
 
 // Logits of the default model on the GPU agree with NumPy's in float64 and with
 // the CPU backend's: within 0.06 where weights and activations are float16, 0.5
-// for int8.
+// for int8. An int8 KV cache is compared with the CPU's too.
 func TestGPULogits(t *testing.T) {
 	g := openGPU(t)
 	for _, tt := range []struct {
-		quantization string
-		bound        float64
-	}{{"fp16", 0.06}, {"int8", 0.5}} {
-		t.Run(tt.quantization, func(t *testing.T) {
-			e := open(t, Config{Quantization: tt.quantization, GPU: g, MaxTokens: 256})
-			processor := open(t, Config{Quantization: "none"})
+		quantization, cache string
+		bound               float64
+	}{{"fp16", "auto", 0.06}, {"int8", "auto", 0.5}, {"fp16", "int8", 0.5}} {
+		t.Run(tt.quantization+"/"+tt.cache, func(t *testing.T) {
+			e := open(t, Config{Quantization: tt.quantization, KVCache: tt.cache, GPU: g, MaxTokens: 256})
+			processor := open(t, Config{Quantization: "none", KVCache: tt.cache})
 			var worst, apart float64
 			for _, c := range readGolden().Cases {
 				logits := forward(e, e.kv, c.IDs, 1)
@@ -223,5 +223,38 @@ func TestGPUWithoutMemory(t *testing.T) {
 			t.Errorf("%d MiB left: %d MiB were free, and %d are after a model was there", leave>>20, left>>20, now>>20)
 		}
 		giveBack()
+	}
+}
+
+// Perplexity with an int8 KV cache is that of the CPU's int8 cache within a
+// hundredth, and near that of 16 bits.
+func TestGPUPerplexityOfCaches(t *testing.T) {
+	g := openGPU(t)
+	text, err := os.ReadFile("../models/default/eval.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := readGolden().Eval
+	loss := func(c Config) float64 {
+		e := open(t, c)
+		ids := e.Tokenize(string(text))
+		nll, scored := 0.0, 0
+		for w := 0; w < 4; w++ {
+			window := ids[w*want.Window : (w+1)*want.Window]
+			logits := forward(e, e.kv, window, len(window))
+			for i := 1; i < len(window); i++ {
+				row := logits[(i-1)*e.model.Vocab : i*e.model.Vocab]
+				nll += logSumExp(row) - float64(row[window[i]])
+				scored++
+			}
+		}
+		return math.Exp(nll / float64(scored))
+	}
+	full := loss(Config{Quantization: "fp16", MaxBatch: 128, MaxTokens: 128, GPU: g})
+	int8 := loss(Config{Quantization: "fp16", MaxBatch: 128, MaxTokens: 128, GPU: g, KVCache: "int8"})
+	processor := loss(Config{Quantization: "fp16", MaxBatch: 128, MaxTokens: 128, KVCache: "int8"})
+	t.Logf("perplexity with a cache of 16 bits %.4f, of int8 %.4f, of int8 on the CPU %.4f", full, int8, processor)
+	if math.Abs(int8/processor-1) > 0.01 || math.Abs(int8/full-1) > 0.01 {
+		t.Errorf("perplexity %.4f with an int8 cache, %.4f with 16 bits, %.4f with int8 on the CPU: allowed 1 %%", int8, full, processor)
 	}
 }

@@ -16,7 +16,8 @@ import (
 // step.
 type Model struct {
 	Config
-	Bytes int64 // of weights, as the backend keeps them
+	Bytes int64         // of weights, as the backend keeps them
+	KV    tensor.KVType // of the caches that are made for it
 
 	back       tensor.Backend // computes one operation after the other …
 	program    tensor.Program // … or this whole steps
@@ -194,17 +195,17 @@ func (l *loader) layer(i int, c Config) layer {
 
 // NewKV makes a cache for this model.
 func (m *Model) NewKV(blocks int) (tensor.KV, error) {
-	return m.load.NewKV(blocks, m.Layers, m.KVHeads, m.HeadDim)
+	return m.load.NewKV(m.KV, blocks, m.Layers, m.KVHeads, m.HeadDim)
 }
 
-// KVBlockBytes is what a block of the cache costs: in float32, or as a compiled
-// model keeps it.
+// KVBlockBytes is what a block of the cache costs: a full number of it is
+// float32, or as a compiled model keeps it.
 func (m *Model) KVBlockBytes() int64 {
 	bytes := 4
 	if on, ok := m.load.(tensor.Compiler); ok {
 		bytes = on.KVBytes()
 	}
-	return int64(m.Layers) * int64(m.KVHeads) * int64(m.HeadDim) * 2 * tensor.BlockSize * int64(bytes)
+	return int64(m.Layers) * int64(m.KVHeads) * 2 * tensor.BlockSize * int64(m.KV.Bytes(m.HeadDim, bytes))
 }
 
 // Forward computes one step and returns the logits (outputs, vocab) of the

@@ -87,6 +87,35 @@ func ParseFormat(name string) (Format, error) {
 	return 0, fmt.Errorf("quantization %q is not known; none, fp16 and int8 are", name)
 }
 
+// KVType is how numbers of a KV cache are stored.
+type KVType int
+
+const (
+	KVFull KVType = iota // as the backend computes: float32 on the CPU, 16 bits on a GPU
+	KVInt8               // int8, and a float32 scale for each token's key or value of a head
+)
+
+func (t KVType) String() string { return [...]string{"auto", "int8"}[t] }
+
+// ParseKVType reads the name of a type: auto or int8.
+func ParseKVType(name string) (KVType, error) {
+	for _, t := range []KVType{KVFull, KVInt8} {
+		if t.String() == name {
+			return t, nil
+		}
+	}
+	return 0, fmt.Errorf("a KV cache of %q is not known; auto (float32 on the CPU, 16 bits on a GPU) and int8 are", name)
+}
+
+// Bytes is what one token's key or value of a head takes, where a full number
+// takes so many.
+func (t KVType) Bytes(headDim, full int) int {
+	if t == KVInt8 {
+		return headDim + 4
+	}
+	return headDim * full
+}
+
 // Matrix is a weight matrix (out, in) in a backend's own format.
 type Matrix interface {
 	Rows() int // outputs
@@ -206,7 +235,7 @@ type Loader interface {
 	Load(s Stored, f Format) (Matrix, error)
 	LoadVector(s Stored) (Vector, error)
 	// NewKV makes a cache for tokens of layers × width keys and values.
-	NewKV(blocks, layers, kvHeads, headDim int) (KV, error)
+	NewKV(t KVType, blocks, layers, kvHeads, headDim int) (KV, error)
 }
 
 // Compiler is a backend that computes whole steps, and not one operation after
@@ -214,7 +243,7 @@ type Loader interface {
 type Compiler interface {
 	Loader
 	Compile(n Net) (Program, error)
-	// KVBytes is what one number of a cache takes.
+	// KVBytes is what one number of a full cache takes.
 	KVBytes() int
 }
 

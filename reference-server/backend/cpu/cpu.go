@@ -2,7 +2,8 @@
 // as the reference, and the same in C with AVX2 or AVX-512 VNNI where the
 // processor has them. Weights are float32, float16, or int8 with a scale for
 // every 32; activations are float32, quantized to int8 per token and group for
-// products with int8 weights; keys and values are float32.
+// products with int8 weights; keys and values are float32, or
+// int8 with a scale for every row of a head.
 package cpu
 
 import (
@@ -23,6 +24,8 @@ type Backend struct {
 	angles []float32   // (T, 2, headDim/2) sines and cosines of the step's positions
 	scores [][]float32 // of each thread: attention scores of one token and head
 
+	widened []widened // of each thread: a head's int8 keys and values as float32
+
 	// The product and the attention under way, and the functions that do a
 	// stretch of them: made once, because a step has hundreds and should not
 	// leave a closure for each.
@@ -30,6 +33,12 @@ type Backend struct {
 	attention attention
 	multiply  func(thread, from, to int)
 	attending func(thread, from, to int)
+}
+
+// widened is what a thread attends to instead of an int8 cache.
+type widened struct {
+	data  []float32
+	table []int32 // 0, 1, 2 …
 }
 
 // product is dst = x × mᵀ.
@@ -42,7 +51,7 @@ type product struct {
 func New(threads int) *Backend { return newWith(fastest(), threads) }
 
 func newWith(k kernels, threads int) *Backend {
-	b := &Backend{kernels: k, pool: newPool(threads), scores: make([][]float32, threads)}
+	b := &Backend{kernels: k, pool: newPool(threads), scores: make([][]float32, threads), widened: make([]widened, threads)}
 	b.multiply, b.attending = b.multiplyPanels, b.attendHeads
 	return b
 }

@@ -195,7 +195,7 @@ func attended(t *testing.T, k kernels, heads, kvHeads, dim, layers, blocks int) 
 	b := newWith(k, 2)
 	defer b.Close()
 	r := rand.New(rand.NewPCG(6, 6))
-	cache, err := b.NewKV(blocks, layers, kvHeads, dim)
+	cache, err := b.NewKV(tensor.KVFull, blocks, layers, kvHeads, dim)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -318,21 +318,32 @@ func (b *bench) product(what string, tokens, rows, cols int, quantized bool, out
 func TestAttention(t *testing.T) {
 	each(t, func(b *bench) {
 		for _, s := range []struct{ heads, kv, dim int }{{4, 4, 16}, {9, 3, 64}, {8, 1, 32}, {32, 8, 64}, {16, 2, 128}, {12, 1, 48}, {4, 2, 256}, {6, 6, 128}} {
-			for _, lengths := range [][]segment{{{0, 1}}, {{700, 1}}, {{31, 1}, {64, 1}, {300, 1}}, {{0, 5}, {63, 1}, {200, 130}, {16, 16}, {3000, 1}}, {{31, 64}, {0, 200}}} {
+			for _, lengths := range [][]segment{{{0, 1}}, {{700, 1}}, {{31, 1}, {64, 1}, {300, 1}}, {{0, 5}, {63, 1}, {200, 130}, {16, 16}, {3000, 1}}, {{31, 64}, {0, 200}}, many()} {
 				for _, normed := range []bool{false, true} {
-					b.attention(s.heads, s.kv, s.dim, normed, lengths)
+					b.attention(s.heads, s.kv, s.dim, normed, tensor.KVFull, lengths)
+					if s.dim == 32 || s.dim == 64 || s.dim == 128 {
+						b.attention(s.heads, s.kv, s.dim, normed, tensor.KVInt8, lengths)
+					}
 				}
 			}
 		}
 	})
 }
 
+// many is more sequences that decode than have their context split.
+func many() (s []segment) {
+	for i := range 100 {
+		s = append(s, segment{i * i % 571, 1})
+	}
+	return s
+}
+
 // segment is a sequence's tokens in a step: how many were before, how many come.
 type segment struct{ before, count int }
 
-func (b *bench) attention(heads, kvHeads, dim int, normed bool, segments []segment) {
+func (b *bench) attention(heads, kvHeads, dim int, normed bool, stored tensor.KVType, segments []segment) {
 	b.t.Helper()
-	what := fmt.Sprintf("%d heads, %d KV heads of %d, normed %v, %v", heads, kvHeads, dim, normed, segments)
+	what := fmt.Sprintf("%d heads, %d KV heads of %d, normed %v, cache %s, %v", heads, kvHeads, dim, normed, stored, segments)
 	const size = tensor.BlockSize
 	var blocks, tokens int
 	for _, s := range segments {
@@ -367,7 +378,13 @@ func (b *bench) attention(heads, kvHeads, dim int, normed bool, segments []segme
 	p.freqs, p.qkv, p.attended = b.up32(freqs), b.up16(qkv), b.poisoned(2*tokens*heads*dim)
 	stretches := 2 * b.g.SMs
 	p.partial, p.done = b.poisoned(stretches*8*(dim+2)*4), b.up(make([]byte, 4*stretches))
-	cache := &kv{keys: b.up16(keys), values: b.up16(values)}
+	cache := &kv{}
+	if stored == tensor.KVInt8 {
+		cache.keys, cache.keyScales = b.up8(keys, dim)
+		cache.values, cache.valueScales = b.up8(values, dim)
+	} else {
+		cache.keys, cache.values = b.up16(keys), b.up16(values)
+	}
 	l := layer{bias: b.up32(bias)}
 	if normed {
 		l.qNorm, l.kNorm = b.up32(qNorm), b.up32(kNorm)
@@ -436,8 +453,15 @@ func (b *bench) attention(heads, kvHeads, dim int, normed bool, segments []segme
 		}
 		return w
 	}
-	b.near(what+": keys", b.down16(cache.keys, n), wide(keys), 4, 2*b.eps()+1e-3)
-	b.near(what+": values", b.down16(cache.values, n), wide(values), 4, 2*b.eps())
+	if stored == tensor.KVInt8 {
+		// Each number is within half a step of what it stands for; what is attended to
+		// is what is stored.
+		b.near8(what+": keys", cache.keys, cache.keyScales, keys, dim)
+		b.near8(what+": values", cache.values, cache.valueScales, values, dim)
+	} else {
+		b.near(what+": keys", b.down16(cache.keys, n), wide(keys), 4, 2*b.eps()+1e-3)
+		b.near(what+": values", b.down16(cache.values, n), wide(values), 4, 2*b.eps())
+	}
 	want := make([]float64, tokens*heads*dim)
 	inParallel(tokens, func(t int) {
 		for h := range heads {
@@ -477,6 +501,37 @@ func (b *bench) attention(heads, kvHeads, dim int, normed bool, segments []segme
 		}
 		return nil
 	})
+}
+
+// up8 brings rows to the device as int8 + 128 and their scales, and leaves in v
+// what they stand for.
+func (b *bench) up8(v []float32, dim int) (data, scales ptr) {
+	q, scale := make([]byte, len(v)), make([]float32, len(v)/dim)
+	for r := range scale {
+		row := v[r*dim : (r+1)*dim]
+		for _, x := range row {
+			scale[r] = max(scale[r], float32(math.Abs(float64(x)))/127)
+		}
+		for i, x := range row {
+			q[r*dim+i] = byte(int(math.RoundToEven(float64(x/scale[r]))) + 128)
+			row[i] = float32(int(q[r*dim+i])-128) * scale[r]
+		}
+	}
+	return b.up(q), b.up32(scale)
+}
+
+// near8 fails when a stored number is not within half a step, and the rounding of
+// 16 bits, of what is wanted, and leaves in want what is stored.
+func (b *bench) near8(what string, data, scales ptr, want []float32, dim int) {
+	b.t.Helper()
+	q, scale := b.down(data, len(want)), b.down32(scales, len(want)/dim)
+	for i := range want {
+		got := float32(int(q[i])-128) * scale[i/dim]
+		if d := math.Abs(float64(got - want[i])); !(d <= 0.51*float64(scale[i/dim])+4*(2*b.eps()+1e-3)) {
+			b.t.Fatalf("%s: element %d of %d is %v, want %v within half of %v", what, i, len(want), got, want[i], scale[i/dim])
+		}
+		want[i] = got
+	}
 }
 
 // Picking: greedy takes the first of the largest; draws come as often as their

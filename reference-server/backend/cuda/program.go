@@ -516,9 +516,9 @@ func (p *program) ropeStore(pl plan, i int, l layer, cache *kv) {
 	if pl.tokens < p.g.SMs {
 		parts = (a.Heads + 2*a.KVHeads + 7) / 8
 	}
-	at := int64(i) * cache.layer
-	p.g.launch(p.name("rope_store"), grid{x: pl.tokens, y: parts, threads: 256, shared: 4 * 9 * a.HeadDim},
-		p.qkv, cache.keys.plus(at), cache.values.plus(at), l.bias, l.qNorm, l.kNorm, p.freqs, in.at(in.positions), in.at(in.slots),
+	keys, values, keyScales, valueScales := cache.of(i)
+	p.g.launch("rope_store_"+cache.kind()+p.m.half, grid{x: pl.tokens, y: parts, threads: 256, shared: 4 * 9 * a.HeadDim},
+		p.qkv, keys, values, keyScales, valueScales, l.bias, l.qNorm, l.kNorm, p.freqs, in.at(in.positions), in.at(in.slots),
 		a.Heads, a.KVHeads, a.HeadDim, halves, p.n.Epsilon)
 }
 
@@ -528,17 +528,33 @@ func (p *program) flash() bool { return p.n.Attention.HeadDim == 64 || p.n.Atten
 // attend computes what the step's tokens see of their sequences.
 func (p *program) attend(pl plan, i int, cache *kv) {
 	a, in := p.n.Attention, &p.in
-	at := int64(i) * cache.layer
-	keys, values := cache.keys.plus(at), cache.values.plus(at)
+	keys, values, keyScales, valueScales := cache.of(i)
 	scale := float32(1 / math.Sqrt(float64(a.HeadDim)))
 	if pl.tiles > 0 {
-		p.g.launch(fmt.Sprintf("%s_%d", p.name("attend_prefill"), a.HeadDim), grid{x: pl.tiles, y: a.Heads, threads: 128, shared: 5 * tile * (a.HeadDim + 8) * 2},
-			p.attended, p.qkv, keys, values, in.at(in.tables), in.at(in.offsets), in.at(in.positions), in.at(in.firsts), in.at(in.counts), a.Heads, a.KVHeads, scale)
+		shared := 5 * tile * (a.HeadDim + 8) * 2
+		if cache.keyScales != 0 {
+			shared = 4*tile*(a.HeadDim+16) + 4*tile*4
+		}
+		p.g.launch(fmt.Sprintf("%s_%d", "attend_prefill_"+cache.kind()+p.m.half, a.HeadDim), grid{x: pl.tiles, y: a.Heads, threads: 128, shared: shared},
+			p.attended, p.qkv, keys, values, keyScales, valueScales, in.at(in.tables), in.at(in.offsets), in.at(in.positions), in.at(in.firsts), in.at(in.counts), a.Heads, a.KVHeads, scale)
 	}
 	if pl.singles == 0 {
 		return
 	}
-	heads, lanes, share := 8, 2, a.Heads/a.KVHeads
+	share := a.Heads / a.KVHeads
+	early := 0 // a sequence that has several tokens in the step sees what the step writes
+	if p.flash() {
+		early = 1
+	}
+	if cache.keyScales != 0 || p.flash() && share > 1 && pl.singles > attendWide {
+		y := a.KVHeads * ((share + 7) / 8)
+		splits := max(1, min(32, 2*p.g.SMs/(pl.singles*y)))
+		p.g.launch(fmt.Sprintf("attend_tiles_%s%s_%d", cache.kind(), p.m.half, a.HeadDim), grid{x: pl.singles, y: y, z: splits, threads: 128, shared: 4 * tilesBytes(a.HeadDim, cache)},
+			p.attended, p.qkv, keys, values, keyScales, valueScales, in.at(in.tables), in.at(in.offsets), in.at(in.positions), in.at(in.slots), in.at(in.which), p.partial, p.done,
+			a.Heads, a.KVHeads, scale, early)
+		return
+	}
+	heads, lanes := 8, 2
 	if share == 1 {
 		heads = 1
 	} else if share <= 4 {
@@ -546,10 +562,6 @@ func (p *program) attend(pl plan, i int, cache *kv) {
 	}
 	for lanes*8 < a.HeadDim {
 		lanes *= 2
-	}
-	early := 0 // a sequence that has several tokens in the step sees what the step writes
-	if p.flash() {
-		early = 1
 	}
 	y := a.KVHeads * ((share + heads - 1) / heads)
 	warps := 4
@@ -562,8 +574,20 @@ func (p *program) attend(pl plan, i int, cache *kv) {
 		a.Heads, a.KVHeads, a.HeadDim, scale, early)
 }
 
-// attendWide is up to how many tokens that decode are given twice the warps.
+// attendWide is up to how many tokens that decode are given twice the warps;
+// more are attended to by tensor cores.
 const attendWide = 8
+
+// tilesBytes is what a warp of attend_tiles has of shared memory: struct Tiles.
+func tilesBytes(dim int, cache *kv) int {
+	switch {
+	case cache.keyScales != 0:
+		return 4 * (2*tensor.BlockSize*(dim+16) + 8*tensor.BlockSize)
+	case dim > 64:
+		return 2 * 2 * tensor.BlockSize * (2*dim + 16)
+	}
+	return 3 * 2 * tensor.BlockSize * (2*dim + 16)
+}
 
 // outcome is what becomes of a product.
 type outcome string

@@ -179,11 +179,13 @@ func BenchmarkShapes(b *testing.B) {
 	fmt.Printf("%s: a copy moves %.3g TB/s, a matrix product makes %.4g TFLOP/s\n", g.Describe(), copySpeed/1e12, peak/1e12)
 	for _, s := range shapes {
 		for _, quantized := range []bool{false, true} {
-			b.Run(fmt.Sprintf("%s/int8=%v", s.name, quantized), func(b *testing.B) {
-				for b.Loop() {
-					s.measure(b, g, quantized, copySpeed, peak)
-				}
-			})
+			for _, stored := range []tensor.KVType{tensor.KVFull, tensor.KVInt8} {
+				b.Run(fmt.Sprintf("%s/int8=%v/kv=%s", s.name, quantized, stored), func(b *testing.B) {
+					for b.Loop() {
+						s.measure(b, g, quantized, stored, copySpeed, peak)
+					}
+				})
+			}
 		}
 	}
 }
@@ -200,7 +202,7 @@ func BenchmarkProfile(b *testing.B) {
 				m.half = "bf16"
 				defer m.Close()
 				p, _ := s.random(b, m, quantized, 2048, 256)
-				cache, err := m.NewKV(256*32, s.layers, s.kv, s.dim)
+				cache, err := m.NewKV(tensor.KVFull, 256*32, s.layers, s.kv, s.dim)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -247,22 +249,23 @@ func (g *GPU) limits(b testing.TB) (copySpeed, peak float64) {
 	return copySpeed, peak
 }
 
-func (s shape) measure(b *testing.B, g *GPU, quantized bool, copySpeed, peak float64) {
+func (s shape) measure(b *testing.B, g *GPU, quantized bool, stored tensor.KVType, copySpeed, peak float64) {
 	m := g.NewModel()
 	m.half = "bf16"
 	defer m.Close()
 	p, bytes := s.random(b, m, quantized, 2048, 256)
-	cache, err := m.NewKV(256*32, s.layers, s.kv, s.dim)
+	cache, err := m.NewKV(stored, 256*32, s.layers, s.kv, s.dim)
 	if err == nil {
 		began := time.Now()
 		err = p.Warm(cache)
-		b.Logf("%-4s int8=%-5v warm after %.2f s", s.name, quantized, time.Since(began).Seconds())
+		b.Logf("%-4s int8=%-5v kv=%-4s warm after %.2f s", s.name, quantized, stored, time.Since(began).Seconds())
 	}
 	if err != nil {
 		b.Fatal(err)
 	}
-	for _, streams := range []int{1, 2, 4, 16, 32, 64, 256} {
-		step := decoding(streams, 300)
+	for _, c := range []struct{ streams, context int }{{1, 300}, {2, 300}, {4, 300}, {16, 300}, {32, 300}, {64, 300}, {256, 300}, {1, 4000}, {64, 2000}} {
+		streams := c.streams
+		step := decoding(streams, c.context)
 		picks := make([]tensor.Pick, streams)
 		run := p.kept(step, cache, picks)
 		for range 2 {
@@ -274,10 +277,10 @@ func (s shape) measure(b *testing.B, g *GPU, quantized bool, copySpeed, peak flo
 		took := elapsed(b, g, 20, run)
 		whole := time.Since(began).Seconds() / 100
 		p.drain(b)
-		keys := float64(streams) * 301 * float64(s.layers*s.kv*s.dim) * 4
+		keys := float64(streams) * float64(c.context+1) * float64(s.layers*s.kv*2*stored.Bytes(s.dim, 2))
 		floor := max((float64(bytes)+keys)/copySpeed, float64(streams)*2*(s.macs()+float64(s.vocabulary*s.width))/peak)
-		b.Logf("%-4s int8=%-5v decode %3d streams: %8.1f tokens/s, step %.3f ms on the device (%.3f a step begun), floor %.3f ms: %.0f %%",
-			s.name, quantized, streams, float64(streams)/whole, took*1e3, whole*1e3, floor*1e3, 100*floor/took)
+		b.Logf("%-4s int8=%-5v kv=%-4s decode %3d streams of %4d: %8.1f tokens/s, step %.3f ms on the device (%.3f a step begun), floor %.3f ms: %.0f %%",
+			s.name, quantized, stored, streams, c.context, float64(streams)/whole, took*1e3, whole*1e3, floor*1e3, 100*floor/took)
 	}
 	for _, n := range []int{512, 2048} {
 		step := prompt(n)
@@ -290,6 +293,6 @@ func (s shape) measure(b *testing.B, g *GPU, quantized bool, copySpeed, peak flo
 		took := elapsed(b, g, 5, run)
 		p.drain(b)
 		flops := 2*s.macs()*float64(n) + 2*float64(s.vocabulary*s.width) + 2*float64(n)*float64(n)*float64(s.layers*s.heads*s.dim)
-		b.Logf("%-4s int8=%-5v prompt of %4d: %.3f ms, %.1f TFLOP/s: %.0f %% of the matrix peak", s.name, quantized, n, took*1e3, flops/took/1e12, 100*flops/took/peak)
+		b.Logf("%-4s int8=%-5v kv=%-4s prompt of %4d: %.3f ms, %.1f TFLOP/s: %.0f %% of the matrix peak", s.name, quantized, stored, n, took*1e3, flops/took/1e12, 100*flops/took/peak)
 	}
 }

@@ -339,28 +339,60 @@ func (m *Model) joined(parts ...*matrix) (*matrix, error) {
 }
 
 // kv is a cache: for every layer, blocks of (KV heads, 16, dim) keys, and the
-// same of values.
+// same of values; of int8 ones a scale for each (KV heads, 16).
 type kv struct {
-	keys, values ptr
-	blocks       int
-	layer        int64 // bytes of a layer's keys
-	bytes        int64
+	keys, values           ptr
+	keyScales, valueScales ptr // 0: keys and values have 16 bits
+	blocks                 int
+	layer, scales          int64 // bytes of a layer's keys, and of their scales
+	bytes                  int64
+}
+
+// kind is what the names of kernels for this cache have beside the 16-bit type.
+func (c *kv) kind() string {
+	if c.keyScales != 0 {
+		return "i8_"
+	}
+	return ""
+}
+
+// of is where a layer's keys, values and scales begin.
+func (c *kv) of(layer int) (keys, values, keyScales, valueScales ptr) {
+	at, scales := int64(layer)*c.layer, int64(layer)*c.scales
+	return c.keys.plus(at), c.values.plus(at), c.keyScales.plus(scales), c.valueScales.plus(scales)
 }
 
 func (c *kv) Blocks() int  { return c.blocks }
 func (c *kv) Bytes() int64 { return c.bytes }
 
 // NewKV makes a cache.
-func (m *Model) NewKV(blocks, layers, kvHeads, headDim int) (tensor.KV, error) {
-	c := &kv{blocks: blocks, layer: int64(blocks) * tensor.BlockSize * int64(kvHeads) * int64(headDim) * 2}
-	c.bytes = 2 * c.layer * int64(layers)
-	err := m.g.do(func() (err error) {
-		if c.keys, err = m.alloc(c.bytes / 2); err == nil {
-			if c.values, err = m.alloc(c.bytes / 2); err != nil {
-				m.free(c.keys)
-			}
+func (m *Model) NewKV(t tensor.KVType, blocks, layers, kvHeads, headDim int) (tensor.KV, error) {
+	heads := int64(blocks) * tensor.BlockSize * int64(kvHeads)
+	c := &kv{blocks: blocks, layer: heads * int64(headDim) * 2}
+	parts := []struct {
+		to    *ptr
+		bytes *int64
+	}{{&c.keys, &c.layer}, {&c.values, &c.layer}}
+	if t == tensor.KVInt8 {
+		if headDim != 32 && headDim != 64 && headDim != 128 {
+			return nil, fmt.Errorf("an int8 KV cache on a GPU is for heads of 32, 64 and 128 dimensions, and the model's have %d: leave it at 16 bits (auto)", headDim)
 		}
-		return err
+		c.layer, c.scales = heads*int64(headDim), heads*4
+		parts = append(parts, parts[0], parts[1])
+		parts[2].to, parts[2].bytes, parts[3].to, parts[3].bytes = &c.keyScales, &c.scales, &c.valueScales, &c.scales
+	}
+	err := m.g.do(func() (err error) {
+		for i, p := range parts {
+			n := *p.bytes * int64(layers)
+			if *p.to, err = m.alloc(n); err != nil {
+				for _, taken := range parts[:i] {
+					m.free(*taken.to)
+				}
+				return err
+			}
+			c.bytes += n
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, err

@@ -98,6 +98,10 @@ __device__ __forceinline__ void copy16(void *shared, const void *global, bool va
   const uint32_t to = (uint32_t)__cvta_generic_to_shared(shared);
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(valid ? 16 : 0));
 }
+__device__ __forceinline__ void copy4(void *shared, const void *global, bool valid) {
+  const uint32_t to = (uint32_t)__cvta_generic_to_shared(shared);
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(global), "r"(valid ? 4 : 0));
+}
 __device__ __forceinline__ void copies_commit() { asm volatile("cp.async.commit_group;"); }
 template <int N> __device__ __forceinline__ void copies_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N)); }
 
@@ -117,4 +121,36 @@ template <> __device__ __forceinline__ void mma<f16>(float *c, const uint32_t *a
 template <> __device__ __forceinline__ void mma<bf16>(float *c, const uint32_t *a, const uint32_t *b) {
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// transposed turns a matrix of 8 × 8 numbers of 16 bits, held by a warp as a
+// product's result, into what the next product takes.
+__device__ __forceinline__ uint32_t transposed(uint32_t v) {
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %0;" : "+r"(v));
+  return v;
+}
+
+// int8 keys and values are multiplied as float16, which holds them exactly,
+// whatever T is. Weights of values have their scales in them, and are lifted so
+// that small ones do not get lost.
+template <typename T, bool INT8> struct Factors { using type = T; };
+template <typename T> struct Factors<T, true> { using type = f16; };
+constexpr float kLift = 64;
+
+// Two of the four bytes v + 128 of a word as float16: 1024 + u is a float16 whose
+// last byte is u.
+template <int SELECT> __device__ __forceinline__ uint32_t two_bytes(uint32_t w) {
+  const uint32_t v = __byte_perm(w, 0x64646464u, SELECT), bias = 0x64806480u; // 1152
+  const __half2 h = __hsub2(*reinterpret_cast<const __half2 *>(&v), *reinterpret_cast<const __half2 *>(&bias));
+  return *reinterpret_cast<const uint32_t *>(&h);
+}
+__device__ __forceinline__ uint32_t bytes01(uint32_t w) { return two_bytes<0x4140>(w); }
+__device__ __forceinline__ uint32_t bytes23(uint32_t w) { return two_bytes<0x4342>(w); }
+__device__ __forceinline__ uint32_t bytes02(uint32_t w) { return two_bytes<0x4240>(w); }
+__device__ __forceinline__ uint32_t bytes13(uint32_t w) { return two_bytes<0x4341>(w); }
+
+// repack2 makes two numbers of T two of M.
+template <typename T, typename M> __device__ __forceinline__ uint32_t repack2(uint32_t w) {
+  const float2 f = unpack2<T>(w);
+  return pack2<M>(f.x, f.y);
 }

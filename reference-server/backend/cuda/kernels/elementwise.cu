@@ -57,27 +57,40 @@ extern "C" __global__ void gather(float *y, const float *x, const int *rows, int
 // rope_store: for every token, biases are added to q, k and v, q and k are
 // normed per head (Qwen 3) and turned by the token's position; q stays in
 // place, k and v go to the token's slot of the cache (layout (block, KV head,
-// 16, dim)). A slot below 0 is padding. grid (tokens, parts), 256 threads;
+// 16, dim)): as 16 bits, or as int8 + 128 with a scale for each head (block, KV
+// head, 16). A slot below 0 is padding. grid (tokens, parts), 256 threads;
 // shared memory holds the token's sines and cosines and a head for each warp:
 // 9·dim floats.
 
-// Where a head's key, value or query goes.
-template <typename T>
-__device__ __forceinline__ T *place(T *row, T *keys, T *values, int h, int slot, int heads, int kv_heads, int dim) {
-  if (h < heads) return row;
-  const int kv = (h - heads) % kv_heads;
-  return (h < heads + kv_heads ? keys : values) + (((size_t)(slot / kBlock) * kv_heads + kv) * kBlock + slot % kBlock) * dim;
+// Cache is where keys and values of type C go.
+template <typename C> struct Cache {
+  C *keys, *values;
+  float *key_scales, *value_scales; // of int8
+  int slot, heads, kv_heads;
+  // A head's place, in heads from the beginning of keys or values.
+  __device__ __forceinline__ size_t at(int h) const { return ((size_t)(slot / kBlock) * kv_heads + (h - heads) % kv_heads) * kBlock + slot % kBlock; }
+  __device__ __forceinline__ C *head(int h, int dim) const { return (h < heads + kv_heads ? keys : values) + at(h) * dim; }
+  __device__ __forceinline__ float &scale(int h) const { return (h < heads + kv_heads ? key_scales : value_scales)[at(h)]; }
+};
+
+// int8_of is what a number is of a scale's inverse.
+__device__ __forceinline__ uint32_t int8_of(float v, float inverse) { return uint32_t(__float2int_rn(v * inverse) + 128); }
+__device__ __forceinline__ uint2 int8s_of(const float *v, float inverse) {
+  uint32_t w[2] = {};
+#pragma unroll
+  for (int j = 0; j < 8; j++) w[j / 4] |= int8_of(v[j], inverse) << (j % 4 * 8);
+  return make_uint2(w[0], w[1]);
 }
 
 // Without norms: a thread turns eight pairs of a head, or moves 16 values.
-template <typename T>
-__device__ __forceinline__ void rope_store_plain(T *qkv, T *keys, T *values, const float *bias, const float *turn, int slot, int heads, int kv_heads, int dim,
-                                                 int halves) {
+template <typename T, typename C>
+__device__ __forceinline__ void rope_store_plain(T *qkv, const Cache<C> &cache, const float *bias, const float *turn, int dim, int halves) {
+  const int heads = cache.heads, kv_heads = cache.kv_heads;
   const int parts = dim / 16, work = (heads + 2 * kv_heads) * parts;
   for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < work; i += blockDim.x * gridDim.y) {
     const int h = i / parts, c = i % parts;
     const int a = halves ? c * 8 : c * 16, b = halves ? a + dim / 2 : a + 8; // the dimensions from which on there are eight
-    T *row = qkv + ((size_t)blockIdx.x * (heads + 2 * kv_heads) + h) * dim, *to = place(row, keys, values, h, slot, heads, kv_heads, dim);
+    T *row = qkv + ((size_t)blockIdx.x * (heads + 2 * kv_heads) + h) * dim, *to = row;
     float x[8], y[8];
     unpack8<T>(*reinterpret_cast<const uint4 *>(row + a), x);
     unpack8<T>(*reinterpret_cast<const uint4 *>(row + b), y);
@@ -92,13 +105,28 @@ __device__ __forceinline__ void rope_store_plain(T *qkv, T *keys, T *values, con
         const float sin = turn[c * 8 + j], cos = turn[dim / 2 + c * 8 + j], f = first, s = second;
         first = f * cos - s * sin, second = f * sin + s * cos;
       }
+    if (sizeof(C) == 1 && h >= heads) { // the threads of a head, of which there are 2, 4, 8 or 16, are neighbours in a warp
+      const int lane = threadIdx.x & 31;
+      const unsigned together = ((1u << parts) - 1) << (lane & ~(parts - 1));
+      float top = 0;
+#pragma unroll
+      for (int j = 0; j < 8; j++) top = fmaxf(top, fmaxf(fabsf(x[j]), fabsf(y[j])));
+      for (int o = 1; o < parts; o *= 2) top = fmaxf(top, __shfl_xor_sync(together, top, o));
+      const float inverse = top > 0 ? 127.f / top : 0.f;
+      C *stored = cache.head(h, dim);
+      *reinterpret_cast<uint2 *>(stored + a) = int8s_of(x, inverse);
+      *reinterpret_cast<uint2 *>(stored + b) = int8s_of(y, inverse);
+      if (c == 0) cache.scale(h) = top / 127.f;
+      continue;
+    }
+    if (h >= heads) to = reinterpret_cast<T *>(cache.head(h, dim));
     *reinterpret_cast<uint4 *>(to + a) = make_uint4(pack2<T>(x[0], x[1]), pack2<T>(x[2], x[3]), pack2<T>(x[4], x[5]), pack2<T>(x[6], x[7]));
     *reinterpret_cast<uint4 *>(to + b) = make_uint4(pack2<T>(y[0], y[1]), pack2<T>(y[2], y[3]), pack2<T>(y[4], y[5]), pack2<T>(y[6], y[7]));
   }
 }
 
-template <typename T>
-__device__ void rope_store(T *qkv, T *keys, T *values, const float *bias, const float *q_norm, const float *k_norm, const float *inverse,
+template <typename T, typename C>
+__device__ void rope_store(T *qkv, C *keys, C *values, float *key_scales, float *value_scales, const float *bias, const float *q_norm, const float *k_norm, const float *inverse,
                            const int *positions, const int *slots, int heads, int kv_heads, int dim, int halves, float eps) {
   extern __shared__ float turn[];
   const int t = blockIdx.x, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -109,8 +137,9 @@ __device__ void rope_store(T *qkv, T *keys, T *values, const float *bias, const 
   for (int i = threadIdx.x; i < dim / 2; i += blockDim.x) sincosf(float(positions[t]) * inverse[i], turn + i, turn + dim / 2 + i);
   __syncthreads();
   wait_for_inputs();
+  const Cache<C> cache{keys, values, key_scales, value_scales, slot, heads, kv_heads};
   if (!q_norm && !k_norm && dim % 16 == 0) {
-    rope_store_plain(qkv, keys, values, bias, turn, slot, heads, kv_heads, dim, halves);
+    rope_store_plain(qkv, cache, bias, turn, dim, halves);
     return;
   }
   for (int h = blockIdx.y * 8 + warp; h < heads + 2 * kv_heads; h += 8 * gridDim.y) {
@@ -129,27 +158,35 @@ __device__ void rope_store(T *qkv, T *keys, T *values, const float *bias, const 
       for (int d = lane; d < dim; d += 32) head[d] *= scale * norm[d];
       __syncwarp();
     }
-    T *to = place(row, keys, values, h, slot, heads, kv_heads, dim);
-    if (is_value) {
-      for (int d = lane; d < dim; d += 32) to[d] = from_float<T>(head[d]);
-    } else {
+    if (!is_value)
       for (int i = lane; i < dim / 2; i += 32) {
-        const int a = halves ? i : 2 * i, b = halves ? i + dim / 2 : 2 * i + 1;
-        const float sin = turn[i], cos = turn[dim / 2 + i];
-        to[a] = from_float<T>(head[a] * cos - head[b] * sin);
-        to[b] = from_float<T>(head[a] * sin + head[b] * cos);
+        float &a = head[halves ? i : 2 * i], &b = head[halves ? i + dim / 2 : 2 * i + 1];
+        const float sin = turn[i], cos = turn[dim / 2 + i], first = a, second = b;
+        a = first * cos - second * sin, b = first * sin + second * cos;
       }
+    __syncwarp();
+    if (sizeof(C) == 1 && h >= heads) {
+      float top = 0;
+      for (int d = lane; d < dim; d += 32) top = fmaxf(top, fabsf(head[d]));
+      top = warp_max(top);
+      const float inverse = top > 0 ? 127.f / top : 0.f;
+      C *to = cache.head(h, dim);
+      for (int d = lane; d < dim; d += 32) to[d] = C(int8_of(head[d], inverse));
+      if (lane == 0) cache.scale(h) = top / 127.f;
+    } else {
+      T *to = h < heads ? row : reinterpret_cast<T *>(cache.head(h, dim));
+      for (int d = lane; d < dim; d += 32) to[d] = from_float<T>(head[d]);
     }
     __syncwarp();
   }
 }
-#define ROPE(T)                                                                                                                                   \
-  extern "C" __global__ void rope_store_##T(T *qkv, T *keys, T *values, const float *bias, const float *qn, const float *kn, const float *inv,    \
-                                            const int *positions, const int *slots, int heads, int kv_heads, int dim, int halves, float eps) {    \
-    rope_store(qkv, keys, values, bias, qn, kn, inv, positions, slots, heads, kv_heads, dim, halves, eps);                                        \
+#define ROPE(T, NAME, C)                                                                                                                          \
+  extern "C" __global__ void rope_store_##NAME(T *qkv, C *keys, C *values, float *key_scales, float *value_scales, const float *bias,             \
+                                               const float *qn, const float *kn, const float *inv, const int *positions, const int *slots,        \
+                                               int heads, int kv_heads, int dim, int halves, float eps) {                                         \
+    rope_store(qkv, keys, values, key_scales, value_scales, bias, qn, kn, inv, positions, slots, heads, kv_heads, dim, halves, eps);              \
   }
-ROPE(f16)
-ROPE(bf16)
+ROPE(f16, f16, f16) ROPE(bf16, bf16, bf16) ROPE(f16, i8_f16, uint8_t) ROPE(bf16, i8_bf16, uint8_t)
 
 // swiglu: y (tokens, width) = silu(gate) · up of gu (tokens, 2·width), gate
 // first. grid (tokens, parts), eight numbers a thread.
