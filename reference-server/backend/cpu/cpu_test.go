@@ -184,24 +184,43 @@ func TestAttendAgainstPlain(t *testing.T) {
 	const heads, kvHeads, dim, layers, blocks = 6, 2, 32, 2, 12
 	for _, set := range available()[1:] {
 		t.Run(set.name(), func(t *testing.T) {
-			got, want := attended(t, set, heads, kvHeads, dim, layers, blocks), attended(t, plain{}, heads, kvHeads, dim, layers, blocks)
-			near(t, "attention", got, want, 2e-6)
+			var full []float32
+			for _, stored := range []tensor.KVType{tensor.KVFull, tensor.KVInt8} {
+				got, want := attended(t, set, stored, heads, kvHeads, dim, layers, blocks), attended(t, plain{}, stored, heads, kvHeads, dim, layers, blocks)
+				near(t, "attention, cache "+stored.String(), got, want, 2e-6)
+				if stored == tensor.KVFull {
+					full = want
+					continue
+				}
+				// Half a step of int8 on each key and value: scores move by a few hundredths.
+				var off, size float64
+				for i := range full {
+					off += math.Pow(float64(got[i]-full[i]), 2)
+					size += math.Pow(float64(full[i]), 2)
+				}
+				if rel := math.Sqrt(off / size); rel == 0 || rel > 0.05 {
+					t.Errorf("an int8 cache changes attention by %.4f of it, allowed 0.05", rel)
+				}
+			}
 		})
 	}
 }
 
-func attended(t *testing.T, k kernels, heads, kvHeads, dim, layers, blocks int) []float32 {
+func attended(t *testing.T, k kernels, stored tensor.KVType, heads, kvHeads, dim, layers, blocks int) []float32 {
 	t.Helper()
 	b := newWith(k, 2)
 	defer b.Close()
 	r := rand.New(rand.NewPCG(6, 6))
-	cache, err := b.NewKV(tensor.KVFull, blocks, layers, kvHeads, dim)
+	cache, err := b.NewKV(stored, blocks, layers, kvHeads, dim)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := cache.(*kv)
 	for i := range c.data {
 		c.data[i] = float32(math.NaN()) // an unwritten slot that is read shows
+	}
+	for i := range c.scale {
+		c.scale[i] = float32(math.NaN())
 	}
 	table := []int32{7, 2, 9, 0, 11}
 	n := 70
