@@ -103,7 +103,7 @@ scenarios:
   - name: calm
     stages: [{name: m, for: 1m30s, rate: 90/m}]
   - name: broken
-    stages: [{name: m, for: 5s, rate: 0, to: 10}]
+    stages: [{name: m, for: 5s, rate: 0, to: 10/s}]
     faults: [{kind: pod-kill, at: 0s}]
 objectives: [error_rate <= 5%]
 `))
@@ -144,7 +144,7 @@ scenarios:
     workload: &chat
       api: completions
       max_tokens: 7
-    stages: &stages [{name: m, for: 5s, rate: 1}]
+    stages: &stages [{name: m, for: 5s, rate: 1/s}]
   - name: b
     workload: *chat
     stages: *stages

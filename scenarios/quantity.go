@@ -65,7 +65,7 @@ func (r Rate) String() string { return plain(float64(r)) + "/s" }
 // MarshalText writes the rate as UnmarshalText reads it.
 func (r Rate) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
-// UnmarshalText reads a rate such as 8/s, 90/m or 0.5.
+// UnmarshalText reads a rate such as 8/s or 90/m, or 0.
 func (r *Rate) UnmarshalText(text []byte) error {
 	parsed, err := parseRate(string(text))
 	*r = Rate(parsed)
@@ -74,6 +74,9 @@ func (r *Rate) UnmarshalText(text []byte) error {
 
 func parseRate(s string) (float64, error) {
 	rate, err := parsePerSecond(s)
+	if err == nil && rate != 0 && !strings.Contains(s, "/") {
+		return 0, fmt.Errorf("found %s without a unit, expected a rate such as %s/s or %s/m", quoted(s), s, s)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("found %s, expected a rate of requests such as 8/s, 90/m or 0.5/s", quoted(s))
 	}

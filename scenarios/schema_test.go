@@ -40,8 +40,9 @@ func schemaOfGate(t *testing.T) *jsonschema.Schema {
 	text := func(pattern, example, description string) *jsonschema.Schema {
 		return &jsonschema.Schema{Type: "string", Pattern: pattern, Examples: []any{example}, Description: description}
 	}
-	rate := text(`^[0-9]+(\.[0-9]+)?(/[smh])?$`, "8/s", "A rate of requests: 8/s, 90/m or 0.5.")
+	rate := text(`^([0-9]+(\.[0-9]+)?/[smh]|0+(\.0+)?)$`, "8/s", "A rate of requests: 8/s, 90/m or 0.5/s.")
 	rate.Types, rate.Type = []string{"string", "number"}, ""
+	rate.Maximum = new(0.0) // as a number, without a unit
 	lengths := text(lengthsPattern, "lognormal(512, 300)", "A number of tokens: 128, uniform(64, 256), lognormal(512, 300) or empirical(12, 40, 900).")
 	lengths.Types, lengths.Type = []string{"string", "integer"}, ""
 	objective := text(objectivePattern(), "p95(ttft) <= 2s", objectiveHelp())
