@@ -80,6 +80,7 @@ type samples struct {
 	timeline                       [perRequest][]timed // where an objective asks for it
 	icl                            histogram
 	lags                           values
+	seconds                        map[int64]*tally // of the run's clock, by when requests were due
 }
 
 // The latencies that a request has one of, in seconds.
@@ -247,6 +248,8 @@ func (e *evidence) load(r *recording.Request) {
 	id := stageID{r.Scenario, r.Stage, r.Class, e.met(r)}
 	s := e.stage(id)
 	s.due++
+	second := s.second(int64(r.Due / time.Second))
+	second.due++
 	if r.Sent > 0 {
 		s.lags.add((r.Sent - r.Due).Seconds())
 	}
@@ -273,6 +276,7 @@ func (e *evidence) load(r *recording.Request) {
 		e.uncounted++
 	}
 	s.tokens += int64(r.OutputTokens)
+	second.tokens += int64(r.OutputTokens)
 	values := latenciesOf(r)
 	if r.AskedTokens > 0 {
 		s.exact++
@@ -294,6 +298,7 @@ func (e *evidence) load(r *recording.Request) {
 	}
 	if e.attains(r, id, values) {
 		s.attained++
+		second.attained++
 		s.goodTokens += int64(r.OutputTokens)
 	}
 }
@@ -431,18 +436,30 @@ func (s *samples) merge(o *samples) {
 	}
 	s.icl.merge(&o.icl)
 	s.lags.merge(&o.lags)
+	for at, t := range o.seconds {
+		second := s.second(at)
+		second.due += t.due
+		second.attained += t.attained
+		second.tokens += t.tokens
+	}
+}
+
+func (s *samples) second(at int64) *tally {
+	if s.seconds == nil {
+		s.seconds = map[int64]*tally{}
+	}
+	t := s.seconds[at]
+	if t == nil {
+		t = &tally{}
+		s.seconds[at] = t
+	}
+	return t
 }
 
 // seconds is for how long load was offered in a scope.
 func (e *evidence) seconds(scope stageID) float64 {
-	scope.class, scope.met = "", "" // all classes are offered in the same time
-	var sum time.Duration
-	for id, s := range e.played {
-		if scope.covers(id) {
-			sum += s.to - s.from
-		}
-	}
-	return sum.Seconds()
+	_, seconds := e.spans(scope)
+	return seconds
 }
 
 // unrecorded is how many requests were due in a scope and have left no trace.

@@ -50,7 +50,7 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 	case o.Arg != "":
 		e.fault(&f, o)
 	default:
-		f.whole(o, s, e.seconds(scope))
+		f.whole(o, s, e)
 	}
 	if missing, offered := e.unrecorded(scope); missing > 0 && f.Verdict == Pass {
 		f.Verdict = Unproven
@@ -187,7 +187,8 @@ func (f *Finding) decide(value float64, o scenarios.Objective) {
 }
 
 // whole decides the metrics that are one number for a scope.
-func (f *Finding) whole(o scenarios.Objective, s *samples, seconds float64) {
+func (f *Finding) whole(o scenarios.Objective, s *samples, e *evidence) {
+	seconds := e.seconds(scopeOf(o))
 	f.Samples = s.due
 	if s.due == 0 || seconds <= 0 {
 		f.Why = words.Say("no request was due")
@@ -201,9 +202,9 @@ func (f *Finding) whole(o scenarios.Objective, s *samples, seconds float64) {
 	case "errors":
 		f.decide(float64(s.errors), o)
 	case "goodput":
-		f.decide(float64(s.attained)/seconds, o)
+		f.throughput(o, e, s, s.attained, func(t tally) int64 { return t.attained })
 	case "output_tokens_per_second":
-		f.decide(float64(s.tokens)/seconds, o)
+		f.throughput(o, e, s, s.due-s.errors, func(t tally) int64 { return t.tokens })
 	case "achieved_rate":
 		f.decide(float64(s.due-s.notSent)/seconds, o)
 	default:
