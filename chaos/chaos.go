@@ -36,7 +36,7 @@ type Kind struct {
 var Kinds = []Kind{
 	podKill, podHang, podSlow, gatewayKill, nodeLoss, spotPreemption,
 	networkDelay, networkLoss, networkBandwidth, nodePartition, cpuStress, memoryPressure, gpuOOM,
-	certificateExpiry, ledgerLoss,
+	certificateExpiry, ledgerLoss, clockSkew,
 }
 
 // Unsupported is the error of a fault that the target cannot have.

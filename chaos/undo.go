@@ -17,6 +17,7 @@ const (
 	undoKill     = "kill"     // a process of a fault's own ends
 	undoCgroup   = "cgroup"   // processes leave a control group, and it is removed
 	undoSwap     = "swap"     // a file comes back from the folder it is kept in, and that is removed
+	undoClock    = "clock"    // a process reads the kernel's clock again
 )
 
 // Undo takes back one thing that a fault does to the machine. It is plain data,
@@ -28,6 +29,8 @@ type Undo struct {
 	Start uint64 `json:"start,omitempty"` // with PID: the process that is meant, and no later one
 	Path  string `json:"path,omitempty"`
 	Home  string `json:"home,omitempty"` // the control group the processes came from, or the file that was swapped
+	At    uint64 `json:"at,omitempty"`   // an address in the process
+	Code  []byte `json:"code,omitempty"` // what stood there
 }
 
 // ofOurs marks what may be removed from the machine: a journal that was damaged
@@ -41,6 +44,8 @@ func (u Undo) apply() error {
 		return signalIf(u.PID, u.Start, syscall.SIGCONT)
 	case undoKill:
 		return signalIf(u.PID, u.Start, syscall.SIGKILL)
+	case undoClock:
+		return restoreClock(u.PID, u.Start, u.At, u.Code)
 	case undoCgroup:
 		if !strings.HasPrefix(filepath.Base(u.Path), ofOurs) {
 			return fmt.Errorf("undo: %q is no control group of launchgate's", u.Path)

@@ -34,6 +34,7 @@ var faultKinds = []faultKind{
 	{name: "gpu-oom", needs: []string{"for", "memory"}},
 	{name: "certificate-expiry", needs: []string{"for"}},
 	{name: "ledger-loss", may: []string{"for"}},
+	{name: "clock-skew", replica: true, needs: []string{"for", "skew"}},
 }
 
 // FaultKinds are the names of the faults a scenario may inject.
@@ -60,6 +61,8 @@ const (
 	maxSize    = Size(1 << 40)
 	minRateCut = Size(256) // bytes a second: below it not even a health check gets through
 	maxDelay   = Duration(time.Minute)
+	minSkew    = Offset(5 * time.Second) // a Date has whole seconds
+	maxSkew    = Offset(maxDuration)
 )
 
 func kindOf(name string) (faultKind, bool) {
@@ -93,6 +96,11 @@ func (f Fault) parameters() []parameter {
 		{"cores", f.Cores != 0, func(c *checker, path string) {
 			if !(f.Cores >= 0.01 && f.Cores <= maxCores) {
 				c.add(path, "found %v, expected a number of cores from 0.01 to %d", f.Cores, maxCores)
+			}
+		}},
+		{"skew", f.Skew != 0, func(c *checker, path string) {
+			if d := max(f.Skew, -f.Skew); d < minSkew || d > maxSkew {
+				c.add(path, "found %v, expected a time from %v to %v, or as far back, such as -90s", f.Skew, minSkew, maxSkew)
 			}
 		}},
 		{"memory", f.Memory != 0, func(c *checker, path string) { c.size(path, f.Memory, 64<<10) }},

@@ -309,6 +309,8 @@ type Fault struct {
 	Notice Duration `yaml:"notice,omitempty" json:"notice,omitempty"`
 	// Delay is what is added to every round trip.
 	Delay Duration `yaml:"delay,omitempty" json:"delay,omitempty"`
+	// Skew is what the victim's wall clock is off by.
+	Skew Offset `yaml:"skew,omitempty" json:"skew,omitempty"`
 	// Loss is the share of segments that are lost on their way, each way.
 	Loss Share `yaml:"loss,omitempty" json:"loss,omitempty"`
 	// Bandwidth is how many bytes a second get through, each way.
@@ -411,6 +413,9 @@ func (s Scenario) Mix() []Class {
 
 // Duration is a time.Duration written as 30s, 1m30s or 250ms.
 type Duration time.Duration
+
+// Offset is a time forwards or, below 0, back.
+type Offset time.Duration
 
 // Rate is requests per second, written as 8/s, 90/m or a bare number.
 type Rate float64

@@ -56,6 +56,28 @@ func parseDuration(s string) (time.Duration, error) {
 	return d, nil
 }
 
+// String writes the offset as a duration, with a minus where it goes back.
+func (o Offset) String() string {
+	if o < 0 {
+		return "-" + Duration(-o).String()
+	}
+	return Duration(o).String()
+}
+
+// MarshalText writes the offset as UnmarshalText reads it.
+func (o Offset) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// UnmarshalText reads an offset such as 90s or -90s.
+func (o *Offset) UnmarshalText(text []byte) error {
+	size, back := strings.CutPrefix(string(text), "-")
+	parsed, err := parseDuration(size)
+	if back {
+		parsed = -parsed
+	}
+	*o = Offset(parsed)
+	return err
+}
+
 // maxRate bounds a rate to what one client machine could conceivably send.
 const maxRate = 100_000
 

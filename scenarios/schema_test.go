@@ -48,6 +48,7 @@ func schemaOfGate(t *testing.T) *jsonschema.Schema {
 	objective := text(objectivePattern(), "p95(ttft) <= 2s", objectiveHelp())
 	schema, err := jsonschema.For[Gate](&jsonschema.ForOptions{TypeSchemas: map[reflect.Type]*jsonschema.Schema{
 		reflect.TypeFor[Duration]():  text(durationPattern.String(), "30s", "A duration: 30s, 1m30s or 250ms."),
+		reflect.TypeFor[Offset]():    text("^-?"+durationPattern.String()[1:], "-90s", "A time forwards or back: 90s or -90s."),
 		reflect.TypeFor[Rate]():      rate,
 		reflect.TypeFor[Size]():      text(sizePattern.String(), "64KiB", "A size in bytes: 64KiB, 16MiB or 2GiB."),
 		reflect.TypeFor[Share]():     text(sharePattern.String(), "20%", "A share: 20%."),

@@ -35,6 +35,7 @@ var faultsOfAllKinds = map[string]string{
 	"memory-pressure":    "target: replica-0, for: 20s, memory: 512KiB",
 	"certificate-expiry": "for: 20s",
 	"ledger-loss":        "for: 20s",
+	"clock-skew":         "target: replica-0, for: 20s, skew: -90s",
 }
 
 // TestHarnessKilledDuringFaults kills the harness with SIGKILL at random
