@@ -22,6 +22,7 @@ const tries = 2
 // replica is what the balancer knows of a replica.
 type replica struct {
 	Replica
+	line     *line
 	ready    bool
 	inFlight int
 	served   uint64 // breaks ties, so that an idle service is used evenly
@@ -59,29 +60,21 @@ const (
 
 // balancer is an http.RoundTripper over replicas: least connections.
 type balancer struct {
-	log       *slog.Logger
-	metrics   *metrics
-	transport *http.Transport // requests
-	asking    *http.Client    // readiness; connections of its own, so that it is not queued behind requests
-	ejectFor  time.Duration
+	log      *slog.Logger
+	metrics  *metrics
+	asking   *http.Transport // readiness; connections of its own, so that it is not queued behind requests
+	ejectFor time.Duration
+	waitFor  time.Duration // for a replica that sends nothing
 
 	mu       sync.Mutex
 	replicas []*replica
 }
 
 func newBalancer(replicas []Replica, log *slog.Logger) *balancer {
-	dial := (&net.Dialer{Timeout: 5 * time.Second}).DialContext
-	b := &balancer{
-		log: log,
-		transport: &http.Transport{
-			DialContext: dial, MaxIdleConnsPerHost: 512, IdleConnTimeout: 90 * time.Second,
-			ResponseHeaderTimeout: 300 * time.Second, DisableCompression: true,
-		},
-		ejectFor: failWithin,
-		asking:   &http.Client{Transport: &http.Transport{DialContext: dial}, Timeout: watchTimeout},
-	}
+	plain := transportOver(false)
+	b := &balancer{log: log, asking: transportOver(false), ejectFor: failWithin, waitFor: replicaLimit}
 	for _, r := range replicas {
-		b.replicas = append(b.replicas, &replica{Replica: r})
+		b.replicas = append(b.replicas, &replica{Replica: r, line: &line{plain: plain, open: meetings}})
 	}
 	return b
 }
@@ -100,18 +93,23 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		tried = append(tried, rep)
 		began := time.Now()
-		resp, err := b.send(r, body, rep)
+		try := newAttempt(r.Context(), b.waitFor)
+		resp, err := b.send(r.WithContext(try.ctx), body, rep)
+		err = try.why(err)
+		try.idle.Stop() // each part of the answer has its own time
 		again := err != nil && r.Context().Err() == nil || err == nil && resp.StatusCode == http.StatusServiceUnavailable && len(tried) < tries && b.others(tried)
 		if !again {
 			if err != nil { // the client is gone
+				try.end()
 				b.release(rep)
 				return nil, err
 			}
 			resp.Header.Set(HeaderReplica, rep.Name)
 			resp.Header.Set(HeaderRetries, retriesHeader(len(tried)-1))
-			resp.Body = &passing{body: resp.Body, rep: rep, b: b, ctx: r.Context(), began: began, work: r.Method == http.MethodPost, failed: resp.StatusCode >= 400 && resp.StatusCode != http.StatusTooManyRequests, stream: isStream(resp)}
+			resp.Body = &passing{body: resp.Body, try: try, rep: rep, b: b, ctx: r.Context(), began: began, work: r.Method == http.MethodPost, failed: resp.StatusCode >= 400 && resp.StatusCode != http.StatusTooManyRequests, stream: isStream(resp)}
 			return resp, nil
 		}
+		try.end()
 		b.release(rep)
 		if err != nil {
 			b.suspect(rep, err)
@@ -135,7 +133,7 @@ func (b *balancer) send(r *http.Request, body []byte, rep *replica) (*http.Respo
 	out.URL.Scheme, out.URL.Host, out.Host = rep.URL.Scheme, rep.URL.Host, rep.URL.Host
 	out.Body = io.NopCloser(bytes.NewReader(body))
 	out.ContentLength = int64(len(body))
-	return b.transport.RoundTrip(out)
+	return rep.line.RoundTrip(out)
 }
 
 // acquire takes the serving replica with the fewest requests under way. Where
@@ -251,8 +249,9 @@ func (b *balancer) setReady(r *replica, ready bool, why error) {
 	}
 	b.mu.Unlock()
 	if changed && ready {
-		b.log.Info("replica is ready", "replica", r.Name)
+		b.log.Info("replica is ready", "replica", r.Name, "over", r.line.speaks())
 	} else if changed {
+		r.line.lost()
 		b.log.Warn("replica is not ready", "replica", r.Name, "why", why)
 	}
 }
@@ -278,21 +277,15 @@ func (b *balancer) watch(ctx context.Context) {
 }
 
 func (b *balancer) ask(ctx context.Context, r *replica) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.URL.JoinPath("ready").String(), nil)
+	ready := r.URL.JoinPath("ready").String()
+	status, err := look(ctx, b.asking, ready)
 	if err != nil {
 		return err
 	}
-	resp, err := b.asking.Do(req)
-	if err != nil {
-		return err
+	if status != http.StatusOK {
+		return fmt.Errorf("/ready answers %d", status)
 	}
-	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<16)); err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("/ready answers %s", resp.Status)
-	}
+	r.line.meet(ctx, ready)
 	return nil
 }
 
@@ -333,6 +326,7 @@ type replicaStatus struct {
 	URL      string `json:"url"`
 	Ready    bool   `json:"ready"`
 	InFlight int    `json:"in_flight"`
+	HTTP     string `json:"http"` // what requests are sent in
 	// How often the replica was taken out, and when last: an outage may be
 	// shorter than the time between two looks at this.
 	Outages int       `json:"outages"`
@@ -355,7 +349,7 @@ func (b *balancer) status() status {
 	now := time.Now()
 	for _, r := range b.replicas {
 		r.tally.Median, r.tally.Timed = median(r.took), len(r.took)
-		s.Replicas = append(s.Replicas, replicaStatus{r.Name, r.URL.String(), r.serves(now), r.inFlight, r.outages, r.outAt, r.tally})
+		s.Replicas = append(s.Replicas, replicaStatus{r.Name, r.URL.String(), r.serves(now), r.inFlight, r.line.speaks(), r.outages, r.outAt, r.tally})
 	}
 	return s
 }
@@ -365,6 +359,7 @@ func (b *balancer) status() status {
 // a failure from an end.
 type passing struct {
 	body   io.ReadCloser
+	try    *attempt
 	rep    *replica
 	b      *balancer
 	ctx    context.Context // of the client's request
@@ -380,7 +375,7 @@ type passing struct {
 
 func (p *passing) Read(buf []byte) (int, error) {
 	if p.broken == nil {
-		n, err := p.body.Read(buf)
+		n, err := p.try.read(p.body, buf)
 		if err == nil || errors.Is(err, io.EOF) {
 			p.ended = p.ended || err != nil
 			return n, err
@@ -418,6 +413,7 @@ func (p *passing) Close() error {
 			p.b.count(p.rep, p.failed, time.Since(p.began))
 		}
 		p.b.release(p.rep)
+		p.try.end()
 	})
 	return p.body.Close()
 }

@@ -16,10 +16,21 @@ import (
 )
 
 // BenchmarkDoor is what a door costs a streamed answer of two events: one that
-// only balances, and one that asks for keys and has the usage on disk before
-// the end is sent.
+// only balances, over HTTP/1.1 and over HTTP/2 to its replica, and one that asks
+// for keys and has the usage on disk before the end is sent.
 func BenchmarkDoor(b *testing.B) {
-	replica := httptest.NewServer(http.HandlerFunc(answering))
+	for _, h2 := range []bool{false, true} {
+		over := map[bool]string{false: "HTTP/1.1", true: "HTTP/2.0"}[h2]
+		b.Run(over, func(b *testing.B) { benchmarkDoor(b, h2) })
+	}
+}
+
+func benchmarkDoor(b *testing.B, h2 bool) {
+	replica := httptest.NewUnstartedServer(http.HandlerFunc(answering))
+	replica.Config.Protocols = &http.Protocols{}
+	replica.Config.Protocols.SetHTTP1(true)
+	replica.Config.Protocols.SetUnencryptedHTTP2(h2)
+	replica.Start()
 	defer replica.Close()
 	at, err := url.Parse(replica.URL)
 	if err != nil {
@@ -64,6 +75,64 @@ func BenchmarkDoor(b *testing.B) {
 					}
 					if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK || !strings.HasSuffix(string(body), "[DONE]\n\n") {
 						b.Errorf("%s %q %v", resp.Status, body, err)
+					}
+					resp.Body.Close()
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkStreams is what a door costs a stream of 200 events, each sent by
+// itself, when 64 are under way.
+func BenchmarkStreams(b *testing.B) {
+	for _, h2 := range []bool{false, true} {
+		over := map[bool]string{false: "HTTP/1.1", true: "HTTP/2.0"}[h2]
+		b.Run(over, func(b *testing.B) {
+			replica := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/ready" {
+					return
+				}
+				w.Header().Set("Content-Type", "text/event-stream")
+				for range 200 {
+					_, _ = io.WriteString(w, "data: {\"choices\":[{\"delta\":{\"content\":\"word\"}}]}\n\n")
+					w.(http.Flusher).Flush()
+				}
+			}))
+			replica.Config.Protocols = &http.Protocols{}
+			replica.Config.Protocols.SetHTTP1(true)
+			replica.Config.Protocols.SetUnencryptedHTTP2(h2)
+			replica.Start()
+			defer replica.Close()
+			at, err := url.Parse(replica.URL)
+			if err != nil {
+				b.Fatal(err)
+			}
+			g := New([]Replica{{"replica-0", at}}, slog.New(slog.DiscardHandler))
+			ctx, cancel := context.WithCancel(b.Context())
+			done := make(chan struct{})
+			go func() { g.Run(ctx); close(done) }()
+			defer func() { cancel(); <-done }()
+			door := httptest.NewServer(g.Handler())
+			defer door.Close()
+			for g.balancer.ready() == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			if got := g.balancer.status().Replicas[0].HTTP; got != over {
+				b.Fatalf("over %s", got)
+			}
+			client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}
+			defer client.CloseIdleConnections()
+			b.SetParallelism(32)
+			b.RunParallel(func(p *testing.PB) {
+				for p.Next() {
+					resp, err := client.Post(door.URL+"/v1/chat/completions", "", strings.NewReader("{}"))
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					if n, err := io.Copy(io.Discard, resp.Body); err != nil || n < 200*40 {
+						b.Errorf("%d bytes, %v", n, err)
 					}
 					resp.Body.Close()
 				}

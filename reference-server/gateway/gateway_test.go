@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -23,14 +24,35 @@ type backend struct {
 	ready  atomic.Bool
 	served atomic.Int64
 	answer atomic.Value // http.HandlerFunc
+	over   atomic.Value // string: the version of HTTP of the first request
 }
 
 func newBackend(t *testing.T, answer http.HandlerFunc) *backend {
 	t.Helper()
+	return backendOver(t, true, answer)
+}
+
+// backendOver is one that speaks HTTP/2 too, as replicas of ours do, or
+// HTTP/1.1 only.
+func backendOver(t *testing.T, h2 bool, answer http.HandlerFunc) *backend {
+	t.Helper()
+	return backendAt(t, "127.0.0.1:0", h2, answer)
+}
+
+func backendAt(t *testing.T, addr string, h2 bool, answer http.HandlerFunc) *backend {
+	t.Helper()
+	at, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
 	b := &backend{}
 	b.ready.Store(true)
 	b.answer.Store(answer)
-	b.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	b.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.RequestURI == "*" { // HTTP/2 begins so, and net/http leaves refusing it to handlers; ServeMux does
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
 		if r.URL.Path == "/ready" {
 			if !b.ready.Load() {
 				w.WriteHeader(http.StatusServiceUnavailable)
@@ -38,10 +60,36 @@ func newBackend(t *testing.T, answer http.HandlerFunc) *backend {
 			return
 		}
 		b.served.Add(1)
+		b.over.CompareAndSwap(nil, r.Proto)
 		b.answer.Load().(http.HandlerFunc)(w, r)
 	}))
+	b.Config.Protocols, b.Config.ErrorLog = &http.Protocols{}, slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
+	b.Config.Protocols.SetHTTP1(true)
+	b.Config.Protocols.SetUnencryptedHTTP2(h2)
+	b.Listener.Close()
+	b.Listener = at
+	b.Start()
 	t.Cleanup(b.Close)
 	return b
+}
+
+// overBoth tests with replicas that speak HTTP/2, and with such as refuse it.
+func overBoth(t *testing.T, test func(t *testing.T, newBackend func(*testing.T, http.HandlerFunc) *backend)) {
+	for _, h2 := range []bool{true, false} {
+		want := map[bool]string{true: "HTTP/2.0", false: "HTTP/1.1"}[h2]
+		t.Run(want, func(t *testing.T) {
+			test(t, func(t *testing.T, answer http.HandlerFunc) *backend {
+				t.Helper()
+				b := backendOver(t, h2, answer)
+				t.Cleanup(func() {
+					if over := b.over.Load(); over != nil && over != want {
+						t.Errorf("the replica was asked over %s", over)
+					}
+				})
+				return b
+			})
+		})
+	}
 }
 
 // ok answers with the body it was sent.
@@ -150,7 +198,9 @@ func TestLeastConnections(t *testing.T) {
 
 // What fails before its first byte is sent to another replica, with its whole
 // body, and the client is told.
-func TestRetryBeforeTheFirstByte(t *testing.T) {
+func TestRetryBeforeTheFirstByte(t *testing.T) { overBoth(t, testRetryBeforeTheFirstByte) }
+
+func testRetryBeforeTheFirstByte(t *testing.T, newBackend func(*testing.T, http.HandlerFunc) *backend) {
 	for _, tt := range []struct {
 		name string
 		bad  http.HandlerFunc
@@ -214,7 +264,9 @@ func TestFailingReplicaIsEjected(t *testing.T) {
 
 // What a replica did is counted once, and what its client gave up is not: a
 // release is judged by it.
-func TestTally(t *testing.T) {
+func TestTally(t *testing.T) { overBoth(t, testTally) }
+
+func testTally(t *testing.T, newBackend func(*testing.T, http.HandlerFunc) *backend) {
 	a := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		switch body, _ := io.ReadAll(r.Body); string(body) {
 		case "good":
@@ -271,7 +323,9 @@ func TestGivesUpAfterTwoTries(t *testing.T) {
 }
 
 // An answer of the service's own, such as 400 or 429, is passed on as it is.
-func TestErrorsOfTheServiceArePassedOn(t *testing.T) {
+func TestErrorsOfTheServiceArePassedOn(t *testing.T) { overBoth(t, testErrorsOfTheServiceArePassedOn) }
+
+func testErrorsOfTheServiceArePassedOn(t *testing.T, newBackend func(*testing.T, http.HandlerFunc) *backend) {
 	a := newBackend(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "7")
 		w.WriteHeader(http.StatusTooManyRequests)
@@ -316,7 +370,9 @@ func TestRefusingReplicaIsTakenOut(t *testing.T) {
 }
 
 // Every event of a stream is passed on when it comes, not when the next does.
-func TestStreamsAreNotHeldBack(t *testing.T) {
+func TestStreamsAreNotHeldBack(t *testing.T) { overBoth(t, testStreamsAreNotHeldBack) }
+
+func testStreamsAreNotHeldBack(t *testing.T, newBackend func(*testing.T, http.HandlerFunc) *backend) {
 	next := make(chan struct{})
 	a := newBackend(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
@@ -346,7 +402,9 @@ func TestStreamsAreNotHeldBack(t *testing.T) {
 
 // A stream that breaks in the middle ends in an error event and a cut
 // connection, never in what looks like an end; and it is not tried again.
-func TestBrokenStreamIsTold(t *testing.T) {
+func TestBrokenStreamIsTold(t *testing.T) { overBoth(t, testBrokenStreamIsTold) }
+
+func testBrokenStreamIsTold(t *testing.T, newBackend func(*testing.T, http.HandlerFunc) *backend) {
 	broken := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		fmt.Fprint(w, "data: {\"half\":")
@@ -375,7 +433,9 @@ func TestBrokenStreamIsTold(t *testing.T) {
 }
 
 // A client that goes away ends the replica's request too.
-func TestClientThatGoesAway(t *testing.T) {
+func TestClientThatGoesAway(t *testing.T) { overBoth(t, testClientThatGoesAway) }
+
+func testClientThatGoesAway(t *testing.T, newBackend func(*testing.T, http.HandlerFunc) *backend) {
 	gone := make(chan struct{})
 	a := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
