@@ -246,6 +246,8 @@ var chinese = words.Language{
 
 	"error.connect":   "无法建立连接",
 	"error.timeout":   "超时，客户端放弃等待",
+	"error.limited":   "被限流拒绝（HTTP 429）",
+	"error.shed":      "服务暂时拒绝（HTTP 503）",
 	"error.status":    "HTTP 状态码不是 2xx",
 	"error.in_band":   "2xx 流中返回了错误",
 	"error.truncated": "流在结束前中断",

@@ -245,6 +245,8 @@ var phrases = words.Language{
 
 	"error.connect":   "no connection",
 	"error.timeout":   "given up by the client after its timeout",
+	"error.limited":   "refused by a limit (HTTP 429)",
+	"error.shed":      "refused for now (HTTP 503)",
 	"error.status":    "HTTP status outside 2xx",
 	"error.in_band":   "an error inside a 2xx stream",
 	"error.truncated": "the stream broke off before its end",

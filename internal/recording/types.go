@@ -43,7 +43,9 @@ const (
 const (
 	ErrorConnect   = "connect"   // no connection, or it was refused
 	ErrorTimeout   = "timeout"   // given up by the client
-	ErrorStatus    = "status"    // HTTP status outside 2xx
+	ErrorLimited   = "limited"   // HTTP 429: a limit was reached, the client's own or the service's
+	ErrorShed      = "shed"      // HTTP 503: the service takes no more, or nothing, now
+	ErrorStatus    = "status"    // another HTTP status outside 2xx
 	ErrorInBand    = "in_band"   // an error event inside a 2xx stream
 	ErrorTruncated = "truncated" // the stream ended without finish reason and [DONE]
 	ErrorProtocol  = "protocol"  // not the protocol: HTML, bad JSON, wrong content type
@@ -77,21 +79,23 @@ type Request struct {
 	// MaxGap is the longest gap between two of them, also where they are not kept.
 	MaxGap time.Duration `parquet:"max_gap_ns,optional"`
 
-	Status           int32  `parquet:"status,optional"`
-	FinishReason     string `parquet:"finish_reason,optional,dict"`
-	PromptTokens     int32  `parquet:"prompt_tokens,optional"`
-	OutputTokens     int32  `parquet:"output_tokens,optional"`
-	FirstChunkTokens int32  `parquet:"first_chunk_tokens,optional"` // tokens in the first content chunk; 1 where the server does not say
-	TokensFrom       string `parquet:"tokens_from,optional,dict"`   // usage | chunks
-	AskedTokens      int32  `parquet:"asked_tokens,optional"`       // the answer was to have exactly so many
-	AnswerHash       int64  `parquet:"answer_hash,optional"`        // of a canary's answer
-	AnswerTokens     int32  `parquet:"answer_tokens,optional"`      // of a canary's answer, as the service's own tokenizer counts them
-	Record           string `parquet:"record,optional"`             // the id that a write was acknowledged with, and a read asked for
-	Bytes            int64  `parquet:"bytes,optional"`              // body bytes read
-	Replica          string `parquet:"replica,optional,dict"`       // who answered, where the service says so
-	Retries          int32  `parquet:"retries,optional"`            // by the gateway, where it says so
-	Error            string `parquet:"error,optional,dict"`         // one of the Error constants
-	ErrorText        string `parquet:"error_text,optional"`
+	Status int32 `parquet:"status,optional"`
+	// RetryAfter is when a refused client is to come back, where the service says so.
+	RetryAfter       time.Duration `parquet:"retry_after_ns,optional"`
+	FinishReason     string        `parquet:"finish_reason,optional,dict"`
+	PromptTokens     int32         `parquet:"prompt_tokens,optional"`
+	OutputTokens     int32         `parquet:"output_tokens,optional"`
+	FirstChunkTokens int32         `parquet:"first_chunk_tokens,optional"` // tokens in the first content chunk; 1 where the server does not say
+	TokensFrom       string        `parquet:"tokens_from,optional,dict"`   // usage | chunks
+	AskedTokens      int32         `parquet:"asked_tokens,optional"`       // the answer was to have exactly so many
+	AnswerHash       int64         `parquet:"answer_hash,optional"`        // of a canary's answer
+	AnswerTokens     int32         `parquet:"answer_tokens,optional"`      // of a canary's answer, as the service's own tokenizer counts them
+	Record           string        `parquet:"record,optional"`             // the id that a write was acknowledged with, and a read asked for
+	Bytes            int64         `parquet:"bytes,optional"`              // body bytes read
+	Replica          string        `parquet:"replica,optional,dict"`       // who answered, where the service says so
+	Retries          int32         `parquet:"retries,optional"`            // by the gateway, where it says so
+	Error            string        `parquet:"error,optional,dict"`         // one of the Error constants
+	ErrorText        string        `parquet:"error_text,optional"`
 }
 
 // OK reports whether the request succeeded.

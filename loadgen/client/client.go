@@ -396,7 +396,7 @@ func read(s *stream, resp *http.Response, a *arrivals) {
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
 		b, _ := io.ReadAll(io.LimitReader(content, maxExcerpt))
 		row.Bytes = int64(len(b))
-		s.fail(recording.ErrorStatus, fmt.Sprintf("%s: %s", resp.Status, errorText(b)))
+		s.fail(refusal(row, resp, b))
 	case strings.HasPrefix(kind, "text/event-stream") && streamed:
 		readStream(s, content, a)
 	case strings.HasPrefix(kind, "application/json"):

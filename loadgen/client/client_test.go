@@ -141,6 +141,12 @@ func TestAnswersThatAreNone(t *testing.T) {
 			w.WriteHeader(401)
 			fmt.Fprint(w, `{"error":{"message":"no key"}}`)
 		}, recording.ErrorStatus, "no key"},
+		{"429", prompt, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "7")
+			w.WriteHeader(429)
+			fmt.Fprint(w, `{"error":{"message":"too many requests with this API key"}}`)
+		}, recording.ErrorLimited, "too many requests with this API key (Retry-After: 7)"},
+		{"503 without a word", prompt, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, recording.ErrorShed, "503"},
 		{"500 with plain text", prompt, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "boom", 500) }, recording.ErrorStatus, "boom"},
 		{"a redirect", prompt, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", http.StatusFound) }, recording.ErrorStatus, "302"},
 		{"whole where a stream was asked for", prompt, jsonAnswer(`{"choices":[{"message":{"content":"x"},"finish_reason":"stop"}]}`), recording.ErrorProtocol, "does not stream"},
@@ -171,6 +177,29 @@ func TestAnswersThatAreNone(t *testing.T) {
 				t.Errorf("no times: %+v", row)
 			}
 		})
+	}
+}
+
+// When to come back is known where the service says it, in either of the ways
+// that HTTP has.
+func TestRetryAfter(t *testing.T) {
+	for after, want := range map[string]time.Duration{
+		"": 0, "7": 7 * time.Second, "soon": 0, "-1": 0, "99999999999999999999": 0,
+		time.Now().Add(time.Hour).UTC().Format(http.TimeFormat): time.Hour,
+		"Mon, 02 Jan 2006 15:04:05 GMT":                         0,
+	} {
+		row := do(t, prompt, func(w http.ResponseWriter, _ *http.Request) {
+			if after != "" {
+				w.Header().Set("Retry-After", after)
+			}
+			w.WriteHeader(429)
+		})
+		if row.RetryAfter > want || row.RetryAfter < want-5*time.Second || row.Status != 429 || row.OK() {
+			t.Errorf("Retry-After %q: %s, want %s", after, row.RetryAfter, want)
+		}
+		if after != "" && !strings.Contains(row.ErrorText, after) {
+			t.Errorf("%q does not tell %q", row.ErrorText, after)
+		}
 	}
 }
 

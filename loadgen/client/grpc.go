@@ -174,7 +174,7 @@ func (s *stream) rpcError(err error) error {
 		s.fail(recording.ErrorInBand, "the stream sent an error: "+st.Message())
 	default:
 		s.row.Status = httpStatus(st.Code())
-		s.fail(recording.ErrorStatus, st.Code().String()+": "+st.Message())
+		s.fail(refusedWith(s.row.Status), st.Code().String()+": "+st.Message())
 	}
 	s.count()
 	return nil

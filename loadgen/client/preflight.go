@@ -73,7 +73,7 @@ func (c *Client) firstModel(ctx context.Context) (string, error) {
 		return "", c.explain(recording.Request{Error: recording.ErrorTimeout})
 	}
 	if resp.StatusCode != http.StatusOK {
-		return "", c.explain(recording.Request{Error: recording.ErrorStatus, Status: int32(resp.StatusCode), ErrorText: resp.Status + ": " + errorText(b)})
+		return "", c.explain(recording.Request{Error: refusedWith(int32(resp.StatusCode)), Status: int32(resp.StatusCode), ErrorText: resp.Status + ": " + errorText(b)})
 	}
 	var list struct {
 		Data []struct {

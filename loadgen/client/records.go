@@ -151,7 +151,7 @@ func (c *Client) keep(ctx context.Context, method, path string, content any, tim
 	case err != nil:
 		fail(recording.ErrorTruncated, "the answer broke in the middle: "+err.Error())
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
-		fail(recording.ErrorStatus, resp.Status+": "+errorText(b))
+		fail(refusal(&row, resp, b))
 	case json.Unmarshal(b, &k) != nil:
 		fail(recording.ErrorProtocol, "the answer is no response object: "+excerpt(b))
 	}

@@ -292,7 +292,7 @@ func testGRPC(t *testing.T, secure, own bool) {
 	if n := len(s.keys); n < 2 || s.keys[n-2] != "Bearer secret" || s.keys[n-1] != "Bearer tenant" {
 		t.Errorf("keys %q", s.keys)
 	}
-	for model, want := range map[string]string{"full": recording.ErrorStatus, "breaks": recording.ErrorInBand, "gone": recording.ErrorTruncated, "hangs": recording.ErrorTimeout} {
+	for model, want := range map[string]string{"full": recording.ErrorLimited, "breaks": recording.ErrorInBand, "gone": recording.ErrorTruncated, "hangs": recording.ErrorTimeout} {
 		q := p
 		q.Model, q.Timeout = model, 300*time.Millisecond
 		row := c.Do(context.Background(), q, clock, clock.Now())

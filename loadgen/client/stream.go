@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -217,6 +219,31 @@ func (s *stream) count() {
 	} else if len(r.Chunks) > 0 {
 		r.OutputTokens, r.TokensFrom = int32(len(r.Chunks)), "chunks"
 	}
+}
+
+// refusal is the error of an answer outside 2xx, in the service's own words. A
+// client that may come back later is told apart from a service that is broken.
+func refusal(row *recording.Request, resp *http.Response, body []byte) (kind, text string) {
+	text = resp.Status + ": " + errorText(body)
+	if after := resp.Header.Get("Retry-After"); after != "" {
+		text += " (Retry-After: " + clip(after) + ")"
+		if s, err := strconv.ParseUint(after, 10, 31); err == nil {
+			row.RetryAfter = time.Duration(s) * time.Second
+		} else if at, err := http.ParseTime(after); err == nil {
+			row.RetryAfter = max(0, time.Until(at))
+		}
+	}
+	return refusedWith(int32(resp.StatusCode)), text
+}
+
+func refusedWith(status int32) string {
+	switch status {
+	case http.StatusTooManyRequests:
+		return recording.ErrorLimited
+	case http.StatusServiceUnavailable:
+		return recording.ErrorShed
+	}
+	return recording.ErrorStatus
 }
 
 // errorText finds the sentence in an error that was sent as JSON.
