@@ -99,10 +99,10 @@ func limits(file string, a Allowance) ([]byte, error) {
 	if file != "" {
 		src, err := os.ReadFile(file)
 		if err != nil {
-			return nil, fmt.Errorf("target.local.gateway.config: %w", err)
+			return nil, fmt.Errorf("limits: %w", err)
 		}
 		if err := yaml.Unmarshal(src, &config); err != nil {
-			return nil, fmt.Errorf("target.local.gateway.config: %s: %w", file, err)
+			return nil, fmt.Errorf("limits: %s: %w", file, err)
 		}
 	}
 	if a.PerSecond == 0 {

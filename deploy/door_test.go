@@ -41,7 +41,7 @@ func TestLimits(t *testing.T) {
 	if out, err := limits("", Allowance{}); err != nil || strings.TrimSpace(string(out)) != "{}" {
 		t.Errorf("%q %v", out, err)
 	}
-	if _, err := limits(filepath.Join(t.TempDir(), "none.yaml"), Allowance{}); err == nil || !strings.Contains(err.Error(), "target.local.gateway.config") {
+	if _, err := limits(filepath.Join(t.TempDir(), "none.yaml"), Allowance{}); err == nil || !strings.Contains(err.Error(), "none.yaml") {
 		t.Error(err)
 	}
 }

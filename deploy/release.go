@@ -306,7 +306,7 @@ func (l *Local) Reconfigure(ctx context.Context, file string) (version string, e
 	}
 	content, err := limits(file, l.door.allow)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("the configuration is refused, and nothing is changed: %w", err)
 	}
 	next := l.door.file("gateway.yaml.next")
 	if err := os.WriteFile(next, content, 0o600); err != nil {

@@ -28,6 +28,9 @@ func launchgate(ctx context.Context, args []string, out, errOut io.Writer) int {
 	root.SetArgs(args)
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(errOut, "launchgate: %v\n", err)
+		if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+			return exitInterrupted
+		}
 		return checklist.ExitCouldNotRun
 	}
 	return code

@@ -164,6 +164,7 @@ func TestReleases(t *testing.T) {
 			{[]string{"--version", "v2", "--model", file("v2", "good")}, checklist.ExitFail, "registered with another file"},
 			{[]string{"--version", "v8", "--model", filepath.Join(files, "none")}, checklist.ExitFail, "no such file"},
 			{[]string{"--config", file("bad.yaml", "network: {rate: ten}")}, checklist.ExitCouldNotRun, "nothing is changed"},
+			{[]string{"--config", file("none.yaml", "rate: [")}, checklist.ExitCouldNotRun, "nothing is changed: limits: "},
 			{[]string{"--config", file("good.yaml", "key: {rate: 7, burst: 7}")}, checklist.ExitPass, "version 1 of the configuration holds"},
 			{nil, checklist.ExitCouldNotRun, "needs one of --model and --config"},
 		} {

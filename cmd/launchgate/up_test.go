@@ -64,6 +64,7 @@ func TestUpAndDown(t *testing.T) {
 		t.Errorf("without the key: %d", status)
 	}
 	metricsAreThere(t, s)
+	onlyLoopback(t, dir)
 	ledgerComesBack(t, dir)
 	if code, again := launch(t, "up", "--dir", dir, gate); code != 0 || !strings.Contains(again, s.URL) {
 		t.Errorf("up again: %d %s", code, again)
@@ -77,6 +78,43 @@ func TestUpAndDown(t *testing.T) {
 	nothingRuns(t, dir)
 	if _, err := os.Stat(s.KeyFile); err == nil {
 		t.Error("down leaves the key behind")
+	}
+}
+
+// onlyLoopback looks at every socket on which a process of the deployment
+// listens.
+func onlyLoopback(t *testing.T, dir string) {
+	t.Helper()
+	if _, err := os.Stat("/proc/net/tcp"); err != nil {
+		t.Log("skipped: there is no /proc/net/tcp to see who listens where")
+		return
+	}
+	whose := map[string]string{}
+	for _, w := range writersOf(dir) {
+		sockets, _ := filepath.Glob("/proc/" + strings.Split(w, "/")[2] + "/fd/*")
+		for _, fd := range sockets {
+			if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, "socket:[") {
+				whose[strings.Trim(to, "socket:[]")] = w
+			}
+		}
+	}
+	const listens = "0A"
+	loopback := regexp.MustCompile(`^(0100007F|0{24}01000000):`)
+	seen := 0
+	for _, family := range []string{"tcp", "tcp6"} {
+		for line := range strings.Lines(string(readFile(t, "/proc/net/"+family))) {
+			f := strings.Fields(line) // number, local address, remote address, state, …, inode
+			if len(f) < 10 || f[3] != listens || whose[f[9]] == "" {
+				continue
+			}
+			seen++
+			if !loopback.MatchString(f[1]) {
+				t.Errorf("%s listens on %s, which others can reach", whose[f[9]], f[1])
+			}
+		}
+	}
+	if seen < 6 { // two of each replica, two of the gateway
+		t.Errorf("only %d listening sockets were found", seen)
 	}
 }
 
@@ -251,6 +289,29 @@ func TestUpAfterItsKeeperWasKilled(t *testing.T) {
 		}
 	}
 	nothingRuns(t, dir)
+}
+
+// Ctrl-C while it starts leaves nothing.
+func TestUpInterrupted(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "up")
+	up := command(t, "up", "--dir", dir)
+	if err := up.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(filepath.Join(dir, "logs/keeper.log")); err == nil {
+			break
+		}
+	}
+	_ = up.Process.Signal(os.Interrupt)
+	_ = up.Wait() // the code says how
+	if code := up.ProcessState.ExitCode(); code != checklist.ExitInterrupted {
+		t.Errorf("exit code %d, want %d", code, checklist.ExitInterrupted)
+	}
+	nothingRuns(t, dir)
+	if _, err := deploy.FindStanding(dir); !errors.Is(err, deploy.ErrNotStanding) {
+		t.Errorf("something is up: %v", err)
+	}
 }
 
 // What cannot be started says why, and leaves nothing.
