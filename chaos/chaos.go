@@ -35,7 +35,7 @@ type Kind struct {
 // Kinds is the catalogue.
 var Kinds = []Kind{
 	podKill, podHang, podSlow, gatewayKill, nodeLoss, spotPreemption,
-	networkDelay, networkLoss, networkBandwidth, nodePartition, cpuStress, memoryPressure, gpuOOM,
+	networkDelay, networkLoss, networkBandwidth, nodePartition, cpuStress, memoryPressure, gpuOOM, kvExhaustion,
 	certificateExpiry, ledgerLoss, clockSkew,
 }
 

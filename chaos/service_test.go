@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,9 +34,10 @@ func TestMain(m *testing.M) {
 			cores, err := strconv.ParseFloat(args[0], 64)
 			return errors.Join(err, Burn(cores, os.Stdin))
 		},
-		"serve":   serveReplica,
-		"gateway": serveGateway,
-		"ballast": serveBallast,
+		HogCommand: func(args []string) error { return Hog(args[0], args[1], os.Stdin) },
+		"serve":    serveReplica,
+		"gateway":  serveGateway,
+		"ballast":  serveBallast,
 	}
 	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
 		if roles[os.Args[1]] == nil {
@@ -87,7 +89,35 @@ func serveReplica(args []string) error {
 		ok(w, r)
 		runtime.KeepAlive(grown)
 	})
+	serveContexts(values(args, "--metrics-addr")[0])
 	return http.ListenAndServe(addr, nil)
+}
+
+// serveContexts answers completions in 300 ms, and says that each holds a tenth
+// of the KV cache meanwhile.
+func serveContexts(metrics string) {
+	var held atomic.Int64
+	http.HandleFunc("/v1/models", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"data": [{"id": "m", "max_model_len": 1024}]}`)
+	})
+	http.HandleFunc("/v1/completions", func(w http.ResponseWriter, r *http.Request) {
+		var q struct{ Prompt []int }
+		if err := json.NewDecoder(r.Body).Decode(&q); err != nil || len(q.Prompt) != 1024-hogAnswer {
+			http.Error(w, "not as long as it may be", http.StatusBadRequest)
+			return
+		}
+		held.Add(1)
+		defer held.Add(-1)
+		select {
+		case <-r.Context().Done():
+		case <-time.After(300 * time.Millisecond):
+		}
+	})
+	told := http.NewServeMux()
+	told.HandleFunc("/metrics", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "# TYPE %s gauge\n%s{model=\"m\"} %g\n", kvMetric, kvMetric, min(1, float64(held.Load())/10))
+	})
+	go func() { _ = http.ListenAndServe(metrics, told) }() // it ends with the process
 }
 
 // serveGateway passes requests to the first replica, and tells on /status which

@@ -154,6 +154,9 @@ func StartLocal(ctx context.Context, spec scenarios.Local, o Setup) (*Local, err
 		if spec.Model != "" {
 			argv = append(argv, "--model", spec.Model)
 		}
+		if spec.KVCache != 0 {
+			argv = append(argv, "--kv-cache-mib", strconv.FormatInt(int64(spec.KVCache>>20), 10))
+		}
 		l.addrs[name] = Loopback(http)
 		l.scraped = append(l.scraped, Scraped{name, Loopback(metrics)})
 		seenAt := l.addrs[name]

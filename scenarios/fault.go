@@ -32,6 +32,7 @@ var faultKinds = []faultKind{
 	{name: "cpu-stress", needs: []string{"for", "cores"}},
 	{name: "memory-pressure", replica: true, needs: []string{"for", "memory"}},
 	{name: "gpu-oom", needs: []string{"for", "memory"}},
+	{name: "kv-exhaustion", replica: true, needs: []string{"for"}},
 	{name: "certificate-expiry", needs: []string{"for"}},
 	{name: "ledger-loss", may: []string{"for"}},
 	{name: "clock-skew", replica: true, needs: []string{"for", "skew"}},

@@ -65,6 +65,8 @@ type Local struct {
 	Nodes int `yaml:"nodes,omitempty" json:"nodes,omitempty"`
 	// Threads per replica; 0 lets the deployment share the cores out.
 	Threads int `yaml:"threads,omitempty" json:"threads,omitempty"`
+	// KVCache is the memory of each replica's KV cache; 0: the server's default.
+	KVCache Size `yaml:"kv_cache,omitempty" json:"kv_cache,omitempty"`
 	// Port of the gateway; 0 takes a free one.
 	Port int `yaml:"port,omitempty" json:"port,omitempty"`
 	// ReadyTimeout bounds the wait for every replica's /ready.

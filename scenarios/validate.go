@@ -159,6 +159,9 @@ func (c *checker) local(l Local) {
 	c.between("target.local.replicas", l.Replicas, 1, maxReplicas)
 	c.between("target.local.nodes", l.Nodes, 0, l.Replicas)
 	c.between("target.local.threads", l.Threads, 0, maxThreads)
+	if l.KVCache != 0 {
+		c.size("target.local.kv_cache", l.KVCache, 1<<20)
+	}
 	c.between("target.local.port", l.Port, 0, maxPort)
 	c.length("target.local.model", l.Model, maxText)
 	c.lasts("target.local.ready_timeout", l.ReadyTimeout, 1, maxTimeout)

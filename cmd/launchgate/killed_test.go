@@ -33,6 +33,7 @@ var faultsOfAllKinds = map[string]string{
 	"cpu-stress":         "for: 20s, cores: 0.5",
 	"gpu-oom":            "for: 20s, memory: 1MiB",
 	"memory-pressure":    "target: replica-0, for: 20s, memory: 512KiB",
+	"kv-exhaustion":      "target: replica-0, for: 20s",
 	"certificate-expiry": "for: 20s",
 	"ledger-loss":        "for: 20s",
 	"clock-skew":         "target: replica-0, for: 20s, skew: -90s",
@@ -79,7 +80,7 @@ func killDuringFaults(t *testing.T, dice *rand.Rand, n int) {
 	gate := filepath.Join(folder, "gate.yaml")
 	text := fmt.Sprintf(`name: killed
 target:
-  local: {replicas: 2, gateway: {}}
+  local: {replicas: 2, kv_cache: 96MiB, gateway: {}}
 warmup: {requests: 1}
 scenarios:
   - name: s

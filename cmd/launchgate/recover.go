@@ -43,6 +43,17 @@ func burnCommand() *cobra.Command {
 	}
 }
 
+// hogCommand is what kv-exhaustion starts.
+func hogCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    chaos.HogCommand + " ADDRESS METRICS",
+		Short:  "Fill the KV cache of a replica until standard input ends",
+		Hidden: true,
+		Args:   cobra.ExactArgs(2),
+		RunE:   func(_ *cobra.Command, args []string) error { return chaos.Hog(args[0], args[1], os.Stdin) },
+	}
+}
+
 func recoverCommand(out io.Writer) *cobra.Command {
 	return &cobra.Command{
 		Use:   "recover",
