@@ -287,6 +287,9 @@ func functions(r Report) template.FuncMap {
 			if o.Bound == nil {
 				return ""
 			}
+			if o.Bar.Floor {
+				return l.say("objective.bound.floor", value(*o.Bound, o.Unit))
+			}
 			return l.say("objective.bound", value(*o.Bound, o.Unit))
 		},
 		"strip":     func(t Timeline) template.HTML { return stripSVG(l, t) },
