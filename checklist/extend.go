@@ -10,8 +10,10 @@ import (
 const looks = 5
 
 // sure is the confidence that a scope's percentiles are decided with.
-func (e *evidence) sure(scope stageID) float64 {
-	for _, s := range e.gate.Scenarios {
+func (e *evidence) sure(scope stageID) float64 { return sureOf(e.gate, scope) }
+
+func sureOf(gate scenarios.Gate, scope stageID) float64 {
+	for _, s := range gate.Scenarios {
 		for _, st := range s.Stages {
 			if st.Extend > 0 && (stageID{scenario: scope.scenario, stage: scope.stage}).covers(stageID{scenario: s.Name, stage: st.Name}) {
 				return sureAfter(looks)
@@ -19,6 +21,15 @@ func (e *evidence) sure(scope stageID) float64 {
 		}
 	}
 	return confidence
+}
+
+// Takes is the fewest samples that can prove an objective about a percentile.
+func Takes(gate scenarios.Gate, o scenarios.Objective) int64 {
+	quantile := o.Quantile
+	if atLeast(o) {
+		quantile = 1 - quantile
+	}
+	return samplesFor(sureOf(gate, scopeOf(o)), quantile)
 }
 
 // Unsettled are the objectives about a scenario's requests that are unproven by

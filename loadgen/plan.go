@@ -126,6 +126,13 @@ func (p *Plan) Requests() int {
 	return last.first + last.Requests
 }
 
+// Most is how many requests of a stage become due by the clock, with all that
+// it may be extended by; false of users, of whom nobody knows how often they
+// will ask.
+func (p *Plan) Most(st PlannedStage) (int, bool) {
+	return p.before(st.Start+st.Duration+st.Extend) - st.first, st.Users == 0
+}
+
 // Due is when request n becomes due, from the scenario's start.
 func (p *Plan) Due(n int) time.Duration { return p.due[n] }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -19,6 +20,8 @@ import (
 	"github.com/launchgate/launchgate/chaos"
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/run"
+	"github.com/launchgate/launchgate/loadgen"
+	"github.com/launchgate/launchgate/loadgen/prompt"
 	"github.com/launchgate/launchgate/reports"
 	"github.com/launchgate/launchgate/scenarios"
 )
@@ -80,6 +83,15 @@ report that is marked incomplete.`,
 			if f.baseline == "" && (cmd.Flags().Changed("pairs") || cmd.Flags().Changed("block")) {
 				return errors.New("--pairs and --block are of a comparison: give the --baseline to compare with too")
 			}
+			if f.baseline == "" { // a comparison is of other load, and of nothing absolute
+				short, err := tooFew(gate)
+				if err != nil {
+					return err
+				}
+				for _, why := range short {
+					fmt.Fprintf(errOut, "launchgate: this objective can fail, but cannot be proven: %s\n", why)
+				}
+			}
 			if f.dryRun {
 				return printPlan(out, gate, f.focus)
 			}
@@ -109,6 +121,74 @@ func extends(gate scenarios.Gate) bool {
 	return slices.ContainsFunc(gate.Scenarios, func(s scenarios.Scenario) bool {
 		return slices.ContainsFunc(s.Stages, func(st scenarios.Stage) bool { return st.Extend > 0 })
 	})
+}
+
+// tooFew says of which objectives the gate's load is too little for their
+// percentile, however well the service does. Gaps between chunks are not
+// counted by requests, and neither is who will meet a fault.
+func tooFew(gate scenarios.Gate) ([]string, error) {
+	material, err := prompt.Gather(gate)
+	if err != nil {
+		return nil, err
+	}
+	var plans []*loadgen.Plan
+	for _, s := range gate.Scenarios {
+		plans = append(plans, loadgen.NewPlan(s, run.SeedFor(gate, s.Name), material))
+	}
+	var short []string
+	for _, o := range gate.Objectives {
+		if o.Quantile == 0 || o.Metric == "icl" || o.During != "" {
+			continue
+		}
+		takes := checklist.Takes(gate, o)
+		sent, known := requestsOf(gate, plans, o)
+		if !known || sent >= takes {
+			continue
+		}
+		why := fmt.Sprintf("%s takes %d samples, and the stages send about %d: lengthen them, raise the rate, let the last one extend", o.Source, takes, sent)
+		for _, lower := range []struct {
+			stat     string
+			quantile float64
+		}{{"p99", 0.99}, {"p95", 0.95}, {"p90", 0.90}, {"p50", 0.50}} {
+			promise := o
+			promise.Quantile = lower.quantile
+			if lower.quantile < o.Quantile && (o.Op == "<=" || o.Op == "<") && checklist.Takes(gate, promise) <= sent {
+				why += ", or promise " + lower.stat
+				break
+			}
+		}
+		short = append(short, why)
+	}
+	return short, nil
+}
+
+// requestsOf is about how many requests an objective is about, at the most;
+// false where that is not known before the run.
+func requestsOf(gate scenarios.Gate, plans []*loadgen.Plan, o scenarios.Objective) (int64, bool) {
+	var sum float64
+	for i, s := range gate.Scenarios {
+		if o.Scenario != "" && o.Scenario != s.Name {
+			continue
+		}
+		var of, all float64
+		for _, c := range s.Mix() {
+			all += c.Weight
+			if o.Class == "" || o.Class == c.Name {
+				of += c.Weight
+			}
+		}
+		for _, st := range plans[i].Stages {
+			if o.Stage != "" && o.Stage != st.Name {
+				continue
+			}
+			n, known := plans[i].Most(st)
+			if !known && of > 0 {
+				return 0, false
+			}
+			sum += float64(n) * of / all
+		}
+	}
+	return int64(math.Round(sum)), true
 }
 
 // targetFlags are those of every command that drives a target.

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// An objective that its load can never prove is told of before the run, and
+// not only at its end.
+func TestTooFewSamplesAreToldBefore(t *testing.T) {
+	for _, tt := range []struct {
+		name, stages, objective string
+		want                    string // what is told; empty: nothing
+	}{
+		{"a p99 of 210", "{name: m, for: 21s, rate: 10/s}", "p99(ttft) in s <= 1s", "p99(ttft) in s <= 1s takes 662 samples, and the stages send about 210: lengthen them, raise the rate, let the last one extend, or promise p95"},
+		{"a p95 of 210", "{name: m, for: 21s, rate: 10/s}", "p95(ttft) in s <= 1s", ""},
+		{"a p95 of 100", "{name: m, for: 10s, rate: 10/s}", "p95(ttft) <= 1s", "takes 130 samples, and the stages send about 100: lengthen them, raise the rate, let the last one extend, or promise p90"},
+		{"too little for anything", "{name: m, for: 3s, rate: 1/s}", "p50(ttft) <= 1s", "the stages send about 3: lengthen them, raise the rate, let the last one extend\n"},
+		{"one stage of two", "{name: m, for: 70s, rate: 10/s}, {name: n, for: 6s, rate: 10/s}", "p90(ttft) in s/n <= 1s", "takes 64 samples, and the stages send about 60"},
+		{"both stages", "{name: m, for: 70s, rate: 10/s}, {name: n, for: 6s, rate: 10/s}", "p99(ttft) in s <= 1s", ""},
+		{"a stage that may be extended far enough", "{name: m, for: 21s, extend: 2m, rate: 10/s}", "p99(ttft) in s <= 1s", ""},
+		{"a stage that may be extended too little", "{name: m, for: 21s, extend: 9s, rate: 10/s}", "p99(ttft) in s <= 1s", "the stages send about 300"},
+		{"a part of the load", "{name: m, for: 80s, rate: 10/s}", "p99(ttft) of few in s <= 1s", "the stages send about 200"},
+		{"the other part", "{name: m, for: 90s, rate: 10/s}", "p99(ttft) of many in s <= 1s", ""},
+		{"nobody knows how often users ask", "{name: m, for: 9s, users: 2}", "p99(ttft) in s <= 1s", ""},
+		{"answers have more gaps than one", "{name: m, for: 9s, rate: 10/s}", "p99(icl) in s <= 1s", ""},
+		{"no percentile", "{name: m, for: 9s, rate: 10/s}", "max(ttft) in s <= 1s", ""},
+	} {
+		gate := filepath.Join(t.TempDir(), "gate.yaml")
+		text := `name: g
+target: {endpoint: {url: "http://127.0.0.1:1"}}
+scenarios:
+  - name: s
+    classes: [{name: few, weight: 1}, {name: many, weight: 3}]
+    stages: [` + strings.ReplaceAll(tt.stages, "rate: ", "arrivals: constant, rate: ") + `]
+objectives: ["` + tt.objective + `"]
+`
+		if err := os.WriteFile(gate, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		var out, errOut bytes.Buffer
+		if code := launchgate(t.Context(), []string{"run", "--dry-run", gate}, &out, &errOut); code != 0 {
+			t.Fatalf("%s: exit code %d: %s", tt.name, code, errOut.String())
+		}
+		if told := errOut.String(); tt.want == "" && told != "" || !strings.Contains(told, tt.want) {
+			t.Errorf("%s: it says %q, want %q", tt.name, told, tt.want)
+		}
+	}
+}
+
+// The ready gates have load enough for all that they promise.
+func TestReadyGatesHaveEnoughSamples(t *testing.T) {
+	for _, gate := range scenarios.Gates() {
+		short, err := tooFew(gate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, why := range short {
+			t.Errorf("%s: %s", gate.Name, why)
+		}
+	}
+}
