@@ -55,7 +55,7 @@ func TestHarnessKilledDuringFaults(t *testing.T) {
 			t.Errorf("the kind %s is not among those that are played here", kind)
 		}
 	}
-	kills := 5
+	kills := (len(scenarios.FaultKinds) + 2) / 3 // every kind once
 	if n, err := strconv.Atoi(os.Getenv("LAUNCHGATE_KILLS")); err == nil {
 		kills = n
 	}
