@@ -18,6 +18,8 @@ const (
 	undoCgroup   = "cgroup"   // processes leave a control group, and it is removed
 	undoSwap     = "swap"     // a file comes back from the folder it is kept in, and that is removed
 	undoClock    = "clock"    // a process reads the kernel's clock again
+	undoRemove   = "remove"   // a file of a fault's goes
+	undoUnmount  = "unmount"  // a file system of launchgate's goes
 )
 
 // Undo takes back one thing that a fault does to the machine. It is plain data,
@@ -46,6 +48,16 @@ func (u Undo) apply() error {
 		return signalIf(u.PID, u.Start, syscall.SIGKILL)
 	case undoClock:
 		return restoreClock(u.PID, u.Start, u.At, u.Code)
+	case undoRemove:
+		if !strings.HasPrefix(filepath.Base(u.Path), ofOurs) {
+			return fmt.Errorf("undo: %q is no file of launchgate's", u.Path)
+		}
+		if err := os.Remove(u.Path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("undo: %w", err)
+		}
+		return nil
+	case undoUnmount:
+		return unmount(u.Path)
 	case undoCgroup:
 		if !strings.HasPrefix(filepath.Base(u.Path), ofOurs) {
 			return fmt.Errorf("undo: %q is no control group of launchgate's", u.Path)

@@ -76,8 +76,11 @@ type issued struct {
 	secret string
 }
 
+// LedgerFolder is where a gateway keeps its ledger, below the folder of logs.
+func LedgerFolder(logDir string) string { return filepath.Join(logDir, "gateway") }
+
 func openDoor(ctx context.Context, spec scenarios.Gateway, o Setup) (*door, error) {
-	d := &door{server: o.Server, dir: filepath.Join(o.LogDir, "gateway"), allow: o.Allow, replicated: !spec.Unreplicated, onEvent: o.OnEvent}
+	d := &door{server: o.Server, dir: LedgerFolder(o.LogDir), allow: o.Allow, replicated: !spec.Unreplicated, onEvent: o.OnEvent}
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -230,6 +233,15 @@ func (l *Local) Certificate() (Certificate, bool) {
 		return Certificate{}, false
 	}
 	return Certificate{Address: strings.TrimPrefix(l.url, "https://"), File: l.door.file("tls/cert.pem"), Expired: l.door.file("tls/expired.pem"), CA: l.door.file("tls/ca.pem")}, true
+}
+
+// LedgerFolder is where the gateway's ledger and its audit log are; empty where
+// it has none.
+func (l *Local) LedgerFolder() string {
+	if l.door == nil {
+		return ""
+	}
+	return l.door.dir
 }
 
 // HasLedger reports whether the gateway's ledger is there.

@@ -35,6 +35,7 @@ var faultKinds = []faultKind{
 	{name: "kv-exhaustion", replica: true, needs: []string{"for"}},
 	{name: "certificate-expiry", needs: []string{"for"}},
 	{name: "ledger-loss", may: []string{"for"}},
+	{name: "disk-full", needs: []string{"for"}},
 	{name: "clock-skew", replica: true, needs: []string{"for", "skew"}},
 }
 

@@ -34,6 +34,7 @@ var faultsOfAllKinds = map[string]string{
 	"gpu-oom":            "for: 20s, memory: 1MiB",
 	"memory-pressure":    "target: replica-0, for: 20s, memory: 512KiB",
 	"kv-exhaustion":      "target: replica-0, for: 20s",
+	"disk-full":          "for: 20s",
 	"certificate-expiry": "for: 20s",
 	"ledger-loss":        "for: 20s",
 	"clock-skew":         "target: replica-0, for: 20s, skew: -90s",

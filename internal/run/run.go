@@ -75,6 +75,19 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := c.describe(); err != nil {
 		return err
 	}
+	if err := c.openJournal(); err != nil {
+		return err
+	}
+	defer func() {
+		if c.journal != nil {
+			err = errors.Join(err, c.journal.Close())
+		}
+	}()
+	defer func() {
+		if c.disk != nil {
+			err = errors.Join(err, c.disk())
+		}
+	}()
 	defer func() {
 		if c.crew != nil {
 			c.crew.dismiss()
@@ -86,14 +99,6 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := c.deploy(ctx); err != nil {
 		return c.stopped(ctx, err)
 	}
-	if err := c.openJournal(); err != nil {
-		return err
-	}
-	defer func() {
-		if c.journal != nil {
-			err = errors.Join(err, c.journal.Close())
-		}
-	}()
 	if err := c.warmUp(ctx); err != nil {
 		return c.stopped(ctx, err)
 	}
@@ -116,7 +121,9 @@ type conductor struct {
 	crew     *crew // nil where the load is sent from here
 	// journal is of the faults, where the gate has any.
 	journal *chaos.Journal
-	budget  *budget
+	// disk takes the ledger's own disk away, where it has one.
+	disk   func() error
+	budget *budget
 	// abort ends the play at once; harm is why it had to.
 	abort context.CancelCauseFunc
 	harm  atomic.Pointer[error]

@@ -1,0 +1,153 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+var diskFull = Kind{
+	Name:      "disk-full",
+	Does:      "takes all that is free on the disk of the gateway's ledger and its audit log, with a file. A gate with this fault has a small file system in memory for them, so that no disk of the machine is filled",
+	Needs:     "a deployment of launchgate's own with the whole gateway (target.local with gateway: {}), and a file system that can be mounted (Linux, root); for",
+	Seen:      "nothing is free there, and the kernel refuses a write: no space left on device; gone when one is taken again",
+	Simulates: "logs that nobody rotates, a volume that is too small, a neighbour on the same disk",
+	Example:   "{kind: disk-full, at: 5s, for: 5s}",
+	door:      true,
+	can:       canMount,
+	prepare:   prepareDiskFull,
+}
+
+const (
+	diskSize = 32 << 20 // bytes: many times what a run writes
+	diskName = ofOurs + "disk"
+	balloon  = ofOurs + "balloon"
+	writable = ofOurs + "written" // tells whether a write is taken
+)
+
+// NeedsDisk reports whether the ledger of a gate's deployment has to be on a
+// disk of its own.
+func NeedsDisk(gate scenarios.Gate) bool {
+	return gate.Target.Local != nil && gate.Target.Local.Gateway != nil && canMount() == nil && slices.Contains(kindsOf(gate), diskFull.Name)
+}
+
+// OwnDisk puts a folder that is not there yet on a small file system of its own.
+// Release leaves what is on it then in a plain folder of that name.
+func OwnDisk(j *Journal, folder string) (release func() error, err error) {
+	undo := Undo{Do: undoUnmount, Path: folder}
+	if err := errors.Join(os.MkdirAll(filepath.Dir(folder), 0o700), os.Mkdir(folder, 0o700)); err != nil {
+		return nil, err
+	}
+	if err := j.begin(diskName, diskFull.Name, folder, []Undo{undo}); err != nil {
+		return nil, err
+	}
+	if err := mountDisk(folder); err != nil {
+		return nil, errors.Join(err, j.end(diskName))
+	}
+	return func() error {
+		plain := folder + "-plain"
+		_ = os.Remove(filepath.Join(folder, balloon)) // of a fault that was cut short; its own revert says so
+		err := copyFolder(plain, folder)
+		if err = errors.Join(err, undo.apply()); err != nil {
+			return err
+		}
+		return errors.Join(os.Remove(folder), os.Rename(plain, folder), j.end(diskName))
+	}, nil
+}
+
+// copyFolder copies regular files and folders, with their modes: nothing else
+// that lies there outlives its processes.
+func copyFolder(to, from string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		at := filepath.Join(to, strings.TrimPrefix(path, from))
+		switch {
+		case d.IsDir():
+			return os.MkdirAll(at, info.Mode().Perm())
+		case d.Type().IsRegular():
+			b, err := os.ReadFile(path)
+			return errors.Join(err, os.WriteFile(at, b, info.Mode().Perm()))
+		}
+		return nil
+	})
+}
+
+// onDisk is what disk-full needs of a target.
+type onDisk interface{ LedgerFolder() string }
+
+func prepareDiskFull(_ context.Context, target any, _ scenarios.Fault, _ uint64) (fault, error) {
+	t, ok := target.(onDisk)
+	if !ok {
+		return nil, notOurs("the disk of its ledger is not at hand")
+	}
+	folder := t.LedgerFolder()
+	if folder == "" {
+		return nil, needsDoor("it has no ledger whose disk could be full")
+	}
+	if !mounted(folder) {
+		return nil, Unsupported{folder + " is on no file system of launchgate's own, and no other is filled"}
+	}
+	return &filling{folder: folder}, nil
+}
+
+// filling is a file that takes what is free.
+type filling struct{ folder string }
+
+func (f *filling) file() string { return filepath.Join(f.folder, balloon) }
+
+// Victim is the disk, by no name.
+func (f *filling) Victim() string { return "" }
+
+func (f *filling) Undo() []Undo { return []Undo{{Do: undoRemove, Path: f.file()}} }
+
+func (f *filling) Inject(context.Context) (sight, error) {
+	taken, err := fill(f.file())
+	return sight{how: fmt.Sprintf("a file took the %s that were free in %s", mib(scenarios.Size(taken)), f.folder)}, err
+}
+
+// SeeInEffect takes what has become free meanwhile too: a log that is written
+// anew gives the space of the one before back.
+func (f *filling) SeeInEffect(ctx context.Context) (sight, error) {
+	return until(ctx, pollEvery, func() (string, bool) {
+		if _, err := fill(f.file()); err != nil {
+			return "", false
+		}
+		err := f.write()
+		return fmt.Sprintf("a write of 4 KiB in %s is refused: %v", f.folder, syscall.ENOSPC), errors.Is(err, syscall.ENOSPC)
+	})
+}
+
+func (f *filling) Revert(context.Context) (sight, error) {
+	if err := f.Undo()[0].apply(); err != nil {
+		return sight{}, err
+	}
+	return sight{how: "the file that took the space was removed"}, nil
+}
+
+func (f *filling) SeeGone(ctx context.Context) (sight, error) {
+	return until(ctx, 100*time.Millisecond, func() (string, bool) {
+		return "a write of 4 KiB in " + f.folder + " is taken again", f.write() == nil
+	})
+}
+
+// write writes a little, and leaves nothing of it.
+func (f *filling) write() error {
+	at := filepath.Join(f.folder, writable)
+	err := os.WriteFile(at, make([]byte, 4096), 0o600)
+	return errors.Join(err, os.Remove(at))
+}
