@@ -36,7 +36,7 @@ type Kind struct {
 var Kinds = []Kind{
 	podKill, podHang, podSlow, gatewayKill, nodeLoss, spotPreemption,
 	networkDelay, networkLoss, networkBandwidth, nodePartition, cpuStress, memoryPressure, gpuOOM, kvExhaustion,
-	certificateExpiry, ledgerLoss, clockSkew, diskFull,
+	certificateExpiry, ledgerLoss, diskFull, clockSkew, badRelease,
 }
 
 // Unsupported is the error of a fault that the target cannot have.

@@ -54,7 +54,8 @@ type Local struct {
 	stop       context.CancelFunc
 	running    sync.WaitGroup
 
-	releasing sync.Mutex // one at a time
+	releasing sync.Mutex                  // one at a time
+	takeBack  func(context.Context) error // the last release; nil: it is taken back
 
 	mu   sync.Mutex
 	last Status

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
@@ -20,6 +21,8 @@ type Release struct {
 	Version string `json:"version"`
 	Model   string `json:"model"`            // a GGUF file, or a Hugging Face folder
 	SHA256  string `json:"sha256,omitempty"` // that the file has to have; empty: whatever it has
+	// Flags of serve that this version is served with besides.
+	Flags []string `json:"flags,omitempty"`
 }
 
 // Released is how a release ended.
@@ -78,7 +81,7 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(string)) (Rele
 		for i, replica := range l.replicas {
 			tell(fmt.Sprintf("%s gets version %s", replica.name, r.Version))
 			argv, _ := replica.command()
-			old, err := l.change(ctx, replica, serving(argv, name+"="+r.Model))
+			old, err := l.change(ctx, replica, slices.Concat(serving(argv, name+"="+r.Model), r.Flags))
 			done = append(done, func(ctx context.Context) error { _, err := l.change(ctx, replica, old); return err })
 			if err != nil {
 				return err
@@ -92,6 +95,15 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(string)) (Rele
 		}
 		return nil
 	}()
+	l.takeBack = func(ctx context.Context) error {
+		for _, undo := range slices.Backward(done) {
+			if err := undo(ctx); err != nil {
+				return fmt.Errorf("the roll-back failed: %w", err)
+			}
+		}
+		l.takeBack = nil
+		return l.setModel(ctx, r, "rejected")
+	}
 	if bad == nil {
 		err := l.setModel(ctx, r, "live")
 		return Released{Live: true, Why: fmt.Sprintf("version %s is served by all %d replicas", r.Version, len(l.replicas)), Took: time.Since(began).Seconds()}, err
@@ -101,13 +113,48 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(string)) (Rele
 	// Also when whoever asked has gone: half of a release is nobody's wish.
 	back, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 	defer cancel()
-	for _, undo := range slices.Backward(done) {
-		if err := undo(back); err != nil {
-			return Released{Why: bad.Error()}, fmt.Errorf("the roll-back failed: %w", err)
+	if err := l.takeBack(back); err != nil {
+		return Released{Why: bad.Error()}, err
+	}
+	return Released{Why: bad.Error(), Took: time.Since(began).Seconds(), RollBack: time.Since(found).Seconds()}, nil
+}
+
+// TakeBack has the replicas run what they did before the last release, where
+// that went live or could not be rolled back.
+func (l *Local) TakeBack(ctx context.Context) error {
+	l.releasing.Lock()
+	defer l.releasing.Unlock()
+	if l.takeBack == nil {
+		return nil
+	}
+	return l.takeBack(ctx)
+}
+
+// Command is what a replica runs, from its next start on.
+func (l *Local) Command(replica string) []string {
+	p, err := l.process(replica)
+	if err != nil {
+		return nil
+	}
+	argv, _ := p.command()
+	return argv
+}
+
+// ModelFile is the model that the replicas serve: a file, or a folder.
+func (l *Local) ModelFile(ctx context.Context) (string, error) {
+	argv, _ := l.replicas[0].command()
+	i := slices.Index(argv, "--model")
+	if i < 0 {
+		out, err := exec.CommandContext(ctx, l.server, "model-file").Output()
+		return strings.TrimSpace(string(out)), err
+	}
+	model := argv[i+1]
+	if _, path, named := strings.Cut(model, "="); named {
+		if _, err := os.Stat(model); err != nil { // a path may have a = in it
+			return path, nil
 		}
 	}
-	out := Released{Why: bad.Error(), Took: time.Since(began).Seconds(), RollBack: time.Since(found).Seconds()}
-	return out, l.setModel(back, r, "rejected")
+	return model, nil
 }
 
 // serving is the command of a replica with another model.
@@ -297,6 +344,18 @@ func worse(own, others ReplicaStatus) string {
 	}
 	return ""
 }
+
+// Limits is the file of limits that the gateway began with; empty where it has
+// the guide's.
+func (l *Local) Limits() string {
+	if l.spec.Gateway == nil {
+		return ""
+	}
+	return l.spec.Gateway.Config
+}
+
+// LogDir is where the deployment keeps its logs.
+func (l *Local) LogDir() string { return l.logDir }
 
 // Reconfigure gives the gateway other limits, from a file, without a request
 // being lost. One that means nothing is refused before anything is changed.

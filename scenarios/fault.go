@@ -37,6 +37,7 @@ var faultKinds = []faultKind{
 	{name: "ledger-loss", may: []string{"for"}},
 	{name: "disk-full", needs: []string{"for"}},
 	{name: "clock-skew", replica: true, needs: []string{"for", "skew"}},
+	{name: "bad-release", needs: []string{"release"}},
 }
 
 // FaultKinds are the names of the faults a scenario may inject.
@@ -52,6 +53,13 @@ const (
 const (
 	DiskKept = "kept"
 	DiskLost = "lost"
+)
+
+// The words of a bad release: what is bad about it.
+const (
+	ReleaseCorruptModel = "corrupt-model"
+	ReleaseErroring     = "erroring"
+	ReleaseBadConfig    = "bad-config"
 )
 
 // AfterPrevious has a fault wait for the end of the one before it.
@@ -95,6 +103,9 @@ func (f Fault) parameters() []parameter {
 		{"bandwidth", f.Bandwidth != 0, func(c *checker, path string) { c.size(path, f.Bandwidth, minRateCut) }},
 		{"cut", f.Cut != "", func(c *checker, path string) { c.word(path, f.Cut, CutSilent, CutReset) }},
 		{"disk", f.Disk != "", func(c *checker, path string) { c.word(path, f.Disk, DiskKept, DiskLost) }},
+		{"release", f.Release != "", func(c *checker, path string) {
+			c.word(path, f.Release, ReleaseCorruptModel, ReleaseErroring, ReleaseBadConfig)
+		}},
 		{"cores", f.Cores != 0, func(c *checker, path string) {
 			if !(f.Cores >= 0.01 && f.Cores <= maxCores) {
 				c.add(path, "found %v, expected a number of cores from 0.01 to %d", f.Cores, maxCores)

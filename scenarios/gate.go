@@ -323,6 +323,10 @@ type Fault struct {
 	// Disk is what becomes of a lost node's: kept, or lost together with the
 	// gateway and its ledger, which then are on that node.
 	Disk string `yaml:"disk,omitempty" json:"disk,omitempty"`
+	// Release is what is bad about the version that bad-release rolls out:
+	// corrupt-model (the file breaks off), erroring (it refuses every prompt) or
+	// bad-config (limits of the gateway that mean nothing).
+	Release string `yaml:"release,omitempty" json:"release,omitempty"`
 	// Cores is how many processor cores: left to the victim by pod-slow, burnt
 	// beside the service by cpu-stress.
 	Cores float64 `yaml:"cores,omitempty" json:"cores,omitempty"`

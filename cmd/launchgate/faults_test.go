@@ -64,6 +64,40 @@ func TestRecoverWithNothingLeft(t *testing.T) {
 	}
 }
 
+// A bad version is rolled back by the deployment itself, whatever is bad about it.
+func TestBadReleasesAreRolledBack(t *testing.T) {
+	dir, gate := filepath.Join(t.TempDir(), "run"), filepath.Join(t.TempDir(), "gate.yaml")
+	text := `name: friday
+target: {local: {replicas: 2, gateway: {}}}
+warmup: {requests: 2}
+scenarios:
+  - name: bad
+    workload: {max_tokens: 8}
+    stages: [{name: main, for: 10s, rate: 8/s}]
+    faults:
+      - {kind: bad-release, release: bad-config, at: 500ms}
+      - {kind: bad-release, release: corrupt-model, after: previous, at: 500ms}
+      - {kind: bad-release, release: erroring, after: previous, at: 500ms}
+objectives: [rto(bad-release) < 30s]
+`
+	if err := os.WriteFile(gate, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, out := launch(t, "run", "--out", dir, gate)
+	faults := readVerdict(t, dir).Faults
+	for i, says := range []string{"held throughout", "ended instead of getting ready", "answers were errors"} {
+		if f := faults[i]; f.Verdict != checklist.Pass || f.GoneAt == nil || f.RTOSeconds == nil {
+			t.Errorf("%+v\n%s", f, out)
+		}
+		if steps := string(readFile(t, filepath.Join(dir, "injections.jsonl"))); !strings.Contains(steps, says) {
+			t.Errorf("no step says %q\n%s", says, steps)
+		}
+	}
+	if left := whatIsLeft(t, os.Getpid(), dir, t.TempDir()); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
 // A certificate that has expired is noticed by who connects anew, and by nobody
 // else; it comes back, and no trace of the fault stays.
 func TestCertificateExpires(t *testing.T) {

@@ -38,6 +38,7 @@ var faultsOfAllKinds = map[string]string{
 	"certificate-expiry": "for: 20s",
 	"ledger-loss":        "for: 20s",
 	"clock-skew":         "target: replica-0, for: 20s, skew: -90s",
+	"bad-release":        "release: erroring",
 }
 
 // TestHarnessKilledDuringFaults kills the harness with SIGKILL at random

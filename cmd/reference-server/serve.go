@@ -106,6 +106,18 @@ OTEL_EXPORTER_OTLP_ENDPOINT sends OpenTelemetry traces there.`,
 	return cmd
 }
 
+func modelFileCommand(out io.Writer) *cobra.Command {
+	return &cobra.Command{Use: "model-file", Short: "Print the path of the built-in model, unpacked", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			path, err := defaultmodel.Path()
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(out, path)
+			return err
+		}}
+}
+
 // chooseDevice opens the GPU that is asked for; nil is the CPU. The log says
 // which and why.
 func chooseDevice(name string, log *slog.Logger) (*cuda.GPU, error) {

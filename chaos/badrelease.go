@@ -1,0 +1,291 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+var badRelease = Kind{
+	Name:      "bad-release",
+	Does:      "rolls out a bad version as launchgate release does, and leaves it to the deployment to notice. release says what is bad: corrupt-model (a copy of the served model that breaks off half-way), erroring (the served model with a context so short that it refuses every prompt) or bad-config (limits of the gateway that mean nothing)",
+	Needs:     "a deployment of launchgate's own with the whole gateway (target.local with gateway: {}); release; load, for the canary of an erroring version to be judged on",
+	Seen:      "the canary runs the bad version, or the limits were refused; gone when it was rolled back without help, every replica has its command of before, and the gateway routes to all that it did. A version that is live, or not rolled back within within, is taken back by hand, and the fault fails",
+	Simulates: "an upload that broke off, a version nobody tried, a typing error in a configuration, on a Friday",
+	Example:   "{kind: bad-release, at: 5s, release: corrupt-model}",
+	door:      true,
+	prepare:   prepareBadRelease,
+}
+
+// releasable is what rolling out a bad version needs of a target.
+type releasable interface {
+	Replicas() []string
+	Serving(ctx context.Context, replica string) bool
+	PID(name string) int
+	Command(replica string) []string
+	WithLedger() []string
+	LogDir() string
+	ModelFile(ctx context.Context) (string, error)
+	Release(ctx context.Context, r deploy.Release, tell func(string)) (deploy.Released, error)
+	TakeBack(ctx context.Context) error
+	Limits() string
+	Reconfigure(ctx context.Context, file string) (version string, err error)
+}
+
+const (
+	tooShort  = "1"      // tokens of context: no prompt and its answer fit
+	brokenOff = 64 << 20 // bytes that are copied of a model at the most
+)
+
+func prepareBadRelease(ctx context.Context, target any, f scenarios.Fault, _ uint64) (fault, error) {
+	t, ok := target.(releasable)
+	if !ok {
+		return nil, notOurs("nothing can be rolled out to it")
+	}
+	if len(t.WithLedger()) == 0 {
+		return nil, needsDoor("it has no registry of what was rolled out")
+	}
+	b := &bad{target: t, release: f.Release, within: time.Duration(f.Within), victim: t.Replicas()[0], before: map[string][]string{}}
+	if f.Release == scenarios.ReleaseBadConfig {
+		b.victim = deploy.Gateway
+	}
+	b.version = fmt.Sprintf("%s-%s", f.Release, time.Now().UTC().Format("20060102T150405.000"))
+	b.folder = filepath.Join(t.LogDir(), fmt.Sprintf("%s%d-%s", ofOurs, os.Getpid(), b.version))
+	for _, replica := range t.Replicas() {
+		b.before[replica] = t.Command(replica)
+		if t.Serving(ctx, replica) {
+			b.serving = append(b.serving, replica)
+		}
+	}
+	if b.victim != deploy.Gateway && !slices.Contains(b.serving, b.victim) {
+		return nil, fmt.Errorf("%s, which is to be the canary, does not serve", b.victim)
+	}
+	var err error
+	b.model, err = t.ModelFile(ctx)
+	return b, err
+}
+
+// bad is a bad version that is rolled out.
+type bad struct {
+	target  releasable
+	release string // what is bad about it
+	within  time.Duration
+	victim  string
+	version string
+	folder  string              // that its file is in
+	model   string              // that is served
+	before  map[string][]string // what the replicas ran
+	serving []string            // and which of them were routed to
+	pid     int                 // of the canary, before
+
+	cancel context.CancelFunc
+	ended  chan struct{} // closed at the end of the roll-out; nil: it never began
+	// How it ended, and what had to be done by hand, once ended is closed.
+	end    deploy.Released
+	err    error
+	byHand string
+}
+
+func (b *bad) Victim() string { return b.victim }
+
+// Undo is to remove the file: a supervisor that dies takes its processes with it.
+func (b *bad) Undo() []Undo { return []Undo{{Do: undoSwap, Path: b.folder}} }
+
+func (b *bad) Inject(ctx context.Context) (sight, error) {
+	if err := os.Mkdir(b.folder, 0o700); err != nil {
+		return sight{}, err
+	}
+	roll, how, err := b.make()
+	if err != nil {
+		return sight{}, err
+	}
+	b.pid = b.target.PID(b.victim)
+	// A run that is stopped ends the release, which then rolls back at once.
+	ctx, b.cancel = context.WithCancel(ctx)
+	b.ended = make(chan struct{})
+	go func() { // Revert waits for it
+		defer close(b.ended)
+		b.end, b.err = roll(ctx)
+	}()
+	return sight{how: how}, nil
+}
+
+// make makes the bad version, and says how it is rolled out.
+func (b *bad) make() (roll func(context.Context) (deploy.Released, error), how string, err error) {
+	r := deploy.Release{Version: b.version, Model: b.model}
+	switch b.release {
+	case scenarios.ReleaseBadConfig:
+		file := filepath.Join(b.folder, "limits.yaml")
+		err = os.WriteFile(file, []byte("network: {rate: ten}\n"), 0o600)
+		return func(ctx context.Context) (deploy.Released, error) { return b.reconfigure(ctx, file) }, "limits with a rate of ten, in letters, were given to the gateway", err
+	case scenarios.ReleaseErroring:
+		r.Flags = []string{"--max-sequence-length", tooShort}
+		how = fmt.Sprintf("version %s was rolled out, the same model with a context of %s token", b.version, tooShort)
+	case scenarios.ReleaseCorruptModel:
+		r.Model = filepath.Join(b.folder, "model.gguf")
+		var n int64
+		if n, err = breakOff(b.model, r.Model); err != nil {
+			return nil, "", err
+		}
+		how = fmt.Sprintf("version %s was rolled out, a copy of %s that breaks off after %d bytes", b.version, filepath.Base(b.model), n)
+	default:
+		return nil, "", fmt.Errorf("no bad release is called %q", b.release)
+	}
+	return func(ctx context.Context) (deploy.Released, error) { return b.target.Release(ctx, r, func(string) {}) }, how, nil
+}
+
+// reconfigure is a roll-out of limits, which ends with their being refused.
+func (b *bad) reconfigure(ctx context.Context, file string) (deploy.Released, error) {
+	began := time.Now()
+	_, err := b.target.Reconfigure(ctx, file)
+	switch {
+	case ctx.Err() != nil:
+		return deploy.Released{}, ctx.Err()
+	case err != nil:
+		return deploy.Released{Why: err.Error(), Took: time.Since(began).Seconds()}, nil
+	}
+	return deploy.Released{Live: true, Why: "the gateway took them"}, nil
+}
+
+// breakOff copies the first half of a model: of the largest file, where it is a
+// folder.
+func breakOff(model, to string) (int64, error) {
+	st, err := os.Stat(model)
+	if err == nil && st.IsDir() {
+		model, st, err = largest(model)
+	}
+	if err != nil {
+		return 0, err
+	}
+	from, err := os.Open(model)
+	if err != nil {
+		return 0, err
+	}
+	defer from.Close()
+	f, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.CopyN(f, from, min(st.Size()/2, brokenOff))
+	return n, errors.Join(err, f.Close())
+}
+
+func largest(folder string) (path string, st os.FileInfo, err error) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return "", nil, err
+	}
+	for _, e := range entries {
+		info, err := os.Stat(filepath.Join(folder, e.Name()))
+		if err == nil && info.Mode().IsRegular() && (st == nil || info.Size() > st.Size()) {
+			path, st = filepath.Join(folder, e.Name()), info
+		}
+	}
+	if st == nil {
+		return "", nil, fmt.Errorf("%s holds no file", folder)
+	}
+	return path, st, nil
+}
+
+func (b *bad) SeeInEffect(ctx context.Context) (sight, error) {
+	var failed error
+	seen, err := until(ctx, pollEvery, func() (string, bool) {
+		select {
+		case <-b.ended:
+			var how string
+			how, failed = b.seenToEnd()
+			return how, true
+		default:
+		}
+		pid := b.target.PID(b.victim)
+		onCanary := b.victim != deploy.Gateway && pid != 0 && pid != b.pid && !slices.Equal(b.target.Command(b.victim), b.before[b.victim])
+		return fmt.Sprintf("%s runs version %s, now pid %d", b.victim, b.version, pid), onCanary
+	})
+	return seen, errors.Join(err, failed)
+}
+
+// seenToEnd is how a roll-out that has ended was in effect.
+func (b *bad) seenToEnd() (string, error) {
+	switch {
+	case b.err != nil:
+		return "", b.err
+	case b.end.Live:
+		return fmt.Sprintf("version %s is live: %s", b.version, b.end.Why), nil
+	case b.victim == deploy.Gateway:
+		return fmt.Sprintf("refused after %.2f s: %s", b.end.Took, b.end.Why), nil
+	case b.end.RollBack == 0: // then no replica ever had it
+		return "", fmt.Errorf("version %s was refused before %s had it: %s", b.version, b.victim, b.end.Why)
+	}
+	return fmt.Sprintf("version %s was on %s, and is found to be bad: %s", b.version, b.victim, b.end.Why), nil
+}
+
+// Revert waits for the deployment to roll back on its own, which is what is
+// measured, for within and not only as long as other reverts may take. Then it
+// does it by hand: no bad version outlives the fault.
+func (b *bad) Revert(ctx context.Context) (sight, error) {
+	if b.ended == nil {
+		return sight{how: "nothing was rolled out"}, os.RemoveAll(b.folder)
+	}
+	select {
+	case <-b.ended:
+	case <-time.After(b.within):
+		b.byHand = fmt.Sprintf("it was not rolled back within %s", b.within)
+	}
+	b.cancel()
+	<-b.ended
+	switch {
+	case b.err != nil:
+		b.byHand = b.err.Error()
+	case b.end.Live:
+		b.byHand = "it went live: " + b.end.Why
+	}
+	if b.byHand == "" {
+		how := fmt.Sprintf("rolled back on its own in %.1f s, %.1f s after it began: %s", b.end.RollBack, b.end.Took, b.end.Why)
+		if b.victim == deploy.Gateway {
+			how = "nothing to roll back: the limits from before held throughout"
+		}
+		return sight{how: how}, os.RemoveAll(b.folder)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revertGrace)
+	defer cancel()
+	if err := b.takeBack(ctx); err != nil {
+		return sight{}, fmt.Errorf("%s, nor taken back by hand: %w", b.byHand, err)
+	}
+	return sight{how: "taken back by hand: " + b.byHand}, os.RemoveAll(b.folder)
+}
+
+func (b *bad) takeBack(ctx context.Context) error {
+	if b.victim == deploy.Gateway {
+		_, err := b.target.Reconfigure(ctx, b.target.Limits())
+		return err
+	}
+	return b.target.TakeBack(ctx)
+}
+
+// SeeGone never sees a version go that the deployment did not roll back itself.
+func (b *bad) SeeGone(ctx context.Context) (sight, error) {
+	if b.byHand != "" {
+		return sight{}, fmt.Errorf("the bad version was not rolled back on its own: %s", b.byHand)
+	}
+	return until(ctx, pollEvery, func() (string, bool) {
+		for replica, command := range b.before {
+			if !slices.Equal(b.target.Command(replica), command) {
+				return "", false
+			}
+		}
+		for _, replica := range b.serving {
+			if !b.target.Serving(ctx, replica) {
+				return "", false
+			}
+		}
+		return fmt.Sprintf("every replica has its command of before, and the gateway routes to %d", len(b.serving)), true
+	})
+}
