@@ -86,12 +86,15 @@ func (l *faultLife) struck() bool {
 
 // detect finds when the service itself noticed: it no longer routes to the
 // victim. It may do so before the harness has seen the fault in effect; then it
-// noticed at once.
+// noticed at once. What it notices after the fault was gone is another one.
 func (l *faultLife) detect(rec *recording.Recording) {
 	if !l.struck() {
 		return
 	}
 	for _, o := range rec.Observations {
+		if l.has(recording.FaultGone) && o.At > l.at[recording.FaultGone] {
+			continue
+		}
 		if o.Name == recording.ObsReplicaReady && o.Subject == l.Target && o.Value == 0 && o.At >= l.at[recording.FaultInjected] {
 			l.DetectionSeconds = new(max(0, (o.At - l.at[recording.FaultInEffect]).Seconds()))
 			return

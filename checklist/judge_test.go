@@ -175,6 +175,11 @@ func TestJudge(t *testing.T) {
 			w.withFault()
 			w.dropObservations(func(o recording.Observation) bool { return o.Name == recording.ObsReplicaReady })
 		}, "unproven: unproven (pass)", "never seen to notice"},
+		{"what it notices after the fault was gone is another one", []string{"detection(pod-kill) < 10s"}, func(w *world) {
+			w.withFault()
+			w.dropObservations(func(o recording.Observation) bool { return o.Name == recording.ObsReplicaReady })
+			w.observe(goneAt+time.Second, recording.ObsReplicaReady, "replica-1", 0)
+		}, "unproven: unproven (pass)", "never seen to notice"},
 		{"a fault never seen in effect makes the run invalid", []string{"rto(pod-kill) < 5m"}, func(w *world) {
 			w.withFault().failedStep("never seen in_effect: not within 15s", recording.FaultInEffect, recording.FaultReverted, recording.FaultGone)
 		}, "invalid: invalid (invalid)", "never seen in effect"},
