@@ -37,7 +37,7 @@ const (
 // NeedsDisk reports whether the ledger of a gate's deployment has to be on a
 // disk of its own.
 func NeedsDisk(gate scenarios.Gate) bool {
-	return gate.Target.Local != nil && gate.Target.Local.Gateway != nil && canMount() == nil && slices.Contains(kindsOf(gate), diskFull.Name)
+	return gate.Target.Local != nil && gate.Target.Local.Gateway != nil && slices.Contains(kindsOf(gate), diskFull.Name) && canMount() == nil
 }
 
 // OwnDisk puts a folder that is not there yet on a small file system of its own.
