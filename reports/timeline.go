@@ -123,6 +123,9 @@ func (c *clockwork) fold() {
 func (c *clockwork) request(r *recording.Request) {
 	seen := cmp.Or(r.End, r.LastToken, r.FirstToken, r.Sent, r.Due)
 	if r.Kind == recording.KindProbe {
+		if r.Error == recording.ErrorCancelled {
+			return // the scenario ended while it was under way
+		}
 		b := c.at(cmp.Or(r.Sent, r.Due))
 		b.probes++
 		if r.OK() {
