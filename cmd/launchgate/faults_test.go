@@ -10,6 +10,7 @@ import (
 	"github.com/launchgate/launchgate/chaos"
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/scenarios"
 )
 
 // What a fault cannot do here is told before the run, and not only at its end.
@@ -92,6 +93,51 @@ objectives: [rto(bad-release) < 30s]
 		if steps := string(readFile(t, filepath.Join(dir, "injections.jsonl"))); !strings.Contains(steps, says) {
 			t.Errorf("no step says %q\n%s", says, steps)
 		}
+	}
+	if left := whatIsLeft(t, os.Getpid(), dir, t.TempDir()); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// On a full disk nothing is acknowledged that cannot be kept. The run's folder is
+// named as a user does, from where launchgate is called and behind a link: the
+// kernel and the watchdog know its file system by its whole path.
+func TestDiskOfTheLedgerIsFull(t *testing.T) {
+	if gate := (scenarios.Gate{Target: scenarios.Target{Local: &scenarios.Local{Gateway: &scenarios.Gateway{}}}, Scenarios: []scenarios.Scenario{{Faults: []scenarios.Fault{{Kind: "disk-full"}}}}}); len(chaos.Unable(gate)) > 0 {
+		t.Skipf("skipped: %s", chaos.Unable(gate))
+	}
+	real, link := t.TempDir(), filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(real, link); err != nil {
+		t.Fatal(err)
+	}
+	text := `name: full
+target: {local: {replicas: 1, gateway: {}}}
+warmup: {requests: 2}
+scenarios:
+  - name: full
+    workload: {max_tokens: 4}
+    stages: [{name: main, for: 7s, rate: 4/s}]
+    faults: [{kind: disk-full, at: 1s, for: 2s}]
+    probe: {every: 100ms}
+    durability: {every: 100ms}
+objectives: [rto(disk-full) < 30s, lost_writes == 0]
+`
+	if err := os.WriteFile(filepath.Join(real, "gate.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := command(t, "run", "--out", "run", "gate.yaml")
+	cmd.Dir = link
+	out, _ := cmd.CombinedOutput()
+	dir := filepath.Join(real, "run")
+	v := readVerdict(t, dir)
+	if lost := v.Objectives[1]; lost.Verdict != checklist.Pass {
+		t.Errorf("%+v\n%s", lost, out)
+	}
+	if f := v.Faults[0]; f.Verdict != checklist.Pass || f.RTOSeconds == nil || *f.RTOSeconds < 1.5 {
+		t.Errorf("%+v\n%s", f, out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "logs", "gateway", "audit.log")); err != nil {
+		t.Errorf("what was on the disk is not kept: %v", err)
 	}
 	if left := whatIsLeft(t, os.Getpid(), dir, t.TempDir()); len(left) > 0 {
 		t.Errorf("left: %v", left)

@@ -48,7 +48,9 @@ type Writer struct {
 type flushed chan struct{}
 
 // Create makes the folder of a new recording. A folder that holds any file of
-// a run is refused with ErrExists: nothing recorded is ever overwritten.
+// a run is refused with ErrExists: nothing recorded is ever overwritten. What is
+// written is where the folder really is, by its whole path: other processes look
+// for it from elsewhere, and the kernel knows it by no other.
 func Create(dir string) (*Writer, error) {
 	if err := os.MkdirAll(filepath.Join(dir, LogsFolder), 0o777); err != nil {
 		return nil, cannotCreate(dir, err)
@@ -56,11 +58,18 @@ func Create(dir string) (*Writer, error) {
 	if err := refuseExisting(dir); err != nil {
 		return nil, err
 	}
-	files, err := createFiles(dir)
+	whole, err := filepath.Abs(dir)
+	if err == nil {
+		whole, err = filepath.EvalSymlinks(whole)
+	}
 	if err != nil {
 		return nil, cannotCreate(dir, err)
 	}
-	w := &Writer{dir: dir, entries: make(chan any, backlog), ended: make(chan struct{})}
+	files, err := createFiles(whole)
+	if err != nil {
+		return nil, cannotCreate(dir, err)
+	}
+	w := &Writer{dir: whole, entries: make(chan any, backlog), ended: make(chan struct{})}
 	go w.own(files)
 	return w, nil
 }
