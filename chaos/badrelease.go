@@ -97,7 +97,7 @@ type bad struct {
 func (b *bad) Victim() string { return b.victim }
 
 // Undo is to remove the file: a supervisor that dies takes its processes with it.
-func (b *bad) Undo() []Undo { return []Undo{{Do: undoSwap, Path: b.folder}} }
+func (b *bad) Undo() []Undo { return []Undo{{Do: undoRemove, Path: b.folder}} }
 
 func (b *bad) Inject(ctx context.Context) (sight, error) {
 	if err := os.Mkdir(b.folder, 0o700); err != nil {

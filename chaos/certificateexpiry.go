@@ -31,7 +31,7 @@ type certified interface {
 	Certificate() (deploy.Certificate, bool)
 }
 
-func prepareCertificateExpiry(_ context.Context, target any, _ scenarios.Fault, _ uint64) (fault, error) {
+func prepareCertificateExpiry(ctx context.Context, target any, _ scenarios.Fault, _ uint64) (fault, error) {
 	t, ok := target.(certified)
 	if !ok {
 		return nil, notOurs("its certificate is not at hand")
@@ -48,7 +48,7 @@ func prepareCertificateExpiry(_ context.Context, target any, _ scenarios.Fault, 
 	if !e.trusted.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("%s holds no certificate", c.CA)
 	}
-	if e.good, err = e.shown(context.Background()); err != nil {
+	if e.good, err = e.shown(ctx); err != nil {
 		return nil, fmt.Errorf("the gateway's certificate does not verify before the fault: %w", err)
 	}
 	return e, nil

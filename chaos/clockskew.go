@@ -120,20 +120,11 @@ func (s *skewed) SeeGone(ctx context.Context) (sight, error) {
 
 // clockOf tells by how much the clock of who answers is ahead of ours.
 func clockOf(ctx context.Context, addr string) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/health", nil)
+	answer, _, err := health(ctx, addr, 0, time.Second)
 	if err != nil {
 		return 0, err
 	}
-	transport := &http.Transport{DisableKeepAlives: true}
-	defer transport.CloseIdleConnections()
-	resp, err := transport.RoundTrip(req)
-	if err != nil {
-		return 0, err
-	}
-	resp.Body.Close()
-	date, err := http.ParseTime(resp.Header.Get("Date"))
+	date, err := http.ParseTime(answer.Get("Date"))
 	if err != nil {
 		return 0, fmt.Errorf("the health answer of %s has no Date: %w", addr, err)
 	}

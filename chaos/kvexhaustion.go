@@ -14,9 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
-
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/scenarios"
 )
@@ -41,6 +38,7 @@ const (
 	kvWanted  = 0.97 // from here on no further context is begun,
 	hogQueue  = 4    // nor while so many wait: it is not the queue that is to be full
 	hogEvery  = 50 * time.Millisecond
+	askWithin = 2 * time.Second
 	hogMost   = 256 // contexts at once
 	hogAnswer = 128 // tokens of each answer, for which its context is held
 
@@ -95,12 +93,22 @@ func longestContext(ctx context.Context, address string) (name string, tokens in
 			Tokens int    `json:"max_model_len"`
 		} `json:"data"`
 	}
-	body, err := get(ctx, "http://"+address+"/v1/models")
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/v1/models", nil)
 	if err != nil {
 		return "", 0, err
 	}
-	if err := json.Unmarshal(body, &models); err != nil || len(models.Data) == 0 || models.Data[0].Tokens <= 2*hogAnswer {
-		return "", 0, fmt.Errorf("the models of %s: found %.200s, expected one with a max_model_len above %d", address, body, 2*hogAnswer)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", 0, err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&models); err != nil {
+		return "", 0, fmt.Errorf("the models of %s: %w", address, err)
+	}
+	if len(models.Data) == 0 || models.Data[0].Tokens <= 2*hogAnswer {
+		return "", 0, fmt.Errorf("the models of %s: found %+v, expected one with a max_model_len above %d", address, models.Data, 2*hogAnswer)
 	}
 	return models.Data[0].ID, models.Data[0].Tokens, nil
 }
@@ -136,12 +144,9 @@ func askLong(ctx context.Context, address, name string, tokens int) error {
 // kvUsed is the share of its KV blocks that a replica says are held, and how
 // many requests wait there; of several models the fullest counts.
 func kvUsed(ctx context.Context, metrics string) (used, waiting float64, err error) {
-	body, err := get(ctx, "http://"+metrics+"/metrics")
-	if err != nil {
-		return 0, 0, err
-	}
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(bytes.NewReader(body))
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	families, err := deploy.Scrape(ctx, "http://"+metrics+"/metrics")
 	if err != nil {
 		return 0, 0, err
 	}
@@ -155,21 +160,6 @@ func kvUsed(ctx context.Context, metrics string) (used, waiting float64, err err
 		waiting += m.GetGauge().GetValue()
 	}
 	return used, waiting, nil
-}
-
-func get(ctx context.Context, url string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	return io.ReadAll(io.LimitReader(resp.Body, 16<<20))
 }
 
 func prepareKVExhaustion(ctx context.Context, target any, f scenarios.Fault, seed uint64) (fault, error) {

@@ -153,15 +153,21 @@ func (h *hanging) SeeGone(ctx context.Context) (sight, error) {
 	return h.seeServing(ctx, fmt.Sprintf("pid %d runs; ", h.pid))
 }
 
-// roundTrip asks /health on a new connection, with so many bytes of padding in
-// a header, and returns how long the answer took. /health is answered at once
-// by a process that runs, however busy it is.
+// roundTrip is how long a process takes to answer.
 func roundTrip(ctx context.Context, addr string, padding int, within time.Duration) (time.Duration, error) {
+	_, took, err := health(ctx, addr, padding, within)
+	return took, err
+}
+
+// health asks /health on a new connection, with so many bytes of padding in a
+// header, and returns the answer's and how long it took. It is answered at once
+// by a process that runs, however busy it is.
+func health(ctx context.Context, addr string, padding int, within time.Duration) (http.Header, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/health", nil)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	if padding > 0 {
 		req.Header.Set("X-Launchgate-Padding", strings.Repeat("x", padding))
@@ -171,10 +177,10 @@ func roundTrip(ctx context.Context, addr string, padding int, within time.Durati
 	defer transport.CloseIdleConnections()
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	resp.Body.Close()
-	return time.Since(began), nil
+	return resp.Header, time.Since(began), nil
 }
 
 // refused reports whether a connection was refused or reset, and not only slow.

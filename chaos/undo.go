@@ -18,7 +18,7 @@ const (
 	undoCgroup   = "cgroup"   // processes leave a control group, and it is removed
 	undoSwap     = "swap"     // a file comes back from the folder it is kept in, and that is removed
 	undoClock    = "clock"    // a process reads the kernel's clock again
-	undoRemove   = "remove"   // a file of a fault's goes
+	undoRemove   = "remove"   // a file or a folder of a fault's goes
 	undoUnmount  = "unmount"  // a file system of launchgate's goes
 )
 
@@ -52,10 +52,7 @@ func (u Undo) apply() error {
 		if !strings.HasPrefix(filepath.Base(u.Path), ofOurs) {
 			return fmt.Errorf("undo: %q is no file of launchgate's", u.Path)
 		}
-		if err := os.Remove(u.Path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("undo: %w", err)
-		}
-		return nil
+		return remove(u.Path)
 	case undoUnmount:
 		return unmount(u.Path)
 	case undoCgroup:
@@ -94,13 +91,15 @@ func signalIf(pid int, start uint64, signal syscall.Signal) error {
 // swapBack puts a file that is kept in a folder back in its place, and removes
 // the folder, with what else a fault keeps there.
 func swapBack(kept, home string) error {
-	if home != "" {
-		err := os.Rename(filepath.Join(kept, filepath.Base(home)), home)
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("undo: %w", err)
-		}
+	err := os.Rename(filepath.Join(kept, filepath.Base(home)), home)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("undo: %w", err)
 	}
-	if err := os.RemoveAll(kept); err != nil {
+	return remove(kept)
+}
+
+func remove(path string) error {
+	if err := os.RemoveAll(path); err != nil {
 		return fmt.Errorf("undo: %w", err)
 	}
 	return nil

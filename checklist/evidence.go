@@ -26,6 +26,7 @@ type evidence struct {
 	probes    map[string][]probe  // by scenario, in the order they were due
 	canaries  map[string][]canary // that were answered, by scenario
 	timelines [perRequest]bool    // latencies whose values are kept in time
+	rates     bool                // seconds are tallied
 	records   map[string]*records // that were written to be read back, by scenario
 	faults    []*faultLife
 	windows   bool               // an objective asks which requests met a fault
@@ -80,7 +81,7 @@ type samples struct {
 	timeline                       [perRequest][]timed // where an objective asks for it
 	icl                            histogram
 	lags                           values
-	seconds                        map[int64]*tally // of the run's clock, by when requests were due
+	seconds                        map[int64]*tally // of the run's clock, by when requests were due, where an objective asks for it
 }
 
 // The latencies that a request has one of, in seconds.
@@ -105,7 +106,7 @@ func gather(gate scenarios.Gate, rec *recording.Recording) (*evidence, error) {
 	e := &evidence{
 		gate: gate, rec: rec, limits: requestLimits(gate), stages: map[stageID]*samples{}, scopes: map[stageID]*samples{},
 		played: map[stageID]span{}, started: map[string]bool{}, ended: map[string]bool{}, probes: map[string][]probe{},
-		canaries: map[string][]canary{}, records: map[string]*records{}, timelines: wantsTimeline(gate), calm: map[string]*values{},
+		canaries: map[string][]canary{}, records: map[string]*records{}, timelines: wantsTimeline(gate), rates: wantsRates(gate), calm: map[string]*values{},
 	}
 	e.readMarks()
 	e.faults = faultLives(gate, rec)
@@ -248,7 +249,10 @@ func (e *evidence) load(r *recording.Request) {
 	id := stageID{r.Scenario, r.Stage, r.Class, e.met(r)}
 	s := e.stage(id)
 	s.due++
-	second := s.second(int64(r.Due / time.Second))
+	second := &tally{}
+	if e.rates {
+		second = s.second(int64(r.Due / time.Second))
+	}
 	second.due++
 	if r.Sent > 0 {
 		s.lags.add((r.Sent - r.Due).Seconds())

@@ -22,6 +22,12 @@ const (
 	leastBatches = 5
 )
 
+func wantsRates(gate scenarios.Gate) bool {
+	return slices.ContainsFunc(gate.Objectives, func(o scenarios.Objective) bool {
+		return o.Metric == "goodput" || o.Metric == "output_tokens_per_second"
+	})
+}
+
 // throughput decides a rate: of the requests that attained, or of their tokens.
 // It is proven when its 99 % bound holds too. good is how many requests of
 // those due it was made by.
@@ -45,7 +51,7 @@ func (f *Finding) throughput(o scenarios.Objective, e *evidence, s *samples, goo
 		}
 		return
 	}
-	off := tQuantile(confidence, float64(batches-1)) * e.batchError(scopeOf(o), s, spans, batches, of) / seconds
+	off := tQuantile(confidence, float64(batches-1)) * e.batchError(scopeOf(o), s, spans, seconds, batches, of) / seconds
 	// Where all went well the batches do not differ, which does not mean that
 	// nothing can go wrong: what a share of so many can hide, a rate can.
 	low, high := rateBounds(good, s.due)
@@ -82,11 +88,7 @@ func (f *Finding) throughput(o scenarios.Objective, e *evidence, s *samples, goo
 // batch was known before the run, so it is no part of the doubt (a ratio
 // estimator, Cochran 1977, chapter 6); of users who wait for their answers it
 // was not.
-func (e *evidence) batchError(scope stageID, s *samples, spans []span, batches int, of func(tally) int64) float64 {
-	var total time.Duration
-	for _, p := range spans {
-		total += p.to - p.from
-	}
+func (e *evidence) batchError(scope stageID, s *samples, spans []span, seconds float64, batches int, of func(tally) int64) float64 {
 	due, got := make([]float64, batches), make([]float64, batches)
 	for second, t := range s.seconds {
 		at := time.Duration(second)*time.Second + time.Second/2
@@ -94,7 +96,7 @@ func (e *evidence) batchError(scope stageID, s *samples, spans []span, batches i
 		for _, p := range spans {
 			before += min(max(at-p.from, 0), p.to-p.from)
 		}
-		i := min(int(float64(batches)*before.Seconds()/total.Seconds()), batches-1)
+		i := min(int(float64(batches)*before.Seconds()/seconds), batches-1)
 		due[i] += float64(t.due)
 		got[i] += float64(of(*t))
 	}
@@ -134,7 +136,7 @@ func (e *evidence) spans(scope stageID) ([]span, float64) {
 func (e *evidence) closed(scope stageID) bool {
 	for _, s := range e.gate.Scenarios {
 		for _, stage := range s.Stages {
-			if (scope.scenario == "" || scope.scenario == s.Name) && (scope.stage == "" || scope.stage == stage.Name) && !stage.OpenLoop() {
+			if !stage.OpenLoop() && (stageID{scenario: scope.scenario, stage: scope.stage}).covers(stageID{scenario: s.Name, stage: stage.Name}) {
 				return true
 			}
 		}

@@ -423,7 +423,7 @@ type Duration time.Duration
 // Offset is a time forwards or, below 0, back.
 type Offset time.Duration
 
-// Rate is requests per second, written as 8/s, 90/m or a bare number.
+// Rate is requests per second, written as 8/s or 90/m, or 0.
 type Rate float64
 
 // Size is a number of bytes, written as 64KiB, 16MiB or 2GiB.

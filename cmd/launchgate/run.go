@@ -83,17 +83,20 @@ report that is marked incomplete.`,
 			if f.baseline == "" && (cmd.Flags().Changed("pairs") || cmd.Flags().Changed("block")) {
 				return errors.New("--pairs and --block are of a comparison: give the --baseline to compare with too")
 			}
-			if f.baseline == "" { // a comparison is of other load, and of nothing absolute
-				short, err := tooFew(gate)
-				if err != nil {
+			var plans []*loadgen.Plan
+			if f.dryRun || f.baseline == "" {
+				if plans, err = plansOf(gate); err != nil {
 					return err
 				}
-				for _, why := range short {
+			}
+			if f.baseline == "" { // a comparison is of other load, and of nothing absolute
+				for _, why := range tooFew(gate, plans) {
 					fmt.Fprintf(errOut, "launchgate: this objective can fail, but cannot be proven: %s\n", why)
 				}
 			}
 			if f.dryRun {
-				return printPlan(out, gate, f.focus)
+				printPlan(out, gate, plans, f.focus)
+				return nil
 			}
 			if f.baseline != "" {
 				if f.live != "" {
@@ -126,15 +129,7 @@ func extends(gate scenarios.Gate) bool {
 // tooFew says of which objectives the gate's load is too little for their
 // percentile, however well the service does. Gaps between chunks are not
 // counted by requests, and neither is who will meet a fault.
-func tooFew(gate scenarios.Gate) ([]string, error) {
-	material, err := prompt.Gather(gate)
-	if err != nil {
-		return nil, err
-	}
-	var plans []*loadgen.Plan
-	for _, s := range gate.Scenarios {
-		plans = append(plans, loadgen.NewPlan(s, run.SeedFor(gate, s.Name), material))
-	}
+func tooFew(gate scenarios.Gate, plans []*loadgen.Plan) []string {
 	var short []string
 	for _, o := range gate.Objectives {
 		if o.Quantile == 0 || o.Metric == "icl" || o.During != "" {
@@ -159,7 +154,20 @@ func tooFew(gate scenarios.Gate) ([]string, error) {
 		}
 		short = append(short, why)
 	}
-	return short, nil
+	return short
+}
+
+// plansOf are the loads of a gate's scenarios, as they will be played.
+func plansOf(gate scenarios.Gate) ([]*loadgen.Plan, error) {
+	material, err := prompt.Gather(gate)
+	if err != nil {
+		return nil, err
+	}
+	var plans []*loadgen.Plan
+	for _, s := range gate.Scenarios {
+		plans = append(plans, loadgen.NewPlan(s, run.SeedFor(gate, s.Name), material))
+	}
+	return plans, nil
 }
 
 // requestsOf is about how many requests an objective is about, at the most;

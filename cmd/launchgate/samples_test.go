@@ -56,11 +56,11 @@ objectives: ["` + tt.objective + `"]
 // The ready gates have load enough for all that they promise.
 func TestReadyGatesHaveEnoughSamples(t *testing.T) {
 	for _, gate := range scenarios.Gates() {
-		short, err := tooFew(gate)
+		plans, err := plansOf(gate)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, why := range short {
+		for _, why := range tooFew(gate, plans) {
 			t.Errorf("%s: %s", gate.Name, why)
 		}
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/launchgate/launchgate/internal/run"
 	"github.com/launchgate/launchgate/loadgen"
-	"github.com/launchgate/launchgate/loadgen/prompt"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -82,7 +81,7 @@ func isTerminal(w io.Writer) bool {
 }
 
 // printPlan tells what a run of the gate would do.
-func printPlan(out io.Writer, gate scenarios.Gate, focus []string) error {
+func printPlan(out io.Writer, gate scenarios.Gate, plans []*loadgen.Plan, focus []string) {
 	title := gate.Name
 	if gate.Description != "" {
 		title += ": " + firstLine(gate.Description)
@@ -98,14 +97,10 @@ func printPlan(out io.Writer, gate scenarios.Gate, focus []string) error {
 		fmt.Fprintf(out, "target: %s\n", gate.Target.Endpoint.URL)
 	}
 	fmt.Fprintf(out, "seed:   %d\n\n", gate.Seed)
-	material, err := prompt.Gather(gate)
-	if err != nil {
-		return err
-	}
 	var total time.Duration
 	var requests int
-	for _, s := range gate.Scenarios {
-		plan := loadgen.NewPlan(s, run.SeedFor(gate, s.Name), material)
+	for i, s := range gate.Scenarios {
+		plan := plans[i]
 		total += plan.Duration()
 		requests += plan.Requests()
 		fmt.Fprintf(out, "%-16s %6s  %5d requests  %s\n", s.Name, plan.Duration(), plan.Requests(), firstLine(s.Description))
@@ -129,7 +124,6 @@ func printPlan(out io.Writer, gate scenarios.Gate, focus []string) error {
 	if len(focus) > 0 {
 		fmt.Fprintf(out, "\nplayed is only what matches %s\n", strings.Join(focus, " or "))
 	}
-	return nil
 }
 
 // phrase is a word with what comes before it, or nothing.

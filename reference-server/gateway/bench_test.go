@@ -26,16 +26,7 @@ func BenchmarkDoor(b *testing.B) {
 }
 
 func benchmarkDoor(b *testing.B, h2 bool) {
-	replica := httptest.NewUnstartedServer(http.HandlerFunc(answering))
-	replica.Config.Protocols = &http.Protocols{}
-	replica.Config.Protocols.SetHTTP1(true)
-	replica.Config.Protocols.SetUnencryptedHTTP2(h2)
-	replica.Start()
-	defer replica.Close()
-	at, err := url.Parse(replica.URL)
-	if err != nil {
-		b.Fatal(err)
-	}
+	at := benchReplica(b, h2, answering)
 	for _, guarded := range []bool{false, true} {
 		b.Run(map[bool]string{false: "balancing", true: "guarded"}[guarded], func(b *testing.B) {
 			g := New([]Replica{{"replica-0", at}}, slog.New(slog.NewTextHandler(io.Discard, nil)))
@@ -89,7 +80,7 @@ func BenchmarkStreams(b *testing.B) {
 	for _, h2 := range []bool{false, true} {
 		over := map[bool]string{false: "HTTP/1.1", true: "HTTP/2.0"}[h2]
 		b.Run(over, func(b *testing.B) {
-			replica := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			at := benchReplica(b, h2, func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/ready" {
 					return
 				}
@@ -98,16 +89,7 @@ func BenchmarkStreams(b *testing.B) {
 					_, _ = io.WriteString(w, "data: {\"choices\":[{\"delta\":{\"content\":\"word\"}}]}\n\n")
 					w.(http.Flusher).Flush()
 				}
-			}))
-			replica.Config.Protocols = &http.Protocols{}
-			replica.Config.Protocols.SetHTTP1(true)
-			replica.Config.Protocols.SetUnencryptedHTTP2(h2)
-			replica.Start()
-			defer replica.Close()
-			at, err := url.Parse(replica.URL)
-			if err != nil {
-				b.Fatal(err)
-			}
+			})
 			g := New([]Replica{{"replica-0", at}}, slog.New(slog.DiscardHandler))
 			ctx, cancel := context.WithCancel(b.Context())
 			done := make(chan struct{})
@@ -139,4 +121,20 @@ func BenchmarkStreams(b *testing.B) {
 			})
 		})
 	}
+}
+
+// benchReplica speaks HTTP/1.1, and HTTP/2 too where it is asked to.
+func benchReplica(b *testing.B, h2 bool, answer http.HandlerFunc) *url.URL {
+	b.Helper()
+	replica := httptest.NewUnstartedServer(answer)
+	replica.Config.Protocols = &http.Protocols{}
+	replica.Config.Protocols.SetHTTP1(true)
+	replica.Config.Protocols.SetUnencryptedHTTP2(h2)
+	replica.Start()
+	b.Cleanup(replica.Close)
+	at, err := url.Parse(replica.URL)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return at
 }

@@ -114,12 +114,11 @@ func LoadTLS(cert, key string, log *slog.Logger) (*tls.Config, error) {
 	if err := r.read(); err != nil {
 		return nil, fmt.Errorf("the gateway's certificate: %w", err)
 	}
-	return &tls.Config{
-		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
-		// A configuration for each certificate, and not only a certificate: the
-		// sessions that were begun under one cannot be resumed under the next.
-		GetConfigForClient: r.current,
-	}, nil
+	// A configuration for each certificate, and not only a certificate: the
+	// sessions that were begun under one cannot be resumed under the next.
+	c := r.config.Clone()
+	c.GetConfigForClient = r.current
+	return c, nil
 }
 
 // renewable is a certificate that is read again when its file has changed.
