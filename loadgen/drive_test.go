@@ -149,14 +149,20 @@ func TestWatchSelf(t *testing.T) {
 	defer cancel()
 	var r recorder
 	clock := recording.NewClock()
-	go func() { // something to measure
+	c := service(t, 0)
+	var work sync.WaitGroup
+	work.Go(func() { // something to measure
 		for ctx.Err() == nil {
 			_ = make([]byte, 1<<16)
 		}
-	}()
-	c := service(t, 0)
-	go c.Do(ctx, planOf(load(1, time.Second), 1).Warmup(0).Prompt, clock, 1)
+	})
+	work.Go(func() { // answers in every second: what was read before WatchSelf began is not its own
+		for ctx.Err() == nil {
+			c.Do(ctx, planOf(load(1, time.Second), 1).Warmup(0).Prompt, clock, 1)
+		}
+	})
 	WatchSelf(ctx, clock, c, r.observe)
+	work.Wait()
 	seen := map[string]float64{}
 	for _, o := range r.seen {
 		seen[o.Name] = o.Value
