@@ -15,8 +15,9 @@ type Gate struct {
 	// Description says what the gate is for.
 	Description string `yaml:"description,omitempty" json:"description,omitempty"`
 	// Seed draws arrivals, prompts and victims; 0 lets the run draw one.
-	Seed      uint64     `yaml:"seed,omitempty" json:"seed,omitempty"`
-	Target    Target     `yaml:"target" json:"target"`
+	Seed uint64 `yaml:"seed,omitempty" json:"seed,omitempty"`
+	// Target may be left out of a file that is read by LoadAgainst.
+	Target    Target     `yaml:"target,omitempty" json:"target"`
 	Warmup    Warmup     `yaml:"warmup,omitempty" json:"warmup,omitempty"`
 	Scenarios []Scenario `yaml:"scenarios" json:"scenarios"`
 	// Profiles are ready sets of objectives, such as mlperf-llama-3.1-8b-server in

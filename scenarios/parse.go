@@ -27,7 +27,13 @@ const (
 )
 
 // Load reads the gate in a file.
-func Load(path string) (Gate, error) {
+func Load(path string) (Gate, error) { return load(path, Target{}) }
+
+// LoadAgainst reads the gate in a file for a service that is already there, in
+// place of the target that the file names, if it names one.
+func LoadAgainst(path string, e Endpoint) (Gate, error) { return load(path, Target{Endpoint: &e}) }
+
+func load(path string, instead Target) (Gate, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return Gate{}, fmt.Errorf("read the gate: %w", err)
@@ -37,7 +43,7 @@ func Load(path string) (Gate, error) {
 	if err != nil {
 		return Gate{}, fmt.Errorf("read the gate: %w", err)
 	}
-	gate, err := Parse(path, src)
+	gate, err := parse(path, src, instead)
 	if err != nil {
 		return Gate{}, err
 	}
@@ -84,7 +90,9 @@ func (g Gate) relativeTo(dir string) (Gate, error) {
 // Parse reads a gate, fills in what it leaves out (see Resolved) and checks it.
 // The error is a Problems with everything that is wrong, each with its place;
 // name stands for the file in it.
-func Parse(name string, src []byte) (Gate, error) {
+func Parse(name string, src []byte) (Gate, error) { return parse(name, src, Target{}) }
+
+func parse(name string, src []byte, instead Target) (Gate, error) {
 	root, problem := parseYAML(src)
 	if problem != nil {
 		problem.File = name
@@ -93,6 +101,9 @@ func Parse(name string, src []byte) (Gate, error) {
 	var gate Gate
 	d := newDecoder(root)
 	d.decodeInto(root, &gate)
+	if instead != (Target{}) {
+		gate.Target = instead
+	}
 	written := gate
 	gate = gate.Resolved()
 	d.check(written, gate)

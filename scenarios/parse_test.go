@@ -77,6 +77,28 @@ func TestLoadSaysWhichFileIsMissing(t *testing.T) {
 	}
 }
 
+// A gate that names no target, or another, is played against the one it is
+// loaded for; by itself it needs one.
+func TestLoadAgainst(t *testing.T) {
+	for _, target := range []string{"", "target: {local: {replicas: 2}}\n", "target: {endpoint: {url: http://127.0.0.1:1, model: other}}\n"} {
+		path := filepath.Join(t.TempDir(), "gate.yaml")
+		src := "name: a\n" + target + "scenarios: [{name: s, stages: [{name: s, for: 5s, rate: 1/s}]}]\nobjectives: [error_rate <= 5%]\n"
+		if err := os.WriteFile(path, []byte(src), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		gate, err := LoadAgainst(path, Endpoint{URL: "http://127.0.0.1:8000"})
+		if err != nil || gate.Target.Local != nil || gate.Target.Endpoint.URL != "http://127.0.0.1:8000" || gate.Target.Endpoint.Model != "" {
+			t.Errorf("%q: %+v %v", target, gate.Target, err)
+		}
+		if _, err := Load(path); (err == nil) != (target != "") {
+			t.Errorf("%q without --target: %v", target, err)
+		}
+		if _, err := LoadAgainst(path, Endpoint{URL: "ftp://127.0.0.1"}); err == nil || !strings.Contains(err.Error(), "target.endpoint.url") {
+			t.Errorf("a bad --target: %v", err)
+		}
+	}
+}
+
 // A key that was pasted where its variable's name belongs must not reach the
 // log of a CI job.
 func TestErrorsRepeatNoSecrets(t *testing.T) {

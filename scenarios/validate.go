@@ -151,7 +151,7 @@ func (c *checker) target(t Target) {
 	case t.Endpoint != nil:
 		c.endpoint(*t.Endpoint)
 	default:
-		c.add("target", "found neither, expected local (the bundled service) or endpoint (one that is already there)")
+		c.add("target", "found neither, expected local (the bundled service) or endpoint (one that is already there; --target URL names one too)")
 	}
 }
 

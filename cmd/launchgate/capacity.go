@@ -60,7 +60,7 @@ decided by what was measured, and the result says so.`,
   launchgate capacity --from 4/s --to 64/s --precision 2 --scenario steady my-gate.yaml`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			gate, err := gateOf(args)
+			gate, err := gateOf(args, f.target)
 			if err != nil {
 				return err
 			}

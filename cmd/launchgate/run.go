@@ -59,7 +59,7 @@ report that is marked incomplete.`,
   launchgate run --focus burst my-gate.yaml`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			gate, err := gateOf(args)
+			gate, err := gateOf(args, f.target)
 			if err != nil {
 				return err
 			}
@@ -214,16 +214,25 @@ func languageFlag(cmd *cobra.Command, l *reports.Language) {
 	cmd.Flags().TextVar(l, "lang", reports.English, "the `language` of what is told: en (English) or zh (Chinese)")
 }
 
-// gateOf reads the gate that is named: a file, a ready gate, or the quick one.
-func gateOf(args []string) (scenarios.Gate, error) {
+// gateOf reads the gate that is named: a file, a ready gate, or the quick one;
+// target is what is tested in place of the gate's own target, if not empty.
+func gateOf(args []string, target string) (scenarios.Gate, error) {
 	name := "quick"
 	if len(args) == 1 {
 		name = args[0]
 	}
+	against := scenarios.Target{Endpoint: &scenarios.Endpoint{URL: target}}
 	if gate, ok, err := scenarios.Ready(name); ok {
+		if target != "" {
+			gate.Target = against
+		}
 		return gate, err
 	}
-	gate, err := scenarios.Load(name)
+	read := scenarios.Load
+	if target != "" {
+		read = func(path string) (scenarios.Gate, error) { return scenarios.LoadAgainst(path, *against.Endpoint) }
+	}
+	gate, err := read(name)
 	if errors.Is(err, fs.ErrNotExist) && filepath.Ext(name) == "" {
 		var ready []string
 		for _, g := range scenarios.Gates() {
@@ -253,9 +262,6 @@ func (f runFlags) apply(gate *scenarios.Gate, seedSet bool) error {
 	}
 	if gate.Seed == 0 {
 		gate.Seed = rand.Uint64N(1<<53-1) + 1 // told in the report, so that the run can be repeated
-	}
-	if f.target != "" {
-		gate.Target = scenarios.Target{Endpoint: &scenarios.Endpoint{URL: f.target}}
 	}
 	switch e, l := gate.Target.Endpoint, gate.Target.Local; {
 	case e != nil:

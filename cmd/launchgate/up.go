@@ -76,7 +76,7 @@ func askedBy(args []string) (asked, error) {
 		gate := scenarios.Gate{Target: scenarios.Target{Local: &scenarios.Local{Gateway: &scenarios.Gateway{}, Monitoring: &scenarios.Monitoring{}}}}
 		return asked{Spec: *gate.Resolved().Target.Local}, nil
 	}
-	gate, err := gateOf(args)
+	gate, err := gateOf(args, "")
 	if err != nil {
 		return asked{}, err
 	}
