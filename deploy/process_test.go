@@ -46,7 +46,7 @@ func (e *events) add(ev Event) {
 // wait waits for the nth event of a name.
 func (e *events) wait(t *testing.T, name string, nth int) Event {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		e.mu.Lock()
 		seen := 0
 		for _, ev := range e.all {

@@ -69,7 +69,7 @@ objectives: [error_rate <= 5%]
 	}
 	select {
 	case <-ended:
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("the run goes on after the verdict was seen")
 	}
 	if report := string(readFile(t, filepath.Join(dir, "report.html"))); report != last {

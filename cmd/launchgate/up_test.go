@@ -273,7 +273,7 @@ func TestUpAfterItsKeeperWasKilled(t *testing.T) {
 		if err := syscall.Kill(s.Keeper.PID, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		for deadline := time.Now().Add(10 * time.Second); s.Keeper.Alive() && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(30 * time.Second); s.Keeper.Alive() && time.Now().Before(deadline); {
 			time.Sleep(10 * time.Millisecond)
 		}
 		if _, err := deploy.FindStanding(dir); !errors.Is(err, deploy.ErrNotStanding) {
@@ -283,7 +283,7 @@ func TestUpAfterItsKeeperWasKilled(t *testing.T) {
 	// The kernel ends them a moment after the keeper, and one that is ending is
 	// not seen at every look.
 	gone := 0
-	for deadline := time.Now().Add(5 * time.Second); gone < 10 && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); gone < 10 && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if gone++; len(writersOf(dir)) > 0 {
 			gone = 0
 		}
@@ -298,7 +298,7 @@ func TestUpInterrupted(t *testing.T) {
 	if err := up.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if _, err := os.Stat(filepath.Join(dir, "logs/keeper.log")); err == nil {
 			break
 		}

@@ -93,7 +93,7 @@ func TestTransports(t *testing.T) {
 				t.Errorf("%d reads were timed, of at least 3", reads)
 			}
 			c.Close()
-			for deadline := time.Now().Add(5 * time.Second); c.Connections() != 0; time.Sleep(time.Millisecond) {
+			for deadline := time.Now().Add(30 * time.Second); c.Connections() != 0; time.Sleep(time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatalf("%d connections count as open after all were closed", c.Connections())
 				}

@@ -84,7 +84,7 @@ func crewOf(t *testing.T, n int, clock recording.Clock, url string) (*Crew, []co
 		})
 	}
 	t.Cleanup(func() { c.Dismiss(); working.Wait() })
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	task := Task{Gate: []byte(gate), Endpoint: scenarios.Endpoint{URL: url, Model: "m"}, Seeds: []uint64{7}, Nonce: 3}
 	if err := c.Gather(ctx, n, task); err != nil {
@@ -226,7 +226,7 @@ func TestStrangers(t *testing.T) {
 		_ = Work(context.Background(), c.Address(), "guess", "test")
 		_ = Work(context.Background(), c.Address(), c.Token, "test")
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	if err := c.Gather(ctx, 1, Task{Gate: []byte(gate), Endpoint: scenarios.Endpoint{URL: "http://127.0.0.1:1"}, Seeds: []uint64{7}}); err != nil {
 		t.Fatal(err)
@@ -244,7 +244,7 @@ func TestAWorkerSaysWhyItCannot(t *testing.T) {
 	defer c.Dismiss()
 	done := make(chan error, 1)
 	go func() { done <- Work(context.Background(), c.Address(), c.Token, "test") }()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	err = c.Gather(ctx, 1, Task{Gate: []byte(gate), Endpoint: scenarios.Endpoint{URL: "http://127.0.0.1:1", APIKeyEnv: "LAUNCHGATE_NO_SUCH_KEY"}, Seeds: []uint64{7}})
 	if err == nil || !strings.Contains(err.Error(), "LAUNCHGATE_NO_SUCH_KEY") {

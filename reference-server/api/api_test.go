@@ -365,7 +365,7 @@ func TestClientThatGoesAway(t *testing.T) {
 	}
 	cancel()
 	resp.Body.Close()
-	for deadline := time.Now().Add(5 * time.Second); e.Stats().Running > 0; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); e.Stats().Running > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the answer to nobody goes on")
 		}

@@ -91,7 +91,7 @@ func TestResponsesSayWhatChatsSay(t *testing.T) {
 	if code != 200 || o.Status != "queued" || o.ID == "" {
 		t.Fatalf("%d %+v", code, o)
 	}
-	for deadline := time.Now().Add(10 * time.Second); o.Status == "queued" || o.Status == "in_progress"; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); o.Status == "queued" || o.Status == "in_progress"; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%+v", o)
 		}
@@ -115,7 +115,7 @@ func TestBackgroundResponseIsCancelled(t *testing.T) {
 	if _, c := send(t, "POST", srv.URL+"/v1/responses/"+o.ID+"/cancel", ""); c.Status != "cancelled" && c.Status != "completed" {
 		t.Errorf("%+v", c)
 	}
-	for deadline := time.Now().Add(5 * time.Second); e.Stats().Running > 0; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); e.Stats().Running > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("it is still computed")
 		}

@@ -34,7 +34,7 @@ func TestPythonSDK(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	t.Logf("%s", out)
-	for deadline := time.Now().Add(5 * time.Second); e.Stats().Running > 0; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); e.Stats().Running > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the stream that the SDK closed is still computed")
 		}

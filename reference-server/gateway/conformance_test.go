@@ -484,7 +484,7 @@ func startNginx(t *testing.T, d *door) {
 		_ = cmd.Process.Signal(os.Interrupt)
 		select {
 		case <-ended:
-		case <-time.After(5 * time.Second):
+		case <-time.After(30 * time.Second):
 			_ = cmd.Process.Kill()
 		}
 		if t.Failed() {
@@ -494,7 +494,7 @@ func startNginx(t *testing.T, d *door) {
 			}
 		}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	for ctx.Err() == nil {
 		if c, err := net.Dial("tcp", at); err == nil {

@@ -122,7 +122,7 @@ func front(t *testing.T, backends ...*backend) (*httptest.Server, *Gateway) {
 
 func waitReady(t *testing.T, g *Gateway, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); g.balancer.ready() != n; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); g.balancer.ready() != n; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d replicas are ready, want %d", g.balancer.ready(), n)
 		}
@@ -133,7 +133,7 @@ func waitReady(t *testing.T, g *Gateway, n int) {
 // before the gateway has seen its end.
 func waitIdle(t *testing.T, g *Gateway) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); g.balancer.load() != 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); g.balancer.load() != 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("in flight after all: %+v", g.balancer.status())
 		}
@@ -251,7 +251,7 @@ func TestFailingReplicaIsEjected(t *testing.T) {
 	// Where there is no other, it is better than none.
 	good.ready.Store(false)
 	bad.answer.Store(http.HandlerFunc(ok))
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		if resp, _ := ask(t, srv.URL); resp.Header.Get(HeaderReplica) == "replica-0" {
 			break
 		}

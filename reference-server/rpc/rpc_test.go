@@ -144,7 +144,7 @@ func TestCancel(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel()
-	for deadline := time.Now().Add(5 * time.Second); pool.Loaded()[0].Stats().Running > 0; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); pool.Loaded()[0].Stats().Running > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the answer to nobody goes on")
 		}
@@ -164,7 +164,7 @@ func TestHealthAndReflection(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	pool.Drain()
-	for deadline := time.Now().Add(5 * time.Second); check() == healthpb.HealthCheckResponse_SERVING; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); check() == healthpb.HealthCheckResponse_SERVING; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("still healthy while it stops")
 		}
