@@ -17,7 +17,7 @@ import (
 var badRelease = Kind{
 	Name:      "bad-release",
 	Does:      "rolls out a bad version as launchgate release does, and leaves it to the deployment to notice. release says what is bad: corrupt-model (a copy of the served model that breaks off half-way), erroring (the served model with a context so short that it refuses every prompt) or bad-config (limits of the gateway that mean nothing)",
-	Needs:     "a deployment of launchgate's own with the whole gateway (target.local with gateway: {}); release; load, for the canary of an erroring version to be judged on",
+	Needs:     "a deployment of launchgate's own whose gateway is not plain (target.local); release; load, for the canary of an erroring version to be judged on",
 	Seen:      "the canary runs the bad version, or the limits were refused; gone when it was rolled back without help, every replica has its command of before, and the gateway routes to all that it did. A version that is live, or not rolled back within within, is taken back by hand, and the fault fails",
 	Simulates: "an upload that broke off, a version nobody tried, a typing error in a configuration, on a Friday",
 	Example:   "{kind: bad-release, at: 5s, release: corrupt-model}",
@@ -37,7 +37,7 @@ type releasable interface {
 	Release(ctx context.Context, r deploy.Release, tell func(string)) (deploy.Released, error)
 	TakeBack(ctx context.Context) error
 	Limits() string
-	Reconfigure(ctx context.Context, file string) (version string, err error)
+	Reconfigure(ctx context.Context, file string) (deploy.Released, error)
 }
 
 const (
@@ -125,7 +125,7 @@ func (b *bad) make() (roll func(context.Context) (deploy.Released, error), how s
 	case scenarios.ReleaseBadConfig:
 		file := filepath.Join(b.folder, "limits.yaml")
 		err = os.WriteFile(file, []byte("network: {rate: ten}\n"), 0o600)
-		return func(ctx context.Context) (deploy.Released, error) { return b.reconfigure(ctx, file) }, "limits with a rate of ten, in letters, were given to the gateway", err
+		return func(ctx context.Context) (deploy.Released, error) { return b.target.Reconfigure(ctx, file) }, "limits with a rate of ten, in letters, were given to the gateway", err
 	case scenarios.ReleaseErroring:
 		r.Flags = []string{"--max-sequence-length", tooShort}
 		how = fmt.Sprintf("version %s was rolled out, the same model with a context of %s token", b.version, tooShort)
@@ -140,19 +140,6 @@ func (b *bad) make() (roll func(context.Context) (deploy.Released, error), how s
 		return nil, "", fmt.Errorf("no bad release is called %q", b.release)
 	}
 	return func(ctx context.Context) (deploy.Released, error) { return b.target.Release(ctx, r, func(string) {}) }, how, nil
-}
-
-// reconfigure is a roll-out of limits, which ends with their being refused.
-func (b *bad) reconfigure(ctx context.Context, file string) (deploy.Released, error) {
-	began := time.Now()
-	_, err := b.target.Reconfigure(ctx, file)
-	switch {
-	case ctx.Err() != nil:
-		return deploy.Released{}, ctx.Err()
-	case err != nil:
-		return deploy.Released{Why: err.Error(), Took: time.Since(began).Seconds()}, nil
-	}
-	return deploy.Released{Live: true, Why: "the gateway took them"}, nil
 }
 
 // breakOff copies the first half of a model: of the largest file, where it is a
@@ -264,7 +251,10 @@ func (b *bad) Revert(ctx context.Context) (sight, error) {
 
 func (b *bad) takeBack(ctx context.Context) error {
 	if b.victim == deploy.Gateway {
-		_, err := b.target.Reconfigure(ctx, b.target.Limits())
+		end, err := b.target.Reconfigure(ctx, b.target.Limits())
+		if err == nil && !end.Live {
+			err = errors.New(end.Why)
+		}
 		return err
 	}
 	return b.target.TakeBack(ctx)

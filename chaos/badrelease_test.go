@@ -35,13 +35,12 @@ func (l *lenient) Release(ctx context.Context, _ deploy.Release, _ func(string))
 	return l.ends(ctx)
 }
 
-func (l *lenient) Reconfigure(ctx context.Context, file string) (string, error) {
+func (l *lenient) Reconfigure(ctx context.Context, file string) (deploy.Released, error) {
 	if file == l.Limits() {
 		l.taken++
-		return "2", nil
+		return deploy.Released{Live: true}, nil
 	}
-	_, err := l.ends(ctx)
-	return "1", err
+	return l.ends(ctx)
 }
 
 // A bad version that is not rolled back on its own is never seen gone, and is
@@ -57,7 +56,7 @@ func TestBadReleaseThatIsNotRolledBack(t *testing.T) {
 		taken         int
 	}{
 		{"a model goes live", scenarios.ReleaseCorruptModel, live, "injected in_effect reverted failed", "it went live: served by all", 1},
-		{"limits are taken", scenarios.ReleaseBadConfig, live, "injected in_effect reverted failed", "it went live: the gateway took them", 1},
+		{"limits are taken", scenarios.ReleaseBadConfig, live, "injected in_effect reverted failed", "it went live: served by all", 1},
 		{"nobody ends it", scenarios.ReleaseErroring, func(ctx context.Context) (deploy.Released, error) {
 			<-ctx.Done()
 			return deploy.Released{Why: "context canceled", RollBack: 1}, nil

@@ -18,7 +18,7 @@ import (
 var certificateExpiry = Kind{
 	Name:      "certificate-expiry",
 	Does:      "swaps the gateway's certificate for one of the same authority that has expired, and back. Connections that are open stay open, and only who connects anew is refused: load over kept connections may notice nothing, so the probes of a scenario with this fault connect anew each time",
-	Needs:     "a deployment of launchgate's own with the whole gateway (target.local with gateway: {}); for",
+	Needs:     "a deployment of launchgate's own whose gateway is not plain (target.local); for",
 	Seen:      "a client that verifies connects anew, and refuses the certificate because it has expired; gone when it accepts one again",
 	Simulates: "a certificate that nobody renewed: a renewal job that has failed for weeks, and then it is midnight",
 	Example:   "{kind: certificate-expiry, at: 5s, for: 10s}",

@@ -51,7 +51,7 @@ func notOurs(what string) error {
 
 // needsDoor is why faults need the whole gateway.
 func needsDoor(what string) error {
-	return Unsupported{"the gateway of this target only balances, so " + what + "; give target.local a gateway: {}"}
+	return Unsupported{"the gateway of this target is plain, so " + what + "; take plain out of target.local.gateway"}
 }
 
 // fault is a fault on its chosen victim. Its methods are called in the order of
@@ -88,7 +88,7 @@ func (k Kind) able(t scenarios.Target) error {
 	if t.Local == nil {
 		return notOurs("it cannot have a fault of kind " + k.Name)
 	}
-	if k.door && t.Local.Gateway == nil {
+	if k.door && t.Local.Gateway.Plain {
 		return needsDoor("it cannot have a fault of kind " + k.Name)
 	}
 	if k.can == nil {
@@ -108,7 +108,7 @@ func Unable(gate scenarios.Gate) []string {
 			}
 		}
 	}
-	if name := nodeLoss.Name; gate.Target.Local != nil && gate.Target.Local.Gateway == nil && losesDisk(gate) {
+	if name := nodeLoss.Name; gate.Target.Local != nil && gate.Target.Local.Gateway.Plain && losesDisk(gate) {
 		unable = append(unable, name+": "+needsDoor("it has no disk with a ledger that could be lost").Error())
 	}
 	return unable

@@ -18,7 +18,7 @@ import (
 var diskFull = Kind{
 	Name:      "disk-full",
 	Does:      "takes all that is free on the disk of the gateway's ledger and its audit log, with a file. A gate with this fault has a small file system in memory for them, so that no disk of the machine is filled",
-	Needs:     "a deployment of launchgate's own with the whole gateway (target.local with gateway: {}), and a file system that can be mounted (Linux, root); for",
+	Needs:     "a deployment of launchgate's own whose gateway is not plain (target.local), and a file system that can be mounted (Linux, root); for",
 	Seen:      "nothing is free there, and the kernel refuses a write: no space left on device; gone when one is taken again",
 	Simulates: "logs that nobody rotates, a volume that is too small, a neighbour on the same disk",
 	Example:   "{kind: disk-full, at: 5s, for: 5s}",
@@ -37,7 +37,7 @@ const (
 // NeedsDisk reports whether the ledger of a gate's deployment has to be on a
 // disk of its own.
 func NeedsDisk(gate scenarios.Gate) bool {
-	return gate.Target.Local != nil && gate.Target.Local.Gateway != nil && slices.Contains(kindsOf(gate), diskFull.Name) && canMount() == nil
+	return gate.Target.Local != nil && !gate.Target.Local.Gateway.Plain && slices.Contains(kindsOf(gate), diskFull.Name) && canMount() == nil
 }
 
 // OwnDisk puts a folder that is not there yet on a small file system of its own.

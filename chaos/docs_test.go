@@ -71,11 +71,17 @@ func TestWhatAGateNeeds(t *testing.T) {
 	if unable := Unable(gate(true, "pod-kill", "node-partition")); len(unable) > 0 {
 		t.Errorf("kinds that every machine can play: %v", unable)
 	}
-	if unable := Unable(gate(true, "certificate-expiry")); len(unable) != 1 || !strings.Contains(unable[0], "give target.local a gateway: {}") {
+	expired := gate(true, "certificate-expiry")
+	if unable := Unable(expired); len(unable) > 0 {
+		t.Errorf("of the gateway that every deployment has: %v", unable)
+	}
+	expired.Target.Local.Gateway.Plain = true
+	if unable := Unable(expired); len(unable) != 1 || !strings.Contains(unable[0], "take plain out of target.local.gateway") {
 		t.Errorf("of a gateway that only balances: %v", unable)
 	}
 	lost := gate(true, "node-loss")
 	lost.Scenarios[0].Faults[0].Disk = scenarios.DiskLost
+	lost.Target.Local.Gateway.Plain = true
 	if unable := Unable(lost); len(unable) != 1 || !strings.Contains(unable[0], "no disk with a ledger") {
 		t.Errorf("of a disk that is not there: %v", unable)
 	}

@@ -103,7 +103,7 @@ func TestEveryKindIsLived(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := kind.able(scenarios.Target{Local: &scenarios.Local{Gateway: &scenarios.Gateway{}}}); err != nil {
+			if err := kind.able(scenarios.Target{Local: &scenarios.Local{}}); err != nil {
 				t.Skipf("skipped: %v", err)
 			}
 			l := service(t, scenarios.Local{Replicas: 4, Nodes: 2})

@@ -11,7 +11,7 @@ import (
 var ledgerLoss = Kind{
 	Name:      "ledger-loss",
 	Does:      "ends the gateway and what replicates its ledger with SIGKILL, and removes the ledger's files for good; with for, the disk stays away so long. The deployment then restores the ledger from its second place, or begins an empty one, with the same API keys, where there is none (target.local.gateway.unreplicated)",
-	Needs:     "a deployment of launchgate's own with the whole gateway (target.local with gateway: {}); durability in the scenario, for what is lost to be measured",
+	Needs:     "a deployment of launchgate's own whose gateway is not plain (target.local); durability in the scenario, for what is lost to be measured",
 	Seen:      "both processes are gone, and so are the files; gone again when a ledger is there, and a new gateway routes to every replica that the old one did",
 	Simulates: "the disk under the ledger lost at once: a failed volume, a node that does not come back",
 	Example:   "{kind: ledger-loss, at: 5s, for: 2s}",

@@ -15,7 +15,7 @@ import (
 var nodeLoss = Kind{
 	Name:      "node-loss",
 	Does:      "ends every process of a simulated node at once with SIGKILL, and keeps them from being started for a time (for), or until the load ends. With disk: lost it is the node that the gateway and its ledger are on too, and its disk is lost for good, as by ledger-loss",
-	Needs:     "a deployment of launchgate's own (target.local); target.local.nodes says how many nodes there are, one for each replica by default; for disk: lost, gateway: {}",
+	Needs:     "a deployment of launchgate's own (target.local); target.local.nodes says how many nodes there are, one for each replica by default; for disk: lost, a gateway that is not plain",
 	Seen:      "every process of the node is gone, and none is back at the end; gone again when the gateway routes to new processes of all of them",
 	Simulates: "a machine that loses its power, with all that its memory held, or that does not come back, with all that its disk held",
 	Example:   "{kind: node-loss, target: random, at: 5s, for: 20s, disk: lost}",

@@ -187,7 +187,7 @@ func serveBallast(args []string) error {
 
 func quietly(b []byte, _ error) []byte { return b }
 
-// service deploys the small service: replicas behind a gateway, with links.
+// service deploys the small service: replicas behind a plain gateway, with links.
 func service(t *testing.T, spec scenarios.Local) *deploy.Local {
 	t.Helper()
 	if err := onLinux(); err != nil {
@@ -197,6 +197,7 @@ func service(t *testing.T, spec scenarios.Local) *deploy.Local {
 	if err != nil {
 		t.Fatal(err)
 	}
+	spec.Gateway.Plain, spec.Monitoring.Disabled = true, true
 	spec.ReadyTimeout = scenarios.Duration(20 * time.Second)
 	l, err := deploy.StartLocal(t.Context(), spec, deploy.Setup{Server: self, LogDir: t.TempDir(), Links: true, OnEvent: func(deploy.Event) {}})
 	if err != nil {

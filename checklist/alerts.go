@@ -65,7 +65,7 @@ func (e *evidence) knownAlerts() (names []string, why words.Sentence) {
 		why = words.Say("nobody watched the service: %s", seen.Text)
 	}
 	if why.IsZero() {
-		why = words.Say("nobody watched the service: give target.local monitoring: {}")
+		why = words.Say("nobody watched the service: launchgate has only a target.local watched")
 	}
 	return nil, why
 }

@@ -35,7 +35,7 @@ func TestAlerts(t *testing.T) {
 		{"it had fired, and does again", "alert(ReplicaDown) in steady <= 3s", all(yes, alert("ReplicaDown", time.Second, 2*time.Second), alert("ReplicaDown", inEffectAt+time.Second, goneAt)), Pass, "it is 1 s"},
 		{"after the scenario", "alert(ReplicaDown) in steady <= 3s", all(yes, alert("ReplicaDown", stageTo+time.Second, stageTo+2*time.Second)), Fail, "had not fired"},
 		{"no such rule", "alert(ReplicaGone) in steady <= 3s", yes, Unproven, "HighErrorRate, ReplicaDown"},
-		{"nobody watched", "alert(ReplicaDown) in steady <= 3s", nil, Unproven, "monitoring: {}"},
+		{"nobody watched", "alert(ReplicaDown) in steady <= 3s", nil, Unproven, "only a target.local"},
 		{"nobody could", "alert(ReplicaDown) in steady <= 3s", []recording.Observation{{Name: recording.ObsMonitoring, Text: "there is no prometheus"}}, Unproven, "there is no prometheus"},
 		{"no other", "alerts in steady <= 1", all(yes, alert("ReplicaDown", inEffectAt+time.Second, goneAt), alert("ReplicaDown", goneAt+time.Second, stageTo)), Pass, "ReplicaDown"},
 		{"and another", "alerts in steady <= 1", all(yes, alert("ReplicaDown", inEffectAt, goneAt), alert("HighErrorRate", inEffectAt, goneAt)), Fail, "it is 2"},

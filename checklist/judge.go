@@ -142,7 +142,7 @@ func warnings(gate scenarios.Gate) []words.Sentence {
 		if o.Stat == "" || slices.ContainsFunc(gate.Objectives, func(w scenarios.Objective) bool { return countsErrors(inFull(gate, w), inFull(gate, o)) }) {
 			continue
 		}
-		promise := scenarios.Objective{Metric: "error_rate", Class: o.Class, Scenario: o.Scenario, Stage: o.Stage, Op: "<=", Threshold: 0.01, Unit: scenarios.UnitRatio}
+		promise := scenarios.Objective{Metric: "error_rate", Class: o.Class, Scenario: o.Scenario, Stage: o.Stage, During: o.During, Outside: o.Outside, Op: "<=", Threshold: 0.01, Unit: scenarios.UnitRatio}
 		beside := promise.String()
 		if !slices.Contains(asked, beside) {
 			asked = append(asked, beside)
@@ -184,6 +184,8 @@ func countsErrors(o, beside scenarios.Objective) bool {
 	switch o.Metric {
 	case "error_rate", "errors", "attainment", "goodput":
 		return scopeOf(o).covers(scopeOf(beside))
+	case "errors_during": // an error rate of those who met the fault
+		return beside.During == o.Arg && scopeOf(o).covers(scopeOf(beside))
 	}
 	return false
 }

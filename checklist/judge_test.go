@@ -339,6 +339,38 @@ func TestALatencyObjectiveAloneIsWarnedOf(t *testing.T) {
 	}
 }
 
+// What counts errors has to count those of the same requests, and so does what
+// is asked for.
+func TestErrorsAreCountedInTheSameWindow(t *testing.T) {
+	for _, tt := range []struct {
+		promises []string
+		add      string // what the warning asks for; empty: there is none
+	}{
+		{[]string{"p90(ttft) in s outside faults <= 1s"}, "add error_rate in s outside faults <= 1%."},
+		{[]string{"p90(ttft) in s outside faults <= 1s", "errors_during(pod-kill) <= 5%"}, "add error_rate in s outside faults <= 1%."},
+		{[]string{"p90(ttft) in s outside faults <= 1s", "error_rate in s outside faults <= 1%"}, ""},
+		{[]string{"p90(ttft) in s outside faults <= 1s", "error_rate in s <= 5%"}, ""},
+		{[]string{"p90(ttft) in s during pod-kill <= 1s"}, "add error_rate in s during pod-kill <= 1%."},
+		{[]string{"p90(ttft) in s during pod-kill <= 1s", "errors_during(pod-hang) <= 5%"}, "add error_rate in s during pod-kill <= 1%."},
+		{[]string{"p90(ttft) in s during pod-kill <= 1s", "errors_during(pod-kill) in other <= 5%"}, "add error_rate in s during pod-kill <= 1%."},
+		{[]string{"p90(ttft) in s during pod-kill <= 1s", "errors_during(pod-kill) <= 5%"}, ""},
+		{[]string{"p90(ttft) in s <= 1s", "errors_during(pod-kill) <= 5%"}, "add error_rate in s <= 1%."},
+	} {
+		gate := scenarios.Gate{Scenarios: []scenarios.Scenario{{Name: "s"}, {Name: "other"}}}
+		for _, p := range tt.promises {
+			o, err := scenarios.ParseObjective(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			gate.Objectives = append(gate.Objectives, o)
+		}
+		said := warnings(gate)
+		if len(said) > 1 || (len(said) == 1) != (tt.add != "") || len(said) == 1 && !strings.HasSuffix(said[0].String(), tt.add) {
+			t.Errorf("%v: %v, want %q", tt.promises, said, tt.add)
+		}
+	}
+}
+
 func TestTokensThatTheServiceDoesNotTellAreWarnedOf(t *testing.T) {
 	for _, tt := range []struct {
 		promise, from string

@@ -59,17 +59,13 @@ func (l *Local) orders() http.Handler {
 		tell := func(line told) { _ = lines.Encode(line); _ = flush() }
 		var o order
 		err := json.NewDecoder(r.Body).Decode(&o)
-		end := Released{Live: true}
+		var end Released
 		switch {
 		case err != nil:
 		case o.Release != nil:
 			end, err = l.Release(r.Context(), *o.Release, func(step string) { tell(told{Step: step}) })
 		default:
-			began := time.Now()
-			var version string
-			if version, err = l.Reconfigure(r.Context(), o.Config); err == nil {
-				end.Why, end.Took = "version "+version+" of the configuration holds", time.Since(began).Seconds()
-			}
+			end, err = l.Reconfigure(r.Context(), o.Config)
 		}
 		if err != nil {
 			tell(told{Error: err.Error()})

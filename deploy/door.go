@@ -43,7 +43,7 @@ func AllowanceFor(g scenarios.Gate) Allowance {
 // burst is room for what comes at random: ten seconds of the rate at once.
 func (a Allowance) burst() int { return int(math.Ceil(10*a.PerSecond)) + 100 }
 
-// Told is the allowance in words, for a report.
+// Told is the allowance in words.
 func (a Allowance) Told() string {
 	if a.PerSecond == 0 {
 		return "every caller is held to the gateway's limits"
@@ -288,7 +288,7 @@ func (l *Local) Key() string {
 // limits.
 func (l *Local) AddKey(ctx context.Context, k KeySpec) (string, error) {
 	if l.door == nil {
-		return "", errors.New("this deployment asks for no API keys; give target.local a gateway: {}")
+		return "", errors.New("the gateway of this deployment is plain and asks for no API keys; take plain out of target.local.gateway")
 	}
 	return l.door.addKey(ctx, k)
 }

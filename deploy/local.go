@@ -34,8 +34,8 @@ const (
 //	           │  ▲ /status, every 100 ms
 //	      ledger  watch ──▶ events
 //
-// The links are there where a gate has faults of the network, the ledger where
-// it asks for the whole gateway.
+// The links are there where a gate has faults of the network, the ledger unless
+// it asks for a plain gateway.
 type Local struct {
 	spec       scenarios.Local
 	server     string // the reference-server program
@@ -48,7 +48,7 @@ type Local struct {
 	scraped    []Scraped         // metrics of all processes
 	door       *door             // nil: the gateway only balances
 	replicator *process          // of the ledger, where there is one
-	monitor    *monitor          // nil: nobody asked for one, or there is no Prometheus
+	monitor    *monitor
 	logDir     string
 	onEvent    func(Event)
 	stop       context.CancelFunc
@@ -136,8 +136,8 @@ func StartLocal(ctx context.Context, spec scenarios.Local, o Setup) (*Local, err
 		return nil, fmt.Errorf("log folder: %w", err)
 	}
 	gatewayArgs := []string{o.Server, "gateway", "--addr", Loopback(front), "--metrics-addr", Loopback(gatewayMetrics)}
-	if spec.Gateway != nil {
-		if l.door, err = openDoor(ctx, *spec.Gateway, o); err != nil {
+	if !spec.Gateway.Plain {
+		if l.door, err = openDoor(ctx, spec.Gateway, o); err != nil {
 			return nil, fmt.Errorf("the gateway: %w", err)
 		}
 		l.url = "https://" + Loopback(front)
@@ -175,11 +175,9 @@ func StartLocal(ctx context.Context, spec scenarios.Local, o Setup) (*Local, err
 	if l.door != nil {
 		l.gateway.before = l.door.bringLedger
 	}
-	if spec.Monitoring != nil {
-		if l.monitor, err = newMonitor(*spec.Monitoring, l.scraped, filepath.Join(l.logDir, "monitoring")); err != nil {
-			l.stopLinks()
-			return nil, err
-		}
+	if l.monitor, err = newMonitor(spec.Monitoring, l.scraped, filepath.Join(l.logDir, "monitoring")); err != nil {
+		l.stopLinks()
+		return nil, err
 	}
 	return l, l.start()
 }
@@ -209,9 +207,7 @@ func (l *Local) start() error {
 		})
 	}
 	l.running.Go(func() { l.watch(ctx) })
-	if l.monitor != nil {
-		l.running.Go(func() { l.monitor.watch(ctx, l.onEvent) })
-	}
+	l.running.Go(func() { l.monitor.watch(ctx, l.onEvent) })
 	return nil
 }
 
@@ -220,7 +216,7 @@ func (l *Local) processes() []*process {
 	if l.replicator != nil {
 		all = append(all, l.replicator)
 	}
-	if l.monitor != nil && l.monitor.process != nil {
+	if l.monitor.process != nil {
 		all = append(all, l.monitor.process)
 	}
 	return all
@@ -230,6 +226,9 @@ func (l *Local) logFile(name string) string { return filepath.Join(l.logDir, nam
 
 // URL is the gateway's address.
 func (l *Local) URL() string { return l.url }
+
+// Watched is by whom it is watched, or why by nobody.
+func (l *Local) Watched() string { return l.monitor.told() }
 
 // Stop stops every process, gracefully where it can be had, and waits until
 // nothing of the deployment runs.
@@ -256,7 +255,7 @@ func (l *Local) WaitReady(ctx context.Context) error {
 	timeout := time.Duration(l.spec.ReadyTimeout)
 	deadline := time.After(timeout)
 	for {
-		if l.Status().Ready() == l.spec.Replicas && (l.monitor == nil || l.monitor.ready(ctx)) {
+		if l.Status().Ready() == l.spec.Replicas && l.monitor.ready(ctx) {
 			return nil
 		}
 		select {
@@ -275,7 +274,7 @@ func (l *Local) neverReady(timeout time.Duration) error {
 		return fmt.Errorf("the gateway did not answer at %s within %s; its log ends:\n%s", l.status, timeout, tail(l.logFile(Gateway), 5))
 	}
 	if st.Ready() == l.spec.Replicas {
-		return fmt.Errorf("after %s not every process is watched by Prometheus; its log ends:\n%s", timeout, tail(l.logFile(Prometheus), 5))
+		return fmt.Errorf("after %s not every process is watched by Prometheus (monitoring: {disabled: true} does without); its log ends:\n%s", timeout, tail(l.logFile(Prometheus), 5))
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d of %d replicas were ready after %s", st.Ready(), l.spec.Replicas, timeout)

@@ -15,26 +15,36 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Prometheus is the name of its process.
+// Prometheus is the name of its process, and of the program.
 const Prometheus = "prometheus"
 
 const alertsEvery = 200 * time.Millisecond // how often Prometheus is asked what fires
 
 // monitor is a real Prometheus that scrapes every process of the deployment
-// and evaluates the rules of deploy/monitoring. Where there is no such program
-// it is not started, and says so.
+// and evaluates the rules of deploy/monitoring. Where there is no such program,
+// or nobody is to watch, none is started, and it says so.
 type monitor struct {
-	process *process // nil: there is no Prometheus
+	process *process // nil: there is none
 	url     string
 	targets int
 	drill   bool // windows are shortened
 	absent  string
 }
 
+// Unwatched is why nobody watches a deployment; empty where Prometheus does.
+func Unwatched(spec scenarios.Monitoring) string {
+	if spec.Disabled {
+		return "target.local has its monitoring disabled"
+	}
+	if _, err := exec.LookPath(Prometheus); err != nil {
+		return "there is no prometheus on the PATH of this machine, so no alert can fire"
+	}
+	return ""
+}
+
 func newMonitor(spec scenarios.Monitoring, scraped []Scraped, dir string) (*monitor, error) {
-	program, err := exec.LookPath("prometheus")
-	if err != nil {
-		return &monitor{absent: "there is no prometheus on the PATH, so nothing watches the service and no alert can fire"}, nil
+	if why := Unwatched(spec); why != "" {
+		return &monitor{absent: why}, nil
 	}
 	ports, err := freePorts(1)
 	if err != nil {
@@ -65,7 +75,7 @@ func newMonitor(spec scenarios.Monitoring, scraped []Scraped, dir string) (*moni
 	}
 	return &monitor{
 		url: "http://" + Loopback(ports[0]), targets: len(scraped), drill: spec.Shorten > 1,
-		process: &process{name: Prometheus, argv: []string{program, "--config.file", filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path", filepath.Join(dir, "data"),
+		process: &process{name: Prometheus, argv: []string{Prometheus, "--config.file", filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path", filepath.Join(dir, "data"),
 			"--web.listen-address", Loopback(ports[0]), "--log.level", "warn"}},
 	}, nil
 }
@@ -76,11 +86,12 @@ type targetGroup struct {
 	Labels  map[string]string `json:"labels,omitempty"`
 }
 
+// told is by whom the deployment is watched, or why by nobody.
 func (m *monitor) told() string {
 	if m.process == nil {
 		return m.absent
 	}
-	return m.url
+	return "Prometheus at " + m.url
 }
 
 // ready reports whether the rules are evaluated, and in a drill whether every

@@ -347,40 +347,40 @@ func worse(own, others ReplicaStatus) string {
 
 // Limits is the file of limits that the gateway began with; empty where it has
 // the guide's.
-func (l *Local) Limits() string {
-	if l.spec.Gateway == nil {
-		return ""
-	}
-	return l.spec.Gateway.Config
-}
+func (l *Local) Limits() string { return l.spec.Gateway.Config }
 
 // LogDir is where the deployment keeps its logs.
 func (l *Local) LogDir() string { return l.logDir }
 
 // Reconfigure gives the gateway other limits, from a file, without a request
-// being lost. One that means nothing is refused before anything is changed.
-func (l *Local) Reconfigure(ctx context.Context, file string) (version string, err error) {
+// being lost. Limits that mean nothing are refused before anything is changed.
+func (l *Local) Reconfigure(ctx context.Context, file string) (Released, error) {
 	if l.door == nil {
-		return "", errors.New("this gateway has no limits; give target.local a gateway: {}")
+		return Released{}, errors.New("this gateway is plain and has no limits; take plain out of target.local.gateway")
+	}
+	began := time.Now()
+	refused := func(err error) (Released, error) {
+		return Released{Why: err.Error(), Took: time.Since(began).Seconds()}, ctx.Err()
 	}
 	content, err := limits(file, l.door.allow)
 	if err != nil {
-		return "", fmt.Errorf("the configuration is refused, and nothing is changed: %w", err)
+		return refused(err)
 	}
 	next := l.door.file("gateway.yaml.next")
 	if err := os.WriteFile(next, content, 0o600); err != nil {
-		return "", err
+		return Released{}, err
 	}
-	if version, err = l.door.ledger(ctx, "add-configuration", "--from", next); err != nil {
-		return "", fmt.Errorf("the configuration is refused, and nothing is changed: %w", errors.Join(err, os.Remove(next)))
+	version, err := l.door.ledger(ctx, "add-configuration", "--from", next)
+	if err != nil {
+		return refused(errors.Join(err, os.Remove(next)))
 	}
 	if err := os.Rename(next, l.door.file("gateway.yaml")); err != nil {
-		return "", err
+		return Released{}, err
 	}
 	if pid := l.PID(Gateway); pid != 0 { // one that is being started reads it anyway
 		if err := syscall.Kill(pid, syscall.SIGHUP); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return "", err
+			return Released{}, err
 		}
 	}
-	return version, nil
+	return Released{Live: true, Why: "version " + version + " of the configuration holds", Took: time.Since(began).Seconds()}, nil
 }

@@ -28,7 +28,7 @@ type Standing struct {
 	Allowed string          `json:"allowed,omitempty"`
 	Status  string          `json:"status"` // URL of the gateway's /status
 	Metrics []Scraped       `json:"metrics"`
-	Watched string          `json:"watched"` // by whom: the URL of Prometheus, or why there is none
+	Watched string          `json:"watched"` // by whom, or why by nobody
 	Since   time.Time       `json:"since"`
 	Keeper  Keeper          `json:"keeper"`
 	Control string          `json:"control"` // the keeper's socket
@@ -116,10 +116,7 @@ func Keep(ctx context.Context, dir string, spec scenarios.Local, o Setup) error 
 	if err := l.WaitReady(ctx); err != nil {
 		return err
 	}
-	s := Standing{Spec: spec, URL: l.URL(), Status: l.status, Metrics: l.scraped, Since: time.Now().UTC().Truncate(time.Second), Keeper: self()}
-	if l.monitor != nil {
-		s.Watched = l.monitor.told()
-	}
+	s := Standing{Spec: spec, URL: l.URL(), Status: l.status, Metrics: l.scraped, Watched: l.Watched(), Since: time.Now().UTC().Truncate(time.Second), Keeper: self()}
 	orders, err := openControl(l)
 	if err != nil {
 		return fmt.Errorf("the keeper's socket: %w", err)

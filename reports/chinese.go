@@ -362,7 +362,9 @@ var chinese = words.Language{
 	"environment.seed":     "随机种子",
 	"environment.url":      "地址",
 	"environment.host":     "客户端主机",
+	"environment.protocol": "协议",
 	"environment.allowed":  "配额",
+	"environment.watched":  "监控",
 	"environment.cores":    "%s 核",
 	"environment.memory":   "内存",
 	"environment.go":       "Go",
@@ -484,7 +486,7 @@ var chinese = words.Language{
 	"%s had not fired %s later, and must be %s":                              "%s 在 %s 之后仍未触发，要求 %s",
 	"%s had not fired when the scenario ended, %s later; play it for longer": "直到 %[2]s 后场景结束，%[1]s 仍未触发；请延长场景",
 	"nobody watched the service: %s":                                         "没有对服务进行监控：%s",
-	"nobody watched the service: give target.local monitoring: {}":           "没有对服务进行监控：请在 target.local 中加入 monitoring: {}",
+	"nobody watched the service: launchgate has only a target.local watched": "没有对服务进行监控：launchgate 只监控 target.local",
 
 	// Faults.
 	"the gate injects no %s":                                  "门禁没有注入 %s",

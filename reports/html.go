@@ -228,8 +228,12 @@ func environment(r Report) []pair {
 		{l.say("environment.go"), orUnknown(l, e.Host.Go)},
 		{l.say("environment.command"), orUnknown(l, commandLine(e.Command))},
 	}
-	if e.Target.Allowance != "" {
-		list = append(list, pair{l.say("environment.allowed"), e.Target.Allowance})
+	for _, told := range []pair{
+		{l.say("environment.protocol"), e.Target.Protocol}, {l.say("environment.allowed"), e.Target.Allowance}, {l.say("environment.watched"), e.Target.Watched},
+	} {
+		if told.Value != "" {
+			list = append(list, told)
+		}
 	}
 	if e.Host.MemoryBytes > 0 {
 		list = append(list, pair{l.say("environment.memory"), bytesOf(float64(e.Host.MemoryBytes))})

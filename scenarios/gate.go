@@ -72,16 +72,17 @@ type Local struct {
 	Port int `yaml:"port,omitempty" json:"port,omitempty"`
 	// ReadyTimeout bounds the wait for every replica's /ready.
 	ReadyTimeout Duration `yaml:"ready_timeout,omitempty" json:"ready_timeout,omitempty"`
-	// Gateway asks for the whole front door: TLS, API keys, limits, an audit log
-	// and a ledger. Without it the gateway only balances, and speaks plain HTTP.
-	Gateway *Gateway `yaml:"gateway,omitempty" json:"gateway,omitempty"`
-	// Monitoring has a Prometheus watch the deployment, where that program is on
-	// the PATH, and puts its alerts into the recording.
-	Monitoring *Monitoring `yaml:"monitoring,omitempty" json:"monitoring,omitempty"`
+	// Gateway is the front door: TLS, API keys, limits, an audit log and a ledger.
+	Gateway Gateway `yaml:"gateway,omitempty" json:"gateway,omitzero"`
+	// Monitoring is a Prometheus that watches the deployment, where that program
+	// is on the PATH; its alerts are in the recording.
+	Monitoring Monitoring `yaml:"monitoring,omitempty" json:"monitoring,omitzero"`
 }
 
 // Monitoring is a Prometheus with the rules of deploy/monitoring.
 type Monitoring struct {
+	// Disabled has nobody watch.
+	Disabled bool `yaml:"disabled,omitempty" json:"disabled,omitempty"`
 	// Shorten makes every window of the rules this many times shorter, for a
 	// drill: at 60, what takes five minutes in production takes five seconds.
 	Shorten int `yaml:"shorten,omitempty" json:"shorten,omitempty"`
@@ -90,6 +91,8 @@ type Monitoring struct {
 // Gateway is the front door of the bundled service with everything it has. The
 // run gets a key of its own, with an allowance that fits its load.
 type Gateway struct {
+	// Plain has the gateway only balance, in clear: no TLS, keys, limits or ledger.
+	Plain bool `yaml:"plain,omitempty" json:"plain,omitempty"`
 	// Config is a file of limits, as deploy/gateway.yaml has them; without one
 	// the guide's hold.
 	Config string `yaml:"config,omitempty" json:"config,omitempty"`

@@ -66,7 +66,7 @@ func (g Gate) relativeTo(dir string) (Gate, error) {
 		}
 		return filepath.Join(dir, path)
 	}
-	if l := g.Target.Local; l != nil && l.Gateway != nil {
+	if l := g.Target.Local; l != nil {
 		l.Gateway.Config = whole(l.Gateway.Config)
 	}
 	if e := g.Target.Endpoint; e != nil {

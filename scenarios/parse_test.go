@@ -132,7 +132,7 @@ objectives: [error_rate <= 5%]
 	if err != nil {
 		t.Fatal(err)
 	}
-	local := &Local{Replicas: 3, ReadyTimeout: Duration(time.Minute)}
+	local := &Local{Replicas: 3, ReadyTimeout: Duration(time.Minute), Monitoring: Monitoring{Shorten: 1}}
 	workload := Workload{API: "chat", Stream: new(true), Prompts: DefaultPrompts(), MaxTokens: Fixed(48),
 		Turns: 1, Salt: new(true), Temperature: new(0.0), Timeout: Duration(30 * time.Second)}
 	want := Gate{

@@ -43,10 +43,8 @@ func (g Gate) Resolved() Gate {
 		local := *g.Target.Local
 		or(&local.Replicas, DefaultReplicas)
 		or(&local.ReadyTimeout, DefaultReadyTimeout)
-		if local.Monitoring != nil {
-			monitoring := *local.Monitoring
-			or(&monitoring.Shorten, 1)
-			local.Monitoring = &monitoring
+		if !local.Monitoring.Disabled {
+			or(&local.Monitoring.Shorten, 1)
 		}
 		g.Target.Local = &local
 	}

@@ -165,11 +165,14 @@ func (c *checker) local(l Local) {
 	c.between("target.local.port", l.Port, 0, maxPort)
 	c.length("target.local.model", l.Model, maxText)
 	c.lasts("target.local.ready_timeout", l.ReadyTimeout, 1, maxTimeout)
-	if l.Monitoring != nil {
-		c.between("target.local.monitoring.shorten", l.Monitoring.Shorten, 1, maxShorten)
+	if m := l.Monitoring; !m.Disabled {
+		c.between("target.local.monitoring.shorten", m.Shorten, 1, maxShorten)
+	} else if m.Shorten != 0 {
+		c.add("target.local.monitoring.shorten", "found windows to shorten of monitoring that is disabled; leave one of them out")
 	}
-	if l.Gateway != nil {
-		c.length("target.local.gateway.config", l.Gateway.Config, maxText)
+	c.length("target.local.gateway.config", l.Gateway.Config, maxText)
+	if g := l.Gateway; g.Plain && (g.Config != "" || g.Unreplicated) {
+		c.add("target.local.gateway.plain", "found a gateway that is plain and has config or unreplicated; a plain one has neither limits nor a ledger, so leave one of them out")
 	}
 }
 

@@ -24,9 +24,7 @@ func checklistCommand(out io.Writer, code *int) *cobra.Command {
 		Long: `Checklist holds a go-live checklist against its evidence: what runs proved, what
 tests and scans found, when the runbook was reviewed, and what people have
 signed for. What has no evidence is open, never done. The result is kept in the
-newest run's folder, and told in its report.
-
-Exit codes: 0 all is done, 1 something failed, 2 something is open.`,
+newest run's folder, and told in its report.`,
 		Example: `  launchgate checklist runs/A runs/B
   launchgate checklist --print > release.yaml
   launchgate checklist --file release.yaml runs/*

@@ -55,8 +55,8 @@ latency, error and recovery targets, with an HTML report.
   launchgate capacity            the highest rate at which the objectives hold
   launchgate checklist runs/*    what else is missing before it may go live
 
-Exit codes: 0 pass, 1 fail, 2 unproven, 3 invalid, 4 could not run,
-130 interrupted.`,
+Exit codes of a run: 0 pass, 1 fail, 2 unproven, 3 invalid, 4 could not run,
+130 interrupted. The help of each command has its own.`,
 		Version:       run.Version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -66,6 +66,7 @@ Exit codes: 0 pass, 1 fail, 2 unproven, 3 invalid, 4 could not run,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(runCommand(out, errOut, code), capacityCommand(out, errOut, code), compareCommand(out, code), judgeCommand(out, code), reportCommand(out), checklistCommand(out, code), listCommand(out), initCommand(out),
 		upCommand(out), downCommand(out), releaseCommand(out, code), backupCommand(out, errOut), restoreCommand(out, errOut), keepCommand(), recoverCommand(out), watchdogCommand(), burnCommand(), hogCommand(), workerCommand(), liveCommand(os.Stdin, out))
+	tellExits(root)
 	return root
 }
 

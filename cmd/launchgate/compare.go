@@ -34,9 +34,7 @@ independent witnesses.
 
 Two runs were made at different times, so whatever else changed on the machine
 between them is part of the difference. launchgate run --baseline takes turns
-between the two services and does not have this fault.
-
-Exit codes: 0 the same or better, 1 a regression, 2 undecided.`,
+between the two services and does not have this fault.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			var sides [2][]checklist.Block

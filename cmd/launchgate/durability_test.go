@@ -11,7 +11,7 @@ import (
 )
 
 const durabilityGate = `name: durable
-target: {local: {replicas: 2%s}}
+target: {local: {replicas: 2, gateway: {%s}}}
 scenarios:
   - name: kept
     workload: {max_tokens: 4}
@@ -34,10 +34,10 @@ func TestWhatWasAcknowledged(t *testing.T) {
 		lost              bool
 		most              float64 // seconds of what was acknowledged that it may take
 	}{
-		{"without a ledger it dies with its replica", "", "pod-kill", true, 60},
-		{"with one it outlives a replica", ", gateway: {}", "pod-kill", false, 0},
-		{"with one it outlives the gateway", ", gateway: {}", "gateway-kill", false, 0},
-		{"its disk takes all", ", gateway: {unreplicated: true}", "ledger-loss", true, 60},
+		{"without a ledger it dies with its replica", "plain: true", "pod-kill", true, 60},
+		{"with one it outlives a replica", "", "pod-kill", false, 0},
+		{"with one it outlives the gateway", "", "gateway-kill", false, 0},
+		{"its disk takes all", "unreplicated: true", "ledger-loss", true, 60},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "run")
@@ -72,7 +72,7 @@ func TestWhatWasAcknowledged(t *testing.T) {
 // also where the whole node goes.
 func TestLostDiskIsRestored(t *testing.T) {
 	dir, gate := filepath.Join(t.TempDir(), "run"), filepath.Join(t.TempDir(), "gate.yaml")
-	text := strings.Replace(fmt.Sprintf(durabilityGate, ", gateway: {}", "node-loss"), "at: 4s", "target: replica-0, disk: lost, for: 1s, at: 4s", 1)
+	text := strings.Replace(fmt.Sprintf(durabilityGate, "", "node-loss"), "at: 4s", "target: replica-0, disk: lost, for: 1s, at: 4s", 1)
 	if err := os.WriteFile(gate, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -69,7 +69,7 @@ func TestRecoverWithNothingLeft(t *testing.T) {
 func TestBadReleasesAreRolledBack(t *testing.T) {
 	dir, gate := filepath.Join(t.TempDir(), "run"), filepath.Join(t.TempDir(), "gate.yaml")
 	text := `name: friday
-target: {local: {replicas: 2, gateway: {}}}
+target: {local: {replicas: 2}}
 warmup: {requests: 2}
 scenarios:
   - name: bad
@@ -103,7 +103,7 @@ objectives: [rto(bad-release) < 30s]
 // named as a user does, from where launchgate is called and behind a link: the
 // kernel and the watchdog know its file system by its whole path.
 func TestDiskOfTheLedgerIsFull(t *testing.T) {
-	if gate := (scenarios.Gate{Target: scenarios.Target{Local: &scenarios.Local{Gateway: &scenarios.Gateway{}}}, Scenarios: []scenarios.Scenario{{Faults: []scenarios.Fault{{Kind: "disk-full"}}}}}); len(chaos.Unable(gate)) > 0 {
+	if gate := (scenarios.Gate{Target: scenarios.Target{Local: &scenarios.Local{}}, Scenarios: []scenarios.Scenario{{Faults: []scenarios.Fault{{Kind: "disk-full"}}}}}); len(chaos.Unable(gate)) > 0 {
 		t.Skipf("skipped: %s", chaos.Unable(gate))
 	}
 	real, link := t.TempDir(), filepath.Join(t.TempDir(), "link")
@@ -111,7 +111,7 @@ func TestDiskOfTheLedgerIsFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := `name: full
-target: {local: {replicas: 1, gateway: {}}}
+target: {local: {replicas: 1}}
 warmup: {requests: 2}
 scenarios:
   - name: full
@@ -149,7 +149,7 @@ objectives: [rto(disk-full) < 30s, lost_writes == 0]
 func TestCertificateExpires(t *testing.T) {
 	dir, gate := filepath.Join(t.TempDir(), "run"), filepath.Join(t.TempDir(), "gate.yaml")
 	text := `name: midnight
-target: {local: {replicas: 1, gateway: {}}}
+target: {local: {replicas: 1}}
 warmup: {requests: 2}
 scenarios:
   - name: expired

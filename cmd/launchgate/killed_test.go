@@ -82,7 +82,7 @@ func killDuringFaults(t *testing.T, dice *rand.Rand, n int) {
 	gate := filepath.Join(folder, "gate.yaml")
 	text := fmt.Sprintf(`name: killed
 target:
-  local: {replicas: 2, kv_cache: 96MiB, gateway: {}}
+  local: {replicas: 2, kv_cache: 96MiB}
 warmup: {requests: 1}
 scenarios:
   - name: s

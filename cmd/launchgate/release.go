@@ -33,9 +33,7 @@ few questions of launchgate's own). One that is corrupt, answers with errors or
 is slow is rolled back on its own, and release says why and how long that took.
 
 With --config the gateway gets other limits, without a restart; a file that
-means nothing is refused.
-
-Exit codes: 0 it is live, 1 it was rejected or rolled back, 4 it could not be tried.`,
+means nothing is refused.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if (r.Model == "") == (config == "") {

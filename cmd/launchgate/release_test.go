@@ -99,7 +99,7 @@ func TestReleases(t *testing.T) {
 		}
 		return path
 	}
-	gate := file("gate.yaml", strings.Replace(guardedGate, "{replicas: 2, gateway: {}}", "{replicas: 3, model: "+file("v1", "good")+", gateway: {}}", 1))
+	gate := file("gate.yaml", strings.Replace(guardedGate, "{replicas: 2}", "{replicas: 3, model: "+file("v1", "good")+"}", 1))
 	launchgate := func(args ...string) (int, string) {
 		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 		defer cancel()
@@ -163,8 +163,8 @@ func TestReleases(t *testing.T) {
 			{[]string{"--version", "v7", "--model", file("v7", "good"), "--sha256", "abc"}, checklist.ExitFail, "is corrupt, or another file"},
 			{[]string{"--version", "v2", "--model", file("v2", "good")}, checklist.ExitFail, "registered with another file"},
 			{[]string{"--version", "v8", "--model", filepath.Join(files, "none")}, checklist.ExitFail, "no such file"},
-			{[]string{"--config", file("bad.yaml", "network: {rate: ten}")}, checklist.ExitCouldNotRun, "nothing is changed"},
-			{[]string{"--config", file("none.yaml", "rate: [")}, checklist.ExitCouldNotRun, "nothing is changed: limits: "},
+			{[]string{"--config", file("bad.yaml", "network: {rate: ten}")}, checklist.ExitFail, "rejected before anything was changed: "},
+			{[]string{"--config", file("none.yaml", "rate: [")}, checklist.ExitFail, "rejected before anything was changed: limits: "},
 			{[]string{"--config", file("good.yaml", "key: {rate: 7, burst: 7}")}, checklist.ExitPass, "version 1 of the configuration holds"},
 			{nil, checklist.ExitCouldNotRun, "needs one of --model and --config"},
 		} {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/run"
 	"github.com/launchgate/launchgate/loadgen"
 	"github.com/launchgate/launchgate/scenarios"
@@ -93,6 +94,16 @@ func printPlan(out io.Writer, gate scenarios.Gate, plans []*loadgen.Plan, focus 
 			model = "the model it carries"
 		}
 		fmt.Fprintf(out, "target: %d replicas of the bundled service behind its gateway, serving %s\n", l.Replicas, model)
+		if l.Gateway.Plain {
+			fmt.Fprintln(out, "        plain: it only balances, in clear")
+		} else {
+			fmt.Fprintf(out, "        over TLS, with keys, limits and a ledger: %s\n", deploy.AllowanceFor(gate).Told())
+		}
+		if why := deploy.Unwatched(l.Monitoring); why != "" {
+			fmt.Fprintf(out, "        not watched: %s\n", why)
+		} else {
+			fmt.Fprintln(out, "        watched by Prometheus, with the alerts of deploy/monitoring")
+		}
 	} else {
 		fmt.Fprintf(out, "target: %s\n", gate.Target.Endpoint.URL)
 	}

@@ -73,7 +73,7 @@ deploy/gateway.yaml for everybody. Called again, it tells how the service is.`,
 // askedBy is what is to be deployed.
 func askedBy(args []string) (asked, error) {
 	if len(args) == 0 {
-		gate := scenarios.Gate{Target: scenarios.Target{Local: &scenarios.Local{Gateway: &scenarios.Gateway{}, Monitoring: &scenarios.Monitoring{}}}}
+		gate := scenarios.Gate{Target: scenarios.Target{Local: &scenarios.Local{}}}
 		return asked{Spec: *gate.Resolved().Target.Local}, nil
 	}
 	gate, err := gateOf(args, "")
@@ -170,9 +170,7 @@ func tellStanding(ctx context.Context, out io.Writer, s deploy.Standing) error {
 	} else {
 		target = "launchgate run " + target
 	}
-	if s.Watched != "" {
-		fmt.Fprintf(out, "  %-10s %s\n", "monitoring", s.Watched)
-	}
+	fmt.Fprintf(out, "  %-10s %s\n", "monitoring", s.Watched)
 	for _, m := range s.Metrics {
 		fmt.Fprintf(out, "  %-10s http://%s/metrics (%s)\n", "metrics", m.Address, m.Name)
 	}

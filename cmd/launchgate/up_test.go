@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"net"
 	"net/http"
@@ -229,7 +230,7 @@ func TestAlertDrill(t *testing.T) {
 	}
 	dir, gate := filepath.Join(t.TempDir(), "run"), filepath.Join(t.TempDir(), "gate.yaml")
 	if err := os.WriteFile(gate, []byte(`name: drill
-target: {local: {replicas: 2, gateway: {}, monitoring: {shorten: 60}}}
+target: {local: {replicas: 2, monitoring: {shorten: 60}}}
 warmup: {requests: 2}
 scenarios:
   - name: quiet
@@ -331,7 +332,7 @@ func TestUpThatCannot(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, gate := filepath.Join(t.TempDir(), "up"), filepath.Join(t.TempDir(), "gate.yaml")
-			text := strings.Replace(guardedGate, "{replicas: 2, gateway: {}}", tt.local, 1)
+			text := strings.Replace(guardedGate, "{replicas: 2}", tt.local, 1)
 			if err := os.WriteFile(gate, []byte(text), 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -344,7 +345,7 @@ func TestUpThatCannot(t *testing.T) {
 }
 
 const guardedGate = `name: guarded
-target: {local: {replicas: 2, gateway: {}}}
+target: {local: {replicas: 2}}
 warmup: {requests: 2}
 scenarios:
   - name: door
@@ -376,8 +377,18 @@ func TestRunBehindTheWholeGateway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(rec.Environment.Target.URL, "https://") || !strings.Contains(rec.Environment.Target.Allowance, "127.0.0.1 and the run's own keys may send 80 requests/s") {
-		t.Errorf("%+v", rec.Environment.Target)
+	told := rec.Environment.Target
+	if !strings.HasPrefix(told.URL, "https://") || told.Protocol != "HTTP/2 over TLS 1.3" || !strings.Contains(told.Allowance, "127.0.0.1 and the run's own keys may send 80 requests/s") {
+		t.Errorf("%+v", told)
+	}
+	if _, err := exec.LookPath("prometheus"); err == nil != strings.HasPrefix(told.Watched, "Prometheus at http://127.0.0.1:") {
+		t.Errorf("watched: %q, and prometheus is on the PATH: %v", told.Watched, err)
+	}
+	report := html.UnescapeString(string(readFile(t, filepath.Join(dir, "report.html"))))
+	for _, fact := range []string{told.Protocol, told.Allowance, told.Watched} {
+		if !strings.Contains(report, fact) {
+			t.Errorf("the report does not tell: %s", fact)
+		}
 	}
 	good, refused := 0, 0
 	for r, err := range rec.Requests {

@@ -7,14 +7,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -134,24 +131,6 @@ func (o gatewayOptions) guard(ctx context.Context, g *gateway.Gateway) (closeAll
 	return func() { books.Close(); audit.Close() }, nil
 }
 
-// openDoor is listen with TLS and a bound on headers.
-func openDoor(addr string, h http.Handler, certificate *tls.Config) (*listener, error) {
-	if certificate == nil {
-		return listen(addr, h)
-	}
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: %w", addr, err)
-	}
-	s := &listener{Server: &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 90 * time.Second, MaxHeaderBytes: 64 << 10, TLSConfig: certificate}, at: l.Addr(), failed: make(chan error, 1)}
-	go func() { // ends with Close or Shutdown
-		if err := s.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
-			s.failed <- err
-		}
-	}()
-	return s, nil
-}
-
 func runGateway(ctx context.Context, o gatewayOptions, log *slog.Logger) error {
 	g := gateway.New(o.replicas, log)
 	closeAll, err := o.guard(ctx, g)
@@ -163,12 +142,12 @@ func runGateway(ctx context.Context, o gatewayOptions, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	front, err := openDoor(o.addr, g.Handler(), certificate)
+	front, err := listen(o.addr, g.Handler(), certificate)
 	if err != nil {
 		return err
 	}
 	defer front.Close()
-	back, err := listen(o.metricsAddr, g.Metrics())
+	back, err := listen(o.metricsAddr, g.Metrics(), nil)
 	if err != nil {
 		return err
 	}

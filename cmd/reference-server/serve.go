@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -292,12 +293,12 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 		return err
 	}
 	s := api.New(pool, log)
-	front, err := listen(o.addr, s.Handler())
+	front, err := listen(o.addr, s.Handler(), nil)
 	if err != nil {
 		return err
 	}
 	defer front.Close()
-	back, err := listen(o.metricsAddr, metricsMux(s.Metrics()))
+	back, err := listen(o.metricsAddr, metricsMux(s.Metrics()), nil)
 	if err != nil {
 		return err
 	}
@@ -366,17 +367,31 @@ type listener struct {
 	failed chan error
 }
 
-func listen(addr string, h http.Handler) (*listener, error) {
+const (
+	// idleLimit is longer than callers keep a connection that nobody uses: who
+	// closes one just when it is used again costs a request.
+	idleLimit   = 2 * time.Minute
+	headerLimit = 64 << 10
+)
+
+// listen serves over TLS where there is a certificate, and in clear otherwise.
+func listen(addr string, h http.Handler, certificate *tls.Config) (*listener, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", addr, err)
 	}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
-	s := &listener{Server: &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, Protocols: &protocols}, at: l.Addr(), failed: make(chan error, 1)}
+	s := &listener{at: l.Addr(), failed: make(chan error, 1), Server: &http.Server{Handler: h, TLSConfig: certificate, Protocols: &protocols,
+		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: idleLimit, MaxHeaderBytes: headerLimit}}
+	serve := s.Serve
+	if certificate != nil {
+		serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
+	}
 	go func() { // ends with Close or Shutdown
-		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
 			s.failed <- err
 		}
 	}()

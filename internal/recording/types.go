@@ -197,9 +197,14 @@ type Target struct {
 	URL      string `json:"url"`
 	Model    string `json:"model,omitempty"`
 	Replicas int    `json:"replicas,omitempty"`
+	// Protocol is what the client and the service spoke, and whether in clear.
+	Protocol string `json:"protocol,omitempty"`
 	// Allowance says how far the client was let past the limits of a gateway
 	// that launchgate deployed.
 	Allowance string `json:"allowance,omitempty"`
+	// Watched says by whom a service that launchgate deployed was watched, or why
+	// by nobody.
+	Watched string `json:"watched,omitempty"`
 }
 
 // Recording is a run as the judging half sees it. Requests is streamed, so

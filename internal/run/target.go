@@ -47,7 +47,7 @@ func (c *conductor) environment() recording.Environment {
 	}
 	if l := c.Gate.Target.Local; l != nil {
 		env.Target = recording.Target{Kind: "local", Replicas: l.Replicas, Model: l.Model}
-		if l.Gateway != nil {
+		if !l.Gateway.Plain {
 			env.Target.Allowance = deploy.AllowanceFor(c.Gate).Told()
 		}
 	}
@@ -57,8 +57,11 @@ func (c *conductor) environment() recording.Environment {
 	if c.target != nil {
 		env.Target.URL = c.target.URL()
 	}
+	if local, ok := c.target.(*deploy.Local); ok {
+		env.Target.Watched = local.Watched()
+	}
 	if c.client != nil {
-		env.Target.Model = c.client.Model()
+		env.Target.Model, env.Target.Protocol = c.client.Model(), c.client.Protocol()
 	}
 	return env
 }
@@ -119,7 +122,7 @@ func startLocal(ctx context.Context, gate scenarios.Gate, o deploy.Setup) (*depl
 	if err != nil {
 		return nil, scenarios.Endpoint{}, err
 	}
-	if spec.Gateway == nil {
+	if spec.Gateway.Plain {
 		return local, local.Endpoint(""), nil
 	}
 	// Two deployments may stand at a time, and have two ports.

@@ -90,6 +90,7 @@ type Client struct {
 	rpc       *rpcClient // where the address is gRPC's
 	open      atomic.Int64
 	delays    delays
+	protocol  string // that Preflight found
 }
 
 // New makes a client. Nothing is sent yet; an error is of the CA file.

@@ -2,12 +2,14 @@ package client
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"time"
 
@@ -18,8 +20,8 @@ import (
 const preflightFor = 10 * time.Second
 
 // Preflight makes sure that the service answers, by one small question like p.
-// It settles which model to ask for where nobody said. Its error is a sentence
-// for the person who typed the address.
+// It settles which model to ask for where nobody said, and learns what is spoken.
+// Its error is a sentence for the person who typed the address.
 func (c *Client) Preflight(ctx context.Context, p Prompt) error {
 	if c.cfg.Model == "" && c.rpc == nil { // gRPC has a default model
 		name, err := c.firstModel(ctx)
@@ -29,11 +31,31 @@ func (c *Client) Preflight(ctx context.Context, p Prompt) error {
 		c.cfg.Model = name
 	}
 	p.MaxTokens, p.Timeout = 4, preflightFor
-	row := c.Do(ctx, p, recording.NewClock(), 0)
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { c.protocol = c.spoken(got.Conn) }})
+	row := c.Do(traced, p, recording.NewClock(), 0)
 	if row.OK() || ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return c.explain(row)
+}
+
+// Protocol is what Preflight found to be spoken; empty over gRPC.
+func (c *Client) Protocol() string { return c.protocol }
+
+func (c *Client) spoken(conn net.Conn) string {
+	secured, ok := conn.(*tls.Conn)
+	switch {
+	case !ok && c.cfg.HTTP == "2":
+		return "HTTP/2 in clear"
+	case !ok:
+		return "HTTP/1.1 in clear"
+	}
+	state := secured.ConnectionState()
+	version := "HTTP/1.1"
+	if state.NegotiatedProtocol == "h2" {
+		version = "HTTP/2"
+	}
+	return version + " over " + tls.VersionName(state.Version)
 }
 
 // explain turns a failed request into what to do about it.

@@ -36,14 +36,15 @@ func TestTransports(t *testing.T) {
 		tls, own   bool
 		proto      string
 		opened     int32 // connections for three requests
+		told       string
 	}{
-		{"HTTP/1.1 in clear", "", false, false, "HTTP/1.1", 1},
-		{"HTTP/1.1 with connections of their own", "1.1", false, true, "HTTP/1.1", 3},
-		{"HTTP/2 at once", "2", false, false, "HTTP/2.0", 1},
-		{"HTTP/2 at once, connections of their own", "2", false, true, "HTTP/2.0", 3},
-		{"HTTP/2 negotiated", "", true, false, "HTTP/2.0", 1},
-		{"HTTP/1.1 under TLS", "1.1", true, false, "HTTP/1.1", 1},
-		{"HTTP/2 under TLS", "2", true, false, "HTTP/2.0", 1},
+		{"HTTP/1.1 in clear", "", false, false, "HTTP/1.1", 1, "HTTP/1.1 in clear"},
+		{"HTTP/1.1 with connections of their own", "1.1", false, true, "HTTP/1.1", 3, "HTTP/1.1 in clear"},
+		{"HTTP/2 at once", "2", false, false, "HTTP/2.0", 1, "HTTP/2 in clear"},
+		{"HTTP/2 at once, connections of their own", "2", false, true, "HTTP/2.0", 3, "HTTP/2 in clear"},
+		{"HTTP/2 negotiated", "", true, false, "HTTP/2.0", 1, "HTTP/2 over TLS 1.3"},
+		{"HTTP/1.1 under TLS", "1.1", true, false, "HTTP/1.1", 1, "HTTP/1.1 over TLS 1.3"},
+		{"HTTP/2 under TLS", "2", true, false, "HTTP/2.0", 1, "HTTP/2 over TLS 1.3"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			const pause = 30 * time.Millisecond
@@ -64,7 +65,7 @@ func TestTransports(t *testing.T) {
 			srv.Config.Protocols.SetHTTP1(true)
 			srv.Config.Protocols.SetHTTP2(true)
 			srv.Config.Protocols.SetUnencryptedHTTP2(true)
-			cfg := Config{HTTP: tt.http, NewConnections: tt.own}
+			cfg := Config{Model: "m", HTTP: tt.http, NewConnections: tt.own}
 			if tt.tls {
 				srv.EnableHTTP2 = true
 				srv.StartTLS()
@@ -91,6 +92,9 @@ func TestTransports(t *testing.T) {
 			}
 			if _, reads := c.ReadDelay(); reads < 3 {
 				t.Errorf("%d reads were timed, of at least 3", reads)
+			}
+			if err := c.Preflight(context.Background(), prompt); err != nil || c.Protocol() != tt.told {
+				t.Errorf("%q is spoken, want %q (%v)", c.Protocol(), tt.told, err)
 			}
 			c.Close()
 			for deadline := time.Now().Add(30 * time.Second); c.Connections() != 0; time.Sleep(time.Millisecond) {
