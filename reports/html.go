@@ -287,15 +287,7 @@ func functions(r Report) template.FuncMap {
 			}
 			return l.Word(value(*v, unit))
 		},
-		"bound": func(o Objective) string {
-			if o.Bound == nil {
-				return ""
-			}
-			if o.Bar.Floor {
-				return l.say("objective.bound.floor", value(*o.Bound, o.Unit))
-			}
-			return l.say("objective.bound", value(*o.Bound, o.Unit))
-		},
+		"bound":     func(o Objective) string { return bound(l, o) },
 		"strip":     func(t Timeline) template.HTML { return stripSVG(l, t) },
 		"panel":     func(t Timeline, p Panel) template.HTML { return panelSVG(l, t, p) },
 		"chart":     func(c Chart) template.HTML { return c.draw(l) },

@@ -63,15 +63,15 @@ func JUnit(w io.Writer, r Report) error {
 	})
 	var names []string
 	cases := map[string][]junitCase{}
-	for _, f := range v.Objectives {
-		name := "objectives"
+	for _, o := range r.Objectives {
+		f, name := o.Finding, "objectives"
 		if f.Scenario != "" {
 			name = "objectives: " + f.Scenario
 		}
 		if cases[name] == nil {
 			names = append(names, name)
 		}
-		result := junitResult(f.Source, r.Gate+"."+orDefault(f.Scenario, "run"), f.Verdict, l.Word(f.Why), findingLine(l, f))
+		result := junitResult(f.Source, r.Gate+"."+orDefault(f.Scenario, "run"), f.Verdict, l.Word(f.Why), findingLine(l, o))
 		if f.Waived {
 			result.Skipped, result.Error = result.Error, nil
 		}
@@ -136,8 +136,12 @@ func (s *junitSuites) add(name string, r Report, cases []junitCase) {
 	s.Suites = append(s.Suites, suite)
 }
 
-func findingLine(l Language, f checklist.Finding) string {
-	return l.say("junit.finding", measured(l, f), value(f.Threshold, f.Unit), samples(l, f.Samples), f.Why)
+func findingLine(l Language, o Objective) string {
+	got := measured(l, o.Finding)
+	if o.Bound != nil {
+		got = l.say("junit.bound", got, bound(l, o))
+	}
+	return l.say("junit.finding", got, value(o.Threshold, o.Unit), samples(l, o.Samples), o.Why)
 }
 
 func orDefault(s, otherwise string) string {

@@ -29,13 +29,13 @@ func Markdown(w io.Writer, r Report) error {
 		fmt.Fprintf(&b, "> **%s** %s\n\n", l.say("interrupted.title", clock(i.At)), markdownText(interruptedText(l, i)))
 	}
 	if len(r.Objectives) > 0 {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n|---|---|--:|--:|--:|--:|\n",
-			l.say("objective.outcome"), l.say("objective.objective"), l.say("objective.value"),
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s | %s |\n|---|---|--:|--:|--:|--:|--:|\n",
+			l.say("objective.outcome"), l.say("objective.objective"), l.say("objective.value"), l.say("objective.bound"),
 			l.say("objective.limit"), l.say("objective.margin"), l.say("latency.samples"))
 		for _, o := range r.Objectives {
-			fmt.Fprintf(&b, "| %s %s | %s | %s | %s | %s | %s |\n",
+			fmt.Fprintf(&b, "| %s %s | %s | %s | %s | %s | %s | %s |\n",
 				markdownSign[o.Verdict], l.name("outcome.", o.Verdict.String()), markdownCode(o.Source), measured(l, o.Finding),
-				limit(l, o), margin(l, o), count(o.Samples))
+				bound(l, o), limit(l, o), margin(l, o), count(o.Samples))
 		}
 		b.WriteString("\n")
 	}
@@ -62,6 +62,18 @@ func measured(l Language, f checklist.Finding) string {
 		return l.say("objective.unmeasured")
 	}
 	return l.Word(value(*f.Value, f.Unit))
+}
+
+// bound is how far off the value may be, towards its limit: ≤ 150 ms.
+func bound(l Language, o Objective) string {
+	if o.Bound == nil {
+		return ""
+	}
+	sign := "≤ "
+	if o.Bar.Floor {
+		sign = "≥ "
+	}
+	return sign + l.Word(value(*o.Bound, o.Unit))
 }
 
 func limit(l Language, o Objective) string {

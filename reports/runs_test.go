@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"flag"
+	"html"
 	"io"
 	"os"
 	"path/filepath"
@@ -152,6 +153,23 @@ func TestAllFormsAgree(t *testing.T) {
 					}
 				}
 			}
+			// The number and its bound, which verdict.json has in full.
+			for form, told := range map[string]map[string]string{
+				"JUnit":    junitTells(t, read(t, dir, JUnitFile)),
+				"Markdown": tellsByLine(string(read(t, dir, MarkdownFile)), regexp.MustCompile("(?m)^\\| \\S+ \\w+ \\| `+ ?(.*?) ?`+ \\|(.*)$")),
+				"HTML":     tellsByLine(string(read(t, dir, HTMLFile)), regexp.MustCompile(`(?s)<li class="objective".*?<code>(.*?)</code>.*?<div class="got">(.*?)</div>`)),
+				"terminal": tellsByLine(write(t, terminal, r), regexp.MustCompile(`(?m)^(?:Pass|Fail|Unproven|Invalid) +(.*? (?:<=|>=|<|>|==) \S+) (.*)$`)),
+			} {
+				for _, f := range v.Objectives {
+					if f.Value != nil && !strings.Contains(told[f.Source], English.Word(value(*f.Value, f.Unit))) {
+						t.Errorf("%s tells of %s %q, and verdict.json that it is %v", form, f.Source, told[f.Source], *f.Value)
+					}
+					if has := strings.ContainsAny(told[f.Source], "≤≥"); has != (f.Bound != nil) ||
+						has && !strings.Contains(told[f.Source], English.Word(value(*f.Bound, f.Unit))) {
+						t.Errorf("%s tells of %s %q, and verdict.json has the bound %v", form, f.Source, told[f.Source], f.Bound)
+					}
+				}
+			}
 			if got := says["JUnit"]["verdict"]; got != v.Verdict.String() {
 				t.Errorf("JUnit's verdict is %q, verdict.json's %q", got, v.Verdict)
 			}
@@ -218,11 +236,39 @@ func junitSays(t *testing.T, src []byte) map[string]string {
 
 func saysByLine(text string, line *regexp.Regexp) map[string]string {
 	said := map[string]string{}
-	unescape := strings.NewReplacer("&lt;", "<", "&gt;", ">", "&amp;", "&")
 	for _, m := range line.FindAllStringSubmatch(text, -1) {
-		said[unescape.Replace(m[2])] = strings.ToLower(m[1])
+		said[html.UnescapeString(m[2])] = strings.ToLower(m[1])
 	}
 	return said
+}
+
+// tellsByLine is what a form tells of each objective beside its verdict.
+func tellsByLine(text string, line *regexp.Regexp) map[string]string {
+	told := map[string]string{}
+	for _, m := range line.FindAllStringSubmatch(text, -1) {
+		told[html.UnescapeString(m[1])] = html.UnescapeString(m[2])
+	}
+	return told
+}
+
+func junitTells(t *testing.T, src []byte) map[string]string {
+	t.Helper()
+	var suites junitSuites
+	if err := xml.Unmarshal(src, &suites); err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]string{}
+	for _, s := range suites.Suites {
+		for _, c := range s.Cases {
+			told[c.Name] = c.Output
+			for _, problem := range []*junitProblem{c.Failure, c.Error, c.Skipped} {
+				if problem != nil {
+					told[c.Name] += problem.Text
+				}
+			}
+		}
+	}
+	return told
 }
 
 // hostile is text that would do harm in one of the forms, if one let it.

@@ -46,10 +46,10 @@ func Terminal(w io.Writer, r Report, dir string, color bool) error {
 
 func terminalObjectives(b *strings.Builder, p paint, r Report) {
 	l := r.Language
-	rows := [][]string{{"", l.say("objective.objective"), l.say("objective.value"), l.say("objective.limit"), l.say("objective.margin"), l.say("latency.samples")}}
+	rows := [][]string{{"", l.say("objective.objective"), l.say("objective.value"), l.say("objective.bound"), l.say("objective.limit"), l.say("objective.margin"), l.say("latency.samples")}}
 	for _, o := range r.Objectives {
 		rows = append(rows, []string{l.name("outcome.", o.Verdict.String()), printable(o.Source), measured(l, o.Finding),
-			limit(l, o), margin(l, o), count(o.Samples)})
+			bound(l, o), limit(l, o), margin(l, o), count(o.Samples)})
 	}
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {

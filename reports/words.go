@@ -81,21 +81,20 @@ var phrases = words.Language{
 	"interrupted.unplayed": "Never played: %s.",
 	"interrupted.rest":     "What is below was measured before that, and is not the whole run.",
 
-	"objective.none":        "The gate has no objectives, so nothing could be proven.",
-	"objective.unmeasured":  "not measured",
-	"objective.samples":     "%s samples",
-	"objective.sample":      "1 sample",
-	"objective.spare":       "%s to spare",
-	"objective.missed":      "missed by %s",
-	"objective.times":       "%s × the limit",
-	"objective.exact":       "met exactly",
-	"objective.limit":       "Limit",
-	"objective.value":       "Value",
-	"objective.margin":      "Margin",
-	"objective.objective":   "Objective",
-	"objective.outcome":     "Verdict",
-	"objective.bound":       "99 %% confidence: up to %s",
-	"objective.bound.floor": "99 %% confidence: at least %s",
+	"objective.none":       "The gate has no objectives, so nothing could be proven.",
+	"objective.unmeasured": "not measured",
+	"objective.samples":    "%s samples",
+	"objective.sample":     "1 sample",
+	"objective.spare":      "%s to spare",
+	"objective.missed":     "missed by %s",
+	"objective.times":      "%s × the limit",
+	"objective.exact":      "met exactly",
+	"objective.limit":      "Limit",
+	"objective.value":      "Value",
+	"objective.margin":     "Margin",
+	"objective.objective":  "Objective",
+	"objective.outcome":    "Verdict",
+	"objective.bound":      "Bound",
 
 	"next.rerun":          "Run it again to its end: a run that was cut short decides nothing.",
 	"next.client":         "Mend the client first, because nothing measured with it can be believed: %s",
@@ -116,6 +115,7 @@ var phrases = words.Language{
 
 	"terminal.report": "Report",
 
+	"junit.bound":   "%s (bound %s)",
 	"junit.finding": "value %s, limit %s, %s. %s",
 
 	"timeline.about":  "One clock for everything, from the start of the run. Each point stands for %s. Requests count where they were due, failures where they were seen; a gap in a line is time in which nothing was measured.",
@@ -385,6 +385,8 @@ var phrases = words.Language{
 	"define.goodput.text":    "Requests per second that met all latency objectives. Errors stay in the denominator.",
 	"define.percentile":      "Percentiles",
 	"define.percentile.text": "Nearest rank. A percentile needs samples before it can pass: at 99 % confidence p90 needs 64, p95 130, p99 662 and p99.9 6,636; with fewer it is unproven.",
+	"define.bound":           "Bound",
+	"define.bound.text":      "How far the true value may lie towards the limit, with 99 % confidence. A percentile and a rate pass only when their bound holds too; a share is decided by itself. Of an RPO it is the shortest loss that could have been seen.",
 	"define.rto":             "RTO",
 	"define.rto.text":        "From the fault seen in effect to the end of the first of several consecutive complete answers, as a client sees it. Detection is a separate number.",
 	"define.rpo":             "RPO",
@@ -396,4 +398,4 @@ var phrases = words.Language{
 }
 
 // definitions are the glossary, in the order it is read.
-var definitions = []string{"due", "ttft", "tpot", "icl", "success", "goodput", "percentile", "rto", "rpo", "lag", "outcome"}
+var definitions = []string{"due", "ttft", "tpot", "icl", "success", "goodput", "percentile", "bound", "rto", "rpo", "lag", "outcome"}
