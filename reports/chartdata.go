@@ -26,6 +26,7 @@ type timelineData struct {
 type panelData struct {
 	Unit   string       `json:"unit"`
 	Top    float64      `json:"top"`
+	Scale  []string     `json:"scale"` // labels from nought to the top
 	Series []seriesData `json:"series"`
 }
 
@@ -57,6 +58,7 @@ type lineData struct {
 	From  float64     `json:"from"`
 	To    float64     `json:"to"`
 	Top   float64     `json:"top"`
+	Scale []string    `json:"scale"`
 	Ticks []tickData  `json:"ticks"`
 	Lines []curveData `json:"lines"`
 }
@@ -108,7 +110,7 @@ func chartData(r Report, charts []Chart) data {
 		Charts: []lineData{},
 	}
 	for _, p := range t.Panels {
-		panel := panelData{Unit: p.Unit, Top: p.top()}
+		panel := panelData{Unit: p.Unit, Top: p.top(), Scale: p.scale(l)}
 		for _, s := range p.Series {
 			panel.Series = append(panel.Series, seriesData{l.name("series.", s.ID), s.Shape, s.Color, s.Data})
 		}
@@ -185,7 +187,7 @@ func (c Chart) draw(l Language) template.HTML {
 
 func (c Chart) data(l Language) lineData {
 	a, ticks := c.axes(l)
-	d := lineData{Kind: c.Kind, From: a.x0, To: a.x1, Top: a.y1, Ticks: []tickData{}}
+	d := lineData{Kind: c.Kind, From: a.x0, To: a.x1, Top: a.y1, Scale: c.scale(l, a), Ticks: []tickData{}}
 	for _, t := range ticks {
 		d.Ticks = append(d.Ticks, tickData{t.at, t.label})
 	}

@@ -99,13 +99,14 @@ func grouped(s string) string {
 
 func count(n int64) string { return digits(float64(n)) }
 
+var byteUnits = []string{"B", "KiB", "MiB", "GiB", "TiB"}
+
 func bytesOf(v float64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
 	i := 0
-	for ; math.Abs(v) >= 1024 && i < len(units)-1; i++ {
+	for ; math.Abs(v) >= 1024 && i < len(byteUnits)-1; i++ {
 		v /= 1024
 	}
-	return digits(v) + " " + units[i]
+	return digits(v) + " " + byteUnits[i]
 }
 
 // clock writes a moment of the run: 1:23.4.

@@ -273,6 +273,7 @@ func functions(r Report) template.FuncMap {
 		"clock":     clock,
 		"count":     count,
 		"sentence":  l.sentence,
+		"options":   options,
 		"join":      func(s []string) string { return l.join("text.list", s) },
 		"icon":      icon,
 		"outcomeOf": func(s release.State) checklist.Outcome { return outcomeOf[s] },
@@ -298,6 +299,16 @@ func functions(r Report) template.FuncMap {
 		"errorName": func(name string) string { return l.Word(errorName(name)) },
 		"stories":   func(s []Story) []storyRow { return storyRows(r, s) },
 	}
+}
+
+// options cuts a command before each option, so that none is torn in two where
+// its line is full.
+func options(command string) []string {
+	parts := strings.Split(command, " --")
+	for i := range parts[1:] {
+		parts[i+1] = "--" + parts[i+1]
+	}
+	return parts
 }
 
 // clientNumber is what the client said of itself, with the bound past which the

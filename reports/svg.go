@@ -86,8 +86,8 @@ func (p Panel) top() float64 {
 	switch {
 	case p.Unit == "ratio" && most > 0.5 && most <= 1:
 		return 1
-	case p.Unit == "count":
-		return max(math.Ceil(most*1.1), 1)
+	case p.Unit == "count" && most < 10:
+		return 2 * max(math.Ceil(most*1.05/2), 1) // half of it is a whole number, too
 	case most == 0:
 		return 1
 	case p.Unit == "bytes":
@@ -95,6 +95,31 @@ func (p Panel) top() float64 {
 		return ceiling(most*1.05/unit) * unit
 	}
 	return ceiling(most * 1.05)
+}
+
+// scaleOf labels n equal steps of an axis from zero to its top, all in the unit
+// that the top is told in.
+func scaleOf(l Language, top float64, unit string, n int) []string {
+	write := func(v float64) string { return l.Word(value(v, unit)) }
+	in := func(name string, size float64) {
+		write = func(v float64) string { return digits(v/size) + " " + name }
+	}
+	switch {
+	case unit == "s" && top < 0.9995e-3:
+		in("µs", 1e-6)
+	case unit == "s" && top < 0.9995:
+		in("ms", 1e-3)
+	case unit == "s" && top < 99.95:
+		in("s", 1)
+	case unit == "bytes":
+		i := min(max(int(math.Log2(top)/10), 0), len(byteUnits)-1)
+		in(byteUnits[i], math.Pow(1024, float64(i)))
+	}
+	labels := []string{"0"}
+	for i := 1; i <= n; i++ {
+		labels = append(labels, write(top*float64(i)/float64(n)))
+	}
+	return labels
 }
 
 // timeTicks are round moments within the timeline.
@@ -128,11 +153,7 @@ func panelSVG(l Language, t Timeline, p Panel) template.HTML {
 	d.tag(`<svg class="chart" viewBox="0 0 %s %s" role="img" aria-label="%s">`, px(chartWidth), px(panelHeight),
 		html.EscapeString(l.say("timeline.chart", l.name("panel.", p.ID))))
 	d.faults(a, t)
-	for i := 0; i <= 2; i++ {
-		v := a.y1 * float64(i) / 2
-		d.tag(`<path class="grid" d="M%s %sH%s"/>`, px(a.left), px(a.y(v)), px(a.right))
-		d.text(a.left-8, a.y(v)+4, "tick", "end", l.Word(value(v, p.Unit)))
-	}
+	d.scale(a, p.scale(l))
 	for _, v := range timeTicks(t.Start, t.End()) {
 		d.text(a.x(v), a.bottom+16, "tick", "middle", clock(v))
 	}
@@ -153,6 +174,18 @@ func panelSVG(l Language, t Timeline, p Panel) template.HTML {
 	}
 	d.WriteString(`</svg>`)
 	return template.HTML(d.String())
+}
+
+// scale labels the axis of a panel at nought, in the middle and at its top.
+func (p Panel) scale(l Language) []string { return scaleOf(l, p.top(), p.Unit, 2) }
+
+// scale draws the lines of an axis with their labels.
+func (d *drawing) scale(a axes, labels []string) {
+	for i, label := range labels {
+		y := a.bottom - (a.bottom-a.top)*float64(i)/float64(len(labels)-1)
+		d.tag(`<path class="grid" d="M%s %sH%s"/>`, px(a.left), px(y), px(a.right))
+		d.text(a.left-8, y+4, "tick", "end", label)
+	}
 }
 
 // stripSVG names the stages and the faults above the panels, with each fault's
@@ -357,11 +390,17 @@ func (c Chart) ecdfAxes(l Language) (axes, []tick) {
 	}
 	a.x0, a.x1 = a.x0/1.05, a.x1*1.05
 	var ticks []tick
-	for e := math.Floor(math.Log10(a.x0)); e <= math.Log10(a.x1); e++ {
-		for _, m := range []float64{1, 2, 5} {
-			if at := m * math.Pow(10, e); at >= a.x0 && at <= a.x1 {
-				ticks = append(ticks, tick{at, l.Word(seconds(at))})
+	for _, of := range [][]float64{{1, 2, 5}, {1}} {
+		ticks = nil
+		for e := math.Floor(math.Log10(a.x0)); e <= math.Log10(a.x1); e++ {
+			for _, m := range of {
+				if at := m * math.Pow(10, e); at >= a.x0 && at <= a.x1 {
+					ticks = append(ticks, tick{at, l.Word(seconds(at))})
+				}
 			}
+		}
+		if len(ticks) <= 6 {
+			break
 		}
 	}
 	if len(ticks) < 2 { // too narrow for decades
@@ -371,29 +410,21 @@ func (c Chart) ecdfAxes(l Language) (axes, []tick) {
 			ticks = append(ticks, tick{at, l.Word(seconds(at))})
 		}
 	}
-	for len(ticks) > 6 {
-		var fewer []tick
-		for i := 0; i < len(ticks); i += 2 {
-			fewer = append(fewer, ticks[i])
-		}
-		ticks = fewer
-	}
 	return a, ticks
 }
 
-func (c Chart) svg(l Language, a axes, xTicks []tick) template.HTML {
-	unit := "s"
+func (c Chart) scale(l Language, a axes) []string {
 	if c.Kind == "ecdf" {
-		unit = "ratio"
+		return scaleOf(l, a.y1, "ratio", 4)
 	}
+	return scaleOf(l, a.y1, "s", 4)
+}
+
+func (c Chart) svg(l Language, a axes, xTicks []tick) template.HTML {
 	var d drawing
 	d.tag(`<svg class="chart" viewBox="0 0 %s %s" role="img" aria-label="%s">`, px(smallWidth), px(smallHeight),
 		html.EscapeString(l.name("metric.", c.Metric)+": "+l.name("latency.", c.Kind)))
-	for i := 0; i <= 4; i++ {
-		v := a.y1 * float64(i) / 4
-		d.tag(`<path class="grid" d="M%s %sH%s"/>`, px(a.left), px(a.y(v)), px(a.right))
-		d.text(a.left-8, a.y(v)+4, "tick", "end", l.Word(value(v, unit)))
-	}
+	d.scale(a, c.scale(l, a))
 	for _, t := range xTicks {
 		d.tag(`<path class="grid" d="M%s %sV%s"/>`, px(a.x(t.at)), px(a.top), px(a.bottom))
 		d.text(a.x(t.at), a.bottom+16, "tick", "middle", t.label)
@@ -420,7 +451,7 @@ func barSVG(o Objective) template.HTML {
 	d.tag(`<rect class="track" x="0" y="6" width="%s" height="8" rx="4"/>`, px(barWidth))
 	if b := o.Bar; b.Value != nil {
 		d.tag(`<rect class="fill o-%s" x="0" y="6" width="%s" height="8" rx="4"/>`, o.Verdict, px(max(*b.Value*barWidth, 3)))
-		if b.Bound != nil {
+		if b.Bound != nil && !b.Over {
 			from, to := min(*b.Value, *b.Bound)*barWidth, max(*b.Value, *b.Bound)*barWidth
 			d.tag(`<path class="bound" d="M%s 10H%sM%s 7v6"/>`, px(from), px(to), px(*b.Bound*barWidth))
 		}

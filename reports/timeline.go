@@ -214,16 +214,20 @@ func (w *window) icl() Panel {
 }
 
 func (w *window) probe() Panel {
-	failed := make([]float64, w.last-w.first+1)
+	// Both are drawn: where none failed, the line says that probes were answered,
+	// and where there is neither, there were none.
+	failed, answered := make([]float64, w.last-w.first+1), make([]float64, w.last-w.first+1)
 	for i := range failed {
 		b := &w.bins[w.first+i]
-		failed[i] = math.NaN()
+		failed[i], answered[i] = math.NaN(), math.NaN()
 		if b.probes > 0 {
 			failed[i] = float64(b.probesFailed) / float64(b.probes)
+			answered[i] = 1 - failed[i]
 		}
 	}
 	return Panel{ID: "probe", Unit: "ratio", Series: []Series{
 		{ID: "probes_failed", Shape: "bars", Color: "bad", Data: failed},
+		{ID: "probes_answered", Shape: "step", Color: "teal", Data: answered},
 	}}
 }
 

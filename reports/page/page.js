@@ -190,7 +190,7 @@ function draw(figure) {
     scales: { x: { time: false, range: whole }, y: { range: [0, spec.top] } },
     axes: [
       axis({ size: 22, values: (u, vs) => vs.map(clock), incrs: [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400], space: 70, grid: { show: false } }),
-      axis({ size: 64, splits: () => [0, spec.top / 2, spec.top], values: (u, vs) => vs.map(write[spec.unit]) }),
+      axis({ size: 64, splits: () => [0, spec.top / 2, spec.top], values: () => spec.scale }),
     ],
     series: [{}].concat(spec.series.map(series)),
     bands: spec.series.flatMap((s, i) => s.shape === "band" && i > 0 ? [{ series: [i + 1, i], fill: () => color("c-" + s.color).replace("rgb(", "rgba(").replace(")", ", .14)") }] : []),
@@ -250,7 +250,7 @@ document.querySelectorAll("[data-chart]").forEach(figure => {
     scales: { x: { time: false, distr: curve ? 1 : 3, range: [c.from, c.to] }, y: { range: [0, c.top] } },
     axes: [
       axis({ size: 22, splits: () => c.ticks.map(k => k.at), values: () => c.ticks.map(k => k.label), filter: (u, splits) => splits }),
-      axis({ size: 64, values: (u, vs) => vs.map(curve ? seconds : write.ratio), splits: () => [0, 1, 2, 3, 4].map(i => c.top * i / 4) }),
+      axis({ size: 64, values: () => c.scale, splits: () => [0, 1, 2, 3, 4].map(i => c.top * i / 4) }),
     ],
     series: [{}].concat(c.lines.map(l => ({ label: l.label, stroke: () => color("c-" + l.color), width: 1.6, dash: dashes[l.dash], spanGaps: true, points: { show: false } }))),
     hooks: { setCursor: [u => {
