@@ -127,8 +127,21 @@ func (o gatewayOptions) guard(ctx context.Context, g *gateway.Gateway) (closeAll
 		audit.Close()
 		return nil, err
 	}
-	g.Guard(config, books, audit)
+	g.Guard(o.name(), config, books, audit)
 	return func() { books.Close(); audit.Close() }, nil
+}
+
+// name is the gateway's among those of a ledger. One that is started again has
+// the name of before, so that it takes its share back at once.
+func (o gatewayOptions) name() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	if strings.HasSuffix(o.addr, ":0") { // any port
+		return fmt.Sprintf("%s/%s/%d", host, o.addr, os.Getpid())
+	}
+	return host + "/" + o.addr
 }
 
 func runGateway(ctx context.Context, o gatewayOptions, log *slog.Logger) error {

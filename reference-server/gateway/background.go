@@ -42,7 +42,9 @@ func (g *Gateway) accept(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	resp := ledger.Response{ID: "resp_" + strings.ToLower(rand.Text()), Tenant: c.key.Tenant, Request: string(prepare(c, r.URL.Path, request)), Status: "queued", Created: time.Now()}
-	if err := g.guard.ledger.Accept(r.Context(), resp); err != nil {
+	ctx, cancel := context.WithTimeout(r.Context(), ledgerWithin)
+	defer cancel()
+	if err := g.guard.ledger.Accept(ctx, resp); err != nil {
 		g.log.Error("a background response is not stored", "why", err)
 		g.fail(w, refusal{http.StatusServiceUnavailable, "not_stored", "the response could not be stored, so it is not accepted"})
 		return
@@ -67,16 +69,18 @@ func pending(r ledger.Response) map[string]any {
 func (g *Gateway) stored(w http.ResponseWriter, r *http.Request) {
 	c, id := r.Context().Value(callKey{}).(*call), r.PathValue("id")
 	l := g.guard.ledger
+	ctx, cancel := context.WithTimeout(r.Context(), ledgerWithin)
+	defer cancel()
 	var err error
 	if r.Method == http.MethodPost {
-		err = l.Cancel(r.Context(), id, c.key.Tenant)
+		err = l.Cancel(ctx, id, c.key.Tenant)
 	}
 	var resp ledger.Response
 	if err == nil {
-		resp, err = l.ResponseOf(r.Context(), id, c.key.Tenant)
+		resp, err = l.ResponseOf(ctx, id, c.key.Tenant)
 	}
 	if err == nil && r.Method == http.MethodDelete {
-		err = l.Forget(r.Context(), id, c.key.Tenant)
+		err = l.Forget(ctx, id, c.key.Tenant)
 	}
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
@@ -101,7 +105,9 @@ func (g *Gateway) compute(ctx context.Context) {
 			owner := rand.Text()
 			for ctx.Err() == nil {
 				if g.balancer.ready() > 0 {
-					r, err := g.guard.ledger.Claim(ctx, owner, leaseFor)
+					asking, cancel := context.WithTimeout(ctx, ledgerWithin)
+					r, err := g.guard.ledger.Claim(asking, owner, leaseFor)
+					cancel()
 					if err == nil {
 						g.work(ctx, r, owner)
 						continue

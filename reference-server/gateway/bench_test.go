@@ -41,7 +41,7 @@ func benchmarkDoor(b *testing.B, h2 bool) {
 				if err := books.AddKey(b.Context(), ledger.Key{ID: "k", Tenant: "acme", Class: "interactive", Scopes: []string{"inference"}}, secret); err != nil {
 					b.Fatal(err)
 				}
-				g.Guard(generous(), books, io.Discard)
+				g.Guard("bench", generous(), books, io.Discard)
 			}
 			ctx, cancel := context.WithCancel(b.Context())
 			done := make(chan struct{})

@@ -94,6 +94,7 @@ func TestOnlyWholeAnswersAreCached(t *testing.T) {
 		{"too large", usage + "data: \"" + strings.Repeat("x", answerMost) + "\"\n\ndata: [DONE]\n\n", nil, false},
 	} {
 		g := &guard{cache: newCache(), ledger: openBooks(t)}
+		g.config.Store(&Config{})
 		key := cacheKey{1}
 		var body io.Reader = strings.NewReader(tt.body)
 		if tt.err != nil {

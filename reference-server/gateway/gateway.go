@@ -67,6 +67,7 @@ func (g *Gateway) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { g.balancer.watch(ctx) })
 	if g.guard != nil {
+		running.Go(func() { g.guard.keepSharing(ctx) })
 		running.Go(func() { g.compute(ctx) })
 	}
 	running.Wait()

@@ -26,7 +26,7 @@ import (
 
 // guard decides who may pass, and writes down who did. A request goes through
 //
-//	address limit → key → scope → key limit → tenant budget → shedding
+//	address limit → key → scope → key limit → shedding → tenant budget
 //
 // and the address comes first, so that guessing keys is slow.
 type guard struct {
@@ -42,13 +42,13 @@ type guard struct {
 	audit    io.Writer
 
 	mu      sync.Mutex
-	tenants map[string]*tenant
-}
+	tenants map[string]*tenant // that have something under way, or just had
 
-// tenant is what a tenant has under way, and what is left of its tokens.
-type tenant struct {
-	inFlight int
-	tokens   *rate.Limiter // nil: no bound
+	// What is shared with the other gateways of the ledger: see shares.go.
+	name        string
+	gateways    atomic.Int64 // that live, this one too
+	sharing     sync.Mutex   // held while the sheet is written; locked before mu
+	shareFailed time.Time    // guarded by sharing
 }
 
 // call is a request that was let in.
@@ -63,11 +63,12 @@ type call struct {
 type callKey struct{}
 
 // Guard asks every caller for an API key of the ledger and holds it to the
-// limits; audit gets one JSON line per request and is only appended to. It is
-// called before Handler and Run.
-func (g *Gateway) Guard(c Config, l *ledger.Ledger, audit io.Writer) {
+// limits; audit gets one JSON line per request and is only appended to. Limits
+// are held by all gateways of the ledger together, each of which has a name of
+// its own. It is called before Handler and Run.
+func (g *Gateway) Guard(name string, c Config, l *ledger.Ledger, audit io.Writer) {
 	g.guard = &guard{
-		cache: newCache(), ledger: l, metrics: g.metrics, log: g.log, audit: audit, tenants: map[string]*tenant{},
+		name: name, cache: newCache(), ledger: l, metrics: g.metrics, log: g.log, audit: audit, tenants: map[string]*tenant{},
 		addrs: buckets{byName: map[string]*bucket{}}, keys: buckets{byName: map[string]*bucket{}},
 	}
 	g.guard.config.Store(&c)
@@ -75,16 +76,11 @@ func (g *Gateway) Guard(c Config, l *ledger.Ledger, audit io.Writer) {
 }
 
 // Reconfigure holds callers to other limits from now on. What is under way goes
-// on, and every bucket begins anew.
+// on, tokens that were used stay so, and every bucket of requests begins anew.
 func (g *Gateway) Reconfigure(c Config) {
 	g.guard.config.Store(&c)
 	g.guard.addrs.empty()
 	g.guard.keys.empty()
-	g.guard.mu.Lock()
-	defer g.guard.mu.Unlock()
-	for name, t := range g.guard.tenants {
-		t.tokens = tokensOf(c.budgetOf(name))
-	}
 }
 
 func (g *guard) limits() *Config { return g.config.Load() }
@@ -118,6 +114,10 @@ func (b *buckets) take(name string, l Limit, now time.Time) time.Duration {
 		b.byName[name] = limiter
 	}
 	limiter.used = now
+	if limiter.Limit() != rate.Limit(l.Rate) { // another gateway came or went
+		limiter.SetLimitAt(now, rate.Limit(l.Rate))
+		limiter.SetBurstAt(now, l.Burst)
+	}
 	r := limiter.ReserveN(now, 1)
 	wait := r.DelayFrom(now)
 	if wait > 0 {
@@ -157,19 +157,28 @@ func deny(status int, code, text string, after time.Duration) *denial {
 	return &denial{refusal{status, code, text}, after}
 }
 
+// ledgerWithin is how long a request waits for a ledger that hangs.
+const ledgerWithin = 3 * time.Second
+
+func noLedger(text string) *denial {
+	return deny(http.StatusServiceUnavailable, "ledger_unavailable", text, time.Second)
+}
+
 // authenticate finds the key of a request that may be used.
 func (g *guard) authenticate(r *http.Request) (ledger.Key, *denial) {
 	secret, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok || secret == "" {
 		return ledger.Key{}, deny(http.StatusUnauthorized, "missing_api_key", "no API key was given: send Authorization: Bearer KEY", 0)
 	}
-	key, err := g.ledger.KeyOf(r.Context(), secret)
+	ctx, cancel := context.WithTimeout(r.Context(), ledgerWithin)
+	defer cancel()
+	key, err := g.ledger.KeyOf(ctx, secret)
 	switch {
 	case errors.Is(err, ledger.ErrNotFound), err == nil && key.Revoked, err == nil && !key.Expires.IsZero() && time.Now().After(key.Expires):
 		return ledger.Key{}, deny(http.StatusUnauthorized, "invalid_api_key", "the API key is unknown, revoked or expired", 0)
 	case err != nil:
 		g.log.Error("the ledger did not answer", "why", err)
-		return ledger.Key{}, deny(http.StatusServiceUnavailable, "ledger_unavailable", "API keys cannot be checked now", time.Second)
+		return ledger.Key{}, noLedger("API keys cannot be checked now")
 	case !key.Allows("inference"):
 		return key, deny(http.StatusForbidden, "missing_scope", "the API key lacks the scope inference", 0)
 	}
@@ -201,7 +210,7 @@ func (g *guard) admit(r *http.Request, load float64) (c *call, leave func(), d *
 	now := time.Now()
 	a := address(r)
 	c = &call{id: "req_" + strings.ToLower(rand.Text())}
-	if wait := g.addrs.take(a.String(), g.limitOf(a), now); wait > 0 {
+	if wait := g.addrs.take(a.String(), g.limitOf(a).part(g.gateways.Load()), now); wait > 0 {
 		return c, nil, deny(http.StatusTooManyRequests, "rate_limit_exceeded", fmt.Sprintf("too many requests from %s", a), wait)
 	}
 	if c.key, d = g.authenticate(r); d != nil {
@@ -212,55 +221,67 @@ func (g *guard) admit(r *http.Request, load float64) (c *call, leave func(), d *
 	if plan := config.Tenants[c.key.Tenant]; plan.Key != nil {
 		limit = *plan.Key
 	}
-	if wait := g.keys.take(c.key.ID, limit, now); wait > 0 {
+	if wait := g.keys.take(c.key.ID, limit.part(g.gateways.Load()), now); wait > 0 {
 		return c, nil, deny(http.StatusTooManyRequests, "rate_limit_exceeded", "too many requests with this API key", wait)
 	}
 	if d := g.shed(c, load); d != nil {
 		return c, nil, d
 	}
-	leave, d = g.enter(c.key.Tenant, budget, now)
+	leave, d = g.enter(r.Context(), c.key.Tenant, budget)
 	return c, leave, d
 }
 
-// tokensOf is a minute's tokens, nil where they have no bound.
-func tokensOf(b Budget) *rate.Limiter {
-	if b.TokensPerMinute == 0 {
-		return nil
-	}
-	return rate.NewLimiter(rate.Limit(float64(b.TokensPerMinute)/60), b.TokensPerMinute)
-}
-
 // enter counts a request of a tenant in.
-func (g *guard) enter(name string, b Budget, now time.Time) (leave func(), d *denial) {
+func (g *guard) enter(ctx context.Context, name string, b Budget) (leave func(), d *denial) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	t := g.tenants[name]
-	if t == nil {
-		t = &tenant{tokens: tokensOf(b)}
-		g.tenants[name] = t
-	}
-	if b.Concurrency > 0 && t.inFlight >= b.Concurrency {
-		return nil, deny(http.StatusTooManyRequests, "concurrency_exceeded", fmt.Sprintf("the tenant has %d requests under way, and may have %d", t.inFlight, b.Concurrency), time.Second)
-	}
-	if t.tokens != nil {
-		if left := t.tokens.TokensAt(now); left < 1 {
-			wait := time.Duration((1 - left) / float64(t.tokens.Limit()) * float64(time.Second))
-			return nil, deny(http.StatusTooManyRequests, "tokens_exceeded", fmt.Sprintf("the tenant has used its %d tokens per minute", b.TokensPerMinute), wait)
+	t := g.tenantOf(name)
+	if b != (Budget{}) && !t.room(b, time.Now()) {
+		t.waiting++
+		g.mu.Unlock()
+		err := g.grow(ctx, t, b)
+		g.mu.Lock()
+		t.waiting--
+		if err != nil {
+			g.log.Error("the ledger did not answer", "why", err)
+			return nil, noLedger("the tenant's budget cannot be checked now")
 		}
 	}
+	now := time.Now()
+	if b.Concurrency > 0 && t.inFlight >= t.slots {
+		t.refused = now
+		return nil, deny(http.StatusTooManyRequests, "concurrency_exceeded", fmt.Sprintf("the tenant has as many requests under way as it may have, %d over all gateways", b.Concurrency), time.Second)
+	}
+	if used := counted(t.used, b, now.Sub(t.usedAt)); b.TokensPerMinute > 0 && used > float64(b.TokensPerMinute)-1 {
+		wait := time.Duration((used - float64(b.TokensPerMinute) + 1) / float64(b.TokensPerMinute) * float64(time.Minute))
+		return nil, deny(http.StatusTooManyRequests, "tokens_exceeded", fmt.Sprintf("the tenant has used its %d tokens per minute", b.TokensPerMinute), wait)
+	}
 	t.inFlight++
+	t.most = max(t.most, t.inFlight)
 	return func() { g.mu.Lock(); t.inFlight--; g.mu.Unlock() }, nil
+}
+
+// tenantOf finds a tenant. Its caller holds g.mu.
+func (g *guard) tenantOf(name string) *tenant {
+	t := g.tenants[name]
+	if t == nil {
+		t = &tenant{}
+		g.tenants[name] = t
+	}
+	return t
 }
 
 // spend takes used tokens out of a tenant's budget, which may then owe some.
 func (g *guard) spend(name string, n int64) {
+	b := g.limits().budgetOf(name)
+	if b.TokensPerMinute == 0 {
+		return
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if t := g.tenants[name]; t != nil && t.tokens != nil {
-		for now := time.Now(); n > 0; n -= int64(t.tokens.Burst()) {
-			t.tokens.ReserveN(now, int(min(n, int64(t.tokens.Burst()))))
-		}
-	}
+	t, now := g.tenantOf(name), time.Now()
+	t.used, t.usedAt = counted(t.used, b, now.Sub(t.usedAt))+float64(n), now
+	t.unsaid += n
 }
 
 // shed gives way past the mark: the least important class first. load is the

@@ -74,7 +74,7 @@ func newHouse(t *testing.T, c Config, books *ledger.Ledger, backends ...*backend
 		replicas = append(replicas, Replica{fmt.Sprintf("replica-%d", i), u})
 	}
 	h := &house{t: t, books: books, audit: &lockedBuffer{}, g: New(replicas, slog.New(slog.NewTextHandler(io.Discard, nil)))}
-	h.g.Guard(c, books, h.audit)
+	h.g.Guard(fmt.Sprintf("%p", h), c, books, h.audit)
 	h.secret = h.key(ledger.Key{ID: fmt.Sprintf("%s-%p", t.Name(), h), Tenant: "acme", Class: "standard", Scopes: []string{"inference"}})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -357,8 +357,8 @@ func TestReconfigure(t *testing.T) {
 	if a, b := ask(), ask(); a != "200 OK " || b != "429 Too Many Requests rate_limit_exceeded" {
 		t.Errorf("%s, %s", a, b)
 	}
-	c.Key = generous().Key
-	h.g.Reconfigure(c) // and the tokens begin anew
+	c.Key, c.Tenant = generous().Key, Budget{TokensPerMinute: 20} // 10 of them are used
+	h.g.Reconfigure(c)
 	if a, b := ask(), ask(); a != "200 OK " || b != "429 Too Many Requests tokens_exceeded" {
 		t.Errorf("%s, %s", a, b)
 	}

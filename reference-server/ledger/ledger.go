@@ -105,9 +105,11 @@ CREATE TABLE IF NOT EXISTS usage_records (request TEXT PRIMARY KEY, tenant TEXT 
 CREATE TABLE IF NOT EXISTS responses (id TEXT PRIMARY KEY, tenant TEXT NOT NULL, request TEXT NOT NULL, status TEXT NOT NULL, result TEXT NOT NULL, owner TEXT NOT NULL, lease BIGINT NOT NULL, created BIGINT NOT NULL);
 CREATE INDEX IF NOT EXISTS responses_open ON responses (status, lease, created);
 CREATE TABLE IF NOT EXISTS configurations (version BIGINT PRIMARY KEY, content TEXT NOT NULL, at BIGINT NOT NULL);
-CREATE TABLE IF NOT EXISTS models (name TEXT NOT NULL, version TEXT NOT NULL, sha256 TEXT NOT NULL, status TEXT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (name, version));`
+CREATE TABLE IF NOT EXISTS models (name TEXT NOT NULL, version TEXT NOT NULL, sha256 TEXT NOT NULL, status TEXT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (name, version));
+CREATE TABLE IF NOT EXISTS shares (id BIGINT PRIMARY KEY, version BIGINT NOT NULL, content TEXT NOT NULL);`
 
-// tables are all of them, for backups to count.
+// tables are all that must not be lost, for backups to count. Shares are true
+// for seconds.
 var tables = []string{"api_keys", "usage_records", "responses", "configurations", "models"}
 
 // Open opens the ledger at a postgres:// URL, or the SQLite file at a path,
@@ -369,6 +371,25 @@ func (l *Ledger) ModelOf(ctx context.Context, name, version string) (Model, erro
 	err := l.row(ctx, `SELECT sha256, status, at FROM models WHERE name = $1 AND version = $2`, name, version).Scan(&m.SHA256, &m.Status, &at)
 	m.At = timeOf(at)
 	return m, found(err, "model "+name+" "+version)
+}
+
+// Shares is what the gateways of this ledger tell one another of the limits that
+// they hold together, and its version: 0 before the first.
+func (l *Ledger) Shares(ctx context.Context) (version int64, content string, err error) {
+	err = l.row(ctx, `SELECT version, content FROM shares WHERE id = 1`).Scan(&version, &content)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, "", nil
+	}
+	return version, content, found(err, "shares")
+}
+
+// SetShares writes the version after that one. It reports false where another
+// gateway has done so: nothing is changed then. No lock is held by a gateway
+// that hangs between the two.
+func (l *Ledger) SetShares(ctx context.Context, version int64, content string) (bool, error) {
+	n, err := l.exec(ctx, "share limits", `INSERT INTO shares (id, version, content) VALUES (1, $1, $2)
+		ON CONFLICT (id) DO UPDATE SET version = excluded.version, content = excluded.content WHERE shares.version = $3`, version+1, content, version)
+	return n == 1, err
 }
 
 // micros is a time as it is kept; 0 is none.

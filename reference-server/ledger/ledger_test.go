@@ -38,6 +38,37 @@ func contract(t *testing.T, l *Ledger) {
 	t.Run("responses", func(t *testing.T) { responsesContract(t, l) })
 	t.Run("no response is claimed twice", func(t *testing.T) { claimContract(t, l) })
 	t.Run("versions", func(t *testing.T) { versionsContract(t, l) })
+	t.Run("shares", func(t *testing.T) { sharesContract(t, l) })
+}
+
+// Of those who write the next version at once, one does: no change is lost.
+func sharesContract(t *testing.T, l *Ledger) {
+	ctx := t.Context()
+	const gateways, each = 4, 10
+	var writing sync.WaitGroup
+	for range gateways {
+		writing.Go(func() {
+			for done := 0; done < each; {
+				version, content, err := l.Shares(ctx)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				written, err := l.SetShares(ctx, version, content+"x")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if written {
+					done++
+				}
+			}
+		})
+	}
+	writing.Wait()
+	if version, content, err := l.Shares(ctx); version != gateways*each || len(content) != gateways*each || err != nil {
+		t.Errorf("version %d with %d changes (%v), want %d", version, len(content), err, gateways*each)
+	}
 }
 
 func keysContract(t *testing.T, l *Ledger) {
