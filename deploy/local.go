@@ -117,11 +117,11 @@ func StartLocal(ctx context.Context, spec scenarios.Local, o Setup) (*Local, err
 			return nil, err
 		}
 	}
-	ports, err := freePorts(3*spec.Replicas + 2)
+	ports, err := freePorts(3*spec.Replicas + 3) // all at once, so that none is there twice
 	if err != nil {
 		return nil, err
 	}
-	front, gatewayMetrics, rest := ports[0], ports[1], ports[2:]
+	front, gatewayMetrics, watcher, rest := ports[0], ports[1], ports[2], ports[3:]
 	if spec.Port != 0 {
 		front = spec.Port
 	}
@@ -175,7 +175,7 @@ func StartLocal(ctx context.Context, spec scenarios.Local, o Setup) (*Local, err
 	if l.door != nil {
 		l.gateway.before = l.door.bringLedger
 	}
-	if l.monitor, err = newMonitor(spec.Monitoring, l.scraped, filepath.Join(l.logDir, "monitoring")); err != nil {
+	if l.monitor, err = newMonitor(spec.Monitoring, watcher, l.scraped, filepath.Join(l.logDir, "monitoring")); err != nil {
 		l.stopLinks()
 		return nil, err
 	}

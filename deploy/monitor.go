@@ -42,13 +42,9 @@ func Unwatched(spec scenarios.Monitoring) string {
 	return ""
 }
 
-func newMonitor(spec scenarios.Monitoring, scraped []Scraped, dir string) (*monitor, error) {
+func newMonitor(spec scenarios.Monitoring, port int, scraped []Scraped, dir string) (*monitor, error) {
 	if why := Unwatched(spec); why != "" {
 		return &monitor{absent: why}, nil
-	}
-	ports, err := freePorts(1)
-	if err != nil {
-		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -74,9 +70,9 @@ func newMonitor(spec scenarios.Monitoring, scraped []Scraped, dir string) (*moni
 		}
 	}
 	return &monitor{
-		url: "http://" + Loopback(ports[0]), targets: len(scraped), drill: spec.Shorten > 1,
+		url: "http://" + Loopback(port), targets: len(scraped), drill: spec.Shorten > 1,
 		process: &process{name: Prometheus, argv: []string{Prometheus, "--config.file", filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path", filepath.Join(dir, "data"),
-			"--web.listen-address", Loopback(ports[0]), "--log.level", "warn"}},
+			"--web.listen-address", Loopback(port), "--log.level", "warn"}},
 	}, nil
 }
 
