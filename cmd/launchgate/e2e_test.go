@@ -456,6 +456,37 @@ func TestDryRunDoesNothing(t *testing.T) {
 	}
 }
 
+// The plan tells what is deployed, what the run's keys may do there, and whether
+// anybody watches: on this machine, or where the gate says no.
+func TestThePlanTellsOfTheDeployment(t *testing.T) {
+	whole := "over TLS, with keys, limits and a ledger: 127.0.0.1 and the run's own keys may send 2 requests/s (burst 120) and have "
+	for _, tt := range []struct {
+		name, local string
+		says        []string
+	}{
+		{"plain, and nobody watches", "{gateway: {plain: true}, monitoring: {disabled: true}}", []string{"plain: it only balances, in clear\n", "not watched: target.local has its monitoring disabled\n"}},
+		{"no prometheus", "{}", []string{whole, "not watched: there is no prometheus on the PATH of this machine, so no alert can fire\n"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			gate := filepath.Join(t.TempDir(), "gate.yaml")
+			text := "name: g\ntarget: {local: " + tt.local + "}\nscenarios: [{name: s, stages: [{name: m, for: 5s, rate: 1/s}]}]\nobjectives: [error_rate <= 5%]\n"
+			if err := os.WriteFile(gate, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("PATH", t.TempDir()) // where no program is
+			var out bytes.Buffer
+			if code := launchgate(t.Context(), []string{"run", "--dry-run", gate}, &out, &out); code != 0 {
+				t.Fatalf("exit code %d: %s", code, out.String())
+			}
+			for _, want := range tt.says {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("the plan does not say %q:\n%s", want, out.String())
+				}
+			}
+		})
+	}
+}
+
 // Two runs that begin in the same second have a folder each.
 func TestFreshFolder(t *testing.T) {
 	t.Chdir(t.TempDir())
