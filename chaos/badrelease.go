@@ -16,8 +16,8 @@ import (
 
 var badRelease = Kind{
 	Name:      "bad-release",
-	Does:      "rolls out a bad version as launchgate release does, and leaves it to the deployment to notice. release says what is bad: corrupt-model (a copy of the served model that breaks off half-way), erroring (the served model with a context so short that it refuses every prompt) or bad-config (limits of the gateway that mean nothing)",
-	Needs:     "a deployment of launchgate's own whose gateway is not plain (target.local); release; load, for the canary of an erroring version to be judged on",
+	Does:      "rolls out a bad version as launchgate release does, and leaves it to the deployment to notice. release says what is bad: corrupt-model (a copy of the served model that breaks off half-way), erroring (the served model with a context so short that it refuses every prompt), slow (the served model with layers that add nothing, so that the same answers take three times as long or more) or bad-config (limits of the gateway that mean nothing)",
+	Needs:     "a deployment of launchgate's own whose gateway is not plain (target.local); release; load, for the canary of an erroring or slow version to be judged on; a GGUF file, for a slow one",
 	Seen:      "the canary runs the bad version, or the limits were refused; gone when it was rolled back without help, every replica has its command of before, and the gateway routes to all that it did. A version that is live, or not rolled back within within, is taken back by hand, and the fault fails",
 	Simulates: "an upload that broke off, a version nobody tried, a typing error in a configuration, on a Friday",
 	Example:   "{kind: bad-release, at: 5s, release: corrupt-model}",
@@ -38,6 +38,7 @@ type releasable interface {
 	TakeBack(ctx context.Context) error
 	Limits() string
 	Reconfigure(ctx context.Context, file string) (deploy.Released, error)
+	Deepen(ctx context.Context, model, to string) error
 }
 
 const (
@@ -103,7 +104,7 @@ func (b *bad) Inject(ctx context.Context) (sight, error) {
 	if err := os.Mkdir(b.folder, 0o700); err != nil {
 		return sight{}, err
 	}
-	roll, how, err := b.make()
+	roll, how, err := b.make(ctx)
 	if err != nil {
 		return sight{}, err
 	}
@@ -119,7 +120,7 @@ func (b *bad) Inject(ctx context.Context) (sight, error) {
 }
 
 // make makes the bad version, and says how it is rolled out.
-func (b *bad) make() (roll func(context.Context) (deploy.Released, error), how string, err error) {
+func (b *bad) make(ctx context.Context) (roll func(context.Context) (deploy.Released, error), how string, err error) {
 	r := deploy.Release{Version: b.version, Model: b.model}
 	switch b.release {
 	case scenarios.ReleaseBadConfig:
@@ -129,15 +130,20 @@ func (b *bad) make() (roll func(context.Context) (deploy.Released, error), how s
 	case scenarios.ReleaseErroring:
 		r.Flags = []string{"--max-sequence-length", tooShort}
 		how = fmt.Sprintf("version %s was rolled out, the same model with a context of %s token", b.version, tooShort)
+	case scenarios.ReleaseSlow:
+		r.Model = filepath.Join(b.folder, "model.gguf")
+		err = b.target.Deepen(ctx, b.model, r.Model)
+		how = fmt.Sprintf("version %s was rolled out, %s with more layers, which add nothing", b.version, filepath.Base(b.model))
 	case scenarios.ReleaseCorruptModel:
 		r.Model = filepath.Join(b.folder, "model.gguf")
 		var n int64
-		if n, err = breakOff(b.model, r.Model); err != nil {
-			return nil, "", err
-		}
+		n, err = breakOff(b.model, r.Model)
 		how = fmt.Sprintf("version %s was rolled out, a copy of %s that breaks off after %d bytes", b.version, filepath.Base(b.model), n)
 	default:
-		return nil, "", fmt.Errorf("no bad release is called %q", b.release)
+		err = fmt.Errorf("no bad release is called %q", b.release)
+	}
+	if err != nil {
+		return nil, "", err
 	}
 	return func(ctx context.Context) (deploy.Released, error) { return b.target.Release(ctx, r, func(string) {}) }, how, nil
 }

@@ -29,6 +29,9 @@ func (l *lenient) LogDir() string                       { return l.dir }
 func (l *lenient) ModelFile(context.Context) (string, error) {
 	return filepath.Join(l.dir, "model"), nil
 }
+func (l *lenient) Deepen(_ context.Context, _, to string) error {
+	return os.WriteFile(to, []byte("deeper"), 0o600)
+}
 func (l *lenient) Limits() string                 { return "good.yaml" }
 func (l *lenient) TakeBack(context.Context) error { l.taken++; return nil }
 func (l *lenient) Release(ctx context.Context, _ deploy.Release, _ func(string)) (deploy.Released, error) {
@@ -67,6 +70,7 @@ func TestBadReleaseThatIsNotRolledBack(t *testing.T) {
 			return deploy.Released{}, errors.New("the roll-back failed")
 		},
 			"injected failed reverted", "the roll-back failed", 1},
+		{"a slow one goes live", scenarios.ReleaseSlow, live, "injected in_effect reverted failed", "it went live: served by all", 1},
 		{"rolled back", scenarios.ReleaseErroring, func(context.Context) (deploy.Released, error) {
 			return deploy.Released{Why: "errors", RollBack: 1}, nil
 		},

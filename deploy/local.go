@@ -460,6 +460,16 @@ func (l *Local) AskFree(ctx context.Context) *exec.Cmd {
 	return exec.CommandContext(ctx, l.server, "ballast", "--ask", "--device-file", l.deviceFile())
 }
 
+// Deepen writes a model that has the served one's answers and takes longer for
+// them.
+func (l *Local) Deepen(ctx context.Context, model, to string) error {
+	out, err := exec.CommandContext(ctx, l.server, "deepen", "--to", to, model).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("a slow version cannot be made: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
 // Address is where a replica itself listens, past any link.
 func (l *Local) Address(replica string) string { return l.addrs[replica] }
 

@@ -59,6 +59,7 @@ const (
 const (
 	ReleaseCorruptModel = "corrupt-model"
 	ReleaseErroring     = "erroring"
+	ReleaseSlow         = "slow"
 	ReleaseBadConfig    = "bad-config"
 )
 
@@ -104,7 +105,7 @@ func (f Fault) parameters() []parameter {
 		{"cut", f.Cut != "", func(c *checker, path string) { c.word(path, f.Cut, CutSilent, CutReset) }},
 		{"disk", f.Disk != "", func(c *checker, path string) { c.word(path, f.Disk, DiskKept, DiskLost) }},
 		{"release", f.Release != "", func(c *checker, path string) {
-			c.word(path, f.Release, ReleaseCorruptModel, ReleaseErroring, ReleaseBadConfig)
+			c.word(path, f.Release, ReleaseCorruptModel, ReleaseErroring, ReleaseSlow, ReleaseBadConfig)
 		}},
 		{"cores", f.Cores != 0, func(c *checker, path string) {
 			if !(f.Cores >= 0.01 && f.Cores <= maxCores) {

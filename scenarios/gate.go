@@ -328,8 +328,9 @@ type Fault struct {
 	// gateway and its ledger, which then are on that node.
 	Disk string `yaml:"disk,omitempty" json:"disk,omitempty"`
 	// Release is what is bad about the version that bad-release rolls out:
-	// corrupt-model (the file breaks off), erroring (it refuses every prompt) or
-	// bad-config (limits of the gateway that mean nothing).
+	// corrupt-model (the file breaks off), erroring (it refuses every prompt), slow
+	// (the same answers, three times as late) or bad-config (limits of the gateway
+	// that mean nothing).
 	Release string `yaml:"release,omitempty" json:"release,omitempty"`
 	// Cores is how many processor cores: left to the victim by pod-slow, burnt
 	// beside the service by cpu-stress.

@@ -80,7 +80,7 @@ func schemaOfGate(t *testing.T) *jsonschema.Schema {
 	fault := scenario.Properties["faults"].Items
 	oneWordOf(fault.Properties["kind"], FaultKinds...)
 	oneWordOf(fault.Properties["cut"], CutSilent, CutReset)
-	oneWordOf(fault.Properties["release"], ReleaseCorruptModel, ReleaseErroring, ReleaseBadConfig)
+	oneWordOf(fault.Properties["release"], ReleaseCorruptModel, ReleaseErroring, ReleaseSlow, ReleaseBadConfig)
 	fault.Properties["target"].Pattern = `^(` + VictimBusiest + `|` + VictimRandom + `|replica-[0-9]{1,4})$`
 	for _, name := range []*jsonschema.Schema{schema.Properties["name"], scenario.Properties["name"],
 		class.Properties["name"], stage.Properties["name"]} {

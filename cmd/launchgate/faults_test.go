@@ -74,11 +74,12 @@ warmup: {requests: 2}
 scenarios:
   - name: bad
     workload: {max_tokens: 8}
-    stages: [{name: main, for: 10s, rate: 8/s}]
+    stages: [{name: main, for: 18s, rate: 8/s}]
     faults:
       - {kind: bad-release, release: bad-config, at: 500ms}
       - {kind: bad-release, release: corrupt-model, after: previous, at: 500ms}
       - {kind: bad-release, release: erroring, after: previous, at: 500ms}
+      - {kind: bad-release, release: slow, after: previous, at: 500ms}
 objectives: [rto(bad-release) < 30s]
 `
 	if err := os.WriteFile(gate, []byte(text), 0o600); err != nil {
@@ -86,7 +87,7 @@ objectives: [rto(bad-release) < 30s]
 	}
 	_, out := launch(t, "run", "--out", dir, gate)
 	faults := readVerdict(t, dir).Faults
-	for i, says := range []string{"held throughout", "ended instead of getting ready", "answers were errors"} {
+	for i, says := range []string{"held throughout", "ended instead of getting ready", "answers were errors", "its answers take"} {
 		if f := faults[i]; f.Verdict != checklist.Pass || f.GoneAt == nil || f.RTOSeconds == nil {
 			t.Errorf("%+v\n%s", f, out)
 		}

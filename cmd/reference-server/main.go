@@ -42,7 +42,7 @@ API. Try it:
 	root.SetOut(out)
 	root.SetErr(errOut)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(errOut), gatewayCommand(errOut), ledgerCommand(out, errOut), ballastCommand(os.Stdin, out), modelFileCommand(out))
+	root.AddCommand(serveCommand(errOut), gatewayCommand(errOut), ledgerCommand(out, errOut), ballastCommand(os.Stdin, out), modelFileCommand(out), deepenCommand())
 	return root.ExecuteContext(ctx)
 }
 
