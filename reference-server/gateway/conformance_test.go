@@ -211,6 +211,11 @@ var conformance = []struct {
 		}
 		refused(t, "9 MiB", resp, body, "invalid_request_error", "too_large")
 	}},
+	{"a refusal does not wait for a body that never comes", 1, func(t *testing.T, d *door) {
+		if head, body := d.raw(t, "POST /v1/chat/completions HTTP/1.1\r\nHost: door\r\nContent-Length: 1000\r\n\r\n{"); !strings.Contains(head, " 401 ") || !strings.Contains(body, "missing_api_key") {
+			t.Errorf("%s %s", head, body)
+		}
+	}},
 	{"replicas learn no key, and a request has an id", 1, func(t *testing.T, d *door) {
 		saw := make(chan http.Header, 2)
 		d.backends[0].answer.Store(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { saw <- r.Header; ok(w, r) }))
@@ -372,6 +377,30 @@ func (d *door) do(t *testing.T, c *http.Client, method, path, secret, body strin
 		t.Error(err)
 	}
 	return resp, string(b)
+}
+
+// raw sends what a client of the library would not, and returns the head and the
+// body of the answer.
+func (d *door) raw(t *testing.T, text string) (head, body string) {
+	t.Helper()
+	from := &tls.Dialer{Config: &tls.Config{RootCAs: d.ca, NextProtos: []string{"http/1.1"}}}
+	c, err := from.DialContext(t.Context(), "tcp", strings.TrimPrefix(d.url, "https://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second)) // sooner than a body may take
+	sent := make(chan struct{})
+	go func() { _, _ = io.WriteString(c, text); close(sent) }() // it may be cut short
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	c.Close()
+	<-sent
+	return resp.Proto + " " + resp.Status + " ", string(b)
 }
 
 func (d *door) request(method, path, secret, body string) *http.Request {

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -44,11 +45,13 @@ type Gateway struct {
 	proxy    *httputil.ReverseProxy
 	metrics  *metrics
 	guard    *guard // nil: everybody may pass
+
+	bodyWithin time.Duration // for a client to send the body of a request
 }
 
 // New is a gateway that holds no replica for ready yet.
 func New(replicas []Replica, log *slog.Logger) *Gateway {
-	g := &Gateway{log: log, balancer: newBalancer(replicas, log)}
+	g := &Gateway{log: log, balancer: newBalancer(replicas, log), bodyWithin: 30 * time.Second}
 	g.metrics = newMetrics(g.balancer)
 	g.balancer.metrics = g.metrics
 	g.proxy = &httputil.ReverseProxy{
@@ -103,11 +106,13 @@ func (g *Gateway) Handler() http.Handler {
 		g.fail(w, refusal{http.StatusNotFound, "not_found", fmt.Sprintf("%s is not served; /v1/…, /health and /ready are", r.URL.Path)})
 	})
 	measured := g.metrics.measured(mux)
-	if g.guard == nil {
-		return measured
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		secure(w.Header(), r.TLS != nil)
+		// Also of a body that nobody reads: the server waits for its end before it
+		// lets go of a connection.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.bodyWithin)) // where it can be had
+		if g.guard != nil {
+			secure(w.Header(), r.TLS != nil)
+		}
 		measured.ServeHTTP(w, r)
 	})
 }
@@ -131,21 +136,22 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request) {
 
 // readBody reads the body of a request within the limits, or answers.
 func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (body []byte, ok bool) {
-	if g.guard != nil {
-		control := http.NewResponseController(w)
-		_ = control.SetReadDeadline(time.Now().Add(bodyLimit)) // where it can be had
-		defer func() { _ = control.SetReadDeadline(time.Time{}) }()
-	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
 		g.fail(w, refusal{http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("the body is larger than %d bytes", maxBody)})
 		return nil, false
 	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		g.fail(w, refusal{http.StatusRequestTimeout, "too_slow", fmt.Sprintf("the body did not come within %s", g.bodyWithin)})
+		return nil, false
+	}
 	if err != nil {
 		g.fail(w, refusal{http.StatusBadRequest, "unreadable", "the body could not be read: " + err.Error()})
 		return nil, false
 	}
+	// The answer may take longer, and a client that leaves is to be noticed.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return body, true
 }
 
@@ -190,7 +196,12 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 	g.fail(w, own)
 }
 
+// refusedBody is how long the body of a request that is refused may take: its
+// answer goes out after it, or after this and with the end of the connection.
+const refusedBody = time.Second
+
 func (g *Gateway) fail(w http.ResponseWriter, r refusal) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(refusedBody))
 	kind := "invalid_request_error"
 	switch {
 	case r.status >= 500:

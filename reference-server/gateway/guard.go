@@ -384,10 +384,7 @@ func (g *Gateway) validate(w http.ResponseWriter, r *http.Request) {
 // streams are long, but one that is not read must not be held for ever.
 type patient struct{ http.ResponseWriter }
 
-const (
-	bodyLimit = 30 * time.Second  // to send the body of a request
-	sendLimit = 300 * time.Second // to take a part of an answer
-)
+const sendLimit = 300 * time.Second // to take a part of an answer
 
 func (p patient) Write(b []byte) (int, error) {
 	_ = http.NewResponseController(p.ResponseWriter).SetWriteDeadline(time.Now().Add(sendLimit)) // where it can be had

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -180,6 +181,35 @@ func TestRateLimits(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A client that sends its body drop by drop is told so when its time is up, and
+// holds no connection.
+func TestSlowBody(t *testing.T) {
+	h := newHouse(t, generous(), openBooks(t), newBackend(t, ok))
+	h.g.bodyWithin = 300 * time.Millisecond
+	c, err := net.Dial("tcp", strings.TrimPrefix(h.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "POST /v1/chat/completions HTTP/1.1\r\nHost: door\r\nAuthorization: Bearer %s\r\nContent-Length: 1000\r\n\r\n", h.secret)
+	var dripping sync.WaitGroup
+	dripping.Go(func() {
+		for { // until the connection is closed
+			if _, err := c.Write([]byte(" ")); err != nil {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	answer, err := io.ReadAll(c)
+	if !strings.Contains(string(answer), " 408 ") || !strings.Contains(string(answer), "too_slow") || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%q %v", answer, err)
+	}
+	c.Close()
+	dripping.Wait()
 }
 
 // answering is a replica that tells its usage, in both ways.
