@@ -280,6 +280,7 @@ func (e *evidence) load(r *recording.Request) {
 		e.uncounted++
 	}
 	s.tokens += int64(r.OutputTokens)
+	second.succeeded++
 	second.tokens += int64(r.OutputTokens)
 	values := latenciesOf(r)
 	if r.AskedTokens > 0 {
@@ -444,6 +445,7 @@ func (s *samples) merge(o *samples) {
 		second := s.second(at)
 		second.due += t.due
 		second.attained += t.attained
+		second.succeeded += t.succeeded
 		second.tokens += t.tokens
 	}
 }

@@ -202,9 +202,9 @@ func (f *Finding) whole(o scenarios.Objective, s *samples, e *evidence) {
 	case "errors":
 		f.decide(float64(s.errors), o)
 	case "goodput":
-		f.throughput(o, e, s, s.attained, func(t tally) int64 { return t.attained })
+		f.throughput(o, e, s, func(t tally) (good, brought int64) { return t.attained, t.attained })
 	case "output_tokens_per_second":
-		f.throughput(o, e, s, s.due-s.errors, func(t tally) int64 { return t.tokens })
+		f.throughput(o, e, s, func(t tally) (good, brought int64) { return t.succeeded, t.tokens })
 	case "achieved_rate":
 		f.decide(float64(s.due-s.notSent)/seconds, o)
 	default:

@@ -11,7 +11,7 @@ import (
 )
 
 // tally is what became of the requests that were due in a second.
-type tally struct{ due, attained, tokens int64 }
+type tally struct{ due, succeeded, attained, tokens int64 }
 
 // The interval of a rate is of batch means (Schmeiser 1982: 10 to 30 batches
 // are enough, more make them too short): the requests of one moment resemble
@@ -28,14 +28,15 @@ func wantsRates(gate scenarios.Gate) bool {
 	})
 }
 
-// throughput decides a rate: of the requests that attained, or of their tokens.
-// It is proven when its 99 % bound holds too. good is how many requests of
-// those due it was made by.
-func (f *Finding) throughput(o scenarios.Objective, e *evidence, s *samples, good int64, of func(tally) int64) {
+// throughput decides a rate: of the requests that attained, or of the tokens of
+// those that succeeded. It is proven when its 99 % bound holds too. of says of a
+// tally how many requests were good and what they brought.
+func (f *Finding) throughput(o scenarios.Objective, e *evidence, s *samples, of func(tally) (good, brought int64)) {
 	spans, seconds := e.spans(scopeOf(o))
-	var sum int64
+	var good, sum int64
 	for _, t := range s.seconds {
-		sum += of(*t)
+		g, b := of(*t)
+		good, sum = good+g, sum+b
 	}
 	value := float64(sum) / seconds
 	f.decide(value, o)
@@ -51,10 +52,20 @@ func (f *Finding) throughput(o scenarios.Objective, e *evidence, s *samples, goo
 		}
 		return
 	}
-	off := tQuantile(confidence, float64(batches-1)) * e.batchError(scopeOf(o), s, spans, seconds, batches, of) / seconds
-	// Where all went well the batches do not differ, which does not mean that
-	// nothing can go wrong: what a share of so many can hide, a rate can.
-	low, high := rateBounds(good, s.due)
+	// Two bounds, of which the farther counts. One is of how much the batches
+	// brought. It is symmetric, so it is too near where little of what comes in
+	// spells was seen; the other is of the share that was good, of as many
+	// witnesses as there were in effect. Both are of batches of one size and of
+	// twice that: spells that span two make the smaller ones look too much alike.
+	off, witnesses := 0.0, float64(s.due)
+	for n := batches; n >= leastBatches && n >= batches/2; n /= 2 {
+		t := tQuantile(confidence, float64(n-1))
+		cut := s.batches(spans, seconds, n, of)
+		brought := func(b batch) float64 { return b.brought }
+		off = max(off, t*deviation(cut, brought, e.closed(scopeOf(o)))/seconds)
+		witnesses = min(witnesses, witnessesIn(cut, t))
+	}
+	low, high := shareBounds(good, s.due, witnesses)
 	bound := value + off
 	if atLeast(o) {
 		bound = max(0, value-off)
@@ -83,37 +94,77 @@ func (f *Finding) throughput(o scenarios.Objective, e *evidence, s *samples, goo
 	f.Why = words.Say(known, measured(value, o), show(bound, o.Unit), must(o))
 }
 
-// batchError is the standard error of the sum of what the requests of a scope
-// have brought, by how its batches differ. How many requests were due in a
-// batch was known before the run, so it is no part of the doubt (a ratio
-// estimator, Cochran 1977, chapter 6); of users who wait for their answers it
-// was not.
-func (e *evidence) batchError(scope stageID, s *samples, spans []span, seconds float64, batches int, of func(tally) int64) float64 {
-	due, got := make([]float64, batches), make([]float64, batches)
+// batch is what the requests that were due in a stretch of load came to.
+type batch struct{ due, good, brought float64 }
+
+// batches cuts the load into n stretches of the same time.
+func (s *samples) batches(spans []span, seconds float64, n int, of func(tally) (good, brought int64)) []batch {
+	cut := make([]batch, n)
 	for second, t := range s.seconds {
 		at := time.Duration(second)*time.Second + time.Second/2
 		var before time.Duration // of the scope's load, at that moment
 		for _, p := range spans {
 			before += min(max(at-p.from, 0), p.to-p.from)
 		}
-		i := min(int(float64(batches)*before.Seconds()/seconds), batches-1)
-		due[i] += float64(t.due)
-		got[i] += float64(of(*t))
+		b := &cut[min(int(float64(n)*before.Seconds()/seconds), n-1)]
+		good, brought := of(*t)
+		b.due += float64(t.due)
+		b.good += float64(good)
+		b.brought += float64(brought)
 	}
-	var dueSum, gotSum float64
-	for i := range batches {
-		dueSum += due[i]
-		gotSum += got[i]
+	return cut
+}
+
+// deviation is the standard error of what the batches came to together, by how
+// they differ. How many requests were due in a batch was known before the run,
+// so it is no part of the doubt (a ratio estimator, Cochran 1977, chapter 6); of
+// users who wait for their answers (closed) it was not.
+func deviation(cut []batch, of func(batch) float64, closed bool) float64 {
+	var due, sum, squares float64
+	for _, b := range cut {
+		due += b.due
+		sum += of(b)
 	}
-	var squares float64
-	for i := range batches {
-		expected := gotSum * due[i] / dueSum
-		if e.closed(scope) {
-			expected = gotSum / float64(batches)
+	n := float64(len(cut))
+	for _, b := range cut {
+		expected := sum * b.due / due
+		if closed {
+			expected = sum / n
 		}
-		squares += (got[i] - expected) * (got[i] - expected)
+		squares += (of(b) - expected) * (of(b) - expected)
 	}
-	return math.Sqrt(squares * float64(batches) / float64(batches-1))
+	return math.Sqrt(squares * n / (n - 1))
+}
+
+// witnessesIn is how many independent requests would tell the share of good
+// ones as well as these do, which come in spells: fewer by as much as the
+// batches differ more than those of independent ones would, and by what is not
+// known of that (Korn and Graubard 1998). Where all were good or none, nothing
+// is known of spells, and each counts as a witness.
+func witnessesIn(cut []batch, t float64) float64 {
+	var due, good float64
+	for _, b := range cut {
+		due += b.due
+		good += b.good
+	}
+	alone := good * (due - good) / due // their variance, if they were independent
+	if alone == 0 {
+		return due
+	}
+	spread := deviation(cut, func(b batch) float64 { return b.good }, false)
+	normal := tQuantile(confidence, 1e6)
+	return due / max(1, spread*spread/alone) * (normal / t) * (normal / t)
+}
+
+// shareBounds are the 99 % bounds of the share good of due, which so many
+// witnesses tell.
+func shareBounds(good, due int64, witnesses float64) (low, high float64) {
+	each := witnesses / float64(due)
+	n := max(int64(witnesses), 1)
+	up := func(k int64) int64 { return min(int64(math.Ceil(float64(k)*each-1e-9)), n) }
+	low, _ = rateBounds(n-up(due-good), n)
+	_, high = rateBounds(up(good), n)
+	return low, high
 }
 
 // spans are the played stages of a scope in their order, and how many seconds
