@@ -83,11 +83,13 @@ report that is marked incomplete.`,
 			if f.baseline == "" && (cmd.Flags().Changed("pairs") || cmd.Flags().Changed("block")) {
 				return errors.New("--pairs and --block are of a comparison: give the --baseline to compare with too")
 			}
+			var material *prompt.Material
 			var plans []*loadgen.Plan
 			if f.dryRun || f.baseline == "" {
-				if plans, err = plansOf(gate); err != nil {
+				if material, err = prompt.Gather(gate); err != nil {
 					return err
 				}
+				plans = plansOf(gate, material)
 			}
 			if f.baseline == "" { // a comparison is of other load, and of nothing absolute
 				for _, why := range tooFew(gate, plans) {
@@ -105,7 +107,7 @@ report that is marked incomplete.`,
 				*code, err = runBaseline(cmd.Context(), gate, f, out, errOut)
 				return err
 			}
-			*code, err = runGate(cmd.Context(), gate, f, out, errOut)
+			*code, err = runGate(cmd.Context(), gate, material, f, out, errOut)
 			return err
 		},
 	}
@@ -158,16 +160,12 @@ func tooFew(gate scenarios.Gate, plans []*loadgen.Plan) []string {
 }
 
 // plansOf are the loads of a gate's scenarios, as they will be played.
-func plansOf(gate scenarios.Gate) ([]*loadgen.Plan, error) {
-	material, err := prompt.Gather(gate)
-	if err != nil {
-		return nil, err
-	}
+func plansOf(gate scenarios.Gate, material *prompt.Material) []*loadgen.Plan {
 	var plans []*loadgen.Plan
 	for _, s := range gate.Scenarios {
 		plans = append(plans, loadgen.NewPlan(s, run.SeedFor(gate, s.Name), material))
 	}
-	return plans, nil
+	return plans
 }
 
 // requestsOf is about how many requests an objective is about, at the most;
@@ -283,7 +281,7 @@ func (f runFlags) apply(gate *scenarios.Gate, seedSet bool) error {
 }
 
 // runGate plays and judges, and returns the exit code.
-func runGate(ctx context.Context, gate scenarios.Gate, f runFlags, out, errOut io.Writer) (int, error) {
+func runGate(ctx context.Context, gate scenarios.Gate, material *prompt.Material, f runFlags, out, errOut io.Writer) (int, error) {
 	dir := f.out
 	if dir == "" {
 		dir = freshFolder(gate.Name)
@@ -305,7 +303,7 @@ func runGate(ctx context.Context, gate scenarios.Gate, f runFlags, out, errOut i
 	}
 	screen := newScreen(errOut)
 	err = run.Run(ctx, run.Options{
-		Gate: gate, Dir: dir, Focus: f.focus, Server: server, Version: run.Version(), Command: os.Args,
+		Gate: gate, Material: material, Dir: dir, Focus: f.focus, Server: server, Version: run.Version(), Command: os.Args,
 		Watchdog: []string{self, watchdogName}, Workers: f.workers, Worker: []string{self, workerName},
 		Judge: judgeObjective, Undecided: undecided, Tell: screen.tell,
 	})

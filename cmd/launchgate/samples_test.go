@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/launchgate/launchgate/loadgen/prompt"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -56,11 +57,11 @@ objectives: ["` + tt.objective + `"]
 // The ready gates have load enough for all that they promise.
 func TestReadyGatesHaveEnoughSamples(t *testing.T) {
 	for _, gate := range scenarios.Gates() {
-		plans, err := plansOf(gate)
+		material, err := prompt.Gather(gate)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, why := range tooFew(gate, plans) {
+		for _, why := range tooFew(gate, plansOf(gate, material)) {
 			t.Errorf("%s: %s", gate.Name, why)
 		}
 	}

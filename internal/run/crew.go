@@ -50,7 +50,7 @@ func (c *conductor) recruit(ctx context.Context, endpoint scenarios.Endpoint) er
 		return err
 	}
 	endpoint.Model = c.client.Model()
-	task := worker.Task{Gate: src, Endpoint: endpoint, Vocabulary: c.material.Vocabulary, Nonce: c.material.Nonce}
+	task := worker.Task{Gate: src, Endpoint: endpoint, Vocabulary: c.Material.Vocabulary, Nonce: c.Material.Nonce}
 	for _, s := range c.Gate.Scenarios {
 		task.Seeds = append(task.Seeds, SeedFor(c.Gate, s.Name))
 	}

@@ -97,7 +97,7 @@ func (c *conductor) warmUp(ctx context.Context) error {
 	n := c.Gate.Warmup.Requests
 	c.say("warming up with %d requests", n)
 	first := c.Gate.Scenarios[0]
-	plan := loadgen.NewPlan(first, SeedFor(c.Gate, first.Name), c.material)
+	plan := loadgen.NewPlan(first, SeedFor(c.Gate, first.Name), c.Material)
 	var inFlight sync.WaitGroup
 	slots := make(chan struct{}, 4)
 	for i := range n {

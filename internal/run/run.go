@@ -28,12 +28,15 @@ import (
 
 // Options say what to run and where to.
 type Options struct {
-	Gate    scenarios.Gate
-	Dir     string   // the run folder, made here
-	Focus   []string // see scenarios.Suite
-	Server  string   // the reference-server program, for target.local
-	Version string
-	Command []string
+	Gate scenarios.Gate
+	// Material is what the gate's prompts are made of, where it was read already;
+	// without it, it is read.
+	Material *prompt.Material
+	Dir      string   // the run folder, made here
+	Focus    []string // see scenarios.Suite
+	Server   string   // the reference-server program, for target.local
+	Version  string
+	Command  []string
 	// Watchdog is the command that undoes faults should this process die.
 	Watchdog []string
 	// Workers is how many processes the load is shared out to, and Worker the
@@ -69,8 +72,10 @@ func Run(ctx context.Context, o Options) (err error) {
 		rec.KeepChunks(o.Gate.KeepChunks)
 	}
 	c := &conductor{Options: o, rec: rec, clock: recording.NewClock()}
-	if c.material, err = prompt.Gather(o.Gate); err != nil {
-		return err
+	if c.Material == nil {
+		if c.Material, err = prompt.Gather(o.Gate); err != nil {
+			return err
+		}
 	}
 	if err := c.describe(); err != nil {
 		return err
@@ -115,10 +120,8 @@ type conductor struct {
 	clock  recording.Clock
 	target target
 	client *client.Client
-	// material is what the prompts are made of.
-	material *prompt.Material
-	memory   memory
-	crew     *crew // nil where the load is sent from here
+	memory memory
+	crew   *crew // nil where the load is sent from here
 	// journal is of the faults, where the gate has any.
 	journal *chaos.Journal
 	// disk takes the ledger's own disk away, where it has one.
@@ -173,7 +176,7 @@ func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 	c.mark(recording.ObsScenarioStarted, s.Name)
 	seed := SeedFor(c.Gate, s.Name)
 	probing, stopProbe := context.WithCancel(ctx)
-	plan := loadgen.NewPlan(s, seed, c.material)
+	plan := loadgen.NewPlan(s, seed, c.Material)
 	watched := &watched{conductor: c, scenario: s, plan: plan, started: time.Now()}
 
 	var load, faults, beside sync.WaitGroup

@@ -148,17 +148,17 @@ func (c *conductor) connect(ctx context.Context, e scenarios.Endpoint) error {
 	if err != nil {
 		return err
 	}
-	if err := c.material.Keys(c.Gate); err != nil {
+	if err := c.Material.Keys(c.Gate); err != nil {
 		return err
 	}
 	first := c.Gate.Scenarios[0]
-	if err := cl.Preflight(ctx, loadgen.NewPlan(first, SeedFor(c.Gate, first.Name), c.material).Warmup(0).Prompt); err != nil {
+	if err := cl.Preflight(ctx, loadgen.NewPlan(first, SeedFor(c.Gate, first.Name), c.Material).Warmup(0).Prompt); err != nil {
 		return fmt.Errorf("the target does not serve: %w", err)
 	}
-	if err := c.material.Learn(ctx, c.Gate, cl); err != nil {
+	if err := c.Material.Learn(ctx, c.Gate, cl); err != nil {
 		return err
 	}
-	if how := c.material.Vocabulary.How; how != "" {
+	if how := c.Material.Vocabulary.How; how != "" {
 		c.say("tokens of prompts are counted %s", how)
 		c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsTokensCounted, Text: how})
 	}
