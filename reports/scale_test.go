@@ -82,6 +82,34 @@ func BenchmarkScale(b *testing.B) {
 	b.ReportMetric(float64(peakMemory(b))/(1<<20), "MiB-peak")
 }
 
+// The page of an hour's run, with all that is observed of a service, is at most
+// a megabyte.
+func TestAnHourIsTold(t *testing.T) {
+	dir := t.TempDir()
+	recordHour(t, dir, 36_000)
+	rec, err := recording.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gate, problems := scenarios.Parse("gate.yaml", rec.Gate)
+	if problems != nil {
+		t.Fatal(problems)
+	}
+	v, err := checklist.Judge(gate, rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := judgedRun{gate, rec, v}.report(t)
+	page := write(t, HTML, r)
+	t.Logf("%d bytes, %d panels of %d bins", len(page), len(r.Timeline.Panels), r.Timeline.Bins)
+	if len(r.Timeline.Panels) < 8 || r.Timeline.Bins < 200 {
+		t.Errorf("%d panels of %d bins are no hour", len(r.Timeline.Panels), r.Timeline.Bins)
+	}
+	if len(page) > 1_000_000 {
+		t.Errorf("the page has %d bytes, want at most a megabyte", len(page))
+	}
+}
+
 // peakMemory of this process, in bytes.
 func peakMemory(b *testing.B) int64 {
 	status, err := os.ReadFile("/proc/self/status")
@@ -98,7 +126,7 @@ func peakMemory(b *testing.B) int64 {
 }
 
 // recordHour writes what a run of an hour would have.
-func recordHour(b *testing.B, dir string, n int) {
+func recordHour(b testing.TB, dir string, n int) {
 	b.Helper()
 	w, err := recording.Create(dir)
 	if err != nil {
@@ -127,6 +155,13 @@ func recordHour(b *testing.B, dir string, n int) {
 			see(due, recording.ObsClientCPU, "", 0.4)
 			see(due, recording.ObsClientGCPause, "", 1e-4)
 			see(due, recording.ObsClientSched, "", 1e-4)
+			for i := range 4 {
+				replica := fmt.Sprintf("replica-%d", i)
+				for _, name := range []string{recording.ObsInFlight, recording.ObsQueue, recording.ObsKVUsed, recording.ObsMemory, recording.ObsDeviceMemory, recording.ObsPower} {
+					see(due, name, replica, random.Float64()*1e9)
+				}
+				see(due, recording.ObsReplicasReady, replica, 1)
+			}
 		}
 		stage := "first"
 		if i >= half {

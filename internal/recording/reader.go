@@ -46,8 +46,11 @@ func InMemory(requests []Request, injections []Injection, observations []Observa
 
 func (r *Recording) readEnvironment() error {
 	content, err := os.ReadFile(filepath.Join(r.Dir, EnvironmentFile))
-	if _, gone := os.Stat(r.Dir); errors.Is(gone, fs.ErrNotExist) {
+	switch is, gone := os.Stat(r.Dir); {
+	case errors.Is(gone, fs.ErrNotExist):
 		return fmt.Errorf("%w: there is no such folder", ErrNotRun)
+	case gone == nil && !is.IsDir():
+		return fmt.Errorf("%w: it is a file; name the folder of a run", ErrNotRun)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: no %s in it", ErrNotRun, EnvironmentFile)
