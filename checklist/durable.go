@@ -132,36 +132,36 @@ func (r *records) doubt(d durable) words.Sentence {
 // lostWrites decides how many acknowledged records are broken, in all of the
 // scenarios that write some.
 func (f *Finding) lostWrites(o scenarios.Objective, e *evidence) {
-	var broken int64
-	var doubts, found []words.Sentence
+	var all durable
+	var doubts []words.Sentence
+	writers := 0
 	waived := o.WhereSupported
 	for _, s := range e.gate.Scenarios {
 		if s.Durability == nil || o.Scenario != "" && o.Scenario != s.Name {
 			continue
 		}
+		writers++
 		r := e.recordsOf(s.Name)
 		d := r.until(math.MaxInt64)
-		f.Samples += d.acked
-		broken += d.broken()
+		all.acked += d.acked
+		all.lost, all.duplicated, all.truncated = all.lost+d.lost, all.duplicated+d.duplicated, all.truncated+d.truncated
 		waived = waived && r.unsupported()
 		if why := r.doubt(d); !why.IsZero() {
 			doubts = append(doubts, why)
 		}
-		if d.broken() > 0 || len(found) == 0 {
-			found = append(found[:0], d.told())
-		}
 	}
-	if len(found) == 0 {
+	if writers == 0 {
 		f.Why = words.Say("no scenario writes records; give one durability: {}")
 		return
 	}
+	f.Samples = all.acked
 	worst := Finding{Unit: f.Unit}
-	worst.decide(float64(broken), o)
+	worst.decide(float64(all.broken()), o)
 	if len(doubts) > 0 && worst.Verdict == Pass {
 		f.Why, f.Waived = doubts[0], waived
 		return
 	}
-	f.Value, f.Verdict, f.Why = worst.Value, worst.Verdict, words.Say("%s: %s", found[0], worst.Why)
+	f.Value, f.Verdict, f.Why = worst.Value, worst.Verdict, words.Say("%s: %s", all.told(), worst.Why)
 }
 
 // keep finds out what the fault lost: records acknowledged until it was gone.
