@@ -526,7 +526,7 @@ func TestValuesAreShownForPeople(t *testing.T) {
 		unit, want       string
 	}{
 		{0.0028131, 0.1, "s", "2.81 ms"}, {3.0134, 2, "s", "3.01 s"}, {2.0004, 2, "s", "2.0004 s"}, {2, 2, "s", "2 s"}, {0, 1, "s", "0 s"}, {0.0000004, 1, "s", "0.4 µs"},
-		{95, 60, "s", "1m35s"}, {60, 1, "s", "1m0s"}, {3605, 60, "s", "1h0m5s"}, {-95, 60, "s", "-1m35s"}, {0.7529, 0.2, "ratio", "75.3 %"}, {0.01004, 0.01, "ratio", "1.004 %"}, {1234, 10, "count", "1234"}, {9.999, 10, "per_second", "9.999/s"},
+		{95, 60, "s", "1m35s"}, {60, 1, "s", "1m"}, {3605, 60, "s", "1h0m5s"}, {-95, 60, "s", "-1m35s"}, {0.7529, 0.2, "ratio", "75.3 %"}, {0.01004, 0.01, "ratio", "1.004 %"}, {1234, 10, "count", "1234"}, {9.999, 10, "per_second", "9.999/s"},
 	} {
 		if got := measured(tt.value, limit(tt.threshold, tt.unit)); got.String() != tt.want {
 			t.Errorf("%v beside %v is shown as %q, want %q", tt.value, tt.threshold, got, tt.want)

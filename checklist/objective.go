@@ -369,6 +369,9 @@ func showSeconds(v float64, digits int) words.Sentence {
 		if hours > 0 {
 			return words.Say("%s%dh%dm%ds", sign, hours, minutes, seconds)
 		}
+		if seconds == 0 {
+			return words.Say("%s%dm", sign, minutes)
+		}
 		return words.Say("%s%dm%ds", sign, minutes, seconds)
 	case a >= 0.9995 || a == 0:
 		return words.Verbatim(significant(v, digits) + " s")

@@ -45,6 +45,9 @@ func seconds(v float64) words.Sentence {
 		return words.Verbatim(digits(v) + " s")
 	case a < 3600:
 		whole := math.Round(a)
+		if int(whole)%60 == 0 {
+			return words.Say("unit.minutes.whole", sign(v), strconv.Itoa(int(whole)/60))
+		}
 		return words.Say("unit.minutes", sign(v), strconv.Itoa(int(whole)/60), strconv.Itoa(int(whole)%60))
 	}
 	whole := math.Round(math.Abs(v) / 60)

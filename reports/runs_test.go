@@ -369,7 +369,7 @@ func TestARunWithoutARequestIsTold(t *testing.T) {
 
 func TestNumbersAreWrittenForPeople(t *testing.T) {
 	for want, got := range map[string]string{
-		"0 s": English.Word(seconds(0)), "299 µs": English.Word(seconds(0.000299)), "145 ms": English.Word(seconds(0.1452)), "3.01 s": English.Word(seconds(3.013)), "1 min 40 s": English.Word(seconds(100)), "1 h 1 min": English.Word(seconds(3661)),
+		"0 s": English.Word(seconds(0)), "299 µs": English.Word(seconds(0.000299)), "145 ms": English.Word(seconds(0.1452)), "3.01 s": English.Word(seconds(3.013)), "1 min 40 s": English.Word(seconds(100)), "5 min": English.Word(seconds(300)), "1 h 1 min": English.Word(seconds(3661)),
 		"−2 s": English.Word(seconds(-2)), "4.72 %": English.Word(percent(0.0472)), "1,234,567": count(1234567), "16 GiB": bytesOf(16 << 30), "1:05": clock(65), "0:27.4": clock(27.4), "$2.50": English.Word(value(2.5, "usd")),
 	} {
 		if got != want {

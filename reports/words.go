@@ -15,6 +15,7 @@ var phrases = words.Language{
 	"unit.per_second":        "%s /s",
 	"unit.tokens_per_second": "%s tok/s",
 	"unit.minutes":           "%s%s min %s s", // after the sign
+	"unit.minutes.whole":     "%s%s min",
 	"unit.hours":             "%s%s h %s min",
 	"unit.change":            "%+.1f %%",
 	"unit.points":            "%+.2g points",
