@@ -224,8 +224,7 @@ func (d Difference) change() words.Sentence {
 // block in which they were due.
 func Blocks(gate scenarios.Gate, rec *recording.Recording, perStage int) ([]Block, error) {
 	gate = gate.Resolved()
-	e := &evidence{gate: gate, rec: rec, played: map[stageID]span{}, started: map[string]bool{}, ended: map[string]bool{}}
-	e.readMarks()
+	e := evidenceOf(gate, rec)
 	type cut struct {
 		stageID
 		n int

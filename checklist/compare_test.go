@@ -130,6 +130,7 @@ func TestBlocksOfARun(t *testing.T) {
 	for i := range w.requests[:20] { // a second of which nothing came
 		w.requests[i].Error = recording.ErrorTimeout
 	}
+	w.observe(stageTo+ms, recording.ObsReadBack, "steady", 0) // a run that wrote records is compared as others are
 	blocks, err := Blocks(w.gate, recording.InMemory(w.requests, nil, w.observations), 10)
 	if err != nil || len(blocks) != 10 {
 		t.Fatalf("%d blocks, %v", len(blocks), err)

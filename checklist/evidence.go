@@ -101,14 +101,21 @@ var latencyNames = [perRequest]string{"ttft", "ttfo", "tpot", "latency", "servic
 // was not streamed, the TPOT of a single token.
 type latencies [perRequest]float64
 
-// gather reads the recording once.
-func gather(gate scenarios.Gate, rec *recording.Recording) (*evidence, error) {
+// evidenceOf is what the marks of a recording say, and nothing yet of its
+// requests.
+func evidenceOf(gate scenarios.Gate, rec *recording.Recording) *evidence {
 	e := &evidence{
 		gate: gate, rec: rec, limits: requestLimits(gate), stages: map[stageID]*samples{}, scopes: map[stageID]*samples{},
 		played: map[stageID]span{}, started: map[string]bool{}, ended: map[string]bool{}, probes: map[string][]probe{},
 		canaries: map[string][]canary{}, records: map[string]*records{}, timelines: wantsTimeline(gate), rates: wantsRates(gate), calm: map[string]*values{},
 	}
 	e.readMarks()
+	return e
+}
+
+// gather reads the recording once.
+func gather(gate scenarios.Gate, rec *recording.Recording) (*evidence, error) {
+	e := evidenceOf(gate, rec)
 	e.faults = faultLives(gate, rec)
 	e.windows = slices.ContainsFunc(gate.Objectives, func(o scenarios.Objective) bool { return o.Outside || o.During != "" })
 	if err := e.readProbes(); err != nil {
