@@ -59,7 +59,7 @@ var allowed = map[string][]string{
 	"reference-server/api":     {"reference-server/engine", "reference-server/sample", "reference-server/device"},
 	"reference-server/rpc":     {"reference-server/engine", "reference-server/sample", "reference-server/device", "reference-server/rpc/inferencepb"},
 	"reference-server/gateway": {"reference-server/ledger"},
-	"cmd/reference-server":     {"reference-server/api", "reference-server/backend/cuda", "reference-server/device", "reference-server/engine", "reference-server/gateway", "reference-server/ledger", "reference-server/models/default", "reference-server/rpc"},
+	"cmd/reference-server":     {"reference-server/api", "reference-server/backend/cuda", "reference-server/device", "reference-server/engine", "reference-server/gateway", "reference-server/ledger", "reference-server/models/default", "reference-server/rpc", "reference-server/weights"},
 }
 
 func TestImportTable(t *testing.T) {
