@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -41,8 +42,15 @@ func build(t *testing.T) string {
 
 func start(t *testing.T, path string, args ...string) *program {
 	t.Helper()
-	cmd := exec.Command(path, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return startCommand(t, exec.Command(path, args...))
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd) *program {
+	t.Helper()
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
@@ -51,23 +59,27 @@ func start(t *testing.T, path string, args ...string) *program {
 	p := &program{cmd: cmd, ended: make(chan struct{})}
 	go func() { _ = cmd.Wait(); close(p.ended) }()
 	t.Cleanup(func() {
-		p.kill()
+		p.killAll()
 		if t.Failed() {
-			t.Logf("%s: %s", args[0], log.String())
+			t.Logf("%s: %s", cmd.Args[0], log.String())
 		}
 	})
 	return p
 }
 
-// freeAddress is one that nobody listens on now.
+// freeAddress is one that nobody listens on now, nor is given by the kernel to
+// whoever asks for any port: below those that Linux gives away.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(22_000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 func waitFor(t *testing.T, url string) {

@@ -144,7 +144,7 @@ func TestKeys(t *testing.T) {
 		{"another scope", h.key(ledger.Key{ID: "scope", Scopes: []string{"admin"}}), 403, "missing_scope"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			resp, body := h.ask("POST", "/v1/chat/completions", tt.secret, "{}")
+			resp, body := h.ask("POST", "/v1/chat/completions", tt.secret, "the prompt")
 			if resp.StatusCode != tt.status || codeOf(body) != tt.code || resp.Header.Get("X-Request-Id") == "" || resp.Header.Get("X-Content-Type-Options") != "nosniff" {
 				t.Errorf("%s %s %v", resp.Status, body, resp.Header)
 			}
@@ -156,7 +156,7 @@ func TestKeys(t *testing.T) {
 				t.Errorf("/validate: %s %s", resp.Status, body)
 			}
 			log := h.audit.String()
-			if !strings.Contains(log, resp.Header.Get("X-Request-Id")) || tt.secret != "" && strings.Contains(log, tt.secret) {
+			if !strings.Contains(log, resp.Header.Get("X-Request-Id")) || strings.Contains(log, "the prompt") || tt.secret != "" && strings.Contains(log, tt.secret) {
 				t.Errorf("audit log: %s", log)
 			}
 		})
