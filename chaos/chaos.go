@@ -23,9 +23,9 @@ type Kind struct {
 	Simulates string // what it stands for in the field
 	Example   string // in a gate
 
-	links bool         // the network in front of the replicas must be launchgate's own
-	door  bool         // the gateway must be the whole one
-	can   func() error // an Unsupported where this machine cannot do it; nil: every one can
+	network means        // of the kernel, which plays it where it can; empty: it is not of the network
+	door    bool         // the gateway must be the whole one
+	can     func() error // an Unsupported where this machine cannot do it; nil: every one can
 
 	// prepare finds the victim and returns the fault on it. An error that is an
 	// Unsupported means that this target cannot be broken this way.
@@ -117,14 +117,6 @@ func Unable(gate scenarios.Gate) []string {
 func losesDisk(gate scenarios.Gate) bool {
 	return slices.ContainsFunc(gate.Scenarios, func(s scenarios.Scenario) bool {
 		return slices.ContainsFunc(s.Faults, func(f scenarios.Fault) bool { return f.Disk == scenarios.DiskLost })
-	})
-}
-
-// NeedsLinks reports whether a gate has faults of the network.
-func NeedsLinks(gate scenarios.Gate) bool {
-	return slices.ContainsFunc(kindsOf(gate), func(name string) bool {
-		k, err := kindOf(name)
-		return err == nil && k.links
 	})
 }
 

@@ -120,7 +120,7 @@ func (s *skewed) SeeGone(ctx context.Context) (sight, error) {
 
 // clockOf tells by how much the clock of who answers is ahead of ours.
 func clockOf(ctx context.Context, addr string) (time.Duration, error) {
-	answer, _, err := health(ctx, addr, 0, time.Second)
+	answer, _, err := health(ctx, nil, addr, 0, time.Second)
 	if err != nil {
 		return 0, err
 	}

@@ -65,8 +65,13 @@ func TestWhatAGateNeeds(t *testing.T) {
 		}
 		return g
 	}
-	if NeedsLinks(gate(true, "pod-kill", "cpu-stress")) || !NeedsLinks(gate(true, "pod-kill", "network-loss")) {
-		t.Error("links are for faults of the network")
+	for _, kinds := range [][]string{{"pod-kill", "cpu-stress"}, {"pod-kill", "network-loss"}} {
+		if g := gate(true, kinds...); (NeedsLinks(g) || NeedsNodes(g)) != (kinds[1] == "network-loss") {
+			t.Errorf("links and networks of nodes are for faults of the network, not for %v", kinds)
+		}
+	}
+	if NeedsNodes(gate(true, "node-loss")) != (kernel().Nodes == nil) {
+		t.Error("a node that is lost has a network of its own where it can")
 	}
 	if unable := Unable(gate(true, "pod-kill", "node-partition")); len(unable) > 0 {
 		t.Errorf("kinds that every machine can play: %v", unable)

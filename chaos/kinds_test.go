@@ -68,7 +68,7 @@ func TestEveryKindIsLived(t *testing.T) {
 			says: map[string]string{"injected": "adds 150ms", "in_effect": "through the proxy took"}},
 		{name: "network-loss", fault: scenarios.Fault{Kind: "network-loss", Target: "replica-1", For: second, Loss: 0.2},
 			want: "injected in_effect held reverted gone",
-			says: map[string]string{"injected": "loses 20%", "in_effect": "segments were lost"}},
+			says: map[string]string{"injected": "loses 20%", "in_effect": "packets were lost"}},
 		{name: "network-bandwidth", fault: scenarios.Fault{Kind: "network-bandwidth", Target: "replica-1", For: second, Bandwidth: 32 << 10},
 			want: "injected in_effect held reverted gone",
 			says: map[string]string{"injected": "32KiB a second", "in_effect": "a request of 16KiB through"}},

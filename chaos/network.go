@@ -2,63 +2,69 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-const needsLink = "a deployment of launchgate's own (target.local), which then has a TCP proxy of launchgate's in front of every replica; no root; for"
+const (
+	needsNetwork = "a deployment of launchgate's own (target.local). The kernel plays it where it can, which is tried out (Linux, root%s): the nodes of the replicas then have network namespaces of their own. Elsewhere it is played by a TCP proxy of launchgate's in front of every replica, which takes no root; for"
+	strikesNode  = ". Played by the kernel it strikes all that the node of the replica sends and gets"
+)
 
 var networkDelay = Kind{
 	Name:      "network-delay",
-	Does:      "adds a delay to every round trip between the gateway and one replica, half of it each way",
-	Needs:     needsLink + ", delay",
-	Seen:      "a request through the proxy takes longer by the delay than before; gone when it does not any more",
+	Does:      "adds a delay to every round trip between the gateway and one replica, half of it each way" + strikesNode,
+	Needs:     fmt.Sprintf(needsNetwork, ", netem") + ", delay",
+	Seen:      "a request on that way takes longer by the delay than before; gone when it does not any more",
 	Simulates: "a replica in another zone or region, a congested path",
 	Example:   "{kind: network-delay, target: replica-0, at: 5s, for: 20s, delay: 200ms}",
-	links:     true,
-	prepare:   prepareNetwork(delayed),
+	network:   netem,
+	prepare:   prepareNetwork(netem, delayed),
 }
 
 var networkLoss = Kind{
 	Name:      "network-loss",
-	Does:      "loses a share of the segments between the gateway and one replica, as TCP sees it: what was lost comes again 200 ms later, doubled each time, and all behind it waits",
-	Needs:     needsLink + ", loss",
-	Seen:      "the proxy counts lost segments, and a request through it took 200 ms longer than before; gone when none are lost and requests are quick again",
+	Does:      "loses a share of the packets between the gateway and one replica, each way; TCP sends them again, 200 ms later at least, and all behind them waits. The proxy plays what TCP makes of it" + strikesNode,
+	Needs:     fmt.Sprintf(needsNetwork, ", netem") + ", loss",
+	Seen:      "packets are counted as lost, and a request on that way took 200 ms longer than before; gone when none are lost and requests are quick again",
 	Simulates: "a bad cable, an overloaded switch, wireless",
 	Example:   "{kind: network-loss, target: replica-0, at: 5s, for: 20s, loss: 10%}",
-	links:     true,
-	prepare:   prepareNetwork(lossy),
+	network:   netem,
+	prepare:   prepareNetwork(netem, lossy),
 }
 
 var networkBandwidth = Kind{
 	Name:      "network-bandwidth",
-	Does:      "lets only so many bytes a second through between the gateway and one replica, each way, all connections together",
-	Needs:     needsLink + ", bandwidth",
+	Does:      "lets only so many bytes a second through between the gateway and one replica, each way, all connections together" + strikesNode,
+	Needs:     fmt.Sprintf(needsNetwork, ", tbf") + ", bandwidth",
 	Seen:      "a request of known size takes as long as the bandwidth makes it; gone when it is quick again",
 	Simulates: "a saturated link, a shaped or metered one",
 	Example:   "{kind: network-bandwidth, target: replica-0, at: 5s, for: 20s, bandwidth: 64KiB}",
-	links:     true,
-	prepare:   prepareNetwork(narrow),
+	network:   tbf,
+	prepare:   prepareNetwork(tbf, narrow),
 }
 
 var nodePartition = Kind{
 	Name:      "node-partition",
-	Does:      "cuts the network between the gateway and the node of one replica: silently, so that nothing arrives and nobody is told, or by resets (cut: reset). The kernel still accepts connections to a silent replica",
-	Needs:     needsLink,
-	Seen:      "a request through the proxy gets no answer, or is refused, while the replica itself still answers beside it; gone when the gateway routes to it again",
+	Does:      "cuts the network between the gateway and the node of one replica: silently, so that nothing arrives and nobody is told, or by resets (cut: reset), which a proxy plays. In front of a replica that a silent proxy cuts off, connections are still accepted",
+	Needs:     fmt.Sprintf(needsNetwork, ""),
+	Seen:      "a request made now gets no answer, or is refused, while the replica itself still answers beside it, or from within its node; gone when the gateway routes to it again",
 	Simulates: "a partition: a failed switch, a wrong firewall rule, a node that only its own kind can still see",
 	Example:   "{kind: node-partition, target: busiest, at: 5s, for: 20s, cut: silent}",
-	links:     true,
-	prepare:   prepareNetwork(cutOff),
+	network:   linkDown,
+	prepare:   prepareNetwork(linkDown, cutOff),
 }
 
 // linked is what faults of the network need of a target.
 type linked interface {
 	reachable
+	onNode
 	Link(replica string) (*deploy.Link, bool)
 	OnNodeOf(replica string) []string
 }
@@ -70,18 +76,21 @@ type look func(ctx context.Context, s *storm) (string, bool)
 type storm struct {
 	target  linked
 	victim  string
-	all     []string // whose links it is on
+	all     []string     // whose links it is on
+	node    *deploy.Node // on whose veth it is; nil: the proxies play it
 	links   []*deploy.Link
 	weather deploy.Weather
-	ends    []func() // of the weather, once it has begun
-	what    string   // in words
+	ends    []func() error // of the weather, once it has begun
+	played  string         // by what, in words
+	over    string         // what requests go over
+	what    string         // in words
 	before  time.Duration
 	look    look
 	padding int
 }
 
 // prepareNetwork measures how quick the link is in fine weather.
-func prepareNetwork(of func(f scenarios.Fault, s *storm)) func(context.Context, any, scenarios.Fault, uint64) (fault, error) {
+func prepareNetwork(m means, of func(f scenarios.Fault, s *storm)) func(context.Context, any, scenarios.Fault, uint64) (fault, error) {
 	return func(ctx context.Context, target any, f scenarios.Fault, seed uint64) (fault, error) {
 		t, ok := target.(linked)
 		if !ok {
@@ -92,17 +101,38 @@ func prepareNetwork(of func(f scenarios.Fault, s *storm)) func(context.Context, 
 			return nil, err
 		}
 		s := &storm{target: t, victim: victim, all: []string{victim}}
-		of(f, s)
-		for _, name := range s.all {
-			link, ok := t.Link(name)
-			if !ok {
-				return nil, fmt.Errorf("there is no proxy in front of %s", name)
-			}
-			s.links = append(s.links, link)
+		if err := s.findMeans(m, f); err != nil {
+			return nil, err
 		}
+		of(f, s)
 		s.before, err = s.quickest(ctx, 3)
 		return s, err
 	}
+}
+
+// findMeans has the kernel play it where it can.
+func (s *storm) findMeans(m means, f scenarios.Fault) error {
+	why := errors.New("its node has no network of its own")
+	if s.node = s.target.Node(s.victim); s.node != nil {
+		why = m.lacks(kernel(), f)
+	}
+	if why == nil || m == linkDown {
+		s.all = s.target.OnNodeOf(s.victim)
+	}
+	if why == nil {
+		s.played, s.over = fmt.Sprintf("the kernel, %s of %s", m, strings.Join(s.all, ", ")), "over the veth"
+		return nil
+	}
+	s.node = nil
+	s.played, s.over = fmt.Sprintf("a proxy in front of %s (%v)", s.victim, why), "through the proxy"
+	for _, name := range s.all {
+		link, ok := s.target.Link(name)
+		if !ok {
+			return fmt.Errorf("there is no proxy in front of %s", name)
+		}
+		s.links = append(s.links, link)
+	}
+	return nil
 }
 
 // quickest is the quickest of n round trips through the victim's link: the
@@ -110,9 +140,9 @@ func prepareNetwork(of func(f scenarios.Fault, s *storm)) func(context.Context, 
 func (s *storm) quickest(ctx context.Context, n int) (time.Duration, error) {
 	var took []time.Duration
 	for range n {
-		t, err := roundTrip(ctx, s.links[0].Addr(), s.padding, 30*time.Second)
+		t, err := roundTrip(ctx, s.target.Path(s.victim), s.padding, 30*time.Second)
 		if err != nil {
-			return 0, fmt.Errorf("%s does not answer through its proxy: %w", s.victim, err)
+			return 0, fmt.Errorf("%s does not answer %s: %w", s.victim, s.over, err)
 		}
 		took = append(took, t)
 	}
@@ -121,14 +151,30 @@ func (s *storm) quickest(ctx context.Context, n int) (time.Duration, error) {
 
 func (s *storm) Victim() string { return s.victim }
 
-// Undo is nothing: the proxies are in this process, and end with it.
-func (s *storm) Undo() []Undo { return nil }
+// Undo is nothing of the proxies: they are in this process, and end with it.
+func (s *storm) Undo() []Undo { return undoNode(s.node) }
+
+// undoNode takes the veth of a node away, with all that is on it.
+func undoNode(n *deploy.Node) []Undo {
+	if n == nil {
+		return nil
+	}
+	return []Undo{{Do: undoLink, Path: n.Name()}}
+}
 
 func (s *storm) Inject(context.Context) (sight, error) {
-	for _, link := range s.links {
-		s.ends = append(s.ends, link.Begin(s.weather))
+	if s.node != nil {
+		end, err := s.node.Begin(s.weather)
+		s.ends = append(s.ends, end)
+		if err != nil {
+			return sight{}, err
+		}
 	}
-	return sight{how: fmt.Sprintf("the proxy in front of %s %s", s.victim, s.what)}, nil
+	for _, link := range s.links {
+		end := link.Begin(s.weather)
+		s.ends = append(s.ends, func() error { end(); return nil })
+	}
+	return sight{how: fmt.Sprintf("by %s: %s", s.played, s.what)}, nil
 }
 
 func (s *storm) SeeInEffect(ctx context.Context) (sight, error) {
@@ -140,7 +186,12 @@ func (s *storm) SeeInEffect(ctx context.Context) (sight, error) {
 
 func (s *storm) Revert(context.Context) (sight, error) {
 	for _, end := range s.ends {
-		end()
+		if err := end(); err != nil {
+			return sight{}, err
+		}
+	}
+	if s.node != nil {
+		return sight{how: fmt.Sprintf("the veth of %s is as it was", strings.Join(s.all, ", "))}, nil
 	}
 	return sight{how: fmt.Sprintf("the proxy in front of %s does so no more", s.victim)}, nil
 }
@@ -159,8 +210,17 @@ func (s *storm) SeeGone(ctx context.Context) (sight, error) {
 				return "", false
 			}
 		}
-		return fmt.Sprintf("a request through the proxy took %s; the gateway routes to %s", round(took), s.victim), true
+		return fmt.Sprintf("a request %s took %s; the gateway routes to %s", s.over, round(took), s.victim), true
 	})
+}
+
+// counts are the packets that were lost on the victim's link, and those that
+// passed.
+func (s *storm) counts() (lost, passed int64) {
+	if s.node != nil {
+		return s.node.Counts()
+	}
+	return s.links[0].Counts()
 }
 
 func round(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
@@ -170,48 +230,66 @@ func delayed(f scenarios.Fault, s *storm) {
 	s.weather, s.what = deploy.Weather{Delay: delay}, fmt.Sprintf("adds %s to every round trip", delay)
 	s.look = func(ctx context.Context, s *storm) (string, bool) {
 		took, err := s.quickest(ctx, 2)
-		return fmt.Sprintf("a request through the proxy took %s, and %s before: %s more", round(took), round(s.before), round(took-s.before)),
+		return fmt.Sprintf("a request %s took %s, and %s before: %s more", s.over, round(took), round(s.before), round(took-s.before)),
 			err == nil && took >= s.before/2+delay
 	}
 }
 
 func lossy(f scenarios.Fault, s *storm) {
-	s.weather, s.what = deploy.Weather{Loss: float64(f.Loss)}, fmt.Sprintf("loses %v of the segments, each way", f.Loss)
+	s.weather, s.what = deploy.Weather{Loss: float64(f.Loss)}, fmt.Sprintf("loses %v of the packets, each way", f.Loss)
 	s.look = func(ctx context.Context, s *storm) (string, bool) {
 		took, err := s.quickest(ctx, 1)
-		lost, passed := s.links[0].Counts()
-		return fmt.Sprintf("%d of %d segments were lost and came again later; a request through the proxy took %s, and %s before", lost, lost+passed, round(took), round(s.before)),
+		lost, passed := s.counts()
+		return fmt.Sprintf("%d of %d packets were lost and came again later; a request %s took %s, and %s before", lost, lost+passed, s.over, round(took), round(s.before)),
 			err == nil && lost > 0 && took >= s.before/2+200*time.Millisecond
 	}
 }
 
-// narrow asks with a request that takes half a second at the bandwidth.
+// narrow asks with a request that takes half a second at the bandwidth, or longer
+// where the kernel would let so little of it through at once.
 func narrow(f scenarios.Fault, s *storm) {
-	s.padding = int(min(max(int64(f.Bandwidth)/2, 512), 256<<10))
-	least := time.Duration(float64(s.padding) / float64(f.Bandwidth) * float64(time.Second))
-	s.weather, s.what = deploy.Weather{Bandwidth: int64(f.Bandwidth)}, fmt.Sprintf("lets %v a second through, each way", f.Bandwidth)
+	bandwidth, atOnce := int64(f.Bandwidth), int64(0)
+	s.padding = int(min(max(bandwidth/2, 512), 256<<10))
+	if s.node != nil {
+		atOnce = deploy.Burst(bandwidth)
+		s.padding = max(s.padding, int(2*atOnce))
+	}
+	least := time.Duration(float64(int64(s.padding)-atOnce) / float64(bandwidth) * float64(time.Second))
+	s.weather, s.what = deploy.Weather{Bandwidth: bandwidth}, fmt.Sprintf("lets %v a second through, each way", f.Bandwidth)
 	s.look = func(ctx context.Context, s *storm) (string, bool) {
 		took, err := s.quickest(ctx, 1)
-		return fmt.Sprintf("a request of %v through the proxy took %s, and %s before", scenarios.Size(s.padding), round(took), round(s.before)),
+		return fmt.Sprintf("a request of %v %s took %s, and %s before: %.1f KiB a second", scenarios.Size(s.padding), s.over, round(took), round(s.before), float64(s.padding)/1024/took.Seconds()),
 			err == nil && took >= least && took > s.before
 	}
 }
 
 func cutOff(f scenarios.Fault, s *storm) {
-	s.all = s.target.OnNodeOf(s.victim)
-	s.weather = deploy.Weather{Silent: f.Cut == scenarios.CutSilent, Reset: f.Cut == scenarios.CutReset}
-	s.what = "lets nothing through, and tells nobody"
+	s.weather = deploy.Weather{Silent: f.Cut != scenarios.CutReset, Reset: f.Cut == scenarios.CutReset}
+	s.what = "nothing comes through, and nobody is told"
 	if s.weather.Reset {
-		s.what = "breaks every connection, and refuses new ones"
+		s.what = "every connection is broken, and new ones are refused"
 	}
 	s.look = func(ctx context.Context, s *storm) (string, bool) {
-		_, through := roundTrip(ctx, s.links[0].Addr(), 0, silence)
-		took, beside := roundTrip(ctx, s.target.Address(s.victim), 0, time.Second)
-		how := fmt.Sprintf("a request through the proxy got no answer in %s", silence)
+		_, through := roundTrip(ctx, s.target.Path(s.victim), 0, silence)
+		took, beside := s.beside(ctx)
+		how := fmt.Sprintf("a request %s got no answer in %s", s.over, silence)
 		if s.weather.Reset {
-			how = "a request through the proxy was refused"
+			how = fmt.Sprintf("a request %s was refused", s.over)
+		}
+		if s.node != nil {
+			how = fmt.Sprintf("a connection made now does not get through (%v)", through)
 		}
 		return fmt.Sprintf("%s, and %s itself answered in %s", how, s.victim, round(took)),
 			through != nil && beside == nil && refused(through) == s.weather.Reset
 	}
+}
+
+// beside asks the victim past what cuts it off: past the proxy, or from within
+// its node.
+func (s *storm) beside(ctx context.Context) (time.Duration, error) {
+	if s.node == nil {
+		return roundTrip(ctx, s.target.Address(s.victim), 0, time.Second)
+	}
+	_, took, err := health(ctx, s.node.DialContext, s.target.Address(s.victim), 0, time.Second)
+	return took, err
 }

@@ -14,9 +14,9 @@ import (
 
 var nodeLoss = Kind{
 	Name:      "node-loss",
-	Does:      "ends every process of a simulated node at once with SIGKILL, and keeps them from being started for a time (for), or until the load ends. With disk: lost it is the node that the gateway and its ledger are on too, and its disk is lost for good, as by ledger-loss",
-	Needs:     "a deployment of launchgate's own (target.local); target.local.nodes says how many nodes there are, one for each replica by default; for disk: lost, a gateway that is not plain",
-	Seen:      "every process of the node is gone, and none is back at the end; gone again when the gateway routes to new processes of all of them",
+	Does:      "takes the link of a simulated node down, ends every process on it at once with SIGKILL, and keeps them from being started for a time (for), or until the load ends. Who was connected to them is not told. Where nodes have no network of their own, the processes alone go, and the kernel breaks their connections. With disk: lost it is the node that the gateway and its ledger are on too, and its disk is lost for good, as by ledger-loss",
+	Needs:     "a deployment of launchgate's own (target.local); target.local.nodes says how many nodes there are, one for each replica by default; for its network to go too, network namespaces that can be made (Linux, root); for disk: lost, a gateway that is not plain",
+	Seen:      "every process of the node is gone, and none is back at the end; a connection to it gets no answer; gone again when the gateway routes to new processes of all of them",
 	Simulates: "a machine that loses its power, with all that its memory held, or that does not come back, with all that its disk held",
 	Example:   "{kind: node-loss, target: random, at: 5s, for: 20s, disk: lost}",
 	prepare:   prepareNodeLoss,
@@ -47,6 +47,9 @@ func prepareNodeLoss(ctx context.Context, target any, f scenarios.Fault, seed ui
 	}
 	r.all = r.target.OnNodeOf(r.victim)
 	r.serving = slices.Clone(r.all)
+	if t, ok := target.(onNode); ok {
+		r.node, r.path = t.Node(r.victim), t.Path(r.victim)
+	}
 	if f.Disk == scenarios.DiskLost {
 		err = r.withDisk(ctx)
 	}
@@ -76,9 +79,12 @@ type removal struct {
 	target  removable
 	victim  string // the replica that was chosen
 	streams int
-	all     []string // the processes that go
-	serving []string // the replicas that have to be routed to in the end
-	disk    losable  // that goes with them; nil: none does
+	all     []string     // the processes that go
+	serving []string     // the replicas that have to be routed to in the end
+	disk    losable      // that goes with them; nil: none does
+	node    *deploy.Node // whose network goes with them; nil: none does
+	path    string       // where the gateway reached the victim
+	linkUp  func() error // brings the network back
 	notice  time.Duration
 	told    time.Time // when they were given notice
 	release func()    // lets them be started again
@@ -87,13 +93,18 @@ type removal struct {
 
 func (r *removal) Victim() string { return r.victim }
 
-// Undo is nothing: a supervisor that dies takes its processes with it.
-func (r *removal) Undo() []Undo { return nil }
+// Undo is nothing of the processes: a supervisor that dies takes them with it.
+func (r *removal) Undo() []Undo { return undoNode(r.node) }
 
 func (r *removal) Inject(ctx context.Context) (sight, error) {
 	var err error
 	if r.release, err = r.target.Hold(r.all...); err != nil {
 		return sight{}, err
+	}
+	if r.node != nil { // before the kernel can tell anybody that the processes end
+		if r.linkUp, err = r.node.Begin(deploy.Weather{Silent: true}); err != nil {
+			return sight{}, err
+		}
 	}
 	end, signal := r.target.Kill, "SIGKILL"
 	if r.notice > 0 {
@@ -113,6 +124,9 @@ func (r *removal) Inject(ctx context.Context) (sight, error) {
 	how := fmt.Sprintf("%s sent to %s with %d streams in flight at %s", signal, strings.Join(r.all, ", "), r.streams, r.victim)
 	if r.notice > 0 {
 		how += fmt.Sprintf("; %s of notice", r.notice)
+	}
+	if r.node != nil {
+		how = "by the kernel, the veth of their node went down; " + how
 	}
 	if r.disk != nil {
 		how += "; the ledger's files were removed"
@@ -166,6 +180,13 @@ func (r *removal) SeeInEffect(ctx context.Context) (sight, error) {
 		}
 		last.at, how = time.Now(), append(how, "the ledger's files are gone")
 	}
+	if r.node != nil {
+		_, err := roundTrip(ctx, r.path, 0, silence)
+		if err == nil || refused(err) {
+			return sight{}, fmt.Errorf("%s is lost, and a connection to it is answered: %v", r.victim, err)
+		}
+		how = append(how, fmt.Sprintf("a connection made now does not get through (%v)", err))
+	}
 	last.how = strings.Join(how, "; ")
 	return last, nil
 }
@@ -189,10 +210,17 @@ func (r *removal) awaitNotice(ctx context.Context) error {
 }
 
 func (r *removal) Revert(context.Context) (sight, error) {
+	how := strings.Join(r.all, ", ") + " may be started again"
+	if r.linkUp != nil {
+		if err := r.linkUp(); err != nil {
+			return sight{}, err
+		}
+		how = "the veth is up; " + how
+	}
 	if r.release != nil {
 		r.release()
 	}
-	return sight{how: strings.Join(r.all, ", ") + " may be started again"}, nil
+	return sight{how: how}, nil
 }
 
 func (r *removal) SeeGone(ctx context.Context) (sight, error) {

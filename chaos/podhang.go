@@ -155,14 +155,17 @@ func (h *hanging) SeeGone(ctx context.Context) (sight, error) {
 
 // roundTrip is how long a process takes to answer.
 func roundTrip(ctx context.Context, addr string, padding int, within time.Duration) (time.Duration, error) {
-	_, took, err := health(ctx, addr, padding, within)
+	_, took, err := health(ctx, nil, addr, padding, within)
 	return took, err
 }
+
+// dialer connects from somewhere; nil is from here.
+type dialer = func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // health asks /health on a new connection, with so many bytes of padding in a
 // header, and returns the answer's and how long it took. It is answered at once
 // by a process that runs, however busy it is.
-func health(ctx context.Context, addr string, padding int, within time.Duration) (http.Header, time.Duration, error) {
+func health(ctx context.Context, from dialer, addr string, padding int, within time.Duration) (http.Header, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/health", nil)
@@ -173,7 +176,7 @@ func health(ctx context.Context, addr string, padding int, within time.Duration)
 		req.Header.Set("X-Launchgate-Padding", strings.Repeat("x", padding))
 	}
 	began := time.Now()
-	transport := &http.Transport{DisableKeepAlives: true}
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: from}
 	defer transport.CloseIdleConnections()
 	resp, err := transport.RoundTrip(req)
 	if err != nil {

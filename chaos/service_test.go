@@ -190,6 +190,12 @@ func quietly(b []byte, _ error) []byte { return b }
 // service deploys the small service: replicas behind a plain gateway, with links.
 func service(t *testing.T, spec scenarios.Local) *deploy.Local {
 	t.Helper()
+	return serviceOn(t, spec, nil)
+}
+
+// serviceOn is service, on simulated nodes with networks of their own.
+func serviceOn(t *testing.T, spec scenarios.Local, nodes []*deploy.Node) *deploy.Local {
+	t.Helper()
 	if err := onLinux(); err != nil {
 		t.Skipf("skipped: %v", err)
 	}
@@ -199,7 +205,7 @@ func service(t *testing.T, spec scenarios.Local) *deploy.Local {
 	}
 	spec.Gateway.Plain, spec.Monitoring.Disabled = true, true
 	spec.ReadyTimeout = scenarios.Duration(20 * time.Second)
-	l, err := deploy.StartLocal(t.Context(), spec, deploy.Setup{Server: self, LogDir: t.TempDir(), Links: true, OnEvent: func(deploy.Event) {}})
+	l, err := deploy.StartLocal(t.Context(), spec, deploy.Setup{Server: self, LogDir: t.TempDir(), Links: true, Nodes: nodes, OnEvent: func(deploy.Event) {}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ const (
 	undoClock    = "clock"    // a process reads the kernel's clock again
 	undoRemove   = "remove"   // a file or a folder of a fault's goes
 	undoUnmount  = "unmount"  // a file system of launchgate's goes
+	undoLink     = "link"     // the veth of a simulated node goes, with its queues and its namespace
 )
 
 // Undo takes back one thing that a fault does to the machine. It is plain data,
@@ -55,6 +56,8 @@ func (u Undo) apply() error {
 		return remove(u.Path)
 	case undoUnmount:
 		return unmount(u.Path)
+	case undoLink:
+		return deploy.RemoveNode(u.Path)
 	case undoCgroup:
 		if !strings.HasPrefix(filepath.Base(u.Path), ofOurs) {
 			return fmt.Errorf("undo: %q is no control group of launchgate's", u.Path)

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"net"
@@ -29,6 +30,7 @@ type Weather struct {
 // the kernel accept connections; nothing is ever answered on them.
 type Link struct {
 	listener net.Listener
+	node     *Node // it is in the network of; nil: in the host's
 	to       string
 	running  sync.WaitGroup
 
@@ -51,13 +53,14 @@ const (
 	queuedPieces = 256                    // on their way in a direction of a connection
 )
 
-// newLink begins to pass connections to addr on to the address to.
-func newLink(addr, to string) (*Link, error) {
-	listener, err := net.Listen("tcp", addr)
+// newLink begins to pass connections to addr on to the address to, both on a
+// node.
+func newLink(node *Node, addr, to string) (*Link, error) {
+	listener, err := node.listen(addr)
 	if err != nil {
 		return nil, err
 	}
-	l := &Link{listener: listener, to: to, changed: make(chan struct{}), conns: map[net.Conn]struct{}{}, fronts: map[*Weather]struct{}{}, dice: rand.New(rand.NewPCG(1, 1))}
+	l := &Link{listener: listener, node: node, to: to, changed: make(chan struct{}), conns: map[net.Conn]struct{}{}, fronts: map[*Weather]struct{}{}, dice: rand.New(rand.NewPCG(1, 1))}
 	l.running.Go(l.accept)
 	return l, nil
 }
@@ -83,9 +86,19 @@ func (l *Link) Begin(w Weather) (end func()) {
 
 // change makes the weather of its fronts; the lock is held.
 func (l *Link) change() {
-	var all Weather
+	all := together(l.fronts)
+	l.weather, l.lost, l.passed = all, 0, 0
+	close(l.changed)
+	l.changed = make(chan struct{})
+	if all.Reset {
+		l.breakAll()
+	}
+}
+
+// together is the weather that several fronts make.
+func together(fronts map[*Weather]struct{}) (all Weather) {
 	passes := 1.0
-	for w := range l.fronts {
+	for w := range fronts {
 		all.Delay += w.Delay
 		passes *= 1 - w.Loss
 		if w.Bandwidth > 0 && (all.Bandwidth == 0 || w.Bandwidth < all.Bandwidth) {
@@ -95,12 +108,7 @@ func (l *Link) change() {
 		all.Reset = all.Reset || w.Reset
 	}
 	all.Loss = 1 - passes
-	l.weather, l.lost, l.passed = all, 0, 0
-	close(l.changed)
-	l.changed = make(chan struct{})
-	if all.Reset {
-		l.breakAll()
-	}
+	return all
 }
 
 // Addr is where the link listens.
@@ -163,7 +171,9 @@ func (l *Link) connect(front net.Conn, up, down *lane) {
 		return
 	}
 	defer l.drop(front)
-	back, err := net.DialTimeout("tcp", l.to, 5*time.Second)
+	within, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	back, err := l.node.DialContext(within, "tcp", l.to)
+	cancel()
 	if err != nil { // nobody serves there: the caller is refused, as without a link
 		_ = front.(*net.TCPConn).SetLinger(0)
 		return

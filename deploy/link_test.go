@@ -29,7 +29,7 @@ func echo(t *testing.T) *Link {
 			serving.Go(func() { defer c.Close(); _, _ = io.Copy(c, c) })
 		}
 	})
-	l, err := newLink("127.0.0.1:0", server.Addr().String())
+	l, err := newLink(nil, "127.0.0.1:0", server.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

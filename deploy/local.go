@@ -30,18 +30,20 @@ const (
 // Local is the bundled service on loopback: replicas of reference-server serve
 // and one gateway in front, each a supervised process with its own log file.
 //
-//	client ──▶ gateway ──▶ (link) ──▶ replica-0, replica-1, …
+//	client ──▶ gateway ──▶ (node: (link) ──▶ replica-0, replica-1, …)
 //	           │  ▲ /status, every 100 ms
 //	      ledger  watch ──▶ events
 //
-// The links are there where a gate has faults of the network, the ledger unless
-// it asks for a plain gateway.
+// Nodes with networks of their own, and links, are there where a gate has faults
+// of the network, the ledger unless it asks for a plain gateway.
 type Local struct {
 	spec       scenarios.Local
 	server     string // the reference-server program
 	gateway    *process
 	replicas   []*process
+	nodes      []*Node           // the networks of the simulated nodes; none: all is on loopback
 	addrs      map[string]string // of the API of each replica
+	paths      map[string]string // where the gateway reaches it: a link, where there is one
 	links      map[string]*Link  // in front of it; empty without links
 	url        string            // the gateway
 	status     string            // its /status
@@ -100,6 +102,9 @@ type Setup struct {
 	LogDir string // of logs, and of what the gateway keeps
 	// Links has the gateway reach every replica through a Link.
 	Links bool
+	// Nodes are the networks of the simulated nodes, as many as CountNodes says;
+	// without them every replica is on loopback.
+	Nodes []*Node
 	// Allow is what the deployment's own key may do at its gateway.
 	Allow Allowance
 	// OnEvent is told what happens. It must be safe for concurrent use.
@@ -130,7 +135,7 @@ func StartLocal(ctx context.Context, spec scenarios.Local, o Setup) (*Local, err
 		url:     "http://" + Loopback(front),
 		status:  "http://" + Loopback(gatewayMetrics) + "/status",
 		scraped: []Scraped{{Gateway, Loopback(gatewayMetrics)}},
-		addrs:   map[string]string{}, links: map[string]*Link{},
+		nodes:   o.Nodes, addrs: map[string]string{}, paths: map[string]string{}, links: map[string]*Link{},
 	}
 	if err := os.MkdirAll(l.logDir, 0o755); err != nil {
 		return nil, fmt.Errorf("log folder: %w", err)
@@ -149,8 +154,9 @@ func StartLocal(ctx context.Context, spec scenarios.Local, o Setup) (*Local, err
 	}
 	for i := range spec.Replicas {
 		name := "replica-" + strconv.Itoa(i)
-		http, metrics, link := rest[3*i], rest[3*i+1], rest[3*i+2]
-		argv := []string{o.Server, "serve", "--grpc-addr", "", "--device-file", l.deviceFile(), "--addr", Loopback(http), "--metrics-addr", Loopback(metrics),
+		node := l.nodeOf(i)
+		http, metrics, link := at(node.Host(), rest[3*i]), at(node.Host(), rest[3*i+1]), at(node.Host(), rest[3*i+2])
+		argv := []string{o.Server, "serve", "--grpc-addr", "", "--device-file", l.deviceFile(), "--addr", http, "--metrics-addr", metrics,
 			"--threads", strconv.Itoa(threadsPerReplica(spec))}
 		if spec.Model != "" {
 			argv = append(argv, "--model", spec.Model)
@@ -158,18 +164,17 @@ func StartLocal(ctx context.Context, spec scenarios.Local, o Setup) (*Local, err
 		if spec.KVCache != 0 {
 			argv = append(argv, "--kv-cache-mib", strconv.FormatInt(int64(spec.KVCache>>20), 10))
 		}
-		l.addrs[name] = Loopback(http)
-		l.scraped = append(l.scraped, Scraped{name, Loopback(metrics)})
-		seenAt := l.addrs[name]
+		l.addrs[name], l.paths[name] = http, http
+		l.scraped = append(l.scraped, Scraped{name, metrics})
 		if o.Links {
-			seenAt = Loopback(link)
-			if l.links[name], err = newLink(seenAt, l.addrs[name]); err != nil {
+			l.paths[name] = link
+			if l.links[name], err = newLink(node, link, http); err != nil {
 				l.stopLinks()
 				return nil, fmt.Errorf("the link in front of %s: %w", name, err)
 			}
 		}
-		gatewayArgs = append(gatewayArgs, "--replica", name+"=http://"+seenAt)
-		l.replicas = append(l.replicas, &process{name: name, argv: argv})
+		gatewayArgs = append(gatewayArgs, "--replica", name+"=http://"+l.paths[name])
+		l.replicas = append(l.replicas, &process{name: name, node: node, argv: argv})
 	}
 	l.gateway = &process{name: Gateway, argv: gatewayArgs}
 	if l.door != nil {
@@ -416,12 +421,31 @@ func (l *Local) Hold(names ...string) (release func(), err error) {
 	}), nil
 }
 
+// CountNodes is how many simulated nodes a deployment has: one for each replica,
+// where the gate does not say.
+func CountNodes(spec scenarios.Local) int {
+	if spec.Nodes > 0 {
+		return spec.Nodes
+	}
+	return spec.Replicas
+}
+
+// nodeOf is the network of the node that a replica is on, by its number; nil
+// where that is the host's.
+func (l *Local) nodeOf(i int) *Node {
+	if len(l.nodes) == 0 || i < 0 {
+		return nil
+	}
+	return l.nodes[i%len(l.nodes)]
+}
+
+// Node is the network of the node that a replica is on; nil where that is the
+// host's.
+func (l *Local) Node(replica string) *Node { return l.nodeOf(slices.Index(l.Replicas(), replica)) }
+
 // OnNodeOf names the replicas that share a simulated node with one, and it.
 func (l *Local) OnNodeOf(replica string) []string {
-	nodes := l.spec.Nodes
-	if nodes == 0 {
-		nodes = l.spec.Replicas
-	}
+	nodes := CountNodes(l.spec)
 	var same []string
 	at := slices.Index(l.Replicas(), replica)
 	for i, name := range l.Replicas() {
@@ -472,6 +496,9 @@ func (l *Local) Deepen(ctx context.Context, model, to string) error {
 
 // Address is where a replica itself listens, past any link.
 func (l *Local) Address(replica string) string { return l.addrs[replica] }
+
+// Path is where the gateway reaches a replica.
+func (l *Local) Path(replica string) string { return l.paths[replica] }
 
 // Link is the network in front of a replica, where the deployment has links.
 func (l *Local) Link(replica string) (*Link, bool) {

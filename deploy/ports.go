@@ -39,8 +39,12 @@ func freePorts(n int) ([]int, error) {
 	return ports, nil
 }
 
+const loopback = "127.0.0.1"
+
 // Loopback is the address of a port on this machine.
-func Loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+func Loopback(port int) string { return at(loopback, port) }
+
+func at(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
 
 func ephemeralStart() int {
 	var low, high int

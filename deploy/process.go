@@ -45,6 +45,7 @@ func backoff(n int) time.Duration {
 //	any      → stopping → stopped
 type process struct {
 	name    string
+	node    *Node // it runs on; nil: on none of its own
 	env     []string
 	log     io.Writer
 	onEvent func(Event)
@@ -72,10 +73,17 @@ type life struct {
 // returns once nothing of it runs any more.
 //
 // The goroutine keeps its thread: the kernel sends Pdeathsig when the thread
-// that forked the child ends, not when the program does.
+// that forked the child ends, not when the program does. The child is in the
+// network namespace of that thread.
 func (p *process) supervise(ctx context.Context) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	if err := p.node.inside(func() error { p.superviseHere(ctx); return nil }); err != nil {
+		p.event("process_exited", 0, fmt.Sprintf("could not be started: %v", err))
+	}
+}
+
+func (p *process) superviseHere(ctx context.Context) {
 	for restarts := 0; ctx.Err() == nil; restarts++ {
 		fresh, ok := p.backOff(ctx, backoff(restarts))
 		if !ok {

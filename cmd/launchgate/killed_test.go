@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -205,8 +206,21 @@ func expired(file string) bool {
 	return err != nil || time.Now().After(c.NotAfter)
 }
 
+// networksLeft are the devices of a run's simulated nodes that are still there,
+// by the names in its journal. A namespace has no name, and no process is left
+// that could be in one.
+func networksLeft(dir string) (left []string) {
+	journal, _ := os.ReadFile(filepath.Join(dir, "logs", "faults.jsonl"))
+	for _, name := range regexp.MustCompile(`lgate-\w+-\d+`).FindAllString(string(journal), -1) {
+		if _, err := os.Stat("/sys/class/net/" + name); err == nil {
+			left = append(left, "the device "+name)
+		}
+	}
+	return left
+}
+
 // whatIsLeft looks for processes of the run, whatever they are called, control
-// groups and mounts of faults, and the journal of the run.
+// groups and mounts of faults, devices of its network, and the journal of the run.
 func whatIsLeft(t *testing.T, harness int, dir, state string) []string {
 	t.Helper()
 	var left []string
@@ -234,6 +248,7 @@ func whatIsLeft(t *testing.T, harness int, dir, state string) []string {
 		}
 		return nil
 	})
+	left = append(left, networksLeft(dir)...)
 	if tls := filepath.Join(dir, "logs", "gateway", "tls"); expired(filepath.Join(tls, "cert.pem")) {
 		left = append(left, "an expired certificate in "+tls)
 	}

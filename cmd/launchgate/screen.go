@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/launchgate/launchgate/chaos"
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/run"
 	"github.com/launchgate/launchgate/loadgen"
@@ -122,7 +123,7 @@ func printPlan(out io.Writer, gate scenarios.Gate, plans []*loadgen.Plan, focus 
 			fmt.Fprintf(out, "  class %-14s weight %v\n", c.Name, c.Weight)
 		}
 		for _, f := range s.Faults {
-			fmt.Fprintf(out, "  fault %-17s %6s%s%s%s\n", f.Kind, time.Duration(f.At), moment(f), phrase(", on ", f.Target), phrase(", for ", lasts(f.For)))
+			fmt.Fprintf(out, "  fault %-17s %6s%s%s%s%s\n", f.Kind, time.Duration(f.At), moment(f), phrase(", on ", f.Target), phrase(", for ", lasts(f.For)), phrase("; ", chaos.PlayedBy(gate.Target, f)))
 		}
 		if s.Probe != nil {
 			fmt.Fprintf(out, "  probe every %s\n", time.Duration(s.Probe.Every))

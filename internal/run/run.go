@@ -89,8 +89,8 @@ func Run(ctx context.Context, o Options) (err error) {
 		}
 	}()
 	defer func() {
-		if c.disk != nil {
-			err = errors.Join(err, c.disk())
+		for _, release := range c.made {
+			err = errors.Join(err, release())
 		}
 	}()
 	defer func() {
@@ -124,8 +124,9 @@ type conductor struct {
 	crew   *crew // nil where the load is sent from here
 	// journal is of the faults, where the gate has any.
 	journal *chaos.Journal
-	// disk takes the ledger's own disk away, where it has one.
-	disk   func() error
+	// made takes away what the deployment was given of the machine: a disk of the
+	// ledger's own, networks of the nodes.
+	made   []func() error
 	budget *budget
 	// abort ends the play at once; harm is why it had to.
 	abort context.CancelCauseFunc

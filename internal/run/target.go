@@ -81,12 +81,22 @@ func (c *conductor) deploy(ctx context.Context) error {
 func (c *conductor) deployLocal(ctx context.Context, spec scenarios.Local) error {
 	c.say("starting %d replicas and a gateway", spec.Replicas)
 	if chaos.NeedsDisk(c.Gate) {
-		var err error
-		if c.disk, err = chaos.OwnDisk(c.journal, deploy.LedgerFolder(c.rec.LogDir())); err != nil {
+		release, err := chaos.OwnDisk(c.journal, deploy.LedgerFolder(c.rec.LogDir()))
+		if err != nil {
 			return fmt.Errorf("a disk for the ledger alone, for disk-full: %w", err)
 		}
+		c.made = append(c.made, release)
 	}
-	local, endpoint, err := startLocal(ctx, c.Gate, deploy.Setup{Server: c.Server, LogDir: c.rec.LogDir(), Allow: deploy.AllowanceFor(c.Gate), OnEvent: func(e deploy.Event) {
+	var nodes []*deploy.Node
+	if chaos.NeedsNodes(c.Gate) {
+		var release func() error
+		var err error
+		if nodes, release, err = chaos.OwnNodes(c.journal, deploy.CountNodes(spec)); err != nil {
+			return fmt.Errorf("networks for the simulated nodes: %w", err)
+		}
+		c.made = append(c.made, release)
+	}
+	local, endpoint, err := startLocal(ctx, c.Gate, deploy.Setup{Server: c.Server, LogDir: c.rec.LogDir(), Nodes: nodes, Allow: deploy.AllowanceFor(c.Gate), OnEvent: func(e deploy.Event) {
 		c.memory.see(e)
 		c.observe(recording.Observation{At: c.clock.At(e.At), Name: e.Name, Subject: e.Subject, Value: e.Value, Text: e.Text})
 	}})

@@ -1,0 +1,448 @@
+package deploy
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// Node is the network of a simulated machine: a namespace that its replicas run
+// in, and a pair of veth devices, which is its only way out and leads to this
+// host alone.
+//
+//	gateway ──▶ lgate-3kq9xa-0 ════════ eth0 ──▶ replica-0
+//	            10.83.7.0   the veth    10.83.7.1
+//
+// The namespace has no name: the kernel removes it, and the veth with it, when
+// the last process in it and this one have ended. A nil Node is the host's own
+// network.
+type Node struct {
+	name    string // of the host's end of the veth
+	address netip.Addr
+	ns      netns.NsHandle
+	ends    [2]end // the host's, and the namespace's
+
+	mu     sync.Mutex
+	fronts map[*Weather]struct{}
+	now    Weather
+	unsure bool // now was not wholly made
+}
+
+// end is one end of a veth.
+type end struct {
+	netlink *netlink.Handle
+	link    netlink.Link
+}
+
+const (
+	nodePrefix = "lgate-" // of the names of devices that may be removed
+	inNode     = "eth0"   // the namespace's end
+	delayed    = 100000   // packets that a delay may hold
+	upWithin   = 10 * time.Second
+)
+
+// NodeNames are names of veths that no other run has.
+func NodeNames(n int) []string {
+	run := strings.ToLower(rand.Text()[:6])
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("%s%s-%d", nodePrefix, run, i)
+	}
+	return names
+}
+
+// MakeNodes makes a node for each name. Where it fails nothing is left.
+func MakeNodes(names []string) (nodes []*Node, err error) {
+	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("netlink: %w", err)
+	}
+	defer host.Close()
+	network, err := freeNetwork(host)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			for _, n := range nodes {
+				err = errors.Join(err, n.Remove())
+			}
+			nodes = nil
+		}
+	}()
+	for i, name := range names {
+		base := network.Addr().As4()
+		base[3] = byte(2 * i)
+		n := &Node{name: name, ns: netns.None(), fronts: map[*Weather]struct{}{}}
+		nodes = append(nodes, n)
+		if err := n.make(netip.PrefixFrom(netip.AddrFrom4(base), 31)); err != nil {
+			return nodes, fmt.Errorf("the network of a node, %s: %w", name, err)
+		}
+	}
+	return nodes, nil
+}
+
+// freeNetwork is a range of private addresses that no route of the host leads
+// to, but those that lead everywhere.
+func freeNetwork(host *netlink.Handle) (netip.Prefix, error) {
+	routes, err := host.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("the routes of this host: %w", err)
+	}
+	var taken []netip.Prefix
+	for _, r := range routes {
+		if r.Dst == nil {
+			continue
+		}
+		if to, err := netip.ParsePrefix(r.Dst.String()); err == nil && to.Bits() > 1 {
+			taken = append(taken, to)
+		}
+	}
+	return chooseNetwork(taken)
+}
+
+// make makes the namespace, and the veth with its addresses.
+func (n *Node) make(network netip.Prefix) (err error) {
+	hostAddress := network.Addr()
+	n.address = hostAddress.Next()
+	if err := n.unshare(); err != nil {
+		return err
+	}
+	if n.ends[0].netlink, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return err
+	}
+	if n.ends[1].netlink, err = netlink.NewHandleAt(n.ns, unix.NETLINK_ROUTE); err != nil {
+		return err
+	}
+	host, inside := n.ends[0].netlink, n.ends[1].netlink
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU = n.name, linkMTU
+	if err := host.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: inNode, PeerNamespace: netlink.NsFd(n.ns)}); err != nil {
+		return fmt.Errorf("make a veth: %w", err)
+	}
+	for i, name := range []string{n.name, inNode} {
+		at := []netip.Addr{hostAddress, n.address}[i]
+		if n.ends[i].link, err = n.ends[i].netlink.LinkByName(name); err != nil {
+			return err
+		}
+		address := &net.IPNet{IP: at.AsSlice(), Mask: net.CIDRMask(network.Bits(), 32)}
+		if err := n.ends[i].netlink.AddrAdd(n.ends[i].link, &netlink.Addr{IPNet: address}); err != nil {
+			return fmt.Errorf("give %s the address %s: %w", name, address, err)
+		}
+	}
+	lo, err := inside.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(inside.LinkSetUp(lo), inside.LinkSetUp(n.ends[1].link), host.LinkSetUp(n.ends[0].link)); err != nil {
+		return err
+	}
+	// The host knows for good who has the address: where it had to ask, it would
+	// tell callers after some seconds that a node which is cut off is not there.
+	if err := host.NeighSet(&netlink.Neigh{
+		LinkIndex: n.ends[0].link.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT,
+		IP: n.address.AsSlice(), HardwareAddr: n.ends[1].link.Attrs().HardwareAddr,
+	}); err != nil {
+		return fmt.Errorf("tell this host where %s is: %w", n.address, err)
+	}
+	return n.settled()
+}
+
+// settled waits until packets pass: the kernel takes up to a second to notice
+// that a link is up, and what is sent before is lost.
+func (n *Node) settled() error {
+	for deadline := time.Now().Add(upWithin); ; time.Sleep(time.Millisecond) {
+		up := 0
+		for _, e := range n.ends {
+			link, err := e.netlink.LinkByName(e.link.Attrs().Name)
+			if err != nil {
+				return err
+			}
+			if link.Attrs().OperState == netlink.OperUp {
+				up++
+			}
+		}
+		if up == len(n.ends) {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the link of %s was not up after %s", n.name, upWithin)
+		}
+	}
+}
+
+// unshare makes the namespace. A connection whose process is gone, and whose
+// other side cannot be reached, is given up at once there: a machine that is
+// lost sends nothing when it is back.
+func (n *Node) unshare() error {
+	return apart(func() (err error) {
+		if n.ns, err = netns.New(); err != nil {
+			return fmt.Errorf("make a network namespace: %w", err)
+		}
+		return os.WriteFile("/proc/sys/net/ipv4/tcp_orphan_retries", []byte("1"), 0)
+	})
+}
+
+// apart runs f on a thread that may leave its network namespace, and comes back
+// to it.
+func apart(f func() error) error {
+	runtime.LockOSThread()
+	home, err := netns.Get()
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("the network namespace of launchgate: %w", err)
+	}
+	defer home.Close()
+	defer func() {
+		if netns.Set(home) == nil { // else the thread ends with its goroutine
+			runtime.UnlockOSThread()
+		}
+	}()
+	return f()
+}
+
+// inside runs f in the node's network: what it starts, and what it listens on,
+// is there.
+func (n *Node) inside(f func() error) error {
+	if n == nil {
+		return f()
+	}
+	return apart(func() error {
+		if err := netns.Set(n.ns); err != nil {
+			return fmt.Errorf("enter the network of %s: %w", n.name, err)
+		}
+		return f()
+	})
+}
+
+// listen listens in the node's network.
+func (n *Node) listen(addr string) (l net.Listener, err error) {
+	err = n.inside(func() error {
+		l, err = net.Listen("tcp", addr)
+		return err
+	})
+	return l, err
+}
+
+// DialContext connects from within the node's network, past its link.
+func (n *Node) DialContext(ctx context.Context, network, addr string) (c net.Conn, err error) {
+	err = n.inside(func() error {
+		c, err = (&net.Dialer{}).DialContext(ctx, network, addr)
+		return err
+	})
+	return c, err
+}
+
+// Host is the address at which the node is reached.
+func (n *Node) Host() string {
+	if n == nil {
+		return loopback
+	}
+	return n.address.String()
+}
+
+// Name is the host's end of the veth, which RemoveNode takes.
+func (n *Node) Name() string { return n.name }
+
+// Begin adds to the weather on the node's link, as Link.Begin does, until end is
+// called. Nobody is told of a link that is down.
+func (n *Node) Begin(w Weather) (end func() error, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	front := &w
+	n.fronts[front] = struct{}{}
+	return func() error {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.fronts, front)
+		return n.change()
+	}, n.change()
+}
+
+// change makes the weather of its fronts; the lock is held.
+func (n *Node) change() error {
+	all := together(n.fronts)
+	if all == n.now && !n.unsure {
+		return nil
+	}
+	n.now, n.unsure = all, true
+	for _, e := range n.ends {
+		if err := e.shape(all); err != nil {
+			return err
+		}
+	}
+	set := n.ends[1].netlink.LinkSetUp
+	if all.Silent {
+		set = n.ends[1].netlink.LinkSetDown
+	}
+	if err := set(n.ends[1].link); err != nil {
+		return fmt.Errorf("the link of %s: %w", n.name, err)
+	}
+	if !all.Silent {
+		if err := n.settled(); err != nil {
+			return err
+		}
+	}
+	n.unsure = false
+	return nil
+}
+
+// shape has the kernel treat what leaves at an end.
+//
+//	netem (delay, loss) ─▶ tbf (bandwidth) ─▶ the other end
+func (e end) shape(w Weather) error {
+	index := e.link.Attrs().Index
+	root := netlink.QdiscAttrs{LinkIndex: index, Parent: netlink.HANDLE_ROOT, Handle: netlink.MakeHandle(1, 0)}
+	// What comes with the device has the handle 0, and cannot be removed.
+	have, err := e.netlink.QdiscList(e.link)
+	if err != nil {
+		return fmt.Errorf("the queues of %s: %w", e.link.Attrs().Name, err)
+	}
+	for _, q := range have {
+		if a := q.Attrs(); a.Parent == netlink.HANDLE_ROOT && a.Handle != 0 {
+			if err := e.netlink.QdiscDel(q); err != nil {
+				return fmt.Errorf("take %s from %s: %w", q.Type(), e.link.Attrs().Name, err)
+			}
+		}
+	}
+	var queues []netlink.Qdisc
+	if w.Delay > 0 || w.Loss > 0 {
+		queues = append(queues, netlink.NewNetem(root, netlink.NetemQdiscAttrs{Latency: uint32((w.Delay / 2).Microseconds()), Loss: float32(100 * w.Loss), Limit: delayed}))
+		root.Parent, root.Handle = netlink.MakeHandle(1, 1), netlink.MakeHandle(2, 0)
+	}
+	if rate := uint64(w.Bandwidth); rate > 0 {
+		burst := uint32(Burst(w.Bandwidth))
+		queues = append(queues, &netlink.Tbf{QdiscAttrs: root, Rate: rate, Buffer: netlink.Xmittime(rate, burst), Limit: uint32(max(16*frame, rate/5))})
+	}
+	for _, q := range queues {
+		if err := e.netlink.QdiscAdd(q); err != nil {
+			return fmt.Errorf("put %s on %s: %w", q.Type(), e.link.Attrs().Name, err)
+		}
+	}
+	return nil
+}
+
+// Counts are the packets that netem lost, and those that it let pass, at both
+// ends.
+func (n *Node) Counts() (lost, passed int64) {
+	for _, e := range n.ends {
+		queues, err := e.netlink.QdiscList(e.link)
+		if err != nil {
+			continue
+		}
+		for _, q := range queues {
+			if s := q.Attrs().Statistics; q.Type() == "netem" && s != nil && s.Basic != nil && s.Queue != nil {
+				lost, passed = lost+int64(s.Queue.Drops), passed+int64(s.Basic.Packets)
+			}
+		}
+	}
+	return lost, passed
+}
+
+// Remove takes the veth away, and with it all that was on it. The namespace
+// goes when nothing is in it any more.
+func (n *Node) Remove() error {
+	err := RemoveNode(n.name)
+	for _, e := range n.ends {
+		if e.netlink != nil {
+			e.netlink.Close()
+		}
+	}
+	if n.ns.IsOpen() {
+		err = errors.Join(err, n.ns.Close())
+	}
+	return err
+}
+
+// RemoveNode removes a veth of a node's, if it is there.
+func RemoveNode(name string) error {
+	if !strings.HasPrefix(name, nodePrefix) {
+		return fmt.Errorf("%q is no device of launchgate's", name)
+	}
+	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("netlink: %w", err)
+	}
+	defer host.Close()
+	link, err := host.LinkByName(name)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil
+	}
+	if err == nil && link.Type() != "veth" {
+		return fmt.Errorf("%s is a %s, and launchgate makes none", name, link.Type())
+	}
+	if err == nil {
+		err = host.LinkDel(link)
+	}
+	if err != nil && !errors.Is(err, unix.ENODEV) { // it went with its namespace meanwhile
+		return fmt.Errorf("remove the veth %s: %w", name, err)
+	}
+	return nil
+}
+
+// TryKernel tries out what the kernel can do to a node's network here. What it
+// makes for that is gone when it returns.
+func TryKernel() Kernel {
+	nodes, err := MakeNodes(NodeNames(1))
+	if err != nil {
+		if errors.Is(err, unix.EPERM) {
+			err = errors.New("no network namespace can be made here: it takes root")
+		} else {
+			err = fmt.Errorf("no network namespace can be made here: %w", err)
+		}
+		return Kernel{err, err, err}
+	}
+	n := nodes[0]
+	defer func() { _ = n.Remove() }() // the kernel removes it with this process, too
+	var k Kernel
+	if k.Nodes = n.try(); k.Nodes != nil {
+		return Kernel{k.Nodes, k.Nodes, k.Nodes}
+	}
+	k.Bandwidth, k.Packets = n.tryWeather("tbf", Weather{Bandwidth: 1 << 20}), n.tryWeather("netem", Weather{Delay: time.Millisecond, Loss: 0.01})
+	return k
+}
+
+// try sees that the host can connect to the node, and cannot when its link is
+// down.
+func (n *Node) try() error {
+	const within = 5 * time.Second
+	lis, err := n.listen(net.JoinHostPort(n.Host(), "0"))
+	if err != nil {
+		return fmt.Errorf("nothing can listen in a network namespace of its own: %w", err)
+	}
+	defer lis.Close() // the kernel accepts what nobody takes
+	c, err := net.DialTimeout("tcp", lis.Addr().String(), within)
+	if err != nil {
+		return fmt.Errorf("a network namespace of its own cannot be reached, perhaps because of a firewall: %w", err)
+	}
+	c.Close()
+	up, err := n.Begin(Weather{Silent: true})
+	if err != nil {
+		return err
+	}
+	if c, err = net.DialTimeout("tcp", lis.Addr().String(), within/100); err == nil {
+		c.Close()
+		return errors.New("a network namespace of its own is reached when its link is down")
+	}
+	return up()
+}
+
+func (n *Node) tryWeather(called string, w Weather) error {
+	end, err := n.Begin(w)
+	if err = errors.Join(err, end()); errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("this kernel has no %s", called)
+	}
+	return err
+}

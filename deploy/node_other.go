@@ -1,0 +1,53 @@
+//go:build !linux
+
+package deploy
+
+import (
+	"context"
+	"errors"
+	"net"
+)
+
+// Node is the network of a simulated machine, which takes Linux. A nil Node is
+// the host's own network, and there is no other here.
+type Node struct{}
+
+var errNoNodes = errors.New("network namespaces are Linux's")
+
+// NodeNames has none.
+func NodeNames(int) []string { return nil }
+
+// MakeNodes makes none.
+func MakeNodes([]string) ([]*Node, error) { return nil, errNoNodes }
+
+func (n *Node) inside(f func() error) error { return f() }
+
+func (n *Node) listen(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
+
+// DialContext connects.
+func (n *Node) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, network, addr)
+}
+
+// Host is the loopback address.
+func (n *Node) Host() string { return loopback }
+
+// Name is none.
+func (n *Node) Name() string { return "" }
+
+// Begin makes no weather.
+func (n *Node) Begin(Weather) (end func() error, err error) {
+	return func() error { return nil }, errNoNodes
+}
+
+// Counts are none.
+func (n *Node) Counts() (lost, passed int64) { return 0, 0 }
+
+// Remove has nothing to remove.
+func (n *Node) Remove() error { return nil }
+
+// RemoveNode has nothing to remove.
+func RemoveNode(string) error { return nil }
+
+// TryKernel finds nothing that could be done.
+func TryKernel() Kernel { return Kernel{errNoNodes, errNoNodes, errNoNodes} }
