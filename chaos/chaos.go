@@ -85,6 +85,9 @@ func kindOf(name string) (Kind, error) {
 
 // able is why a kind cannot act here, as far as that is known before the run.
 func (k Kind) able(t scenarios.Target) error {
+	if t.Local == nil && k.network != "" {
+		return nil // a proxy can stand in front of anything
+	}
 	if t.Local == nil {
 		return notOurs("it cannot have a fault of kind " + k.Name)
 	}

@@ -52,8 +52,8 @@ func TestExamplesAreOfGates(t *testing.T) {
 	}
 }
 
-// A gate's network faults ask for links, and a service that launchgate did not
-// deploy is told to be unbreakable before the run.
+// A gate's network faults ask for links, and what of a service that launchgate
+// did not deploy cannot be broken is told before the run.
 func TestWhatAGateNeeds(t *testing.T) {
 	gate := func(local bool, kinds ...string) scenarios.Gate {
 		g := scenarios.Gate{Scenarios: []scenarios.Scenario{{}}}
@@ -90,8 +90,11 @@ func TestWhatAGateNeeds(t *testing.T) {
 	if unable := Unable(lost); len(unable) != 1 || !strings.Contains(unable[0], "no disk with a ledger") {
 		t.Errorf("of a disk that is not there: %v", unable)
 	}
+	if far := gate(false, "node-partition"); !NeedsLinks(far) || NeedsNodes(far) {
+		t.Error("a service that is not ours has its network broken by a proxy")
+	}
 	unable := Unable(gate(false, "pod-kill", "pod-kill", "node-partition"))
-	if len(unable) != 2 || !strings.Contains(unable[0], "pod-kill: unsupported: launchgate did not deploy this target") {
+	if len(unable) != 1 || !strings.Contains(unable[0], "pod-kill: unsupported: launchgate did not deploy this target") {
 		t.Errorf("of a service that is not ours: %v", unable)
 	}
 }

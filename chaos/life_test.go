@@ -71,7 +71,7 @@ func TestPlay(t *testing.T) {
 			want:   "declared injected in_effect reverted gone", victim: "replica-1", text: "routes to replica-1 again",
 		}, {
 			name:   "a target that is not ours cannot be killed",
-			target: deploy.NewEndpoint("http://127.0.0.1:1"),
+			target: new(deploy.Endpoint),
 			fault:  scenarios.Fault{Target: "busiest"},
 			want:   "declared failed", victim: "busiest", text: "unsupported: ",
 		}, {

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	needsNetwork = "a deployment of launchgate's own (target.local). The kernel plays it where it can, which is tried out (Linux, root%s): the nodes of the replicas then have network namespaces of their own. Elsewhere it is played by a TCP proxy of launchgate's in front of every replica, which takes no root; for"
+	needsNetwork = "nothing. In a deployment of launchgate's own (target.local) the kernel plays it where it can, which is tried out (Linux, root%s): the nodes of the replicas then have network namespaces of their own. Elsewhere it is played by a TCP proxy of launchgate's in front of every replica, which takes no root. A service that was there before (target.endpoint) has one such proxy between the load and it, and is one replica; for"
 	strikesNode  = ". Played by the kernel it strikes all that the node of the replica sends and gets"
 )
 
@@ -63,8 +63,10 @@ var nodePartition = Kind{
 
 // linked is what faults of the network need of a target.
 type linked interface {
-	reachable
+	crowd
 	onNode
+	Address(replica string) string
+	Serving(ctx context.Context, replica string) bool
 	Link(replica string) (*deploy.Link, bool)
 	OnNodeOf(replica string) []string
 }
@@ -93,6 +95,16 @@ type storm struct {
 func prepareNetwork(m means, of func(f scenarios.Fault, s *storm)) func(context.Context, any, scenarios.Fault, uint64) (fault, error) {
 	return func(ctx context.Context, target any, f scenarios.Fault, seed uint64) (fault, error) {
 		t, ok := target.(linked)
+		if e, is := target.(*deploy.Endpoint); is {
+			if f.MinStreams > 0 {
+				return nil, notOurs("its streams in flight are not known, and min_streams cannot be waited for")
+			}
+			d, err := distantOf(e)
+			if err != nil {
+				return nil, err
+			}
+			t, ok = d, true
+		}
 		if !ok {
 			return nil, notOurs("its network is not launchgate's to break")
 		}
@@ -113,6 +125,9 @@ func prepareNetwork(m means, of func(f scenarios.Fault, s *storm)) func(context.
 // findMeans has the kernel play it where it can.
 func (s *storm) findMeans(m means, f scenarios.Fault) error {
 	why := errors.New("its node has no network of its own")
+	if _, is := s.target.(distant); is {
+		why = errors.New("launchgate did not deploy it")
+	}
 	if s.node = s.target.Node(s.victim); s.node != nil {
 		why = m.lacks(kernel(), f)
 	}
@@ -140,13 +155,23 @@ func (s *storm) findMeans(m means, f scenarios.Fault) error {
 func (s *storm) quickest(ctx context.Context, n int) (time.Duration, error) {
 	var took []time.Duration
 	for range n {
-		t, err := roundTrip(ctx, s.target.Path(s.victim), s.padding, 30*time.Second)
+		t, err := s.across(ctx, 30*time.Second)
 		if err != nil {
 			return 0, fmt.Errorf("%s does not answer %s: %w", s.victim, s.over, err)
 		}
 		took = append(took, t)
 	}
 	return slices.Min(took), nil
+}
+
+// across is how long a request takes that goes where the weather is.
+func (s *storm) across(ctx context.Context, within time.Duration) (time.Duration, error) {
+	var from dialer
+	if d, is := s.target.(distant); is {
+		from = d.through
+	}
+	_, took, err := health(ctx, from, s.target.Path(s.victim), s.padding, within)
+	return took, err
 }
 
 func (s *storm) Victim() string { return s.victim }
@@ -210,8 +235,16 @@ func (s *storm) SeeGone(ctx context.Context) (sight, error) {
 				return "", false
 			}
 		}
-		return fmt.Sprintf("a request %s took %s; the gateway routes to %s", s.over, round(took), s.victim), true
+		return fmt.Sprintf("a request %s took %s; %s", s.over, round(took), s.served()), true
 	})
+}
+
+// served is what it means that the victim serves, in words.
+func (s *storm) served() string {
+	if _, is := s.target.(distant); is {
+		return s.victim + " answers"
+	}
+	return "the gateway routes to " + s.victim
 }
 
 // counts are the packets that were lost on the victim's link, and those that
@@ -254,6 +287,9 @@ func narrow(f scenarios.Fault, s *storm) {
 		atOnce = deploy.Burst(bandwidth)
 		s.padding = max(s.padding, int(2*atOnce))
 	}
+	if _, is := s.target.(distant); is {
+		s.padding = min(s.padding, mostPadding)
+	}
 	least := time.Duration(float64(int64(s.padding)-atOnce) / float64(bandwidth) * float64(time.Second))
 	s.weather, s.what = deploy.Weather{Bandwidth: bandwidth}, fmt.Sprintf("lets %v a second through, each way", f.Bandwidth)
 	s.look = func(ctx context.Context, s *storm) (string, bool) {
@@ -270,7 +306,7 @@ func cutOff(f scenarios.Fault, s *storm) {
 		s.what = "every connection is broken, and new ones are refused"
 	}
 	s.look = func(ctx context.Context, s *storm) (string, bool) {
-		_, through := roundTrip(ctx, s.target.Path(s.victim), 0, silence)
+		_, through := s.across(ctx, silence)
 		took, beside := s.beside(ctx)
 		how := fmt.Sprintf("a request %s got no answer in %s", s.over, silence)
 		if s.weather.Reset {

@@ -42,11 +42,12 @@ func (m means) lacks(k deploy.Kernel, f scenarios.Fault) error {
 // PlayedBy says for a plan what plays a fault of the network here, and the
 // network's part in node-loss; it is empty where there is no choice.
 func PlayedBy(t scenarios.Target, f scenarios.Fault) string {
-	if t.Local == nil {
-		return ""
-	}
 	m := meansOf(f)
 	switch {
+	case t.Local == nil && m != "":
+		return "by a proxy between the load and the service"
+	case t.Local == nil:
+		return ""
 	case f.Kind == nodeLoss.Name && kernel().Nodes == nil:
 		return fmt.Sprintf("with its network, by the kernel: %s", linkDown)
 	case f.Kind == nodeLoss.Name:
@@ -69,7 +70,7 @@ func meansOf(f scenarios.Fault) means {
 func NeedsLinks(gate scenarios.Gate) bool {
 	return anyFault(gate, func(f scenarios.Fault) bool {
 		m := meansOf(f)
-		return m != "" && m.lacks(kernel(), f) != nil
+		return m != "" && (gate.Target.Local == nil || m.lacks(kernel(), f) != nil)
 	})
 }
 

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -164,11 +165,26 @@ type dialer = func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // health asks /health on a new connection, with so many bytes of padding in a
 // header, and returns the answer's and how long it took. It is answered at once
-// by a process that runs, however busy it is.
+// by a process that runs, however busy it is. An address without a scheme is
+// of plain HTTP/1.1; nothing secret is sent, so that under TLS it does not
+// matter who answers.
 func health(ctx context.Context, from dialer, addr string, padding int, within time.Duration) (http.Header, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/health", nil)
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: from, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Protocols: new(http.Protocols)}
+	defer transport.CloseIdleConnections()
+	scheme, host, ok := strings.Cut(addr, "://")
+	if !ok {
+		scheme, host = "http", addr
+	}
+	if after, rpc := strings.CutPrefix(scheme, "grpc"); rpc {
+		transport.Protocols.SetHTTP2(true)
+		transport.Protocols.SetUnencryptedHTTP2(true)
+		scheme = "http" + after
+	} else {
+		transport.Protocols.SetHTTP1(true)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+host+"/health", nil)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -176,8 +192,6 @@ func health(ctx context.Context, from dialer, addr string, padding int, within t
 		req.Header.Set("X-Launchgate-Padding", strings.Repeat("x", padding))
 	}
 	began := time.Now()
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: from}
-	defer transport.CloseIdleConnections()
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		return nil, 0, err

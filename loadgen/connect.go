@@ -9,8 +9,9 @@ import (
 )
 
 // Connect makes a client of an endpoint, with the key that the environment
-// holds for it. Nothing is sent yet.
-func Connect(e scenarios.Endpoint) (*client.Client, error) {
+// holds for it; via is connected to in its place, if not empty. Nothing is sent
+// yet.
+func Connect(e scenarios.Endpoint, via string) (*client.Client, error) {
 	key := ""
 	if e.APIKeyEnv != "" {
 		if key = os.Getenv(e.APIKeyEnv); key == "" {
@@ -19,6 +20,6 @@ func Connect(e scenarios.Endpoint) (*client.Client, error) {
 	}
 	growFiles()
 	return client.New(client.Config{
-		BaseURL: e.URL, Model: e.Model, APIKey: key, Headers: e.Headers, HTTP: e.HTTP, CAFile: e.CAFile, NewConnections: e.NewConnections,
+		BaseURL: e.URL, Model: e.Model, APIKey: key, Headers: e.Headers, HTTP: e.HTTP, CAFile: e.CAFile, NewConnections: e.NewConnections, Via: via,
 	})
 }

@@ -18,7 +18,7 @@ const askedAtOnce = 32
 // Ask sends small questions to a service, so many a second, until ctx ends. A
 // release is judged on what is asked, and nobody may be asking.
 func Ask(ctx context.Context, e scenarios.Endpoint, perSecond float64) error {
-	c, err := loadgen.Connect(e)
+	c, err := loadgen.Connect(e, "")
 	if err != nil {
 		return err
 	}

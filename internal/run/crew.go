@@ -31,7 +31,7 @@ type crew struct {
 }
 
 // recruit starts the workers and gives them their task.
-func (c *conductor) recruit(ctx context.Context, endpoint scenarios.Endpoint) error {
+func (c *conductor) recruit(ctx context.Context, endpoint scenarios.Endpoint, via string) error {
 	w, err := worker.Recruit("127.0.0.1:0", c.clock)
 	if err != nil {
 		return err
@@ -50,7 +50,7 @@ func (c *conductor) recruit(ctx context.Context, endpoint scenarios.Endpoint) er
 		return err
 	}
 	endpoint.Model = c.client.Model()
-	task := worker.Task{Gate: src, Endpoint: endpoint, Vocabulary: c.Material.Vocabulary, Nonce: c.Material.Nonce}
+	task := worker.Task{Gate: src, Endpoint: endpoint, Via: via, Vocabulary: c.Material.Vocabulary, Nonce: c.Material.Nonce}
 	for _, s := range c.Gate.Scenarios {
 		task.Seeds = append(task.Seeds, SeedFor(c.Gate, s.Name))
 	}

@@ -55,7 +55,7 @@ func Open(ctx context.Context, g scenarios.Gate, server, logs string) (s *Sessio
 	} else {
 		s.Endpoint = *g.Target.Endpoint
 	}
-	if s.client, err = loadgen.Connect(s.Endpoint); err != nil {
+	if s.client, err = loadgen.Connect(s.Endpoint, ""); err != nil {
 		return s, err
 	}
 	w := g.Scenarios[0].Mix()[0].Workload

@@ -74,8 +74,15 @@ func (c *conductor) deploy(ctx context.Context) error {
 	}
 	e := c.Gate.Target.Endpoint
 	c.say("asking %s whether it serves", e.URL)
-	c.target = deploy.NewEndpoint(e.URL)
-	return c.connect(ctx, *e)
+	endpoint, err := deploy.OpenEndpoint(e.URL, chaos.NeedsLinks(c.Gate))
+	if err != nil {
+		return err
+	}
+	c.target = endpoint
+	if endpoint.Via() != "" {
+		c.say("its network is broken in this gate: every request goes through a TCP proxy of launchgate's")
+	}
+	return c.connect(ctx, *e, endpoint.Via())
 }
 
 func (c *conductor) deployLocal(ctx context.Context, spec scenarios.Local) error {
@@ -109,7 +116,7 @@ func (c *conductor) deployLocal(ctx context.Context, spec scenarios.Local) error
 		return err
 	}
 	c.say("%d replicas ready behind %s after %.1f s", spec.Replicas, local.URL(), time.Since(began).Seconds())
-	return c.connect(ctx, endpoint)
+	return c.connect(ctx, endpoint, "")
 }
 
 // startLocal starts the deployment of a gate. Where its gateway asks for keys,
@@ -152,9 +159,9 @@ func startLocal(ctx context.Context, gate scenarios.Gate, o deploy.Setup) (*depl
 
 // connect makes the client and has it ask the service for one small answer,
 // so that a wrong URL, key or model is one clear sentence and not a thousand
-// failed requests.
-func (c *conductor) connect(ctx context.Context, e scenarios.Endpoint) error {
-	cl, err := loadgen.Connect(e)
+// failed requests. What is connected to in its place is via, if not empty.
+func (c *conductor) connect(ctx context.Context, e scenarios.Endpoint, via string) error {
+	cl, err := loadgen.Connect(e, via)
 	if err != nil {
 		return err
 	}
@@ -174,7 +181,7 @@ func (c *conductor) connect(ctx context.Context, e scenarios.Endpoint) error {
 	}
 	c.client = cl
 	if c.Workers > 0 {
-		if err := c.recruit(ctx, e); err != nil {
+		if err := c.recruit(ctx, e, via); err != nil {
 			return fmt.Errorf("the workers: %w", err)
 		}
 	}

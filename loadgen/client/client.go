@@ -59,6 +59,9 @@ type Config struct {
 	CAFile string
 	// NewConnections gives every request a connection of its own.
 	NewConnections bool
+	// Via is an address that is connected to in place of BaseURL's, such as that
+	// of a proxy which passes bytes on to it; empty: BaseURL's own.
+	Via string
 }
 
 // Message of a conversation.

@@ -27,6 +27,9 @@ type conn struct {
 // dial connects, and counts the connection as open until it is closed.
 func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: connectTimeout}
+	if c.cfg.Via != "" {
+		address = c.cfg.Via
+	}
 	dialled, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err

@@ -116,6 +116,26 @@ func caFile(t *testing.T, srv *httptest.Server) string {
 	return path
 }
 
+// Via is connected to, and the service is asked under its own name.
+func TestVia(t *testing.T) {
+	var host string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host = r.Host
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n")
+	}))
+	defer srv.Close()
+	c, err := New(Config{BaseURL: "http://service.invalid:8000", Model: "m", Via: srv.Listener.Addr().String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	row := c.Do(t.Context(), Prompt{API: APIChat, Messages: []Message{{"user", "Hello!"}}, MaxTokens: 1, Stream: true, Timeout: 10 * time.Second}, recording.NewClock(), 1)
+	if !row.OK() || host != "service.invalid:8000" {
+		t.Errorf("asked as %q: %+v", host, row)
+	}
+}
+
 func TestCertificates(t *testing.T) {
 	srv := httptest.NewTLSServer(sse(good))
 	defer srv.Close()

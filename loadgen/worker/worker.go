@@ -107,7 +107,7 @@ func (w *worker) prepare(t Task) (err error) {
 	for i, s := range w.gate.Scenarios {
 		w.plans = append(w.plans, loadgen.NewPlan(s, t.Seeds[i], material))
 	}
-	w.client, err = loadgen.Connect(t.Endpoint)
+	w.client, err = loadgen.Connect(t.Endpoint, t.Via)
 	return err
 }
 

@@ -1,0 +1,73 @@
+package chaos
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// The network between the load and a service that launchgate did not deploy can
+// be broken too, whatever the service speaks and whether it knows /health.
+func TestNetworkOfAnEndpoint(t *testing.T) {
+	hold := scenarios.Duration(200 * time.Millisecond)
+	tests := []struct {
+		scheme string
+		fault  scenarios.Fault
+		seen   string
+	}{
+		{"http", scenarios.Fault{Kind: "network-delay", Delay: scenarios.Duration(100 * time.Millisecond)}, " more"},
+		{"https", scenarios.Fault{Kind: "network-loss", Loss: 0.5}, "were lost"},
+		{"https", scenarios.Fault{Kind: "network-bandwidth", Bandwidth: 16 << 10}, "a request of 6KiB"},
+		{"http", scenarios.Fault{Kind: "node-partition", Cut: scenarios.CutSilent}, "itself answered"},
+		{"grpc", scenarios.Fault{Kind: "node-partition", Cut: scenarios.CutReset}, "refused"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.scheme+" "+tt.fault.Kind, func(t *testing.T) {
+			srv := httptest.NewUnstartedServer(http.NotFoundHandler())
+			srv.Config.Protocols = new(http.Protocols)
+			srv.Config.Protocols.SetHTTP1(tt.scheme != "grpc")
+			srv.Config.Protocols.SetUnencryptedHTTP2(tt.scheme == "grpc")
+			if srv.Start(); tt.scheme == "https" {
+				srv.Close()
+				srv = httptest.NewTLSServer(http.NotFoundHandler())
+			}
+			defer srv.Close()
+			_, host, _ := strings.Cut(srv.URL, "://")
+			target, err := deploy.OpenEndpoint(tt.scheme+"://"+host, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer target.Stop()
+			tt.fault.Target, tt.fault.For, tt.fault.Within = scenarios.VictimBusiest, hold, scenarios.Duration(20*time.Second)
+			lines := play(t.Context(), journal(t), target, tt.fault)
+			if got := states(lines); got != "declared injected in_effect held reverted gone" {
+				t.Fatalf("%s: %+v", got, lines[len(lines)-1])
+			}
+			if got := text(lines, "in_effect"); !strings.Contains(got, tt.seen) {
+				t.Errorf("seen in effect as %q, want %q in it", got, tt.seen)
+			}
+			if got := text(lines, "gone"); !strings.Contains(got, host+" answers") {
+				t.Errorf("seen gone as %q", got)
+			}
+		})
+	}
+}
+
+// How many streams it has in flight is not known.
+func TestStreamsOfAnEndpointAreNotWaitedFor(t *testing.T) {
+	target, err := deploy.OpenEndpoint("http://127.0.0.1:1", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Stop()
+	lines := play(t.Context(), journal(t), target, scenarios.Fault{Kind: "network-delay", Target: scenarios.VictimBusiest, MinStreams: 1,
+		Delay: scenarios.Duration(time.Second), Within: scenarios.Duration(time.Minute)})
+	if last := lines[len(lines)-1]; last.State != "failed" || !strings.Contains(last.Text, "min_streams") {
+		t.Errorf("%+v", last)
+	}
+}
