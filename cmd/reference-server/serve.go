@@ -98,6 +98,7 @@ OTEL_EXPORTER_OTLP_ENDPOINT sends OpenTelemetry traces there.`,
 	f.IntVar(&o.engine.MaxQueue, "max-queue", engine.DefaultMaxQueue, "requests that may wait; more are answered 429")
 	f.Int64Var(&o.kvMiB, "kv-cache-mib", engine.DefaultKVBytes>>20, "the most memory for keys and values of a model, in MiB (default on a GPU: what the fraction leaves)")
 	f.StringVar(&o.engine.KVCache, "kv-cache", engine.DefaultKVCache, "how keys and values are kept: auto (float32 on the CPU, 16 bits on a GPU) or int8, of which about 4 or 2 times as many fit")
+	f.StringVar(&o.engine.Activations, "activations", engine.DefaultActivations, "what a GPU multiplies int8 weights by in steps with prompts: 16 (bits), int8, fp8 (Hopper), or auto: int8 where that is faster, else 16")
 	f.Float64Var(&o.fraction, "gpu-memory-fraction", fraction("GPU_MEMORY_FRACTION", engine.DefaultFraction), "share of the device's free memory that a model and its cache may take")
 	f.Int64Var(&o.deviceMiB, "device-memory-mib", hostMiB(), "memory of the device, shared by all servers on this host")
 	f.StringVar(&o.device, "device", "auto", "what computes: cpu, cuda:N, or auto: the first GPU where one is found, else the CPU")

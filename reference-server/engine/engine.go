@@ -39,6 +39,7 @@ type Config struct {
 	MaxQueue     int    // requests that may wait
 	KVBytes      int64  // memory for the KV cache
 	KVCache      string // how keys and values are kept: auto or int8
+	Activations  string // what a GPU multiplies int8 weights by for prompts: auto, 16, int8 or fp8
 	NoPrefix     bool   // do not reuse the cache of prompts that begin the same
 	// Device is whose memory is claimed; nil: there is enough.
 	Device *device.Device
@@ -60,6 +61,7 @@ const (
 	DefaultMaxQueue     = 128
 	DefaultKVBytes      = 256 << 20
 	DefaultKVCache      = "auto"
+	DefaultActivations  = "auto"
 	DefaultFraction     = 0.9
 )
 
@@ -73,6 +75,7 @@ func (c Config) withDefaults() Config {
 	or(&c.MaxQueue, DefaultMaxQueue)
 	or(&c.KVBytes, DefaultKVBytes)
 	or(&c.KVCache, DefaultKVCache)
+	or(&c.Activations, DefaultActivations)
 	or(&c.Fraction, DefaultFraction)
 	// A step has room for the token of every sequence and some of a prompt.
 	c.MaxTokens = max(c.MaxTokens, c.MaxBatch+tensor.BlockSize)
@@ -172,13 +175,20 @@ func Open(c Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	activations, err := tensor.ParseActivations(c.Activations)
+	if err != nil {
+		return nil, err
+	}
+	if c.GPU == nil && activations != tensor.ActivationsAuto {
+		return nil, fmt.Errorf("activations of %s are for a GPU, and the CPU computes: leave them at auto", activations)
+	}
 	w, err := weights.Open(c.Path)
 	if err != nil {
 		return nil, err
 	}
 	defer w.Close() // the backend has copies
 	e := &Engine{cfg: c, wake: make(chan struct{}, 1)}
-	if err := e.load(w, format, cache); err != nil {
+	if err := e.load(w, format, cache, activations); err != nil {
 		e.Close()
 		return nil, fmt.Errorf("model %s: %w", c.Path, err)
 	}
@@ -186,13 +196,13 @@ func Open(c Config) (*Engine, error) {
 	return e, nil
 }
 
-func (e *Engine) load(w *weights.Model, format tensor.Format, cache tensor.KVType) error {
+func (e *Engine) load(w *weights.Model, format tensor.Format, cache tensor.KVType, activations tensor.Activations) error {
 	var err error
 	if e.tok, err = newTokenizer(w.Meta); err != nil {
 		return err
 	}
 	e.chat, e.noChat = e.tok.ChatTemplate()
-	room, err := e.loadModel(w, format)
+	room, err := e.loadModel(w, format, activations)
 	if err != nil {
 		return err
 	}
@@ -238,9 +248,9 @@ func (e *Engine) load(w *weights.Model, format tensor.Format, cache tensor.KVTyp
 }
 
 // loadModel loads the weights, and returns what the cache may take beside them.
-func (e *Engine) loadModel(w *weights.Model, format tensor.Format) (room int64, err error) {
+func (e *Engine) loadModel(w *weights.Model, format tensor.Format, activations tensor.Activations) (room int64, err error) {
 	if e.cfg.GPU != nil {
-		return e.loadOnGPU(w, format)
+		return e.loadOnGPU(w, format, activations)
 	}
 	processor := cpu.New(e.cfg.Threads)
 	e.backend = processor

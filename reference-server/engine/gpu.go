@@ -38,7 +38,7 @@ type awaited struct {
 
 // loadOnGPU loads the weights and compiles the model. What it takes, and the
 // cache, stay within the fraction of what is free now.
-func (e *Engine) loadOnGPU(w *weights.Model, format tensor.Format) (room int64, err error) {
+func (e *Engine) loadOnGPU(w *weights.Model, format tensor.Format, activations tensor.Activations) (room int64, err error) {
 	g := e.cfg.GPU
 	before, err := g.Free()
 	if err != nil {
@@ -55,7 +55,7 @@ func (e *Engine) loadOnGPU(w *weights.Model, format tensor.Format) (room int64, 
 	if need > budget {
 		return 0, &device.OutOfMemoryError{Name: "the weights of " + e.cfg.Name, Asked: need, Free: budget, Total: g.Total}
 	}
-	if e.model, err = model.Compile(w, e.gpu, format, e.cfg.MaxTokens, e.cfg.MaxBatch, (budget-need)/3, e.cfg.Progress); err != nil {
+	if e.model, err = model.Compile(w, e.gpu, format, activations, e.cfg.MaxTokens, e.cfg.MaxBatch, (budget-need)/3, e.cfg.Progress); err != nil {
 		return 0, e.outOfMemory("the weights of ", need, err)
 	}
 	e.steps = e.model

@@ -54,14 +54,14 @@ func New(w *weights.Model, back tensor.Backend, f tensor.Format, tokens, outputs
 
 // Compile is New for a backend that computes whole steps, and may take spare
 // bytes beyond the weights to be faster.
-func Compile(w *weights.Model, on tensor.Compiler, f tensor.Format, tokens, outputs int, spare int64, progress func(done float64)) (*Model, error) {
+func Compile(w *weights.Model, on tensor.Compiler, f tensor.Format, a tensor.Activations, tokens, outputs int, spare int64, progress func(done float64)) (*Model, error) {
 	m, _, err := load(w, on, f, progress)
 	if err != nil {
 		return nil, err
 	}
 	n := tensor.Net{
 		Embedding: m.embedding, Output: m.output, OutputNorm: m.outputNorm, Width: m.Width, FFN: m.FFN, Vocab: m.Vocab, Context: m.Context,
-		Attention: tensor.Attention{Heads: m.Heads, KVHeads: m.KVHeads, HeadDim: m.HeadDim}, Epsilon: m.Epsilon, Rotation: m.Rotation, Tokens: tokens, Outputs: outputs, Spare: spare,
+		Attention: tensor.Attention{Heads: m.Heads, KVHeads: m.KVHeads, HeadDim: m.HeadDim}, Epsilon: m.Epsilon, Rotation: m.Rotation, Tokens: tokens, Outputs: outputs, Spare: spare, Activations: a,
 	}
 	for _, l := range m.layers {
 		n.Layers = append(n.Layers, tensor.NetLayer{

@@ -107,6 +107,29 @@ func ParseKVType(name string) (KVType, error) {
 	return 0, fmt.Errorf("a KV cache of %q is not known; auto (float32 on the CPU, 16 bits on a GPU) and int8 are", name)
 }
 
+// Activations is how a GPU keeps the inputs of products with int8 weights in steps
+// that have prompts in them. Where all sequences decode they have 16 bits.
+type Activations int
+
+const (
+	ActivationsAuto Activations = iota // int8 where that is faster, else 16 bits
+	Activations16
+	ActivationsInt8 // a scale for each token, as those:
+	ActivationsFP8  // E4M3
+)
+
+func (a Activations) String() string { return [...]string{"auto", "16", "int8", "fp8"}[a] }
+
+// ParseActivations reads their name: auto, 16, int8 or fp8.
+func ParseActivations(name string) (Activations, error) {
+	for a := ActivationsAuto; a <= ActivationsFP8; a++ {
+		if a.String() == name {
+			return a, nil
+		}
+	}
+	return 0, fmt.Errorf("activations %q are not known; auto (int8 for prompts where that is faster), 16 (bits), int8 and fp8 are", name)
+}
+
 // Bytes is what one token's key or value of a head takes, where a full number
 // takes so many.
 func (t KVType) Bytes(headDim, full int) int {
@@ -209,6 +232,7 @@ type Net struct {
 	Rotation          Rotation
 	Tokens, Outputs   int   // the most of one step
 	Spare             int64 // bytes that may be taken to be faster
+	Activations       Activations
 }
 
 // NetLayer is the weights of a layer. Biases and norms of heads may be nil.

@@ -25,16 +25,17 @@ type cublasLt struct {
 	setPrefer  func(p uintptr, attribute int32, v unsafe.Pointer, n uintptr) int32
 	heuristic  func(h, desc, a, b, c, d, prefer uintptr, want int32, results unsafe.Pointer, got *int32) int32
 	matmul     func(h, desc uintptr, alpha unsafe.Pointer, a ptr, la uintptr, b ptr, lb uintptr, beta unsafe.Pointer, c ptr, lc uintptr, d ptr, ld uintptr, algo unsafe.Pointer, work ptr, workBytes uintptr, stream uintptr) int32
-	desc       uintptr
+	desc       map[int32]uintptr // how numbers of a type are multiplied
 	prefer     uintptr
 	plans      map[ltShape]*ltPlan
 	numbers    [2]float32 // 0 and 1, for beta and alpha
+	whole      [2]int32   // the same, where sums are int32
 }
 
 // ltWorkspace is what Hopper's kernels want to have.
 const ltWorkspace = 32 << 20
 
-// ltShape is a product: y (tokens, rows) of 16 bits or float32.
+// ltShape is a product: y (tokens, rows) of 16 bits or float32, of int8 int32.
 type ltShape struct {
 	kind, out          int32
 	rows, cols, tokens int
@@ -59,7 +60,10 @@ type ltResult struct {
 const (
 	typeF32  int32 = 0
 	typeF16  int32 = 2
+	typeI8   int32 = 3
+	typeI32  int32 = 10
 	typeBF16 int32 = 14
+	typeE4M3 int32 = 28
 )
 
 func openCublasLt() (*cublasLt, error) {
@@ -76,7 +80,7 @@ func openCublasLt() (*cublasLt, error) {
 }
 
 func newCublasLt(lib uintptr) (*cublasLt, error) {
-	l := &cublasLt{plans: map[ltShape]*ltPlan{}, numbers: [2]float32{0, 1}}
+	l := &cublasLt{desc: map[int32]uintptr{}, plans: map[ltShape]*ltPlan{}, numbers: [2]float32{0, 1}, whole: [2]int32{0, 1}}
 	for _, f := range []struct {
 		name string
 		f    any
@@ -91,17 +95,30 @@ func newCublasLt(lib uintptr) (*cublasLt, error) {
 		}
 		purego.RegisterFunc(f.f, at)
 	}
-	transposed, bytes := int32(1), uint64(ltWorkspace)
+	const in32F, in32I = 68, 72 // what sums are computed in
+	var half, eight, float8 uintptr
+	transposed, bytes, perRow, quick := int32(1), uint64(ltWorkspace), int32(3), int8(1)
 	for _, s := range []int32{
-		l.create(&l.handle), l.newDesc(&l.desc, 68, typeF32), // sums in float32
-		l.setDesc(l.desc, 3, unsafe.Pointer(&transposed), 4), // of the weights, which lie row after row
+		l.create(&l.handle), l.newDesc(&half, in32F, typeF32), l.newDesc(&eight, in32I, typeI32),
+		l.setDesc(half, 3, unsafe.Pointer(&transposed), 4), l.setDesc(eight, 3, unsafe.Pointer(&transposed), 4), // weights lie row after row
 		l.newPrefer(&l.prefer), l.setPrefer(l.prefer, 1, unsafe.Pointer(&bytes), 8),
 	} {
 		if s != 0 {
 			return nil, fmt.Errorf("cuBLASLt cannot be used: status %d", s)
 		}
 	}
+	l.desc[typeF16], l.desc[typeBF16], l.desc[typeI8] = half, half, eight
+	if l.newDesc(&float8, in32F, typeF32) == 0 && l.setDesc(float8, 3, unsafe.Pointer(&transposed), 4) == 0 && l.setDesc(float8, 25, unsafe.Pointer(&quick), 1) == 0 &&
+		l.setDesc(float8, 31, unsafe.Pointer(&perRow), 4) == 0 && l.setDesc(float8, 32, unsafe.Pointer(&perRow), 4) == 0 {
+		l.desc[typeE4M3] = float8 // since CUDA 12.9; sums are kept with fewer bits, which is quicker
+	}
 	return l, nil
+}
+
+// scale says what scales the rows of weights and the tokens of float8 have.
+func (l *cublasLt) scale(rows, tokens ptr) {
+	l.setDesc(l.desc[typeE4M3], 17, unsafe.Pointer(&rows), 8)
+	l.setDesc(l.desc[typeE4M3], 18, unsafe.Pointer(&tokens), 8)
 }
 
 func (l *cublasLt) close() {
@@ -117,16 +134,18 @@ func (l *cublasLt) multiply(g *GPU, s ltShape, y, w, x ptr, add bool, work, scra
 		p = l.plan(g, s, w, x, work, scratch, spare)
 		l.plans[s] = p
 	}
-	return p != nil && l.run(p, y, w, x, add, work, g.stream)
+	return p != nil && l.run(p, s.kind, y, w, x, add, work, g.stream)
 }
 
-func (l *cublasLt) run(p *ltPlan, y, w, x ptr, add bool, work ptr, stream uintptr) bool {
-	beta := &l.numbers[0]
-	if add {
-		beta = &l.numbers[1]
+func (l *cublasLt) run(p *ltPlan, kind int32, y, w, x ptr, add bool, work ptr, stream uintptr) bool {
+	alpha, beta := unsafe.Pointer(&l.numbers[1]), unsafe.Pointer(&l.numbers[0])
+	if kind == typeI8 {
+		alpha, beta = unsafe.Pointer(&l.whole[1]), unsafe.Pointer(&l.whole[0])
 	}
-	return l.matmul(l.handle, l.desc, unsafe.Pointer(&l.numbers[1]), w, p.w, x, p.x, unsafe.Pointer(beta), y, p.y, y, p.y,
-		unsafe.Pointer(&p.algorithm[0]), work, ltWorkspace, stream) == 0
+	if add {
+		beta = alpha
+	}
+	return l.matmul(l.handle, l.desc[kind], alpha, w, p.w, x, p.x, beta, y, p.y, y, p.y, unsafe.Pointer(&p.algorithm[0]), work, ltWorkspace, stream) == 0
 }
 
 // plan finds once for each shape what is fastest: of the algorithms that
@@ -139,13 +158,13 @@ func (l *cublasLt) plan(g *GPU, s ltShape, w, x, work, scratch ptr, spare int64)
 	if l.newLayout(&p.w, s.kind, uint64(s.cols), uint64(s.rows), int64(s.cols)) != 0 ||
 		l.newLayout(&p.x, s.kind, uint64(s.cols), uint64(s.tokens), int64(s.cols)) != 0 ||
 		l.newLayout(&p.y, s.out, uint64(s.rows), uint64(s.tokens), int64(s.rows)) != 0 ||
-		l.heuristic(l.handle, l.desc, p.w, p.x, p.y, p.y, l.prefer, int32(len(results)), unsafe.Pointer(&results[0]), &got) != 0 || got < 1 {
+		l.heuristic(l.handle, l.desc[s.kind], p.w, p.x, p.y, p.y, l.prefer, int32(len(results)), unsafe.Pointer(&results[0]), &got) != 0 || got < 1 {
 		return nil
 	}
 	best := float32(math.Inf(1))
 	p.algorithm = results[0].algorithm
 	each := int64(2)
-	if s.out == typeF32 {
+	if s.out == typeF32 || s.out == typeI32 {
 		each = 4
 	}
 	if int64(s.rows)*int64(s.tokens)*each > spare {
@@ -154,7 +173,7 @@ func (l *cublasLt) plan(g *GPU, s ltShape, w, x, work, scratch ptr, spare int64)
 	chosen := p.algorithm
 	for _, r := range results[:got] {
 		p.algorithm = r.algorithm
-		took, ok := g.timed(3, func() bool { return l.run(p, scratch, w, x, false, work, g.stream) })
+		took, ok := g.timed(3, func() bool { return l.run(p, s.kind, scratch, w, x, false, work, g.stream) })
 		if ok && took < best {
 			best, chosen = took, r.algorithm
 		}

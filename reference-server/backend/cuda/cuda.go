@@ -214,9 +214,9 @@ type launchArgs struct {
 		attributes                     *launchAttribute
 		count                          uint32
 	}
-	overlap launchAttribute
-	values  [20]uint64
-	at      [20]unsafe.Pointer
+	attributes [2]launchAttribute
+	values     [20]uint64
+	at         [20]unsafe.Pointer
 }
 
 // launchAttribute is CUlaunchAttribute: an id and 64 bytes.
@@ -231,6 +231,7 @@ type grid struct {
 	x, y, z int // blocks
 	threads int
 	shared  int // bytes
+	split   int // percent of a processor's fast memory that is wanted as shared memory, the rest being cache; 0: what the driver thinks
 }
 
 // launch starts a kernel. Arguments are ptr, int, float32 and int64, by their
@@ -264,11 +265,16 @@ func (g *GPU) launch(name string, size grid, args ...any) {
 	c := &l.config
 	c.gx, c.gy, c.gz = uint32(size.x), uint32(size.y), uint32(max(1, size.z))
 	c.bx, c.by, c.bz, c.shared, c.stream = uint32(size.threads), 1, 1, uint32(size.shared), g.stream
-	c.attributes, c.count = nil, 0
+	c.attributes, c.count = &l.attributes[0], 0
+	attribute := func(id uint32, v byte) {
+		l.attributes[c.count].id, l.attributes[c.count].value[0] = id, v
+		c.count++
+	}
 	if g.major >= 9 {
-		l.overlap.id = 6 // programmatic stream serialization
-		l.overlap.value[0] = 1
-		c.attributes, c.count = &l.overlap, 1
+		attribute(6, 1) // programmatic stream serialization
+	}
+	if size.split > 0 {
+		attribute(14, byte(size.split)) // preferred shared memory carveout
 	}
 	s := g.d.launch(unsafe.Pointer(c), f, unsafe.Pointer(&l.at[0]), nil)
 	g.err = g.d.check("launch of "+name, s)

@@ -4,6 +4,7 @@ package cuda
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -191,8 +192,11 @@ func TestProducts(t *testing.T) {
 		for i, s := range []struct{ tokens, rows, cols int }{
 			{1, 16, 16}, {1, 100, 272}, {1, 576, 1536}, {2, 333, 576}, {3, 64, 128}, {4, 1000, 320}, {5, 48, 80}, {17, 130, 208}, {16, 96, 320}, {33, 57, 192}, {64, 128, 64}, {8, 2048, 2048}, {70, 500, 1024}, {129, 257, 4096},
 		} {
+			if testing.Short() && s.tokens*s.rows*s.cols > 1<<22 {
+				continue
+			}
 			for _, quantized := range []bool{false, true} {
-				if quantized && s.cols%group != 0 {
+				if quantized && s.cols%narrowable != 0 {
 					continue
 				}
 				for _, out := range []outcome{store, add, float, swiglu} {
@@ -221,10 +225,10 @@ func (b *bench) product(what string, tokens, rows, cols int, quantized bool, out
 	m := &matrix{rows: all, cols: cols, data: b.up16(w)}
 	if quantized {
 		b.on(func() error { return b.m.narrow(m) })
-		q, scale := b.down(m.data, all*cols), b.down32(m.scale, all*cols/group)
+		q, scale := b.down(m.data, all*cols), b.down32(m.scale, all)
 		for i := range w {
-			v := float32(int(q[i])-128) * scale[i/group]
-			if d := math.Abs(float64(v - w[i])); d > float64(scale[i/group])*0.51 {
+			v := float32(int8(q[i])) * scale[i/cols]
+			if d := math.Abs(float64(v - w[i])); d > float64(scale[i/cols])*0.51 {
 				b.t.Fatalf("%s: weight %d is %v and became %v", what, i, w[i], v)
 			}
 			w[i] = v
@@ -313,12 +317,192 @@ func (b *bench) product(what string, tokens, rows, cols int, quantized bool, out
 	})
 }
 
+// Products of 8 bits against float64: int8 by cuBLASLt and by gemm, float8 by
+// cuBLASLt. The reference rounds inputs to the same 8 bits, so that what remains are
+// sums and what is stored; what 8 bits do to random inputs is bounded too.
+func TestProductsOfEightBits(t *testing.T) {
+	each(t, func(b *bench) {
+		for i, s := range []struct{ tokens, rows, cols int }{
+			{1, 16, 16}, {3, 64, 128}, {5, 48, 80}, {17, 144, 208}, {33, 64, 192}, {64, 128, 64}, {70, 512, 1024}, {129, 272, 4096}, {300, 1024, 2048},
+		} {
+			if testing.Short() && s.tokens*s.rows*s.cols > 1<<22 {
+				continue
+			}
+			for _, out := range []outcome{store, add, swiglu} {
+				for _, normed := range []bool{false, true} {
+					what := fmt.Sprintf("case %d: %v, %s, normed %v", i, s, out, normed)
+					b.product8(what+", int8 by gemm", s.tokens, s.rows, s.cols, out, normed, tensor.ActivationsInt8, false)
+					if b.g.lt == nil {
+						continue
+					}
+					b.product8(what+", int8 by cuBLASLt", s.tokens, s.rows, s.cols, out, normed, tensor.ActivationsInt8, true)
+					if b.g.lt.desc[typeE4M3] != 0 && b.g.major == 9 {
+						b.product8(what+", float8", s.tokens, s.rows, s.cols, out, normed, tensor.ActivationsFP8, true)
+					}
+				}
+			}
+		}
+	})
+}
+
+// e4m3 is the nearest float8 number.
+func e4m3(v float64) float64 {
+	one := math.Exp2(max(-6, math.Floor(math.Log2(math.Abs(v)))) - 3)
+	return max(-448, min(448, math.RoundToEven(v/one)*one))
+}
+
+func (b *bench) product8(what string, tokens, rows, cols int, out outcome, normed bool, kind tensor.Activations, lt bool) {
+	b.t.Helper()
+	top, rounded, widest, far := float32(127), math.RoundToEven, 1.0, 0.05 // widest is the largest step between numbers
+	if kind == tensor.ActivationsFP8 {
+		top, rounded, widest, far = 448, e4m3, 32, 0.1
+	}
+	all := rows
+	if out == swiglu {
+		all = 2 * rows
+	}
+	m := &matrix{rows: all, cols: cols, data: b.up16(b.noise(all*cols, 1/math.Sqrt(float64(cols)), true))}
+	p := &program{m: b.m, g: b.g, n: tensor.Net{Epsilon: 1e-5}, work: b.poisoned(ltWorkspace)}
+	b.on(func() error { return b.m.narrow(m) })
+	q, scale := b.down(m.data, all*cols), b.down32(m.scale, all)
+	w, exactly := make([]float64, all*cols), make([]float64, all*cols) // as multiplied, and as int8 has them
+	for i := range w {
+		exactly[i] = float64(int8(q[i]))
+		w[i] = exactly[i]
+		if kind == tensor.ActivationsFP8 {
+			w[i] = e4m3(w[i])
+		}
+	}
+	if kind == tensor.ActivationsFP8 {
+		m.float8 = b.poisoned(all * cols)
+		b.on(func() error { p.float8(m); return nil })
+	}
+	x, norm := b.noise(tokens*cols, 1, !normed), b.noise(cols, 1, false)
+	exact, in := make([]float64, tokens*cols), make([]float64, tokens*cols) // in is exact, rounded
+	for t := range tokens {
+		row := slices.Clone(x[t*cols : (t+1)*cols])
+		var squares float64
+		var largest float32
+		for k, v := range row {
+			squares += float64(v) * float64(v)
+			if normed {
+				row[k] *= norm[k]
+			}
+			largest = max(largest, row[k], -row[k])
+		}
+		one := 1.0
+		if normed {
+			one = 1 / math.Sqrt(squares/float64(cols)+1e-5)
+		}
+		for k, v := range row { // in float32, so that what is halfway comes out as there
+			exact[t*cols+k] = float64(v) * one
+			in[t*cols+k] = rounded(float64(v*(top/largest))) * float64(largest) / float64(top) * one
+		}
+	}
+	size := padded(tokens)
+	before := b.noise(size*rows, 1, false)
+	want, unrounded := make([]float64, tokens*rows), make([]float64, tokens*rows)
+	inParallel(rows, func(r int) {
+		for t := range tokens {
+			of := func(in, w []float64) float64 {
+				dot := func(r int) (sum float64) {
+					for k := range cols {
+						sum += in[t*cols+k] * w[r*cols+k]
+					}
+					return sum * float64(scale[r])
+				}
+				switch v := dot(r); out {
+				case add:
+					return v + float64(before[t*rows+r])
+				case swiglu:
+					return v / (1 + math.Exp(-v)) * dot(r+rows)
+				default:
+					return v
+				}
+			}
+			want[t*rows+r], unrounded[t*rows+r] = of(in, w), of(exact, exactly)
+		}
+	})
+	p.sums, p.spare = int64(4*size*all), int64(4*size*all)
+	p.h, p.scales, p.gu, p.logits = b.poisoned(size*cols), b.poisoned(4*size), b.poisoned(int(p.sums)), b.poisoned(int(p.spare))
+	y := b.poisoned(4 * size * rows)
+	if out == add {
+		y = b.up32(before)
+	}
+	xs, v := b.up16(x), (*vector)(nil)
+	if normed {
+		xs, v = b.up32(x), &vector{cols, b.up32(norm)}
+	}
+	with := b.g.lt
+	if !lt {
+		b.g.lt = nil
+	}
+	defer func() { b.g.lt = with }()
+	multiply := p.multiplyInt8
+	if kind == tensor.ActivationsFP8 {
+		multiply = p.multiplyFP8
+	}
+	b.on(func() error { multiply(y, m, xs, v, tokens, out); return errors.Join(b.g.err, b.g.sync()) })
+	var got []float32
+	allowed := 1e-4 // of sums and scales in float32
+	if kind == tensor.ActivationsFP8 {
+		allowed = 1e-2 // of sums that tensor cores keep with fewer bits
+	}
+	switch out {
+	case store:
+		got, allowed = b.down16(y, tokens*rows), allowed+b.eps()
+	case add:
+		got = b.down32(y, tokens*rows)
+	case swiglu: // 8 bits again
+		scales := b.down32(p.scales, tokens)
+		for i, q := range b.down(y, tokens*rows) {
+			number := float32(int8(q))
+			if kind == tensor.ActivationsFP8 {
+				number = float32(ofE4M3(q))
+			}
+			got = append(got, number*scales[i/rows])
+		}
+		allowed += 4*allowed + 4*b.eps() + 0.51*widest*float64(slices.Max(scales))/4
+	}
+	b.near(what, got, want, 4, allowed)
+	var error2, size2 float64
+	for i, v := range unrounded {
+		error2, size2 = error2+(float64(got[i])-v)*(float64(got[i])-v), size2+v*v
+	}
+	if e := math.Sqrt(error2 / size2); tokens > 16 && !(e <= far) {
+		b.t.Errorf("%s: 8 bits change the result by %.3g of its size, allowed %.2g", what, e, far)
+	} else if tokens == 300 {
+		b.t.Logf("%s: 8 bits change the result by %.3g of its size", what, e)
+	}
+	b.on(func() error {
+		for q := range b.m.taken {
+			b.m.free(q)
+		}
+		return nil
+	})
+}
+
+// ofE4M3 is the number that a byte stands for.
+func ofE4M3(q byte) float64 {
+	v := math.Ldexp(float64(q&7|8), int(q>>3&15)-10)
+	if q>>3&15 == 0 {
+		v = math.Ldexp(float64(q&7), -9)
+	}
+	if q&0x7f == 0x7f {
+		return math.NaN()
+	}
+	return math.Copysign(v, float64(int8(q)))
+}
+
 // Norms, RoPE with the write to the cache, and attention by both kernels,
 // against float64 on random shapes, with block tables in random order.
 func TestAttention(t *testing.T) {
 	each(t, func(b *bench) {
 		for _, s := range []struct{ heads, kv, dim int }{{4, 4, 16}, {9, 3, 64}, {8, 1, 32}, {32, 8, 64}, {16, 2, 128}, {12, 1, 48}, {4, 2, 256}, {6, 6, 128}} {
-			for _, lengths := range [][]segment{{{0, 1}}, {{700, 1}}, {{31, 1}, {64, 1}, {300, 1}}, {{0, 5}, {63, 1}, {200, 130}, {16, 16}, {3000, 1}}, {{31, 64}, {0, 200}}, many()} {
+			for _, lengths := range [][]segment{{{0, 1}}, {{5, 70}}, {{700, 1}}, {{31, 1}, {64, 1}, {300, 1}}, {{0, 5}, {63, 1}, {200, 130}, {16, 16}, {3000, 1}}, {{31, 64}, {0, 200}}, many()} {
+				if testing.Short() && (len(lengths) > 3 || slices.ContainsFunc(lengths, func(s segment) bool { return s.before > 300 || s.count > 100 })) {
+					continue // compute-sanitizer takes its time
+				}
 				for _, normed := range []bool{false, true} {
 					b.attention(s.heads, s.kv, s.dim, normed, tensor.KVFull, lengths)
 					if s.dim == 32 || s.dim == 64 || s.dim == 128 {

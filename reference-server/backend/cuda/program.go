@@ -24,8 +24,12 @@ type program struct {
 	output *matrix
 	freqs  ptr // RoPE's inverse frequencies
 
-	// Activations: x and last are float32, logits too, the rest 16 bits.
+	// Activations: x and last are float32, logits too, the rest 16 bits, or where
+	// products are of 8 bits: h and act have those, gu the int32 sums of any of them,
+	// and scales what a product's inputs have, one for each token.
 	x, h, qkv, attended, gu, act, last, logits, ids ptr
+	scales                                          ptr
+	sums                                            int64 // bytes of gu
 	wide                                            ptr   // int8 weights as 16 bits, where many tokens need them and they are not kept so
 	partial, done                                   ptr   // of attention split over the sequence
 	work                                            ptr   // cuBLASLt's
@@ -153,17 +157,23 @@ func (p *program) room() error {
 	n, a := p.n, p.n.Attention
 	tokens, outputs := int64(padded(n.Tokens)+4), int64(padded(n.Outputs)+4)
 	heads, all := int64(a.Heads*a.HeadDim), int64((a.Heads+2*a.KVHeads)*a.HeadDim)
+	if err := p.float8All(); err != nil {
+		return err
+	}
 	widest, err := p.widenAll()
 	if err != nil {
 		return err
 	}
 	stretches := int64(2 * p.g.SMs)
+	if p.sums = tokens * int64(n.FFN) * 4; p.eight() {
+		p.sums = tokens * max(int64(n.FFN)*8, all*4, int64(n.Width)*4)
+	}
 	for _, b := range []struct {
 		to    *ptr
 		bytes int64
 	}{
-		{&p.x, tokens * int64(n.Width) * 4}, {&p.h, tokens * int64(n.Width) * 2}, {&p.qkv, tokens * all * 2}, {&p.attended, tokens * heads * 2},
-		{&p.gu, tokens * int64(n.FFN) * 4}, {&p.act, tokens * int64(n.FFN) * 2}, {&p.last, outputs * int64(n.Width) * 4},
+		{&p.x, tokens * int64(n.Width) * 4}, {&p.h, tokens * max(int64(n.Width)*2, heads)}, {&p.qkv, tokens * all * 2}, {&p.attended, tokens * heads * 2},
+		{&p.gu, p.sums}, {&p.scales, tokens * 4}, {&p.act, tokens * int64(n.FFN) * 2}, {&p.last, outputs * int64(n.Width) * 4},
 		{&p.logits, outputs * int64(n.Vocab) * 4}, {&p.ids, outputs * 4}, {&p.wide, widest},
 		{&p.partial, stretches * 8 * int64(a.HeadDim+2) * 4}, {&p.done, stretches * 4}, {&p.work, ltWorkspace},
 	} {
@@ -203,6 +213,35 @@ func (f *flight) room(m *Model, words, outputs int) error {
 	}
 	f.end, err = m.event()
 	return err
+}
+
+// float8All keeps the layers' int8 weights as float8 too, where those are to be
+// multiplied for prompts.
+func (p *program) float8All() (err error) {
+	a := p.n.Activations
+	if a >= tensor.ActivationsInt8 && !p.eight() {
+		return fmt.Errorf("activations of %s are multiplied by int8 weights, of rows and columns that are multiples of 16, and this model's are not: leave --activations at auto", a)
+	}
+	if a != tensor.ActivationsFP8 {
+		return nil
+	}
+	if p.g.lt == nil || p.g.lt.desc[typeE4M3] == 0 || p.g.major != 9 {
+		return fmt.Errorf("activations of fp8 need a GPU of compute capability 9.0 and cuBLASLt of CUDA 12.9 or newer, and this is %s: leave --activations at auto", p.g.Describe())
+	}
+	for _, l := range p.layers {
+		for _, w := range []*matrix{l.qkv, l.o, l.gu, l.down} {
+			if w.float8, err = p.m.alloc(w.dataBytes()); err != nil {
+				return fmt.Errorf("weights as float8: %w", err)
+			}
+			p.n.Spare -= w.dataBytes()
+			p.float8(w)
+		}
+	}
+	return nil
+}
+
+func (p *program) float8(w *matrix) {
+	p.g.launch("float8", grid{x: int((w.dataBytes()/16 + 255) / 256), y: 1, threads: 256}, w.float8, w.data, w.dataBytes()/16)
 }
 
 // widenAll keeps int8 weights as 16 bits too where there is memory for it: many
@@ -455,18 +494,20 @@ func (p *program) Warm(cache tensor.KV) error {
 		for n := 1; n <= p.n.Tokens; n = padded(n) + 1 {
 			size := padded(n)
 			pl := p.in.pad(plan{whole: true}, size)
-			if size > p.n.Outputs {
-				pl.rows = 1
-			}
+			prompts := pl
+			prompts.rows, prompts.whole = 1, false
 			p.in.used = p.in.tables + 1
 			p.in.host[p.in.tables] = 0
 			if err := p.g.d.check("cuMemcpyHtoDAsync", p.g.d.toDevice(p.in.device, unsafe.Pointer(&p.in.host[0]), uint64(4*p.in.used), p.g.stream)); err != nil {
 				return err
 			}
-			if size > p.n.Outputs {
-				p.compute(pl, cache.(*kv))
-			} else if err := errors.Join(p.replay(pl, cache.(*kv)), p.replay(pl, cache.(*kv))); err != nil { // recorded, then brought to the device
-				return err
+			if size > p.n.Outputs || p.activations(prompts) > tensor.Activations16 {
+				p.compute(prompts, cache.(*kv))
+			}
+			if size <= p.n.Outputs {
+				if err := errors.Join(p.replay(pl, cache.(*kv)), p.replay(pl, cache.(*kv))); err != nil { // recorded, then brought to the device
+					return err
+				}
 			}
 			if err := errors.Join(p.g.err, p.g.sync()); err != nil { // what the next is told goes where this one was told
 				return err
@@ -486,13 +527,20 @@ func (p *program) compute(pl plan, cache *kv) {
 	} else {
 		p.g.launch(p.name("embed"), grid{x: pl.tokens, y: 1, threads: 256}, p.x, p.embed.data, in.at(in.tokens), p.ids, n.Width)
 	}
+	multiply := p.multiply
+	switch p.activations(pl) {
+	case tensor.ActivationsInt8:
+		multiply = p.multiplyInt8
+	case tensor.ActivationsFP8:
+		multiply = p.multiplyFP8
+	}
 	for i, l := range p.layers {
-		p.multiply(p.qkv, l.qkv, p.x, l.attnNorm, pl.tokens, store)
+		multiply(p.qkv, l.qkv, p.x, l.attnNorm, pl.tokens, store)
 		p.ropeStore(pl, i, l, cache)
 		p.attend(pl, i, cache)
-		p.multiply(p.x, l.o, p.attended, nil, pl.tokens, add)
-		p.multiply(p.act, l.gu, p.x, l.ffnNorm, pl.tokens, swiglu)
-		p.multiply(p.x, l.down, p.act, nil, pl.tokens, add)
+		multiply(p.x, l.o, p.attended, nil, pl.tokens, add)
+		multiply(p.act, l.gu, p.x, l.ffnNorm, pl.tokens, swiglu)
+		multiply(p.x, l.down, p.act, nil, pl.tokens, add)
 	}
 	if pl.rows == 0 {
 		return // a prompt whose end is not yet reached
@@ -549,7 +597,11 @@ func (p *program) attend(pl plan, i int, cache *kv) {
 	if cache.keyScales != 0 || p.flash() && share > 1 && pl.singles > attendWide {
 		y := a.KVHeads * ((share + 7) / 8)
 		splits := max(1, min(32, 2*p.g.SMs/(pl.singles*y)))
-		p.g.launch(fmt.Sprintf("attend_tiles_%s%s_%d", cache.kind(), p.m.half, a.HeadDim), grid{x: pl.singles, y: y, z: splits, threads: 128, shared: 4 * tilesBytes(a.HeadDim, cache)},
+		size := grid{x: pl.singles, y: y, z: splits, threads: 128, shared: 4 * tilesBytes(a.HeadDim, cache)}
+		if pl.singles <= skinnyWide {
+			size.split = 50 // skinny comes next, finds what is left as it is, and needs a cache
+		}
+		p.g.launch(fmt.Sprintf("attend_tiles_%s%s_%d", cache.kind(), p.m.half, a.HeadDim), size,
 			p.attended, p.qkv, keys, values, keyScales, valueScales, in.at(in.tables), in.at(in.offsets), in.at(in.positions), in.at(in.slots), in.at(in.which), p.partial, p.done,
 			a.Heads, a.KVHeads, scale, early)
 		return
@@ -673,17 +725,118 @@ func (p *program) multiply(y ptr, w *matrix, x ptr, norm *vector, tokens int, ou
 
 // widen makes int8 weights 16 bits again.
 func (p *program) widen(to ptr, w *matrix) {
-	n := int64(w.rows) * int64(w.cols)
-	p.g.launch(p.name("widen"), grid{x: int((n/16 + 255) / 256), y: 1, threads: 256}, to, w.data, w.scale, n)
+	threads := min(256, (w.cols/16+31)/32*32)
+	p.g.launch(p.name("widen"), grid{x: w.rows, y: (w.cols/16 + threads - 1) / threads, threads: threads}, to, w.data, w.scale, w.cols)
 }
+
+// eightWidth is from what width of a model on activations are int8 unless it is said
+// what they are: with less, narrowing them and bringing sums back takes as long as
+// tensor cores save, and pays only where weights would else have to be widened.
+// BenchmarkActivations measured it.
+const eightWidth = 4096
+
+// eight reports whether all layers' weights are int8, of shapes that can be
+// multiplied in 8 bits.
+func (p *program) eight() bool {
+	for _, l := range p.layers {
+		for _, w := range []*matrix{l.qkv, l.o, l.gu, l.down} {
+			if w.scale == 0 || w.rows%16 != 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// activations is what a step's inputs of products are: weights alone have 8 bits
+// where all tokens decode, and where kernels that read them once take all tokens.
+func (p *program) activations(pl plan) tensor.Activations {
+	switch a := p.n.Activations; {
+	case pl.whole || pl.tokens <= skinnyWide || !p.eight():
+		return tensor.Activations16
+	case a != tensor.ActivationsAuto:
+		return a
+	case p.n.Width >= eightWidth || pl.tokens > skinnyInt8 && p.layers[0].qkv.wide == 0:
+		return tensor.ActivationsInt8
+	default:
+		return tensor.Activations16
+	}
+}
+
+// multiplyInt8 is multiply with int8 inputs, a scale for each token; of swiglu the
+// result is int8 as well, as the next product takes it.
+func (p *program) multiplyInt8(y ptr, w *matrix, x ptr, norm *vector, tokens int, out outcome) {
+	in, row := p.narrowed("i8", x, norm, w.cols, tokens), grid{x: tokens, y: 1, threads: 256}
+	s := ltShape{kind: typeI8, out: typeI32, rows: w.rows, cols: w.cols, tokens: padded(tokens)}
+	if p.g.lt == nil || p.g.err != nil || !p.g.lt.multiply(p.g, s, p.gu, w.data, in, false, p.work, p.gu, p.sums) {
+		p.g.launch("gemm_i8", grid{x: (w.rows + 127) / 128, y: (tokens + 63) / 64, threads: 256, shared: gemmBytes}, p.gu, w.data, in, tokens, w.rows, w.cols)
+	}
+	switch out {
+	case swiglu:
+		row.threads = 512
+		p.g.launch("swiglu_i8", row, y, p.scales, p.gu, w.scale, w.rows/2)
+	case add:
+		row.y = max(1, w.rows/4096)
+		p.g.launch("scaled_add", row, y, p.gu, p.scales, w.scale, w.rows)
+	default:
+		row.y = max(1, w.rows/4096)
+		p.g.launch("scaled_"+p.m.half+"_store", row, y, p.gu, p.scales, w.scale, w.rows)
+	}
+}
+
+// multiplyFP8 is the same with float8, which cuBLASLt alone multiplies.
+func (p *program) multiplyFP8(y ptr, w *matrix, x ptr, norm *vector, tokens int, out outcome) {
+	in := p.narrowed("f8", x, norm, w.cols, tokens)
+	if p.g.err != nil {
+		return
+	}
+	p.g.lt.scale(w.scale, p.scales)
+	s, to := ltShape{kind: typeE4M3, out: p.halfType(), rows: w.rows, cols: w.cols, tokens: padded(tokens)}, y
+	if out == swiglu {
+		to = p.gu
+	}
+	if out == add {
+		s.out = typeF32
+	}
+	if !p.g.lt.multiply(p.g, s, to, w.float8, in, out == add, p.work, p.logits, p.spare) {
+		p.g.err = fmt.Errorf("cuBLASLt cannot multiply float8 of %d×%d by %d tokens: leave --activations at auto", w.rows, w.cols, s.tokens)
+		return
+	}
+	if out == swiglu {
+		p.g.launch(p.name("swiglu_f8"), grid{x: tokens, y: 1, threads: 512}, y, p.scales, p.gu, w.rows/2)
+	}
+}
+
+// narrowed is x as 8 bits, normed before where there is a norm; its scales are
+// p.scales. What swiglu left is so already.
+func (p *program) narrowed(code string, x ptr, norm *vector, cols, tokens int) ptr {
+	row := grid{x: tokens, y: 1, threads: 256}
+	switch {
+	case x == p.act:
+		return x
+	case norm != nil:
+		p.g.launch("rms_norm_"+code, row, p.h, p.scales, x, norm.data, cols, p.n.Epsilon)
+	default:
+		p.g.launch(p.name("narrow_"+code), row, p.h, p.scales, x, cols)
+	}
+	return p.h
+}
+
+// halfType is how CUDA counts the model's 16-bit numbers.
+func (p *program) halfType() int32 {
+	if p.m.half == "bf16" {
+		return typeBF16
+	}
+	return typeF16
+}
+
+// gemmBytes is what gemm has of shared memory.
+const gemmBytes = 4 * (64 + 128) * 40 * 2
 
 // product multiplies by 16-bit weights on tensor cores.
 func (p *program) product(y, w, x ptr, rows, cols, tokens int, out outcome) {
 	if p.g.lt != nil && p.g.err == nil {
-		s := ltShape{kind: typeF16, rows: rows, cols: cols, tokens: padded(tokens)}
-		if p.m.half == "bf16" {
-			s.kind = typeBF16
-		}
+		s := ltShape{kind: p.halfType(), rows: rows, cols: cols, tokens: padded(tokens)}
 		if s.out = s.kind; out != store {
 			s.out = typeF32
 		}
@@ -691,6 +844,6 @@ func (p *program) product(y, w, x ptr, rows, cols, tokens int, out outcome) {
 			return
 		}
 	}
-	p.g.launch(fmt.Sprintf("gemm_%s_%s", p.m.half, out), grid{x: (rows + 127) / 128, y: (tokens + 63) / 64, threads: 256, shared: 4 * (64 + 128) * 40 * 2},
+	p.g.launch(fmt.Sprintf("gemm_%s_%s", p.m.half, out), grid{x: (rows + 127) / 128, y: (tokens + 63) / 64, threads: 256, shared: gemmBytes},
 		y, w, x, tokens, rows, cols)
 }

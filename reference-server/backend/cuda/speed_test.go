@@ -3,10 +3,12 @@
 package cuda
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )
@@ -218,6 +220,120 @@ func BenchmarkProfile(b *testing.B) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// BenchmarkActivations measures prompts of int8 weights with activations of 16 bits,
+// int8 and float8: from what width on int8 is faster is eightWidth.
+func BenchmarkActivations(b *testing.B) {
+	g := gpu(b)
+	for _, s := range shapes {
+		b.Run(s.name, func(b *testing.B) {
+			m := g.NewModel()
+			m.half = "bf16"
+			defer m.Close()
+			p, _ := s.random(b, m, true, 2048, 256)
+			cache, err := m.NewKV(tensor.KVFull, 256, s.layers, s.kv, s.dim)
+			if err != nil {
+				b.Fatal(err)
+			}
+			kinds := []tensor.Activations{tensor.Activations16, tensor.ActivationsInt8, tensor.ActivationsFP8}
+			p.n.Activations = tensor.ActivationsFP8
+			if err := g.do(p.float8All); err != nil {
+				b.Log(err)
+				kinds = kinds[:2]
+			}
+			for _, n := range []int{32, 64, 128, 256, 512, 1024, 2048} {
+				var line string
+				for _, p.n.Activations = range kinds {
+					run := p.kept(prompt(n), cache, []tensor.Pick{{}})
+					for range 2 {
+						if err := run(); err != nil {
+							b.Fatal(err)
+						}
+					}
+					line += fmt.Sprintf(", %s %.3f ms", p.n.Activations, 1e3*elapsed(b, g, 5, run))
+					p.drain(b)
+				}
+				b.Logf("%-4s prompt of %4d%s", s.name, n, line)
+			}
+		})
+	}
+}
+
+// BenchmarkProducts measures cuBLASLt's products of a layer, of bfloat16, int8 and
+// float8, with the sums that are quicker and with exact ones.
+func BenchmarkProducts(b *testing.B) {
+	g := gpu(b)
+	if g.lt == nil {
+		b.Skipf("skipped: %v", g.noLt)
+	}
+	m := g.NewModel()
+	m.half = "bf16"
+	defer m.Close()
+	var x, w, y, work, scales ptr
+	if err := g.do(func() (err error) {
+		for _, a := range []struct {
+			to    *ptr
+			bytes int64
+		}{{&x, 2048 * 14336 * 2}, {&w, 28672 * 4096 * 2}, {&y, 2048 * 28672 * 4}, {&work, ltWorkspace}, {&scales, 28672 * 4}} {
+			if *a.to, err = m.alloc(a.bytes); err != nil {
+				return err
+			}
+		}
+		g.lt.scale(scales, scales)
+		return nil
+	}); err != nil {
+		b.Fatal(err)
+	}
+	exact, no := g.lt.desc[typeE4M3], int8(0)
+	kinds := []struct {
+		name      string
+		kind, out int32
+	}{{"bfloat16", typeBF16, typeBF16}, {"int8", typeI8, typeI32}, {"float8", typeE4M3, typeBF16}, {"float8, exact sums", typeE4M3, typeBF16}}
+	for _, k := range kinds {
+		random := func(to ptr, n int64) error { // like activations and weights: what is multiplied changes the clock
+			g.launch("randomize_bf16", grid{x: 1024, y: 1, threads: 256}, y, n, 1, float32(1))
+			switch row := (grid{x: int(n / 4096), y: 1, threads: 256}); k.kind {
+			case typeBF16:
+				return g.d.check("copy", g.d.within(to, y, uint64(2*n), g.stream))
+			case typeI8:
+				g.launch("narrow_i8_bf16", row, to, scales, y, 4096)
+			default:
+				g.launch("narrow_f8_bf16", row, to, scales, y, 4096)
+			}
+			return nil
+		}
+		if err := g.do(func() error { return errors.Join(random(w, 28672*4096), random(x, 2048*14336), g.sync()) }); err != nil {
+			b.Fatal(err)
+		}
+		if g.lt.plans = map[ltShape]*ltPlan{}; k.name == "float8, exact sums" {
+			g.lt.setDesc(exact, 25, unsafe.Pointer(&no), 1)
+		}
+		for _, s := range shapes {
+			for _, tokens := range []int{128, 512, 2048} {
+				line, whole := "", 0.0
+				for _, p := range []struct {
+					name       string
+					rows, cols int
+				}{{"qkv", (s.heads + 2*s.kv) * s.dim, s.width}, {"o", s.width, s.heads * s.dim}, {"gate and up", 2 * s.ffn, s.width}, {"down", s.width, s.ffn}} {
+					const times = 20
+					took := 1. / times * elapsed(b, g, 1, func() error {
+						return g.do(func() error {
+							for range times {
+								if !g.lt.multiply(g, ltShape{kind: k.kind, out: k.out, rows: p.rows, cols: p.cols, tokens: tokens}, y, w, x, false, work, y, 2048*28672*4) {
+									return fmt.Errorf("cuBLASLt has no %s", k.name)
+								}
+							}
+							return nil
+						})
+					})
+					whole += took
+					line += fmt.Sprintf(", %s %.0f", p.name, 2*float64(tokens)*float64(p.rows)*float64(p.cols)/took/1e12)
+				}
+				b.Logf("%-4s %4d tokens, %s: %.3f ms a layer; TFLOP/s%s", s.name, tokens, k.name, whole*1e3, line[1:])
+			}
 		}
 	}
 }

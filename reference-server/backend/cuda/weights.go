@@ -14,8 +14,9 @@ import (
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )
 
-// group is how many int8 weights share a scale.
-const group = 64
+// narrowable is of what the columns of a matrix must be a multiple, to be int8:
+// 16 are read at once.
+const narrowable = 16
 
 // Model is one model's memory on a GPU. It implements tensor.Compiler. Close
 // gives everything back.
@@ -116,12 +117,13 @@ func (m *Model) free(p ptr) {
 	}
 }
 
-// matrix is weights row after row: 16 bits, or int8 + 128 with a scale for
-// every 64.
+// matrix is weights row after row: 16 bits, or int8 with a scale for each row,
+// as products of 8 bits on tensor cores need it.
 type matrix struct {
 	rows, cols  int
 	data, scale ptr // scale is 0 where weights are 16 bits
 	wide        ptr // int8 weights as 16 bits, where they are kept so too
+	float8      ptr // the same as E4M3
 }
 
 func (w *matrix) Rows() int { return w.rows }
@@ -141,7 +143,7 @@ func (w *matrix) scaleBytes() int64 {
 	if w.scale == 0 {
 		return 0
 	}
-	return int64(w.rows) * int64(w.cols) / group * 4
+	return 4 * int64(w.rows)
 }
 
 type vector struct {
@@ -169,7 +171,7 @@ func (m *Model) Load(s tensor.Stored, f tensor.Format) (tensor.Matrix, error) {
 		if err := m.upload(w.data, s); err != nil {
 			return err
 		}
-		if f == tensor.FormatInt8 && s.Cols%group == 0 {
+		if f == tensor.FormatInt8 && s.Cols%narrowable == 0 {
 			return m.narrow(w)
 		}
 		return nil
@@ -182,15 +184,14 @@ func (m *Model) Load(s tensor.Stored, f tensor.Format) (tensor.Matrix, error) {
 
 // narrow makes int8 of 16-bit weights.
 func (m *Model) narrow(w *matrix) (err error) {
-	groups := int64(w.rows) * int64(w.cols) / group
 	wide := w.data
-	if w.data, err = m.alloc(groups * group); err != nil {
+	if w.data, err = m.alloc(int64(w.rows) * int64(w.cols)); err != nil {
 		return err
 	}
-	if w.scale, err = m.alloc(groups * 4); err != nil {
+	if w.scale, err = m.alloc(4 * int64(w.rows)); err != nil {
 		return err
 	}
-	m.g.launch("narrow_"+m.half, grid{x: int((groups + 7) / 8), y: 1, threads: 256}, w.data, w.scale, wide, groups)
+	m.g.launch("narrow_i8_"+m.half, grid{x: w.rows, y: 1, threads: 256}, w.data, w.scale, wide, w.cols)
 	err = errors.Join(m.g.err, m.g.sync())
 	m.free(wide)
 	return err

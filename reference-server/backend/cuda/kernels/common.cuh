@@ -4,13 +4,13 @@
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 #include <stdint.h>
 
 typedef __half f16;
 typedef __nv_bfloat16 bf16;
 
 constexpr int kBlock = 16;   // tokens in a KV block: tensor.BlockSize
-constexpr int kGroup = 64;   // int8 weights that share a scale
 
 // What the step before wrote, and what a step is told (tokens, positions, tables),
 // is there when any of its kernels starts; only what the kernels of this step
@@ -121,6 +121,13 @@ template <> __device__ __forceinline__ void mma<f16>(float *c, const uint32_t *a
 template <> __device__ __forceinline__ void mma<bf16>(float *c, const uint32_t *a, const uint32_t *b) {
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// Eight bits: what lies in memory as 16 columns of T is 32 of int8.
+struct pair8 { int8_t first, second; };
+__device__ __forceinline__ void mma8(int *c, const uint32_t *a, const uint32_t *b) {
+  asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+               : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
 // transposed turns a matrix of 8 × 8 numbers of 16 bits, held by a warp as a

@@ -1,5 +1,5 @@
 // Kernels that move more than they compute: embedding, RMSNorm, RoPE with the
-// write to the KV cache, SwiGLU, int8 weights back to 16 bits.
+// write to the KV cache, SwiGLU, and between 16 bits, int8 and int32.
 #include "common.cuh"
 
 // embed: x[t] = the embedding of tokens[t], or where that is below 0 of what
@@ -17,12 +17,11 @@ template <typename T> __device__ void embed(float *x, const T *w, const int *tok
 }
 extern "C" __global__ void embed_f16(float *x, const f16 *w, const int *tokens, const int *picked, int width) { embed(x, w, tokens, picked, width); }
 extern "C" __global__ void embed_bf16(float *x, const bf16 *w, const int *tokens, const int *picked, int width) { embed(x, w, tokens, picked, width); }
-extern "C" __global__ void embed_i8(float *x, const uint8_t *w, const float *scale, const int *tokens, const int *picked, int width) {
+extern "C" __global__ void embed_i8(float *x, const int8_t *w, const float *scale, const int *tokens, const int *picked, int width) {
   let_next_start();
   wait_for_inputs();
-  const size_t t = blockIdx.x, row = token(tokens, picked), groups = width / kGroup;
-  for (int i = threadIdx.x; i < width; i += blockDim.x)
-    x[t * width + i] = float(int(w[row * width + i]) - 128) * scale[row * groups + i / kGroup];
+  const size_t t = blockIdx.x, row = token(tokens, picked);
+  for (int i = threadIdx.x; i < width; i += blockDim.x) x[t * width + i] = float(w[row * width + i]) * scale[row];
 }
 
 // rms_norm: y[r] = x[rows[r]] / rms · weight; rows may be null: then row r.
@@ -208,27 +207,29 @@ template <typename T> __device__ void swiglu(T *y, const T *gu, int width) {
 extern "C" __global__ void swiglu_f16(f16 *y, const f16 *gu, int width) { swiglu(y, gu, width); }
 extern "C" __global__ void swiglu_bf16(bf16 *y, const bf16 *gu, int width) { swiglu(y, gu, width); }
 
-// widen: y (16 bits) = int8 weights · scales; n is a multiple of 64.
-template <typename T> __device__ void widen(T *y, const uint8_t *w, const float *scale, long long n) {
+// widen: y (16 bits) = int8 weights (rows, width) · their rows' scales. A thread
+// has 16. grid (rows, width / 16 / threads).
+template <typename T> __device__ void widen(T *y, const int8_t *w, const float *scale, int width) {
   let_next_start();
   wait_for_inputs();
-  const long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * 16;
-  if (i >= n) return;
-  const uint4 v = stream16(w + i);
+  const int i = (blockIdx.y * blockDim.x + threadIdx.x) * 16;
+  if (i >= width) return;
+  const size_t at = (size_t)blockIdx.x * width + i;
+  const uint4 v = stream16(w + at);
   const uint32_t in[4] = {v.x, v.y, v.z, v.w};
-  const float s = scale[i / kGroup];
+  const float s = scale[blockIdx.x];
   uint32_t out[8];
 #pragma unroll
   for (int k = 0; k < 4; k++) {
-    const int a = int(in[k] & 255) - 128, b = int(in[k] >> 8 & 255) - 128, c = int(in[k] >> 16 & 255) - 128, d = int(in[k] >> 24) - 128;
-    out[2 * k] = pack2<T>(a * s, b * s), out[2 * k + 1] = pack2<T>(c * s, d * s);
+    out[2 * k] = pack2<T>(int8_t(in[k]) * s, int8_t(in[k] >> 8) * s);
+    out[2 * k + 1] = pack2<T>(int8_t(in[k] >> 16) * s, int8_t(in[k] >> 24) * s);
   }
-  uint4 *to = reinterpret_cast<uint4 *>(y + i);
+  uint4 *to = reinterpret_cast<uint4 *>(y + at);
   to[0] = make_uint4(out[0], out[1], out[2], out[3]);
   to[1] = make_uint4(out[4], out[5], out[6], out[7]);
 }
-extern "C" __global__ void widen_f16(f16 *y, const uint8_t *w, const float *s, long long n) { widen(y, w, s, n); }
-extern "C" __global__ void widen_bf16(bf16 *y, const uint8_t *w, const float *s, long long n) { widen(y, w, s, n); }
+extern "C" __global__ void widen_f16(f16 *y, const int8_t *w, const float *s, int width) { widen(y, w, s, width); }
+extern "C" __global__ void widen_bf16(bf16 *y, const int8_t *w, const float *s, int width) { widen(y, w, s, width); }
 
 // randomize fills n 16-bit numbers with noise of about the given size: models
 // of real shapes for measurements.
@@ -242,16 +243,142 @@ template <typename T> __device__ void randomize(T *y, long long n, unsigned seed
 extern "C" __global__ void randomize_f16(f16 *y, long long n, unsigned seed, float size) { randomize(y, n, seed, size); }
 extern "C" __global__ void randomize_bf16(bf16 *y, long long n, unsigned seed, float size) { randomize(y, n, seed, size); }
 
-// narrow quantizes 16-bit weights to int8 + 128 with a scale for every 64.
-template <typename T> __device__ void narrow(uint8_t *q, float *scale, const T *w, long long groups) {
-  const long long g = (long long)blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
-  const int lane = threadIdx.x & 31;
-  if (g >= groups) return;
-  const float a = to_float(w[g * kGroup + lane]), b = to_float(w[g * kGroup + 32 + lane]);
-  const float top = warp_max(fmaxf(fabsf(a), fabsf(b))), inverse = top > 0 ? 127.f / top : 0.f;
-  q[g * kGroup + lane] = uint8_t(__float2int_rn(a * inverse) + 128);
-  q[g * kGroup + 32 + lane] = uint8_t(__float2int_rn(b * inverse) + 128);
-  if (lane == 0) scale[g] = top / 127.f;
+// From here on: products of 8 bits. Rows of weights, and tokens, are int8 or
+// float8 (E4M3) with a scale for each.
+struct i8 {
+  static constexpr float top = 127;
+  __device__ __forceinline__ static uint32_t two(float a, float b) { return (uint32_t(__float2int_rn(a)) & 255) | (uint32_t(__float2int_rn(b)) & 255) << 8; }
+};
+struct f8 {
+  static constexpr float top = 448;
+  __device__ __forceinline__ static uint32_t two(float a, float b) { return __nv_cvt_float2_to_fp8x2(make_float2(a, b), __NV_SATFINITE, __NV_E4M3); }
+};
+
+// narrow_row makes 8 bits of a row, whose largest becomes the top, and returns
+// what is 1 then. eight(i, f) gives numbers 8i to 8i + 7, twice.
+template <typename C, typename F> __device__ __forceinline__ float narrow_row(uint2 *q, int width, float *red, F eight) {
+  float top = 0, f[8];
+  for (int i = threadIdx.x; i < width / 8; i += blockDim.x) {
+    eight(i, f);
+#pragma unroll
+    for (int j = 0; j < 8; j++) top = fmaxf(top, fabsf(f[j]));
+  }
+  top = block_max(top, red);
+  const float inverse = top > 0 ? C::top / top : 0.f;
+  for (int i = threadIdx.x; i < width / 8; i += blockDim.x) {
+    eight(i, f);
+#pragma unroll
+    for (int j = 0; j < 8; j++) f[j] *= inverse;
+    q[i] = make_uint2(C::two(f[0], f[1]) | C::two(f[2], f[3]) << 16, C::two(f[4], f[5]) | C::two(f[6], f[7]) << 16);
+  }
+  return top / C::top;
 }
-extern "C" __global__ void narrow_f16(uint8_t *q, float *s, const f16 *w, long long groups) { narrow(q, s, w, groups); }
-extern "C" __global__ void narrow_bf16(uint8_t *q, float *s, const bf16 *w, long long groups) { narrow(q, s, w, groups); }
+
+// narrow: q (rows, width) = w / scale. grid (rows), as all of these.
+template <typename T, typename C> __device__ void narrow(uint2 *q, float *scale, const T *w, int width) {
+  __shared__ float red[32];
+  let_next_start();
+  wait_for_inputs();
+  const size_t r = blockIdx.x, row = r * (width / 8);
+  const float one = narrow_row<C>(q + row, width, red, [&](int i, float *f) { unpack8<T>(reinterpret_cast<const uint4 *>(w)[row + i], f); });
+  if (threadIdx.x == 0) scale[r] = one;
+}
+
+// rms_norm_…: rms_norm as 8 bits.
+template <typename C> __device__ void rms_norm8(uint2 *q, float *scale, const float *x, const float *weight, int width, float eps) {
+  __shared__ float red[32];
+  let_next_start();
+  wait_for_inputs();
+  const size_t r = blockIdx.x;
+  const float4 *in = reinterpret_cast<const float4 *>(x + r * width), *norm = reinterpret_cast<const float4 *>(weight);
+  float squares = 0; // of both times
+  const float one = narrow_row<C>(q + r * (width / 8), width, red, [&](int i, float *f) {
+    const float4 a = in[2 * i], b = in[2 * i + 1], c = norm[2 * i], d = norm[2 * i + 1];
+    squares += a.x * a.x + a.y * a.y + a.z * a.z + a.w * a.w + b.x * b.x + b.y * b.y + b.z * b.z + b.w * b.w;
+    f[0] = a.x * c.x, f[1] = a.y * c.y, f[2] = a.z * c.z, f[3] = a.w * c.w, f[4] = b.x * d.x, f[5] = b.y * d.y, f[6] = b.z * d.z, f[7] = b.w * d.w;
+  });
+  squares = block_sum(squares, red);
+  if (threadIdx.x == 0) scale[r] = one * rsqrtf(squares / (2 * width) + eps);
+}
+
+// swiglu_f8: swiglu as float8.
+template <typename T> __device__ void swiglu_f8(uint2 *q, float *scale, const T *gu, int width) {
+  __shared__ float red[32];
+  let_next_start();
+  wait_for_inputs();
+  const size_t t = blockIdx.x;
+  const uint4 *gate = reinterpret_cast<const uint4 *>(gu + t * 2 * width), *up = gate + width / 8;
+  const float one = narrow_row<f8>(q + t * (width / 8), width, red, [&](int i, float *f) {
+    float u[8];
+    unpack8<T>(gate[i], f);
+    unpack8<T>(up[i], u);
+#pragma unroll
+    for (int j = 0; j < 8; j++) f[j] = silu(f[j]) * u[j];
+  });
+  if (threadIdx.x == 0) scale[t] = one;
+}
+
+// swiglu_i8: swiglu of the int32 sums of gate and up, as int8; scale holds the
+// scales of the product's inputs, and then of what is written.
+extern "C" __global__ void swiglu_i8(uint2 *q, float *scale, const int *sums, const float *rows, int width) {
+  __shared__ float red[32];
+  let_next_start();
+  wait_for_inputs();
+  const size_t t = blockIdx.x;
+  const float of = scale[t];
+  const int4 *gate = reinterpret_cast<const int4 *>(sums + t * 2 * width), *up = gate + width / 4;
+  const float4 *gates = reinterpret_cast<const float4 *>(rows), *ups = gates + width / 4;
+  const float one = narrow_row<i8>(q + t * (width / 8), width, red, [&](int i, float *f) {
+#pragma unroll
+    for (int k = 0; k < 2; k++) {
+      const int4 g = gate[2 * i + k], u = up[2 * i + k];
+      const float4 a = gates[2 * i + k], b = ups[2 * i + k];
+      f[4 * k] = silu(g.x * (of * a.x)) * (u.x * (of * b.x)), f[4 * k + 1] = silu(g.y * (of * a.y)) * (u.y * (of * b.y));
+      f[4 * k + 2] = silu(g.z * (of * a.z)) * (u.z * (of * b.z)), f[4 * k + 3] = silu(g.w * (of * a.w)) * (u.w * (of * b.w));
+    }
+  });
+  if (threadIdx.x == 0) scale[t] = one;
+}
+
+#define NARROW(T, C) \
+  extern "C" __global__ void narrow_##C##_##T(uint2 *q, float *s, const T *w, int width) { narrow<T, C>(q, s, w, width); }
+#define NARROWED(C) \
+  extern "C" __global__ void rms_norm_##C(uint2 *q, float *s, const float *x, const float *w, int width, float eps) { rms_norm8<C>(q, s, x, w, width, eps); }
+NARROW(f16, i8) NARROW(bf16, i8) NARROW(f16, f8) NARROW(bf16, f8) NARROWED(i8) NARROWED(f8)
+extern "C" __global__ void swiglu_f8_f16(uint2 *q, float *s, const f16 *gu, int width) { swiglu_f8(q, s, gu, width); }
+extern "C" __global__ void swiglu_f8_bf16(uint2 *q, float *s, const bf16 *gu, int width) { swiglu_f8(q, s, gu, width); }
+
+// float8: int8 weights as float8, with the same scales; 16 a thread.
+extern "C" __global__ void float8(uint4 *y, const uint4 *w, long long n) {
+  const long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  const uint4 v = w[i];
+  const uint32_t in[4] = {v.x, v.y, v.z, v.w};
+  uint32_t out[4];
+#pragma unroll
+  for (int k = 0; k < 4; k++) out[k] = f8::two(int8_t(in[k]), int8_t(in[k] >> 8)) | f8::two(int8_t(in[k] >> 16), int8_t(in[k] >> 24)) << 16;
+  y[i] = make_uint4(out[0], out[1], out[2], out[3]);
+}
+
+// scaled: y (tokens, width) = sums · the token's scale · the row's, or is added
+// to. grid (tokens, parts), four numbers a thread.
+template <typename T, bool ADD> __device__ void scaled(T *y, const int *sums, const float *tokens, const float *rows, int width) {
+  let_next_start();
+  wait_for_inputs();
+  const size_t t = blockIdx.x;
+  const float of = tokens[t];
+  for (int i = blockIdx.y * blockDim.x + threadIdx.x; i < width / 4; i += blockDim.x * gridDim.y) {
+    const int4 v = reinterpret_cast<const int4 *>(sums + t * width)[i];
+    const float4 s = reinterpret_cast<const float4 *>(rows)[i];
+    const float4 f = {v.x * (of * s.x), v.y * (of * s.y), v.z * (of * s.z), v.w * (of * s.w)};
+    if constexpr (ADD) {
+      float4 &to = reinterpret_cast<float4 *>(y + t * width)[i];
+      to = {to.x + f.x, to.y + f.y, to.z + f.z, to.w + f.w};
+    } else {
+      reinterpret_cast<uint2 *>(y + t * width)[i] = {pack2<T>(f.x, f.y), pack2<T>(f.z, f.w)};
+    }
+  }
+}
+extern "C" __global__ void scaled_f16_store(f16 *y, const int *sums, const float *tokens, const float *rows, int width) { scaled<f16, false>(y, sums, tokens, rows, width); }
+extern "C" __global__ void scaled_bf16_store(bf16 *y, const int *sums, const float *tokens, const float *rows, int width) { scaled<bf16, false>(y, sums, tokens, rows, width); }
+extern "C" __global__ void scaled_add(float *y, const int *sums, const float *tokens, const float *rows, int width) { scaled<float, true>(y, sums, tokens, rows, width); }

@@ -5,25 +5,25 @@
 #include "common.cuh"
 
 // What becomes of a product's result.
-enum Out { kStore, kAdd, kFloat, kSwiGLU }; // 16 bits; added to float32; float32; silu(row) · (row + rows)
+enum Out { kStore, kAdd, kFloat, kSwiGLU, kSums }; // 16 bits; added to float32; float32; silu(row) · (row + rows); int32
 
 // Weights of one type, 16 bytes at a time.
 template <typename T> struct Plain {
   static constexpr int n = 8;
   const T *w;
   __device__ __forceinline__ const void *at(size_t row, int cols, int k) const { return w + row * cols + k; }
-  __device__ __forceinline__ float scale(bool, size_t, int, int) const { return 1.f; }
+  __device__ __forceinline__ float scale(bool, size_t) const { return 1.f; }
   __device__ __forceinline__ static void floats(const uint4 &v, float *f) { unpack8<T>(v, f); }
 };
 struct Int8 {
   static constexpr int n = 16;
-  const uint8_t *w;
+  const int8_t *w;
   const float *s;
   __device__ __forceinline__ const void *at(size_t row, int cols, int k) const { return w + row * cols + k; }
-  __device__ __forceinline__ float scale(bool valid, size_t row, int cols, int k) const { return valid ? __ldg(s + row * (cols / kGroup) + k / kGroup) : 0.f; }
+  __device__ __forceinline__ float scale(bool valid, size_t row) const { return valid ? __ldg(s + row) : 0.f; }
   // 2²³ + u is a float whose last byte is u: no slow conversion is needed.
   __device__ __forceinline__ static void floats(const uint4 &v, float *f) {
-    const uint32_t w[4] = {v.x, v.y, v.z, v.w};
+    const uint32_t w[4] = {v.x ^ 0x80808080u, v.y ^ 0x80808080u, v.z ^ 0x80808080u, v.w ^ 0x80808080u}; // u is the number + 128
 #pragma unroll
     for (int i = 0; i < 4; i++) {
       f[4 * i + 0] = __uint_as_float(__byte_perm(w[i], 0x4b000000u, 0x7440)) - 8388736.f;
@@ -81,17 +81,18 @@ __device__ void gemv(void *y, const W weights, const void *x, const float *norm,
   const int stride = warps / parts * gridDim.x, begin = warp % parts * (cols / parts), end = begin + cols / parts;
   const int first = warp / parts * gridDim.x + blockIdx.x;
   uint4 v[R][U];
-  float scales[R][U]; // beside their weights: else each would be waited for
+  float scales[R]; // come with their weights: else they would be waited for
   auto fetch = [&](int row, int k) {
 #pragma unroll
-    for (int r = 0; r < R; r++)
+    for (int r = 0; r < R; r++) {
+      scales[r] = weights.scale(row < rows, (size_t)row + r * rows);
 #pragma unroll
       for (int u = 0; u < U; u++) {
         const int at = k + (u * 32 + lane) * C;
         const bool valid = at < end && row < rows;
         v[r][u] = valid ? stream16(weights.at((size_t)row + r * rows, cols, at)) : make_uint4(0, 0, 0, 0);
-        scales[r][u] = weights.scale(valid, (size_t)row + r * rows, cols, at);
       }
+    }
   };
   auto put = [&](int t, int row, float a, float b) {
     const size_t to = (size_t)t * rows + row;
@@ -106,6 +107,7 @@ __device__ void gemv(void *y, const W weights, const void *x, const float *norm,
   stage<T, N>(xs, x, norm, cols, eps);
   for (int row = first; row < rows; row += stride) {
     float sum[R][N] = {};
+    const float scale = scales[0], other = scales[R - 1];
     for (int k = begin; k < end; k += step) {
 #pragma unroll
       for (int u = 0; u < U; u++) {
@@ -125,7 +127,7 @@ __device__ void gemv(void *y, const W weights, const void *x, const float *norm,
 #pragma unroll
                 for (int i = 0; i < 8; i++) part = fmaf(f[c + i], in[i], part);
               }
-              sum[r][t] = fmaf(part, scales[r][u], sum[r][t]);
+              sum[r][t] += part;
             }
           }
         }
@@ -135,8 +137,8 @@ __device__ void gemv(void *y, const W weights, const void *x, const float *norm,
     }
 #pragma unroll
     for (int t = 0; t < N; t++) {
-      const float a = warp_sum(sum[0][t]);
-      const float b = R == 2 ? warp_sum(sum[R - 1][t]) : 0.f;
+      const float a = warp_sum(sum[0][t]) * scale;
+      const float b = R == 2 ? warp_sum(sum[R - 1][t]) * other : 0.f;
       if (lane) continue;
       if (parts == 1) put(t, row, a, b);
       else sums[warp][0][t] = a, sums[warp][R - 1][t] = R == 2 ? b : a;
@@ -152,7 +154,7 @@ __device__ void gemv(void *y, const W weights, const void *x, const float *norm,
                                                                             int rows, int cols, float eps) {                                      \
     gemv<T, Plain<T>, N, OUT>(y, Plain<T>{w}, x, norm, rows, cols, eps);                                                                           \
   }                                                                                                                                                \
-  extern "C" __global__ void __launch_bounds__(512, N == 1 ? 2 : 1) gemv_i8_##T##_##N##_##NAME(void *y, const uint8_t *w, const float *s, const void *x,           \
+  extern "C" __global__ void __launch_bounds__(512, N == 1 ? 2 : 1) gemv_i8_##T##_##N##_##NAME(void *y, const int8_t *w, const float *s, const void *x,           \
                                                                                const float *norm, int rows, int cols, float eps) {                \
     gemv<T, Int8, N, OUT>(y, Int8{w, s}, x, norm, rows, cols, eps);                                                                                \
   }
@@ -183,7 +185,6 @@ __device__ void skinny(void *y, const void *w, const float *s, const T *x, int t
   const int size = INT8 ? 1 : 2, step = 4 * C, chunk = step * U;
   const char *w0 = static_cast<const char *>(w) + row0 * cols * size, *w1 = static_cast<const char *>(w) + row1 * cols * size;
   uint4 v[2][U];
-  float scales[2][U];
   auto fetch = [&](int k) {
 #pragma unroll
     for (int u = 0; u < U; u++) {
@@ -191,10 +192,6 @@ __device__ void skinny(void *y, const void *w, const float *s, const T *x, int t
       const bool valid = at < cols;
       v[0][u] = valid ? stream16(w0 + (size_t)at * size) : make_uint4(0, 0, 0, 0);
       v[1][u] = valid ? stream16(w1 + (size_t)at * size) : make_uint4(0, 0, 0, 0);
-      if (INT8) {
-        scales[0][u] = valid ? __ldg(s + row0 * (cols / kGroup) + at / kGroup) : 0.f;
-        scales[1][u] = valid ? __ldg(s + row1 * (cols / kGroup) + at / kGroup) : 0.f;
-      }
     }
   };
   let_next_start();
@@ -208,7 +205,7 @@ __device__ void skinny(void *y, const void *w, const float *s, const T *x, int t
       if (k + u * step >= cols) break;
       uint32_t a0[C / 2], a1[C / 2];
       if (INT8) {
-        halves8<T>(v[0][u], a0), halves8<T>(v[1][u], a1); // exact; a group's scale comes after its sum
+        halves8<T>(v[0][u], a0), halves8<T>(v[1][u], a1); // exact; a row's scale comes after its sum
       } else {
         halves(Plain<T>{}, v[0][u], a0), halves(Plain<T>{}, v[1][u], a1);
       }
@@ -221,16 +218,10 @@ __device__ void skinny(void *y, const void *w, const float *s, const T *x, int t
           const uint4 in = live ? *reinterpret_cast<const uint4 *>(x + (size_t)(n * 8 + r) * cols + at + c * 8) : make_uint4(0, 0, 0, 0);
           b[4 * c] = in.x, b[4 * c + 1] = in.y, b[4 * c + 2] = in.z, b[4 * c + 3] = in.w;
         }
-        float part[4] = {};
-        float *to = INT8 ? part : acc[n];
 #pragma unroll
         for (int c = 0; c < C / 4; c++) {
           const uint32_t a[4] = {a0[2 * c], a1[2 * c], a0[2 * c + 1], a1[2 * c + 1]}, bb[2] = {b[2 * c], b[2 * c + 1]};
-          mma<T>(to, a, bb);
-        }
-        if (INT8) { // the four lanes of a row are within one group of 64
-          acc[n][0] = fmaf(part[0], scales[0][u], acc[n][0]), acc[n][1] = fmaf(part[1], scales[0][u], acc[n][1]);
-          acc[n][2] = fmaf(part[2], scales[1][u], acc[n][2]), acc[n][3] = fmaf(part[3], scales[1][u], acc[n][3]);
+          mma<T>(acc[n], a, bb);
         }
       }
     }
@@ -250,6 +241,8 @@ __device__ void skinny(void *y, const void *w, const float *s, const T *x, int t
       a += sums[k][line][t];
       if (OUT == kSwiGLU) b += sums[k][line + 8][t];
     }
+    if (INT8) a *= s[row];
+    if (INT8 && OUT == kSwiGLU) b *= s[row + rows];
     const size_t to = (size_t)t * rows + row;
     if (OUT == kStore) static_cast<T *>(y)[to] = from_float<T>(a);
     if (OUT == kAdd) static_cast<float *>(y)[to] += a;
@@ -270,9 +263,16 @@ __device__ void skinny(void *y, const void *w, const float *s, const T *x, int t
 SKINNYS(f16, 1) SKINNYS(f16, 2) SKINNYS(f16, 4) SKINNYS(f16, 8) SKINNYS(bf16, 1) SKINNYS(bf16, 2) SKINNYS(bf16, 4) SKINNYS(bf16, 8)
 
 // gemm: y[t][row] for any number of tokens. A block computes 64 tokens × 128
-// rows by 8 warps, 32 columns at a time, four stages deep in shared memory.
+// rows by 8 warps, 32 columns at a time, four stages deep in shared memory. Pairs
+// of int8 lie there as 16-bit numbers do, and are counted as one column.
 // grid (rows / 128, tokens / 64).
 constexpr int kM = 64, kN = 128, kK = 32, kStages = 4, kPitch = kK + 8; // pitch: no bank conflicts in ldmatrix
+
+template <typename T> struct Sum { using type = float; };
+template <> struct Sum<pair8> { using type = int; };
+__device__ __forceinline__ void multiply(float *c, const uint32_t *a, const uint32_t *b, f16) { mma<f16>(c, a, b); }
+__device__ __forceinline__ void multiply(float *c, const uint32_t *a, const uint32_t *b, bf16) { mma<bf16>(c, a, b); }
+__device__ __forceinline__ void multiply(int *c, const uint32_t *a, const uint32_t *b, pair8) { mma8(c, a, b); }
 
 template <typename T, int OUT> __device__ void gemm(void *y, const T *w, const T *x, int tokens, int rows, int cols) {
   extern __shared__ uint4 shared[];
@@ -292,7 +292,7 @@ template <typename T, int OUT> __device__ void gemm(void *y, const T *w, const T
       copy16(to + i % (kK / 8) * 8, from, valid);
     }
   };
-  float acc[2][4][4] = {};
+  typename Sum<T>::type acc[2][4][4] = {};
   const int steps = (cols + kK - 1) / kK;
   for (int s = 0; s < kStages - 1; s++) {
     if (s < steps) load(s, s * kK);
@@ -314,7 +314,7 @@ template <typename T, int OUT> __device__ void gemm(void *y, const T *w, const T
 #pragma unroll
       for (int m = 0; m < 2; m++)
 #pragma unroll
-        for (int n = 0; n < 4; n++) mma<T>(acc[m][n], fa[m], &fb[n / 2][n % 2 * 2]);
+        for (int n = 0; n < 4; n++) multiply(acc[m][n], fa[m], &fb[n / 2][n % 2 * 2], T{});
     }
   }
 #pragma unroll
@@ -326,11 +326,13 @@ template <typename T, int OUT> __device__ void gemm(void *y, const T *w, const T
         const int t = t0 + wm * 32 + m * 16 + (lane >> 2) + i / 2 * 8, r = r0 + wn * 32 + n * 8 + (lane & 3) * 2 + i % 2;
         if (t >= tokens || r >= rows) continue;
         const size_t to = (size_t)t * rows + r;
-        if (OUT == kStore) static_cast<T *>(y)[to] = from_float<T>(acc[m][n][i]);
-        if (OUT == kAdd) static_cast<float *>(y)[to] += acc[m][n][i];
-        if (OUT == kFloat) static_cast<float *>(y)[to] = acc[m][n][i];
+        if constexpr (OUT == kStore) static_cast<T *>(y)[to] = from_float<T>(acc[m][n][i]);
+        if constexpr (OUT == kAdd) static_cast<float *>(y)[to] += acc[m][n][i];
+        if constexpr (OUT == kFloat) static_cast<float *>(y)[to] = acc[m][n][i];
+        if constexpr (OUT == kSums) static_cast<int *>(y)[to] = acc[m][n][i];
       }
 }
 #define GEMM(T, NAME, OUT) \
   extern "C" __global__ void __launch_bounds__(256) gemm_##T##_##NAME(void *y, const T *w, const T *x, int tokens, int rows, int cols) { gemm<T, OUT>(y, w, x, tokens, rows, cols); }
 GEMM(f16, store, kStore) GEMM(f16, add, kAdd) GEMM(f16, float, kFloat) GEMM(bf16, store, kStore) GEMM(bf16, add, kAdd) GEMM(bf16, float, kFloat)
+extern "C" __global__ void __launch_bounds__(256) gemm_i8(void *y, const pair8 *w, const pair8 *x, int tokens, int rows, int cols) { gemm<pair8, kSums>(y, w, x, tokens, rows, cols / 2); }
