@@ -72,9 +72,9 @@ var catalog = []defect{
 				a.wait[i] = 90 * time.Millisecond
 			}
 		})},
-	{"stalls", "every 40th token comes 400 ms late", "p99(icl) in steady",
+	{"stalls", "every 50th token comes 400 ms late", "p99(icl) of batch in tenants",
 		answers(func(_ *planted, _ question, a *answer) {
-			for i := 39; i < len(a.wait); i += 40 {
+			for i := 49; i < len(a.wait); i += 50 {
 				a.wait[i] += 400 * time.Millisecond
 			}
 		})},
@@ -236,10 +236,9 @@ var catalog = []defect{
 	{"no-usage", "usage is not told", "miscounted_tokens in steady",
 		answers(func(_ *planted, _ question, a *answer) { a.noUsage = true })},
 
-	// Not there any more. A service in the field may lose one write in a thousand;
-	// the standard gate writes 200, so that one in a hundred shows in a run.
-	{"loses-acknowledged-writes", "one background response in a hundred is acknowledged and then forgotten", "lost_writes in steady",
-		func(s *planted) { s.loses = func(n int) bool { return n%100 == 0 } }},
+	// Not there any more.
+	{"loses-acknowledged-writes", "one background response in a thousand is acknowledged and then forgotten", "lost_writes",
+		func(s *planted) { s.loses = func(n int) bool { return n%1000 == 0 } }},
 	{"drops-to-one-replica", "after 8 s one replica of three is left; answers are as quick as before, and /health stays green", "replicas_ready in steady",
 		func(s *planted) {
 			s.replicas = func(since time.Duration) int {
@@ -404,7 +403,7 @@ func TestAServiceWithLessIsNotFailedForIt(t *testing.T) {
 			}
 		}
 	}
-	if want := []string{"lost_writes in steady == 0 where supported", "replicas_ready in steady >= 2 where supported"}; !slices.Equal(waived, want) {
+	if want := []string{"lost_writes == 0 where supported", "replicas_ready in steady >= 2 where supported"}; !slices.Equal(waived, want) {
 		t.Errorf("%v is left out, want %v", waived, want)
 	}
 }
@@ -458,6 +457,12 @@ go test ./internal/run -run Planted -update      # writes this page from a run
 go test ./internal/run -run Planted -update -defect leaks   # only the row of this one
 go test ./internal/run -run Sound -sound 100 -timeout 30m -v
 ` + "```" + `
+
+A run writes some 1,430 records. The defect below forgets every thousandth of
+them; a service that forgets one in a thousand by chance is found by three runs
+of four, and one in 300 by 99 of 100. To write 25 a second in place of 10 costs
+little: of the bundled service p95(ttft) in steady was 17.6 ms in place of 17.1,
+and the client took 11 % of a core in place of 10.
 
 | defect | what is wrong | objective that fails | as found |
 |---|---|---|---|
