@@ -95,6 +95,11 @@ objectives: [rto(bad-release) < 30s]
 			t.Errorf("no step says %q\n%s", says, steps)
 		}
 	}
+	for line := range strings.Lines(string(readFile(t, filepath.Join(dir, "injections.jsonl")))) {
+		if _, how, is := strings.Cut(line, "rolled back on its own in "); is {
+			t.Logf("rolled back in %s", how)
+		}
+	}
 	if left := whatIsLeft(t, os.Getpid(), dir, t.TempDir()); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
