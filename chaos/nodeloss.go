@@ -239,7 +239,7 @@ func (r *removal) SeeGone(ctx context.Context) (sight, error) {
 			}
 		}
 		if r.disk == nil {
-			return "the gateway routes to " + strings.Join(back, ", and to "), true
+			return fmt.Sprintf("the gateway routes to %s", strings.Join(back, ", and to ")), true
 		}
 		return fmt.Sprintf("%s; the gateway routes to %d replicas; %s", strings.Join(back, "; "), len(r.serving), r.disk.LedgerReturned()), r.disk.HasLedger()
 	})

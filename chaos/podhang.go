@@ -90,7 +90,7 @@ func (p *onProcess) stat() (deploy.ProcStat, error) {
 // seeServing waits until the gateway routes to the victim, whatever its process.
 func (p *onProcess) seeServing(ctx context.Context, before string) (sight, error) {
 	return until(ctx, pollEvery, func() (string, bool) {
-		return before + "the gateway routes to " + p.victim, p.target.Serving(ctx, p.victim)
+		return before + fmt.Sprintf("the gateway routes to %s", p.victim), p.target.Serving(ctx, p.victim)
 	})
 }
 

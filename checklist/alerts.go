@@ -62,7 +62,7 @@ func (e *evidence) knownAlerts() (names []string, why words.Sentence) {
 		if seen.Value == 1 {
 			return strings.Split(seen.Text, ", "), words.Sentence{}
 		}
-		why = words.Say("nobody watched the service: %s", seen.Text)
+		why = words.Say("nobody watched the service: %s", words.Told(seen.Text))
 	}
 	if why.IsZero() {
 		why = words.Say("nobody watched the service: launchgate has only a target.local watched")

@@ -182,7 +182,7 @@ func (f *Finding) observed(o scenarios.Objective, e *evidence) {
 	}
 	if o.Metric == "replicas_ready" {
 		if untold := e.untold(); fewest == nil && untold != "" {
-			f.Waived, f.Why = o.WhereSupported, words.Say("the service does not say how many of its replicas are ready: %s", untold)
+			f.Waived, f.Why = o.WhereSupported, words.Say("the service does not say how many of its replicas are ready: %s", words.Told(untold))
 			return
 		}
 		if fewest == nil {

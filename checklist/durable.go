@@ -116,7 +116,7 @@ func (d durable) told() words.Sentence {
 func (r *records) doubt(d durable) words.Sentence {
 	switch {
 	case r.unsupported():
-		return words.Say("the service has no background responses (%s), so there is nothing that it could lose; leave durability out of the gate, or end the objective in where supported", r.refusal)
+		return words.Say("the service has no background responses (%s), so there is nothing that it could lose; leave durability out of the gate, or end the objective in where supported", words.Told(r.refusal))
 	case !r.readBack:
 		return words.Say("the records were not read back to the end, so what was lost is unknown, and not zero")
 	case r.written < r.due:

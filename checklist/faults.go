@@ -201,7 +201,7 @@ func (l *faultLife) metBy(r *recording.Request) bool {
 func (l *faultLife) judge(e *evidence) {
 	switch {
 	case l.unsupported:
-		l.Verdict, l.Why = Unproven, words.Say("the fault was not injected: %s", l.failed)
+		l.Verdict, l.Why = Unproven, words.Say("the fault was not injected: %s", l.reason())
 	case !e.started[l.Scenario]:
 		l.Verdict, l.Why = Unproven, words.Say("the scenario %s was not played", l.Scenario)
 	case !(e.complete(l.Scenario) && e.rec.Complete) && !l.has(recording.FaultGone):
@@ -239,7 +239,7 @@ func (l *faultLife) reason() words.Sentence {
 	if l.failed == "" {
 		return words.Say("the recording does not say why")
 	}
-	return words.Verbatim(l.failed)
+	return words.Told(l.failed)
 }
 
 func (l *faultLife) noRecovery(e *evidence) words.Sentence {

@@ -110,7 +110,7 @@ func (e *evidence) doubts(waived int, by words.Sentence, interrupted bool) []wor
 		doubt("%d of %d requests that were due have left no trace in the recording, and they could be the ones that failed; run the gate again.", missing, offered)
 	}
 	if n := len(e.rec.Warnings); n > 0 {
-		doubt("The recording is damaged: %s Run the gate again.", strings.Join(e.rec.Warnings, " "))
+		doubt("The recording is damaged: %s Run the gate again.", words.Told(strings.Join(e.rec.Warnings, " ")))
 	}
 	switch {
 	case interrupted:
@@ -128,7 +128,7 @@ func interruption(rec *recording.Recording) (by words.Sentence, interrupted bool
 			if o.Text == "" {
 				return words.Say("the recording does not say by what"), true
 			}
-			return words.Verbatim(o.Text), true
+			return words.Told(o.Text), true
 		}
 	}
 	return words.Sentence{}, false

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sort"
-	"strings"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
@@ -221,14 +220,13 @@ func (st PlannedStage) String() string {
 	if st.Users > 0 {
 		return fmt.Sprintf("%d users in closed loop for %s", st.Users, st.Duration)
 	}
-	var replayed strings.Builder
-	if st.replay != nil {
-		replayed.WriteString("replayed ")
-	}
 	if st.Extend > 0 {
 		return fmt.Sprintf("%d requests in %s, and up to %s more until its percentiles can be decided", st.Requests, st.Duration, st.Extend)
 	}
-	return fmt.Sprintf("%s%d requests in %s", &replayed, st.Requests, st.Duration)
+	if st.replay != nil {
+		return fmt.Sprintf("replayed %d requests in %s", st.Requests, st.Duration)
+	}
+	return fmt.Sprintf("%d requests in %s", st.Requests, st.Duration)
 }
 
 // observation of a stage's beginning or end.

@@ -232,6 +232,7 @@ func environment(r Report) []pair {
 		{l.say("environment.protocol"), e.Target.Protocol}, {l.say("environment.allowed"), e.Target.Allowance}, {l.say("environment.watched"), e.Target.Watched},
 	} {
 		if told.Value != "" {
+			told.Value = l.told(told.Value)
 			list = append(list, told)
 		}
 	}
@@ -267,6 +268,7 @@ func functions(r Report) template.FuncMap {
 			return l.Word(value(*v, "usd"))
 		},
 		"say":       l.sayID,
+		"told":      l.told,
 		"note":      l.Word,
 		"value":     func(v float64, unit string) string { return l.Word(value(v, unit)) },
 		"seconds":   func(v float64) string { return l.Word(seconds(v)) },

@@ -2,6 +2,7 @@ package reports
 
 import (
 	"fmt"
+	"maps"
 	"unicode"
 	"unicode/utf8"
 
@@ -38,10 +39,17 @@ func (l Language) MarshalText() ([]byte, error) {
 
 func (l Language) phrases() words.Language {
 	if l == Chinese {
-		return chinese
+		return inChinese
 	}
 	return phrases
 }
+
+// inChinese is what this program says, and what it reads in recordings.
+var inChinese = func() words.Language {
+	all := maps.Clone(words.Recorded)
+	maps.Copy(all, chinese)
+	return all
+}()
 
 // Word words a sentence.
 func (l Language) Word(s words.Sentence) string { return s.In(l.phrases()) }
@@ -54,6 +62,10 @@ func (l Language) say(id words.Phrase, args ...any) string {
 	}
 	return l.Word(words.Say(id, args...))
 }
+
+// told words what launchgate wrote into the recording; what others said stays
+// as it is.
+func (l Language) told(text string) string { return l.Word(words.Told(text)) }
 
 // sayID is say for templates, which know ids as strings.
 func (l Language) sayID(id string, args ...any) string { return l.say(words.Phrase(id), args...) }

@@ -24,6 +24,7 @@ import (
 	"testing"
 	"text/template/parse"
 
+	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
 )
 
@@ -360,7 +361,7 @@ func eachNode(n parse.Node, visit func(parse.Node)) {
 // terms are the words that a Chinese page has in Latin letters, beside those of
 // the gate and the recording.
 var terms = strings.Fields(`launchgate report lang zh run gate yaml seed token tokens tok ms MiB GiB UTC TTFT TPOT ICL RTO RPO KV CPU GC HTTP xx
-	DONE SHA Go Esc runs html capacity compare`)
+	DONE SHA Go Esc runs html capacity compare SIGKILL target local`)
 
 var latinWord = regexp.MustCompile(`[A-Za-z][A-Za-z]+`)
 
@@ -372,8 +373,17 @@ func TestNothingIsLeftInEnglish(t *testing.T) {
 		r := j.report(t)
 		r.Language = Chinese
 		var theirs strings.Builder
-		for _, file := range []string{"gate.yaml", "environment.json", "injections.jsonl", "observations.jsonl"} {
+		for _, file := range []string{"gate.yaml", "environment.json"} {
 			theirs.Write(read(t, filepath.Join("..", "checklist", "testdata", "runs", name), file))
+		}
+		for _, i := range j.rec.Injections {
+			fmt.Fprintln(&theirs, i.ID, i.Kind, i.Target, filledIn(words.Told(i.Text)))
+		}
+		for _, o := range j.rec.Observations {
+			fmt.Fprintln(&theirs, o.Subject, filledIn(words.Told(o.Text)))
+			if o.Name == recording.ObsInterrupted { // these runs have it in words of their own
+				fmt.Fprintln(&theirs, o.Text)
+			}
 		}
 		for request, err := range j.rec.Requests {
 			if err != nil {
@@ -413,6 +423,22 @@ func TestNothingIsLeftInEnglish(t *testing.T) {
 		}
 		leftInEnglish(t, name, text, string(theirs))
 	}
+}
+
+// filledIn are the names and texts of others that fill a sentence of ours; what
+// is not known as ours is none.
+func filledIn(s words.Sentence) (theirs []any) {
+	if s.Phrase == "%s" {
+		return nil
+	}
+	for _, a := range s.Args {
+		if part, ok := a.(words.Sentence); ok {
+			theirs = append(theirs, filledIn(part)...)
+		} else {
+			theirs = append(theirs, a)
+		}
+	}
+	return theirs
 }
 
 func leftInEnglish(t *testing.T, where, text, theirs string) {

@@ -83,7 +83,7 @@ func limit(l Language, o Objective) string {
 func interruptedText(l Language, i *Interruption) string {
 	sentences := []string{l.say("interrupted.cut")}
 	if i.By != "" {
-		sentences[0] = l.say("interrupted.by", i.By)
+		sentences[0] = l.say("interrupted.by", l.told(i.By))
 	}
 	if len(i.Unplayed) > 0 {
 		sentences = append(sentences, l.say("interrupted.unplayed", l.join("text.list", i.Unplayed)))

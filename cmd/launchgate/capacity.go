@@ -97,7 +97,6 @@ type seeker struct {
 	gate    scenarios.Gate // the target is an endpoint, the scenarios are one
 	dir     string
 	session *run.Session
-	say     func(format string, args ...any)
 	screen  *screen
 	n       int
 }
@@ -135,11 +134,9 @@ func findCapacity(ctx context.Context, gate scenarios.Gate, f capacityFlags, out
 	if err := os.Mkdir(logs, 0o755); err != nil {
 		return 0, err
 	}
-	screen := newScreen(errOut)
-	s := &seeker{f: f, gate: one, dir: dir, screen: screen, say: func(format string, args ...any) {
-		screen.tell(run.Progress{Line: fmt.Sprintf(format, args...)})
-	}}
-	s.say("searching between %s and %s for %s", f.from, f.to, promises(one.Objectives))
+	screen := newScreen(errOut, f.lang)
+	s := &seeker{f: f, gate: one, dir: dir, screen: screen}
+	screen.say("searching between %s and %s for %s", f.from, f.to, promises(one.Objectives))
 	if s.session, err = run.Open(ctx, gate, server, logs); err != nil {
 		return 0, err
 	}
@@ -149,7 +146,7 @@ func findCapacity(ctx context.Context, gate scenarios.Gate, f capacityFlags, out
 	result, err := search.Find(ctx, s.try)
 	screen.clear()
 	if err != nil && ctx.Err() == nil {
-		result.Why = words.Verbatim(err.Error())
+		result.Why = words.Told(err.Error())
 	}
 	doc := s.told(result)
 	if writeErr := s.write(doc); writeErr != nil {
@@ -282,7 +279,7 @@ func (s *seeker) try(ctx context.Context, rate float64, again int) (capacity.Poi
 			if p.Live == nil {
 				return
 			}
-			p.Live.Scenario = fmt.Sprintf("try %d: %s", s.n, scenarios.Rate(rate))
+			p.Live.Scenario = s.f.lang.Word(words.Say("try %d: %s", s.n, scenarios.Rate(rate)))
 			s.screen.tell(p)
 			if backlog.Look(p.Live.Elapsed, p.Live.Due, p.Live.Done) {
 				stop(saturated)
@@ -306,7 +303,7 @@ func (s *seeker) try(ctx context.Context, rate float64, again int) (capacity.Poi
 		p.Outcome, p.Why = capacity.Saturated, words.Say("requests piled up faster than they were answered")
 		p.Seconds = 0
 	}
-	s.say("%-10s %-9s %s", scenarios.Rate(rate), p.Outcome, p.Why)
+	s.screen.say("%-10s %-9s %s", scenarios.Rate(rate), words.Told(string(p.Outcome)), p.Why)
 	return p, nil
 }
 

@@ -139,8 +139,7 @@ func runBaseline(ctx context.Context, gate scenarios.Gate, f runFlags, out, errO
 	if err != nil {
 		return 0, err
 	}
-	screen := newScreen(errOut)
-	say := func(format string, args ...any) { screen.tell(run.Progress{Line: fmt.Sprintf(format, args...)}) }
+	screen := newScreen(errOut, f.lang)
 	baseGate, baseServer := gate, server
 	if strings.Contains(f.baseline, "://") {
 		baseGate.Target = scenarios.Target{Endpoint: &scenarios.Endpoint{URL: f.baseline, Model: f.model, APIKeyEnv: f.apiKeyEnv}}
@@ -162,9 +161,9 @@ func runBaseline(ctx context.Context, gate scenarios.Gate, f runFlags, out, errO
 			return 0, fmt.Errorf("%s: %w", side.name, err)
 		}
 		defer sessions[i].Close()
-		say("%s is %s", side.name, sessions[i].Endpoint.URL)
+		screen.say("%s is %s", side.name, sessions[i].Endpoint.URL)
 	}
-	say("%d blocks of each, %s long, at %s", f.pairs, f.block, rate)
+	screen.say("%d blocks of each, %s long, at %s", f.pairs, f.block, rate)
 
 	var sides [2][]checklist.Block
 	left := 0
@@ -180,7 +179,7 @@ func runBaseline(ctx context.Context, gate scenarios.Gate, f runFlags, out, errO
 				break
 			}
 			if b == nil {
-				say("block %d is left out: %s", pair+1, why)
+				screen.say("block %d is left out: %s", pair+1, why)
 			}
 			both[side] = b
 		}

@@ -77,7 +77,7 @@ func startLive(self, listen, dir string, lang reports.Language, errOut io.Writer
 	if err != nil { // it has said why
 		return nil, fmt.Errorf("--live %s: no page can be served there", listen)
 	}
-	fmt.Fprintf(errOut, "watch it on %s\n", strings.TrimSpace(line))
+	fmt.Fprintln(errOut, lang.Word(words.Say("watch it on %s", strings.TrimSpace(line))))
 	return func() {
 		input.Close()
 		_ = cmd.Wait()
@@ -172,7 +172,7 @@ func (p *livePage) make() {
 // notYet is shown until there is a recording to read.
 func notYet(lang reports.Language, err error) []byte {
 	return fmt.Appendf(nil, `<!doctype html><meta charset="utf-8"><title>launchgate</title><p>%s</p>`,
-		html.EscapeString(lang.Word(words.Say("The run has not begun to record: %s", err))))
+		html.EscapeString(lang.Word(words.Say("The run has not begun to record: %s", words.Told(err.Error())))))
 }
 
 // underWay is the page of a run, and whether the run has ended.

@@ -20,6 +20,7 @@ import (
 	"github.com/launchgate/launchgate/chaos"
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/run"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen"
 	"github.com/launchgate/launchgate/loadgen/prompt"
 	"github.com/launchgate/launchgate/reports"
@@ -78,7 +79,7 @@ report that is marked incomplete.`,
 				return errors.New("found --workers and a stage with extend; workers are told all of their load before the run, so leave one of them out")
 			}
 			for _, why := range chaos.Unable(gate) {
-				fmt.Fprintf(errOut, "launchgate: this fault cannot be injected here, so the gate cannot pass: %s\n", why)
+				fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("this fault cannot be injected here, so the gate cannot pass: %s", words.Told(why))))
 			}
 			if f.baseline == "" && (cmd.Flags().Changed("pairs") || cmd.Flags().Changed("block")) {
 				return errors.New("--pairs and --block are of a comparison: give the --baseline to compare with too")
@@ -93,11 +94,11 @@ report that is marked incomplete.`,
 			}
 			if f.baseline == "" { // a comparison is of other load, and of nothing absolute
 				for _, why := range tooFew(gate, plans) {
-					fmt.Fprintf(errOut, "launchgate: this objective can fail, but cannot be proven: %s\n", why)
+					fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("this objective can fail, but cannot be proven: %s", why)))
 				}
 			}
 			if f.dryRun {
-				printPlan(out, gate, plans, f.focus)
+				printPlan(out, f.lang, gate, plans, f.focus)
 				return nil
 			}
 			if f.baseline != "" {
@@ -131,8 +132,8 @@ func extends(gate scenarios.Gate) bool {
 // tooFew says of which objectives the gate's load is too little for their
 // percentile, however well the service does. Gaps between chunks are not
 // counted by requests, and neither is who will meet a fault.
-func tooFew(gate scenarios.Gate, plans []*loadgen.Plan) []string {
-	var short []string
+func tooFew(gate scenarios.Gate, plans []*loadgen.Plan) []words.Sentence {
+	var short []words.Sentence
 	for _, o := range gate.Objectives {
 		if o.Quantile == 0 || o.Metric == "icl" || o.During != "" {
 			continue
@@ -142,7 +143,7 @@ func tooFew(gate scenarios.Gate, plans []*loadgen.Plan) []string {
 		if !known || sent >= takes {
 			continue
 		}
-		why := fmt.Sprintf("%s takes %d samples, and the stages send about %d: lengthen them, raise the rate, let the last one extend", o.Source, takes, sent)
+		why := words.Say("%s takes %d samples, and the stages send about %d: lengthen them, raise the rate, let the last one extend", o.Source, takes, sent)
 		for _, lower := range []struct {
 			stat     string
 			quantile float64
@@ -150,7 +151,7 @@ func tooFew(gate scenarios.Gate, plans []*loadgen.Plan) []string {
 			promise := o
 			promise.Quantile = lower.quantile
 			if lower.quantile < o.Quantile && (o.Op == "<=" || o.Op == "<") && checklist.Takes(gate, promise) <= sent {
-				why += ", or promise " + lower.stat
+				why = words.Say("%s, or promise %s", why, lower.stat)
 				break
 			}
 		}
@@ -301,7 +302,7 @@ func runGate(ctx context.Context, gate scenarios.Gate, material *prompt.Material
 		}
 		defer stop()
 	}
-	screen := newScreen(errOut)
+	screen := newScreen(errOut, f.lang)
 	err = run.Run(ctx, run.Options{
 		Gate: gate, Material: material, Dir: dir, Focus: f.focus, Server: server, Version: run.Version(), Command: os.Args,
 		Watchdog: []string{self, watchdogName}, Workers: f.workers, Worker: []string{self, workerName},

@@ -14,7 +14,9 @@ import (
 	"github.com/launchgate/launchgate/chaos"
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/run"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen"
+	"github.com/launchgate/launchgate/reports"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -22,28 +24,39 @@ import (
 // under them one that is written over.
 type screen struct {
 	out      io.Writer
+	lang     reports.Language
 	terminal bool
 
 	mu   sync.Mutex
 	live bool // the cursor stands after a line that is to be written over
 }
 
-func newScreen(out io.Writer) *screen {
-	return &screen{out: out, terminal: isTerminal(out)}
+func newScreen(out io.Writer, lang reports.Language) *screen {
+	return &screen{out: out, lang: lang, terminal: isTerminal(out)}
+}
+
+// say tells a line that stays.
+func (s *screen) say(p words.Phrase, args ...any) { s.stay(words.Say(p, args...)) }
+
+func (s *screen) stay(said words.Sentence) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wipe()
+	fmt.Fprintln(s.out, s.lang.Word(said))
 }
 
 func (s *screen) tell(p run.Progress) {
-	if p.Live != nil && !s.terminal {
+	if p.Live == nil {
+		s.stay(words.Told(p.Line))
+		return
+	}
+	if !s.terminal {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.wipe()
-	if p.Live == nil {
-		fmt.Fprintln(s.out, p.Line)
-		return
-	}
-	fmt.Fprint(s.out, liveLine(*p.Live))
+	fmt.Fprint(s.out, s.liveLine(*p.Live))
 	s.live = true
 }
 
@@ -61,18 +74,18 @@ func (s *screen) wipe() {
 }
 
 // liveLine draws how far a scenario is, in under 80 columns.
-func liveLine(l run.Live) string {
+func (s *screen) liveLine(l run.Live) string {
 	const width = 20
 	share := 1.0
 	if l.Total > 0 {
 		share = min(1, float64(l.Elapsed)/float64(l.Total))
 	}
 	full := int(share * width)
-	line := fmt.Sprintf("%-10.10s %s%s %3.0f/%.0f s  %d/%d answered  %d errors", l.Scenario,
-		strings.Repeat("█", full), strings.Repeat("░", width-full),
-		l.Elapsed.Seconds(), l.Total.Seconds(), l.Done, l.Planned, l.Errors)
-	if l.Fault != "" {
-		line += "  " + l.Fault
+	line := fmt.Sprintf("%-10.10s %s%s %3.0f/%.0f s  %s", l.Scenario,
+		strings.Repeat("█", full), strings.Repeat("░", width-full), l.Elapsed.Seconds(), l.Total.Seconds(),
+		s.lang.Word(words.Say("%d/%d answered  %d errors", l.Done, l.Planned, l.Errors)))
+	if kind, state, some := strings.Cut(l.Fault, " "); some {
+		line += "  " + kind + " " + s.lang.Word(words.Told(state))
 	}
 	return line
 }
@@ -83,74 +96,77 @@ func isTerminal(w io.Writer) bool {
 }
 
 // printPlan tells what a run of the gate would do.
-func printPlan(out io.Writer, gate scenarios.Gate, plans []*loadgen.Plan, focus []string) {
-	title := gate.Name
+func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans []*loadgen.Plan, focus []string) {
+	say := func(p words.Phrase, args ...any) { fmt.Fprintln(out, lang.Word(words.Say(p, args...))) }
 	if gate.Description != "" {
-		title += ": " + firstLine(gate.Description)
+		say("%s: %s", gate.Name, firstLine(gate.Description))
+	} else {
+		fmt.Fprintln(out, gate.Name)
 	}
-	fmt.Fprintln(out, title)
 	if l := gate.Target.Local; l != nil {
-		model := l.Model
-		if model == "" {
-			model = "the model it carries"
+		model := words.Say("the model it carries")
+		if l.Model != "" {
+			model = words.Verbatim(l.Model)
 		}
-		fmt.Fprintf(out, "target: %d replicas of the bundled service behind its gateway, serving %s\n", l.Replicas, model)
+		say("target: %d replicas of the bundled service behind its gateway, serving %s", l.Replicas, model)
 		if l.Gateway.Plain {
-			fmt.Fprintln(out, "        plain: it only balances, in clear")
+			say("        plain: it only balances, in clear")
 		} else {
-			fmt.Fprintf(out, "        over TLS, with keys, limits and a ledger: %s\n", deploy.AllowanceFor(gate).Told())
+			say("        over TLS, with keys, limits and a ledger: %s", words.Told(deploy.AllowanceFor(gate).Told()))
 		}
 		if why := deploy.Unwatched(l.Monitoring); why != "" {
-			fmt.Fprintf(out, "        not watched: %s\n", why)
+			say("        not watched: %s", words.Told(why))
 		} else {
-			fmt.Fprintln(out, "        watched by Prometheus, with the alerts of deploy/monitoring")
+			say("        watched by Prometheus, with the alerts of deploy/monitoring")
 		}
 	} else {
-		fmt.Fprintf(out, "target: %s\n", gate.Target.Endpoint.URL)
+		say("target: %s", gate.Target.Endpoint.URL)
 	}
-	fmt.Fprintf(out, "seed:   %d\n\n", gate.Seed)
+	say("seed:   %d", gate.Seed)
+	fmt.Fprintln(out)
 	var total time.Duration
 	var requests int
 	for i, s := range gate.Scenarios {
 		plan := plans[i]
 		total += plan.Duration()
 		requests += plan.Requests()
-		fmt.Fprintf(out, "%-16s %6s  %5d requests  %s\n", s.Name, plan.Duration(), plan.Requests(), firstLine(s.Description))
+		say("%-16s %6s  %5d requests  %s", s.Name, plan.Duration(), plan.Requests(), firstLine(s.Description))
 		for _, st := range plan.Stages {
-			fmt.Fprintf(out, "  stage %-14s %s\n", st.Name, st)
+			say("  stage %-14s %s", st.Name, words.Told(st.String()))
 		}
 		for _, c := range s.Classes {
-			fmt.Fprintf(out, "  class %-14s weight %v\n", c.Name, c.Weight)
+			say("  class %-14s weight %g", c.Name, c.Weight)
 		}
 		for _, f := range s.Faults {
-			fmt.Fprintf(out, "  fault %-17s %6s%s%s%s%s\n", f.Kind, time.Duration(f.At), moment(f), phrase(", on ", f.Target), phrase(", for ", lasts(f.For)), phrase("; ", chaos.PlayedBy(gate.Target, f)))
+			moment := moment(f)
+			if f.Target != "" {
+				moment = words.Say("%s, on %s", moment, f.Target)
+			}
+			if f.For != 0 {
+				moment = words.Say("%s, for %s", moment, f.For)
+			}
+			if by := chaos.PlayedBy(gate.Target, f); by != "" {
+				moment = words.Say("%s; %s", moment, words.Told(by))
+			}
+			say("  fault %-17s %6s%s", f.Kind, time.Duration(f.At), moment)
 		}
 		if s.Probe != nil {
-			fmt.Fprintf(out, "  probe every %s\n", time.Duration(s.Probe.Every))
+			say("  probe every %s", time.Duration(s.Probe.Every))
 		}
 	}
-	fmt.Fprintf(out, "\n%d requests in %s of load, then %d objectives:\n", requests, total, len(gate.Objectives))
+	fmt.Fprintln(out)
+	say("%d requests in %s of load, then %d objectives:", requests, total, len(gate.Objectives))
 	for _, o := range gate.Objectives {
 		fmt.Fprintf(out, "  %s\n", o.Source)
 	}
 	if len(focus) > 0 {
-		fmt.Fprintf(out, "\nplayed is only what matches %s\n", strings.Join(focus, " or "))
+		fmt.Fprintln(out)
+		any := words.Verbatim(focus[0])
+		for _, f := range focus[1:] {
+			any = words.Say("%s or %s", any, f)
+		}
+		say("played is only what matches %s", any)
 	}
-}
-
-// phrase is a word with what comes before it, or nothing.
-func phrase(before, word string) string {
-	if word == "" {
-		return ""
-	}
-	return before + word
-}
-
-func lasts(d scenarios.Duration) string {
-	if d == 0 {
-		return ""
-	}
-	return d.String()
 }
 
 func firstLine(s string) string {
@@ -163,13 +179,13 @@ func reportPath(dir string) string { return filepath.Join(dir, "report.html") }
 func baseName(path string) string  { return filepath.Base(path) }
 
 // moment is from when a fault's time counts, and until when it may be drawn.
-func moment(f scenarios.Fault) string {
-	from := " in"
+func moment(f scenarios.Fault) words.Sentence {
+	from := words.Say(" in")
 	if f.After != "" {
-		from = " after the fault before it"
+		from = words.Say(" after the fault before it")
 	}
 	if f.Latest != 0 {
-		return fmt.Sprintf(" to %s%s", time.Duration(f.Latest), from)
+		return words.Say(" to %s%s", time.Duration(f.Latest), from)
 	}
 	return from
 }

@@ -33,7 +33,9 @@ func Count(n int64, one, many Phrase) Sentence {
 }
 
 // Verbatim is what somebody else said: it stays as it is in every language.
-func Verbatim(text string) Sentence { return Say("%s", text) }
+func Verbatim(text string) Sentence { return Say(verbatim, text) }
+
+const verbatim Phrase = "%s"
 
 // Language words phrases. It says those that it does not have as they are.
 type Language map[Phrase]string
