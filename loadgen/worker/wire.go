@@ -39,7 +39,7 @@ type hello struct {
 type Task struct {
 	Gate       []byte // as the run resolved it
 	Endpoint   scenarios.Endpoint
-	Via        string // what is connected to in the endpoint's place, if not empty
+	Via        string   // what is connected to in the endpoint's place, if not empty
 	Seeds      []uint64 // of each scenario
 	Vocabulary prompt.Vocabulary
 	Nonce      uint64
