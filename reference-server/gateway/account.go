@@ -173,7 +173,7 @@ func (a *accounted) remember() {
 	}
 	a.all = append(a.all, a.out...)
 	if errors.Is(a.err, io.EOF) && a.used != nil && bytes.HasSuffix(a.all, []byte("data: [DONE]\n\n")) {
-		a.g.cache.put(&answer{*a.c.cacheAs, "text/event-stream", a.all, *a.used})
+		a.g.cache.put(&answer{*a.c.cacheAs, "text/event-stream", bytes.Clone(a.all), *a.used})
 	}
 }
 

@@ -9,8 +9,11 @@ import (
 )
 
 const (
-	cacheBytes = 32 << 20 // of all answers that are kept
-	answerMost = 1 << 20  // of one
+	// cacheBytes are of all answers that are kept: some hundred of usual length.
+	// More of them would look like a leak for minutes: all that is answered is
+	// kept, for the day that the service is overloaded.
+	cacheBytes = 4 << 20
+	answerMost = 256 << 10 // bytes of one
 )
 
 // cache keeps answers to questions that have one answer: what was asked at
