@@ -180,7 +180,8 @@ func TestPlayedBy(t *testing.T) {
 		if got := PlayedBy(local, scenarios.Fault{Kind: kind}); !strings.Contains(got, says) || says == "" && got != "" {
 			t.Errorf("%s is played %q", kind, got)
 		}
-		if got := PlayedBy(scenarios.Target{Endpoint: &scenarios.Endpoint{}}, scenarios.Fault{Kind: kind}); got != "" {
+		got, byProxy := PlayedBy(scenarios.Target{Endpoint: &scenarios.Endpoint{}}, scenarios.Fault{Kind: kind}), says == "by "
+		if strings.HasPrefix(got, "by a proxy") != byProxy || !byProxy && got != "" {
 			t.Errorf("on a service that is not ours %s is played %q", kind, got)
 		}
 	}
