@@ -85,16 +85,14 @@ func kindOf(name string) (Kind, error) {
 
 // able is why a kind cannot act here, as far as that is known before the run.
 func (k Kind) able(t scenarios.Target) error {
-	if t.Local == nil && k.network != "" {
+	switch {
+	case t.Local == nil && k.network != "":
 		return nil // a proxy can stand in front of anything
-	}
-	if t.Local == nil {
+	case t.Local == nil:
 		return notOurs("it cannot have a fault of kind " + k.Name)
-	}
-	if k.door && t.Local.Gateway.Plain {
+	case k.door && t.Local.Gateway.Plain:
 		return needsDoor("it cannot have a fault of kind " + k.Name)
-	}
-	if k.can == nil {
+	case k.can == nil:
 		return nil
 	}
 	return k.can()
@@ -118,9 +116,7 @@ func Unable(gate scenarios.Gate) []string {
 }
 
 func losesDisk(gate scenarios.Gate) bool {
-	return slices.ContainsFunc(gate.Scenarios, func(s scenarios.Scenario) bool {
-		return slices.ContainsFunc(s.Faults, func(f scenarios.Fault) bool { return f.Disk == scenarios.DiskLost })
-	})
+	return anyFault(gate, func(f scenarios.Fault) bool { return f.Disk == scenarios.DiskLost })
 }
 
 // HitsNewConnections reports whether a scenario has a fault that only who

@@ -77,6 +77,10 @@ type look func(ctx context.Context, s *storm) (string, bool)
 // storm is bad weather on the links of a node or of one replica.
 type storm struct {
 	target  linked
+	from    dialer // by which requests go where the weather is; nil: any does
+	onHost  error  // why it has no node
+	most    int    // bytes that a request may have
+	serves  string // what it means that the victim does, in words
 	victim  string
 	all     []string     // whose links it is on
 	node    *deploy.Node // on whose veth it is; nil: the proxies play it
@@ -94,25 +98,14 @@ type storm struct {
 // prepareNetwork measures how quick the link is in fine weather.
 func prepareNetwork(m means, of func(f scenarios.Fault, s *storm)) func(context.Context, any, scenarios.Fault, uint64) (fault, error) {
 	return func(ctx context.Context, target any, f scenarios.Fault, seed uint64) (fault, error) {
-		t, ok := target.(linked)
-		if e, is := target.(*deploy.Endpoint); is {
-			if f.MinStreams > 0 {
-				return nil, notOurs("its streams in flight are not known, and min_streams cannot be waited for")
-			}
-			d, err := distantOf(e)
-			if err != nil {
-				return nil, err
-			}
-			t, ok = d, true
-		}
-		if !ok {
-			return nil, notOurs("its network is not launchgate's to break")
-		}
-		victim, _, err := chooseVictim(ctx, t, f, seed)
+		s, err := stormOn(target, f)
 		if err != nil {
 			return nil, err
 		}
-		s := &storm{target: t, victim: victim, all: []string{victim}}
+		if s.victim, _, err = chooseVictim(ctx, s.target, f, seed); err != nil {
+			return nil, err
+		}
+		s.all = []string{s.victim}
 		if err := s.findMeans(m, f); err != nil {
 			return nil, err
 		}
@@ -122,12 +115,24 @@ func prepareNetwork(m means, of func(f scenarios.Fault, s *storm)) func(context.
 	}
 }
 
+// stormOn is one on a target whose network can be broken.
+func stormOn(target any, f scenarios.Fault) (*storm, error) {
+	switch t := target.(type) {
+	case linked:
+		return &storm{target: t, onHost: errors.New("its node has no network of its own"), most: 256 << 10, serves: "the gateway routes to %s"}, nil
+	case *deploy.Endpoint:
+		if f.MinStreams > 0 {
+			return nil, notOurs("its streams in flight are not known, and min_streams cannot be waited for")
+		}
+		d, err := distantOf(t)
+		return &storm{target: d, from: d.through, onHost: errors.New("launchgate did not deploy it"), most: mostPadding, serves: "%s answers"}, err
+	}
+	return nil, notOurs("its network is not launchgate's to break")
+}
+
 // findMeans has the kernel play it where it can.
 func (s *storm) findMeans(m means, f scenarios.Fault) error {
-	why := errors.New("its node has no network of its own")
-	if _, is := s.target.(distant); is {
-		why = errors.New("launchgate did not deploy it")
-	}
+	why := s.onHost
 	if s.node = s.target.Node(s.victim); s.node != nil {
 		why = m.lacks(kernel(), f)
 	}
@@ -166,11 +171,7 @@ func (s *storm) quickest(ctx context.Context, n int) (time.Duration, error) {
 
 // across is how long a request takes that goes where the weather is.
 func (s *storm) across(ctx context.Context, within time.Duration) (time.Duration, error) {
-	var from dialer
-	if d, is := s.target.(distant); is {
-		from = d.through
-	}
-	_, took, err := health(ctx, from, s.target.Path(s.victim), s.padding, within)
+	_, took, err := health(ctx, s.from, s.target.Path(s.victim), s.padding, within)
 	return took, err
 }
 
@@ -235,16 +236,8 @@ func (s *storm) SeeGone(ctx context.Context) (sight, error) {
 				return "", false
 			}
 		}
-		return fmt.Sprintf("a request %s took %s; %s", s.over, round(took), s.served()), true
+		return fmt.Sprintf("a request %s took %s; %s", s.over, round(took), fmt.Sprintf(s.serves, s.victim)), true
 	})
-}
-
-// served is what it means that the victim serves, in words.
-func (s *storm) served() string {
-	if _, is := s.target.(distant); is {
-		return s.victim + " answers"
-	}
-	return "the gateway routes to " + s.victim
 }
 
 // counts are the packets that were lost on the victim's link, and those that
@@ -282,13 +275,10 @@ func lossy(f scenarios.Fault, s *storm) {
 // where the kernel would let so little of it through at once.
 func narrow(f scenarios.Fault, s *storm) {
 	bandwidth, atOnce := int64(f.Bandwidth), int64(0)
-	s.padding = int(min(max(bandwidth/2, 512), 256<<10))
+	s.padding = min(max(int(bandwidth/2), 512), s.most)
 	if s.node != nil {
 		atOnce = deploy.Burst(bandwidth)
 		s.padding = max(s.padding, int(2*atOnce))
-	}
-	if _, is := s.target.(distant); is {
-		s.padding = min(s.padding, mostPadding)
 	}
 	least := time.Duration(float64(int64(s.padding)-atOnce) / float64(bandwidth) * float64(time.Second))
 	s.weather, s.what = deploy.Weather{Bandwidth: bandwidth}, fmt.Sprintf("lets %v a second through, each way", f.Bandwidth)

@@ -12,6 +12,22 @@ import (
 	"time"
 )
 
+// sendBack serves on a listener: what comes goes back. wait returns when the
+// listener and all that it accepted are closed.
+func sendBack(on net.Listener) (wait func()) {
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			c, err := on.Accept()
+			if err != nil {
+				return
+			}
+			serving.Go(func() { defer c.Close(); _, _ = io.Copy(c, c) })
+		}
+	})
+	return serving.Wait
+}
+
 // echo is a server that sends back what it gets, and a link in front of it.
 func echo(t *testing.T) *Link {
 	t.Helper()
@@ -19,21 +35,12 @@ func echo(t *testing.T) *Link {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			c, err := server.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() { defer c.Close(); _, _ = io.Copy(c, c) })
-		}
-	})
+	wait := sendBack(server)
 	l, err := newLink(nil, "127.0.0.1:0", server.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.stop(); server.Close(); serving.Wait() })
+	t.Cleanup(func() { l.stop(); server.Close(); wait() })
 	return l
 }
 

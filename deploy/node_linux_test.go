@@ -29,21 +29,8 @@ func node(t *testing.T, able func(Kernel) error) (n *Node, addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			c, err := lis.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() { defer c.Close(); _, _ = io.Copy(c, c) })
-		}
-	})
-	var clients []net.Conn
+	_ = sendBack(lis) // whose connections may be cut off, and then end with the process
 	t.Cleanup(func() {
-		for _, c := range clients {
-			c.Close()
-		}
 		lis.Close()
 		if err := n.Remove(); err != nil {
 			t.Error(err)

@@ -58,11 +58,7 @@ func Deepen(w io.Writer, b []byte, times int) error {
 	if err != nil {
 		return err
 	}
-	align := uint64(32)
-	if a, ok := meta["general.alignment"].(uint64); ok && a > 0 && a <= 1<<20 {
-		align = a
-	}
-	up := func(n uint64) uint64 { return (n + align - 1) / align * align }
+	up := aligner(meta)
 	start := up(uint64(r.at))
 	data, zeros := b[min(start, uint64(len(b))):], 0
 	zerosAt, all := up(uint64(len(data))), make([]info, 0, len(infos)*times)

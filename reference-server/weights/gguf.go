@@ -94,11 +94,7 @@ func parseGGUF(b []byte) (Meta, map[string]tensor.Stored, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	align := uint64(32)
-	if a, ok := meta["general.alignment"].(uint64); ok && a > 0 && a <= 1<<20 {
-		align = a
-	}
-	start := (uint64(r.at) + align - 1) / align * align
+	start := aligner(meta)(uint64(r.at))
 	stored := make(map[string]tensor.Stored, len(infos))
 	for _, in := range infos {
 		s, err := in.locate(b, start)
@@ -111,6 +107,15 @@ func parseGGUF(b []byte) (Meta, map[string]tensor.Stored, error) {
 		stored[in.name] = s
 	}
 	return meta, stored, nil
+}
+
+// aligner takes a place in the file up to where a tensor's numbers may begin.
+func aligner(meta map[string]any) func(uint64) uint64 {
+	align := uint64(32)
+	if a, ok := meta["general.alignment"].(uint64); ok && a > 0 && a <= 1<<20 {
+		align = a
+	}
+	return func(n uint64) uint64 { return (n + align - 1) / align * align }
 }
 
 // info is a tensor's entry in the header.
