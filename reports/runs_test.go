@@ -34,7 +34,11 @@ type judgedRun struct {
 
 func judged(t *testing.T, name string) judgedRun {
 	t.Helper()
-	dir := filepath.Join("..", "checklist", "testdata", "runs", name)
+	return judgedIn(t, filepath.Join("..", "checklist", "testdata", "runs", name))
+}
+
+func judgedIn(t testing.TB, dir string) judgedRun {
+	t.Helper()
 	gate, err := scenarios.Load(filepath.Join(dir, recording.GateFile))
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +54,7 @@ func judged(t *testing.T, name string) judgedRun {
 	return judgedRun{gate, rec, v}
 }
 
-func (j judgedRun) report(t *testing.T) Report {
+func (j judgedRun) report(t testing.TB) Report {
 	t.Helper()
 	r, err := Build(j.gate, j.rec, j.verdict)
 	if err != nil {

@@ -14,7 +14,6 @@ import (
 
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/recording"
-	"github.com/launchgate/launchgate/scenarios"
 )
 
 var (
@@ -53,25 +52,11 @@ func BenchmarkScale(b *testing.B) {
 		runtime.GC()
 	}
 	for b.Loop() {
-		rec, err := recording.Open(dir)
-		if err != nil {
-			b.Fatal(err)
-		}
-		gate, problems := scenarios.Parse("gate.yaml", rec.Gate)
-		if problems != nil {
-			b.Fatal(problems)
-		}
-		v, err := checklist.Judge(gate, rec)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if v.Verdict != checklist.Pass {
+		j := judgedIn(b, dir)
+		if v := j.verdict; v.Verdict != checklist.Pass {
 			b.Fatal(v.Verdict, v.Why)
 		}
-		r, err := Build(gate, rec, v)
-		if err != nil {
-			b.Fatal(err)
-		}
+		r := j.report(b)
 		if r.Requests != int64(*scale) {
 			b.Fatalf("%d requests are told of, and %d were made", r.Requests, *scale)
 		}
@@ -87,19 +72,7 @@ func BenchmarkScale(b *testing.B) {
 func TestAnHourIsTold(t *testing.T) {
 	dir := t.TempDir()
 	recordHour(t, dir, 36_000)
-	rec, err := recording.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	gate, problems := scenarios.Parse("gate.yaml", rec.Gate)
-	if problems != nil {
-		t.Fatal(problems)
-	}
-	v, err := checklist.Judge(gate, rec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := judgedRun{gate, rec, v}.report(t)
+	r := judgedIn(t, dir).report(t)
 	page := write(t, HTML, r)
 	t.Logf("%d bytes, %d panels of %d bins", len(page), len(r.Timeline.Panels), r.Timeline.Bins)
 	if len(r.Timeline.Panels) < 8 || r.Timeline.Bins < 200 {
