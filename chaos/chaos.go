@@ -109,10 +109,41 @@ func Unable(gate scenarios.Gate) []string {
 			}
 		}
 	}
+	for _, s := range gate.Scenarios {
+		for _, f := range s.Faults {
+			k, err := kindOf(f.Kind)
+			if err != nil || k.able(gate.Target) != nil {
+				continue
+			}
+			if why := noSuch(gate.Resolved().Target, f.Target); why != nil {
+				unable = append(unable, f.Kind+": "+why.Error())
+			}
+		}
+	}
 	if name := nodeLoss.Name; gate.Target.Local != nil && gate.Target.Local.Gateway.Plain && losesDisk(gate) {
 		unable = append(unable, name+": "+needsDoor("it has no disk with a ledger that could be lost").Error())
 	}
 	return unable
+}
+
+// noSuch is why a victim that is named will not be there: a service that was
+// there before is one replica, by its host.
+func noSuch(t scenarios.Target, victim string) error {
+	var there []string
+	switch {
+	case victim == "" || victim == scenarios.VictimBusiest || victim == scenarios.VictimRandom:
+		return nil
+	case t.Local != nil:
+		for i := range t.Local.Replicas {
+			there = append(there, fmt.Sprintf("replica-%d", i))
+		}
+	case t.Endpoint != nil:
+		there = []string{t.Endpoint.URL}
+	}
+	if slices.Contains(there, victim) {
+		return nil
+	}
+	return fmt.Errorf("no replica is named %q; there are %s", victim, strings.Join(there, ", "))
 }
 
 func losesDisk(gate scenarios.Gate) bool {

@@ -90,6 +90,12 @@ func TestWhatAGateNeeds(t *testing.T) {
 	if unable := Unable(lost); len(unable) != 1 || !strings.Contains(unable[0], "no disk with a ledger") {
 		t.Errorf("of a disk that is not there: %v", unable)
 	}
+	wrong := gate(true, "pod-kill", "node-partition", "pod-hang")
+	wrong.Target.Local.Replicas = 2
+	wrong.Scenarios[0].Faults[0].Target, wrong.Scenarios[0].Faults[1].Target = "replica-2", "replica-1"
+	if unable := Unable(wrong); len(unable) != 1 || unable[0] != `pod-kill: no replica is named "replica-2"; there are replica-0, replica-1` {
+		t.Errorf("of replicas that will not be there: %v", unable)
+	}
 	if far := gate(false, "node-partition"); !NeedsLinks(far) || NeedsNodes(far) {
 		t.Error("a service that is not ours has its network broken by a proxy")
 	}

@@ -35,6 +35,14 @@ type entry struct {
 	Reverted bool       `json:"reverted,omitempty"`
 }
 
+// String names the fault, by its victim where it has one by a name.
+func (e entry) String() string {
+	if e.Victim == "" {
+		return e.Kind
+	}
+	return e.Kind + " on " + e.Victim
+}
+
 // Journal holds on disk what the faults of a run leave to be undone, before
 // they are injected. A watchdog, which is another process, waits for this one
 // to end, and undoes what is left then.

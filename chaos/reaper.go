@@ -93,10 +93,10 @@ func reap(path string) (undone []string, err error) {
 				continue // the process is gone with the boot, and its number may be another's
 			}
 			if err := u.apply(); err != nil {
-				failed = errors.Join(failed, fmt.Errorf("%s on %s: %w", e.Kind, e.Victim, err))
+				failed = errors.Join(failed, fmt.Errorf("%s: %w", e, err))
 			}
 		}
-		undone = append(undone, fmt.Sprintf("%s on %s", e.Kind, e.Victim))
+		undone = append(undone, e.String())
 	}
 	if failed != nil {
 		return undone, failed

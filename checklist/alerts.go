@@ -53,6 +53,59 @@ func (f *Finding) alerts(o scenarios.Objective, e *evidence) {
 	f.Samples, f.Why = 0, words.Say("%s had not fired when the scenario ended, %s later; play it for longer", o.Arg, show((to-from).Seconds(), o.Unit))
 }
 
+// Alert is one that fired while the run went on. Times are seconds on the run's
+// clock.
+type Alert struct {
+	Name    string   `json:"name"`
+	FiredAt float64  `json:"fired_at"`
+	EndedAt *float64 `json:"ended_at"` // nil: it fired to the end
+	// Fault is the one that was last seen in effect before, where it was one of
+	// the scenario that was played, and AfterSeconds how long before.
+	Fault        string   `json:"fault"`
+	AfterSeconds *float64 `json:"after_seconds"`
+}
+
+// alerts are those that fired, in the order in which they did; nil where nobody
+// watched.
+func (e *evidence) alerts() []Alert {
+	if _, why := e.knownAlerts(); !why.IsZero() {
+		return nil
+	}
+	all := []Alert{}
+	for _, seen := range e.rec.Observations {
+		if seen.Name != recording.ObsAlert {
+			continue
+		}
+		if seen.Value == 1 {
+			a := Alert{Name: seen.Subject, FiredAt: seen.At.Seconds()}
+			if l := e.cause(seen.At); l != nil {
+				a.Fault, a.AfterSeconds = l.ID, new((seen.At - l.at[recording.FaultInEffect]).Seconds())
+			}
+			all = append(all, a)
+			continue
+		}
+		for i := range all {
+			if all[i].Name == seen.Subject && all[i].EndedAt == nil {
+				all[i].EndedAt = new(seen.At.Seconds())
+			}
+		}
+	}
+	return all
+}
+
+// cause is the fault that was last seen in effect before a moment, in the
+// scenario that was played then; nil where there is none.
+func (e *evidence) cause(at time.Duration) (last *faultLife) {
+	for _, l := range e.faults {
+		from, to := e.scenarioTime(l.Scenario)
+		if effect := l.at[recording.FaultInEffect]; l.struck() && from <= at && (at <= to || to == 0) && effect <= at &&
+			(last == nil || effect >= last.at[recording.FaultInEffect]) {
+			last = l
+		}
+	}
+	return last
+}
+
 // knownAlerts are those that can fire, or why none can be spoken of.
 func (e *evidence) knownAlerts() (names []string, why words.Sentence) {
 	for _, seen := range e.rec.Observations {

@@ -2,6 +2,7 @@ package checklist
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -20,7 +21,26 @@ type Blast struct {
 	BlastPart
 	Replicas []BlastPart `json:"replicas"`
 	Classes  []BlastPart `json:"classes"`
+	// Steps are stretches of StepSeconds each, by when requests were due: a second,
+	// unless the fault counted for more than maxSteps of them. Those in which
+	// nothing failed, was slowed or was retried are left out.
+	StepSeconds int64       `json:"step_seconds"`
+	Steps       []BlastStep `json:"steps"`
 }
+
+// BlastStep are the requests of a replica and a class that were due in a step.
+type BlastStep struct {
+	From     int64  `json:"from"` // seconds since the injection; less for those under way then
+	Replica  string `json:"replica,omitempty"`
+	Class    string `json:"class,omitempty"`
+	Requests int64  `json:"requests"`
+	Failed   int64  `json:"failed"`
+	Slowed   *int64 `json:"slowed"`
+	Retried  int64  `json:"retried"`
+}
+
+// maxSteps keeps the reach of a fault that lasts for hours short enough to read.
+const maxSteps = 600
 
 // BlastPart are the requests of a replica or a class that met a fault.
 type BlastPart struct {
@@ -48,7 +68,7 @@ func (l *faultLife) tellBlast(calm *values) {
 	if !l.struck() {
 		return
 	}
-	b := &Blast{Replicas: []BlastPart{}, Classes: []BlastPart{}}
+	b := &Blast{Replicas: []BlastPart{}, Classes: []BlastPart{}, StepSeconds: 1, Steps: []BlastStep{}}
 	if calm != nil && calm.n() >= leastCalm {
 		b.SlowerThan, b.Slowed = new(calm.quantile(0.99)), new(int64)
 	}
@@ -63,13 +83,30 @@ func (l *faultLife) tellBlast(calm *values) {
 		}
 		return &(*parts)[i]
 	}
-	until, last := l.until(), l.at[recording.FaultInjected]
+	injected, until := l.at[recording.FaultInjected], l.until()
+	last := injected
+	for _, r := range l.met {
+		if r.due <= until {
+			last = max(last, r.due)
+		}
+	}
+	b.Seconds = (min(until, max(last, l.at[recording.FaultInEffect])) - injected).Seconds()
+	for b.Seconds > float64(maxSteps*b.StepSeconds) {
+		b.StepSeconds *= 2
+	}
+	steps := map[BlastStep]*BlastPart{} // by their names
 	for _, r := range l.met {
 		if r.due > until {
 			continue
 		}
-		last = max(last, r.due)
-		for _, p := range []*BlastPart{&b.BlastPart, part(&b.Replicas, r.replica), part(&b.Classes, r.class)} {
+		step := BlastStep{From: int64(math.Floor((r.due-injected).Seconds()/float64(b.StepSeconds))) * b.StepSeconds, Replica: r.replica, Class: r.class}
+		if steps[step] == nil {
+			steps[step] = &BlastPart{}
+			if b.Slowed != nil {
+				steps[step].Slowed = new(int64)
+			}
+		}
+		for _, p := range []*BlastPart{&b.BlastPart, part(&b.Replicas, r.replica), part(&b.Classes, r.class), steps[step]} {
 			p.Requests++
 			if !r.ok {
 				p.Failed++
@@ -82,7 +119,15 @@ func (l *faultLife) tellBlast(calm *values) {
 			}
 		}
 	}
-	b.Seconds = (min(until, max(last, l.at[recording.FaultInEffect])) - l.at[recording.FaultInjected]).Seconds()
+	for step, p := range steps {
+		if p.Failed > 0 || p.Retried > 0 || p.Slowed != nil && *p.Slowed > 0 {
+			step.Requests, step.Failed, step.Slowed, step.Retried = p.Requests, p.Failed, p.Slowed, p.Retried
+			b.Steps = append(b.Steps, step)
+		}
+	}
+	slices.SortFunc(b.Steps, func(a, b BlastStep) int {
+		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.Replica, b.Replica), cmp.Compare(a.Class, b.Class))
+	})
 	byName := func(a, b BlastPart) int { return cmp.Compare(a.Name, b.Name) }
 	slices.SortFunc(b.Replicas, byName)
 	slices.SortFunc(b.Classes, byName)

@@ -49,6 +49,18 @@ func TestBlast(t *testing.T) {
 			t.Errorf("%s: %v requests, failed, slowed and retried, want %v", name, got, want)
 		}
 	}
+	// Each second has its own: those that failed, 1 s apart, and those that were
+	// slowed and retried.
+	failed, slowed, retried := int64(0), int64(0), int64(0)
+	for i, s := range b.Steps {
+		failed, slowed, retried = failed+s.Failed, slowed+*s.Slowed, retried+s.Retried
+		if i > 0 && s.From < b.Steps[i-1].From || s.Requests < 1 || s.Failed+*s.Slowed+s.Retried == 0 || (s.Failed > 0) != (s.Replica == "replica-0") {
+			t.Errorf("%+v", s)
+		}
+	}
+	if failed != 11 || slowed != 10 || retried != 10 || b.StepSeconds != 1 || b.Steps[0].From != 0 || b.Steps[len(b.Steps)-1].From != 10 {
+		t.Errorf("%d failed, %d slowed and %d retried in steps of %d s: %+v", failed, slowed, retried, b.StepSeconds, b.Steps)
+	}
 	// What never struck has reached nobody.
 	w.injections = w.injections[:1]
 	if b := judged(); b != nil {

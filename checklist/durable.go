@@ -85,10 +85,10 @@ func (r *records) until(end time.Duration) (d durable) {
 		twice := seen[a.id]
 		seen[a.id] = true
 		switch {
+		case twice: // one of the two has to find the other in its place
+			d.duplicated++
 		case found == recording.ErrorGone:
 			d.lost++
-		case twice:
-			d.duplicated++
 		case found == recording.ErrorTruncated:
 			d.truncated++
 		case !read || found != "":

@@ -70,6 +70,11 @@ type probe struct {
 	cancelled bool // the scenario ended while it was under way
 }
 
+// answered reports whether it was in full and in time.
+func (p probe) answered(s scenarios.Probe) bool {
+	return p.ok && p.end-p.due <= time.Duration(s.Timeout)
+}
+
 // samples are the load requests of a stage or of several. Latencies are those
 // of requests that succeeded: one that failed has none, and counts where
 // failures count, in error_rate, attainment and goodput.

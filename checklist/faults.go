@@ -3,6 +3,7 @@ package checklist
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ type faultLife struct {
 	probed      int                      // probes due after the fault was in effect, until the recovery
 	bad         int                      // of them, those that were not answered in full and in time
 	lastBad     time.Duration            // end of the last of these
+	later       int                      // probes that failed between the recovery and the fault's end
 	kept        durable                  // what became of the records acknowledged until it was gone
 	lostProbes  bool                     // probes are missing from the recording
 	broken      bool                     // an objective about it failed
@@ -47,7 +49,8 @@ func faultLives(gate scenarios.Gate, rec *recording.Recording) []*faultLife {
 		}
 	}
 	for _, l := range lives {
-		l.InjectedAt, l.InEffectAt = l.seconds(recording.FaultInjected), l.seconds(recording.FaultInEffect)
+		l.DeclaredAt, l.InjectedAt = l.seconds(recording.FaultDeclared), l.seconds(recording.FaultInjected)
+		l.InEffectAt, l.HeldAt = l.seconds(recording.FaultInEffect), l.seconds(recording.FaultHeld)
 		l.RevertedAt, l.GoneAt = l.seconds(recording.FaultReverted), l.seconds(recording.FaultGone)
 		l.detect(rec)
 	}
@@ -124,37 +127,91 @@ func (l *faultLife) request(r *recording.Request) {
 
 // recover finds out when users were served again: the end of the first of so
 // many consecutive probes that were answered in full and in time. Probes are
-// taken in the order they were due.
+// taken in the order they were due. Where as many in a row fail before the fault
+// is gone, users were not served again yet: what it breaks may break a while
+// after it struck.
 func (l *faultLife) recover(e *evidence) {
 	s := e.scenario(l.Scenario)
 	if !l.struck() || s == nil || s.Probe == nil {
 		return
 	}
-	inEffect, row, next, first := l.at[recording.FaultInEffect], 0, int64(0), time.Duration(0)
-	for _, p := range e.probes[l.Scenario] {
-		l.lostProbes = l.lostProbes || p.seq != next && p.due >= inEffect
-		next = p.seq + 1
-		if p.due < inEffect || p.cancelled {
-			continue
+	probes := e.probes[l.Scenario]
+	from := slices.IndexFunc(probes, func(p probe) bool { return p.due >= l.at[recording.FaultInEffect] })
+	for from >= 0 {
+		first, after := l.served(probes, from, *s.Probe)
+		if l.recovered = first; l.lostProbes || after < 0 {
+			l.recovered = 0
+			return
 		}
-		l.probed++
-		if !p.ok || p.end-p.due > time.Duration(s.Probe.Timeout) {
+		from = l.failsAgain(probes, after, *s.Probe)
+	}
+	if l.recovered > 0 {
+		l.RecoveredAt, l.RTOSeconds = new(l.recovered.Seconds()), new((l.recovered - l.at[recording.FaultInEffect]).Seconds())
+	}
+}
+
+// served looks at probes from one on until a row of them was answered, and
+// returns the end of the first of the row, and which comes after it; -1 where
+// there is none.
+func (l *faultLife) served(probes []probe, from int, s scenarios.Probe) (first time.Duration, after int) {
+	row := 0
+	for i, p := range probes[from:] {
+		l.lostProbes = l.lostProbes || p.seq != seqAfter(probes, from+i)
+		switch {
+		case p.cancelled:
+			continue
+		case p.answered(s):
+			if row++; row == 1 {
+				first = p.end
+			}
+		default:
 			row = 0
 			l.bad++
 			l.lastBad = p.end
-			continue
 		}
-		if row++; row == 1 {
-			first = p.end
-		}
-		if row == s.Probe.Consecutive {
-			break
+		l.probed++
+		if row == s.Consecutive {
+			return first, from + i + 1
 		}
 	}
-	if row == s.Probe.Consecutive && !l.lostProbes {
-		l.recovered = first
-		l.RecoveredAt, l.RTOSeconds = new(first.Seconds()), new((first - inEffect).Seconds())
+	return 0, -1
+}
+
+// failsAgain is the first of a row of probes that failed, or are missing, before
+// the fault was gone; -1 where there is none. Fewer than a row are counted.
+func (l *faultLife) failsAgain(probes []probe, from int, s scenarios.Probe) int {
+	row, begin := 0, -1
+	l.later = 0
+	for i := from; i < len(probes); i++ {
+		p := probes[i]
+		if row == 0 {
+			begin = i
+			if l.has(recording.FaultGone) && p.due > l.at[recording.FaultGone] {
+				break
+			}
+		}
+		row += int(p.seq - seqAfter(probes, i))
+		if row < s.Consecutive && !p.cancelled {
+			if p.answered(s) {
+				row = 0
+				continue
+			}
+			row++
+			l.later++
+		}
+		if row >= s.Consecutive {
+			return begin
+		}
 	}
+	return -1
+}
+
+// seqAfter is the number that a probe has to have by the one before it.
+func seqAfter(probes []probe, i int) int64 {
+	if i == 0 {
+		return 0
+	}
+	return probes[i-1].seq + 1
 }
 
 // leastDuring is how long a fault counts at the least. If only the moment of a
@@ -254,11 +311,23 @@ func (l *faultLife) noRecovery(e *evidence) words.Sentence {
 }
 
 func (l *faultLife) story() words.Sentence {
+	failed, all := l.errorsDuring()
 	probes := words.Say("users were served throughout")
-	if l.bad > 0 {
+	switch {
+	case l.bad > 0:
 		probes = words.Count(int64(l.bad), "1 probe failed until users were served again", "%d probes failed until users were served again")
+	case l.later > 0:
+		probes = words.Count(int64(l.later), "1 probe failed before it was gone", "%d probes failed before it was gone")
+	case failed > 0:
+		probes = words.Say("no probe failed")
+	}
+	if l.bad > 0 && l.later > 0 {
+		probes = words.Say("%s, %s", probes, words.Count(int64(l.later), "1 more before it was gone", "%d more before it was gone"))
 	}
 	story := words.Say("seen in effect and seen gone; %s, and %s", probes, words.Count(l.LostRequests, "1 request under way was lost", "%d requests under way were lost"))
+	if failed > l.LostRequests {
+		story = words.Say("%s; %d of %d requests that met it failed", story, failed, all)
+	}
 	if l.RPOSeconds != nil {
 		return words.Say("%s; %s", story, l.kept.told())
 	}

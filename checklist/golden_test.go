@@ -110,7 +110,7 @@ func TestVerdictIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, of := range []any{Verdict{}, Finding{}, Fault{}, Client{}, Scenario{}, Quantiles{}} {
+	for _, of := range []any{Verdict{}, Finding{}, Fault{}, Blast{}, BlastStep{}, Alert{}, Client{}, Scenario{}, Quantiles{}} {
 		for _, field := range reflect.VisibleFields(reflect.TypeOf(of)) {
 			key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 			if !bytes.Contains(source, []byte("`"+key+"`")) {

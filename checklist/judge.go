@@ -32,6 +32,7 @@ func Judge(gate scenarios.Gate, rec *recording.Recording) (Verdict, error) {
 	for _, s := range gate.Scenarios {
 		v.Scenarios = append(v.Scenarios, e.summary(s.Name))
 	}
+	v.Alerts = e.alerts()
 	v.Cost, v.Energy = e.costs(v.Faults), e.energy()
 	v.decide(e)
 	return v, nil

@@ -160,6 +160,44 @@ func TestJudge(t *testing.T) {
 			w.withFault()
 			w.requests = slices.DeleteFunc(w.requests, func(r recording.Request) bool { return r.Kind == recording.KindProbe && r.Due == 15100*ms })
 		}, "unproven: unproven (unproven)", "probes are missing"},
+		{"an outage that begins a while after the fault is its own", []string{"rto(pod-kill) <= 2s", "rto(pod-kill) <= 1s"}, func(w *world) {
+			w.withFault()
+			for _, p := range w.probes() {
+				if p.Due >= 16*time.Second && p.Due < 17*time.Second {
+					breakOff(p)
+				}
+			}
+		}, "fail: pass fail (fail)", "rto(pod-kill) <= 1s: it is 2 s"},
+		{"and may begin as the fault ends", []string{"rto(pod-kill) <= 3s"}, func(w *world) {
+			w.withFault()
+			for _, p := range w.probes() {
+				if p.Due >= goneAt && p.Due < goneAt+time.Second {
+					breakOff(p)
+				}
+			}
+		}, "fail: fail (fail)", "it is 4 s"},
+		{"after the fault it is another one's", []string{"rto(pod-kill) <= 200ms"}, func(w *world) {
+			w.withFault()
+			for _, p := range w.probes() {
+				if p.Due > goneAt {
+					breakOff(p)
+				}
+			}
+		}, "pass: pass (pass)", ""},
+		{"a service that is away again and stays away has not recovered", []string{"rto(pod-kill) <= 10s", "rto(pod-kill) <= 1m"}, func(w *world) {
+			w.withFault()
+			for _, p := range w.probes() {
+				if p.Due > 17*time.Second {
+					breakOff(p)
+				}
+			}
+		}, "fail: fail unproven (unproven)", "users were still not served 14.9"},
+		{"missing probes could be an outage", []string{"rto(pod-kill) < 5m"}, func(w *world) {
+			w.withFault()
+			w.requests = slices.DeleteFunc(w.requests, func(r recording.Request) bool {
+				return r.Kind == recording.KindProbe && r.Due >= 16*time.Second && r.Due < 16300*ms
+			})
+		}, "unproven: unproven (unproven)", "probes are missing"},
 		{"requests cut between the injection and its being seen are lost", []string{"lost(pod-kill) == 0", "errors_during(pod-kill) <= 1%"}, func(w *world) {
 			w.withFault()
 			for _, r := range w.loads()[48:50] { // due at 14.8 and 14.9 s, and cut at 15.01 s
@@ -282,6 +320,41 @@ func TestAnInterruptedRunExitsWith130AndNeverPasses(t *testing.T) {
 	v := w.judge(t)
 	if v.Verdict != Unproven || v.ExitCode != ExitInterrupted || !v.Incomplete || !strings.Contains(v.Why[0].String(), "stopped before its end (interrupt)") {
 		t.Errorf("%v, exit code %d, incomplete %v: %q", v.Verdict, v.ExitCode, v.Incomplete, v.Why)
+	}
+}
+
+// What a fault did to users stands beside it, also where no objective asks.
+func TestTheStoryOfAFault(t *testing.T) {
+	between := func(rows []*recording.Request, from, to time.Duration) {
+		for _, r := range rows {
+			if r.Due >= from && r.Due < to {
+				breakOff(r)
+			}
+		}
+	}
+	for _, tt := range []struct {
+		name  string
+		spoil func(w *world)
+		want  string
+	}{
+		{"nobody felt it", func(w *world) {}, "users were served throughout, and 0 requests under way were lost"},
+		{"it was an outage", func(w *world) { between(w.probes(), 15100*ms, 16*time.Second) }, "9 probes failed until users were served again, and"},
+		{"it was one later", func(w *world) { between(w.probes(), 16*time.Second, 17*time.Second) }, "10 probes failed until users were served again, and"},
+		{"single probes failed", func(w *world) { between(w.probes(), 16*time.Second, 16200*ms) }, "2 probes failed before it was gone, and"},
+		{"it was both", func(w *world) {
+			between(w.probes(), 15100*ms, 15200*ms)
+			between(w.probes(), 16*time.Second, 16200*ms)
+		}, "1 probe failed until users were served again, 2 more before it was gone, and"},
+		{"probes alone were answered", func(w *world) { between(w.loads(), 15100*ms, 15600*ms) },
+			"no probe failed, and 0 requests under way were lost; 5 of 105 requests that met it failed"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := healthy(t, "error_rate <= 10%").withFault()
+			tt.spoil(w)
+			if f := w.judge(t).Faults[0]; f.Verdict != Pass || !strings.Contains(f.Why.String(), tt.want) {
+				t.Errorf("%v: %q, want a pass and %q", f.Verdict, f.Why, tt.want)
+			}
+		})
 	}
 }
 

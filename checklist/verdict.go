@@ -60,6 +60,7 @@ type Verdict struct {
 	Incomplete bool             `json:"incomplete"`
 	Objectives []Finding        `json:"objectives"`
 	Faults     []Fault          `json:"faults"`
+	Alerts     []Alert          `json:"alerts"` // nil: nobody watched
 	Client     Client           `json:"client"`
 	Scenarios  []Scenario       `json:"scenarios"`
 	Cost       *Cost            `json:"cost,omitempty"`   // where the gate names a price
@@ -90,8 +91,10 @@ type Fault struct {
 	Scenario         string         `json:"scenario"`
 	Kind             string         `json:"kind"`
 	Target           string         `json:"target"`
+	DeclaredAt       *float64       `json:"declared_at"`
 	InjectedAt       *float64       `json:"injected_at"`
 	InEffectAt       *float64       `json:"in_effect_at"`
+	HeldAt           *float64       `json:"held_at"` // the end of its hold, where it has one
 	RevertedAt       *float64       `json:"reverted_at"`
 	GoneAt           *float64       `json:"gone_at"`
 	RecoveredAt      *float64       `json:"recovered_at"` // first of the consecutive good probes

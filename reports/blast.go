@@ -1,8 +1,58 @@
 package reports
 
 import (
+	"slices"
+
 	"github.com/launchgate/launchgate/checklist"
 )
+
+// alertRow is an alert that fired.
+type alertRow struct {
+	checklist.Alert
+	Kind, Target string // of the fault that it came after
+}
+
+func alertRows(r Report) []alertRow {
+	var rows []alertRow
+	for _, a := range r.Verdict.Alerts {
+		row := alertRow{Alert: a}
+		for _, f := range r.Faults {
+			if f.ID == a.Fault {
+				row.Kind, row.Target = f.Kind, f.Target
+			}
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+type reachChart struct {
+	Timeline Timeline
+	Panel    Panel
+}
+
+// reach is how many of those who met a fault failed, were slowed and were
+// retried in every second of it. What never happened is left out.
+func reach(f Fault) reachChart {
+	b := f.Blast
+	t := Timeline{Start: *f.InjectedAt, Width: float64(b.StepSeconds), Bins: int(b.Seconds/float64(b.StepSeconds)) + 1}
+	failed, slowed, retried := make([]float64, t.Bins), make([]float64, t.Bins), make([]float64, t.Bins)
+	for _, s := range b.Steps {
+		i := min(max(int(s.From/b.StepSeconds), 0), t.Bins-1) // who was under way counts in the first
+		failed[i] += float64(s.Failed) / t.Width
+		retried[i] += float64(s.Retried) / t.Width
+		if s.Slowed != nil {
+			slowed[i] += float64(*s.Slowed) / t.Width
+		}
+	}
+	p := Panel{ID: "reach", Unit: "per_second", Series: []Series{
+		{ID: "errors", Shape: "bars", Color: "bad", Data: failed},
+		{ID: "slowed", Shape: "step", Color: "violet", Data: slowed},
+		{ID: "retried", Shape: "step", Color: "blue", Data: retried},
+	}}
+	p.Series = slices.DeleteFunc(p.Series, func(s Series) bool { return slices.Max(s.Data) == 0 })
+	return reachChart{t, p}
+}
 
 // blastRow is a line of a fault's reach: all who met it, those that a replica
 // answered, or those of a class.

@@ -297,6 +297,9 @@ func functions(r Report) template.FuncMap {
 		"heat":      func(h Heat) template.HTML { return heatSVG(l, h, r.Timeline.Faults) },
 		"blast":     func(b *checklist.Blast) []blastRow { return blastRows(l, *b) },
 		"life":      life,
+		"reach":     reach,
+		"watched":   func() bool { return r.Verdict.Alerts != nil },
+		"alerts":    func() []alertRow { return alertRows(r) },
 		"quantiles": quantiles,
 		"errorName": func(name string) string { return l.Word(errorName(name)) },
 		"stories":   func(s []Story) []storyRow { return storyRows(r, s) },
@@ -407,7 +410,7 @@ func life(f Fault) []step {
 		s := step{State: state, Reached: at != nil}
 		if at != nil {
 			s.At = *at
-			if f.InjectedAt != nil {
+			if f.InjectedAt != nil && *at > *f.InjectedAt {
 				s.After = *at - *f.InjectedAt
 			}
 		}
@@ -418,8 +421,12 @@ func life(f Fault) []step {
 		}
 		steps = append(steps, s)
 	}
+	add("declared", recording.FaultDeclared, f.DeclaredAt)
 	add("injected", recording.FaultInjected, f.InjectedAt)
 	add("in_effect", recording.FaultInEffect, f.InEffectAt)
+	if f.HeldAt != nil { // what is over at once is not held
+		add("held", recording.FaultHeld, f.HeldAt)
+	}
 	add("reverted", recording.FaultReverted, f.RevertedAt)
 	add("gone", recording.FaultGone, f.GoneAt)
 	add("recovered", "", f.RecoveredAt)

@@ -148,7 +148,7 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 			if by := chaos.PlayedBy(gate.Target, f); by != "" {
 				moment = words.Say("%s; %s", moment, words.Told(by))
 			}
-			say("  fault %-17s %6s%s", f.Kind, time.Duration(f.At), moment)
+			say("  fault %-18s %6s%s", f.Kind, time.Duration(f.At), moment)
 		}
 		if s.Probe != nil {
 			say("  probe every %s", time.Duration(s.Probe.Every))

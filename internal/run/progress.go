@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -70,7 +71,8 @@ func (w *watched) injection(i recording.Injection) {
 	w.live.Fault = i.Kind + " " + i.State
 	w.mu.Unlock()
 	if i.State != recording.FaultDeclared {
-		w.say("  %s %s: %s: %s", i.Kind, i.Target, i.State, i.Text)
+		name := strings.TrimSpace(i.Kind + " " + i.Target) // not every kind has a victim of a name
+		w.say("  %s: %s: %s", name, i.State, i.Text)
 	}
 }
 
