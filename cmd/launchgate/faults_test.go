@@ -35,7 +35,7 @@ objectives: [error_rate <= 5%]
 	if !strings.Contains(errOut.String(), "the gate cannot pass: pod-hang: unsupported: launchgate did not deploy this target") {
 		t.Errorf("it says %q", errOut.String())
 	}
-	if !strings.Contains(out.String(), "pod-hang              1s in, on busiest, for 2s") {
+	if !strings.Contains(out.String(), "pod-hang               1s in, on busiest, for 2s") {
 		t.Errorf("the plan is\n%s", out.String())
 	}
 }
