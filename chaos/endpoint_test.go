@@ -1,9 +1,11 @@
 package chaos
 
 import (
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,6 +57,37 @@ func TestNetworkOfAnEndpoint(t *testing.T) {
 				t.Errorf("seen gone as %q", got)
 			}
 		})
+	}
+}
+
+// A link that is narrow and full is not held for as long as a request takes
+// behind all that waits there.
+func TestAFullLinkIsNotHeldForLonger(t *testing.T) {
+	var target *deploy.Endpoint
+	var asked atomic.Int32
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Launchgate-Padding") != "" && asked.Add(1) == 4 { // three before the fault, and the one it is seen by
+			for range 16 { // they fill the link for half a minute
+				if c, err := net.Dial("tcp", target.Via()); err == nil {
+					_, _ = c.Write(make([]byte, 8<<10))
+					t.Cleanup(func() { c.Close() })
+				}
+			}
+		}
+	}))
+	defer srv.Close()
+	var err error
+	if target, err = deploy.OpenEndpoint(srv.URL, true); err != nil {
+		t.Fatal(err)
+	}
+	defer target.Stop()
+	lines := play(t.Context(), journal(t), target, scenarios.Fault{Kind: "network-bandwidth", Bandwidth: 4 << 10, Target: scenarios.VictimBusiest,
+		For: scenarios.Duration(100 * time.Millisecond), Within: scenarios.Duration(time.Minute)})
+	if got := states(lines); got != "declared injected in_effect held reverted gone" {
+		t.Fatalf("%s: %+v", got, lines[len(lines)-1])
+	}
+	if got := text(lines, "held"); !strings.Contains(got, "got no answer in 2s, and") || !strings.Contains(got, "itself answered") {
+		t.Errorf("held as %q", got)
 	}
 }
 

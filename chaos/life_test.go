@@ -19,6 +19,7 @@ import (
 type replicas struct {
 	streams    map[string]int
 	dies, back time.Duration
+	deaf       string // the one that does not serve
 
 	mu       sync.Mutex
 	killedAt time.Time
@@ -46,7 +47,13 @@ func (r *replicas) PID(string) int {
 	return 101
 }
 
-func (r *replicas) Serving(context.Context, string) bool { return r.hasBack() }
+// Serving: what was not killed yet serves, unless it is deaf.
+func (r *replicas) Serving(_ context.Context, name string) bool {
+	r.mu.Lock()
+	untouched := r.killedAt.IsZero()
+	r.mu.Unlock()
+	return name != r.deaf && (untouched || r.hasBack())
+}
 
 func (r *replicas) hasBack() bool {
 	r.mu.Lock()
@@ -84,6 +91,16 @@ func TestPlay(t *testing.T) {
 			target: &replicas{streams: map[string]int{"replica-0": 0, "replica-1": 0}},
 			fault:  scenarios.Fault{Target: "busiest", MinStreams: 1},
 			want:   "declared failed", victim: "busiest", text: "0 streams in flight and the fault waits for 1",
+		}, {
+			name:   "one that does not serve is no victim",
+			target: &replicas{streams: busy, deaf: "replica-1"},
+			fault:  scenarios.Fault{Target: "replica-1"},
+			want:   "declared failed", victim: "replica-1", text: "replica-1 does not serve",
+		}, {
+			name:   "the busiest is one that serves",
+			target: &replicas{streams: busy, deaf: "replica-1"},
+			fault:  scenarios.Fault{Target: "busiest", MinStreams: 1},
+			want:   "declared injected in_effect reverted gone", victim: "replica-0", text: "routes to replica-0 again",
 		}, {
 			name:   "a process that does not die was never a fault in effect",
 			target: &replicas{streams: busy, dies: -1},

@@ -93,6 +93,7 @@ type storm struct {
 	before  time.Duration
 	look    look
 	padding int
+	seen    bool // in effect
 }
 
 // prepareNetwork measures how quick the link is in fine weather.
@@ -207,6 +208,7 @@ func (s *storm) SeeInEffect(ctx context.Context) (sight, error) {
 	began := time.Now()
 	seen, err := until(ctx, pollEvery, func() (string, bool) { return s.look(ctx, s) })
 	seen.at = began // it is seen by what it takes away, which takes a while
+	s.seen = s.seen || err == nil
 	return seen, err
 }
 
@@ -283,7 +285,15 @@ func narrow(f scenarios.Fault, s *storm) {
 	least := time.Duration(float64(int64(s.padding)-atOnce) / float64(bandwidth) * float64(time.Second))
 	s.weather, s.what = deploy.Weather{Bandwidth: bandwidth}, fmt.Sprintf("lets %v a second through, each way", f.Bandwidth)
 	s.look = func(ctx context.Context, s *storm) (string, bool) {
-		took, err := s.quickest(ctx, 1)
+		patience := 30 * time.Second
+		if s.seen { // behind all that waits there it could take as long as the fault itself
+			patience = 2*least + time.Second
+		}
+		took, err := s.across(ctx, patience)
+		if s.seen && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			beside, err := s.beside(ctx)
+			return fmt.Sprintf("a request %s got no answer in %s, and %s itself answered in %s", s.over, round(patience), s.victim, round(beside)), err == nil
+		}
 		return fmt.Sprintf("a request of %v %s took %s, and %s before: %.1f KiB a second", scenarios.Size(s.padding), s.over, round(took), round(s.before), float64(s.padding)/1024/took.Seconds()),
 			err == nil && took >= least && took > s.before
 	}

@@ -18,11 +18,13 @@ const pollEvery = 10 * time.Millisecond
 type crowd interface {
 	Replicas() []string
 	InFlight(ctx context.Context) (map[string]int, error)
+	Serving(ctx context.Context, replica string) bool
 }
 
-// chooseVictim picks the replica the fault's target names, once it has the
-// streams in flight that the fault wants: a fault must hit work. The streams
-// are those it had then.
+// chooseVictim picks the replica the fault's target names, once it serves and
+// has the streams in flight that the fault wants: a fault must hit work, and to
+// strike what nobody is routed to would prove nothing. The streams are those it
+// had then.
 func chooseVictim(ctx context.Context, t crowd, f scenarios.Fault, seed uint64) (victim string, inFlight int, err error) {
 	candidates := t.Replicas()
 	switch f.Target {
@@ -37,17 +39,25 @@ func chooseVictim(ctx context.Context, t crowd, f scenarios.Fault, seed uint64) 
 		if err != nil && ctx.Err() == nil {
 			return "", 0, err
 		}
-		victim := slices.MaxFunc(candidates, func(a, b string) int { return streams[a] - streams[b] })
-		n, known := streams[victim]
-		if err == nil && !known {
+		victims := slices.Clone(candidates)
+		slices.SortStableFunc(victims, func(a, b string) int { return streams[b] - streams[a] })
+		victim := victims[0]
+		if _, known := streams[victim]; err == nil && !known {
 			return "", 0, fmt.Errorf("no replica is named %q; there are %s", victim, strings.Join(t.Replicas(), ", "))
 		}
-		if err == nil && n >= f.MinStreams {
-			return victim, n, nil
+		idle := streams[victim] < f.MinStreams
+		for _, v := range victims {
+			if err == nil && streams[v] >= f.MinStreams && t.Serving(ctx, v) {
+				return v, streams[v], nil
+			}
 		}
-		if sleep(ctx, pollEvery) != nil {
-			return "", 0, fmt.Errorf("%s had %d streams in flight and the fault waits for %d: %w", victim, n, f.MinStreams, ctx.Err())
+		if sleep(ctx, pollEvery) == nil {
+			continue
 		}
+		if idle {
+			return "", 0, fmt.Errorf("%s had %d streams in flight and the fault waits for %d: %w", victim, streams[victim], f.MinStreams, ctx.Err())
+		}
+		return "", 0, fmt.Errorf("%s does not serve, and to strike what the gateway does not route to proves nothing: %w", victim, ctx.Err())
 	}
 }
 

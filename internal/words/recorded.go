@@ -36,6 +36,7 @@ var Recorded = Language{
 	"%s: the fault is %s, expected %s":                                                           "%s：故障的状态是“%s”，应为“%s”",
 	"no replica is named %s; there are %s":                                                       "没有名为 %s 的副本；现有 %s",
 	"%s had %s streams in flight and the fault waits for %s: %s":                                 "%s 有 %s 个在途流，而故障要等到 %s 个：%s",
+	"%s does not serve, and to strike what the gateway does not route to proves nothing: %s":     "%s 没有在服务，而打击网关不路由到的副本证明不了什么：%s",
 	"launchgate did not deploy this target, so %s; use target.local, or break it by other means": "被测服务不是由 launchgate 部署的，因此%s；请使用 target.local，或用其他手段制造故障",
 	"the gateway of this target is plain, so %s; take plain out of target.local.gateway":         "被测服务的网关是 plain，因此%s；请去掉 target.local.gateway 中的 plain",
 	"it cannot have a fault of kind %s":                                                          "无法对它注入 %s 类型的故障",
