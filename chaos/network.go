@@ -291,8 +291,9 @@ func narrow(f scenarios.Fault, s *storm) {
 		}
 		took, err := s.across(ctx, patience)
 		if s.seen && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-			beside, err := s.beside(ctx)
-			return fmt.Sprintf("a request %s got no answer in %s, and %s itself answered in %s", s.over, round(patience), s.victim, round(beside)), err == nil
+			how := fmt.Sprintf("a request %s got no answer in %s", s.over, round(patience))
+			took, err := s.beside(ctx)
+			return fmt.Sprintf("%s, and %s itself answered in %s", how, s.victim, round(took)), err == nil
 		}
 		return fmt.Sprintf("a request of %v %s took %s, and %s before: %.1f KiB a second", scenarios.Size(s.padding), s.over, round(took), round(s.before), float64(s.padding)/1024/took.Seconds()),
 			err == nil && took >= least && took > s.before

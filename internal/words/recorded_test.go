@@ -36,10 +36,9 @@ var notTold = map[string]string{
 	"the %s":     "words whose tokens are counted",
 	"plan of %s": "the name of an attack",
 	"[gaps between chunks, in nanoseconds, by scenario/stage/class]": "of a file",
-	"and to":       "a joint",
-	"%s on %s":     "of launchgate recover",
-	"%s on %s: %s": "of launchgate recover",
-	"%s pid %s":    "of launchgate recover",
+	"and to":    "a joint",
+	"%s on %s":  "of launchgate recover",
+	"%s pid %s": "of launchgate recover",
 }
 
 // ofCatalogue names what describes the kinds of faults, for launchgate list.
