@@ -106,15 +106,17 @@ func percentileBounds(sure float64, n int64, quantile float64, at func(int64) fl
 	return upper, lower
 }
 
-// rateBounds are the one-sided 99 % bounds of a rate of which k of n were seen
-// (Clopper and Pearson 1934).
-func rateBounds(k, n int64) (low, high float64) {
+// rateBounds are the one-sided 99 % bounds of a rate of which k of n were seen.
+func rateBounds(k, n int64) (low, high float64) { return rateBoundsAt(confidence, k, n) }
+
+// rateBoundsAt is rateBounds with another confidence (Clopper and Pearson 1934).
+func rateBoundsAt(sure float64, k, n int64) (low, high float64) {
 	low, high = 0, 1
 	if k > 0 {
-		low = bisect(func(q float64) bool { return tail(k, n, q) > 1-confidence })
+		low = bisect(func(q float64) bool { return tail(k, n, q) > 1-sure })
 	}
 	if k < n {
-		high = bisect(func(q float64) bool { return 1-tail(k+1, n, q) < 1-confidence })
+		high = bisect(func(q float64) bool { return 1-tail(k+1, n, q) < 1-sure })
 	}
 	return low, high
 }

@@ -83,6 +83,20 @@ func (f *Finding) wrongLength(o scenarios.Objective, s *samples) {
 	f.rate(s.wrongLength, s.exact, o)
 }
 
+// cacheHits decides how much of the prompts a cache had, by what the service says.
+func (f *Finding) cacheHits(o scenarios.Objective, s *samples) {
+	f.Samples = s.told
+	switch {
+	case s.told == 0 && s.due > s.errors:
+		f.Waived, f.Why = o.WhereSupported, words.Say("no answer says in its usage how many tokens of the prompt a cache had (cached_tokens)")
+	case s.prompt == 0:
+		f.Why = words.Say("no request that succeeded says how many tokens its prompt had")
+	default:
+		f.decide(float64(s.cached)/float64(s.prompt), o)
+		f.Why = words.Say("%d of %d tokens: %s", s.cached, s.prompt, f.Why)
+	}
+}
+
 // canary is an answer to one of the questions that are asked again and again.
 type canary struct {
 	question       string

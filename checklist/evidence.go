@@ -80,6 +80,8 @@ func (p probe) answered(s scenarios.Probe) bool {
 // failures count, in error_rate, attainment and goodput.
 type samples struct {
 	due, errors, notSent, attained int64
+	refused                        int64 // of errors, in good order
+	told, prompt, cached           int64 // complete answers that say what a cache had, of how many tokens
 	tokens, goodTokens             int64 // of all complete answers, and of those that met every limit
 	exact, wrongLength             int64 // complete answers that were to have a given number of tokens
 	values                         [perRequest]values
@@ -285,9 +287,17 @@ func (e *evidence) load(r *recording.Request) {
 	}
 	if !succeeded(r) {
 		s.errors++
+		if inOrder(r) {
+			s.refused++
+		}
 		return
 	}
 	e.answers++
+	if r.CachedTold {
+		s.told++
+		s.prompt += int64(r.PromptTokens)
+		s.cached += int64(r.CachedTokens)
+	}
 	if r.TokensFrom != "usage" {
 		e.uncounted++
 	}
@@ -327,6 +337,12 @@ func succeeded(r *recording.Request) bool {
 	return r.OK() && r.Sent > 0 && r.End >= r.Sent && (!r.Streamed || r.FirstToken > 0)
 }
 
+// inOrder reports whether a request that failed was refused as a service does that
+// knows its bounds: it says so, and when to come back.
+func inOrder(r *recording.Request) bool {
+	return (r.Error == recording.ErrorLimited || r.Error == recording.ErrorShed) && r.RetryAfter > 0
+}
+
 func latenciesOf(r *recording.Request) latencies {
 	none := math.NaN()
 	v := latencies{ttft: none, ttfo: none, tpot: none, serviceTTFT: none,
@@ -351,7 +367,7 @@ func latenciesOf(r *recording.Request) latencies {
 func requestLimits(gate scenarios.Gate) []scenarios.Objective {
 	var limits []scenarios.Objective
 	for _, o := range gate.Objectives {
-		if o.Quantile == 0 && o.Stat != "max" || o.Op != "<" && o.Op != "<=" {
+		if o.Quantile == 0 && o.Stat != "max" || o.Op != "<" && o.Op != "<=" || o.Than != (scenarios.Than{}) {
 			continue
 		}
 		same := slices.IndexFunc(limits, func(l scenarios.Objective) bool {
@@ -448,6 +464,10 @@ func (s *samples) merge(o *samples) {
 	s.goodTokens += o.goodTokens
 	s.exact += o.exact
 	s.wrongLength += o.wrongLength
+	s.refused += o.refused
+	s.told += o.told
+	s.prompt += o.prompt
+	s.cached += o.cached
 	for i := range o.values {
 		s.values[i].merge(&o.values[i])
 	}

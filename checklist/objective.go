@@ -21,13 +21,17 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 		f.Why = why
 		return f
 	}
-	if why := e.unplayed(o); !why.IsZero() {
-		f.Why = why
-		return f
+	for _, part := range []scenarios.Objective{o, o.Reference()} {
+		if why := e.unplayed(part); !why.IsZero() {
+			f.Why = why
+			return f
+		}
 	}
 	scope := scopeOf(o)
 	s := e.within(scope)
 	switch {
+	case o.Than != (scenarios.Than{}):
+		f.relative(o, e)
 	case o.Metric == "icl":
 		f.distribution(e.sure(scope), s.icl.n, o, s.icl.at, s.icl.mean)
 	case o.Stat != "":
@@ -39,6 +43,8 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 		f.drift(o, e)
 	case o.Metric == "wrong_length":
 		f.wrongLength(o, s)
+	case o.Metric == "cache_hit_rate":
+		f.cacheHits(o, s)
 	case o.Metric == "changed_answers" || o.Metric == "miscounted_tokens":
 		f.canaries(o, e)
 	case o.Metric == "lost_writes":
@@ -52,7 +58,12 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 	default:
 		f.whole(o, s, e)
 	}
-	if missing, offered := e.unrecorded(scope); missing > 0 && f.Verdict == Pass {
+	missing, offered := e.unrecorded(scope)
+	if o.Than != (scenarios.Than{}) {
+		m, n := e.unrecorded(scopeOf(o.Reference()))
+		missing, offered = missing+m, offered+n
+	}
+	if missing > 0 && f.Verdict == Pass {
 		f.Verdict = Unproven
 		f.Why = words.Say("%d of %d requests that were due have left no trace in the recording, so what the others say proves nothing", missing, offered)
 	}
@@ -201,10 +212,12 @@ func (f *Finding) whole(o scenarios.Objective, s *samples, e *evidence) {
 		f.rate(s.attained, s.due, o)
 	case "errors":
 		f.decide(float64(s.errors), o)
-	case "goodput":
-		f.throughput(o, e, s, func(t tally) (good, brought int64) { return t.attained, t.attained })
-	case "output_tokens_per_second":
-		f.throughput(o, e, s, func(t tally) (good, brought int64) { return t.succeeded, t.tokens })
+	case "refused_rate":
+		f.rate(s.refused, s.due, o)
+	case "broken_rate":
+		f.rate(s.errors-s.refused, s.due, o)
+	case "goodput", "output_tokens_per_second":
+		f.throughput(o, e)
 	case "achieved_rate":
 		f.decide(float64(s.due-s.notSent)/seconds, o)
 	default:

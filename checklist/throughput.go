@@ -28,29 +28,35 @@ func wantsRates(gate scenarios.Gate) bool {
 	})
 }
 
-// throughput decides a rate: of the requests that attained, or of the tokens of
-// those that succeeded. It is proven when its 99 % bound holds too. of says of a
-// tally how many requests were good and what they brought.
-func (f *Finding) throughput(o scenarios.Objective, e *evidence, s *samples, of func(tally) (good, brought int64)) {
-	spans, seconds := e.spans(scopeOf(o))
+// pace is a rate with its bounds, which a load of too few seconds has none of.
+type pace struct {
+	value, low, high float64
+	seconds          float64
+	bounded          bool
+}
+
+// paceOf says of a tally how many requests were good and what they brought.
+func paceOf(metric string) func(tally) (good, brought int64) {
+	if metric == "goodput" {
+		return func(t tally) (good, brought int64) { return t.attained, t.attained }
+	}
+	return func(t tally) (good, brought int64) { return t.succeeded, t.tokens }
+}
+
+// pace is a scope's rate: of the requests that attained, or of the tokens of those
+// that succeeded. Each of its bounds is as sure as is asked.
+func (e *evidence) pace(metric string, scope stageID, sure float64) pace {
+	s, of := e.within(scope), paceOf(metric)
+	spans, seconds := e.spans(scope)
 	var good, sum int64
 	for _, t := range s.seconds {
 		g, b := of(*t)
 		good, sum = good+g, sum+b
 	}
-	value := float64(sum) / seconds
-	f.decide(value, o)
+	p := pace{value: float64(sum) / seconds, seconds: seconds}
 	batches := min(mostBatches, int(seconds+1e-9))
-	if o.Op == "==" {
-		return
-	}
 	if batches < leastBatches {
-		if f.Verdict == Pass {
-			f.Verdict = Unproven
-			f.Why = words.Say("%s; load of %s is too little to tell a rate by: it needs %s", f.Why,
-				show(seconds, scenarios.UnitSeconds), show(leastBatches, scenarios.UnitSeconds))
-		}
-		return
+		return p
 	}
 	// Two bounds, of which the farther counts. One is of how much the batches
 	// brought. It is symmetric, so it is too near where little of what comes in
@@ -59,24 +65,39 @@ func (f *Finding) throughput(o scenarios.Objective, e *evidence, s *samples, of 
 	// twice that: spells that span two make the smaller ones look too much alike.
 	off, witnesses := 0.0, float64(s.due)
 	for n := batches; n >= leastBatches && n >= batches/2; n /= 2 {
-		t := tQuantile(confidence, float64(n-1))
+		t := tQuantile(sure, float64(n-1))
 		cut := s.batches(spans, seconds, n, of)
 		brought := func(b batch) float64 { return b.brought }
-		off = max(off, t*deviation(cut, brought, e.closed(scopeOf(o)))/seconds)
-		witnesses = min(witnesses, witnessesIn(cut, t))
+		off = max(off, t*deviation(cut, brought, e.closed(scope))/seconds)
+		witnesses = min(witnesses, witnessesIn(cut, t, sure))
 	}
-	low, high := shareBounds(good, s.due, witnesses)
-	bound := value + off
-	if atLeast(o) {
-		bound = max(0, value-off)
-	}
+	low, high := shareBounds(sure, good, s.due, witnesses)
+	p.low, p.high, p.bounded = max(0, p.value-off), p.value+off, true
 	if good > 0 {
-		each := value / float64(good)
-		if atLeast(o) {
-			bound = min(bound, each*low*float64(s.due))
-		} else {
-			bound = max(bound, each*high*float64(s.due))
+		each := p.value / float64(good)
+		p.low, p.high = min(p.low, each*low*float64(s.due)), max(p.high, each*high*float64(s.due))
+	}
+	return p
+}
+
+// throughput decides a rate. It is proven when its 99 % bound holds too.
+func (f *Finding) throughput(o scenarios.Objective, e *evidence) {
+	p := e.pace(o.Metric, scopeOf(o), confidence)
+	f.decide(p.value, o)
+	if o.Op == "==" {
+		return
+	}
+	if !p.bounded {
+		if f.Verdict == Pass {
+			f.Verdict = Unproven
+			f.Why = words.Say("%s; load of %s is too little to tell a rate by: it needs %s", f.Why,
+				show(p.seconds, scenarios.UnitSeconds), show(leastBatches, scenarios.UnitSeconds))
 		}
+		return
+	}
+	bound := p.high
+	if atLeast(o) {
+		bound = p.low
 	}
 	f.Bound = &bound
 	if f.Verdict != Pass {
@@ -91,7 +112,7 @@ func (f *Finding) throughput(o scenarios.Objective, e *evidence, s *samples, of 
 	case !holds:
 		f.Verdict, known = Unproven, "it is %s, but with 99 %% confidence it is only known to be below %s, and must be %s; a longer stage tells it closer"
 	}
-	f.Why = words.Say(known, measured(value, o), show(bound, o.Unit), must(o))
+	f.Why = words.Say(known, measured(p.value, o), show(bound, o.Unit), must(o))
 }
 
 // batch is what the requests that were due in a stretch of load came to.
@@ -141,7 +162,7 @@ func deviation(cut []batch, of func(batch) float64, closed bool) float64 {
 // batches differ more than those of independent ones would, and by what is not
 // known of that (Korn and Graubard 1998). Where all were good or none, nothing
 // is known of spells, and each counts as a witness.
-func witnessesIn(cut []batch, t float64) float64 {
+func witnessesIn(cut []batch, t, sure float64) float64 {
 	var due, good float64
 	for _, b := range cut {
 		due += b.due
@@ -152,18 +173,18 @@ func witnessesIn(cut []batch, t float64) float64 {
 		return due
 	}
 	spread := deviation(cut, func(b batch) float64 { return b.good }, false)
-	normal := tQuantile(confidence, 1e6)
+	normal := tQuantile(sure, 1e6)
 	return due / max(1, spread*spread/alone) * (normal / t) * (normal / t)
 }
 
-// shareBounds are the 99 % bounds of the share good of due, which so many
-// witnesses tell.
-func shareBounds(good, due int64, witnesses float64) (low, high float64) {
+// shareBounds are the bounds of the share good of due, which so many witnesses
+// tell.
+func shareBounds(sure float64, good, due int64, witnesses float64) (low, high float64) {
 	each := witnesses / float64(due)
 	n := max(int64(witnesses), 1)
 	up := func(k int64) int64 { return min(int64(math.Ceil(float64(k)*each-1e-9)), n) }
-	low, _ = rateBounds(n-up(due-good), n)
-	_, high = rateBounds(up(good), n)
+	low, _ = rateBoundsAt(sure, n-up(due-good), n)
+	_, high = rateBoundsAt(sure, up(good), n)
 	return low, high
 }
 

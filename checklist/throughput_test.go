@@ -83,9 +83,13 @@ func TestTheBoundOfARateHolds(t *testing.T) {
 					good++
 				}
 			}
-			e := &evidence{played: map[stageID]span{{scenario: "steady", stage: "main"}: {to: time.Duration(tt.seconds) * time.Second}}}
+			main := stageID{scenario: "steady", stage: "main"}
+			e := &evidence{
+				played: map[stageID]span{main: {to: time.Duration(tt.seconds) * time.Second}},
+				stages: map[stageID]*samples{main: s}, scopes: map[stageID]*samples{},
+			}
 			var f Finding
-			f.throughput(o, e, s, func(t tally) (good, brought int64) { return t.attained, t.attained })
+			f.throughput(o, e)
 			truth := 10 * (1 - tt.share)
 			sum += *f.Bound
 			if *f.Bound > truth {

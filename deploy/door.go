@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,13 +32,23 @@ type Allowance struct {
 	PerSecond float64
 	UnderWay  int
 	Tenants   []string // others that have it
+	Limited   []string // keys of the run's that have it not, by their variables
 }
 
 // AllowanceFor fits the load that a gate plans, twice over: what comes at random
 // is above its mean half of the time.
 func AllowanceFor(g scenarios.Gate) Allowance {
 	perSecond, underWay := g.Peak()
-	return Allowance{PerSecond: 2 * perSecond, UnderWay: 2*underWay + 100}
+	a := Allowance{PerSecond: 2 * perSecond, UnderWay: 2*underWay + 100}
+	if g.Target.Local != nil {
+		for variable, key := range g.Target.Local.Gateway.Keys {
+			if key.Limited {
+				a.Limited = append(a.Limited, variable)
+			}
+		}
+	}
+	slices.Sort(a.Limited)
+	return a
 }
 
 // burst is room for what comes at random: ten seconds of the rate at once.
@@ -48,7 +59,11 @@ func (a Allowance) Told() string {
 	if a.PerSecond == 0 {
 		return "every caller is held to the gateway's limits"
 	}
-	return fmt.Sprintf("127.0.0.1 and the run's own keys may send %.6g requests/s (burst %d) and have %d under way; every other address and key is held to the gateway's limits", a.PerSecond, a.burst(), a.UnderWay)
+	told := fmt.Sprintf("127.0.0.1 and the run's own keys may send %.6g requests/s (burst %d) and have %d under way; every other address and key is held to the gateway's limits", a.PerSecond, a.burst(), a.UnderWay)
+	if len(a.Limited) > 0 {
+		told = fmt.Sprintf("%s, and so is %s", told, strings.Join(a.Limited, ", "))
+	}
+	return told
 }
 
 // door is what a whole gateway keeps in its folder:

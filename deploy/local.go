@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -160,6 +161,10 @@ func StartLocal(ctx context.Context, spec scenarios.Local, o Setup) (*Local, err
 			"--threads", strconv.Itoa(threadsPerReplica(spec))}
 		if spec.Model != "" {
 			argv = append(argv, "--model", spec.Model)
+		}
+		for _, name := range slices.Sorted(maps.Keys(spec.Models)) {
+			m := spec.Models[name]
+			argv = append(argv, "--model", name+"="+m.Path+","+m.Quantization)
 		}
 		if spec.KVCache != 0 {
 			argv = append(argv, "--kv-cache-mib", strconv.FormatInt(int64(spec.KVCache>>20), 10))

@@ -66,7 +66,7 @@ func (o *Objective) place() {
 	if o.Bar.Floor {
 		margin = -margin
 	}
-	if o.Bar.Floor && o.Unit == scenarios.UnitRatio && margin > 0 {
+	if o.Bar.Floor && o.Unit == scenarios.UnitRatio && o.Declared.Than == (scenarios.Than{}) && margin > 0 {
 		// Of an attainment of at least 90 %, a tenth may be missed, and what is left
 		// of that tenth is the margin: at 100 % all of it.
 		margin = (*o.Value - o.Threshold) / (1 - o.Threshold)

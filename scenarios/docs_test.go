@@ -30,6 +30,7 @@ rto(pod-kill) < 15s               of a fault
 p95(ttft) during pod-kill <= 5s   of those who met one
 p95(ttft) outside faults <= 1s    of all the others
 goodput >= 10/s                   of the whole run
+p50(ttft) of cached <= 50% of that of fresh    of one class, compared with another
 ` + "```" + `
 
 ## Grammar

@@ -61,6 +61,9 @@ type Local struct {
 	// Model is a GGUF file or Hugging Face folder; empty means the model the
 	// server carries.
 	Model string `yaml:"model,omitempty" json:"model,omitempty"`
+	// Models are several, by the names that workloads ask for them by: each
+	// replica serves them all, on one device. They stand in place of model.
+	Models map[string]Model `yaml:"models,omitempty" json:"models,omitempty"`
 	// Nodes are the simulated machines the replicas are spread over, one after
 	// the other; node-loss takes one with all on it. 0: a node for each.
 	Nodes int `yaml:"nodes,omitempty" json:"nodes,omitempty"`
@@ -77,6 +80,15 @@ type Local struct {
 	// Monitoring is a Prometheus that watches the deployment, where that program
 	// is on the PATH; its alerts are in the recording.
 	Monitoring Monitoring `yaml:"monitoring,omitempty" json:"monitoring,omitzero"`
+}
+
+// Model is one of several that a replica serves.
+type Model struct {
+	// Path of a GGUF file or Hugging Face folder; empty means the model the server
+	// carries.
+	Path string `yaml:"path,omitempty" json:"path,omitempty"`
+	// Quantization is how its weights are kept: none, fp16 or int8; empty: int8.
+	Quantization string `yaml:"quantization,omitempty" json:"quantization,omitempty"`
 }
 
 // Monitoring is a Prometheus with the rules of deploy/monitoring.
@@ -99,6 +111,20 @@ type Gateway struct {
 	// Unreplicated leaves the ledger without a second place: a disk that is lost
 	// takes all that was acknowledged with it.
 	Unreplicated bool `yaml:"unreplicated,omitempty" json:"unreplicated,omitempty"`
+	// Keys say what the API keys are, by the environment variables (a workload's
+	// api_key_env) that they are put into. One that is not here is of the class
+	// standard, with the allowance of the run.
+	Keys map[string]Key `yaml:"keys,omitempty" json:"keys,omitempty"`
+}
+
+// Key is an API key of the gateway, of a tenant of its own.
+type Key struct {
+	// Class is how important its requests are: batch, standard or interactive, or
+	// what config has in their place; the first gives way first.
+	Class string `yaml:"class,omitempty" json:"class,omitempty"`
+	// Limited holds it to the gateway's limits, as anybody else's; without it, it
+	// may send what the load plans.
+	Limited bool `yaml:"limited,omitempty" json:"limited,omitempty"`
 }
 
 // Endpoint is a service launchgate did not deploy and cannot break.
@@ -194,6 +220,9 @@ type Workload struct {
 	// APIKeyEnv names the environment variable that holds the key of the tenant
 	// who asks; empty takes the target's.
 	APIKeyEnv string `yaml:"api_key_env,omitempty" json:"api_key_env,omitempty"`
+	// Connection is how its requests reach the service, where that differs from
+	// how others do.
+	Connection Connection `yaml:"connection,omitempty" json:"connection,omitzero"`
 	// Stream asks for the answer token by token; without it, TTFT is not known.
 	Stream *bool `yaml:"stream,omitempty" json:"stream,omitempty"`
 	// Prompts are drawn from by the seed; empty takes forty short ones.
@@ -221,6 +250,17 @@ type Workload struct {
 	Temperature *float64 `yaml:"temperature,omitempty" json:"temperature,omitempty"`
 	// Timeout is when the client gives a request up; it counts as an error.
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
+}
+
+// Connection is how requests reach the service.
+type Connection struct {
+	// From is the address of this host that they come from, such as 127.0.0.2:
+	// another client, to a service that tells them apart by their addresses.
+	From string `yaml:"from,omitempty" json:"from,omitempty"`
+	// HTTP is the version spoken: 1.1 or 2; empty is what is negotiated.
+	HTTP string `yaml:"http,omitempty" json:"http,omitempty"`
+	// New gives every request a connection of its own.
+	New bool `yaml:"new,omitempty" json:"new,omitempty"`
 }
 
 // Synthetic prompts are drawn words, counted in tokens of the target: by its

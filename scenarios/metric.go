@@ -75,6 +75,10 @@ var metrics = []Metric{
 		Means: "failed requests, unsent ones too, out of those due"},
 	{Name: "errors", Unit: UnitCount, Scope: ByStage, Example: "errors in steady == 0",
 		Means: "how many requests failed, unsent ones too"},
+	{Name: "refused_rate", Unit: UnitRatio, Scope: ByStage, Example: "refused_rate of batch in overload >= 20%",
+		Means: "requests refused in good order, with 429 or 503 and when to come back (Retry-After), out of those due"},
+	{Name: "broken_rate", Unit: UnitRatio, Scope: ByStage, Example: "broken_rate in overload <= 1%",
+		Means: "requests that failed in any other way than by being refused in good order, out of those due"},
 	{Name: "goodput", Unit: UnitPerSecond, Scope: ByStage, Example: "goodput in steady >= 4/s",
 		Means: "requests a second that met every latency objective"},
 	{Name: "attainment", Unit: UnitRatio, Scope: ByStage, Example: "attainment in steady >= 90%",
@@ -87,6 +91,8 @@ var metrics = []Metric{
 		Means: "how much longer the median of a latency is in the last third of the time than in the first"},
 	{Name: "wrong_length", Unit: UnitRatio, Scope: ByStage, Example: "wrong_length in steady <= 1%",
 		Means: "complete answers with another number of tokens than was asked for, where ignore_eos asks for all of them"},
+	{Name: "cache_hit_rate", Unit: UnitRatio, Optional: true, Scope: ByStage, Example: "cache_hit_rate of shared in prefixes >= 50%",
+		Means: "prompt tokens that the service says its cache had (usage, cached_tokens), out of all of answers that say so"},
 	{Name: "changed_answers", Unit: UnitRatio, Scope: ByScenario, Example: "changed_answers in steady <= 1%",
 		Means: "canaries whose answer was not what most answers to the same question were"},
 	{Name: "miscounted_tokens", Unit: UnitRatio, Scope: ByScenario, Example: "miscounted_tokens in steady <= 1%",
@@ -125,6 +131,12 @@ func (m Metric) OfRequests() bool {
 
 // Metrics are all the metrics an objective can be about.
 func Metrics() []Metric { return append([]Metric(nil), metrics...) }
+
+// UnitOf is what a metric itself is measured in.
+func UnitOf(name string) string {
+	m, _ := metricOf(name)
+	return m.Unit
+}
 
 func metricOf(name string) (Metric, bool) {
 	for _, m := range metrics {

@@ -22,7 +22,8 @@ type Objective struct {
 	Quantile float64
 	// Metric is ttft, ttfo, tpot, icl, latency, service_ttft, service_latency
 	// (with Stat), or error_rate, errors, goodput, attainment,
-	// output_tokens_per_second, achieved_rate, drift, wrong_length,
+	// output_tokens_per_second, achieved_rate, drift, wrong_length, refused_rate,
+	// broken_rate, cache_hit_rate,
 	// changed_answers, miscounted_tokens, lost_writes, memory_growth,
 	// replicas_ready, rto, rpo, lost, errors_during, detection, alert, alerts,
 	// cost_per_million_output_tokens, security (without).
@@ -41,9 +42,30 @@ type Objective struct {
 	Op        string  // <=, <, >=, >, ==
 	Threshold float64 // in Unit
 	Unit      string  // s, ratio, per_second, tokens_per_second, usd, count
+	// Than is what the metric is compared with, where it is not with a number; the
+	// threshold is then a ratio of the two.
+	Than Than
 	// WhereSupported: a service that is seen not to have what the metric is of
 	// is not held to the promise.
 	WhereSupported bool
+}
+
+// Than names the requests whose metric another is compared with; what is empty is
+// as it is of the other. The zero Than is of an objective that compares with a
+// number.
+type Than struct{ Class, Scenario, Stage string }
+
+// Reference is the objective of what an objective compares with.
+func (o Objective) Reference() Objective {
+	r := o
+	r.Than = Than{}
+	if o.Than.Class != "" {
+		r.Class = o.Than.Class
+	}
+	if o.Than.Scenario != "" {
+		r.Scenario, r.Stage = o.Than.Scenario, o.Than.Stage
+	}
+	return r
 }
 
 // ObjectiveError says what is wrong with an objective, and where in its text.
@@ -67,7 +89,8 @@ func (e *ObjectiveError) Error() string {
 //	scope     = name [ "/" name ]
 //	when      = "during" name | "outside" "faults"
 //	op        = "<=" | "<" | ">=" | ">" | "=="
-//	threshold = duration | ratio | rate | dollars | count
+//	threshold = duration | ratio | rate | dollars | count | ratio than
+//	than      = "of" "that" [ "of" class ] [ "in" scope ]
 //	duration  = number unit { number unit }
 //	unit      = "h" | "m" | "s" | "ms" | "us" | "ns"
 //	where     = "where" "supported"
@@ -80,7 +103,8 @@ func (e *ObjectiveError) Error() string {
 //	name      = ( letter | digit ) { letter | digit | "-" | "_" }
 //
 // A class is one of a scenario's classes; a scope is a scenario, or a stage of
-// one; when names a kind of fault; where says that a service which does not have
+// one; when names a kind of fault; than compares a percentile, goodput or output_tokens_per_second with that
+// of other requests, of another class or scope; where says that a service which does not have
 // what the metric is of need not keep the promise. Which threshold a metric
 // takes, whether it takes a stat or an argument, and how far it can be narrowed,
 // is in Metrics. A promise that could not be broken (error_rate <= 100%) or kept
@@ -110,15 +134,7 @@ func (o Objective) String() string {
 	default:
 		b.WriteString(o.Metric)
 	}
-	if o.Class != "" {
-		b.WriteString(" of " + o.Class)
-	}
-	if o.Scenario != "" {
-		b.WriteString(" in " + o.Scenario)
-	}
-	if o.Stage != "" {
-		b.WriteString("/" + o.Stage)
-	}
+	narrow(&b, o.Class, o.Scenario, o.Stage)
 	if o.During != "" {
 		b.WriteString(" during " + o.During)
 	}
@@ -126,10 +142,27 @@ func (o Objective) String() string {
 		b.WriteString(" outside faults")
 	}
 	fmt.Fprintf(&b, " %s %s", o.Op, Quantity(o.Threshold, o.Unit))
+	if o.Than != (Than{}) {
+		b.WriteString(" of that")
+		narrow(&b, o.Than.Class, o.Than.Scenario, o.Than.Stage)
+	}
 	if o.WhereSupported {
 		b.WriteString(" where supported")
 	}
 	return b.String()
+}
+
+// narrow writes which requests are meant.
+func narrow(b *strings.Builder, class, scenario, stage string) {
+	if class != "" {
+		b.WriteString(" of " + class)
+	}
+	if scenario != "" {
+		b.WriteString(" in " + scenario)
+	}
+	if stage != "" {
+		b.WriteString("/" + stage)
+	}
 }
 
 // MarshalText writes the objective as it was written.
@@ -391,6 +424,10 @@ func (p *objectiveParser) threshold(o *Objective, m Metric) {
 	if o.WhereSupported = has; has {
 		p.where(p.pos+len(limit), strings.Trim(where, " \t"), m)
 	}
+	if ratio, _, compares := strings.Cut(limit, "of"); compares {
+		p.than(o, m, ratio, p.pos+len(limit))
+		return
+	}
 	value, err := parseThreshold(strings.TrimRight(limit, " \t"), m)
 	if err != nil {
 		p.fail(p.pos, "%v", err)
@@ -401,6 +438,57 @@ func (p *objectiveParser) threshold(o *Objective, m Metric) {
 		p.fail(p.pos, "%s %s %s %s", m.Name, o.Op, Quantity(value, m.Unit), text)
 	}
 }
+
+// than reads a ratio and what it is of, up to an end.
+func (p *objectiveParser) than(o *Objective, m Metric, ratio string, end int) {
+	value, err := parseThreshold(strings.TrimRight(ratio, " \t"), Metric{Unit: UnitRatio, Grows: true})
+	switch {
+	case err != nil:
+		p.fail(p.pos, "%v", err)
+		return
+	case o.Quantile == 0 && m.Name != "goodput" && m.Name != "output_tokens_per_second" || o.Op == "==":
+		p.fail(p.pos, "found what it is to be compared with, expected that with <, <=, > or >= of a percentile, goodput or output_tokens_per_second, as in p50(ttft) of cached <= 50%% of that of fresh")
+		return
+	case value == 0:
+		p.fail(p.pos, "found 0, expected a ratio above it, such as 50%%")
+		return
+	}
+	whole := p.src
+	p.src = p.src[:end]
+	defer func() { p.src = whole }()
+	p.pos += len(ratio)
+	p.word("") // of
+	if that, at := p.word(""); that != "that" {
+		p.fail(at, "found %s, expected that, as in 50%% of that of fresh", quoted(that))
+		return
+	}
+	word, at := p.word("")
+	if word == "of" {
+		o.Than.Class = p.name("the name of a class")
+		word, at = p.word("")
+	}
+	if word == "in" {
+		o.Than.Scenario = p.name("the name of a scenario")
+		if p.accept("/") {
+			o.Than.Stage = p.name("the name of a stage")
+		}
+		word, at = p.word("")
+	}
+	p.blanks()
+	switch {
+	case p.err != nil:
+	case word != "" || p.pos < len(p.src):
+		p.fail(at, "found %s, expected of, in or the end", quoted(strings.TrimSpace(p.src[at:])))
+	case o.Than == (Than{}):
+		p.fail(at, "found the end, expected of which requests that is: of a class, or in a scenario")
+	case scopesOf(*o) == scopesOf(o.Reference()):
+		p.fail(at, "found the same requests again, expected those of another class or scenario")
+	}
+	o.Threshold, o.Unit = value, UnitRatio
+}
+
+// scopesOf are the requests that an objective is about.
+func scopesOf(o Objective) Than { return Than{o.Class, o.Scenario, o.Stage} }
 
 // where checks what stands behind "where".
 func (p *objectiveParser) where(at int, condition string, m Metric) {
@@ -459,6 +547,9 @@ func parseThreshold(s string, m Metric) (value float64, err error) {
 // vacuous says of a promise that always or never holds that it does.
 func vacuous(o Objective) string {
 	atMost := math.Inf(1)
+	if o.Than != (Than{}) {
+		return ""
+	}
 	if m, _ := metricOf(o.Metric); o.Unit == UnitRatio && !m.Grows {
 		atMost = 1
 	}

@@ -67,7 +67,11 @@ func (g Gate) relativeTo(dir string) (Gate, error) {
 		return filepath.Join(dir, path)
 	}
 	if l := g.Target.Local; l != nil {
-		l.Gateway.Config = whole(l.Gateway.Config)
+		l.Gateway.Config, l.Model = whole(l.Gateway.Config), whole(l.Model)
+		for name, m := range l.Models {
+			m.Path = whole(m.Path)
+			l.Models[name] = m
+		}
 	}
 	if e := g.Target.Endpoint; e != nil {
 		e.CAFile = whole(e.CAFile)

@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -9,6 +10,8 @@ import (
 const (
 	DefaultReplicas     = 3
 	DefaultReadyTimeout = Duration(time.Minute)
+	DefaultQuantization = "int8"
+	DefaultKeyClass     = "standard"
 	DefaultWarmup       = 8
 	DefaultAPI          = APIChat
 	DefaultMaxTokens    = 48
@@ -43,6 +46,20 @@ func (g Gate) Resolved() Gate {
 		local := *g.Target.Local
 		or(&local.Replicas, DefaultReplicas)
 		or(&local.ReadyTimeout, DefaultReadyTimeout)
+		if len(local.Models) > 0 {
+			local.Models = maps.Clone(local.Models)
+		}
+		for name, m := range local.Models {
+			or(&m.Quantization, DefaultQuantization)
+			local.Models[name] = m
+		}
+		if len(local.Gateway.Keys) > 0 {
+			local.Gateway.Keys = maps.Clone(local.Gateway.Keys)
+		}
+		for variable, k := range local.Gateway.Keys {
+			or(&k.Class, DefaultKeyClass)
+			local.Gateway.Keys[variable] = k
+		}
 		if !local.Monitoring.Disabled {
 			or(&local.Monitoring.Shorten, 1)
 		}
@@ -150,6 +167,7 @@ func (w Workload) over(base Workload) Workload {
 	or(&w.API, base.API)
 	or(&w.Model, base.Model)
 	or(&w.APIKeyEnv, base.APIKeyEnv)
+	or(&w.Connection, base.Connection)
 	or(&w.Stream, base.Stream)
 	or(&w.System, base.System)
 	or(&w.Turns, base.Turns)

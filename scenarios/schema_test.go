@@ -67,11 +67,13 @@ func schemaOfGate(t *testing.T) *jsonschema.Schema {
 	class := scenario.Properties["classes"].Items
 	for _, workload := range []*jsonschema.Schema{scenario.Properties["workload"], class.Properties["workload"]} {
 		oneWordOf(workload.Properties["api"], APIChat, APICompletions, APIResponses, APIGRPC)
+		oneWordOf(workload.Properties["connection"].Properties["http"], "1.1", "2")
 	}
 	stage := scenario.Properties["stages"].Items
 	oneWordOf(stage.Properties["arrivals"], ArrivalsEven, ArrivalsPoisson, ArrivalsGamma)
 	oneWordOf(stage.Properties["shape"], ShapeLinear, ShapeSteps, ShapeSpike, ShapeSine)
 	oneWordOf(schema.Properties["target"].Properties["endpoint"].Properties["http"], "1.1", "2")
+	oneWordOf(schema.Properties["target"].Properties["local"].Properties["models"].AdditionalProperties.Properties["quantization"], "none", "fp16", "int8")
 	schema.Properties["chunks"].Pattern = `^(all|none|1/[1-9][0-9]{0,6})$`
 	needs := func(key string) *jsonschema.Schema { return &jsonschema.Schema{Required: []string{key}} }
 	rates := &jsonschema.Schema{AnyOf: []*jsonschema.Schema{needs("rate"), needs("to")}} // a ramp may begin at rest
@@ -124,6 +126,9 @@ func describeFields(s *jsonschema.Schema, t reflect.Type, comments map[string]st
 	notNull(s)
 	if t.Kind() == reflect.Slice {
 		describeFields(s.Items, t.Elem(), comments)
+	}
+	if t.Kind() == reflect.Map && s.AdditionalProperties != nil {
+		describeFields(s.AdditionalProperties, t.Elem(), comments)
 	}
 	if t.Kind() != reflect.Struct || s.Properties == nil {
 		return

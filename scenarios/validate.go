@@ -2,7 +2,9 @@ package scenarios
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -37,6 +39,7 @@ const (
 	maxReplicas     = 100     // processes on one machine
 	maxPort         = 65535
 	maxThreads      = 1024   // of one replica
+	maxModels       = 100    // of one replica
 	maxShorten      = 60     // times: at more, a window holds too few scrapes
 	maxWarmup       = 10_000 // requests
 	maxStopRequests = 1_000_000
@@ -68,6 +71,10 @@ func check(g Gate) Problems {
 	c.name("name", g.Name)
 	c.length("description", g.Description, maxText)
 	c.target(g.Target)
+	if g.Target.Local != nil {
+		c.keys(g)
+		c.models(g)
+	}
 	c.between("warmup.requests", g.Warmup.Requests, 1, maxWarmup)
 	c.stop(g)
 	if len(g.Scenarios) == 0 {
@@ -164,6 +171,16 @@ func (c *checker) local(l Local) {
 	}
 	c.between("target.local.port", l.Port, 0, maxPort)
 	c.length("target.local.model", l.Model, maxText)
+	if l.Model != "" && len(l.Models) > 0 {
+		c.add("target.local.model", "found it beside models, expected one of them")
+	}
+	c.between("target.local.models", len(l.Models), 0, maxModels)
+	for _, name := range slices.Sorted(maps.Keys(l.Models)) {
+		path := "target.local.models." + name
+		c.name(path, name)
+		c.length(path+".path", l.Models[name].Path, maxText)
+		c.word(path+".quantization", l.Models[name].Quantization, "none", "fp16", "int8")
+	}
 	c.lasts("target.local.ready_timeout", l.ReadyTimeout, 1, maxTimeout)
 	if m := l.Monitoring; !m.Disabled {
 		c.between("target.local.monitoring.shorten", m.Shorten, 1, maxShorten)
@@ -171,8 +188,50 @@ func (c *checker) local(l Local) {
 		c.add("target.local.monitoring.shorten", "found windows to shorten of monitoring that is disabled; leave one of them out")
 	}
 	c.length("target.local.gateway.config", l.Gateway.Config, maxText)
-	if g := l.Gateway; g.Plain && (g.Config != "" || g.Unreplicated) {
-		c.add("target.local.gateway.plain", "found a gateway that is plain and has config or unreplicated; a plain one has neither limits nor a ledger, so leave one of them out")
+	if g := l.Gateway; g.Plain && (g.Config != "" || g.Unreplicated || len(g.Keys) > 0) {
+		c.add("target.local.gateway.plain", "found a gateway that is plain and has config, keys or unreplicated; a plain one has neither keys and limits nor a ledger, so leave one of them out")
+	}
+}
+
+// keys checks that somebody asks with each key, and that its class is one.
+func (c *checker) keys(g Gate) {
+	asks := map[string]bool{}
+	for _, s := range g.Scenarios {
+		for _, class := range s.Mix() {
+			asks[class.Workload.APIKeyEnv] = true
+		}
+	}
+	gateway := g.Target.Local.Gateway
+	for _, variable := range slices.Sorted(maps.Keys(gateway.Keys)) {
+		path := "target.local.gateway.keys." + variable
+		if !asks[variable] {
+			c.add(path, "no workload asks with this key, expected api_key_env: %s in one", variable)
+		}
+		if class := gateway.Keys[variable].Class; gateway.Config == "" {
+			c.word(path+".class", class, "batch", "standard", "interactive")
+		} else {
+			c.name(path+".class", class)
+		}
+	}
+}
+
+// models checks that workloads ask for models that are served.
+func (c *checker) models(g Gate) {
+	served := g.Target.Local.Models
+	if len(served) == 0 {
+		return
+	}
+	asked := func(path, model string) {
+		if _, has := served[model]; model != "" && !has {
+			c.add(path+".model", "found %s; %s", quoted(model), oneOf(model, slices.Sorted(maps.Keys(served))))
+		}
+	}
+	for i, s := range g.Scenarios {
+		path := fmt.Sprintf("scenarios[%d]", i)
+		asked(path+".workload", s.Workload.Model)
+		for j, class := range s.Classes {
+			asked(fmt.Sprintf("%s.classes[%d].workload", path, j), class.Workload.Model)
+		}
 	}
 }
 
@@ -288,6 +347,7 @@ func (c *checker) workload(path string, w Workload) {
 	if w.APIKeyEnv != "" && !variableName.MatchString(w.APIKeyEnv) {
 		c.add(path+".api_key_env", "expected the name of an environment variable, such as TENANT_KEY, and not the key itself")
 	}
+	c.connection(path+".connection", w)
 	for i, prompt := range w.Prompts {
 		path := fmt.Sprintf("%s.prompts[%d]", path, i)
 		if strings.TrimSpace(prompt) == "" {
@@ -317,6 +377,20 @@ func (c *checker) workload(path string, w Workload) {
 		c.add(path+".temperature", "found %v, expected a number from 0 to 2", *t)
 	}
 	c.lasts(path+".timeout", w.Timeout, 1, maxTimeout)
+}
+
+func (c *checker) connection(path string, w Workload) {
+	if from := w.Connection.From; from != "" {
+		if _, err := netip.ParseAddr(from); err != nil {
+			c.add(path+".from", "found %s, expected an address of this host, such as 127.0.0.2", quoted(from))
+		}
+	}
+	if w.Connection.HTTP != "" {
+		c.word(path+".http", w.Connection.HTTP, "1.1", "2")
+		if w.API == APIGRPC {
+			c.add(path+".http", "found it beside api: grpc, which is always of HTTP/2; leave it out")
+		}
+	}
 }
 
 // sources are what a workload makes its prompts of.
@@ -509,6 +583,9 @@ func (c *checker) objectives(g Gate) {
 		}
 		seen[o.String()] = i
 		c.scope(path, o, g.Scenarios)
+		if o.Than != (Than{}) {
+			c.scope(path, o.Reference(), g.Scenarios)
+		}
 	}
 }
 

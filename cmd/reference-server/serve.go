@@ -34,7 +34,7 @@ const drainFor = 25 * time.Second
 type serveOptions struct {
 	addr, grpcAddr, metricsAddr string
 	logLevel                    string
-	models                      []string // NAME=PATH or PATH
+	models                      []string // [NAME=]PATH[,QUANTIZATION]
 	name                        string
 	kvMiB, deviceMiB            int64
 	deviceFile                  string
@@ -53,7 +53,9 @@ once, /ready when the model is loaded. SIGTERM lets what is under way end.
 
 Several models share the device: --model a=a.gguf --model b=b.gguf. A request
 names its model; one that is not loaded is loaded then, and idle ones are
-unloaded when there is no memory for it.
+unloaded when there is no memory for it. The same weights can be served in
+several ways, of which PATH may be left out for the small model that is built
+in: --model exact=,none --model quick=,int8.
 
 A GPU computes where one is found (--device). Its own memory is the budget:
 --gpu-memory-fraction of what is free at the start. On the CPU, the memory that
@@ -88,7 +90,7 @@ OTEL_EXPORTER_OTLP_ENDPOINT sends OpenTelemetry traces there.`,
 	f.StringVar(&o.addr, "addr", "127.0.0.1:8080", "address of the API: HTTP/1.1, and HTTP/2 without TLS")
 	f.StringVar(&o.grpcAddr, "grpc-addr", "127.0.0.1:8081", "address of the gRPC service; empty for none")
 	f.StringVar(&o.metricsAddr, "metrics-addr", "127.0.0.1:9090", "address of the Prometheus metrics")
-	f.StringArrayVar(&o.models, "model", paths, "a GGUF file or a Hugging Face folder, as `[NAME=]PATH`; may be repeated (default: the small model that is built in)")
+	f.StringArrayVar(&o.models, "model", paths, "a GGUF file or a Hugging Face folder, as `[NAME=]PATH[,QUANTIZATION]`; may be repeated (default: the small model that is built in)")
 	f.StringVar(&o.name, "model-name", environment("MODEL_NAME", ""), "what a single model is called in the API (default: by its file)")
 	f.StringVar(&o.engine.Quantization, "quantization", engine.DefaultQuantization, "how weights are kept: none, fp16 or int8")
 	f.IntVar(&o.engine.Threads, "threads", 0, "threads that compute (default: one for each core)")
@@ -257,10 +259,18 @@ func (o serveOptions) configs() ([]engine.Config, error) {
 		c := o.engine
 		c.Device = d
 		c.Path = m
-		// A path may have a = in it: then it is a file that is there.
-		if name, path, ok := strings.Cut(m, "="); ok {
-			if _, err := os.Stat(m); err != nil {
+		// A path may have = and , in it: then it is a file that is there.
+		if _, err := os.Stat(m); err != nil {
+			if name, path, ok := strings.Cut(m, "="); ok {
 				c.Name, c.Path = name, path
+			}
+			if at := strings.LastIndexByte(c.Path, ','); at >= 0 {
+				c.Path, c.Quantization = c.Path[:at], c.Path[at+1:]
+			}
+		}
+		if c.Path == "" {
+			if c.Path, err = defaultmodel.Path(); err != nil {
+				return nil, err
 			}
 		}
 		configs = append(configs, c)

@@ -84,6 +84,8 @@ type Request struct {
 	RetryAfter       time.Duration `parquet:"retry_after_ns,optional"`
 	FinishReason     string        `parquet:"finish_reason,optional,dict"`
 	PromptTokens     int32         `parquet:"prompt_tokens,optional"`
+	CachedTold       bool          `parquet:"cached_told"`            // the service says how many of them a cache had
+	CachedTokens     int32         `parquet:"cached_tokens,optional"` // so many
 	OutputTokens     int32         `parquet:"output_tokens,optional"`
 	FirstChunkTokens int32         `parquet:"first_chunk_tokens,optional"` // tokens in the first content chunk; 1 where the server does not say
 	TokensFrom       string        `parquet:"tokens_from,optional,dict"`   // usage | chunks

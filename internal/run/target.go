@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/loadgen"
+	"github.com/launchgate/launchgate/loadgen/client"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -129,8 +131,12 @@ func startLocal(ctx context.Context, gate scenarios.Gate, o deploy.Setup) (*depl
 	var variables []string
 	for _, s := range gate.Scenarios {
 		for _, class := range s.Mix() {
-			if v := class.Workload.APIKeyEnv; v != "" && !slices.Contains(variables, v) {
-				variables = append(variables, v)
+			v := class.Workload.APIKeyEnv
+			if v == "" || slices.Contains(variables, v) {
+				continue
+			}
+			variables = append(variables, v)
+			if !spec.Gateway.Keys[v].Limited {
 				o.Allow.Tenants = append(o.Allow.Tenants, strings.ToLower(v))
 			}
 		}
@@ -147,7 +153,8 @@ func startLocal(ctx context.Context, gate scenarios.Gate, o deploy.Setup) (*depl
 	err = os.Setenv(mine, local.Key())
 	for _, v := range variables {
 		tenant := strings.ToLower(v)
-		key, addErr := local.AddKey(ctx, deploy.KeySpec{ID: tenant, Tenant: tenant, Class: "standard"})
+		class := cmp.Or(spec.Gateway.Keys[v].Class, scenarios.DefaultKeyClass)
+		key, addErr := local.AddKey(ctx, deploy.KeySpec{ID: tenant, Tenant: tenant, Class: class})
 		err = errors.Join(err, addErr, os.Setenv(v, key))
 	}
 	if err != nil {
@@ -167,6 +174,13 @@ func (c *conductor) connect(ctx context.Context, e scenarios.Endpoint, via strin
 	}
 	if err := c.Material.Keys(c.Gate); err != nil {
 		return err
+	}
+	for _, s := range c.Gate.Scenarios {
+		for _, class := range s.Mix() {
+			if _, err := cl.By(client.Connection(class.Workload.Connection)); err != nil {
+				return fmt.Errorf("scenario %s: %w", s.Name, err)
+			}
+		}
 	}
 	first := c.Gate.Scenarios[0]
 	if err := cl.Preflight(ctx, loadgen.NewPlan(first, SeedFor(c.Gate, first.Name), c.Material).Warmup(0).Prompt); err != nil {

@@ -338,6 +338,9 @@ var Recorded = Language{
 
 	// The gateway, its limits and its ledger.
 	"every caller is held to the gateway's limits": "所有调用方都受网关限流约束",
+	"%s, and so is %s": "%s，%s 也是",
+	"connections cannot come from %s, which is no address of this host: %s": "无法从 %s 发起连接，它不是本机地址：%s",
+	"scenario %s: %s": "场景 %s：%s",
 	"127.0.0.1 and the run's own keys may send %s requests/s (burst %s) and have %s under way; every other address and key is held to the gateway's limits": "127.0.0.1 和本次运行自用的密钥每秒可发 %s 个请求（突发 %s 个），同时在途 %s 个；其他地址和密钥都受网关限流约束",
 	"limits: %s":             "限流配置：%s",
 	"limits: %s: %s":         "限流配置：%s：%s",

@@ -5,6 +5,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/tls"
@@ -62,6 +63,17 @@ type Config struct {
 	// Via is an address that is connected to in place of BaseURL's, such as that
 	// of a proxy which passes bytes on to it; empty: BaseURL's own.
 	Via string
+	// From is the address of this host that connections come from; empty: the
+	// system's choice.
+	From string
+}
+
+// Connection is how a prompt reaches the service where that differs from how the
+// client's others do; what is empty is as theirs.
+type Connection struct {
+	From string // the address of this host that it comes from
+	HTTP string // 1.1 or 2
+	New  bool   // of its own
 }
 
 // Message of a conversation.
@@ -75,6 +87,7 @@ type Prompt struct {
 	API         string
 	Model       string    // empty: the client's
 	APIKey      string    // of the tenant who asks; empty: the client's
+	Connection  Connection
 	Messages    []Message // the conversation so far; completions has the text of the last alone
 	MaxTokens   int
 	Temperature float64
@@ -91,14 +104,29 @@ type Client struct {
 	// two, and nothing else of it is wanted.
 	transport *http.Transport
 	rpc       *rpcClient // where the address is gRPC's
-	open      atomic.Int64
-	delays    delays
-	protocol  string // that Preflight found
+	protocol  string     // that Preflight found
+	*watched
+
+	mu     sync.Mutex
+	others map[Connection]*Client // for prompts that reach the service in other ways
 }
 
-// New makes a client. Nothing is sent yet; an error is of the CA file.
-func New(cfg Config) (*Client, error) {
-	c := &Client{cfg: cfg, base: strings.TrimSuffix(strings.TrimRight(cfg.BaseURL, "/"), "/v1")}
+// watched is what a client and those for other ways to the service know of
+// themselves together.
+type watched struct {
+	open   atomic.Int64
+	delays delays
+}
+
+// New makes a client. Nothing is sent yet; an error is of the CA file, or of an
+// address that connections cannot come from.
+func New(cfg Config) (*Client, error) { return newClient(cfg, &watched{}) }
+
+func newClient(cfg Config, w *watched) (*Client, error) {
+	if err := cfg.ours(); err != nil {
+		return nil, err
+	}
+	c := &Client{cfg: cfg, base: strings.TrimSuffix(strings.TrimRight(cfg.BaseURL, "/"), "/v1"), watched: w}
 	transport := &http.Transport{
 		DialContext:         c.dial,
 		TLSHandshakeTimeout: connectTimeout,
@@ -135,6 +163,44 @@ func (c *Client) Anew() (*Client, error) {
 	return New(cfg)
 }
 
+// By is the client for prompts that reach the service in a way of theirs. It is
+// made when first asked for, and closed with c.
+func (c *Client) By(way Connection) (*Client, error) {
+	if way == (Connection{}) {
+		return c, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if other := c.others[way]; other != nil {
+		return other, nil
+	}
+	cfg := c.cfg
+	cfg.From, cfg.HTTP = cmp.Or(way.From, cfg.From), cmp.Or(way.HTTP, cfg.HTTP)
+	cfg.NewConnections = cfg.NewConnections || way.New
+	other, err := newClient(cfg, c.watched)
+	if err != nil {
+		return nil, err
+	}
+	if c.others == nil {
+		c.others = map[Connection]*Client{}
+	}
+	c.others[way] = other
+	return other, nil
+}
+
+// ours makes sure that connections can come from the address that they are to
+// come from.
+func (cfg Config) ours() error {
+	if cfg.From == "" {
+		return nil
+	}
+	lis, err := net.Listen("tcp", net.JoinHostPort(cfg.From, "0"))
+	if err != nil {
+		return fmt.Errorf("connections cannot come from %s, which is no address of this host: %w", cfg.From, err)
+	}
+	return lis.Close()
+}
+
 // roots are the authorities that are trusted; nil are the system's.
 func (cfg Config) roots() (*x509.CertPool, error) {
 	if cfg.CAFile == "" {
@@ -153,6 +219,11 @@ func (cfg Config) roots() (*x509.CertPool, error) {
 
 // Close closes the connections that nobody uses.
 func (c *Client) Close() {
+	c.mu.Lock()
+	for _, other := range c.others {
+		other.Close()
+	}
+	c.mu.Unlock()
 	c.transport.CloseIdleConnections()
 	if c.rpc != nil {
 		_ = c.rpc.shared.Close()
@@ -164,6 +235,7 @@ func (c *Client) Model() string { return c.cfg.Model }
 
 // Prepared is a request that has only to be sent.
 type Prepared struct {
+	by      *Client // who sends it
 	request *http.Request
 	rpc     *inferencepb.GenerateRequest // in its stead, where the API is gRPC
 	head    metadata.MD                  // of rpc
@@ -175,7 +247,15 @@ type Prepared struct {
 // Prepare does what can be done before a prompt is due: its JSON, URL and
 // headers.
 func (c *Client) Prepare(p Prompt) (pr *Prepared, err error) {
-	pr = &Prepared{stream: p.Stream, expect: p.MaxTokens, timeout: p.Timeout}
+	by, err := c.By(p.Connection)
+	if err != nil {
+		return nil, err
+	}
+	return by.prepare(p)
+}
+
+func (c *Client) prepare(p Prompt) (pr *Prepared, err error) {
+	pr = &Prepared{by: c, stream: p.Stream, expect: p.MaxTokens, timeout: p.Timeout}
 	if p.API == APIGRPC {
 		if c.rpc == nil {
 			return nil, fmt.Errorf("the API grpc is at an address like grpc://host:port, not %q", c.cfg.BaseURL)
@@ -190,7 +270,7 @@ func (c *Client) Prepare(p Prompt) (pr *Prepared, err error) {
 // Send sends what was prepared and was due at the given time, and returns what
 // happened. What is prepared is sent once.
 func (c *Client) Send(ctx context.Context, p *Prepared, clock recording.Clock, due time.Duration) recording.Request {
-	return c.send(ctx, p, clock, due, nil)
+	return p.by.send(ctx, p, clock, due, nil)
 }
 
 // Do sends a prompt that was due at the given time, and returns what happened.
@@ -210,7 +290,7 @@ func (c *Client) ask(ctx context.Context, p Prompt, clock recording.Clock, due t
 	if err != nil {
 		return recording.Request{Due: due, Streamed: p.Stream, Error: recording.ErrorNotSent, ErrorText: clip(err.Error())}, ""
 	}
-	row := c.send(ctx, prepared, clock, due, answer)
+	row := prepared.by.send(ctx, prepared, clock, due, answer)
 	if answer == nil {
 		return row, ""
 	}

@@ -27,6 +27,9 @@ type conn struct {
 // dial connects, and counts the connection as open until it is closed.
 func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: connectTimeout}
+	if c.cfg.From != "" {
+		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(c.cfg.From)}
+	}
 	if c.cfg.Via != "" {
 		address = c.cfg.Via
 	}

@@ -38,6 +38,8 @@ type fragment struct {
 type usage struct {
 	told           bool
 	prompt, output int32
+	cacheTold      bool
+	cached         int32 // of the prompt
 }
 
 // response is an answer of the responses API.
@@ -257,7 +259,7 @@ func (s *scanner) usage() (u usage, ok bool) {
 	if s.peek() != '{' {
 		return u, s.skip()
 	}
-	var prompt, completion, input, output []byte
+	var prompt, completion, input, output, cached []byte
 	for key, more := s.first(); more; key, more = s.next() {
 		switch string(key) {
 		case "prompt_tokens":
@@ -268,6 +270,11 @@ func (s *scanner) usage() (u usage, ok bool) {
 			input, ok = s.value()
 		case "output_tokens":
 			output, ok = s.value()
+		case "prompt_tokens_details", "input_tokens_details":
+			var of []byte
+			if of, ok = s.cached(); of != nil {
+				cached = of
+			}
 		default:
 			ok = s.skip()
 		}
@@ -275,7 +282,26 @@ func (s *scanner) usage() (u usage, ok bool) {
 			return u, false
 		}
 	}
-	return usage{true, max(count(prompt), count(input)), max(count(completion), count(output))}, s.closed('}')
+	return usage{true, max(count(prompt), count(input)), max(count(completion), count(output)), cached != nil, count(cached)}, s.closed('}')
+}
+
+// cached is how many of the prompt's tokens a cache had; nil where its details do
+// not say so.
+func (s *scanner) cached() (tokens []byte, ok bool) {
+	if s.peek() != '{' {
+		return nil, s.skip()
+	}
+	for key, more := s.first(); more; key, more = s.next() {
+		if string(key) != "cached_tokens" {
+			ok = s.skip()
+		} else if tokens, ok = s.value(); string(tokens) == "null" {
+			tokens = nil
+		}
+		if !ok {
+			return nil, false
+		}
+	}
+	return tokens, s.closed('}')
 }
 
 func (s *scanner) response() (r response, ok bool) {

@@ -99,7 +99,13 @@ func oracleUsage(b []byte) usage {
 	if !ok {
 		return usage{}
 	}
-	return usage{true, max(count(m["prompt_tokens"]), count(m["input_tokens"])), max(count(m["completion_tokens"]), count(m["output_tokens"]))}
+	u := usage{told: true, prompt: max(count(m["prompt_tokens"]), count(m["input_tokens"])), output: max(count(m["completion_tokens"]), count(m["output_tokens"]))}
+	for _, details := range []string{"prompt_tokens_details", "input_tokens_details"} {
+		if d, ok := fields(m[details]); ok && d["cached_tokens"] != nil && string(d["cached_tokens"]) != "null" {
+			u.cacheTold, u.cached = true, count(d["cached_tokens"])
+		}
+	}
+	return u
 }
 
 func oracleResponse(m object) (r response) {

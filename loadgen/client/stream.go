@@ -149,6 +149,7 @@ func (r response) finish() string {
 func (s *stream) usage(u usage) {
 	if u.told {
 		s.told, s.prompt, s.counts = true, u.prompt, max(s.counts, u.output)
+		s.row.CachedTold, s.row.CachedTokens = u.cacheTold, u.cached
 	}
 }
 

@@ -235,7 +235,7 @@ func (m *Maker) Prompt(t Talk, messages []client.Message, rng *rand.Rand) client
 		tokens = w.MaxTokens.Draw(rng)
 	}
 	return client.Prompt{
-		API: w.API, Model: w.Model, APIKey: m.from.keys[w.APIKeyEnv], Messages: messages, MaxTokens: tokens,
+		API: w.API, Model: w.Model, APIKey: m.from.keys[w.APIKeyEnv], Connection: client.Connection(w.Connection), Messages: messages, MaxTokens: tokens,
 		Temperature: *w.Temperature, IgnoreEOS: w.IgnoreEOS, Stream: *w.Stream, Timeout: time.Duration(w.Timeout),
 	}
 }

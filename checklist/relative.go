@@ -1,0 +1,121 @@
+package checklist
+
+import (
+	"slices"
+
+	"github.com/launchgate/launchgate/internal/words"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// side is one of two that are compared: what was measured, and between what it
+// lies. A bound is nil where too little was measured for it.
+type side struct {
+	value     float64
+	low, high *float64
+	samples   int64
+	why       words.Sentence // it has no value
+	more      words.Sentence // what its bounds lack
+}
+
+// side measures one of two. Each of its bounds is as sure as is asked.
+func (e *evidence) side(o scenarios.Objective, sure float64) side {
+	scope := scopeOf(o)
+	s := e.within(scope)
+	if o.Stat == "" {
+		if s.due == 0 {
+			return side{why: words.Say("no request was due")}
+		}
+		p := e.pace(o.Metric, scope, sure)
+		m := side{value: p.value, samples: s.due}
+		if p.bounded {
+			m.low, m.high = &p.low, &p.high
+		} else {
+			m.more = words.Say("load of %s is too little to tell a rate by: it needs %s", show(p.seconds, scenarios.UnitSeconds), show(leastBatches, scenarios.UnitSeconds))
+		}
+		return m
+	}
+	n, at := s.icl.n, s.icl.at
+	if o.Metric != "icl" {
+		v := &s.values[slices.Index(latencyNames[:], o.Metric)]
+		n, at = v.n(), v.at
+	}
+	m := side{samples: n}
+	if n == 0 {
+		m.why = words.Say("no request that succeeded has a %s: none did, or the answers do not carry it", o.Metric)
+		return m
+	}
+	m.value = at(rank(n, o.Quantile))
+	m.high, m.low = percentileBounds(sure, n, o.Quantile, at)
+	if least := max(samplesFor(sure, o.Quantile), samplesFor(sure, 1-o.Quantile)); n < least {
+		m.more = words.Say("a %s is bounded by %d samples at the least, and there are %d", o.Stat, least, n)
+	}
+	return m
+}
+
+// relative decides how a percentile or a rate relates to that of other requests:
+// its ratio, which lies with 99 % confidence between those of the farther bounds
+// of both (Bonferroni).
+func (f *Finding) relative(o scenarios.Objective, e *evidence) {
+	reference := o.Reference()
+	half := func(scope stageID) float64 { return 1 - (1-e.sure(scope))/2 }
+	a, b := e.side(o, half(scopeOf(o))), e.side(reference, half(scopeOf(reference)))
+	f.Samples = min(a.samples, b.samples)
+	for _, m := range []side{a, b} {
+		if !m.why.IsZero() {
+			f.Why = m.why
+			return
+		}
+	}
+	if b.value <= 0 {
+		f.Why = words.Say("what it is compared with is %s, of which nothing is a share", inUnit(b.value, o))
+		return
+	}
+	f.decide(a.value/b.value, o)
+	f.Why = words.Say("%s to %s: %s", inUnit(a.value, o), inUnit(b.value, o), f.Why)
+	above, below := over(a.high, b.low), over(a.low, b.high)
+	bound, best := above, below
+	if atLeast(o) {
+		bound, best = below, above
+	}
+	f.Bound = bound
+	switch {
+	case f.Verdict == Fail && (best == nil || Holds(*best, o)):
+		// The ratio misses, and could be on the other side of its limit.
+		if !a.more.IsZero() || !b.more.IsZero() {
+			f.Verdict = Unproven
+		}
+	case f.Verdict == Pass && bound == nil:
+		f.Verdict = Unproven
+	case f.Verdict == Pass && !Holds(*bound, o):
+		f.Verdict, f.Why = Unproven, words.Say("%s; with 99 %% confidence it is only known to be %s; more samples would tell it closer", f.Why, bounded(*bound, o))
+	case f.Verdict == Pass:
+		f.Why = words.Say("%s; with 99 %% confidence it is %s", f.Why, bounded(*bound, o))
+	}
+	for _, m := range []side{a, b} {
+		if f.Verdict == Unproven && !m.more.IsZero() {
+			f.Why = words.Say("%s; %s", f.Why, m.more)
+			return
+		}
+	}
+}
+
+// over is the ratio of two bounds; nil where there is none.
+func over(a, b *float64) *float64 {
+	if a == nil || b == nil || *b <= 0 {
+		return nil
+	}
+	return new(*a / *b)
+}
+
+// inUnit writes what a metric itself is, of an objective that compares it.
+func inUnit(v float64, o scenarios.Objective) words.Sentence {
+	return show(v, scenarios.UnitOf(o.Metric))
+}
+
+// bounded writes a bound on the side of the limit.
+func bounded(v float64, o scenarios.Objective) words.Sentence {
+	if atLeast(o) {
+		return words.Say("above %s", show(v, o.Unit))
+	}
+	return words.Say("below %s", show(v, o.Unit))
+}
