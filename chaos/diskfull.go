@@ -28,10 +28,10 @@ var diskFull = Kind{
 }
 
 const (
-	diskSize = 32 << 20 // bytes: many times what a run writes
-	diskName = ofOurs + "disk"
-	balloon  = ofOurs + "balloon"
-	writable = ofOurs + "written" // tells whether a write is taken
+	leastDisk = 32 << 20 // bytes
+	diskName  = ofOurs + "disk"
+	balloon   = ofOurs + "balloon"
+	writable  = ofOurs + "written" // tells whether a write is taken
 )
 
 // NeedsDisk reports whether the ledger of a gate's deployment has to be on a
@@ -40,9 +40,22 @@ func NeedsDisk(gate scenarios.Gate) bool {
 	return gate.Target.Local != nil && !gate.Target.Local.Gateway.Plain && slices.Contains(kindsOf(gate), diskFull.Name) && canMount() == nil
 }
 
-// OwnDisk puts a folder that is not there yet on a small file system of its own.
-// Release leaves what is on it then in a plain folder of that name.
-func OwnDisk(j *Journal, folder string) (release func() error, err error) {
+// DiskFor is how many bytes the ledger's disk of a gate has: several times what it
+// writes, which is some 0.3 MiB a second (its second place keeps each change) and
+// a page or two for each request.
+func DiskFor(gate scenarios.Gate) int64 {
+	perSecond, _ := gate.Peak()
+	var lasts time.Duration
+	for _, s := range gate.Scenarios {
+		lasts += s.Duration()
+	}
+	return leastDisk + int64((1<<20+(32<<10)*perSecond)*lasts.Seconds())
+}
+
+// OwnDisk puts a folder that is not there yet on a file system of its own, of so
+// many bytes in memory. Release leaves what is on it then in a plain folder of
+// that name.
+func OwnDisk(j *Journal, folder string, size int64) (release func() error, err error) {
 	undo := Undo{Do: undoUnmount, Path: folder}
 	if err := errors.Join(os.MkdirAll(filepath.Dir(folder), 0o700), os.Mkdir(folder, 0o700)); err != nil {
 		return nil, err
@@ -50,7 +63,7 @@ func OwnDisk(j *Journal, folder string) (release func() error, err error) {
 	if err := j.begin(diskName, diskFull.Name, folder, []Undo{undo}); err != nil {
 		return nil, err
 	}
-	if err := mountDisk(folder); err != nil {
+	if err := mountDisk(folder, size); err != nil {
 		return nil, errors.Join(err, j.end(diskName))
 	}
 	return func() error {

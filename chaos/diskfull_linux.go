@@ -15,15 +15,15 @@ func canMount() error {
 		return err
 	}
 	defer os.Remove(folder)
-	if err := mountDisk(folder); err != nil {
+	if err := mountDisk(folder, leastDisk); err != nil {
 		return Unsupported{fmt.Sprintf("it needs a file system of its own, and none can be mounted (%v): it takes root", err)}
 	}
 	return unmount(folder)
 }
 
-func mountDisk(folder string) error {
-	if err := unix.Mount(diskName, folder, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, fmt.Sprintf("size=%d,mode=0700", diskSize)); err != nil {
-		return fmt.Errorf("mount a file system of %d MiB on %s: %w", diskSize>>20, folder, err)
+func mountDisk(folder string, size int64) error {
+	if err := unix.Mount(diskName, folder, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, fmt.Sprintf("size=%d,mode=0700", size)); err != nil {
+		return fmt.Errorf("mount a file system of %d MiB on %s: %w", size>>20, folder, err)
 	}
 	return nil
 }

@@ -4,7 +4,7 @@ package chaos
 
 func canMount() error { return Unsupported{"it needs a file system of its own: Linux"} }
 
-func mountDisk(string) error { return canMount() }
+func mountDisk(string, int64) error { return canMount() }
 
 func unmount(string) error { return nil }
 

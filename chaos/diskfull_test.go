@@ -21,7 +21,7 @@ func TestDiskIsFull(t *testing.T) {
 		t.Skipf("skipped: %v", err)
 	}
 	j, folder := journal(t), filepath.Join(t.TempDir(), "a folder")
-	release, err := OwnDisk(j, folder)
+	release, err := OwnDisk(j, folder, leastDisk)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestRecoverUnmounts(t *testing.T) {
 	}
 	state, folder := t.TempDir(), t.TempDir()
 	t.Setenv("XDG_STATE_HOME", state)
-	if err := mountDisk(folder); err != nil {
+	if err := mountDisk(folder, leastDisk); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := fill(filepath.Join(folder, balloon)); err != nil {
@@ -90,5 +90,17 @@ func TestRecoverUnmounts(t *testing.T) {
 	}
 	if _, err := os.Stat("/proc/self"); err != nil {
 		t.Error("another one was taken away")
+	}
+}
+
+// A long gate must not fill the disk that a fault is to fill: the game day writes
+// some 80 MiB in five minutes.
+func TestTheDiskOutlastsTheGate(t *testing.T) {
+	gate, ok, err := scenarios.Ready("gameday")
+	if !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if size := DiskFor(gate); size < 300<<20 || size > 2<<30 {
+		t.Errorf("the disk has %d MiB", size>>20)
 	}
 }

@@ -90,7 +90,7 @@ func (c *conductor) deploy(ctx context.Context) error {
 func (c *conductor) deployLocal(ctx context.Context, spec scenarios.Local) error {
 	c.say("starting %d replicas and a gateway", spec.Replicas)
 	if chaos.NeedsDisk(c.Gate) {
-		release, err := chaos.OwnDisk(c.journal, deploy.LedgerFolder(c.rec.LogDir()))
+		release, err := chaos.OwnDisk(c.journal, deploy.LedgerFolder(c.rec.LogDir()), chaos.DiskFor(c.Gate))
 		if err != nil {
 			return fmt.Errorf("a disk for the ledger alone, for disk-full: %w", err)
 		}
