@@ -74,6 +74,36 @@ func TestWhetherAServiceIsRight(t *testing.T) {
 			}
 		}), Fail, "6 of 120"},
 		{"nobody asked for a length", "wrong_length in s <= 1%", minute(func(_ int, r *recording.Request) { r.AskedTokens = 0 }), Unproven, "ignore_eos"},
+		{"refused in order", "refused_rate in s >= 20%", minute(func(i int, r *recording.Request) {
+			if i%4 == 0 {
+				r.Error, r.RetryAfter = recording.ErrorShed, time.Second
+			}
+		}), Pass, "30 of 120"},
+		{"refused, and nobody knows until when", "refused_rate in s >= 20%", minute(func(i int, r *recording.Request) {
+			if i%4 == 0 {
+				r.Error = recording.ErrorShed
+			}
+		}), Fail, "0 of 120"},
+		{"refused in order is not broken", "broken_rate in s <= 1%", minute(func(i int, r *recording.Request) {
+			if i%4 == 0 {
+				r.Error, r.RetryAfter = recording.ErrorLimited, time.Second
+			}
+		}), Pass, "0 of 120"},
+		{"broken", "broken_rate in s <= 1%", minute(func(i int, r *recording.Request) {
+			switch i {
+			case 7, 8:
+				r.Error, r.RetryAfter = recording.ErrorStatus, time.Second // 500, whatever it says beside
+			case 9:
+				r.Error = recording.ErrorLimited // 429, and no word of when
+			}
+		}), Fail, "3 of 120"},
+		{"what a cache had", "cache_hit_rate in s >= 50%", minute(func(i int, r *recording.Request) {
+			r.CachedTold, r.PromptTokens, r.CachedTokens = true, 100, 60
+		}), Pass, "7200 of 12000 tokens"},
+		{"a cache that had little", "cache_hit_rate in s >= 50%", minute(func(i int, r *recording.Request) {
+			r.CachedTold, r.PromptTokens, r.CachedTokens = true, 100, 10
+		}), Fail, "1200 of 12000 tokens"},
+		{"a cache that nobody tells of", "cache_hit_rate in s >= 50%", minute(func(i int, r *recording.Request) { r.PromptTokens = 100 }), Unproven, "cached_tokens"},
 		{"the same answers", "changed_answers in s <= 2%", minute(sound), Pass, "0 of 120"},
 		{"some answers change", "changed_answers in s <= 2%", minute(func(i int, r *recording.Request) {
 			if i%10 == 0 {

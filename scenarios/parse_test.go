@@ -214,6 +214,15 @@ func TestReadyGates(t *testing.T) {
 		}
 		roundTrip(t, gate)
 	}
+	day, _, err := Ready("gameday")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range FaultKinds {
+		if !slices.ContainsFunc(day.Scenarios[0].Faults, func(f Fault) bool { return f.Kind == kind }) {
+			t.Errorf("the game day does not play %s", kind)
+		}
+	}
 	if _, found, _ := Ready("../gates/quick"); found {
 		t.Error("a path is not a name")
 	}
@@ -358,6 +367,8 @@ func TestObjectivesAreWrittenAsTheyAreRead(t *testing.T) {
 	for _, src := range []string{
 		"p95(ttft) <= 2s", "p99.9(tpot) of chat in s/m < 50ms", "error_rate in s during pod-kill <= 5%", "errors during network-loss == 0",
 		"max(latency) of chat in s/m outside faults <= 10s", "attainment outside faults >= 90%", "lost_writes in s == 0 where supported", "rto(pod-kill) in s < 5m", "drift(ttft) <= 150%",
+		"p50(ttft) of cached in s <= 50% of that of fresh", "p95(ttft) in burst <= 150% of that in steady/main", "output_tokens_per_second in many >= 200% of that in one",
+		"p95(tpot) of a in s/m outside faults < 90% of that of b in t",
 	} {
 		o, err := ParseObjective(src)
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -358,6 +359,61 @@ scenarios:
 objectives:
   - rto(gateway-kill) < 10s
 `
+
+const callersGate = `name: callers
+target:
+  local:
+    replicas: 1
+    models: {exact: {quantization: none}, quick: {}}
+    monitoring: {disabled: true}
+    gateway: {keys: {FLOOD_KEY: {limited: true, class: batch}, USER_KEY: {limited: true}}}
+warmup: {requests: 2}
+scenarios:
+  - name: door
+    workload: {max_tokens: 4, model: quick}
+    classes:
+      - {name: flood, weight: 9, workload: {api_key_env: FLOOD_KEY, connection: {from: 127.0.0.2}}}
+      - {name: user, weight: 1, workload: {api_key_env: USER_KEY, model: exact, connection: {from: 127.0.0.3, new: true}}}
+    stages: [{name: main, for: 4s, rate: 50/s, arrivals: constant}]
+objectives:
+  - refused_rate of flood in door >= 40%
+  - broken_rate in door <= 1%
+  - error_rate of user in door <= 10%
+  - p50(tpot) of flood in door <= 1000% of that of user
+`
+
+// Who floods is held to the guide's limits, by address and with a key of the
+// kind that the gate says, and who does not is served beside it: by another model
+// of the same replica.
+func TestCallersAreToldApart(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("not every address in 127.0.0.0/8 is this host's here")
+	}
+	dir, gate := filepath.Join(t.TempDir(), "run"), writeGate(t, callersGate)
+	code, out := launch(t, "run", "--out", dir, gate)
+	v := readVerdict(t, dir)
+	for _, f := range v.Objectives {
+		if f.Verdict != checklist.Pass && v.Client.Valid && !strings.Contains(f.Why.String(), "confidence") {
+			t.Errorf("%s: %s (exit code %d)\n%s", f.Source, f.Why, code, out)
+		}
+	}
+	rec, err := recording.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if told := rec.Environment.Target.Allowance; !strings.HasSuffix(told, "and so is FLOOD_KEY, USER_KEY") {
+		t.Errorf("the allowance is told as %q", told)
+	}
+	audit := string(readFile(t, filepath.Join(dir, "logs/gateway/audit.log")))
+	for _, caller := range []string{`"client":"127.0.0.2"`, `"client":"127.0.0.3"`, `"tenant":"flood_key"`, `"tenant":"user_key"`} {
+		if !strings.Contains(audit, caller) {
+			t.Errorf("the audit log knows nothing of %s", caller)
+		}
+	}
+	if log := string(readFile(t, filepath.Join(dir, "logs/replica-0.log"))); !strings.Contains(log, "model=exact") || !strings.Contains(log, "quantization=none") || !strings.Contains(log, "model=quick") {
+		t.Errorf("the replica did not load both models:\n%s", log)
+	}
+}
 
 // aKey is what a key looks like.
 var aKey = regexp.MustCompile(`lg-[A-Za-z0-9_-]{43}`)

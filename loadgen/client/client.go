@@ -85,8 +85,8 @@ type Message struct {
 // Prompt is one question.
 type Prompt struct {
 	API         string
-	Model       string    // empty: the client's
-	APIKey      string    // of the tenant who asks; empty: the client's
+	Model       string // empty: the client's
+	APIKey      string // of the tenant who asks; empty: the client's
 	Connection  Connection
 	Messages    []Message // the conversation so far; completions has the text of the last alone
 	MaxTokens   int

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -28,6 +29,50 @@ import (
 )
 
 const good = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"length\"}]}\n\ndata: [DONE]\n\n"
+
+// What differs in how prompts reach the service differs there, and each way keeps
+// connections of its own; the client knows of all.
+func TestWaysToAService(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, _ := net.SplitHostPort(r.RemoteAddr)
+		w.Header().Set("X-Launchgate-Replica", host+" "+r.RemoteAddr+" "+r.Proto)
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, good)
+	}))
+	defer srv.Close()
+	c, err := New(Config{BaseURL: srv.URL, Model: "m"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ask := func(way Connection) string {
+		row := c.Do(t.Context(), Prompt{API: APIChat, Messages: []Message{{Role: "user", Content: "?"}}, MaxTokens: 1, Stream: true, Timeout: 5 * time.Second, Connection: way}, recording.NewClock(), 0)
+		if !row.OK() {
+			t.Fatalf("%+v: %s %s", way, row.Error, row.ErrorText)
+		}
+		return row.Replica
+	}
+	usual := ask(Connection{})
+	if again := ask(Connection{}); again != usual {
+		t.Errorf("%s, and then %s", usual, again)
+	}
+	if a, b := ask(Connection{New: true}), ask(Connection{New: true}); a == usual || a == b {
+		t.Errorf("a connection of its own is %s, then %s, beside %s", a, b, usual)
+	}
+	if runtime.GOOS != "linux" {
+		t.Skip("not every address in 127.0.0.0/8 is this host's here")
+	}
+	other := ask(Connection{From: "127.0.0.2"})
+	if !strings.HasPrefix(other, "127.0.0.2 ") || other != ask(Connection{From: "127.0.0.2"}) {
+		t.Errorf("from 127.0.0.2 it came from %s", other)
+	}
+	if n := c.Connections(); n != 2 {
+		t.Errorf("%d connections are known to be open, want 2", n)
+	}
+	if _, err := c.Prepare(Prompt{API: APIChat, Connection: Connection{From: "192.0.2.1"}}); err == nil || !strings.Contains(err.Error(), "192.0.2.1, which is no address of this host") {
+		t.Errorf("from an address of another host: %v", err)
+	}
+}
 
 // transports are the ways to one handler.
 func TestTransports(t *testing.T) {
