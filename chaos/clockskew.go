@@ -59,6 +59,9 @@ func prepareClockSkew(ctx context.Context, target any, f scenarios.Fault, seed u
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", p.victim, err)
 	}
+	if v.skewed { // what stands there now would be brought back when the other is over
+		return nil, fmt.Errorf("the clock of %s is changed already, by another clock-skew", p.victim)
+	}
 	before, err := clockOf(ctx, p.target.Address(p.victim))
 	return &skewed{onProcess: p, skew: time.Duration(f.Skew), vdso: v, before: before}, err
 }
@@ -137,10 +140,15 @@ type vdso struct {
 	entry uint64 // of clock_gettime
 	code  []byte // what stands there
 	room  uint64 // where nothing stands behind the image
+	// skewed: it goes on behind the image, so another clock-skew has changed it.
+	skewed bool
 }
 
-// jumpLength is the bytes that are replaced at the entry.
-const jumpLength = 5
+// A jump replaces so many bytes at the entry, and begins with that one.
+const (
+	jumpLength = 5
+	jumpOpcode = 0xe9
+)
 
 func findVDSO(pid int) (vdso, error) {
 	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
@@ -175,15 +183,18 @@ func parseVDSO(image []byte, start uint64) (vdso, error) {
 		return vdso{}, fmt.Errorf("the vDSO: %w", err)
 	}
 	// The table of sections is the last thing in the image, and may end in zeros.
-	used := binary.LittleEndian.Uint64(image[0x28:]) + uint64(binary.LittleEndian.Uint16(image[0x3a:]))*uint64(binary.LittleEndian.Uint16(image[0x3c:]))
-	used = max(used, uint64(len(bytes.TrimRight(image, "\x00"))))
+	tables := binary.LittleEndian.Uint64(image[0x28:]) + uint64(binary.LittleEndian.Uint16(image[0x3a:]))*uint64(binary.LittleEndian.Uint16(image[0x3c:]))
+	used := max(tables, uint64(len(bytes.TrimRight(image, "\x00"))))
 	room := (used + 15) &^ 15
 	if need := uint64(len(skewingClock(0))); room+need > uint64(len(image)) {
 		return vdso{}, fmt.Errorf("the vDSO has %d bytes left behind it, expected %d", len(image)-int(used), need)
 	}
 	for _, s := range symbols {
 		if s.Name == "__vdso_clock_gettime" && s.Size >= jumpLength && s.Value+s.Size <= uint64(len(image)) {
-			return vdso{entry: start + s.Value, code: image[s.Value : s.Value+jumpLength], room: start + room}, nil
+			v := vdso{entry: start + s.Value, code: image[s.Value : s.Value+jumpLength], room: start + room}
+			to := s.Value + jumpLength + uint64(int32(binary.LittleEndian.Uint32(v.code[1:])))
+			v.skewed = v.code[0] == jumpOpcode && to >= tables && to < uint64(len(image))
+			return v, nil
 		}
 	}
 	return vdso{}, errors.New("the vDSO has no clock_gettime")
@@ -220,7 +231,7 @@ func skewingClock(skew time.Duration) []byte {
 
 // jump is the instruction that goes on elsewhere.
 func jump(from, to uint64) []byte {
-	return binary.LittleEndian.AppendUint32([]byte{0xe9}, uint32(to-from-jumpLength))
+	return binary.LittleEndian.AppendUint32([]byte{jumpOpcode}, uint32(to-from-jumpLength))
 }
 
 // whileStopped does what changes the code at entry while no thread of the

@@ -26,8 +26,8 @@ func TestRecoverRestoresClock(t *testing.T) {
 	if _, err := s.Inject(t.Context()); err == nil {
 		t.Error("a clock was skewed that is skewed already: the first to revert would leave the other's")
 	}
-	if v, err := findVDSO(p.pid); err != nil || bytes.Equal(v.code, before.code) {
-		t.Fatalf("nothing was changed: %v", err)
+	if v, err := findVDSO(p.pid); err != nil || bytes.Equal(v.code, before.code) || !v.skewed || before.skewed {
+		t.Fatalf("nothing was changed, or it is not told: %v", err)
 	}
 	for range 3 {
 		for _, u := range s.Undo() {
@@ -35,7 +35,7 @@ func TestRecoverRestoresClock(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if v, err := findVDSO(p.pid); err != nil || !bytes.Equal(v.code, before.code) {
+		if v, err := findVDSO(p.pid); err != nil || !bytes.Equal(v.code, before.code) || v.skewed {
 			t.Errorf("%x stands at the entry, and %x before: %v", v.code, before.code, err)
 		}
 	}

@@ -75,19 +75,20 @@ called any number of times, and leaves runs that still go on alone.`,
 
 func tellRecovered(out io.Writer, all []chaos.Recovered) error {
 	var failed error
-	undone := 0
+	told := false
 	for _, r := range all {
 		switch {
 		case r.Alive != 0:
+			told = true
 			fmt.Fprintf(out, "%s still runs (pid %d) and reverts its faults itself; stop it first, if it hangs\n", r.Run, r.Alive)
 		case r.Err != nil:
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", r.Run, r.Err))
 		case len(r.Undone) > 0:
-			undone += len(r.Undone)
+			told = true
 			fmt.Fprintf(out, "%s: undone: %s\n", r.Run, strings.Join(r.Undone, ", "))
 		}
 	}
-	if failed == nil && undone == 0 {
+	if failed == nil && !told {
 		fmt.Fprintln(out, "no fault is left to undo")
 	}
 	return failed

@@ -245,6 +245,7 @@ var Recorded = Language{
 	"the health answer of %s has no Date: %s":                                                                                    "%s 的健康检查应答没有 Date：%s",
 	"the code that reads the clock is changed in the machine's language, which is known for linux/amd64 only, and this is %s/%s": "读取时钟的代码要以机器码修改，目前只支持 linux/amd64，而这里是 %s/%s",
 	"the code that reads the clock cannot be changed here: %s":                                                                   "这里无法修改读取时钟的代码：%s",
+	"the clock of %s is changed already, by another clock-skew":                                                                  "%s 的时钟已被另一个 clock-skew 改动",
 	"the clock of pid %s has been changed meanwhile, as by another clock-skew on it: %s":                                         "进程 %s 的时钟在此期间又被改动，可能是对它的另一个 clock-skew：%s",
 	"/proc/%s/maps: %s: %s": "/proc/%s/maps：%s：%s",
 	"pid %s has no vDSO":    "进程 %s 没有 vDSO",
