@@ -215,6 +215,9 @@ func (f *Finding) recoveryPoint(o scenarios.Objective, l *faultLife, e *evidence
 		why = words.Say("no record had been acknowledged when the fault struck, so it had nothing to lose; inject it later, or write more often")
 	default:
 		f.Bound = new(l.before(*atRisk.newest))
+		if f.Value != nil {
+			f.Bound = new(max(*f.Bound, *f.Value))
+		}
 		if !Holds(*f.Bound, o) {
 			why = words.Say("the newest record was %s old when the fault struck, so what it loses of a shorter time is not known; write more often (every)", show(*f.Bound, o.Unit))
 		}

@@ -113,7 +113,7 @@ var metrics = []Metric{
 		Means: "the error rate from the injection until users are served again and the fault is gone, over ten seconds at least"},
 	{Name: "detection", Unit: UnitSeconds, Arg: FaultArg, Scope: ByScenario, Example: "detection(pod-kill) < 10s",
 		Means: "from the fault seen in effect to the service itself noticing it"},
-	{Name: "alert", Unit: UnitSeconds, Arg: AlertArg, Scope: ByScenario, Example: "alert(ReplicaDown) in loss <= 1m",
+	{Name: "alert", Unit: UnitSeconds, Arg: AlertArg, Scope: ByScenario, Example: "alert(ReplicaDown) in node-loss within 1m",
 		Means: "from the first fault seen in effect, or where there is none from the scenario's start, to this alert firing"},
 	{Name: "alerts", Unit: UnitCount, Scope: ByScenario, Example: "alerts in loss <= 1",
 		Means: "how many different alerts fired"},

@@ -88,7 +88,7 @@ func (e *ObjectiveError) Error() string {
 //	class     = name
 //	scope     = name [ "/" name ]
 //	when      = "during" name | "outside" "faults"
-//	op        = "<=" | "<" | ">=" | ">" | "=="
+//	op        = "<=" | "<" | ">=" | ">" | "==" | "within"
 //	threshold = duration | ratio | rate | dollars | count | ratio than
 //	than      = "of" "that" [ "of" class ] [ "in" scope ]
 //	duration  = number unit { number unit }
@@ -102,7 +102,8 @@ func (e *ObjectiveError) Error() string {
 //	digits    = digit { digit }
 //	name      = ( letter | digit ) { letter | digit | "-" | "_" }
 //
-// A class is one of a scenario's classes; a scope is a scenario, or a stage of
+// within is <= of an alert, whose scope may be a kind of fault too: the one scenario
+// that injects it. A class is one of a scenario's classes; a scope is a scenario, or a stage of
 // one; when names a kind of fault; than compares a percentile, goodput or output_tokens_per_second with that
 // of other requests, of another class or scope; where says that a service which does not have
 // what the metric is of need not keep the promise. Which threshold a metric
@@ -383,6 +384,10 @@ func (p *objectiveParser) scope(o *Objective, m Metric) {
 		}
 		next()
 	}
+	if word == "within" && m.Name == "alert" {
+		p.pos = at
+		return
+	}
 	if p.err == nil && word != "" {
 		p.fail(at, "found %s, expected of, in, during, outside or one of %s", quoted(word), strings.Join(ops, " "))
 	}
@@ -408,6 +413,8 @@ func (p *objectiveParser) op(o *Objective, m Metric) {
 		}
 	}
 	switch {
+	case o.Op == "" && m.Name == "alert" && p.accept("within "):
+		o.Op = "<="
 	case o.Op == "":
 		p.fail(at, "found %s, expected one of %s", p.rest(), strings.Join(ops, " "))
 	case o.Op == "==" && m.Unit != UnitCount && m.Unit != UnitRatio:

@@ -356,6 +356,28 @@ func FuzzMarshal(f *testing.F) {
 	})
 }
 
+// An objective about alerts names a scenario, or the fault of one.
+func TestAlertsInAKindOfFault(t *testing.T) {
+	gate, err := Parse("gate.yaml", []byte(`{name: g, target: {local: {}}, objectives: [alert(ReplicaDown) in node-loss within 1m, alerts in node-loss <= 1],
+  scenarios: [{name: calm, stages: [{name: m, for: 5s, rate: 1/s}]},
+    {name: storm, stages: [{name: m, for: 5s, rate: 1/s}], faults: [{kind: node-loss, at: 1s, for: 1s}]}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range gate.Objectives {
+		if o.Scenario != "storm" {
+			t.Errorf("%s is about %q", o.Source, o.Scenario)
+		}
+	}
+	if o := gate.Objectives[0]; o.Op != "<=" || o.Threshold != 60 {
+		t.Errorf("%+v", o)
+	}
+	roundTrip(t, gate)
+	if _, err := ParseObjective("p95(ttft) in s within 2s"); err == nil {
+		t.Error("within is for alerts")
+	}
+}
+
 func TestMarshalRefusesWhatIsNotUTF8(t *testing.T) {
 	if _, err := Marshal(Gate{Name: "\xff"}); err == nil {
 		t.Error("no error")

@@ -3,6 +3,7 @@ package scenarios
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -78,7 +79,28 @@ func (g Gate) Resolved() Gate {
 	for i, s := range g.Scenarios {
 		g.Scenarios[i] = s.resolved()
 	}
+	g.Objectives = slices.Clone(g.Objectives)
+	for i, o := range g.Objectives {
+		g.Objectives[i].Scenario = g.scenarioOf(o)
+	}
 	return g
+}
+
+// scenarioOf is the scenario that an objective is about: of one about alerts, where
+// it names a kind of fault, the one that injects it.
+func (g Gate) scenarioOf(o Objective) string {
+	injects := func(s Scenario) bool {
+		return slices.ContainsFunc(s.Faults, func(f Fault) bool { return f.Kind == o.Scenario })
+	}
+	named := func(s Scenario) bool { return s.Name == o.Scenario }
+	if !strings.HasPrefix(o.Metric, "alert") || slices.ContainsFunc(g.Scenarios, named) {
+		return o.Scenario
+	}
+	first := slices.IndexFunc(g.Scenarios, injects)
+	if first < 0 || slices.ContainsFunc(g.Scenarios[first+1:], injects) {
+		return o.Scenario
+	}
+	return g.Scenarios[first].Name
 }
 
 func (s Scenario) resolved() Scenario {

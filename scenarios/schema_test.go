@@ -106,7 +106,7 @@ func oneWordOf(s *jsonschema.Schema, words ...string) {
 // grammar itself is ParseObjective's.
 func objectivePattern() string {
 	return `^\s*((mean|min|max|p[0-9.]+)\s*\(\s*(` + strings.Join(metricNames(distribution), "|") +
-		`)\s*\)|(` + strings.Join(metricNames(single), "|") + `)(\s*\([^)]*\))?)[\sa-zA-Z0-9_/-]*(<=|<|>=|>|==)`
+		`)\s*\)|(` + strings.Join(metricNames(single), "|") + `)(\s*\([^)]*\))?)[\sa-zA-Z0-9_/-]*(<=|<|>=|>|==|within)`
 }
 
 func objectiveHelp() string {

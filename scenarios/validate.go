@@ -582,6 +582,7 @@ func (c *checker) objectives(g Gate) {
 			c.add(path, "found %s a second time (first as number %d), expected it once", quoted(o.String()), first+1)
 		}
 		seen[o.String()] = i
+		o.Scenario = g.scenarioOf(o)
 		c.scope(path, o, g.Scenarios)
 		if o.Than != (Than{}) {
 			c.scope(path, o.Reference(), g.Scenarios)
