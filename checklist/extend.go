@@ -1,6 +1,8 @@
 package checklist
 
 import (
+	"math"
+
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/scenarios"
 )
@@ -23,13 +25,36 @@ func sureOf(gate scenarios.Gate, scope stageID) float64 {
 	return confidence
 }
 
-// Takes is the fewest samples that can prove an objective about a percentile.
+// Takes is the fewest samples that can prove an objective about a percentile or a
+// share of requests; 0 of another. Where it is compared with others, it takes as
+// many of them.
 func Takes(gate scenarios.Gate, o scenarios.Objective) int64 {
+	switch {
+	case o.Quantile == 0 && o.Unit == scenarios.UnitRatio && o.Than == (scenarios.Than{}):
+		return expressing(o.Threshold)
+	case o.Quantile == 0:
+		return 0
+	case o.Than != (scenarios.Than{}):
+		sure := halfSure(gate, scopeOf(o))
+		return max(samplesFor(sure, o.Quantile), samplesFor(sure, 1-o.Quantile))
+	}
 	quantile := o.Quantile
 	if atLeast(o) {
 		quantile = 1 - quantile
 	}
 	return samplesFor(sureOf(gate, scopeOf(o)), quantile)
+}
+
+// halfSure is what each side of a comparison is decided with.
+func halfSure(gate scenarios.Gate, scope stageID) float64 { return 1 - (1-sureOf(gate, scope))/2 }
+
+// expressing is how many requests it takes to express a share: of twenty, one
+// percent cannot be seen.
+func expressing(share float64) int64 {
+	if distance := min(share, 1-share); distance > 0 {
+		return int64(math.Ceil(1/distance - 1e-9))
+	}
+	return 1
 }
 
 // Unsettled are the objectives about a scenario's requests that are unproven by

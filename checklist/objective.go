@@ -238,11 +238,7 @@ func (f *Finding) rate(k, n int64, o scenarios.Objective) {
 	}
 	f.decide(float64(k)/float64(n), o)
 	f.Bound = &bound
-	distance := min(o.Threshold, 1-o.Threshold)
-	least := int64(1)
-	if distance > 0 {
-		least = int64(math.Ceil(1/distance - 1e-9))
-	}
+	least := expressing(o.Threshold)
 	if n < least && (Holds(best, o) || f.Verdict == Pass) {
 		f.Verdict = Unproven
 		f.Why = words.Say("%d of %d is too little to tell %s by: it needs %s", k, n, show(o.Threshold, o.Unit), words.Count(least-n, "1 more request", "%d more requests"))

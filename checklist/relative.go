@@ -57,8 +57,7 @@ func (e *evidence) side(o scenarios.Objective, sure float64) side {
 // of both (Bonferroni).
 func (f *Finding) relative(o scenarios.Objective, e *evidence) {
 	reference := o.Reference()
-	half := func(scope stageID) float64 { return 1 - (1-e.sure(scope))/2 }
-	a, b := e.side(o, half(scopeOf(o))), e.side(reference, half(scopeOf(reference)))
+	a, b := e.side(o, halfSure(e.gate, scopeOf(o))), e.side(reference, halfSure(e.gate, scopeOf(reference)))
 	f.Samples = min(a.samples, b.samples)
 	for _, m := range []side{a, b} {
 		if !m.why.IsZero() {
@@ -109,7 +108,8 @@ func over(a, b *float64) *float64 {
 
 // inUnit writes what a metric itself is, of an objective that compares it.
 func inUnit(v float64, o scenarios.Objective) words.Sentence {
-	return show(v, scenarios.UnitOf(o.Metric))
+	m, _ := scenarios.MetricOf(o.Metric)
+	return show(v, m.Unit)
 }
 
 // bounded writes a bound on the side of the limit.

@@ -132,13 +132,8 @@ func (m Metric) OfRequests() bool {
 // Metrics are all the metrics an objective can be about.
 func Metrics() []Metric { return append([]Metric(nil), metrics...) }
 
-// UnitOf is what a metric itself is measured in.
-func UnitOf(name string) string {
-	m, _ := metricOf(name)
-	return m.Unit
-}
-
-func metricOf(name string) (Metric, bool) {
+// MetricOf is the metric of a name, if there is one.
+func MetricOf(name string) (Metric, bool) {
 	for _, m := range metrics {
 		if m.Name == name {
 			return m, true

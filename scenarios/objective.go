@@ -282,7 +282,7 @@ func (p *objectiveParser) metric(o *Objective) Metric {
 			p.fail(p.pos, "found %s, expected )", p.rest())
 		}
 	}
-	metric, known := metricOf(first)
+	metric, known := MetricOf(first)
 	switch {
 	case known && metric.Distribution:
 		p.fail(at, "%s has a value for every request, expected a statistic of it, such as p95(%s)", first, first)
@@ -316,7 +316,7 @@ func (p *objectiveParser) argument(o *Objective, m Metric, brackets bool, arg st
 }
 
 func (p *objectiveParser) statistic(o *Objective, stat string, at int, name string, nameAt int) Metric {
-	metric, known := metricOf(name)
+	metric, known := MetricOf(name)
 	switch {
 	case !known:
 		p.fail(nameAt, "unknown metric %s; %s", quoted(name), oneOf(name, metricNames(distribution)))
@@ -557,7 +557,7 @@ func vacuous(o Objective) string {
 	if o.Than != (Than{}) {
 		return ""
 	}
-	if m, _ := metricOf(o.Metric); o.Unit == UnitRatio && !m.Grows {
+	if m, _ := MetricOf(o.Metric); o.Unit == UnitRatio && !m.Grows {
 		atMost = 1
 	}
 	switch {

@@ -606,7 +606,7 @@ func (c *checker) scope(path string, o Objective, scenarios []Scenario) {
 	c.class(path, o, scenarios)
 	c.evidence(path, o, scenarios)
 	c.arrivalRate(path, o, scenarios)
-	if m, _ := metricOf(o.Metric); m.Arg == FaultArg {
+	if m, _ := MetricOf(o.Metric); m.Arg == FaultArg {
 		c.injected(path, o.Arg, o, scenarios)
 	}
 	if o.During != "" {

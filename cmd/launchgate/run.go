@@ -130,16 +130,19 @@ func extends(gate scenarios.Gate) bool {
 }
 
 // tooFew says of which objectives the gate's load is too little for their
-// percentile, however well the service does. Gaps between chunks are not
+// percentile or share, however well the service does. Gaps between chunks are not
 // counted by requests, and neither is who will meet a fault.
 func tooFew(gate scenarios.Gate, plans []*loadgen.Plan) []words.Sentence {
 	var short []words.Sentence
 	for _, o := range gate.Objectives {
-		if o.Quantile == 0 || o.Metric == "icl" || o.During != "" {
+		if m, _ := scenarios.MetricOf(o.Metric); !m.OfRequests() || o.Metric == "icl" || o.During != "" {
 			continue
 		}
 		takes := checklist.Takes(gate, o)
 		sent, known := requestsOf(gate, plans, o)
+		if others, ofOthers := requestsOf(gate, plans, o.Reference()); ofOthers && others < sent {
+			sent = others
+		}
 		if !known || sent >= takes {
 			continue
 		}
