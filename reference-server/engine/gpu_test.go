@@ -229,29 +229,37 @@ func TestGPUWithoutMemory(t *testing.T) {
 	}
 }
 
-// Perplexity with an int8 KV cache is that of the CPU's int8 cache within a
-// hundredth, and near that of 16 bits.
-func TestGPUPerplexityOfCaches(t *testing.T) {
-	g := openGPU(t)
+// perplexity is that of the first four windows of the text that comes with the default
+// model, and the logits it was computed from: of all of a window's positions but so
+// many first ones.
+func perplexity(t *testing.T, e *Engine, without int) (_ float64, all []float32) {
+	t.Helper()
 	text, err := os.ReadFile("../models/default/eval.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := readGolden().Eval
-	loss := func(c Config) float64 {
-		e := open(t, c)
-		ids := e.Tokenize(string(text))
-		nll, scored := 0.0, 0
-		for w := 0; w < 4; w++ {
-			window := ids[w*want.Window : (w+1)*want.Window]
-			logits := forward(e, e.kv, window, len(window))
-			for i := 1; i < len(window); i++ {
-				row := logits[(i-1)*e.model.Vocab : i*e.model.Vocab]
-				nll += logSumExp(row) - float64(row[window[i]])
-				scored++
-			}
+	ids, size, vocabulary := e.Tokenize(string(text)), readGolden().Eval.Window, e.model.Vocab
+	nll, scored := 0.0, 0
+	for w := range 4 {
+		window := ids[w*size : (w+1)*size]
+		logits := forward(e, e.kv, window, size-without)
+		for i, id := range window[without+1:] {
+			row := logits[i*vocabulary : (i+1)*vocabulary]
+			nll += logSumExp(row) - float64(row[id])
+			scored++
 		}
-		return math.Exp(nll / float64(scored))
+		all = append(all, logits...)
+	}
+	return math.Exp(nll / float64(scored)), all
+}
+
+// Perplexity with an int8 KV cache is that of the CPU's int8 cache within a
+// hundredth, and near that of 16 bits.
+func TestGPUPerplexityOfCaches(t *testing.T) {
+	g := openGPU(t)
+	loss := func(c Config) float64 {
+		p, _ := perplexity(t, open(t, c), 0)
+		return p
 	}
 	full := loss(Config{Quantization: "fp16", MaxBatch: 128, MaxTokens: 128, GPU: g})
 	int8 := loss(Config{Quantization: "fp16", MaxBatch: 128, MaxTokens: 128, GPU: g, KVCache: "int8"})
@@ -266,32 +274,15 @@ func TestGPUPerplexityOfCaches(t *testing.T) {
 // int8 the perplexity is within half a percent of float16's and of the CPU's int8,
 // of float8 within four.
 func TestGPUActivations(t *testing.T) {
-	g := openGPU(t)
-	text, err := os.ReadFile("../models/default/eval.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := readGolden().Eval
-	loss := func(c Config) (perplexity float64, all []float32) {
-		c.MaxBatch, c.MaxTokens = want.Window, want.Window
+	g, window := openGPU(t), readGolden().Eval.Window
+	loss := func(c Config) (float64, []float32) {
+		c.MaxBatch, c.MaxTokens = window, window
 		e, err := Open(c)
 		if err != nil {
 			t.Skipf("skipped: %v", err)
 		}
 		defer e.Close()
-		ids := e.Tokenize(string(text))
-		nll, scored := 0.0, 0
-		for w := range 4 {
-			window := ids[w*want.Window : (w+1)*want.Window]
-			logits := forward(e, e.kv, window, len(window)-1) // with all of its outputs a step would count as decoding
-			for i := 2; i < len(window); i++ {
-				row := logits[(i-2)*e.model.Vocab : (i-1)*e.model.Vocab]
-				nll += logSumExp(row) - float64(row[window[i]])
-				scored++
-			}
-			all = append(all, logits...)
-		}
-		return math.Exp(nll / float64(scored)), all
+		return perplexity(t, e, 1) // with all of its outputs a step would count as decoding
 	}
 	full, logits := loss(Config{Path: defaultModel, Quantization: "fp16", GPU: g})
 	processor, _ := loss(Config{Path: defaultModel, Quantization: "int8"})

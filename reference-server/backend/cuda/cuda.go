@@ -49,6 +49,7 @@ type GPU struct {
 	ended chan struct{}
 	once  sync.Once
 	args  launchArgs
+	slot  int   // bytes of shared memory that every block takes; 0: what it needs (program.few)
 	err   error // the first failed launch since the last do
 }
 
@@ -264,7 +265,7 @@ func (g *GPU) launch(name string, size grid, args ...any) {
 	}
 	c := &l.config
 	c.gx, c.gy, c.gz = uint32(size.x), uint32(size.y), uint32(max(1, size.z))
-	c.bx, c.by, c.bz, c.shared, c.stream = uint32(size.threads), 1, 1, uint32(size.shared), g.stream
+	c.bx, c.by, c.bz, c.shared, c.stream = uint32(size.threads), 1, 1, uint32(max(size.shared, g.slot)), g.stream
 	c.attributes, c.count = &l.attributes[0], 0
 	attribute := func(id uint32, v byte) {
 		l.attributes[c.count].id, l.attributes[c.count].value[0] = id, v
@@ -273,8 +274,10 @@ func (g *GPU) launch(name string, size grid, args ...any) {
 	if g.major >= 9 {
 		attribute(6, 1) // programmatic stream serialization
 	}
-	if size.split > 0 {
-		attribute(14, byte(size.split)) // preferred shared memory carveout
+	if g.slot > 0 {
+		attribute(14, 100) // preferred shared memory carveout
+	} else if size.split > 0 {
+		attribute(14, byte(size.split))
 	}
 	s := g.d.launch(unsafe.Pointer(c), f, unsafe.Pointer(&l.at[0]), nil)
 	g.err = g.d.check("launch of "+name, s)
@@ -289,15 +292,19 @@ func (g *GPU) function(name string) (uintptr, error) {
 	if err := g.d.check("cuModuleGetFunction "+name, g.d.moduleFunction(&f, g.module, name)); err != nil {
 		return 0, err
 	}
-	shared := int32(99 << 10) // of 8.6 and 8.9
-	if g.major == 9 || g.major == 8 && g.minor == 0 {
-		shared = 160 << 10
-	}
-	if err := g.d.check("cuFuncSetAttribute", g.d.functionSet(f, 8, shared)); err != nil {
+	if err := g.d.check("cuFuncSetAttribute", g.d.functionSet(f, 8, int32(g.shared()))); err != nil {
 		return 0, err
 	}
 	g.functions[name] = f
 	return f, nil
+}
+
+// shared is how much shared memory a block is let have.
+func (g *GPU) shared() int {
+	if g.major == 9 || g.major == 8 && g.minor == 0 {
+		return 160 << 10
+	}
+	return 99 << 10 // of 8.6 and 8.9
 }
 
 // timed is how long work takes on the device, in milliseconds: the shortest of

@@ -185,16 +185,25 @@ func (b *bench) near(what string, got []float32, want []float64, scale, allowed 
 	}
 }
 
+// What is slow under compute-sanitizer is small with -test.short: the same kernels
+// by the same ways through them, with fewer rows, columns or positions.
+func short[T any](whole, small []T) []T {
+	if testing.Short() {
+		return small
+	}
+	return whole
+}
+
+// product is the size of one.
+type product struct{ tokens, rows, cols int }
+
 // Products against float64: every kernel, shapes that fill no tile, errors
 // within the rounding of what is stored and float32 sums.
 func TestProducts(t *testing.T) {
 	each(t, func(b *bench) {
-		for i, s := range []struct{ tokens, rows, cols int }{
-			{1, 16, 16}, {1, 100, 272}, {1, 576, 1536}, {2, 333, 576}, {3, 64, 128}, {4, 1000, 320}, {5, 48, 80}, {17, 130, 208}, {16, 96, 320}, {33, 57, 192}, {64, 128, 64}, {8, 2048, 2048}, {70, 500, 1024}, {129, 257, 4096},
-		} {
-			if testing.Short() && s.tokens*s.rows*s.cols > 1<<22 {
-				continue
-			}
+		for i, s := range append([]product{
+			{1, 16, 16}, {1, 100, 272}, {1, 9000, 64}, {1, 576, 1536}, {2, 333, 576}, {3, 64, 128}, {4, 1000, 320}, {5, 48, 80}, {17, 130, 208}, {16, 96, 320}, {33, 57, 192}, {64, 128, 64},
+		}, short([]product{{1, 40, 8208}, {8, 2048, 2048}, {70, 500, 1024}, {129, 257, 4096}}, []product{{1, 40, 4112}, {8, 48, 2064}, {70, 150, 160}, {129, 140, 96}})...) {
 			for _, quantized := range []bool{false, true} {
 				if quantized && s.cols%narrowable != 0 {
 					continue
@@ -322,12 +331,8 @@ func (b *bench) product(what string, tokens, rows, cols int, quantized bool, out
 // sums and what is stored; what 8 bits do to random inputs is bounded too.
 func TestProductsOfEightBits(t *testing.T) {
 	each(t, func(b *bench) {
-		for i, s := range []struct{ tokens, rows, cols int }{
-			{1, 16, 16}, {3, 64, 128}, {5, 48, 80}, {17, 144, 208}, {33, 64, 192}, {64, 128, 64}, {70, 512, 1024}, {129, 272, 4096}, {300, 1024, 2048},
-		} {
-			if testing.Short() && s.tokens*s.rows*s.cols > 1<<22 {
-				continue
-			}
+		for i, s := range append([]product{{1, 16, 16}, {3, 64, 128}, {5, 48, 80}, {17, 144, 208}, {33, 64, 192}, {64, 128, 64}},
+			short([]product{{70, 512, 1024}, {129, 272, 4096}, {300, 1024, 2048}}, []product{{70, 144, 160}, {129, 144, 96}, {290, 32, 64}})...) {
 			for _, out := range []outcome{store, add, swiglu} {
 				for _, normed := range []bool{false, true} {
 					what := fmt.Sprintf("case %d: %v, %s, normed %v", i, s, out, normed)
@@ -499,14 +504,18 @@ func ofE4M3(q byte) float64 {
 func TestAttention(t *testing.T) {
 	each(t, func(b *bench) {
 		for _, s := range []struct{ heads, kv, dim int }{{4, 4, 16}, {9, 3, 64}, {8, 1, 32}, {32, 8, 64}, {16, 2, 128}, {12, 1, 48}, {4, 2, 256}, {6, 6, 128}} {
-			for _, lengths := range [][]segment{{{0, 1}}, {{5, 70}}, {{700, 1}}, {{31, 1}, {64, 1}, {300, 1}}, {{0, 5}, {63, 1}, {200, 130}, {16, 16}, {3000, 1}}, {{31, 64}, {0, 200}}, many()} {
-				if testing.Short() && (len(lengths) > 3 || slices.ContainsFunc(lengths, func(s segment) bool { return s.before > 300 || s.count > 100 })) {
-					continue // compute-sanitizer takes its time
-				}
+			for _, lengths := range append([][]segment{{{0, 1}}, {{300, 1}, {31, 1}}, {{5, 70}}, {{31, 1}, {64, 1}, {300, 1}}},
+				short([][]segment{{{700, 1}}, {{0, 5}, {63, 1}, {200, 130}, {16, 16}, {3000, 1}}, {{31, 64}, {0, 200}}, many(100, 571)},
+					[][]segment{{{530, 1}}, {{0, 5}, {63, 1}, {20, 70}, {16, 16}, {300, 1}}, {{31, 64}, {0, 70}}, many(40, 71)})...) {
 				for _, normed := range []bool{false, true} {
-					b.attention(s.heads, s.kv, s.dim, normed, tensor.KVFull, lengths)
-					if s.dim == 32 || s.dim == 64 || s.dim == 128 {
-						b.attention(s.heads, s.kv, s.dim, normed, tensor.KVInt8, lengths)
+					for _, few := range []bool{false, true} {
+						if few && len(lengths) > gemvTokens {
+							continue
+						}
+						b.attention(s.heads, s.kv, s.dim, normed, few, tensor.KVFull, lengths)
+						if s.dim == 32 || s.dim == 64 || s.dim == 128 {
+							b.attention(s.heads, s.kv, s.dim, normed, few, tensor.KVInt8, lengths)
+						}
 					}
 				}
 			}
@@ -514,10 +523,11 @@ func TestAttention(t *testing.T) {
 	})
 }
 
-// many is more sequences that decode than have their context split.
-func many() (s []segment) {
-	for i := range 100 {
-		s = append(s, segment{i * i % 571, 1})
+// many is more sequences that decode than have their context split, of lengths
+// below the longest.
+func many(n, longest int) (s []segment) {
+	for i := range n {
+		s = append(s, segment{i * i % longest, 1})
 	}
 	return s
 }
@@ -525,9 +535,9 @@ func many() (s []segment) {
 // segment is a sequence's tokens in a step: how many were before, how many come.
 type segment struct{ before, count int }
 
-func (b *bench) attention(heads, kvHeads, dim int, normed bool, stored tensor.KVType, segments []segment) {
+func (b *bench) attention(heads, kvHeads, dim int, normed, few bool, stored tensor.KVType, segments []segment) {
 	b.t.Helper()
-	what := fmt.Sprintf("%d heads, %d KV heads of %d, normed %v, cache %s, %v", heads, kvHeads, dim, normed, stored, segments)
+	what := fmt.Sprintf("%d heads, %d KV heads of %d, normed %v, few %v, cache %s, %v", heads, kvHeads, dim, normed, few, stored, segments)
 	const size = tensor.BlockSize
 	var blocks, tokens int
 	for _, s := range segments {
@@ -583,6 +593,10 @@ func (b *bench) attention(heads, kvHeads, dim int, normed bool, stored tensor.KV
 			return err
 		}
 		b.g.d.toDevice(p.in.device, unsafe.Pointer(&p.in.host[0]), uint64(4*p.in.used), b.g.stream)
+		if few {
+			p.few(pl)
+			defer func() { b.g.slot = 0 }()
+		}
 		p.ropeStore(pl, 0, l, cache)
 		p.attend(pl, 0, cache)
 		return b.g.sync()
@@ -679,6 +693,107 @@ func (b *bench) attention(heads, kvHeads, dim int, normed bool, stored tensor.KV
 	// Queries and keys may be rounded the other way than the reference's, which
 	// a score of many dimensions shows.
 	b.near(what+": attention", b.down16(p.attended, len(want)), want, 4, 6*b.eps()+1e-3)
+	b.on(func() error {
+		for q := range b.m.taken {
+			b.m.free(q)
+		}
+		return nil
+	})
+}
+
+// The product for queries, keys and values that turns and stores them too, against
+// float64.
+func TestTurn(t *testing.T) {
+	each(t, func(b *bench) {
+		for _, s := range []struct{ tokens, heads, kv, dim, cols int }{{1, 32, 8, 64, 256}, {2, 32, 8, 64, 256}, {1, 9, 3, 64, 576}, {2, 4, 2, 128, 80}, {1, 6, 1, 48, 272}} {
+			for _, quantized := range []bool{false, true} {
+				for _, halves := range []bool{false, true} {
+					b.turn(s.tokens, s.heads, s.kv, s.dim, s.cols, quantized, halves)
+				}
+			}
+		}
+	})
+}
+
+func (b *bench) turn(tokens, heads, kvHeads, dim, cols int, quantized, halves bool) {
+	b.t.Helper()
+	what := fmt.Sprintf("%d tokens, %d heads, %d KV heads of %d, %d columns, int8 %v, halves %v", tokens, heads, kvHeads, dim, cols, quantized, halves)
+	rows := (heads + 2*kvHeads) * dim
+	w, x, norm, bias := b.noise(rows*cols, 1/math.Sqrt(float64(cols)), true), b.noise(tokens*cols, 1, false), b.noise(cols, 1, false), b.noise(rows, 0.3, false)
+	m := &matrix{rows: rows, cols: cols, data: b.up16(w)}
+	if quantized {
+		b.on(func() error { return b.m.narrow(m) })
+		q, scale := b.down(m.data, rows*cols), b.down32(m.scale, rows)
+		for i := range w {
+			w[i] = float32(int8(q[i])) * scale[i/cols]
+		}
+	}
+	freqs := make([]float32, dim/2)
+	for i := range freqs {
+		freqs[i] = float32(math.Pow(10000, -2*float64(i)/float64(dim)))
+	}
+	p := &program{m: b.m, g: b.g, n: tensor.Net{Attention: tensor.Attention{Heads: heads, KVHeads: kvHeads, HeadDim: dim}, Epsilon: 1e-5, Rotation: tensor.Rotation{Inverse: freqs, Halves: halves}}}
+	p.freqs, p.x, p.qkv = b.up32(freqs), b.up32(x), b.poisoned(2*tokens*rows)
+	l := layer{qkv: m, bias: b.up32(bias), attnNorm: &vector{cols, b.up32(norm)}}
+	const blocks = 4
+	n := blocks * tensor.BlockSize * kvHeads * dim
+	cache := &kv{keys: b.poisoned(2 * n), values: b.poisoned(2 * n)}
+	step := tensor.Step{Tokens: make([]int32, tokens)}
+	for i := range tokens {
+		step.Positions, step.Slots, step.Tables = append(step.Positions, int32(17+20*i)), append(step.Slots, int32(tensor.BlockSize*(3-i)+5)), append(step.Tables, []int32{0, 1, 2, 3}[:3-i])
+	}
+	b.on(func() error {
+		if err := p.in.room(b.m, tokens, tokens, blocks); err != nil {
+			return err
+		}
+		p.in.host = make([]int32, p.in.words)
+		pl, err := p.in.write(step, nil, true)
+		if err != nil {
+			return err
+		}
+		b.g.d.toDevice(p.in.device, unsafe.Pointer(&p.in.host[0]), uint64(4*p.in.used), b.g.stream)
+		if !p.turns(pl, l, cache) {
+			return errors.New("this product does not turn")
+		}
+		p.turn(pl, 0, l, cache)
+		return b.g.sync()
+	})
+	qkv, keys, values := b.down16(p.qkv, tokens*rows), b.down16(cache.keys, n), b.down16(cache.values, n)
+	var got []float32
+	var want []float64
+	for t := range tokens {
+		var squares float64
+		for _, v := range x[t*cols : (t+1)*cols] {
+			squares += float64(v) * float64(v)
+		}
+		inverse := 1 / math.Sqrt(squares/float64(cols)+1e-5)
+		out := make([]float64, rows)
+		for r := range out {
+			for k := range cols {
+				out[r] += float64(x[t*cols+k]) * inverse * float64(norm[k]) * float64(w[r*cols+k])
+			}
+			out[r] += float64(bias[r])
+		}
+		for h := range heads + kvHeads {
+			for i := range dim / 2 {
+				x, y := h*dim+2*i, h*dim+2*i+1
+				if halves {
+					x, y = h*dim+i, h*dim+i+dim/2
+				}
+				sin, cos := math.Sincos(float64(step.Positions[t]) * float64(freqs[i]))
+				out[x], out[y] = out[x]*cos-out[y]*sin, out[x]*sin+out[y]*cos
+			}
+		}
+		got, want = append(got, qkv[t*rows:t*rows+heads*dim]...), append(want, out...)
+		for h := range 2 * kvHeads {
+			stored, at := keys, ((int(step.Slots[t])/tensor.BlockSize*kvHeads+h%kvHeads)*tensor.BlockSize+int(step.Slots[t])%tensor.BlockSize)*dim
+			if h >= kvHeads {
+				stored = values
+			}
+			got = append(got, stored[at:at+dim]...)
+		}
+	}
+	b.near(what, got, want, 4, 2*(1e-4+3*b.eps()))
 	b.on(func() error {
 		for q := range b.m.taken {
 			b.m.free(q)

@@ -522,10 +522,16 @@ func (p *program) name(kernel string) string { return kernel + "_" + p.m.half }
 // compute launches a step's kernels.
 func (p *program) compute(pl plan, cache *kv) {
 	n, in := p.n, &p.in
+	p.few(pl)
+	defer func() { p.g.slot = 0 }()
+	embed := grid{x: pl.tokens, y: 1, threads: 256}
+	if p.g.slot > 0 {
+		embed.x = p.g.SMs
+	}
 	if p.embed.scale != 0 {
-		p.g.launch("embed_i8", grid{x: pl.tokens, y: 1, threads: 256}, p.x, p.embed.data, p.embed.scale, in.at(in.tokens), p.ids, n.Width)
+		p.g.launch("embed_i8", embed, p.x, p.embed.data, p.embed.scale, in.at(in.tokens), p.ids, n.Width, pl.tokens)
 	} else {
-		p.g.launch(p.name("embed"), grid{x: pl.tokens, y: 1, threads: 256}, p.x, p.embed.data, in.at(in.tokens), p.ids, n.Width)
+		p.g.launch(p.name("embed"), embed, p.x, p.embed.data, in.at(in.tokens), p.ids, n.Width, pl.tokens)
 	}
 	multiply := p.multiply
 	switch p.activations(pl) {
@@ -535,8 +541,12 @@ func (p *program) compute(pl plan, cache *kv) {
 		multiply = p.multiplyFP8
 	}
 	for i, l := range p.layers {
-		multiply(p.qkv, l.qkv, p.x, l.attnNorm, pl.tokens, store)
-		p.ropeStore(pl, i, l, cache)
+		if p.turns(pl, l, cache) {
+			p.turn(pl, i, l, cache)
+		} else {
+			multiply(p.qkv, l.qkv, p.x, l.attnNorm, pl.tokens, store)
+			p.ropeStore(pl, i, l, cache)
+		}
 		p.attend(pl, i, cache)
 		multiply(p.x, l.o, p.attended, nil, pl.tokens, add)
 		multiply(p.act, l.gu, p.x, l.ffnNorm, pl.tokens, swiglu)
@@ -554,20 +564,96 @@ func (p *program) compute(pl plan, cache *kv) {
 	p.g.launch("pick", grid{x: pl.rows, y: 1, threads: 1024}, p.ids, p.logits, in.at(in.picks_), n.Vocab)
 }
 
+// few decides how the kernels of a step share processors. Where a step has so few
+// tokens that gemv computes all of its products, every kernel has one block for each
+// processor, of half of its shared memory, so that two kernels are there at once:
+// one computes, and the one after it has its weights come and waits. A
+// kernel with fewer blocks, or smaller ones, would let the next one put several of
+// its own on one processor, which then takes longer than the others.
+func (p *program) few(pl plan) {
+	p.g.slot = 0
+	if p.g.major == 9 && pl.tokens <= gemvTokens {
+		p.g.slot = slotBytes
+	}
+}
+
+// slotBytes is nearly half of the shared memory of a processor of Hopper.
+const slotBytes = 112 << 10
+
+// gemvs reports whether gemv multiplies by a matrix: whether its inputs have room.
+func (p *program) gemvs(w *matrix, tokens int) bool {
+	return tokens <= gemvTokens && gemvBytes(4)+w.inputs(tokens) <= p.g.shared()
+}
+
+// inputs is what gemv has of its inputs in shared memory: 16 bits, or for several tokens
+// and int8 weights three digits.
+func (w *matrix) inputs(tokens int) int {
+	if w.scale != 0 && tokens > 1 {
+		return 3 * tokens * (w.cols + 64)
+	}
+	return 2 * tokens * w.cols
+}
+
+// gemv is how its kernel for a product is called, and launched. Of 16 bytes for each of
+// its threads six are under way: with more, the few loads for which a kernel waits
+// stand behind those of weights.
+func (p *program) gemv(w *matrix, tokens int, out outcome) (string, grid) {
+	kind, room := p.m.half, p.g.shared()
+	if w.scale != 0 {
+		kind = "i8_" + kind
+	}
+	if p.g.slot > 0 {
+		room = p.g.slot
+	}
+	stages, size := 6, grid{x: p.g.SMs, y: 1, threads: 512}
+	if gemvBytes(stages)+w.inputs(tokens) > room {
+		stages = 4
+	}
+	if large := out == swiglu || out == float; large && w.scale != 0 && tokens == 1 && w.cols <= 2048 {
+		size.x *= 2 // short rows: adding their sums up takes as long as their products
+	}
+	size.shared = gemvBytes(stages) + w.inputs(tokens)
+	return fmt.Sprintf("gemv%d_%s_%d_%s", stages, kind, tokens, out), size
+}
+
+func gemvBytes(stages int) int { return stages * 512 * 16 }
+
+// turns reports whether the product for queries, keys and values turns and stores
+// them too.
+func (p *program) turns(pl plan, l layer, cache *kv) bool {
+	return p.gemvs(l.qkv, pl.tokens) && cache.keyScales == 0 && l.qNorm == 0 && l.kNorm == 0
+}
+
+// turn is multiply and ropeStore in one.
+func (p *program) turn(pl plan, i int, l layer, cache *kv) {
+	a, in := p.n.Attention, &p.in
+	keys, values, _, _ := cache.of(i)
+	name, size := p.gemv(l.qkv, pl.tokens, turned)
+	p.g.launch(name, size, p.qkv, l.qkv.data, l.qkv.scale, p.x, l.attnNorm.data, l.qkv.cols, p.n.Epsilon,
+		keys, values, l.bias, p.freqs, in.at(in.positions), in.at(in.slots), a.Heads, a.KVHeads, a.HeadDim, p.halves())
+}
+
+// halves says which of a head's dimensions are turned together.
+func (p *program) halves() int {
+	if p.n.Rotation.Halves {
+		return 1
+	}
+	return 0
+}
+
 func (p *program) ropeStore(pl plan, i int, l layer, cache *kv) {
 	a, in := p.n.Attention, &p.in
-	halves := 0
-	if p.n.Rotation.Halves {
-		halves = 1
-	}
 	parts := 1 // few tokens share their heads out among several processors
-	if pl.tokens < p.g.SMs {
+	switch {
+	case p.g.slot > 0:
+		parts = (p.g.SMs + pl.tokens - 1) / pl.tokens
+	case pl.tokens < p.g.SMs:
 		parts = (a.Heads + 2*a.KVHeads + 7) / 8
 	}
 	keys, values, keyScales, valueScales := cache.of(i)
 	p.g.launch("rope_store_"+cache.kind()+p.m.half, grid{x: pl.tokens, y: parts, threads: 256, shared: 4 * 9 * a.HeadDim},
 		p.qkv, keys, values, keyScales, valueScales, l.bias, l.qNorm, l.kNorm, p.freqs, in.at(in.positions), in.at(in.slots),
-		a.Heads, a.KVHeads, a.HeadDim, halves, p.n.Epsilon)
+		a.Heads, a.KVHeads, a.HeadDim, p.halves(), p.n.Epsilon)
 }
 
 // flash reports whether prompts have a kernel of their own.
@@ -594,8 +680,18 @@ func (p *program) attend(pl plan, i int, cache *kv) {
 	if p.flash() {
 		early = 1
 	}
+	y := a.KVHeads * ((share + 7) / 8)
+	if p.g.slot > 0 && (p.flash() || cache.keyScales != 0) && pl.singles*y <= p.g.SMs {
+		warps := 8
+		if a.HeadDim == 128 {
+			warps = 4
+		}
+		p.g.launch(fmt.Sprintf("attend_few_%s%s_%d", cache.kind(), p.m.half, a.HeadDim), grid{x: p.g.SMs, y: 1, threads: 32 * warps, shared: slotBytes},
+			p.attended, p.qkv, keys, values, keyScales, valueScales, in.at(in.tables), in.at(in.offsets), in.at(in.positions), in.at(in.slots), in.at(in.which), p.partial, p.done,
+			a.Heads, a.KVHeads, scale, early, pl.singles, min(32, p.g.SMs/(pl.singles*y)))
+		return
+	}
 	if cache.keyScales != 0 || p.flash() && share > 1 && pl.singles > attendWide {
-		y := a.KVHeads * ((share + 7) / 8)
 		splits := max(1, min(32, 2*p.g.SMs/(pl.singles*y)))
 		size := grid{x: pl.singles, y: y, z: splits, threads: 128, shared: 4 * tilesBytes(a.HeadDim, cache)}
 		if pl.singles <= skinnyWide {
@@ -615,7 +711,7 @@ func (p *program) attend(pl plan, i int, cache *kv) {
 	for lanes*8 < a.HeadDim {
 		lanes *= 2
 	}
-	y := a.KVHeads * ((share + heads - 1) / heads)
+	y = a.KVHeads * ((share + heads - 1) / heads)
 	warps := 4
 	if pl.singles <= attendWide && (lanes == 8 || lanes == 16) {
 		warps = 8
@@ -648,6 +744,7 @@ const (
 	store  outcome = "store"  // 16 bits
 	add    outcome = "add"    // added to float32
 	float  outcome = "float"  // float32
+	turned outcome = "turn"   // RoPE, and keys and values to the cache
 	swiglu outcome = "swiglu" // silu of the first half of the rows, times the second: 16 bits
 )
 
@@ -678,19 +775,9 @@ func (p *program) multiply(y ptr, w *matrix, x ptr, norm *vector, tokens int, ou
 			limit = skinnyWide
 		}
 	}
-	if tokens <= gemvTokens && tokens*w.cols*2 <= 96<<10 {
-		// Each thread has loads of 128 bytes under way, 64 of int8. Where one block on
-		// each processor asks for all weights at once, the other half of the registers
-		// is left to the kernel after it, which so asks for its own meanwhile.
-		blocks, under := 2, int64(512*128)
-		if w.scale != 0 {
-			under /= 2
-		}
-		if w.dataBytes() <= under*int64(p.g.SMs) {
-			blocks = 1
-		}
-		p.g.launch(fmt.Sprintf("gemv_%s_%d_%s", kind, tokens, out), grid{x: blocks * p.g.SMs, y: 1, threads: 512, shared: tokens * w.cols * 2},
-			y, w.data, w.scale, x, weight, rows, w.cols, p.n.Epsilon)
+	if p.gemvs(w, tokens) {
+		name, size := p.gemv(w, tokens, out)
+		p.g.launch(name, size, y, w.data, w.scale, x, weight, rows, w.cols, p.n.Epsilon)
 		return
 	}
 	if norm != nil {

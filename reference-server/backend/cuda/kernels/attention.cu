@@ -9,10 +9,10 @@
 // sums, their highest score, their weight), becomes out, or where the context is
 // split over blocks goes to partial, which the last block to end merges.
 template <typename T, int G, int W>
-__device__ void merge_stretches(T *out, const float *merged, float *partial, unsigned *done, int t, int first, int n, int split, int splits, int heads, int dim) {
+__device__ void merge_stretches(T *out, const float *merged, float *partial, unsigned *done, int group, int t, int first, int n, int split, int splits, int most, int heads, int dim) {
   const int pitch = dim + 2;
   __syncthreads();
-  float *own = partial + (((size_t)blockIdx.x * gridDim.y + blockIdx.y) * gridDim.z) * G * pitch;
+  float *own = partial + (size_t)group * most * G * pitch;
   for (int i = threadIdx.x; i < n * dim; i += blockDim.x) {
     const int g = i / dim, d = i % dim;
     float high = -INFINITY, sum = 0, weight = 0;
@@ -37,7 +37,7 @@ __device__ void merge_stretches(T *out, const float *merged, float *partial, uns
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) {
-    unsigned *count = done + (size_t)blockIdx.x * gridDim.y + blockIdx.y;
+    unsigned *count = done + group;
     last = atomicAdd(count, 1) == splits - 1;
     if (last) *count = 0; // for the next launch
   }
@@ -172,7 +172,7 @@ __device__ void attend_decode(T *out, const T *qkv, const T *keys, const T *valu
       for (int i = 0; i < 8; i++) to[sub * 8 + i] = acc[g][i];
     if (lane == 0) to[dim] = top[g], to[dim + 1] = total[g];
   }
-  merge_stretches<T, G, W>(out, merged, partial, done, t, first, n, split, splits, heads, dim);
+  merge_stretches<T, G, W>(out, merged, partial, done, blockIdx.x * gridDim.y + blockIdx.y, t, first, n, split, splits, gridDim.z, heads, dim);
 }
 #define DECODE(T, LP, G, W)                                                                                                                      \
   extern "C" __global__ void __launch_bounds__(32 * W) attend_decode_##T##_##LP##_##G##_##W(                                                     \
@@ -199,53 +199,54 @@ template <int D, bool INT8> struct Tiles {
   static constexpr int stages = INT8 ? 4 : D > 64 ? 2 : 3;
 };
 
-template <typename T, int D, bool INT8>
-__device__ void attend_tiles(T *out, const T *qkv, const char *keys, const char *values, const float *key_scales, const float *value_scales, const int *tables,
-                             const int *offsets, const int *positions, const int *slots, const int *which, float *partial, unsigned *done, int heads,
-                             int kv_heads, float scale, int early) {
+// Stretch is what a block attends to: positions from begin to end of a sequence
+// that has so many, for n heads of a KV head. Where early, all of them but the last
+// of the sequence were written by earlier steps, and need not be waited for.
+template <typename T> struct Stretch {
+  const T *queries; // (n, D)
+  const char *keys, *values;
+  const float *key_scales, *value_scales;
+  const int *table; // from begin on
+  int n, kv, kv_heads, begin, end, length;
+  float scale;
+  int early;
+};
+
+// attend_stretch leaves in shared memory what each of a block's first W warps has of
+// its share of a stretch, as merge_stretches takes it; the others only wait.
+template <typename T, int D, bool INT8, int W, int S> __device__ __forceinline__ void attend_stretch(void *shared, const Stretch<T> &s) {
   using M = typename Factors<T, INT8>::type;
   using L = Tiles<D, INT8>;
-  constexpr int G = 8, W = 4, S = L::stages;
-  extern __shared__ uint4 shared[];
-  let_next_start();
-  const int t = which[blockIdx.x];
-  if (slots[t] < 0) return;
-  const int share = heads / kv_heads, groups = (share + G - 1) / G, kv = blockIdx.y / groups, first = kv * share + blockIdx.y % groups * G;
-  const int n = min(G, (kv + 1) * share - first);
+  constexpr int G = 8;
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, row = lane >> 2, quad = lane & 3;
-  const int length = positions[t] + 1;
-  int chunk = (length + gridDim.z - 1) / gridDim.z;
-  chunk = gridDim.z == 1 ? length : max(128, (chunk + kBlock - 1) / kBlock * kBlock);
-  const int splits = (length + chunk - 1) / chunk, split = blockIdx.z;
-  if (split >= splits) return;
-  const int begin = split * chunk, end = min(length, begin + chunk), count = (end - begin + kBlock - 1) / kBlock;
-  const int *table = tables + offsets[t] + begin / kBlock;
-  char *own = reinterpret_cast<char *>(shared) + warp * S * L::size;
+  const int begin = s.begin, end = s.end, count = warp < W ? (end - begin + kBlock - 1) / kBlock : 0;
+  char *own = reinterpret_cast<char *>(shared) + (warp < W ? warp : 0) * S * L::size;
   // load has the warp's tile i copied; those beyond the last are empty.
   auto load = [&](int i) {
     const int b = i * W + warp;
     if (b < count) {
       char *to = own + i % S * L::size;
-      const size_t block = ((size_t)table[b] * kv_heads + kv) * kBlock;
+      const size_t block = ((size_t)s.table[b] * s.kv_heads + s.kv) * kBlock;
       const int rows = end - begin - b * kBlock; // the last tile's others become 0
 #pragma unroll
       for (int c = lane; c < L::bytes; c += 32) {
         const int r = c / (L::bytes / 16), at = c % (L::bytes / 16) * 16;
-        copy16(to + r * L::pitch + at, keys + block * L::bytes + c * 16, r < rows);
-        copy16(to + (kBlock + r) * L::pitch + at, values + block * L::bytes + c * 16, r < rows);
+        copy16(to + r * L::pitch + at, s.keys + block * L::bytes + c * 16, r < rows);
+        copy16(to + (kBlock + r) * L::pitch + at, s.values + block * L::bytes + c * 16, r < rows);
       }
-      if (INT8) copy4(to + L::scales + lane * 4, (lane < kBlock ? key_scales : value_scales) + block + lane % kBlock, lane % kBlock < rows);
+      if (INT8) copy4(to + L::scales + lane * 4, (lane < kBlock ? s.key_scales : s.value_scales) + block + lane % kBlock, lane % kBlock < rows);
     }
     copies_commit();
   };
   int asked = 0;
-  if (early)
-    while (asked < S - 1 && (end < length || asked * W + warp < count - 1)) load(asked++);
+  if (s.early && warp < W)
+    while (asked < S - 1 && (end < s.length || asked * W + warp < count - 1)) load(asked++);
   wait_for_inputs();
   while (asked < S - 1) load(asked++);
 
+
   uint32_t q[D / 16][2]; // of head lane / 4, in the order in which keys are taken up
-  const T *qs = qkv + ((size_t)t * (heads + 2 * kv_heads) + first + min(row, n - 1)) * D;
+  const T *qs = s.queries + min(row, s.n - 1) * D;
 #pragma unroll
   for (int d = 0; d < D / 16; d++) {
     if (INT8) {
@@ -255,7 +256,7 @@ __device__ void attend_tiles(T *out, const T *qkv, const char *keys, const char 
       q[d][0] = *reinterpret_cast<const uint32_t *>(qs + d * 16 + quad * 2), q[d][1] = *reinterpret_cast<const uint32_t *>(qs + d * 16 + 8 + quad * 2);
     }
   }
-  const float unit = scale * 1.4426950408889634f; // for exp2
+  const float unit = s.scale * 1.4426950408889634f; // for exp2
   float o[D / 16][4] = {}, top[2] = {-INFINITY, -INFINITY}, total[2] = {};
   for (int i = 0; i * W + warp < count; i++) {
     load(i + S - 1);
@@ -263,35 +264,35 @@ __device__ void attend_tiles(T *out, const T *qkv, const char *keys, const char 
     __syncwarp();
     const char *ks = own + i % S * L::size, *vs = ks + kBlock * L::pitch, *lines = ks + (lane & 15) * L::pitch + (lane >> 4) * 16;
     const float *scales = reinterpret_cast<const float *>(ks + L::scales);
-    float s[4] = {}; // of positions row and row + 8, heads 2·quad and 2·quad + 1
+    float score[4] = {}; // of positions row and row + 8, heads 2·quad and 2·quad + 1
 #pragma unroll
     for (int d = 0; d < L::bytes / 32; d++) {
       uint32_t k[4];
       load_matrices(k, lines + d * 32);
       if (INT8) {
         const uint32_t a[4] = {bytes01(k[0]), bytes01(k[1]), bytes23(k[0]), bytes23(k[1])}, b[4] = {bytes01(k[2]), bytes01(k[3]), bytes23(k[2]), bytes23(k[3])};
-        mma<M>(s, a, q[2 * d % (D / 16)]);
-        mma<M>(s, b, q[(2 * d + 1) % (D / 16)]);
+        mma<M>(score, a, q[2 * d % (D / 16)]);
+        mma<M>(score, b, q[(2 * d + 1) % (D / 16)]);
       } else {
-        mma<M>(s, k, q[d % (D / 16)]);
+        mma<M>(score, k, q[d % (D / 16)]);
       }
     }
     const int rest = end - begin - (i * W + warp) * kBlock;
 #pragma unroll
     for (int j = 0; j < 4; j++) {
-      s[j] *= INT8 ? unit * scales[row + j / 2 * 8] : unit;
-      if (row + j / 2 * 8 >= rest) s[j] = -INFINITY;
+      score[j] *= INT8 ? unit * scales[row + j / 2 * 8] : unit;
+      if (row + j / 2 * 8 >= rest) score[j] = -INFINITY;
     }
     float p[4];
 #pragma unroll
     for (int e = 0; e < 2; e++) {
-      float high = fmaxf(s[e], s[2 + e]);
+      float high = fmaxf(score[e], score[2 + e]);
 #pragma unroll
       for (int x = 4; x < 32; x *= 2) high = fmaxf(high, __shfl_xor_sync(~0u, high, x));
       high = fmaxf(high, top[e]);
       const float fade = power2(top[e] - high);
       top[e] = high;
-      p[e] = power2(s[e] - high), p[2 + e] = power2(s[2 + e] - high);
+      p[e] = power2(score[e] - high), p[2 + e] = power2(score[2 + e] - high);
       total[e] = total[e] * fade + p[e] + p[2 + e]; // of this lane's positions
 #pragma unroll
       for (int d = 0; d < D / 16; d++) o[d][e] *= fade, o[d][2 + e] *= fade;
@@ -319,7 +320,8 @@ __device__ void attend_tiles(T *out, const T *qkv, const char *keys, const char 
   }
   copies_wait<0>();
   __syncthreads();
-  float *merged = reinterpret_cast<float *>(shared); // (W, G, D + 2)
+  if (warp >= W) return;
+  float *merged = reinterpret_cast<float *>(shared);
 #pragma unroll
   for (int e = 0; e < 2; e++) {
 #pragma unroll
@@ -331,19 +333,50 @@ __device__ void attend_tiles(T *out, const T *qkv, const char *keys, const char 
       for (int j = 0; j < 2; j++) to[d * 16 + (INT8 ? row * 2 + j : row + j * 8)] = o[d][2 * j + e] * (INT8 ? 1 / kLift : 1.f);
     if (row == 0) to[D] = top[e], to[D + 1] = total[e];
   }
-  merge_stretches<T, G, W>(out, merged, partial, done, t, first, n, split, splits, heads, D);
 }
-#define TILES(T, D, NAME, INT8)                                                                                                                    \
+
+// attend_tiles: token x of the step's, group y of heads, stretch z of up to most,
+// none of which is shorter than least where there are several. Blocks that have
+// nothing to do (x is tokens or more) wait nevertheless: program.few says why.
+template <typename T, int D, bool INT8, int W, int S>
+__device__ __forceinline__ void attend_tiles(T *out, const T *qkv, const char *keys, const char *values, const float *key_scales, const float *value_scales, const int *tables,
+                                             const int *offsets, const int *positions, const int *slots, const int *which, float *partial, unsigned *done, int heads,
+                                             int kv_heads, float scale, int early, int tokens, int x, int y, int z, int ys, int most, int least) {
+  constexpr int G = 8;
+  extern __shared__ uint4 shared[];
+  let_next_start();
+  const int t = x < tokens ? which[x] : 0, length = positions[t] + 1;
+  int chunk = (length + most - 1) / most;
+  chunk = most == 1 ? length : max(least, (chunk + kBlock - 1) / kBlock * kBlock);
+  const int splits = (length + chunk - 1) / chunk, begin = z * chunk;
+  if (x >= tokens || slots[t] < 0 || z >= splits) {
+    wait_for_inputs();
+    return;
+  }
+  const int share = heads / kv_heads, groups = (share + G - 1) / G, kv = y / groups, first = kv * share + y % groups * G, n = min(G, (kv + 1) * share - first);
+  attend_stretch<T, D, INT8, W, S>(shared, Stretch<T>{qkv + ((size_t)t * (heads + 2 * kv_heads) + first) * D, keys, values, key_scales, value_scales,
+                                                      tables + offsets[t] + begin / kBlock, n, kv, kv_heads, begin, min(length, begin + chunk), length, scale, early});
+  merge_stretches<T, G, W>(out, reinterpret_cast<const float *>(shared), partial, done, x * ys + y, t, first, n, z, splits, most, heads, D);
+}
+#define TILES(T, D, NAME, INT8, W, S)                                                                                                              \
   extern "C" __global__ void __launch_bounds__(128) attend_tiles_##NAME##_##D(                                                                     \
       T *out, const T *qkv, const char *keys, const char *values, const float *key_scales, const float *value_scales, const int *tables,            \
       const int *offsets, const int *positions, const int *slots, const int *which, float *partial, unsigned *done, int heads, int kv_heads,        \
       float scale, int early) {                                                                                                                    \
-    attend_tiles<T, D, INT8>(out, qkv, keys, values, key_scales, value_scales, tables, offsets, positions, slots, which, partial, done, heads,      \
-                             kv_heads, scale, early);                                                                                              \
+    attend_tiles<T, D, INT8, 4, Tiles<D, INT8>::stages>(out, qkv, keys, values, key_scales, value_scales, tables, offsets, positions, slots, which, partial, done, heads, \
+                                                        kv_heads, scale, early, gridDim.x, blockIdx.x, blockIdx.y, blockIdx.z, gridDim.y, gridDim.z, 128);             \
+  }                                                                                                                                                \
+  extern "C" __global__ void __launch_bounds__(32 * W, 2) attend_few_##NAME##_##D(                                                                 \
+      T *out, const T *qkv, const char *keys, const char *values, const float *key_scales, const float *value_scales, const int *tables,            \
+      const int *offsets, const int *positions, const int *slots, const int *which, float *partial, unsigned *done, int heads, int kv_heads,        \
+      float scale, int early, int tokens, int most) {                                                                                              \
+    const int groups = kv_heads * ((heads / kv_heads + 7) / 8), group = blockIdx.x / most;                                                         \
+    attend_tiles<T, D, INT8, W, S>(out, qkv, keys, values, key_scales, value_scales, tables, offsets, positions, slots, which, partial, done, heads, \
+                                   kv_heads, scale, early, tokens, group / groups, group % groups, blockIdx.x % most, groups, most, 512);           \
   }
-TILES(f16, 64, f16, false) TILES(f16, 128, f16, false) TILES(bf16, 64, bf16, false) TILES(bf16, 128, bf16, false)
-TILES(f16, 32, i8_f16, true) TILES(f16, 64, i8_f16, true) TILES(f16, 128, i8_f16, true)
-TILES(bf16, 32, i8_bf16, true) TILES(bf16, 64, i8_bf16, true) TILES(bf16, 128, i8_bf16, true)
+TILES(f16, 64, f16, false, 8, 2) TILES(f16, 128, f16, false, 4, 2) TILES(bf16, 64, bf16, false, 8, 2) TILES(bf16, 128, bf16, false, 4, 2)
+TILES(f16, 32, i8_f16, true, 8, 4) TILES(f16, 64, i8_f16, true, 8, 3) TILES(f16, 128, i8_f16, true, 4, 3)
+TILES(bf16, 32, i8_bf16, true, 8, 4) TILES(bf16, 64, i8_bf16, true, 8, 3) TILES(bf16, 128, i8_bf16, true, 4, 3)
 
 // attend_prefill: tile i is counts[i] ≤ 64 consecutive tokens of one sequence,
 // from token firsts[i] on. grid (tiles, heads), 128 threads: a warp has 16

@@ -3,23 +3,25 @@
 #include "common.cuh"
 
 // embed: x[t] = the embedding of tokens[t], or where that is below 0 of what
-// the step before picked: picked[−1 − tokens[t]]. grid (tokens).
+// the step before picked: picked[−1 − tokens[t]]. grid (n tokens or more).
 __device__ __forceinline__ size_t token(const int *tokens, const int *picked) {
   const int id = tokens[blockIdx.x];
   return id < 0 ? picked[-1 - id] : id;
 }
-template <typename T> __device__ void embed(float *x, const T *w, const int *tokens, const int *picked, int width) {
+template <typename T> __device__ void embed(float *x, const T *w, const int *tokens, const int *picked, int width, int n) {
   let_next_start();
   wait_for_inputs();
+  if (blockIdx.x >= n) return;
   const size_t t = blockIdx.x;
   const T *row = w + token(tokens, picked) * width;
   for (int i = threadIdx.x; i < width; i += blockDim.x) x[t * width + i] = to_float(row[i]);
 }
-extern "C" __global__ void embed_f16(float *x, const f16 *w, const int *tokens, const int *picked, int width) { embed(x, w, tokens, picked, width); }
-extern "C" __global__ void embed_bf16(float *x, const bf16 *w, const int *tokens, const int *picked, int width) { embed(x, w, tokens, picked, width); }
-extern "C" __global__ void embed_i8(float *x, const int8_t *w, const float *scale, const int *tokens, const int *picked, int width) {
+extern "C" __global__ void embed_f16(float *x, const f16 *w, const int *tokens, const int *picked, int width, int n) { embed(x, w, tokens, picked, width, n); }
+extern "C" __global__ void embed_bf16(float *x, const bf16 *w, const int *tokens, const int *picked, int width, int n) { embed(x, w, tokens, picked, width, n); }
+extern "C" __global__ void embed_i8(float *x, const int8_t *w, const float *scale, const int *tokens, const int *picked, int width, int n) {
   let_next_start();
   wait_for_inputs();
+  if (blockIdx.x >= n) return;
   const size_t t = blockIdx.x, row = token(tokens, picked);
   for (int i = threadIdx.x; i < width; i += blockDim.x) x[t * width + i] = float(w[row * width + i]) * scale[row];
 }

@@ -22,14 +22,22 @@ extern "C" __global__ void __launch_bounds__(1024) pick(int *ids, const float *l
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   float top = -INFINITY;
   int best = 0x7fffffff;
-  for (int base = threadIdx.x; base < vocab; base += 16 * 1024) { // 16 loads under way
-    float v[16];
+  const float4 *fours = reinterpret_cast<const float4 *>(row);
+  const int whole = vocab % 4 ? 0 : vocab / 4; // rows begin at multiples of 16 bytes, or are read by single numbers
+  for (int base = threadIdx.x; base < whole; base += 8 * 1024) { // 8 loads under way
+    float4 v[8];
 #pragma unroll
-    for (int u = 0; u < 16; u++) v[u] = base + u * 1024 < vocab ? row[base + u * 1024] : -INFINITY;
+    for (int u = 0; u < 8; u++) v[u] = base + u * 1024 < whole ? fours[base + u * 1024] : make_float4(-INFINITY, -INFINITY, -INFINITY, -INFINITY);
 #pragma unroll
-    for (int u = 0; u < 16; u++)
-      if (v[u] > top) top = v[u], best = base + u * 1024;
+    for (int u = 0; u < 8; u++) {
+      const float four[4] = {v[u].x, v[u].y, v[u].z, v[u].w};
+#pragma unroll
+      for (int j = 0; j < 4; j++)
+        if (four[j] > top) top = four[j], best = (base + u * 1024) * 4 + j;
+    }
   }
+  for (int i = 4 * whole + threadIdx.x; i < vocab; i += 1024)
+    if (row[i] > top) top = row[i], best = i;
   const float high = block_max(top, red);
   if (p.temperature <= 0) {
     if (top != high) best = 0x7fffffff;
