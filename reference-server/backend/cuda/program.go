@@ -566,10 +566,10 @@ func (p *program) compute(pl plan, cache *kv) {
 
 // few decides how the kernels of a step share processors. Where a step has so few
 // tokens that gemv computes all of its products, every kernel has one block for each
-// processor, of half of its shared memory, so that two kernels are there at once:
-// one computes, and the one after it has its weights come and waits. A
-// kernel with fewer blocks, or smaller ones, would let the next one put several of
-// its own on one processor, which then takes longer than the others.
+// processor, of half of its shared memory, so that two kernels are there at once: one
+// computes, and the one after it has its weights come and waits. A kernel with fewer
+// blocks, or smaller ones, would let the next one put several of its own on one
+// processor, which then takes longer than the others.
 func (p *program) few(pl plan) {
 	p.g.slot = 0
 	if p.g.major == 9 && pl.tokens <= gemvTokens {
