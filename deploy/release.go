@@ -64,6 +64,9 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(string)) (Rele
 		return Released{}, errBusy
 	}
 	defer l.releasing.Unlock()
+	if len(l.spec.Models) > 0 {
+		return Released{}, errors.New("the replicas serve several models (target.local.models), and a release is of one: put the new one in its place and start the deployment again")
+	}
 	began := time.Now()
 	if err := l.register(ctx, &r); err != nil {
 		return Released{Why: err.Error(), Took: time.Since(began).Seconds()}, nil

@@ -228,6 +228,11 @@ func (c *checker) models(g Gate) {
 	}
 	for i, s := range g.Scenarios {
 		path := fmt.Sprintf("scenarios[%d]", i)
+		for j, f := range s.Faults {
+			if f.Kind == "bad-release" && f.Release != ReleaseBadConfig {
+				c.add(fmt.Sprintf("%s.faults[%d].release", path, j), "found a bad version of a model beside target.local.models, expected one model: which of them it stands for is not known")
+			}
+		}
 		asked(path+".workload", s.Workload.Model)
 		for j, class := range s.Classes {
 			asked(fmt.Sprintf("%s.classes[%d].workload", path, j), class.Workload.Model)
