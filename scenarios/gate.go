@@ -189,6 +189,9 @@ type Durability struct {
 	// Within is how long the final read waits for records that are not complete
 	// yet, or cannot be read for the moment.
 	Within Duration `yaml:"within,omitempty" json:"within,omitempty"`
+	// Usage has every second record be what an answer used, for its bill: read back
+	// from /v1/usage/{X-Request-Id}, as the bundled gateway has it.
+	Usage bool `yaml:"usage,omitempty" json:"usage,omitempty"`
 }
 
 // Canary is a small question whose answer is known: what it was before, at

@@ -85,6 +85,9 @@ func check(g Gate) Problems {
 		path := fmt.Sprintf("scenarios[%d]", i)
 		c.unique(names, path+".name", s.Name, i)
 		c.scenario(path, s)
+		if l := g.Target.Local; l != nil && l.Gateway.Plain && s.Durability != nil && s.Durability.Usage {
+			c.add(path+".durability.usage", "found it with a gateway that is plain and keeps no usage, expected false, or no plain in target.local.gateway")
+		}
 		if e := g.Target.Endpoint; e != nil && s.Durability != nil && strings.HasPrefix(e.URL, "grpc") {
 			c.add(path+".durability", "found it for %s, expected a service with /v1/responses, at an address that begins with http", e.URL)
 		}

@@ -11,13 +11,13 @@ import (
 )
 
 const durabilityGate = `name: durable
-target: {local: {replicas: 2, gateway: {%s}}}
+target: {local: {replicas: 2, gateway: {%[1]s}}}
 scenarios:
   - name: kept
     workload: {max_tokens: 4}
     stages: [{name: main, for: 8s, rate: 2/s}]
-    faults: [{kind: %s, at: 4s, within: 40s}]
-    durability: {every: 100ms, timeout: 10s}
+    faults: [{kind: %[2]s, at: 4s, within: 40s}]
+    durability: {every: 100ms, timeout: 10s, usage: %[3]t}
 objectives:
   - rpo(%[2]s) < 10ms
   - rpo(%[2]s) < 1m
@@ -42,7 +42,7 @@ func TestWhatWasAcknowledged(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "run")
 			gate := filepath.Join(t.TempDir(), "gate.yaml")
-			if err := os.WriteFile(gate, fmt.Appendf(nil, durabilityGate, tt.door, tt.fault), 0o600); err != nil {
+			if err := os.WriteFile(gate, fmt.Appendf(nil, durabilityGate, tt.door, tt.fault, !strings.Contains(tt.door, "plain")), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			_, out := launch(t, "run", "--out", dir, gate)
@@ -72,7 +72,7 @@ func TestWhatWasAcknowledged(t *testing.T) {
 // also where the whole node goes.
 func TestLostDiskIsRestored(t *testing.T) {
 	dir, gate := filepath.Join(t.TempDir(), "run"), filepath.Join(t.TempDir(), "gate.yaml")
-	text := strings.Replace(fmt.Sprintf(durabilityGate, "", "node-loss"), "at: 4s", "target: replica-0, disk: lost, for: 1s, at: 4s", 1)
+	text := strings.Replace(fmt.Sprintf(durabilityGate, "", "node-loss", true), "at: 4s", "target: replica-0, disk: lost, for: 1s, at: 4s", 1)
 	if err := os.WriteFile(gate, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -42,8 +42,47 @@ type kept struct {
 		Reason string `json:"reason"`
 	} `json:"incomplete_details"`
 	Usage *struct {
-		Output int32 `json:"output_tokens"`
+		Output     int32 `json:"output_tokens"`
+		Completion int32 `json:"completion_tokens"`
 	} `json:"usage"`
+	request string // X-Request-Id
+}
+
+// WriteUsage has the service answer a prompt, and so keep what it used. Where the
+// row has no error, the answer came whole, and Record is the X-Request-Id that its
+// usage is kept by.
+func (c *Client) WriteUsage(ctx context.Context, p Prompt, clock recording.Clock, due time.Duration) recording.Request {
+	p.API, p.Stream = APIChat, false
+	row, k := c.keep(ctx, http.MethodPost, paths[APIChat], c.body(p), p.Timeout, clock, due)
+	switch {
+	case row.Error != "":
+	case k.request == "" || k.Usage == nil:
+		row.Error, row.ErrorText = recording.ErrorProtocol, "the answer has no X-Request-Id or no usage, so the service does not say that it keeps any"
+	default:
+		row.Record, row.OutputTokens, row.TokensFrom = k.request, k.Usage.Completion, "usage"
+	}
+	return row
+}
+
+// ReadUsage asks for the usage of a request whose answer had so many tokens. It is
+// settled when the answer says for good what became of it: there (no error), of
+// another number of tokens (truncated), or gone.
+func (c *Client) ReadUsage(ctx context.Context, request string, tokens int32, timeout time.Duration, clock recording.Clock) (row recording.Request, settled bool) {
+	row, k := c.keep(ctx, http.MethodGet, "/v1/usage/"+url.PathEscape(request), nil, timeout, clock, clock.Now())
+	row.Record = request
+	switch {
+	case row.Status == http.StatusNotFound || row.Status == http.StatusGone:
+		row.Error = recording.ErrorGone
+	case row.Error != "":
+		return row, false
+	case k.ID != request || k.Usage == nil:
+		row.Error, row.ErrorText = recording.ErrorGone, clip(fmt.Sprintf("asked for the usage of %s, the service answers with that of %q", request, k.ID))
+	case k.Usage.Completion != tokens:
+		row.Error, row.ErrorText = recording.ErrorTruncated, fmt.Sprintf("the usage kept is of %d tokens, and the answer had %d", k.Usage.Completion, tokens)
+	default:
+		row.OutputTokens, row.TokensFrom = tokens, "usage"
+	}
+	return row, true
 }
 
 // Write has the service take a prompt in as a background response. Where the
@@ -142,6 +181,7 @@ func (c *Client) keep(ctx context.Context, method, path string, content any, tim
 	defer resp.Body.Close()
 	row.FirstByte = max(a.last(), row.Sent)
 	row.Status, row.Replica = int32(resp.StatusCode), resp.Header.Get("X-Launchgate-Replica")
+	k.request = resp.Header.Get("X-Request-Id")
 	if n, err := strconv.Atoi(resp.Header.Get("X-Launchgate-Retries")); err == nil {
 		row.Retries = int32(n)
 	}

@@ -58,11 +58,11 @@ func (w *Writer) Write(ctx context.Context, stop <-chan struct{}) {
 		case <-timer.C:
 		}
 		inFlight.Go(func() {
-			row := w.client.Write(ctx, client.Prompt{
+			row := w.write(ctx, n, client.Prompt{
 				Model:     model,
 				Messages:  []client.Message{{Role: "user", Content: fmt.Sprintf("Tell me a story about a dog that has %d friends.", n)}},
 				MaxTokens: d.MaxTokens, Timeout: time.Duration(d.Timeout),
-			}, w.mark(n), w.clock, due)
+			}, due)
 			row.Seq, row.Kind, row.Scenario = n, recording.KindWrite, w.scenario.Name
 			if row.OK() {
 				w.mu.Lock()
@@ -73,6 +73,22 @@ func (w *Writer) Write(ctx context.Context, stop <-chan struct{}) {
 		})
 	}
 }
+
+// write writes a record: a background response, or in turns with these, where the
+// gate asks for it, an answer whose usage the service is to keep.
+func (w *Writer) write(ctx context.Context, n int64, p client.Prompt, due time.Duration) recording.Request {
+	if !w.ofUsage(n) {
+		return w.client.Write(ctx, p, w.mark(n), w.clock, due)
+	}
+	row := w.client.WriteUsage(ctx, p, w.clock, due)
+	row.Class = ofUsage
+	return row
+}
+
+func (w *Writer) ofUsage(n int64) bool { return w.scenario.Durability.Usage && n%2 == 1 }
+
+// ofUsage is the class of records of what a request used.
+const ofUsage = "usage"
 
 // mark tells a record from those of other runs, too: ids may repeat where a
 // service has forgotten that it gave them out.
@@ -114,8 +130,13 @@ func (w *Writer) read(ctx context.Context, records []recording.Request, until ti
 			now := w.clock.Now()
 			row, settled := recording.Request{Due: now, Record: record.Record, Error: recording.ErrorTimeout, ErrorText: "not read: the reads before it took too long"}, false
 			if now < until+timeout {
-				row, settled = w.client.Read(ctx, record.Record, w.mark(record.Seq), tokens, timeout, w.clock)
+				if w.ofUsage(record.Seq) {
+					row, settled = w.client.ReadUsage(ctx, record.Record, record.OutputTokens, timeout, w.clock)
+				} else {
+					row, settled = w.client.Read(ctx, record.Record, w.mark(record.Seq), tokens, timeout, w.clock)
+				}
 			}
+			row.Class = record.Class
 			if !settled && now < until {
 				mu.Lock()
 				left = append(left, record)

@@ -78,6 +78,11 @@ func (k *keeper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func play(t *testing.T, k *keeper, within time.Duration) (writes, reads []recording.Request) {
 	t.Helper()
 	k.records, k.asked = map[string]map[string]any{}, map[string]int{}
+	return playOn(t, k, within, false)
+}
+
+func playOn(t *testing.T, k http.Handler, within time.Duration, usage bool) (writes, reads []recording.Request) {
+	t.Helper()
 	srv := httptest.NewServer(k)
 	defer srv.Close()
 	c, err := client.New(client.Config{BaseURL: srv.URL, Model: "m"})
@@ -86,7 +91,7 @@ func play(t *testing.T, k *keeper, within time.Duration) (writes, reads []record
 	}
 	defer c.Close()
 	s := scenarios.Scenario{Name: "s", Durability: &scenarios.Durability{
-		Every: scenarios.Duration(5 * time.Millisecond), MaxTokens: 5, Timeout: scenarios.Duration(2 * time.Second), Within: scenarios.Duration(within)}}
+		Every: scenarios.Duration(5 * time.Millisecond), MaxTokens: 5, Timeout: scenarios.Duration(2 * time.Second), Within: scenarios.Duration(within), Usage: usage}}
 	var mu sync.Mutex
 	w := New(recording.NewClock(), s, c, func(r recording.Request) {
 		mu.Lock()
@@ -214,6 +219,61 @@ func TestRecordsAreWrittenAndReadBack(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Every second record is what an answer used, where the gate asks for it: the
+// third is lost, of the fifth another number is kept, and the seventh is none.
+func TestUsageIsReadBack(t *testing.T) {
+	k := &keeper{records: map[string]map[string]any{}, asked: map[string]int{}}
+	mux := http.NewServeMux()
+	mux.Handle("/v1/responses", k)
+	mux.Handle("/v1/responses/", k)
+	var mu sync.Mutex
+	kept := map[string]int{}
+	mux.HandleFunc("POST /v1/chat/completions", func(w http.ResponseWriter, r *http.Request) {
+		var q struct{ Messages []client.Message }
+		var n int
+		if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
+			t.Error(err)
+		} else if _, err := fmt.Sscanf(q.Messages[0].Content, "Tell me a story about a dog that has %d friends.", &n); err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		id := fmt.Sprintf("req_%d", n)
+		switch n {
+		case 3:
+		case 5:
+			kept[id] = 1
+		default:
+			kept[id] = 5
+		}
+		if n != 7 {
+			w.Header().Set("X-Request-Id", id)
+		}
+		fmt.Fprint(w, `{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":5}}`)
+	})
+	mux.HandleFunc("GET /v1/usage/{id}", func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		tokens, has := kept[r.PathValue("id")]
+		if !has {
+			http.NotFound(w, r)
+			return
+		}
+		fmt.Fprintf(w, `{"id":%q,"usage":{"completion_tokens":%d}}`, r.PathValue("id"), tokens)
+	})
+	writes, reads := playOn(t, mux, 20*time.Second, true)
+	if writes[7].OK() || writes[7].Error != recording.ErrorProtocol || len(reads) != len(writes)-1 {
+		t.Errorf("%d writes, %d reads, and the seventh is %+v", len(writes), len(reads), writes[7])
+	}
+	for _, r := range reads {
+		want := map[int64]string{3: recording.ErrorGone, 5: recording.ErrorTruncated}[r.Seq]
+		class := []string{"", ofUsage}[r.Seq%2]
+		if r.Error != want || r.Class != class || writes[r.Seq].Class != class {
+			t.Errorf("record %d of %q: %q (%s), want %q", r.Seq, r.Class, r.Error, r.ErrorText, want)
+		}
 	}
 }
 

@@ -118,6 +118,26 @@ func (g *guard) account(resp *http.Response) error {
 
 var errNotKept = refusal{http.StatusServiceUnavailable, "usage_not_kept", "the usage of the answer could not be stored, so the answer is withheld"}
 
+// used answers what a request of the caller's tenant is billed, by the
+// X-Request-Id of its answer.
+func (g *Gateway) used(w http.ResponseWriter, r *http.Request) {
+	c, id := r.Context().Value(callKey{}).(*call), r.PathValue("id")
+	ctx, cancel := context.WithTimeout(r.Context(), ledgerWithin)
+	defer cancel()
+	u, err := g.guard.ledger.UsageOf(ctx, id)
+	switch {
+	case errors.Is(err, ledger.ErrNotFound), err == nil && u.Tenant != c.key.Tenant:
+		g.fail(w, refusal{http.StatusNotFound, "usage_not_found", fmt.Sprintf("no usage of a request %q is known", id)})
+	case err != nil:
+		g.fail(w, refusal{http.StatusServiceUnavailable, "ledger_unavailable", "the ledger does not answer"})
+	default:
+		writeJSON(w, http.StatusOK, map[string]any{
+			"id": id, "object": "usage", "created": u.At.Unix(), "model": u.Model,
+			"usage": map[string]any{"prompt_tokens": u.Prompt, "completion_tokens": u.Output, "total_tokens": u.Prompt + u.Output},
+		})
+	}
+}
+
 func (g *guard) keep(c *call, t told) error {
 	u := t.Usage
 	record := ledger.Usage{Request: c.id, Tenant: c.key.Tenant, Key: c.key.ID, Model: t.Model, Prompt: u.Prompt + u.Input, Output: u.Completion + u.Output, At: time.Now()}

@@ -96,6 +96,7 @@ func (g *Gateway) Handler() http.Handler {
 		mux.HandleFunc("GET /v1/responses/{id}", g.guarded(g.stored))
 		mux.HandleFunc("DELETE /v1/responses/{id}", g.guarded(g.stored))
 		mux.HandleFunc("POST /v1/responses/{id}/cancel", g.guarded(g.stored))
+		mux.HandleFunc("GET /v1/usage/{id}", g.guarded(g.used))
 		mux.HandleFunc("GET /validate", g.validate)
 	} else {
 		mux.HandleFunc("GET /v1/responses/{id}", g.scattered)

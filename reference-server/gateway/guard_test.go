@@ -229,6 +229,15 @@ func answering(w http.ResponseWriter, r *http.Request) {
 
 func TestUsageIsKept(t *testing.T) {
 	h := newHouse(t, generous(), openBooks(t), newBackend(t, answering))
+	others := ledger.Usage{Request: "req_of_another", Tenant: "another", Key: "k", Model: "m", Prompt: 1, Output: 1, At: time.Now()}
+	if err := h.books.AddUsage(t.Context(), others); err != nil {
+		t.Fatal(err)
+	}
+	for _, request := range []string{others.Request, "req_of_nobody"} { // what others used is nobody's business
+		if resp, body := h.ask("GET", "/v1/usage/"+request, h.secret, ""); resp.StatusCode != 404 || !strings.Contains(body, "usage_not_found") {
+			t.Errorf("%s: %s %s", request, resp.Status, body)
+		}
+	}
 	for name, tt := range map[string]struct {
 		body  string
 		usage bool // the client sees it
@@ -247,6 +256,9 @@ func TestUsageIsKept(t *testing.T) {
 			u, err := h.books.UsageOf(t.Context(), resp.Header.Get("X-Request-Id"))
 			if err != nil || u.Prompt != 3 || u.Output != 7 || u.Tenant != "acme" {
 				t.Errorf("%+v %v", u, err)
+			}
+			if resp, body := h.ask("GET", "/v1/usage/"+u.Request, h.secret, ""); resp.StatusCode != 200 || !strings.Contains(body, `"completion_tokens":7`) {
+				t.Errorf("%s %s", resp.Status, body)
 			}
 		})
 	}
