@@ -26,11 +26,11 @@ func sureOf(gate scenarios.Gate, scope stageID) float64 {
 }
 
 // Takes is the fewest samples that can prove an objective about a percentile or a
-// share of requests; 0 of another. Where it is compared with others, it takes as
-// many of them.
+// share of requests; 0 of another, as of a share of tokens. Where it is compared
+// with others, it takes as many of them.
 func Takes(gate scenarios.Gate, o scenarios.Objective) int64 {
 	switch {
-	case o.Quantile == 0 && o.Unit == scenarios.UnitRatio && o.Than == (scenarios.Than{}):
+	case o.Quantile == 0 && o.Unit == scenarios.UnitRatio && o.Than == (scenarios.Than{}) && o.Metric != "cache_hit_rate":
 		return expressing(o.Threshold)
 	case o.Quantile == 0:
 		return 0
@@ -68,8 +68,16 @@ func Unsettled(gate scenarios.Gate, rec *recording.Recording, scenario string) (
 	}
 	e.endNow(scenario)
 	var unsettled []string
+	ofIt := func(o scenarios.Objective) bool {
+		return o.Scenario == scenario || o.Scenario == "" && len(gate.Scenarios) == 1
+	}
 	for _, o := range gate.Objectives {
-		if o.Quantile == 0 || o.Scenario != scenario && (o.Scenario != "" || len(gate.Scenarios) > 1) {
+		reference := o.Reference()
+		if o.Quantile == 0 || !ofIt(o) && !ofIt(reference) {
+			continue
+		}
+		// More of this scenario does not decide what is compared with a later one.
+		if !ofIt(o) && !e.unplayed(o).IsZero() || !ofIt(reference) && !e.unplayed(reference).IsZero() {
 			continue
 		}
 		if f := e.judge(o); f.Verdict == Unproven {

@@ -28,6 +28,40 @@ func TestUnsettled(t *testing.T) {
 	}
 }
 
+// What is compared with a scenario that was played before is settled by more of
+// this one; what is compared with a later one is not.
+func TestUnsettledComparisons(t *testing.T) {
+	for compared, wants := range map[string]bool{
+		"p99(ttft) in steady <= 150% of that in before": true,
+		"p99(ttft) in before <= 150% of that in steady": true,
+		"p50(ttft) in steady <= 150% of that in before": false, // decided already
+		"p99(ttft) in steady <= 150% of that in later":  false,
+		"p99(ttft) in later <= 150% of that in steady":  false,
+		"p99(ttft) in before <= 150% of that in later":  false,
+	} {
+		w := healthy(t, compared)
+		main := w.gate.Scenarios[0]
+		before, later := main, main
+		before.Name, later.Name = "before", "later"
+		w.gate.Scenarios = []scenarios.Scenario{before, main, later}
+		for _, r := range slices.Clone(w.requests) {
+			r.Scenario = "before"
+			w.requests = append(w.requests, r)
+		}
+		w.observe(stageFrom-ms, recording.ObsScenarioStarted, "before", 0)
+		w.observe(stageFrom, recording.ObsStageStarted, "before/main", 200)
+		w.observe(stageTo, recording.ObsStageEnded, "before/main", 200)
+		w.observe(stageTo+ms, recording.ObsScenarioEnded, "before", 0)
+		got, err := Unsettled(w.gate, w.recording(), "steady")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (len(got) > 0) != wants {
+			t.Errorf("%s: %q are unsettled", compared, got)
+		}
+	}
+}
+
 // Who looks at a stage five times is deceived five times as often, so one that
 // may be extended takes more to pass.
 func TestLookingOftenTakesMore(t *testing.T) {

@@ -85,6 +85,9 @@ func (f *Finding) relative(o scenarios.Objective, e *evidence) {
 		}
 	case f.Verdict == Pass && bound == nil:
 		f.Verdict = Unproven
+		if a.more.IsZero() && b.more.IsZero() {
+			f.Why = words.Say("%s; with 99 %% confidence what it is compared with is not known to be above 0; more samples would tell it closer", f.Why)
+		}
 	case f.Verdict == Pass && !Holds(*bound, o):
 		f.Verdict, f.Why = Unproven, words.Say("%s; with 99 %% confidence it is only known to be %s; more samples would tell it closer", f.Why, bounded(*bound, o))
 	case f.Verdict == Pass:

@@ -69,6 +69,24 @@ func TestWhatIsComparedWithOthers(t *testing.T) {
 	}
 }
 
+// What came in one second of twenty could have been nothing, of which nothing is a
+// share.
+func TestARatioToWhatMayBeNothing(t *testing.T) {
+	e := two(repeated(1, 20), repeated(1, 20))
+	for n, s := range e.stage(stageID{scenario: "s", stage: "main", class: "b"}).seconds {
+		if n > 0 {
+			s.succeeded, s.tokens = 0, 0
+		}
+	}
+	o, err := scenarios.ParseObjective("output_tokens_per_second of a <= 3000% of that of b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := e.judge(o); f.Verdict != Unproven || !strings.Contains(f.Why.String(), "not known to be above 0") {
+		t.Errorf("%s, because %q", f.Verdict, f.Why)
+	}
+}
+
 // The bound of a ratio has to be on the far side of the true one in 99 of 100
 // runs, and near enough to prove something.
 func TestTheBoundOfARatioHolds(t *testing.T) {

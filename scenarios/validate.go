@@ -389,7 +389,7 @@ func (c *checker) workload(path string, w Workload) {
 
 func (c *checker) connection(path string, w Workload) {
 	if from := w.Connection.From; from != "" {
-		if _, err := netip.ParseAddr(from); err != nil {
+		if a, err := netip.ParseAddr(from); err != nil || a.IsUnspecified() || a.Zone() != "" {
 			c.add(path+".from", "found %s, expected an address of this host, such as 127.0.0.2", quoted(from))
 		}
 	}

@@ -202,13 +202,16 @@ func (f capacityFlags) tried(gate scenarios.Gate) (scenarios.Gate, error) {
 	}}
 	one.Objectives = nil
 	for _, o := range gate.Objectives {
-		if o.Scenario != "" && o.Scenario != from.Name || o.Arg != "" || o.Unit == scenarios.UnitUSD {
-			continue // of other scenarios, of faults, of the whole deployment
-		}
-		o.Stage = ""
-		if o.Metric == "goodput" || o.Metric == "achieved_rate" || o.Metric == "errors" || o.Metric == "output_tokens_per_second" {
+		m, _ := scenarios.MetricOf(o.Metric)
+		switch {
+		case o.Scenario != "" && o.Scenario != from.Name || o.During != "" || !m.OfRequests():
+			continue // of other scenarios, of faults, of what is measured beside the load
+		case o.Metric == "errors" || o.Metric == "refused_rate" && (o.Op == ">=" || o.Op == ">"):
 			continue // they grow with the rate
+		case o.Than != (scenarios.Than{}):
+			continue // it tells parts of the load apart, and not what is too much
 		}
+		o.Stage, o.Outside = "", false // there is one, and no fault
 		o.Source = o.String()
 		if !slices.ContainsFunc(one.Objectives, func(have scenarios.Objective) bool { return have.Source == o.Source }) {
 			one.Objectives = append(one.Objectives, o)
@@ -235,6 +238,11 @@ func (f capacityFlags) tried(gate scenarios.Gate) (scenarios.Gate, error) {
 	}
 	one = one.Resolved()
 	one.Target = gate.Target
+	if gate.Target.Local != nil { // the keys are those of other scenarios too
+		local := *gate.Target.Local
+		local.Gateway.Keys = nil
+		one.Target.Local = &local
+	}
 	return one, scenarios.Validate(one)
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/reports"
+	"github.com/launchgate/launchgate/scenarios"
 )
 
 // single answers one request after the other, each in its own time, as a
@@ -96,6 +97,28 @@ objectives: [p95(ttft) in s <= 250ms, errors in s == 0]
 	}
 	if code, _ := launch(t, "report", filepath.Join(dir, r.Points[0].Dir)); code != checklist.ExitPass {
 		t.Error("a try is not a run that can be reported")
+	}
+}
+
+// What a try has not is left out of it: keys that only other scenarios ask with,
+// objectives that are about these, about faults, or about records.
+func TestReadyGatesCanBeTried(t *testing.T) {
+	for _, gate := range scenarios.Gates() {
+		for _, s := range gate.Scenarios {
+			f := capacityFlags{scenario: s.Name, from: 1, probe: 15 * time.Second}
+			one, err := f.tried(gate)
+			if err != nil && !strings.Contains(err.Error(), "so it has no rate") && !strings.Contains(err.Error(), "so every rate would do") {
+				t.Errorf("%s of %s: %v", s.Name, gate.Name, err)
+			}
+			if err != nil {
+				continue
+			}
+			for _, o := range one.Objectives {
+				if o.Than != (scenarios.Than{}) || strings.HasPrefix(o.Source, "refused_rate") && strings.Contains(o.Source, ">=") {
+					t.Errorf("%s of %s: %s is no limit of a rate", s.Name, gate.Name, o.Source)
+				}
+			}
+		}
 	}
 }
 

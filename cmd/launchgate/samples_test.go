@@ -32,6 +32,7 @@ func TestTooFewSamplesAreToldBefore(t *testing.T) {
 		{"answers have more gaps than one", "{name: m, for: 9s, rate: 10/s}", "p99(icl) in s <= 1s", ""},
 		{"a share of fifty", "{name: m, for: 5s, rate: 10/s}", "error_rate in s <= 1%", "error_rate in s <= 1% takes 100 samples, and the stages send about 50: lengthen them, raise the rate, let the last one extend"},
 		{"a share of a hundred", "{name: m, for: 10s, rate: 10/s}", "error_rate in s <= 1%", ""},
+		{"a share of tokens", "{name: m, for: 5s, rate: 10/s}", "cache_hit_rate in s >= 99%", ""},
 		{"a p50 of few, compared", "{name: m, for: 4s, rate: 10/s}", "p50(ttft) of many in s <= 50% of that of few", "takes 12 samples, and the stages send about 10"},
 		{"enough of both", "{name: m, for: 5s, rate: 10/s}", "p50(ttft) of many in s <= 50% of that of few", ""},
 		{"no percentile", "{name: m, for: 9s, rate: 10/s}", "max(ttft) in s <= 1s", ""},

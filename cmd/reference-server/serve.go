@@ -264,7 +264,8 @@ func (o serveOptions) configs() ([]engine.Config, error) {
 			if name, path, ok := strings.Cut(m, "="); ok {
 				c.Name, c.Path = name, path
 			}
-			if at := strings.LastIndexByte(c.Path, ','); at >= 0 {
+			_, err := os.Stat(c.Path)
+			if at := strings.LastIndexByte(c.Path, ','); err != nil && at >= 0 {
 				c.Path, c.Quantization = c.Path[:at], c.Path[at+1:]
 			}
 		}
