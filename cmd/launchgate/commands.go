@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -116,7 +117,12 @@ func listCommand(out io.Writer) *cobra.Command {
 		Use:       "list [gates|faults|objectives|profiles]",
 		Short:     "List the ready gates, the faults, what objectives can say, and their ready sets",
 		ValidArgs: topics,
-		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 || len(args) == 1 && !slices.Contains(topics, args[0]) {
+				return fmt.Errorf("found %q, expected one of %s, or nothing for all of them", strings.Join(args, " "), strings.Join(topics, ", "))
+			}
+			return nil
+		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				args = topics
@@ -157,7 +163,7 @@ func listFaults(out io.Writer) {
 func listObjectives(out io.Writer) {
 	fmt.Fprintln(out, "Objectives, one promise a line:")
 	for _, m := range scenarios.Metrics() {
-		fmt.Fprintf(out, "  %-42s %s\n", m.Example, m.Means)
+		fmt.Fprintf(out, "  %-43s %s\n", m.Example, m.Means)
 	}
 	fmt.Fprintln(out)
 }

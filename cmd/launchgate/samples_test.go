@@ -59,6 +59,37 @@ objectives: ["` + tt.objective + `"]
 	}
 }
 
+// The plan tells which models are served, and how each class asks.
+func TestPlanTellsHowClassesAsk(t *testing.T) {
+	gate := filepath.Join(t.TempDir(), "gate.yaml")
+	if err := os.WriteFile(gate, []byte(`name: g
+target: {local: {models: {fast: {}, exact: {quantization: fp16}}}}
+scenarios:
+  - name: s
+    workload: {model: exact}
+    classes:
+      - {name: same}
+      - {name: other, workload: {model: fast, api_key_env: OTHER_KEY, connection: {from: 127.0.0.2, http: "1.1", new: true}}}
+    stages: [{name: m, for: 9s, rate: 10/s}]
+objectives: [error_rate in s <= 5%]
+`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var out, errOut bytes.Buffer
+	if code := launchgate(t.Context(), []string{"run", "--dry-run", gate}, &out, &errOut); code != 0 {
+		t.Fatalf("exit code %d: %s", code, errOut.String())
+	}
+	for _, want := range []string{
+		"serving exact (fp16), fast (int8)\n",
+		"  class same           weight 1\n",
+		"  class other          weight 1  model: fast, api_key_env: OTHER_KEY, connection: {from: 127.0.0.2, http: 1.1, new: true}\n",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, out.String())
+		}
+	}
+}
+
 // The ready gates have load enough for all that they promise.
 func TestReadyGatesHaveEnoughSamples(t *testing.T) {
 	for _, gate := range scenarios.Gates() {

@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -108,6 +110,13 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 		if l.Model != "" {
 			model = words.Verbatim(l.Model)
 		}
+		if len(l.Models) > 0 {
+			var served []string
+			for _, name := range slices.Sorted(maps.Keys(l.Models)) {
+				served = append(served, fmt.Sprintf("%s (%s)", name, l.Models[name].Quantization))
+			}
+			model = words.Verbatim(strings.Join(served, ", "))
+		}
 		say("target: %d replicas of the bundled service behind its gateway, serving %s", l.Replicas, model)
 		if l.Gateway.Plain {
 			say("        plain: it only balances, in clear")
@@ -135,7 +144,7 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 			say("  stage %-14s %s", st.Name, words.Told(st.String()))
 		}
 		for _, c := range s.Classes {
-			say("  class %-14s weight %g", c.Name, c.Weight)
+			fmt.Fprintln(out, lang.Word(words.Say("  class %-14s weight %g", c.Name, c.Weight))+way(c.Workload, s.Workload))
 		}
 		for _, f := range s.Faults {
 			moment := moment(f)
@@ -167,6 +176,35 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 		}
 		say("played is only what matches %s", any)
 	}
+}
+
+// way is how a class asks, where that is not how its scenario does: which model,
+// by whose key, over which connections. It is told in the gate's own words.
+func way(class, scenario scenarios.Workload) string {
+	var told []string
+	if class.Model != scenario.Model {
+		told = append(told, "model: "+class.Model)
+	}
+	if class.APIKeyEnv != scenario.APIKeyEnv {
+		told = append(told, "api_key_env: "+class.APIKeyEnv)
+	}
+	if class.Connection != scenario.Connection {
+		var keys []string
+		if class.Connection.From != "" {
+			keys = append(keys, "from: "+class.Connection.From)
+		}
+		if class.Connection.HTTP != "" {
+			keys = append(keys, "http: "+class.Connection.HTTP)
+		}
+		if class.Connection.New {
+			keys = append(keys, "new: true")
+		}
+		told = append(told, "connection: {"+strings.Join(keys, ", ")+"}")
+	}
+	if len(told) == 0 {
+		return ""
+	}
+	return "  " + strings.Join(told, ", ")
 }
 
 func firstLine(s string) string {

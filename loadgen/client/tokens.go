@@ -40,6 +40,10 @@ func (c *Client) CountTokens(ctx context.Context, text string) (int, error) {
 	}
 	c.header(req)
 	req.Header.Set("Content-Type", "application/json")
+	// Counting twice harms nobody, so it may be asked again where the service has
+	// closed a kept connection without a word, as llama.cpp does after a stream.
+	// An empty key says so to the transport, and nothing to the service.
+	req.Header["Idempotency-Key"] = nil
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
 		return 0, fmt.Errorf("count tokens: %w", err)

@@ -7,8 +7,34 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 )
+
+// A service may close a kept connection without having said so; the count is
+// then asked for again on another, and only then.
+func TestCountTokensAfterASilentClose(t *testing.T) {
+	var asked atomic.Int32
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, told := r.Header["Idempotency-Key"]; told {
+			t.Error("the service is told of a key")
+		}
+		if asked.Add(1) == 2 {
+			panic(http.ErrAbortHandler)
+		}
+		_, _ = io.WriteString(w, `{"tokens":[15043,3186]}`)
+	}))
+	defer srv.Close()
+	c := made(Config{BaseURL: srv.URL, Model: "m"})
+	for range 2 {
+		if n, err := c.CountTokens(context.Background(), "Hello world"); n != 2 || err != nil {
+			t.Fatalf("%d, %v", n, err)
+		}
+	}
+	if asked.Load() != 3 {
+		t.Errorf("asked %d times, want 3", asked.Load())
+	}
+}
 
 // Each service reads the words that it knows of one request, and answers in its
 // own shape.
