@@ -180,7 +180,7 @@ func (l *faultLife) served(probes []probe, from int, s scenarios.Probe) (first t
 // failsAgain is the first of a row of probes that failed, or are missing, before
 // the fault was gone; -1 where there is none. Fewer than a row are counted.
 func (l *faultLife) failsAgain(probes []probe, from int, s scenarios.Probe) int {
-	row, begin := 0, -1
+	row, failed, begin := 0, 0, -1 // failed are those of the row that are not missing
 	l.later = 0
 	for i := from; i < len(probes); i++ {
 		p := probes[i]
@@ -193,13 +193,15 @@ func (l *faultLife) failsAgain(probes []probe, from int, s scenarios.Probe) int 
 		row += int(p.seq - seqAfter(probes, i))
 		if row < s.Consecutive && !p.cancelled {
 			if p.answered(s) {
-				row = 0
+				row, failed = 0, 0
 				continue
 			}
 			row++
+			failed++
 			l.later++
 		}
 		if row >= s.Consecutive {
+			l.bad += l.later - failed // the row is looked at again
 			return begin
 		}
 	}

@@ -340,6 +340,10 @@ func TestTheStoryOfAFault(t *testing.T) {
 		{"nobody felt it", func(w *world) {}, "users were served throughout, and 0 requests under way were lost"},
 		{"it was an outage", func(w *world) { between(w.probes(), 15100*ms, 16*time.Second) }, "9 probes failed until users were served again, and"},
 		{"it was one later", func(w *world) { between(w.probes(), 16*time.Second, 17*time.Second) }, "10 probes failed until users were served again, and"},
+		{"a single probe failed before it", func(w *world) {
+			between(w.probes(), 15500*ms, 15600*ms)
+			between(w.probes(), 16*time.Second, 17*time.Second)
+		}, "11 probes failed until users were served again, and"},
 		{"single probes failed", func(w *world) { between(w.probes(), 16*time.Second, 16200*ms) }, "2 probes failed before it was gone, and"},
 		{"it was both", func(w *world) {
 			between(w.probes(), 15100*ms, 15200*ms)
