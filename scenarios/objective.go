@@ -23,10 +23,9 @@ type Objective struct {
 	// Metric is ttft, ttfo, tpot, icl, latency, service_ttft, service_latency
 	// (with Stat), or error_rate, errors, goodput, attainment,
 	// output_tokens_per_second, achieved_rate, drift, wrong_length, refused_rate,
-	// broken_rate, cache_hit_rate,
-	// changed_answers, miscounted_tokens, lost_writes, memory_growth,
-	// replicas_ready, rto, rpo, lost, errors_during, detection, alert, alerts,
-	// cost_per_million_output_tokens, security (without).
+	// broken_rate, cache_hit_rate, changed_answers, miscounted_tokens, lost_writes,
+	// memory_growth, replicas_ready, rto, rpo, lost, errors_during, detection,
+	// alert, alerts, cost_per_million_output_tokens, security (without).
 	Metric string
 	// Arg is the argument of a metric that takes one: the fault kind of rto,
 	// rpo, lost, errors_during and detection; the severity of security; the
@@ -102,11 +101,12 @@ func (e *ObjectiveError) Error() string {
 //	digits    = digit { digit }
 //	name      = ( letter | digit ) { letter | digit | "-" | "_" }
 //
-// within is <= of an alert, whose scope may be a kind of fault too: the one scenario
-// that injects it. A class is one of a scenario's classes; a scope is a scenario, or a stage of
-// one; when names a kind of fault; than compares a percentile, goodput or output_tokens_per_second with that
-// of other requests, of another class or scope; where says that a service which does not have
-// what the metric is of need not keep the promise. Which threshold a metric
+// within is <= of an alert, whose scope may be a kind of fault too: the one
+// scenario that injects it. A class is one of a scenario's classes; a scope is a
+// scenario, or a stage of one; when names a kind of fault; than compares a
+// percentile, goodput or output_tokens_per_second with that of other requests, of
+// another class or scope; where says that a service which does not have what the
+// metric is of need not keep the promise. Which threshold a metric
 // takes, whether it takes a stat or an argument, and how far it can be narrowed,
 // is in Metrics. A promise that could not be broken (error_rate <= 100%) or kept
 // (lost < 0) is refused.
