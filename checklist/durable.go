@@ -18,7 +18,8 @@ type records struct {
 	readBack bool
 	due      int64 // writes, as the final read says
 	written  int64 // writes that are in the recording
-	refused  int64 // of them, those that a service without background responses answers so
+	asked    int64 // of them, those for a background response
+	refused  int64 // of these, those that a service without them answers so
 	refusal  string
 	acked    []record         // in the order they were
 	read     map[int64]string // what is wrong with a record, by its write
@@ -53,10 +54,13 @@ func (e *evidence) recordsOf(scenario string) *records {
 // write takes a write into account.
 func (r *records) write(w *recording.Request) {
 	r.written++
+	if w.Class == "" {
+		r.asked++
+	}
 	switch {
 	case w.OK() && w.End > 0 && w.Record != "":
 		r.acked = append(r.acked, record{w.Seq, w.End, w.Record})
-	case w.Error == recording.ErrorProtocol || slices.Contains(hasNoSuchThing, int(w.Status)):
+	case w.Class == "" && (w.Error == recording.ErrorProtocol || slices.Contains(hasNoSuchThing, int(w.Status))):
 		r.refused++
 		r.refusal = w.ErrorText
 	}
@@ -68,7 +72,7 @@ var hasNoSuchThing = []int{http.StatusBadRequest, http.StatusNotFound, http.Stat
 // unsupported reports whether the service has no background responses: it took
 // none, and refused each that it answered as what it does not have.
 func (r *records) unsupported() bool {
-	return r.readBack && r.written >= r.due && r.refused > 0 && r.refused == r.written
+	return r.readBack && r.written >= r.due && r.refused > 0 && r.refused == r.asked
 }
 
 // until says what became of the records acknowledged before a moment. Of those

@@ -64,15 +64,22 @@ func (c *Client) WriteUsage(ctx context.Context, p Prompt, clock recording.Clock
 	return row
 }
 
+// usageNotFound is the code of a service that keeps usage, and none of a request.
+const usageNotFound = "usage_not_found"
+
 // ReadUsage asks for the usage of a request whose answer had so many tokens. It is
 // settled when the answer says for good what became of it: there (no error), of
 // another number of tokens (truncated), or gone.
 func (c *Client) ReadUsage(ctx context.Context, request string, tokens int32, timeout time.Duration, clock recording.Clock) (row recording.Request, settled bool) {
 	row, k := c.keep(ctx, http.MethodGet, "/v1/usage/"+url.PathEscape(request), nil, timeout, clock, clock.Now())
 	row.Record = request
+	var e struct{ Code string }
+	_ = json.Unmarshal(k.Error, &e) // what is no error of the gateway's has no code
 	switch {
-	case row.Status == http.StatusNotFound || row.Status == http.StatusGone:
+	case e.Code == usageNotFound:
 		row.Error = recording.ErrorGone
+	case row.Status == http.StatusNotFound: // a service that has no such path has lost nothing
+		row.Error = recording.ErrorStatus
 	case row.Error != "":
 		return row, false
 	case k.ID != request || k.Usage == nil:
@@ -192,6 +199,7 @@ func (c *Client) keep(ctx context.Context, method, path string, content any, tim
 		fail(recording.ErrorTruncated, "the answer broke in the middle: "+err.Error())
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
 		fail(refusal(&row, resp, b))
+		_ = json.Unmarshal(b, &k) // its error has a code, where it is one in JSON
 	case json.Unmarshal(b, &k) != nil:
 		fail(recording.ErrorProtocol, "the answer is no response object: "+excerpt(b))
 	}

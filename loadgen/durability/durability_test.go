@@ -223,7 +223,8 @@ func TestRecordsAreWrittenAndReadBack(t *testing.T) {
 }
 
 // Every second record is what an answer used, where the gate asks for it: the
-// third is lost, of the fifth another number is kept, and the seventh is none.
+// third is lost, of the fifth another number is kept, the seventh is none, and of
+// the ninth nobody knows.
 func TestUsageIsReadBack(t *testing.T) {
 	k := &keeper{records: map[string]map[string]any{}, asked: map[string]int{}}
 	mux := http.NewServeMux()
@@ -258,8 +259,13 @@ func TestUsageIsReadBack(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		tokens, has := kept[r.PathValue("id")]
-		if !has {
+		switch {
+		case r.PathValue("id") == "req_9": // as of a service that has no such path
 			http.NotFound(w, r)
+			return
+		case !has:
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, `{"error":{"code":"usage_not_found","message":"none"}}`)
 			return
 		}
 		fmt.Fprintf(w, `{"id":%q,"usage":{"completion_tokens":%d}}`, r.PathValue("id"), tokens)
@@ -269,7 +275,7 @@ func TestUsageIsReadBack(t *testing.T) {
 		t.Errorf("%d writes, %d reads, and the seventh is %+v", len(writes), len(reads), writes[7])
 	}
 	for _, r := range reads {
-		want := map[int64]string{3: recording.ErrorGone, 5: recording.ErrorTruncated}[r.Seq]
+		want := map[int64]string{3: recording.ErrorGone, 5: recording.ErrorTruncated, 9: recording.ErrorStatus}[r.Seq]
 		class := []string{"", ofUsage}[r.Seq%2]
 		if r.Error != want || r.Class != class || writes[r.Seq].Class != class {
 			t.Errorf("record %d of %q: %q (%s), want %q", r.Seq, r.Class, r.Error, r.ErrorText, want)
