@@ -634,6 +634,7 @@ var chinese = words.Language{
 	"watch it on %s":                      "实时页面：%s",
 	"%d/%d answered  %d errors":           "已应答 %d/%d  错误 %d",
 	"this fault cannot be injected here, so the gate cannot pass: %s":                                           "此处无法注入该故障，因此门禁不可能通过：%s",
+	"ready gates whose faults can all be injected here: %s":                                                     "以下自带门禁的故障在此处均可注入：%s",
 	"this objective can fail, but cannot be proven: %s":                                                         "该目标可能被判不通过，但无法证实其成立：%s",
 	"%s takes %d samples, and the stages send about %d: lengthen them, raise the rate, let the last one extend": "%s 需要 %d 个样本，而各阶段大约只发 %d 个请求：请延长阶段、提高速率，或允许最后一个阶段延长（extend）",
 	"%s, or promise %s":                  "%s，或改为承诺 %s",

@@ -249,9 +249,11 @@ func TestInterrupt(t *testing.T) {
 	tests := []struct {
 		name  string
 		until string // an observation that has happened
+		times int
 	}{
-		{"while the service starts", recording.ObsProcessStarted},
-		{"under load", recording.ObsStageStarted},
+		{"while the service starts", recording.ObsProcessStarted, 1},
+		{"under load", recording.ObsStageStarted, 1},
+		{"told twice at once, as timeout(1) does", recording.ObsStageStarted, 2},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -263,8 +265,10 @@ func TestInterrupt(t *testing.T) {
 				t.Fatal(err)
 			}
 			waitForLine(t, filepath.Join(dir, "observations.jsonl"), tt.until)
-			if err := cmd.Process.Signal(os.Interrupt); err != nil {
-				t.Fatal(err)
+			for range tt.times {
+				if err := cmd.Process.Signal(os.Interrupt); err != nil {
+					t.Fatal(err)
+				}
 			}
 			asked := time.Now()
 			_ = cmd.Wait()

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -16,8 +17,13 @@ func main() {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		cancel(fmt.Errorf("stopped by signal: %s", <-signals))
-		// The deployment dies with this process, so a second signal may end it
-		// at once without leaving anything behind.
+		// timeout(1) signals the process and then its group, which is one wish told
+		// twice. After that the deployment dies with this process, so another
+		// signal may end it at once without leaving anything behind.
+		time.Sleep(time.Second)
+		for len(signals) > 0 {
+			<-signals
+		}
 		<-signals
 		os.Exit(exitInterrupted)
 	}()

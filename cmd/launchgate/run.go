@@ -78,8 +78,12 @@ report that is marked incomplete.`,
 			if f.workers > 0 && extends(gate) {
 				return errors.New("found --workers and a stage with extend; workers are told all of their load before the run, so leave one of them out")
 			}
-			for _, why := range chaos.Unable(gate) {
+			unable := chaos.Unable(gate)
+			for _, why := range unable {
 				fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("this fault cannot be injected here, so the gate cannot pass: %s", words.Told(why))))
+			}
+			if len(unable) > 0 && gate.Target.Local != nil {
+				fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("ready gates whose faults can all be injected here: %s", strings.Join(playable(), ", "))))
 			}
 			if f.baseline == "" && (cmd.Flags().Changed("pairs") || cmd.Flags().Changed("block")) {
 				return errors.New("--pairs and --block are of a comparison: give the --baseline to compare with too")
@@ -120,6 +124,18 @@ report that is marked incomplete.`,
 	f.baselineFlags.add(cmd)
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "print the plan and do nothing")
 	return cmd
+}
+
+// playable names the ready gates with faults all of which can be injected here.
+func playable() []string {
+	var names []string
+	for _, g := range scenarios.Gates() {
+		faults := slices.ContainsFunc(g.Scenarios, func(s scenarios.Scenario) bool { return len(s.Faults) > 0 })
+		if faults && len(chaos.Unable(g)) == 0 {
+			names = append(names, g.Name)
+		}
+	}
+	return names
 }
 
 // extends reports whether a stage of the gate may be extended.
