@@ -118,6 +118,9 @@ func StartLocal(ctx context.Context, spec scenarios.Local, o Setup) (*Local, err
 	if _, err := os.Stat(o.Server); err != nil {
 		return nil, fmt.Errorf("the bundled service cannot be deployed: no reference-server program at %s: build it beside launchgate (make build)", o.Server)
 	}
+	if err := modelsThere(spec); err != nil {
+		return nil, err
+	}
 	if spec.Port != 0 {
 		if err := portFree(spec.Port); err != nil {
 			return nil, err
@@ -190,6 +193,21 @@ func StartLocal(ctx context.Context, spec scenarios.Local, o Setup) (*Local, err
 		return nil, err
 	}
 	return l, l.start()
+}
+
+// modelsThere makes sure that what is to be served is there: replicas that cannot
+// load it would be started again until the patience ends.
+func modelsThere(spec scenarios.Local) error {
+	paths := []string{spec.Model}
+	for _, m := range spec.Models {
+		paths = append(paths, m.Path)
+	}
+	for _, path := range paths {
+		if _, err := os.Stat(path); path != "" && err != nil {
+			return fmt.Errorf("the model of target.local cannot be served: %w; give a GGUF file or a Hugging Face folder, or none for the model the server carries", err)
+		}
+	}
+	return nil
 }
 
 // threadsPerReplica shares the cores out among the replicas, where the gate

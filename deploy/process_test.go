@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/launchgate/launchgate/scenarios"
 )
 
 func TestBackoff(t *testing.T) {
@@ -156,5 +158,18 @@ func TestPortTaken(t *testing.T) {
 	defer l.Close()
 	if err := portFree(ports[0]); err == nil || !strings.Contains(err.Error(), "is taken") {
 		t.Errorf("a taken port: %v", err)
+	}
+}
+
+// A model that is not there is told at once, and not when the patience with its
+// replicas ends.
+func TestAModelThatIsNotThere(t *testing.T) {
+	for _, spec := range []scenarios.Local{{Model: "/no/such.gguf"}, {Models: map[string]scenarios.Model{"a": {}, "b": {Path: "/no/such.gguf"}}}} {
+		if err := modelsThere(spec); err == nil || !strings.Contains(err.Error(), "/no/such.gguf") {
+			t.Errorf("%+v: %v", spec, err)
+		}
+	}
+	if err := modelsThere(scenarios.Local{}); err != nil {
+		t.Error(err)
 	}
 }

@@ -359,6 +359,7 @@ var Recorded = Language{
 	// Releases.
 	"another release is under way; wait for its end":   "另一次发布正在进行；请等它结束",
 	"the replicas cannot be asked what they serve: %s": "无法查询副本在提供什么模型：%s",
+	"the model of target.local cannot be served: %s; give a GGUF file or a Hugging Face folder, or none for the model the server carries":           "无法提供 target.local 的模型：%s；请给出一个 GGUF 文件或 Hugging Face 文件夹，或留空以使用服务自带的模型",
 	"the replicas serve several models (target.local.models), and a release is of one: put the new one in its place and start the deployment again": "副本提供多个模型（target.local.models），而一次发布只针对一个：请替换其中的模型并重新启动部署",
 	"%s gets version %s":                            "%s 正在换上版本 %s",
 	"%s is ready and judged on what users ask":      "%s 已就绪，正以用户的真实请求评判",
