@@ -102,20 +102,19 @@ func (k Kind) able(t scenarios.Target) error {
 // reason, before anything is started.
 func Unable(gate scenarios.Gate) []string {
 	var unable []string
+	able := map[string]bool{}
 	for _, name := range kindsOf(gate) {
 		if k, err := kindOf(name); err == nil {
-			if why := k.able(gate.Target); why != nil {
+			why := k.able(gate.Target)
+			if able[name] = why == nil; why != nil {
 				unable = append(unable, name+": "+why.Error())
 			}
 		}
 	}
+	target := gate.Resolved().Target
 	for _, s := range gate.Scenarios {
 		for _, f := range s.Faults {
-			k, err := kindOf(f.Kind)
-			if err != nil || k.able(gate.Target) != nil {
-				continue
-			}
-			if why := noSuch(gate.Resolved().Target, f.Target); why != nil {
+			if why := noSuch(target, f.Target); able[f.Kind] && why != nil {
 				unable = append(unable, f.Kind+": "+why.Error())
 			}
 		}
@@ -127,18 +126,17 @@ func Unable(gate scenarios.Gate) []string {
 }
 
 // noSuch is why a victim that is named will not be there: a service that was
-// there before is one replica, by its host.
+// there before is one, of which none is told by a name.
 func noSuch(t scenarios.Target, victim string) error {
-	var there []string
 	switch {
 	case victim == "" || victim == scenarios.VictimBusiest || victim == scenarios.VictimRandom:
 		return nil
-	case t.Local != nil:
-		for i := range t.Local.Replicas {
-			there = append(there, fmt.Sprintf("replica-%d", i))
-		}
-	case t.Endpoint != nil:
-		there = []string{t.Endpoint.URL}
+	case t.Local == nil:
+		return fmt.Errorf("no replica is named %q: the service was there before and is one, so leave target out", victim)
+	}
+	var there []string
+	for i := range t.Local.Replicas {
+		there = append(there, fmt.Sprintf("replica-%d", i))
 	}
 	if slices.Contains(there, victim) {
 		return nil

@@ -99,6 +99,11 @@ func TestWhatAGateNeeds(t *testing.T) {
 	if far := gate(false, "node-partition"); !NeedsLinks(far) || NeedsNodes(far) {
 		t.Error("a service that is not ours has its network broken by a proxy")
 	}
+	named := gate(false, "node-partition")
+	named.Scenarios[0].Faults[0].Target = "replica-0"
+	if unable := Unable(named); len(unable) != 1 || unable[0] != `node-partition: no replica is named "replica-0": the service was there before and is one, so leave target out` {
+		t.Errorf("%q", unable)
+	}
 	unable := Unable(gate(false, "pod-kill", "pod-kill", "node-partition"))
 	if len(unable) != 1 || !strings.Contains(unable[0], "pod-kill: unsupported: launchgate did not deploy this target") {
 		t.Errorf("of a service that is not ours: %v", unable)

@@ -34,6 +34,7 @@ var Recorded = Language{
 	"inject: the fault was begun and is not reverted":                                            "注入：该故障已经开始且尚未撤销",
 	"revert: nothing was injected; the fault is %s":                                              "撤销：并没有注入任何东西；故障的状态是“%s”",
 	"%s: the fault is %s, expected %s":                                                           "%s：故障的状态是“%s”，应为“%s”",
+	"no replica is named %s: the service was there before and is one, so leave target out":       "没有名为 %s 的副本：该服务早已存在，只算一个，请去掉 target",
 	"no replica is named %s; there are %s":                                                       "没有名为 %s 的副本；现有 %s",
 	"%s had %s streams in flight and the fault waits for %s: %s":                                 "%s 有 %s 个在途流，而故障要等到 %s 个：%s",
 	"%s does not serve, and to strike what the gateway does not route to proves nothing: %s":     "%s 没有在服务，而打击网关不路由到的副本证明不了什么：%s",
