@@ -5,7 +5,10 @@
 // and it imports nothing of ours.
 package scenarios
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Gate is one launch question: a target, what is done to it, and what must be
 // true afterwards for the service to launch.
@@ -394,6 +397,11 @@ type Probe struct {
 	// Timeout of one probe, and the latency above which an answer does not
 	// count as service.
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
+}
+
+// Breaks reports whether a scenario of the gate has faults.
+func (g Gate) Breaks() bool {
+	return slices.ContainsFunc(g.Scenarios, func(s Scenario) bool { return len(s.Faults) > 0 })
 }
 
 // Duration is how long the scenario's load lasts.

@@ -361,12 +361,8 @@ func (p *objectiveParser) scope(o *Objective, m Metric) {
 		if m.Scope == WholeRun {
 			p.fail(before, "%s is of the whole run and cannot be narrowed, expected %s", m.Name, m.Example)
 		}
-		o.Scenario = p.name("the name of a scenario")
-		if p.accept("/") {
-			o.Stage = p.name("the name of a stage")
-			if m.Scope < ByStage {
-				p.fail(at, "%s is of a whole scenario, expected %s without a stage", m.Name, o.Scenario)
-			}
+		if o.Scenario, o.Stage = p.place(); o.Stage != "" && m.Scope < ByStage {
+			p.fail(at, "%s is of a whole scenario, expected %s without a stage", m.Name, o.Scenario)
 		}
 		next()
 	}
@@ -391,6 +387,15 @@ func (p *objectiveParser) scope(o *Objective, m Metric) {
 	if p.err == nil && word != "" {
 		p.fail(at, "found %s, expected of, in, during, outside or one of %s", quoted(word), strings.Join(ops, " "))
 	}
+}
+
+// place reads a scenario, or a stage of one.
+func (p *objectiveParser) place() (scenario, stage string) {
+	scenario = p.name("the name of a scenario")
+	if p.accept("/") {
+		stage = p.name("the name of a stage")
+	}
+	return scenario, stage
 }
 
 func (p *objectiveParser) name(what string) string {
@@ -475,10 +480,7 @@ func (p *objectiveParser) than(o *Objective, m Metric, ratio string, end int) {
 		word, at = p.word("")
 	}
 	if word == "in" {
-		o.Than.Scenario = p.name("the name of a scenario")
-		if p.accept("/") {
-			o.Than.Stage = p.name("the name of a stage")
-		}
+		o.Than.Scenario, o.Than.Stage = p.place()
 		word, at = p.word("")
 	}
 	p.blanks()

@@ -47,16 +47,12 @@ func (g Gate) Resolved() Gate {
 		local := *g.Target.Local
 		or(&local.Replicas, DefaultReplicas)
 		or(&local.ReadyTimeout, DefaultReadyTimeout)
-		if len(local.Models) > 0 {
-			local.Models = maps.Clone(local.Models)
-		}
+		local.Models = maps.Clone(local.Models)
 		for name, m := range local.Models {
 			or(&m.Quantization, DefaultQuantization)
 			local.Models[name] = m
 		}
-		if len(local.Gateway.Keys) > 0 {
-			local.Gateway.Keys = maps.Clone(local.Gateway.Keys)
-		}
+		local.Gateway.Keys = maps.Clone(local.Gateway.Keys)
 		for variable, k := range local.Gateway.Keys {
 			or(&k.Class, DefaultKeyClass)
 			local.Gateway.Keys[variable] = k

@@ -130,8 +130,7 @@ report that is marked incomplete.`,
 func playable() []string {
 	var names []string
 	for _, g := range scenarios.Gates() {
-		faults := slices.ContainsFunc(g.Scenarios, func(s scenarios.Scenario) bool { return len(s.Faults) > 0 })
-		if faults && len(chaos.Unable(g)) == 0 {
+		if g.Breaks() && len(chaos.Unable(g)) == 0 {
 			names = append(names, g.Name)
 		}
 	}

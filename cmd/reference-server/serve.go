@@ -248,11 +248,7 @@ func (o serveOptions) configs() ([]engine.Config, error) {
 	}
 	models := o.models
 	if len(models) == 0 {
-		path, err := defaultmodel.Path()
-		if err != nil {
-			return nil, err
-		}
-		models = []string{defaultmodel.Name + "=" + path}
+		models = []string{defaultmodel.Name + "="}
 	}
 	var configs []engine.Config
 	for _, m := range models {

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -231,7 +230,7 @@ func (c *conductor) probe(ctx context.Context, s scenarios.Scenario, sink func(r
 
 // openJournal begins the journal of the faults, if there are any.
 func (c *conductor) openJournal() (err error) {
-	if slices.ContainsFunc(c.Gate.Scenarios, func(s scenarios.Scenario) bool { return len(s.Faults) > 0 }) {
+	if c.Gate.Breaks() {
 		c.journal, err = chaos.OpenJournal(c.Dir, c.rec.LogDir(), c.Watchdog...)
 	}
 	return err
