@@ -93,8 +93,8 @@ func TestRecoverUnmounts(t *testing.T) {
 	}
 }
 
-// A long gate must not fill the disk that a fault is to fill: the game day writes
-// some 80 MiB in five minutes.
+// A long gate must not fill the disk that a fault is to fill: the game day filled
+// 32 MiB in less than two minutes of its five.
 func TestTheDiskOutlastsTheGate(t *testing.T) {
 	gate, ok, err := scenarios.Ready("gameday")
 	if !ok || err != nil {
