@@ -55,14 +55,6 @@ type BlastPart struct {
 // what is slow.
 const leastCalm = 100
 
-// response is how long a successful request was waited for.
-func response(r *recording.Request) float64 {
-	if r.FirstToken > 0 {
-		return (r.FirstToken - r.Due).Seconds()
-	}
-	return (r.End - r.Due).Seconds()
-}
-
 // tellBlast sums up what became of those who met the fault.
 func (l *faultLife) tellBlast(calm *values) {
 	if !l.struck() {

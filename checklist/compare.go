@@ -246,7 +246,7 @@ func Blocks(gate scenarios.Gate, rec *recording.Recording, perStage int) ([]Bloc
 			blocks[key] = b
 		}
 		b.due++
-		if !succeeded(&r) {
+		if !r.OK() {
 			b.errors++
 			continue
 		}

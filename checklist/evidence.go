@@ -134,7 +134,7 @@ func gather(gate scenarios.Gate, rec *recording.Recording) (*evidence, error) {
 		}
 		switch r.Kind {
 		case recording.KindCanary:
-			if succeeded(&r) {
+			if r.OK() {
 				e.canaries[r.Scenario] = append(e.canaries[r.Scenario], canaryOf(&r))
 			}
 		case recording.KindWrite:
@@ -177,7 +177,7 @@ func (e *evidence) readProbes() error {
 		}
 		if r.Kind == recording.KindProbe {
 			e.probes[r.Scenario] = append(e.probes[r.Scenario],
-				probe{r.Seq, r.Due, r.End, succeeded(&r), r.Error == recording.ErrorCancelled})
+				probe{r.Seq, r.Due, r.End, r.OK(), r.Error == recording.ErrorCancelled})
 		}
 	}
 	for _, p := range e.probes {
@@ -279,15 +279,15 @@ func (e *evidence) load(r *recording.Request) {
 		l.request(r)
 		calm = calm && !l.metBy(r)
 	}
-	if calm && succeeded(r) {
+	if waited, ok := r.Waited(); calm && ok {
 		if e.calm[r.Scenario] == nil {
 			e.calm[r.Scenario] = &values{}
 		}
-		e.calm[r.Scenario].add(response(r))
+		e.calm[r.Scenario].add(waited.Seconds())
 	}
-	if !succeeded(r) {
+	if !r.OK() {
 		s.errors++
-		if inOrder(r) {
+		if r.RefusedInOrder() {
 			s.refused++
 		}
 		return
@@ -301,9 +301,9 @@ func (e *evidence) load(r *recording.Request) {
 	if r.TokensFrom != "usage" {
 		e.uncounted++
 	}
-	s.tokens += int64(r.OutputTokens)
+	s.tokens += int64(r.VisibleTokens())
 	second.succeeded++
-	second.tokens += int64(r.OutputTokens)
+	second.tokens += int64(r.VisibleTokens())
 	values := latenciesOf(r)
 	if r.AskedTokens > 0 {
 		s.exact++
@@ -320,42 +320,22 @@ func (e *evidence) load(r *recording.Request) {
 			s.timeline[i] = append(s.timeline[i], timed{r.Due.Seconds(), v})
 		}
 	}
-	for i := 1; i < len(r.Chunks); i++ {
-		s.icl.add((r.Chunks[i] - r.Chunks[i-1]).Seconds())
-	}
+	r.EachGap(func(gap, _ time.Duration) { s.icl.add(gap.Seconds()) })
 	if e.attains(r, id, values) {
 		s.attained++
 		second.attained++
-		s.goodTokens += int64(r.OutputTokens)
+		s.goodTokens += int64(r.VisibleTokens())
 	}
 }
 
-// succeeded is METRICS' success. The client says what went wrong; an answer
-// that nothing is said against, but that has no end or, streamed, no token, is
-// not one that somebody got.
-func succeeded(r *recording.Request) bool {
-	return r.OK() && r.Sent > 0 && r.End >= r.Sent && (!r.Streamed || r.FirstToken > 0)
-}
-
-// inOrder reports whether a request that failed was refused as a service does that
-// knows its bounds: it says so, and when to come back.
-func inOrder(r *recording.Request) bool {
-	return (r.Error == recording.ErrorLimited || r.Error == recording.ErrorShed) && r.RetryAfter > 0
-}
-
-func latenciesOf(r *recording.Request) latencies {
-	none := math.NaN()
-	v := latencies{ttft: none, ttfo: none, tpot: none, serviceTTFT: none,
-		latency: (r.End - r.Due).Seconds(), serviceLatency: (r.End - r.Sent).Seconds()}
-	if r.FirstToken > 0 {
-		v[ttft], v[serviceTTFT] = (r.FirstToken - r.Due).Seconds(), (r.FirstToken - r.Sent).Seconds()
-	}
-	if r.FirstOutput > 0 {
-		v[ttfo] = (r.FirstOutput - r.Due).Seconds()
-	}
-	// The tokens of the first chunk took the time before it, not after.
-	if rest := r.OutputTokens - max(1, r.FirstChunkTokens); r.FirstToken > 0 && r.OutputTokens >= 2 && rest > 0 {
-		v[tpot] = nanosecond((r.LastToken - r.FirstToken).Seconds() / float64(rest))
+func latenciesOf(r *recording.Request) (v latencies) {
+	for i, of := range [perRequest]func() (time.Duration, bool){
+		ttft: r.TTFT, ttfo: r.TTFO, tpot: r.TPOT, latency: r.Latency, serviceTTFT: r.ServiceTTFT, serviceLatency: r.ServiceLatency,
+	} {
+		v[i] = math.NaN()
+		if d, ok := of(); ok {
+			v[i] = d.Seconds()
+		}
 	}
 	return v
 }
@@ -411,9 +391,7 @@ func gapOf(r *recording.Request, o scenarios.Objective) float64 {
 		return r.MaxGap.Seconds()
 	}
 	var gaps []float64
-	for i := 1; i < len(r.Chunks); i++ {
-		gaps = append(gaps, (r.Chunks[i] - r.Chunks[i-1]).Seconds())
-	}
+	r.EachGap(func(gap, _ time.Duration) { gaps = append(gaps, gap.Seconds()) })
 	if len(gaps) == 0 {
 		return math.NaN()
 	}

@@ -112,11 +112,11 @@ func (l *faultLife) request(r *recording.Request) {
 	if !l.struck() || r.Scenario != l.Scenario || r.End > 0 && r.End < l.at[recording.FaultInjected] {
 		return
 	}
-	ok := succeeded(r)
+	waited, ok := r.Waited()
 	if r.End > 0 || r.Due >= l.at[recording.FaultInjected] {
 		m := lifetime{due: r.Due, ok: ok, retried: r.Retries > 0, replica: r.Replica, class: r.Class}
 		if ok {
-			m.response = response(r)
+			m.response = waited.Seconds()
 		}
 		l.met = append(l.met, m)
 	}

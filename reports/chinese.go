@@ -270,6 +270,7 @@ var chinese = words.Language{
 	"error.truncated": "流在结束前中断",
 	"error.protocol":  "应答不符合协议",
 	"error.empty":     "结束时没有任何 token",
+	"error.finish":    "结束原因不是完整回答的结束",
 	"error.not_sent":  "到时未能发出",
 	"error.cancelled": "运行中断时尚在途",
 	"error.other":     "以其他方式失败",

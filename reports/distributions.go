@@ -49,18 +49,15 @@ func (l *latencies) request(r *recording.Request) {
 		l.errors++
 		return
 	}
-	if r.FirstToken > 0 {
-		l.ttft.add(r.FirstToken - r.Due)
+	for _, m := range []struct {
+		s  *sketch
+		of func() (time.Duration, bool)
+	}{{&l.ttft, r.TTFT}, {&l.tpot, r.TPOT}, {&l.latency, r.Latency}} {
+		if v, ok := m.of(); ok {
+			m.s.add(v)
+		}
 	}
-	if r.End > 0 {
-		l.latency.add(r.End - r.Due)
-	}
-	if decoded := r.OutputTokens - max(1, r.FirstChunkTokens); decoded > 0 && r.FirstToken > 0 && r.LastToken > r.FirstToken {
-		l.tpot.add((r.LastToken - r.FirstToken) / time.Duration(decoded))
-	}
-	for i := 1; i < len(r.Chunks); i++ {
-		l.icl.add(r.Chunks[i] - r.Chunks[i-1])
-	}
+	r.EachGap(func(gap, _ time.Duration) { l.icl.add(gap) })
 }
 
 func (l *latencies) distributions(scenario string) []Distribution {

@@ -21,7 +21,7 @@ func TestHeat(t *testing.T) {
 					first = time.Second
 				}
 				due := time.Duration(s)*time.Second + time.Duration(i)*100*time.Millisecond
-				c.request(&recording.Request{Kind: recording.KindLoad, Due: due, Sent: due, FirstToken: due + first, End: due + first})
+				c.request(&recording.Request{Kind: recording.KindLoad, Due: due, Sent: due + 1, FirstToken: due + first, End: due + first})
 				n++
 			}
 		}

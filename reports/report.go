@@ -190,11 +190,11 @@ func (p *pass) request(r *recording.Request) {
 		p.failures.add(r)
 		return
 	}
-	if r.FirstToken > 0 {
-		p.slowFirst.offer(r.FirstToken-r.Due, r)
+	if ttft, ok := r.TTFT(); ok {
+		p.slowFirst.offer(ttft, r)
 	}
-	if r.End > 0 {
-		p.slowEnd.offer(r.End-r.Due, r)
+	if latency, ok := r.Latency(); ok {
+		p.slowEnd.offer(latency, r)
 	}
 }
 

@@ -54,7 +54,7 @@ func tell(r *recording.Request) Story {
 		Sent: since(r.Sent), FirstByte: since(r.FirstByte), FirstToken: since(r.FirstToken),
 		LastToken: since(r.LastToken), End: since(r.End),
 		Chunks: len(r.Chunks), OutputTokens: r.OutputTokens, Replica: r.Replica, Retries: r.Retries,
-		Status: r.Status, Finish: r.FinishReason, Error: r.Error, Text: shorten(r.ErrorText, 400),
+		Status: r.Status, Finish: r.FinishReason, Error: r.Failure(), Text: shorten(r.FailureText(), 400),
 	}
 	for i := 1; i < len(r.Chunks); i++ {
 		if gap := (r.Chunks[i] - r.Chunks[i-1]).Seconds(); s.Stall == nil || gap > s.Stall.To-s.Stall.From {
@@ -142,7 +142,7 @@ func newFailures(keep int) *failures {
 }
 
 func (f *failures) add(r *recording.Request) {
-	kind := failureKind{r.Scenario, r.Error}
+	kind := failureKind{r.Scenario, r.Failure()}
 	seen := f.kinds[kind]
 	if seen == nil {
 		seen = &failure{replicas: map[string]int64{}}

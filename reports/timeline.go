@@ -146,12 +146,10 @@ func (c *clockwork) request(r *recording.Request) {
 	} else {
 		c.at(seen).failed++
 	}
-	if r.FirstToken > 0 {
-		c.at(r.Due).ttft.add(r.FirstToken - r.Due)
+	if ttft, ok := r.TTFT(); ok {
+		c.at(r.Due).ttft.add(ttft)
 	}
-	for i := 1; i < len(r.Chunks); i++ {
-		c.at(r.Chunks[i]).icl.add(r.Chunks[i] - r.Chunks[i-1])
-	}
+	r.EachGap(func(gap, at time.Duration) { c.at(at).icl.add(gap) })
 }
 
 // timeline draws the panels between two moments of the run.

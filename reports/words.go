@@ -269,6 +269,7 @@ var phrases = words.Language{
 	"error.truncated": "the stream broke off before its end",
 	"error.protocol":  "the answer was not the protocol",
 	"error.empty":     "finished without a single token",
+	"error.finish":    "ended for a reason with which a whole answer does not end",
 	"error.not_sent":  "due and never sent",
 	"error.cancelled": "in flight when the run was interrupted",
 	"error.other":     "failed in another way",

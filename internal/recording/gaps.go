@@ -49,7 +49,7 @@ func (g *gapCounter) take(r *Request) {
 	if g.keep == nil || r.Kind != KindLoad {
 		return
 	}
-	if r.OK() && len(r.Chunks) > 1 {
+	if len(r.Chunks) > 1 && r.OK() {
 		tag := strings.Join([]string{r.Scenario, r.Stage, r.Class}, "/")
 		h := g.of[tag]
 		if h == nil {
@@ -57,9 +57,9 @@ func (g *gapCounter) take(r *Request) {
 			h.SetTag(tag)
 			g.of[tag] = h
 		}
-		for i := 1; i < len(r.Chunks); i++ {
-			_ = h.RecordValue(min(max(int64(r.Chunks[i]-r.Chunks[i-1]), leastGap), largestGap)) // within its bounds
-		}
+		r.EachGap(func(gap, _ time.Duration) {
+			_ = h.RecordValue(min(max(int64(gap), leastGap), largestGap)) // within its bounds
+		})
 		g.dirty = true
 	}
 	if !g.keep(r.Seq) {

@@ -33,7 +33,7 @@ func TestGapsAreCountedOfAll(t *testing.T) {
 	}
 	for n := range 100 {
 		ms := time.Duration(n+1) * time.Millisecond
-		r := Request{Seq: int64(n), Kind: KindLoad, Scenario: "s", Stage: "m", Class: "gold", Due: 1, Sent: 1, Chunks: []time.Duration{ms, 2 * ms, 2*ms + 1000}}
+		r := Request{Seq: int64(n), Kind: KindLoad, Scenario: "s", Stage: "m", Class: "gold", Due: 1, Sent: 1, End: time.Second, Chunks: []time.Duration{ms, 2 * ms, 2*ms + 1000}}
 		if n == 99 {
 			r.Error = ErrorTruncated // its gaps are nobody's answer
 		}

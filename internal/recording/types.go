@@ -39,7 +39,7 @@ const (
 	KindRead   = "read"   // the final read of a record, with the Seq of its write
 )
 
-// Why a request did not succeed; empty on success. METRICS.md defines success.
+// Why a request did not succeed; empty on success (see Request.Failure).
 const (
 	ErrorConnect   = "connect"   // no connection, or it was refused
 	ErrorTimeout   = "timeout"   // given up by the client
@@ -50,6 +50,7 @@ const (
 	ErrorTruncated = "truncated" // the stream ended without finish reason and [DONE]
 	ErrorProtocol  = "protocol"  // not the protocol: HTML, bad JSON, wrong content type
 	ErrorEmpty     = "empty"     // finished without a single token
+	ErrorFinish    = "finish"    // finished for a reason with which a whole answer does not end, or that the workload does not allow
 	ErrorNotSent   = "not_sent"  // due, and never sent: the client was late or the run was stopped
 	ErrorGone      = "gone"      // a record that was acknowledged is not there
 	ErrorCancelled = "cancelled" // the run was interrupted while it was in flight
@@ -87,7 +88,8 @@ type Request struct {
 	CachedTold       bool          `parquet:"cached_told"`            // the service says how many of them a cache had
 	CachedTokens     int32         `parquet:"cached_tokens,optional"` // so many
 	OutputTokens     int32         `parquet:"output_tokens,optional"`
-	FirstChunkTokens int32         `parquet:"first_chunk_tokens,optional"` // tokens in the first content chunk; 1 where the server does not say
+	ReasoningTokens  int32         `parquet:"reasoning_tokens,optional"`   // of them, those of reasoning; 0: none, or not told
+	FirstChunkTokens int32         `parquet:"first_chunk_tokens,optional"` // tokens in the first chunk that TPOT counts from; 0: not known
 	TokensFrom       string        `parquet:"tokens_from,optional,dict"`   // usage | chunks
 	AskedTokens      int32         `parquet:"asked_tokens,optional"`       // the answer was to have exactly so many
 	AnswerHash       int64         `parquet:"answer_hash,optional"`        // of a canary's answer
@@ -99,9 +101,6 @@ type Request struct {
 	Error            string        `parquet:"error,optional,dict"`         // one of the Error constants
 	ErrorText        string        `parquet:"error_text,optional"`
 }
-
-// OK reports whether the request succeeded.
-func (r *Request) OK() bool { return r.Error == "" }
 
 // The steps of a fault's life, in order. Asked is not in effect.
 const (

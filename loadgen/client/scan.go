@@ -24,6 +24,7 @@ type chunk struct {
 // they count together.
 type choices struct {
 	output, reasoning bool
+	size              int      // bytes of text in it
 	said              fragment // by the first
 	text              []byte   // completions: by the first
 	finish            []byte   // the first that is set
@@ -33,6 +34,7 @@ type choices struct {
 type fragment struct {
 	content           []byte
 	output, reasoning bool
+	size              int // bytes of text in it
 }
 
 type usage struct {
@@ -158,6 +160,7 @@ func (s *scanner) choice(c *choices, first bool) (ok bool) {
 	}
 	c.output = c.output || delta.output || message.output || says(text)
 	c.reasoning = c.reasoning || delta.reasoning || message.reasoning
+	c.size += delta.size + message.size + len(text)
 	if c.finish == nil && set(finish) {
 		c.finish = finish
 	}
@@ -200,6 +203,7 @@ func (s *scanner) fragment() (f fragment, ok bool) {
 	}
 	f.output = says(f.content) || says(refusal) || tools || function
 	f.reasoning = says(reasoningContent) || says(reasoning)
+	f.size = len(f.content) + len(refusal) + max(len(reasoningContent), len(reasoning))
 	return f, s.closed('}')
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -46,7 +47,9 @@ type stream struct {
 	expect int              // tokens, at most: room for their times
 	done   bool
 	failed bool
-	counts int32 // of usage, the latest told
+	counts int32  // of usage, the latest told
+	any    pieces // chunks of any kind
+	output pieces // those of output
 	prompt int32
 	told   bool // usage was told at all
 }
@@ -82,7 +85,7 @@ func (s *stream) chunk(c chunk, at time.Duration, data []byte) {
 	}
 	s.usage(c.usage)
 	if c.choices.output || c.choices.reasoning {
-		s.token(at, c.choices.output)
+		s.token(at, c.choices.output, c.choices.size)
 	}
 	s.keep(c.choices.text)
 	s.keep(c.choices.said.content)
@@ -102,12 +105,12 @@ func (s *stream) responseEvent(c chunk, at time.Duration, data []byte) {
 	switch string(c.kind) {
 	case `"response.output_text.delta"`:
 		if says(c.delta) {
-			s.token(at, true)
+			s.token(at, true, len(c.delta))
 			s.keep(c.delta)
 		}
 	case `"response.output_item.added"`:
 		if c.item.calls() {
-			s.token(at, true)
+			s.token(at, true, 0)
 		}
 	case `"response.completed"`, `"response.incomplete"`:
 		s.usage(c.response.usage)
@@ -118,7 +121,7 @@ func (s *stream) responseEvent(c chunk, at time.Duration, data []byte) {
 		s.fail(recording.ErrorInBand, "the stream sent an error: "+responseError(c, data))
 	default:
 		if bytes.HasSuffix(c.kind, deltaKind) && says(c.delta) {
-			s.token(at, !bytes.HasPrefix(c.kind, reasoningKind))
+			s.token(at, !bytes.HasPrefix(c.kind, reasoningKind), len(c.delta))
 		}
 	}
 }
@@ -174,12 +177,49 @@ func finish(value []byte) string {
 	return string(value)
 }
 
-// token notes a chunk of content.
-func (s *stream) token(at time.Duration, output bool) {
+// pieces are how an answer is cut into chunks.
+type pieces struct {
+	chunks      int
+	first, size int   // bytes of text in the first chunk, and in all
+	counts      int32 // tokens in the first chunk, of a server that tells usage in every chunk
+}
+
+func (p *pieces) add(size int, counts int32) {
+	if p.chunks == 0 {
+		p.first, p.counts = size, counts
+	}
+	p.chunks++
+	p.size += size
+}
+
+// firstTokens is how many of so many tokens were in the first chunk: as the
+// server says, one where there is a chunk for each token, and otherwise by the
+// chunk's share of the text, rounded up. It is 0, not known, where the pieces have
+// no text that could be weighed.
+func (p pieces) firstTokens(tokens int32) int32 {
+	switch {
+	case p.chunks == 0:
+		return 0
+	case p.counts > 0:
+		return p.counts
+	case tokens <= int32(p.chunks):
+		return 1
+	case p.first == 0 || p.size == 0:
+		return 0
+	}
+	share := int32(math.Ceil(float64(tokens) * float64(p.first) / float64(p.size)))
+	return min(max(share, 1), tokens-int32(p.chunks)+1)
+}
+
+// token notes a chunk of content, with so many bytes of text.
+func (s *stream) token(at time.Duration, output bool, size int) {
 	r := s.row
+	s.any.add(size, s.counts)
+	if output {
+		s.output.add(size, 0)
+	}
 	if r.FirstToken == 0 {
 		r.FirstToken = at
-		r.FirstChunkTokens = max(1, s.counts) // servers that tell usage in every chunk tell this too
 		r.Chunks = make([]time.Duration, 0, min(s.expect, mostExpected))
 	}
 	if output && r.FirstOutput == 0 {
@@ -206,7 +246,9 @@ func (s *stream) close() {
 		s.fail(recording.ErrorTruncated, fmt.Sprintf("the stream ended in the middle: %d chunks and no finish reason", len(r.Chunks)))
 	case !s.done:
 		s.fail(recording.ErrorTruncated, "the stream ended without [DONE]")
-	case r.OutputTokens < 1:
+	case len(r.Chunks) == 0 && r.OutputTokens > 0:
+		s.fail(recording.ErrorEmpty, fmt.Sprintf("the answer has no text, though its usage counts %d tokens", r.OutputTokens))
+	case len(r.Chunks) == 0:
 		s.fail(recording.ErrorEmpty, "the answer has no tokens")
 	}
 }
@@ -219,6 +261,10 @@ func (s *stream) count() {
 		r.OutputTokens, r.TokensFrom = s.counts, "usage"
 	} else if len(r.Chunks) > 0 {
 		r.OutputTokens, r.TokensFrom = int32(len(r.Chunks)), "chunks"
+	}
+	r.FirstChunkTokens = s.any.firstTokens(r.OutputTokens)
+	if r.ReasoningTokens > 0 {
+		r.FirstChunkTokens = s.output.firstTokens(r.VisibleTokens())
 	}
 }
 

@@ -1,0 +1,151 @@
+package recording
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// What a success, a TTFT, a TPOT and the other measures of a request are is
+// said here and nowhere else: the judge, the report, the stop conditions and
+// the client all ask these functions. METRICS.md says the same in words.
+
+// OK reports whether the request succeeded.
+func (r *Request) OK() bool { return r.Failure() == "" }
+
+// Failure is the class of what went wrong, one of the Error constants; empty on
+// success. The client says what it saw. A row that nothing is said against and
+// that has no end, or no token of a streamed answer, is not an answer that
+// somebody got.
+func (r *Request) Failure() string {
+	switch {
+	case r.Error != "":
+		return r.Error
+	case r.Sent <= 0:
+		return ErrorNotSent
+	case r.End < r.Sent:
+		return ErrorTruncated
+	case r.Streamed && r.FirstToken <= 0:
+		return ErrorEmpty
+	}
+	return ""
+}
+
+// FailureText says in words what went wrong; empty on success.
+func (r *Request) FailureText() string {
+	switch {
+	case r.ErrorText != "" || r.OK() || r.Error != "":
+		return r.ErrorText
+	case r.Failure() == ErrorEmpty:
+		return "the answer has no text, though its usage counts tokens"
+	case r.Failure() == ErrorTruncated:
+		return "the recording has no end of the answer"
+	}
+	return "the recording has no time at which the request was sent"
+}
+
+// RefusedInOrder reports whether a request that failed was refused as a service
+// does that knows its bounds: it says so, and when to come back.
+func (r *Request) RefusedInOrder() bool {
+	return (r.Error == ErrorLimited || r.Error == ErrorShed) && r.RetryAfter > 0
+}
+
+// TTFT is the time to first token: from when the request was due to its first
+// fragment. Like every latency it is of requests that succeeded; an answer that
+// was not streamed has none.
+func (r *Request) TTFT() (time.Duration, bool) {
+	return r.FirstToken - r.Due, r.FirstToken > 0 && r.OK()
+}
+
+// TTFO is the time to first output: as TTFT, but reasoning does not count.
+func (r *Request) TTFO() (time.Duration, bool) {
+	return r.FirstOutput - r.Due, r.FirstOutput > 0 && r.OK()
+}
+
+// ServiceTTFT is TTFT from when the request was sent.
+func (r *Request) ServiceTTFT() (time.Duration, bool) {
+	return r.FirstToken - r.Sent, r.FirstToken > 0 && r.OK()
+}
+
+// Latency is from when the request was due to the end of its answer.
+func (r *Request) Latency() (time.Duration, bool) { return r.End - r.Due, r.OK() }
+
+// ServiceLatency is Latency from when the request was sent.
+func (r *Request) ServiceLatency() (time.Duration, bool) { return r.End - r.Sent, r.OK() }
+
+// Waited is how long somebody waited for the first sign of an answer: its first
+// token, or of one that came whole its end.
+func (r *Request) Waited() (time.Duration, bool) {
+	if wait, ok := r.TTFT(); ok {
+		return wait, true
+	}
+	return r.Latency()
+}
+
+// VisibleTokens are the tokens of the answer that a reader sees: hidden
+// reasoning is kept apart.
+func (r *Request) VisibleTokens() int32 { return max(0, r.OutputTokens-max(0, r.ReasoningTokens)) }
+
+// TPOT is the time per output token after the first chunk with output: that
+// chunk's tokens took the time before it. Reasoning is no output where the
+// service counts it; where it streams reasoning and does not say how many tokens
+// that was, all tokens count, from the first of any kind.
+//
+// An answer of one token has none, and neither has one that came in one chunk,
+// or one of whose first chunk nobody knows how many tokens it holds: what cannot
+// be known is never guessed in the service's favour.
+func (r *Request) TPOT() (time.Duration, bool) {
+	from, tokens := r.FirstToken, r.OutputTokens
+	if r.ReasoningTokens > 0 {
+		from, tokens = r.FirstOutput, r.VisibleTokens()
+	}
+	rest := tokens - r.FirstChunkTokens
+	if from <= 0 || r.LastToken <= from || r.FirstChunkTokens < 1 || rest < 1 || !r.OK() {
+		return 0, false
+	}
+	return time.Duration(math.Round(float64(r.LastToken-from) / float64(rest))), true
+}
+
+// EachGap calls take with every gap between two chunks whose times are kept, of a
+// request that succeeded, and with when the gap ended.
+func (r *Request) EachGap(take func(gap, at time.Duration)) {
+	if !r.OK() {
+		return
+	}
+	for i := 1; i < len(r.Chunks); i++ {
+		take(r.Chunks[i]-r.Chunks[i-1], r.Chunks[i])
+	}
+}
+
+// Ends are the finish reasons with which a whole answer ends, in the words of
+// the chat API.
+var Ends = []string{"stop", "length", "tool_calls", "function_call"}
+
+// endWords are what other APIs and servers say in their place.
+var endWords = map[string]string{
+	"eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "stop_token": "stop", "end_turn": "stop", "complete": "stop", "completed": "stop",
+	"max_tokens": "length", "max_output_tokens": "length", "max_new_tokens": "length", "model_length": "length",
+	"tool_use": "tool_calls",
+}
+
+// EndOf is what a finish reason says in the words of Ends; empty for one that is
+// not the end of a whole answer: the service broke it off (abort, error,
+// content_filter), or the word is not known.
+func EndOf(reason string) string {
+	word := strings.ToLower(strings.TrimSpace(reason))
+	if slices.Contains(Ends, word) {
+		return word
+	}
+	return endWords[word]
+}
+
+// MayEnd reports whether an answer may end with a finish reason where a workload
+// allows these (all of Ends where it names none). A workload can also name a
+// service's own word.
+func MayEnd(reason string, allowed []string) bool {
+	if len(allowed) == 0 {
+		return EndOf(reason) != ""
+	}
+	return slices.Contains(allowed, reason) || EndOf(reason) != "" && slices.Contains(allowed, EndOf(reason))
+}
