@@ -193,3 +193,19 @@ func narrowest(rows []Objective) (Objective, bool) {
 func reproduce(e recording.Environment) string {
 	return "launchgate run gate.yaml --seed " + strconv.FormatUint(e.Seed, 10)
 }
+
+func terminalNext(b *strings.Builder, p paint, r Report) {
+	fmt.Fprintf(b, "\n%s\n", p.bold(r.Language.say("section.next")))
+	for i, n := range r.Next {
+		fmt.Fprintf(b, "  %d. %s\n", i+1, printable(r.Language.Word(n)))
+	}
+}
+
+func markdownNext(b *strings.Builder, r Report) {
+	l := r.Language
+	fmt.Fprintf(b, "**%s**\n\n", l.say("section.next"))
+	for i, n := range r.Next {
+		fmt.Fprintf(b, "%d. %s\n", i+1, markdownText(l.Word(n)))
+	}
+	fmt.Fprintf(b, "\n%s\n", l.say("text.named", l.say("next.reproduce"), markdownCode(r.Reproduce)))
+}

@@ -69,7 +69,8 @@ func ChecklistText(w io.Writer, r release.Result, l Language, color bool) error 
 }
 
 // markdownChecklist is a list of its items, with what is missing of each.
-func markdownChecklist(b *strings.Builder, l Language, r release.Result) {
+func markdownChecklist(b *strings.Builder, report Report) {
+	l, r := report.Language, *report.Checklist
 	fmt.Fprintf(b, "**%s** %s\n\n", l.say("section.checklist"), l.name("state.", r.State.String()))
 	for _, item := range r.Items {
 		fmt.Fprintf(b, "- %s %s\n", markdownSign[outcomeOf[item.State]], markdownText(l.told(item.Name)))

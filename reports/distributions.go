@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/recording"
 )
 
@@ -121,4 +122,24 @@ func stageQuantiles(s *sketch) StageQuantiles {
 		return &v
 	}
 	return StageQuantiles{Samples: s.n, P50: at(0.5), P95: at(0.95), Max: at(1)}
+}
+
+// metricQuantiles is a row of the latency table.
+type metricQuantiles struct {
+	Metric string
+	Of     *checklist.Quantiles
+}
+
+func quantiles(s checklist.Scenario) []metricQuantiles {
+	return []metricQuantiles{{"ttft", s.TTFT}, {"tpot", s.TPOT}, {"icl", s.ICL}, {"latency", s.Latency}}
+}
+
+// latencyPage has the charts of the latencies, and the keys to them.
+type latencyPage struct {
+	Charts    []Chart
+	Scenarios []ChartLine
+}
+
+func latencyView(r Report) any {
+	return latencyPage{charts(r.Distributions), scenarioKeys(r.Distributions)}
 }

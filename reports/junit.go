@@ -3,6 +3,7 @@ package reports
 import (
 	"encoding/xml"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/launchgate/launchgate/checklist"
@@ -47,45 +48,21 @@ type junitProblem struct {
 	Text    string `xml:",chardata"`
 }
 
-// JUnit writes a suite for the verdict and the client, one for each scenario's
-// objectives, and one for the faults. Its first case is the verdict itself, so
-// that the file is green exactly when the exit code is 0.
+// junitRun is the suite of the run as a whole.
+const junitRun = "run"
+
+// JUnit writes the suites of the sections, a suite with all cases of its name.
 func JUnit(w io.Writer, r Report) error {
-	v, l := r.Verdict, r.Language
 	suites := junitSuites{Name: "launchgate " + r.Gate}
-	client := checklist.Pass
-	if !v.Client.Valid {
-		client = checklist.Invalid
-	}
-	suites.add("run", r, []junitCase{
-		junitResult("verdict", r.Gate, v.Verdict, headline(r), lines(l, v.Why)),
-		junitResult("client", r.Gate, client, l.Word(v.Client.Why), l.Word(v.Client.Why)),
-	})
-	var names []string
-	cases := map[string][]junitCase{}
-	for _, o := range r.Objectives {
-		f, name := o.Finding, "objectives"
-		if f.Scenario != "" {
-			name = "objectives: " + f.Scenario
+	for _, s := range r.told() {
+		if s.junit != nil {
+			for _, suite := range s.junit(r) {
+				suites.add(suite)
+			}
 		}
-		if cases[name] == nil {
-			names = append(names, name)
-		}
-		result := junitResult(f.Source, r.Gate+"."+orDefault(f.Scenario, "run"), f.Verdict, l.Word(f.Why), findingLine(l, o))
-		if f.Waived {
-			result.Skipped, result.Error = result.Error, nil
-		}
-		cases[name] = append(cases[name], result)
 	}
-	for _, name := range names {
-		suites.add(name, r, cases[name])
-	}
-	var faults []junitCase
-	for _, f := range v.Faults {
-		faults = append(faults, junitResult(faultName(f), r.Gate+"."+f.Scenario, f.Verdict, l.Word(f.Why), l.Word(f.Why)))
-	}
-	if len(faults) > 0 {
-		suites.add("faults", r, faults)
+	for i := range suites.Suites {
+		suites.count(&suites.Suites[i], r)
 	}
 	if _, err := io.WriteString(w, xml.Header); err != nil {
 		return err
@@ -113,12 +90,23 @@ func junitResult(name, class string, o checklist.Outcome, message, text string) 
 	return c
 }
 
-func (s *junitSuites) add(name string, r Report, cases []junitCase) {
-	suite := junitSuite{Name: name, Tests: len(cases), Cases: cases}
+// add puts the cases of a suite with those that there are of its name.
+func (s *junitSuites) add(suite junitSuite) {
+	i := slices.IndexFunc(s.Suites, func(has junitSuite) bool { return has.Name == suite.Name })
+	if i < 0 {
+		s.Suites = append(s.Suites, suite)
+		return
+	}
+	s.Suites[i].Cases = append(s.Suites[i].Cases, suite.Cases...)
+}
+
+// count sums up the cases of a suite.
+func (s *junitSuites) count(suite *junitSuite, r Report) {
+	suite.Tests = len(suite.Cases)
 	if t := r.Environment.StartedAt; !t.IsZero() {
 		suite.Timestamp = t.UTC().Format("2006-01-02T15:04:05")
 	}
-	for _, c := range cases {
+	for _, c := range suite.Cases {
 		if c.Failure != nil {
 			suite.Failures++
 		}
@@ -133,22 +121,6 @@ func (s *junitSuites) add(name string, r Report, cases []junitCase) {
 	s.Failures += suite.Failures
 	s.Errors += suite.Errors
 	s.Skipped += suite.Skipped
-	s.Suites = append(s.Suites, suite)
-}
-
-func findingLine(l Language, o Objective) string {
-	got := measured(l, o.Finding)
-	if o.Bound != nil {
-		got = l.say("junit.bound", got, bound(l, o))
-	}
-	return l.say("junit.finding", got, value(o.Threshold, o.Unit), samples(l, o.Samples), o.Why)
-}
-
-func orDefault(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }
 
 func lines(l Language, said []words.Sentence) string {

@@ -261,6 +261,8 @@ func checkedPackages(t *testing.T) (checked []checkedPackage) {
 func eachPage(t *testing.T, do func(page string, tree *parse.Tree)) {
 	t.Helper()
 	pages, err := filepath.Glob("page/*.tmpl")
+	parts, _ := filepath.Glob("page/sections/*.tmpl")
+	pages = append(pages, parts...)
 	if err != nil || len(pages) == 0 {
 		t.Fatalf("%d pages, %v", len(pages), err)
 	}

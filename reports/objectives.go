@@ -2,8 +2,10 @@ package reports
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/scenarios"
@@ -88,4 +90,138 @@ func along(value, limit float64) (*float64, bool) {
 	}
 	clipped := min(max(at, 0), 1)
 	return &clipped, at > 1
+}
+
+func samples(l Language, n int64) string {
+	if n == 1 {
+		return l.say("objective.sample")
+	}
+	return l.say("objective.samples", count(n))
+}
+
+// margin says how near an objective came, in words.
+func margin(l Language, o Objective) string {
+	switch {
+	case o.Margin == nil && o.Value != nil && o.Verdict == checklist.Fail:
+		return l.say("objective.missed", value(math.Abs(*o.Value-o.Threshold), o.Unit))
+	case o.Margin == nil && o.Value != nil && *o.Value == o.Threshold, o.Margin != nil && *o.Margin == 0:
+		return l.say("objective.exact")
+	case o.Margin == nil:
+		return ""
+	case *o.Margin <= -1 && !o.Bar.Floor:
+		return l.say("objective.times", digits(1-*o.Margin))
+	case *o.Margin < 0:
+		return l.say("objective.missed", percent(-*o.Margin))
+	}
+	return l.say("objective.spare", percent(*o.Margin))
+}
+
+func measured(l Language, f checklist.Finding) string {
+	if f.Value == nil {
+		return l.say("objective.unmeasured")
+	}
+	return l.Word(value(*f.Value, f.Unit))
+}
+
+// bound is how far off the value may be, towards its limit: ≤ 150 ms.
+func bound(l Language, o Objective) string {
+	if o.Bound == nil {
+		return ""
+	}
+	sign := "≤ "
+	if o.Bar.Floor {
+		sign = "≥ "
+	}
+	return sign + l.Word(value(*o.Bound, o.Unit))
+}
+
+func limit(l Language, o Objective) string {
+	return strings.TrimSpace(o.Declared.Op + " " + l.Word(value(o.Threshold, o.Unit)))
+}
+
+func terminalObjectives(b *strings.Builder, p paint, r Report) {
+	if len(r.Objectives) == 0 {
+		return
+	}
+	b.WriteString("\n")
+	l := r.Language
+	rows := [][]string{{"", l.say("objective.objective"), l.say("objective.value"), l.say("objective.bound"), l.say("objective.limit"), l.say("objective.margin"), l.say("latency.samples")}}
+	for _, o := range r.Objectives {
+		rows = append(rows, []string{l.name("outcome.", o.Verdict.String()), printable(o.Source), measured(l, o.Finding),
+			bound(l, o), limit(l, o), margin(l, o), count(o.Samples)})
+	}
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], columns(cell))
+		}
+	}
+	for i, row := range rows {
+		var line strings.Builder
+		for j, cell := range row {
+			if j > 0 {
+				line.WriteString("  ")
+			}
+			switch {
+			case j < 2:
+				cell = pad(cell, widths[j])
+			default:
+				cell = padLeft(cell, widths[j])
+			}
+			if i == 0 {
+				cell = p.dim(cell)
+			} else if j == 0 {
+				cell = p.outcome(r.Objectives[i-1].Verdict, cell)
+			}
+			line.WriteString(cell)
+		}
+		fmt.Fprintf(b, "%s\n", strings.TrimRight(line.String(), " "))
+		if i > 0 {
+			if o := r.Objectives[i-1]; o.Verdict != checklist.Pass && !o.Why.IsZero() {
+				fmt.Fprintf(b, "%s  %s\n", strings.Repeat(" ", widths[0]), p.dim(printable(l.Word(o.Why))))
+			}
+		}
+	}
+}
+
+func markdownObjectives(b *strings.Builder, r Report) {
+	l := r.Language
+	if len(r.Objectives) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s |\n|---|---|--:|--:|--:|--:|--:|\n",
+		l.say("objective.outcome"), l.say("objective.objective"), l.say("objective.value"), l.say("objective.bound"),
+		l.say("objective.limit"), l.say("objective.margin"), l.say("latency.samples"))
+	for _, o := range r.Objectives {
+		fmt.Fprintf(b, "| %s %s | %s | %s | %s | %s | %s | %s |\n",
+			markdownSign[o.Verdict], l.name("outcome.", o.Verdict.String()), markdownCode(o.Source), measured(l, o.Finding),
+			bound(l, o), limit(l, o), margin(l, o), count(o.Samples))
+	}
+	b.WriteString("\n")
+}
+
+// junitObjectives are a suite for the objectives of each scenario.
+func junitObjectives(r Report) []junitSuite {
+	l := r.Language
+	var suites []junitSuite
+	for _, o := range r.Objectives {
+		f, name := o.Finding, "objectives"
+		if f.Scenario != "" {
+			name = "objectives: " + f.Scenario
+		}
+		result := junitResult(f.Source, r.Gate+"."+cmp.Or(f.Scenario, "run"), f.Verdict, l.Word(f.Why), findingLine(l, o))
+		if f.Waived {
+			result.Skipped, result.Error = result.Error, nil
+		}
+		suites = append(suites, junitSuite{Name: name, Cases: []junitCase{result}})
+	}
+	return suites
+}
+
+func findingLine(l Language, o Objective) string {
+	got := measured(l, o.Finding)
+	if o.Bound != nil {
+		got = l.say("junit.bound", got, bound(l, o))
+	}
+	return l.say("junit.finding", got, value(o.Threshold, o.Unit), samples(l, o.Samples), o.Why)
 }

@@ -2,10 +2,13 @@ package reports
 
 import (
 	"cmp"
+	"html/template"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // Story is what happened to one request, told from the moment it was due.
@@ -182,4 +185,71 @@ func (f *failures) stories() []Story {
 		return cmp.Or(cmp.Compare(a.Due, b.Due), cmp.Compare(a.Scenario, b.Scenario), cmp.Compare(a.Seq, b.Seq))
 	})
 	return stories
+}
+
+// storyRow is a story with its drawing and its words.
+type storyRow struct {
+	Story Story
+	Chart template.HTML
+	Told  string
+}
+
+func storyRows(r Report, stories []Story) []storyRow {
+	scale := 0.0
+	for _, s := range stories {
+		scale = max(scale, s.Last())
+	}
+	var rows []storyRow
+	for _, s := range stories {
+		rows = append(rows, storyRow{Story: s, Chart: storySVG(s, max(scale, 1e-6)), Told: storyText(r, s)})
+	}
+	return rows
+}
+
+// storyText tells what happened, step by step, and says of a step that never
+// came that it did not.
+func storyText(r Report, s Story) string {
+	l := r.Language
+	said := []string{l.say("story.due", clock(s.Due))}
+	tell := func(id words.Phrase, args ...any) { said = append(said, l.say(id, args...)) }
+	if s.Sent == nil {
+		tell("story.never_sent")
+	} else {
+		tell("story.sent", seconds(*s.Sent))
+		if s.FirstByte != nil {
+			tell("story.headers", seconds(*s.FirstByte))
+		}
+		if s.FirstToken != nil {
+			tell("story.first", seconds(*s.FirstToken))
+		} else {
+			tell("story.no_token")
+		}
+		if s.Stall != nil {
+			tell("story.chunks", count(int64(s.Chunks)), seconds(s.Stall.To-s.Stall.From), seconds(s.Stall.From))
+		}
+		if s.OutputTokens > 0 {
+			tell("story.tokens", count(int64(s.OutputTokens)))
+		}
+		if s.End != nil {
+			tell("story.end", seconds(*s.End))
+		} else {
+			tell("story.no_end")
+		}
+	}
+	if s.Status != 0 {
+		tell("story.status", strconv.Itoa(int(s.Status)))
+	}
+	if s.Finish != "" {
+		tell("story.finish", s.Finish)
+	}
+	if s.Replica != "" {
+		tell("story.replica", s.Replica)
+	}
+	if s.Retries > 0 {
+		tell("story.retries", count(int64(s.Retries)))
+	}
+	if len(s.InFault) > 0 {
+		tell("story.fault", r.faultLabels(s.InFault))
+	}
+	return l.join("text.sentences", said)
 }

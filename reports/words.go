@@ -416,3 +416,5 @@ var phrases = words.Language{
 
 // definitions are the glossary, in the order it is read.
 var definitions = []string{"due", "ttft", "tpot", "icl", "success", "goodput", "percentile", "bound", "rto", "rpo", "lag", "outcome"}
+
+func definitionsView(Report) any { return definitions }

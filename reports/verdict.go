@@ -1,0 +1,156 @@
+package reports
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/launchgate/launchgate/checklist"
+)
+
+// verdictPage is what the page says first.
+type verdictPage struct {
+	Word     string
+	Sentence string
+	Also     []string
+	Facts    []pair
+}
+
+func verdictView(r Report) any {
+	v := verdictPage{Word: word(r), Sentence: headline(r), Facts: facts(r)}
+	if !r.UnderWay {
+		v.Also = also(r.Language, r.Verdict)
+	}
+	return v
+}
+
+func word(r Report) string {
+	if r.UnderWay {
+		return r.Language.say("outcome.under-way")
+	}
+	return r.Language.name("outcome.", r.Verdict.Verdict.String())
+}
+
+func headline(r Report) string {
+	if r.UnderWay {
+		return r.Language.say("sentence.under-way")
+	}
+	if len(r.Verdict.Why) > 0 && !r.Verdict.Why[0].IsZero() {
+		return r.Language.Word(r.Verdict.Why[0])
+	}
+	return r.Language.name("sentence.", r.Verdict.Verdict.String())
+}
+
+// asides is what else the verdict says where objectives and faults have lines of
+// their own: what was left out, and warnings.
+func asides(l Language, v checklist.Verdict) []string {
+	var said []string
+	for _, why := range v.Why[min(1, len(v.Why)):] {
+		text := why.String()
+		told := slices.ContainsFunc(v.Objectives, func(f checklist.Finding) bool { return strings.HasPrefix(text, f.Source+": ") }) ||
+			slices.ContainsFunc(v.Faults, func(f checklist.Fault) bool { return strings.HasPrefix(text, f.Kind+" of "+f.Target+": ") })
+		if !told {
+			said = append(said, l.Word(why))
+		}
+	}
+	return said
+}
+
+// also is what else the verdict says, without the objectives that the page
+// lists right below it.
+func also(l Language, v checklist.Verdict) []string {
+	var said []string
+	listed := int64(0)
+	for i, why := range v.Why {
+		ofObjective := slices.ContainsFunc(v.Objectives, func(f checklist.Finding) bool { return strings.HasPrefix(why.String(), f.Source+": ") })
+		switch {
+		case i == 0:
+		case ofObjective:
+			listed++
+		default:
+			said = append(said, l.Word(why))
+		}
+	}
+	switch {
+	case listed == 1:
+		said = append(said, l.say("also.one"))
+	case listed > 1:
+		said = append(said, l.say("also.many", count(listed)))
+	}
+	return said
+}
+
+func facts(r Report) []pair {
+	e, l := r.Environment, r.Language
+	target := e.Target.URL
+	if e.Target.Kind == "local" {
+		target = l.say("fact.local", count(int64(e.Target.Replicas)))
+	}
+	list := []pair{
+		{l.say("fact.target"), orUnknown(l, target)},
+		{l.say("fact.model"), orUnknown(l, e.Target.Model)},
+		{l.say("fact.started"), started(l, e.StartedAt)},
+		{l.say("fact.measured"), l.Word(seconds(math.Round((r.To-r.From)*10) / 10))},
+		{l.say("fact.requests"), l.say("fact.errors", count(r.Requests), count(r.Errors))},
+	}
+	if e := r.Verdict.Energy; e != nil {
+		list = append(list, pair{l.say("fact.energy"), l.say("fact.joules", digits(e.PerOutputToken))})
+	}
+	if len(r.Verdict.Faults) == 0 {
+		return append(list, pair{l.say("fact.faults"), l.say("fact.none")})
+	}
+	survived := 0
+	for _, f := range r.Verdict.Faults {
+		if f.Verdict == checklist.Pass {
+			survived++
+		}
+	}
+	return append(list, pair{l.say("fact.faults"), l.say("fact.faults.passed", count(int64(survived)), count(int64(len(r.Verdict.Faults))))})
+}
+
+func terminalVerdict(b *strings.Builder, p paint, r Report) {
+	v, l := r.Verdict, r.Language
+	fmt.Fprintf(b, "\n%s  %s\n", p.outcome(v.Verdict, strings.ToUpper(l.name("outcome.", v.Verdict.String()))), printable(r.Gate))
+	fmt.Fprintf(b, "%s\n", printable(headline(r)))
+	if i := r.Interrupted; i != nil {
+		title := p.bold(l.say("text.sentence", l.say("interrupted.title", clock(i.At))))
+		fmt.Fprintf(b, "%s\n", l.say("text.sentences", title, printable(interruptedText(l, i))))
+	}
+	for _, aside := range asides(l, v) {
+		fmt.Fprintf(b, "%s\n", printable(aside))
+	}
+}
+
+func markdownVerdict(b *strings.Builder, r Report) {
+	v, l := r.Verdict, r.Language
+	fmt.Fprintf(b, "## %s %s — %s\n\n", markdownSign[v.Verdict], l.name("outcome.", v.Verdict.String()), markdownText(r.Gate))
+	fmt.Fprintf(b, "%s\n\n", markdownText(headline(r)))
+	for _, aside := range asides(l, v) {
+		fmt.Fprintf(b, "- %s\n", markdownText(aside))
+	}
+	if len(asides(l, v)) > 0 {
+		b.WriteString("\n")
+	}
+	if i := r.Interrupted; i != nil {
+		fmt.Fprintf(b, "> **%s** %s\n\n", l.say("interrupted.title", clock(i.At)), markdownText(interruptedText(l, i)))
+	}
+}
+
+// junitVerdict is the first case of all, so that the file is green exactly when
+// the exit code is 0.
+func junitVerdict(r Report) []junitSuite {
+	v, l := r.Verdict, r.Language
+	return []junitSuite{{Name: junitRun, Cases: []junitCase{junitResult("verdict", r.Gate, v.Verdict, headline(r), lines(l, v.Why))}}}
+}
+
+func interruptedText(l Language, i *Interruption) string {
+	sentences := []string{l.say("interrupted.cut")}
+	if i.By != "" {
+		sentences[0] = l.say("interrupted.by", l.told(i.By))
+	}
+	if len(i.Unplayed) > 0 {
+		sentences = append(sentences, l.say("interrupted.unplayed", l.join("text.list", i.Unplayed)))
+	}
+	return l.join("text.sentences", append(sentences, l.say("interrupted.rest")))
+}
