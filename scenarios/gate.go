@@ -249,6 +249,11 @@ type Workload struct {
 	// IgnoreEOS has answers go on to max_tokens, where the service can (vLLM,
 	// SGLang, the bundled one), so that every run is the same work.
 	IgnoreEOS bool `yaml:"ignore_eos,omitempty" json:"ignore_eos,omitempty"`
+	// Finish names the finish reasons that an answer may have, as in
+	// [stop, length]; another one is an error. Empty allows all with which a whole
+	// answer ends: stop, length, tool_calls and function_call, or what other APIs
+	// say in their place. A service's own word can be named too.
+	Finish []string `yaml:"finish,omitempty" json:"finish,omitempty"`
 	// Salt makes every prompt one of a kind at its end, so that a cache of whole
 	// responses cannot flatter; a cache of prefixes still helps.
 	Salt *bool `yaml:"salt,omitempty" json:"salt,omitempty"`

@@ -193,6 +193,9 @@ func (w Workload) over(base Workload) Workload {
 		w.MaxTokens = base.MaxTokens
 	}
 	or(&w.IgnoreEOS, base.IgnoreEOS)
+	if len(w.Finish) == 0 {
+		w.Finish = base.Finish
+	}
 	or(&w.Salt, base.Salt)
 	or(&w.Temperature, base.Temperature)
 	or(&w.Timeout, base.Timeout)

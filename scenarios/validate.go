@@ -381,6 +381,13 @@ func (c *checker) workload(path string, w Workload) {
 	if w.MaxTokens.Max() > maxTokens && w.MaxTokens.Max() != maxLength || w.MaxTokens.IsZero() {
 		c.add(path+".max_tokens", "found %s, expected a number from 1 to %d", w.MaxTokens, maxTokens)
 	}
+	for i, reason := range w.Finish {
+		path := fmt.Sprintf("%s.finish[%d]", path, i)
+		if strings.TrimSpace(reason) == "" {
+			c.add(path, "found an empty finish reason, expected a word such as stop, length or tool_calls")
+		}
+		c.length(path, reason, maxText)
+	}
 	if t := w.Temperature; t != nil && !(*t >= 0 && *t <= 2) {
 		c.add(path+".temperature", "found %v, expected a number from 0 to 2", *t)
 	}

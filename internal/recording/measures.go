@@ -140,6 +140,15 @@ func EndOf(reason string) string {
 	return endWords[word]
 }
 
+// OrEnd are the finish reasons of a workload for what is asked beside its load: a
+// short question may end at its length whatever a workload's answers may do.
+func OrEnd(allowed []string) []string {
+	if len(allowed) == 0 {
+		return nil
+	}
+	return slices.Concat(Ends, allowed)
+}
+
 // MayEnd reports whether an answer may end with a finish reason where a workload
 // allows these (all of Ends where it names none). A workload can also name a
 // service's own word.

@@ -49,7 +49,7 @@ func Watch(ctx context.Context, clock recording.Clock, s scenarios.Scenario, c *
 			which := n % len(questions)
 			row, answer := c.Ask(ctx, client.Prompt{
 				API: work.API, Model: work.Model, Messages: []client.Message{{Role: "user", Content: questions[which]}},
-				MaxTokens: s.Canary.MaxTokens, Stream: true, Timeout: time.Duration(work.Timeout),
+				MaxTokens: s.Canary.MaxTokens, Stream: true, Finish: recording.OrEnd(work.Finish), Timeout: time.Duration(work.Timeout),
 			}, clock, due)
 			row.Seq, row.Kind, row.Scenario, row.Class = int64(n), recording.KindCanary, s.Name, fmt.Sprintf("canary-%d", which)
 			if row.OK() {

@@ -91,7 +91,8 @@ type Prompt struct {
 	Messages    []Message // the conversation so far; completions has the text of the last alone
 	MaxTokens   int
 	Temperature float64
-	IgnoreEOS   bool // go on to MaxTokens, where the service can
+	IgnoreEOS   bool     // go on to MaxTokens, where the service can
+	Finish      []string // the finish reasons that are no error; empty: see recording.MayEnd
 	Stream      bool
 	Timeout     time.Duration
 }
@@ -240,7 +241,8 @@ type Prepared struct {
 	rpc     *inferencepb.GenerateRequest // in its stead, where the API is gRPC
 	head    metadata.MD                  // of rpc
 	stream  bool
-	expect  int // tokens, at most
+	expect  int      // tokens, at most
+	finish  []string // reasons that are no error
 	timeout time.Duration
 }
 
@@ -255,7 +257,7 @@ func (c *Client) Prepare(p Prompt) (pr *Prepared, err error) {
 }
 
 func (c *Client) prepare(p Prompt) (pr *Prepared, err error) {
-	pr = &Prepared{by: c, stream: p.Stream, expect: p.MaxTokens, timeout: p.Timeout}
+	pr = &Prepared{by: c, stream: p.Stream, expect: p.MaxTokens, finish: p.Finish, timeout: p.Timeout}
 	if p.API == APIGRPC {
 		if c.rpc == nil {
 			return nil, fmt.Errorf("the API grpc is at an address like grpc://host:port, not %q", c.cfg.BaseURL)
@@ -299,7 +301,7 @@ func (c *Client) ask(ctx context.Context, p Prompt, clock recording.Clock, due t
 
 func (c *Client) send(ctx context.Context, p *Prepared, clock recording.Clock, due time.Duration, answer *strings.Builder) recording.Request {
 	row := recording.Request{Due: due, Streamed: p.stream}
-	s := &stream{row: &row, answer: answer, expect: p.expect}
+	s := &stream{row: &row, answer: answer, expect: p.expect, finish: p.finish}
 	limited, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	a := &arrivals{clock: clock, delays: &c.delays}
@@ -598,6 +600,7 @@ func (s *stream) whole(c chunk, at time.Duration) {
 	switch {
 	case r.FinishReason == "":
 		s.fail(recording.ErrorTruncated, "the answer has no finish reason")
+	case s.brokeOff():
 	case !some:
 		s.fail(recording.ErrorEmpty, "the answer is empty")
 	default:

@@ -39,12 +39,14 @@ const mostExpected = 1024
 //	            usage and end are one event, and no [DONE] need follow
 //	failed      response.failed, response.cancelled or error came
 //
-// An answer succeeds when the body ends in state done with at least one token.
+// An answer succeeds when the body ends in state done with at least one token, and
+// with a finish reason that the workload allows.
 // Comments and keep-alives change nothing.
 type stream struct {
 	row    *recording.Request
 	answer *strings.Builder // takes the text, where somebody wants it
 	expect int              // tokens, at most: room for their times
+	finish []string         // the finish reasons that are no error
 	done   bool
 	failed bool
 	counts int32  // of usage, the latest told
@@ -246,11 +248,26 @@ func (s *stream) close() {
 		s.fail(recording.ErrorTruncated, fmt.Sprintf("the stream ended in the middle: %d chunks and no finish reason", len(r.Chunks)))
 	case !s.done:
 		s.fail(recording.ErrorTruncated, "the stream ended without [DONE]")
+	case s.brokeOff():
 	case len(r.Chunks) == 0 && r.OutputTokens > 0:
 		s.fail(recording.ErrorEmpty, fmt.Sprintf("the answer has no text, though its usage counts %d tokens", r.OutputTokens))
 	case len(r.Chunks) == 0:
 		s.fail(recording.ErrorEmpty, "the answer has no tokens")
 	}
+}
+
+// brokeOff fails an answer whose finish reason is not one with which it may end.
+func (s *stream) brokeOff() bool {
+	r := s.row
+	if recording.MayEnd(r.FinishReason, s.finish) {
+		return false
+	}
+	expected := s.finish
+	if len(expected) == 0 {
+		expected = recording.Ends
+	}
+	s.fail(recording.ErrorFinish, fmt.Sprintf("the answer ended with the finish reason %q after %d chunks; expected %s", r.FinishReason, len(r.Chunks), strings.Join(expected, ", ")))
+	return true
 }
 
 // count takes the number of tokens from the usage, or else from the chunks.

@@ -236,7 +236,7 @@ func (m *Maker) Prompt(t Talk, messages []client.Message, rng *rand.Rand) client
 	}
 	return client.Prompt{
 		API: w.API, Model: w.Model, APIKey: m.from.keys[w.APIKeyEnv], Connection: client.Connection(w.Connection), Messages: messages, MaxTokens: tokens,
-		Temperature: *w.Temperature, IgnoreEOS: w.IgnoreEOS, Stream: *w.Stream, Timeout: time.Duration(w.Timeout),
+		Temperature: *w.Temperature, IgnoreEOS: w.IgnoreEOS, Finish: w.Finish, Stream: *w.Stream, Timeout: time.Duration(w.Timeout),
 	}
 }
 
