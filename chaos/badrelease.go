@@ -27,7 +27,7 @@ var badRelease = Kind{
 
 // releasable is what rolling out a bad version needs of a target.
 type releasable interface {
-	Replicas() []string
+	Replicas() []deploy.Replica
 	Serving(ctx context.Context, replica string) bool
 	PID(name string) int
 	Command(replica string) []string
@@ -54,13 +54,13 @@ func prepareBadRelease(ctx context.Context, target any, f scenarios.Fault, _ uin
 	if len(t.WithLedger()) == 0 {
 		return nil, needsDoor("it has no registry of what was rolled out")
 	}
-	b := &bad{target: t, release: f.Release, within: time.Duration(f.Within), victim: t.Replicas()[0], before: map[string][]string{}}
+	b := &bad{target: t, release: f.Release, within: time.Duration(f.Within), victim: t.Replicas()[0].Name, before: map[string][]string{}}
 	if f.Release == scenarios.ReleaseBadConfig {
 		b.victim = deploy.Gateway
 	}
 	b.version = fmt.Sprintf("%s-%s", f.Release, time.Now().UTC().Format("20060102T150405.000"))
 	b.folder = filepath.Join(t.LogDir(), fmt.Sprintf("%s%d-%s", ofOurs, os.Getpid(), b.version))
-	for _, replica := range t.Replicas() {
+	for _, replica := range deploy.Names(t.Replicas()) {
 		b.before[replica] = t.Command(replica)
 		if t.Serving(ctx, replica) {
 			b.serving = append(b.serving, replica)

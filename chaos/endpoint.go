@@ -29,7 +29,7 @@ func distantOf(e *deploy.Endpoint) (distant, error) {
 	return distant{e, u.Host, u.Scheme + "://" + u.Host}, nil
 }
 
-func (d distant) Replicas() []string { return []string{d.host} }
+func (d distant) Replicas() []deploy.Replica { return []deploy.Replica{{Name: d.host}} }
 
 // InFlight are not known; faults that wait for streams are refused before.
 func (d distant) InFlight(context.Context) (map[string]int, error) {

@@ -40,7 +40,7 @@ func TestNetworkOfAnEndpoint(t *testing.T) {
 			}
 			defer srv.Close()
 			_, host, _ := strings.Cut(srv.URL, "://")
-			target, err := deploy.OpenEndpoint(tt.scheme+"://"+host, true)
+			target, err := deploy.OpenEndpoint(scenarios.Endpoint{URL: tt.scheme + "://" + host}, true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +77,7 @@ func TestAFullLinkIsNotHeldForLonger(t *testing.T) {
 	}))
 	defer srv.Close()
 	var err error
-	if target, err = deploy.OpenEndpoint(srv.URL, true); err != nil {
+	if target, err = deploy.OpenEndpoint(scenarios.Endpoint{URL: srv.URL}, true); err != nil {
 		t.Fatal(err)
 	}
 	defer target.Stop()
@@ -93,7 +93,7 @@ func TestAFullLinkIsNotHeldForLonger(t *testing.T) {
 
 // How many streams it has in flight is not known.
 func TestStreamsOfAnEndpointAreNotWaitedFor(t *testing.T) {
-	target, err := deploy.OpenEndpoint("http://127.0.0.1:1", true)
+	target, err := deploy.OpenEndpoint(scenarios.Endpoint{URL: "http://127.0.0.1:1"}, true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,7 @@ var kvExhaustion = Kind{
 
 const (
 	// HogCommand is the argument that makes this program fill a cache, with the
-	// addresses of a replica and of its metrics after it: see Hog.
+	// address of a replica and the URL of its metrics after it: see Hog.
 	HogCommand = "fault-hog"
 
 	kvFull    = 0.9  // the share of the blocks that is held in effect
@@ -146,7 +146,7 @@ func askLong(ctx context.Context, address, name string, tokens int) error {
 func kvUsed(ctx context.Context, metrics string) (used, waiting float64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	families, err := deploy.Scrape(ctx, "http://"+metrics+"/metrics")
+	families, err := deploy.Scrape(ctx, metrics)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -168,10 +168,10 @@ func prepareKVExhaustion(ctx context.Context, target any, f scenarios.Fault, see
 		return nil, err
 	}
 	h := &hogging{onProcess: p}
-	if told, ok := target.(interface{ Metrics() []deploy.Scraped }); ok {
+	if told, ok := target.(interface{ Metrics() []deploy.Source }); ok {
 		all := told.Metrics()
-		if i := slices.IndexFunc(all, func(s deploy.Scraped) bool { return s.Name == p.victim }); i >= 0 {
-			h.metrics = all[i].Address
+		if i := slices.IndexFunc(all, func(s deploy.Source) bool { return s.Name == p.victim }); i >= 0 {
+			h.metrics = all[i].URL
 		}
 	}
 	if h.before, _, err = kvUsed(ctx, h.metrics); err != nil {

@@ -51,7 +51,7 @@ func (r *removal) withDisk(ctx context.Context) error {
 	}
 	r.disk = disk
 	r.all = append(r.all, disk.WithLedger()...)
-	for _, replica := range r.target.Replicas() {
+	for _, replica := range deploy.Names(r.target.Replicas()) {
 		if !slices.Contains(r.serving, replica) && r.target.Serving(ctx, replica) {
 			r.serving = append(r.serving, replica)
 		}

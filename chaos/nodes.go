@@ -87,6 +87,29 @@ func anyFault(gate scenarios.Gate, is func(scenarios.Fault) bool) bool {
 	return slices.ContainsFunc(gate.Scenarios, func(s scenarios.Scenario) bool { return slices.ContainsFunc(s.Faults, is) })
 }
 
+// PrepareGround gives a target what the faults of its gate need: a disk for the
+// ledger alone, and networks for the simulated nodes. What is made is taken away
+// by release, also after an error.
+func PrepareGround(gate scenarios.Gate, j *Journal, o *deploy.Setup) (release []func() error, err error) {
+	o.Links = NeedsLinks(gate)
+	if NeedsDisk(gate) {
+		back, err := OwnDisk(j, deploy.LedgerFolder(o.LogDir), DiskFor(gate))
+		if err != nil {
+			return nil, fmt.Errorf("a disk for the ledger alone, for disk-full: %w", err)
+		}
+		release = append(release, back)
+	}
+	if NeedsNodes(gate) {
+		nodes, back, err := OwnNodes(j, deploy.CountNodes(*gate.Target.Local))
+		if err != nil {
+			return release, fmt.Errorf("networks for the simulated nodes: %w", err)
+		}
+		o.Nodes = nodes
+		release = append(release, back)
+	}
+	return release, nil
+}
+
 // OwnNodes gives so many simulated nodes a network each.
 func OwnNodes(j *Journal, n int) (nodes []*deploy.Node, release func() error, err error) {
 	names := deploy.NodeNames(n)

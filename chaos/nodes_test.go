@@ -96,7 +96,7 @@ func TestNetworkOfNodes(t *testing.T) {
 // over is closed.
 func servesThroughout(t *testing.T, l *deploy.Local, over <-chan struct{}) bool {
 	for {
-		for _, name := range l.Replicas() {
+		for _, name := range deploy.Names(l.Replicas()) {
 			if _, err := roundTrip(t.Context(), l.Path(name), 0, 5*time.Second); err != nil {
 				t.Logf("%s: %v", name, err)
 				return false

@@ -59,7 +59,7 @@ func prepareGatewayKill(ctx context.Context, target any, _ scenarios.Fault, _ ui
 		return nil, err
 	}
 	k := &killing{target: t, victim: deploy.Gateway}
-	for _, replica := range t.Replicas() {
+	for _, replica := range deploy.Names(t.Replicas()) {
 		k.streams += inFlight[replica]
 		if t.Serving(ctx, replica) {
 			k.serving = append(k.serving, replica)

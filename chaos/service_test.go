@@ -205,7 +205,7 @@ func serviceOn(t *testing.T, spec scenarios.Local, nodes []*deploy.Node) *deploy
 	}
 	spec.Gateway.Plain, spec.Monitoring.Disabled = true, true
 	spec.ReadyTimeout = scenarios.Duration(20 * time.Second)
-	l, err := deploy.StartLocal(t.Context(), spec, deploy.Setup{Server: self, LogDir: t.TempDir(), Links: true, Nodes: nodes, OnEvent: func(deploy.Event) {}})
+	l, err := deploy.StartLocal(t.Context(), spec, deploy.Allowance{}, deploy.Setup{Server: self, LogDir: t.TempDir(), Links: true, Nodes: nodes, OnEvent: func(deploy.Event) {}})
 	if err != nil {
 		t.Fatal(err)
 	}

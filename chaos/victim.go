@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -16,7 +17,7 @@ const pollEvery = 10 * time.Millisecond
 
 // crowd is what choosing a victim needs of a target.
 type crowd interface {
-	Replicas() []string
+	Replicas() []deploy.Replica
 	InFlight(ctx context.Context) (map[string]int, error)
 	Serving(ctx context.Context, replica string) bool
 }
@@ -26,7 +27,7 @@ type crowd interface {
 // strike what nobody is routed to would prove nothing. The streams are those it
 // had then.
 func chooseVictim(ctx context.Context, t crowd, f scenarios.Fault, seed uint64) (victim string, inFlight int, err error) {
-	candidates := t.Replicas()
+	candidates := deploy.Names(t.Replicas())
 	switch f.Target {
 	case scenarios.VictimBusiest:
 	case scenarios.VictimRandom:
@@ -43,7 +44,7 @@ func chooseVictim(ctx context.Context, t crowd, f scenarios.Fault, seed uint64) 
 		slices.SortStableFunc(victims, func(a, b string) int { return streams[b] - streams[a] })
 		victim := victims[0]
 		if _, known := streams[victim]; err == nil && !known {
-			return "", 0, fmt.Errorf("no replica is named %q; there are %s", victim, strings.Join(t.Replicas(), ", "))
+			return "", 0, fmt.Errorf("no replica is named %q; there are %s", victim, strings.Join(deploy.Names(t.Replicas()), ", "))
 		}
 		idle := streams[victim] < f.MinStreams
 		for _, v := range victims {

@@ -15,7 +15,7 @@ import (
 func TestCost(t *testing.T) {
 	gate := func(objective string) scenarios.Gate {
 		g := correctGate(t, objective)
-		g.Target.Local.Replicas = 3
+		g.Target = scenarios.Target{Local: &scenarios.Local{Replicas: 3}}
 		g.Cost = &scenarios.Cost{Price: &scenarios.Price{Name: "l4", OnDemand: 1.2, Reserved: 0.9, Spot: 0.4, Interruptions: 0.5, Date: "2026-11-01", Source: "a test"}}
 		return g
 	}
@@ -131,7 +131,7 @@ func TestAutoscalingIsProvenByScaling(t *testing.T) {
 		"one joined afterwards":       {minute(sound, ready(1, 2), ready(300, 3)), Unproven},
 	} {
 		gate := correctGate(t, "error_rate in s <= 5%")
-		gate.Target.Local.Replicas = 3
+		gate.Target = scenarios.Target{Local: &scenarios.Local{Replicas: 3}}
 		gate.Cost = &scenarios.Cost{Price: &scenarios.Price{Name: "l4", OnDemand: 1, Autoscaling: 0.3, SecondProvider: 0.25, Date: "2026-11-01", Source: "a test"}}
 		v, err := Judge(gate, tt.rec)
 		if err != nil {

@@ -5,10 +5,14 @@
 package deploy
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/url"
+	"strings"
 	"time"
+
+	"github.com/launchgate/launchgate/scenarios"
 )
 
 // Event is something the deployment saw of itself: a process that started or
@@ -22,23 +26,37 @@ type Event struct {
 	Text    string
 }
 
+// endpointPlan is a service that launchgate does not deploy.
+type endpointPlan struct{ spec scenarios.Endpoint }
+
+func (p endpointPlan) About() About {
+	return About{Kind: "endpoint", URL: p.spec.URL, Model: p.spec.Model}
+}
+
+// Replicas are not known of a service that is already there.
+func (endpointPlan) Replicas() []Replica { return nil }
+
+func (p endpointPlan) Open(_ context.Context, o Setup) (Target, error) {
+	return OpenEndpoint(p.spec, o.Links)
+}
+
 // Endpoint is a service launchgate did not deploy: it can be driven and
 // probed, and the network between here and it can be broken.
 //
 //	client ──▶ (link) ──▶ service
 type Endpoint struct {
-	url  string
+	endpointPlan
 	link *Link // nil without
 }
 
 // OpenEndpoint points at an OpenAI-compatible service; linked, clients are to
 // reach it through a Link. Stop must then be called.
-func OpenEndpoint(at string, linked bool) (*Endpoint, error) {
-	e := &Endpoint{url: at}
+func OpenEndpoint(spec scenarios.Endpoint, linked bool) (*Endpoint, error) {
+	e := &Endpoint{endpointPlan: endpointPlan{spec}}
 	if !linked {
 		return e, nil
 	}
-	address, err := addressOf(at)
+	address, err := addressOf(spec.URL)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +82,23 @@ func addressOf(at string) (string, error) {
 }
 
 // URL is where requests go.
-func (e *Endpoint) URL() string { return e.url }
+func (e *Endpoint) URL() string { return e.spec.URL }
+
+// Access is the endpoint as the gate has it.
+func (e *Endpoint) Access() Access { return Access{Endpoint: e.spec, Via: e.Via()} }
+
+// Metrics are perhaps beside the API, where that is of HTTP.
+func (e *Endpoint) Metrics() []Source {
+	if !strings.HasPrefix(e.spec.URL, "http") {
+		return nil
+	}
+	base := strings.TrimSuffix(strings.TrimRight(e.spec.URL, "/"), "/v1")
+	return []Source{{Name: "service", URL: base + "/metrics", Guess: true}}
+}
+
+// WaitReady has nothing to wait for: who asks the service is told whether it
+// serves.
+func (e *Endpoint) WaitReady(context.Context) error { return nil }
 
 // Link is the network in front of it, where it was asked for.
 func (e *Endpoint) Link() (*Link, bool) { return e.link, e.link != nil }

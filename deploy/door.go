@@ -94,12 +94,12 @@ type issued struct {
 // LedgerFolder is where a gateway keeps its ledger, below the folder of logs.
 func LedgerFolder(logDir string) string { return filepath.Join(logDir, "gateway") }
 
-func openDoor(ctx context.Context, spec scenarios.Gateway, o Setup) (*door, error) {
-	d := &door{server: o.Server, dir: LedgerFolder(o.LogDir), allow: o.Allow, replicated: !spec.Unreplicated, onEvent: o.OnEvent}
+func openDoor(ctx context.Context, spec scenarios.Gateway, allow Allowance, o Setup) (*door, error) {
+	d := &door{server: o.Server, dir: LedgerFolder(o.LogDir), allow: allow, replicated: !spec.Unreplicated, onEvent: o.OnEvent}
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return nil, err
 	}
-	config, err := limits(spec.Config, o.Allow)
+	config, err := limits(spec.Config, allow)
 	if err != nil {
 		return nil, err
 	}
@@ -224,15 +224,6 @@ func (d *door) ledgerWith(ctx context.Context, in, command string, args ...strin
 
 // close takes the certificate's key away: run folders are passed on.
 func (d *door) close() { _ = os.Remove(d.file("tls/key.pem")) }
-
-// Endpoint is how a client reaches the service: the name of the environment
-// variable that is to hold the key is the caller's, and the key is Key's.
-func (l *Local) Endpoint(keyVariable string) scenarios.Endpoint {
-	if l.door == nil {
-		return scenarios.Endpoint{URL: l.url}
-	}
-	return scenarios.Endpoint{URL: l.url, CAFile: l.door.file("tls/ca.pem"), APIKeyEnv: keyVariable}
-}
 
 // Certificate is what the gateway shows to who connects.
 type Certificate struct {

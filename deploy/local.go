@@ -25,8 +25,12 @@ import (
 
 const (
 	statusEvery = 100 * time.Millisecond // how often the gateway is asked what it routes to
-	gaugesEvery = time.Second            // how often gauges are observed
+	gaugesEvery = 500 * time.Millisecond // how often gauges are observed
 )
+
+// tellsOfItself are the observations that the deployment makes, at gaugesEvery
+// and when they change.
+var tellsOfItself = []string{"replicas_ready", "memory_bytes"}
 
 // Local is the bundled service on loopback: replicas of reference-server serve
 // and one gateway in front, each a supervised process with its own log file.
@@ -38,7 +42,7 @@ const (
 // Nodes with networks of their own, and links, are there where a gate has faults
 // of the network, the ledger unless it asks for a plain gateway.
 type Local struct {
-	spec       scenarios.Local
+	localPlan
 	server     string // the reference-server program
 	gateway    *process
 	replicas   []*process
@@ -47,6 +51,7 @@ type Local struct {
 	paths      map[string]string // where the gateway reaches it: a link, where there is one
 	links      map[string]*Link  // in front of it; empty without links
 	url        string            // the gateway
+	issued     map[string]string // API keys, by the variables that workloads name them by
 	status     string            // its /status
 	scraped    []Scraped         // metrics of all processes
 	door       *door             // nil: the gateway only balances
@@ -97,24 +102,9 @@ func (s Status) Ready() (n int) {
 	return n
 }
 
-// Setup is how a deployment is made, besides what the gate says of it.
-type Setup struct {
-	Server string // the reference-server program
-	LogDir string // of logs, and of what the gateway keeps
-	// Links has the gateway reach every replica through a Link.
-	Links bool
-	// Nodes are the networks of the simulated nodes, as many as CountNodes says;
-	// without them every replica is on loopback.
-	Nodes []*Node
-	// Allow is what the deployment's own key may do at its gateway.
-	Allow Allowance
-	// OnEvent is told what happens. It must be safe for concurrent use.
-	OnEvent func(Event)
-}
-
 // StartLocal starts the processes and returns at once; WaitReady waits for
 // them. Stop must be called, whatever happens.
-func StartLocal(ctx context.Context, spec scenarios.Local, o Setup) (*Local, error) {
+func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Setup) (*Local, error) {
 	if _, err := os.Stat(o.Server); err != nil {
 		return nil, fmt.Errorf("the bundled service cannot be deployed: no reference-server program at %s: build it beside launchgate (make build)", o.Server)
 	}
@@ -135,7 +125,7 @@ func StartLocal(ctx context.Context, spec scenarios.Local, o Setup) (*Local, err
 		front = spec.Port
 	}
 	l := &Local{
-		spec: spec, server: o.Server, logDir: o.LogDir, onEvent: o.OnEvent,
+		localPlan: localPlan{spec: spec}, issued: map[string]string{}, server: o.Server, logDir: o.LogDir, onEvent: o.OnEvent,
 		url:     "http://" + Loopback(front),
 		status:  "http://" + Loopback(gatewayMetrics) + "/status",
 		scraped: []Scraped{{Gateway, Loopback(gatewayMetrics)}},
@@ -146,7 +136,7 @@ func StartLocal(ctx context.Context, spec scenarios.Local, o Setup) (*Local, err
 	}
 	gatewayArgs := []string{o.Server, "gateway", "--addr", Loopback(front), "--metrics-addr", Loopback(gatewayMetrics)}
 	if !spec.Gateway.Plain {
-		if l.door, err = openDoor(ctx, spec.Gateway, o); err != nil {
+		if l.door, err = openDoor(ctx, spec.Gateway, allow, o); err != nil {
 			return nil, fmt.Errorf("the gateway: %w", err)
 		}
 		l.url = "https://" + Loopback(front)
@@ -157,7 +147,7 @@ func StartLocal(ctx context.Context, spec scenarios.Local, o Setup) (*Local, err
 		}
 	}
 	for i := range spec.Replicas {
-		name := "replica-" + strconv.Itoa(i)
+		name := replicaName(i)
 		node := l.nodeOf(i)
 		http, metrics, link := at(node.Host(), rest[3*i]), at(node.Host(), rest[3*i+1]), at(node.Host(), rest[3*i+2])
 		argv := []string{o.Server, "serve", "--grpc-addr", "", "--device-file", l.deviceFile(), "--addr", http, "--metrics-addr", metrics,
@@ -255,8 +245,24 @@ func (l *Local) logFile(name string) string { return filepath.Join(l.logDir, nam
 // URL is the gateway's address.
 func (l *Local) URL() string { return l.url }
 
-// Watched is by whom it is watched, or why by nobody.
-func (l *Local) Watched() string { return l.monitor.told() }
+// About is what its plan knew, and where it is and who watches it.
+func (l *Local) About() About {
+	a := l.localPlan.About()
+	a.URL, a.Watched = l.url, l.monitor.told()
+	return a
+}
+
+// Access goes by a variable of the deployment's own, because two may stand at a
+// time.
+func (l *Local) Access() Access {
+	if l.door == nil {
+		return Access{Endpoint: scenarios.Endpoint{URL: l.url}}
+	}
+	own := "LAUNCHGATE_KEY_" + l.url[strings.LastIndexByte(l.url, ':')+1:]
+	keys := maps.Clone(l.issued)
+	keys[own] = l.door.key
+	return Access{Endpoint: scenarios.Endpoint{URL: l.url, CAFile: l.door.file("tls/ca.pem"), APIKeyEnv: own}, Keys: keys}
+}
 
 // Stop stops every process, gracefully where it can be had, and waits until
 // nothing of the deployment runs.
@@ -319,15 +325,6 @@ func (l *Local) Status() Status {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.last
-}
-
-// Replicas names the replicas.
-func (l *Local) Replicas() []string {
-	names := make([]string, len(l.replicas))
-	for i, r := range l.replicas {
-		names[i] = r.name
-	}
-	return names
 }
 
 // InFlight is how many streams run through each replica now, as the gateway
@@ -464,14 +461,16 @@ func (l *Local) nodeOf(i int) *Node {
 
 // Node is the network of the node that a replica is on; nil where that is the
 // host's.
-func (l *Local) Node(replica string) *Node { return l.nodeOf(slices.Index(l.Replicas(), replica)) }
+func (l *Local) Node(replica string) *Node {
+	return l.nodeOf(slices.Index(Names(l.Replicas()), replica))
+}
 
 // OnNodeOf names the replicas that share a simulated node with one, and it.
 func (l *Local) OnNodeOf(replica string) []string {
 	nodes := CountNodes(l.spec)
 	var same []string
-	at := slices.Index(l.Replicas(), replica)
-	for i, name := range l.Replicas() {
+	at := slices.Index(Names(l.Replicas()), replica)
+	for i, name := range Names(l.Replicas()) {
 		if i%nodes == at%nodes {
 			same = append(same, name)
 		}
@@ -535,7 +534,7 @@ func (l *Local) process(name string) (*process, error) {
 			return p, nil
 		}
 	}
-	return nil, fmt.Errorf("no process is named %q; there are %s and %s", name, strings.Join(l.Replicas(), ", "), Gateway)
+	return nil, fmt.Errorf("no process is named %q; there are %s and %s", name, strings.Join(Names(l.Replicas()), ", "), Gateway)
 }
 
 // watch asks the gateway what it routes to and tells what changed.

@@ -14,7 +14,13 @@ import (
 const mostMetrics = 16 << 20 // bytes of an answer that is read
 
 // Metrics are where the processes of the deployment tell theirs.
-func (l *Local) Metrics() []Scraped { return l.scraped }
+func (l *Local) Metrics() []Source {
+	all := make([]Source, len(l.scraped))
+	for i, s := range l.scraped {
+		all[i] = Source{Name: s.Name, URL: "http://" + s.Address + "/metrics"}
+	}
+	return all
+}
 
 // Scrape reads what a process tells of itself at a URL, by the metrics' names.
 func Scrape(ctx context.Context, url string) (map[string]*dto.MetricFamily, error) {

@@ -96,9 +96,31 @@ func FindStanding(dir string) (Standing, error) {
 
 func standingFile(dir string) string { return filepath.Join(dir, "standing.json") }
 
+// Order is what a standing deployment is to be.
+type Order struct {
+	Spec  scenarios.Local `json:"spec"`
+	Allow Allowance       `json:"allow"`
+}
+
+// DefaultOrder is the bundled service as it is without a gate, with the limits of
+// its gateway for everybody.
+func DefaultOrder() Order {
+	gate := scenarios.Gate{Target: scenarios.Target{Local: &scenarios.Local{}}}
+	return Order{Spec: *gate.Resolved().Target.Local}
+}
+
+// OrderFor is a deployment as a gate describes it, which is allowed the gate's
+// load.
+func OrderFor(g scenarios.Gate) (Order, error) {
+	if g.Target.Local == nil {
+		return Order{}, fmt.Errorf("%s points at %s, which is already there; up deploys a target.local", g.Name, g.Target.Endpoint.URL)
+	}
+	return Order{Spec: *g.Target.Local, Allow: AllowanceFor(g)}, nil
+}
+
 // Keep starts a deployment, says in dir where it is once it is ready, and keeps
 // it up until ctx ends. Nothing of it runs when Keep has returned.
-func Keep(ctx context.Context, dir string, spec scenarios.Local, o Setup) error {
+func Keep(ctx context.Context, dir string, order Order, server string) error {
 	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
@@ -107,8 +129,7 @@ func Keep(ctx context.Context, dir string, spec scenarios.Local, o Setup) error 
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return fmt.Errorf("another deployment is kept in %s, or is being started (%w)", dir, err)
 	}
-	o.LogDir = filepath.Join(dir, "logs")
-	l, err := StartLocal(ctx, spec, o)
+	l, err := StartLocal(ctx, order.Spec, order.Allow, Setup{Server: server, LogDir: filepath.Join(dir, "logs"), OnEvent: func(Event) {}})
 	if err != nil {
 		return err
 	}
@@ -116,7 +137,7 @@ func Keep(ctx context.Context, dir string, spec scenarios.Local, o Setup) error 
 	if err := l.WaitReady(ctx); err != nil {
 		return err
 	}
-	s := Standing{Spec: spec, URL: l.URL(), Status: l.status, Metrics: l.scraped, Watched: l.Watched(), Since: time.Now().UTC().Truncate(time.Second), Keeper: self()}
+	s := Standing{Spec: order.Spec, URL: l.URL(), Status: l.status, Metrics: l.scraped, Watched: l.monitor.told(), Since: time.Now().UTC().Truncate(time.Second), Keeper: self()}
 	orders, err := openControl(l)
 	if err != nil {
 		return fmt.Errorf("the keeper's socket: %w", err)
@@ -124,7 +145,7 @@ func Keep(ctx context.Context, dir string, spec scenarios.Local, o Setup) error 
 	defer func() { _ = orders.close() }()
 	s.Control = orders.socket()
 	if l.door != nil {
-		s.CA, s.KeyFile, s.Allowed = l.door.file("tls/ca.pem"), filepath.Join(dir, "api-key"), o.Allow.Told()
+		s.CA, s.KeyFile, s.Allowed = l.door.file("tls/ca.pem"), filepath.Join(dir, "api-key"), order.Allow.Told()
 		if err := os.WriteFile(s.KeyFile, []byte(l.Key()+"\n"), 0o600); err != nil {
 			return err
 		}

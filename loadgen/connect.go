@@ -8,18 +8,34 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Connect makes a client of an endpoint, with the key that the environment
-// holds for it; via is connected to in its place, if not empty. Nothing is sent
-// yet.
-func Connect(e scenarios.Endpoint, via string) (*client.Client, error) {
-	key := ""
-	if e.APIKeyEnv != "" {
-		if key = os.Getenv(e.APIKeyEnv); key == "" {
-			return nil, fmt.Errorf("the environment variable %s, which is to hold the API key, is empty", e.APIKeyEnv)
+// KeysFor collects the API keys that an endpoint and the workloads of a gate
+// name: those that were issued for the run, and else those in the environment.
+func KeysFor(g scenarios.Gate, e scenarios.Endpoint, issued map[string]string) map[string]string {
+	keys := map[string]string{}
+	find := func(variable string) {
+		if key, ok := issued[variable]; ok {
+			keys[variable] = key
+		} else if key := os.Getenv(variable); variable != "" && key != "" {
+			keys[variable] = key
 		}
+	}
+	find(e.APIKeyEnv)
+	for _, s := range g.Scenarios {
+		for _, class := range s.Mix() {
+			find(class.Workload.APIKeyEnv)
+		}
+	}
+	return keys
+}
+
+// Connect makes a client of an endpoint, with the key that goes by its variable;
+// via is connected to in its place, if not empty. Nothing is sent yet.
+func Connect(e scenarios.Endpoint, via string, keys map[string]string) (*client.Client, error) {
+	if e.APIKeyEnv != "" && keys[e.APIKeyEnv] == "" {
+		return nil, fmt.Errorf("the environment variable %s, which is to hold the API key, is empty", e.APIKeyEnv)
 	}
 	growFiles()
 	return client.New(client.Config{
-		BaseURL: e.URL, Model: e.Model, APIKey: key, Headers: e.Headers, HTTP: e.HTTP, CAFile: e.CAFile, NewConnections: e.NewConnections, Via: via,
+		BaseURL: e.URL, Model: e.Model, APIKey: keys[e.APIKeyEnv], Headers: e.Headers, HTTP: e.HTTP, CAFile: e.CAFile, NewConnections: e.NewConnections, Via: via,
 	})
 }

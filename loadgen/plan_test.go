@@ -1,6 +1,7 @@
 package loadgen
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -231,5 +232,25 @@ func TestPlansRepeatFromTheirSeed(t *testing.T) {
 	s.Stages[1].Rate = 50
 	if changed := planOf(s, 7); !slices.Equal(offsets(changed)[:one.Stages[0].Requests], offsets(one)[:one.Stages[0].Requests]) {
 		t.Error("a change of one stage changed another")
+	}
+}
+
+// A key that was issued for the run goes before one of the environment, and one
+// that is nowhere is told by the name of its variable.
+func TestKeysFor(t *testing.T) {
+	gate := scenarios.Gate{Scenarios: []scenarios.Scenario{{Name: "s", Classes: []scenarios.Class{
+		{Name: "gold", Workload: scenarios.Workload{APIKeyEnv: "LAUNCHGATE_TEST_GOLD"}},
+		{Name: "tin", Workload: scenarios.Workload{APIKeyEnv: "LAUNCHGATE_TEST_TIN"}},
+	}}}}
+	e := scenarios.Endpoint{URL: "http://127.0.0.1:1", APIKeyEnv: "LAUNCHGATE_TEST_OWN"}
+	t.Setenv("LAUNCHGATE_TEST_GOLD", "from the environment")
+	t.Setenv("LAUNCHGATE_TEST_TIN", "from the environment too")
+	keys := KeysFor(gate, e, map[string]string{"LAUNCHGATE_TEST_GOLD": "issued", "LAUNCHGATE_TEST_UNUSED": "not asked for"})
+	want := map[string]string{"LAUNCHGATE_TEST_GOLD": "issued", "LAUNCHGATE_TEST_TIN": "from the environment too"}
+	if !maps.Equal(keys, want) {
+		t.Errorf("found %v, expected %v", keys, want)
+	}
+	if _, err := Connect(e, "", keys); err == nil || !strings.Contains(err.Error(), "LAUNCHGATE_TEST_OWN") {
+		t.Error(err)
 	}
 }

@@ -237,12 +237,7 @@ func (f capacityFlags) tried(gate scenarios.Gate) (scenarios.Gate, error) {
 		one.Objectives = append(one.Objectives, o)
 	}
 	one = one.Resolved()
-	one.Target = gate.Target
-	if gate.Target.Local != nil { // the keys are those of other scenarios too
-		local := *gate.Target.Local
-		local.Gateway.Keys = nil
-		one.Target.Local = &local
-	}
+	one.Target = gate.Target.WithoutKeys() // they are those of other scenarios too
 	return one, scenarios.Validate(one)
 }
 
@@ -282,7 +277,7 @@ func (s *seeker) try(ctx context.Context, rate float64, again int) (capacity.Poi
 	saturated := errors.New("saturated")
 	var backlog capacity.Backlog
 	err := run.Run(trying, run.Options{
-		Gate: gate, Dir: dir, Version: run.Version(), Command: os.Args,
+		Gate: gate, Keys: s.session.Keys, Dir: dir, Version: run.Version(), Command: os.Args,
 		Tell: func(p run.Progress) {
 			if p.Live == nil {
 				return

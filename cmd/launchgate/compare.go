@@ -228,7 +228,7 @@ func firstRate(gate scenarios.Gate) (scenarios.Rate, error) {
 func playBlock(ctx context.Context, gate scenarios.Gate, lang reports.Language, s *run.Session, screen *screen, dir string, pair int) (*checklist.Block, words.Sentence, error) {
 	gate.Target = scenarios.Target{Endpoint: &s.Endpoint}
 	gate.Seed += uint64(pair)
-	err := run.Run(ctx, run.Options{Gate: gate, Dir: dir, Version: run.Version(), Command: os.Args, Tell: func(p run.Progress) {
+	err := run.Run(ctx, run.Options{Gate: gate, Keys: s.Keys, Dir: dir, Version: run.Version(), Command: os.Args, Tell: func(p run.Progress) {
 		if p.Live != nil {
 			p.Live.Scenario = filepath.Base(dir)
 			screen.tell(p)

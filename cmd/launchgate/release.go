@@ -88,21 +88,19 @@ func releaseTo(ctx context.Context, s deploy.Standing, r deploy.Release, config 
 	if r.Model, err = filepath.Abs(r.Model); err != nil {
 		return deploy.Released{}, err
 	}
-	e := scenarios.Endpoint{URL: s.URL, CAFile: s.CA}
+	e, keys := scenarios.Endpoint{URL: s.URL, CAFile: s.CA}, map[string]string{}
 	if s.KeyFile != "" {
 		key, err := os.ReadFile(s.KeyFile)
 		if err != nil {
 			return deploy.Released{}, err
 		}
 		e.APIKeyEnv = "LAUNCHGATE_RELEASE_KEY"
-		if err := os.Setenv(e.APIKeyEnv, strings.TrimSpace(string(key))); err != nil {
-			return deploy.Released{}, err
-		}
+		keys[e.APIKeyEnv] = strings.TrimSpace(string(key))
 	}
 	asking, stop := context.WithCancel(ctx)
 	var beside sync.WaitGroup
 	var askErr error
-	beside.Go(func() { askErr = run.Ask(asking, e, askPerSecond) })
+	beside.Go(func() { askErr = run.Ask(asking, e, keys, askPerSecond) })
 	end, err := s.Release(ctx, r, func(step string) { fmt.Fprintln(out, step) })
 	stop()
 	beside.Wait()

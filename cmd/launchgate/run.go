@@ -82,8 +82,8 @@ report that is marked incomplete.`,
 			for _, why := range unable {
 				fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("this fault cannot be injected here, so the gate cannot pass: %s", words.Told(why))))
 			}
-			if len(unable) > 0 && gate.Target.Local != nil {
-				fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("ready gates whose faults can all be injected here: %s", strings.Join(playable(), ", "))))
+			if ready := playable(f.target); len(unable) > 0 && len(ready) > 0 {
+				fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("ready gates whose faults can all be injected here: %s", strings.Join(ready, ", "))))
 			}
 			if f.baseline == "" && (cmd.Flags().Changed("pairs") || cmd.Flags().Changed("block")) {
 				return errors.New("--pairs and --block are of a comparison: give the --baseline to compare with too")
@@ -126,10 +126,14 @@ report that is marked incomplete.`,
 	return cmd
 }
 
-// playable names the ready gates with faults all of which can be injected here.
-func playable() []string {
+// playable names the ready gates with faults all of which can be injected here;
+// target is what is tested in place of their own targets, if not empty.
+func playable(target string) []string {
 	var names []string
 	for _, g := range scenarios.Gates() {
+		if target != "" {
+			g.Target = against(target)
+		}
 		if g.Breaks() && len(chaos.Unable(g)) == 0 {
 			names = append(names, g.Name)
 		}
@@ -238,16 +242,17 @@ func gateOf(args []string, target string) (scenarios.Gate, error) {
 	if len(args) == 1 {
 		name = args[0]
 	}
-	against := scenarios.Target{Endpoint: &scenarios.Endpoint{URL: target}}
 	if gate, ok, err := scenarios.Ready(name); ok {
 		if target != "" {
-			gate.Target = against
+			gate.Target = against(target)
 		}
 		return gate, err
 	}
 	read := scenarios.Load
 	if target != "" {
-		read = func(path string) (scenarios.Gate, error) { return scenarios.LoadAgainst(path, *against.Endpoint) }
+		read = func(path string) (scenarios.Gate, error) {
+			return scenarios.LoadAgainst(path, scenarios.Endpoint{URL: target})
+		}
 	}
 	gate, err := read(name)
 	if errors.Is(err, fs.ErrNotExist) && filepath.Ext(name) == "" {
@@ -258,6 +263,11 @@ func gateOf(args []string, target string) (scenarios.Gate, error) {
 		return gate, fmt.Errorf("found neither a file nor a ready gate %s, expected a gate's file or one of %s; launchgate init writes a gate to start from", name, strings.Join(ready, ", "))
 	}
 	return gate, err
+}
+
+// against is a service that is already there, at a URL.
+func against(url string) scenarios.Target {
+	return scenarios.Target{Endpoint: &scenarios.Endpoint{URL: url}}
 }
 
 // freshFolder names a folder by the time and what runs, and by a number too
@@ -280,21 +290,8 @@ func (f runFlags) apply(gate *scenarios.Gate, seedSet bool) error {
 	if gate.Seed == 0 {
 		gate.Seed = rand.Uint64N(1<<53-1) + 1 // told in the report, so that the run can be repeated
 	}
-	switch e, l := gate.Target.Endpoint, gate.Target.Local; {
-	case e != nil:
-		if f.model != "" {
-			e.Model = f.model
-		}
-		if f.apiKeyEnv != "" {
-			e.APIKeyEnv = f.apiKeyEnv
-		}
-		if f.caFile != "" {
-			e.CAFile = f.caFile
-		}
-	case f.apiKeyEnv != "" || f.caFile != "":
-		return errors.New("--api-key-env and --ca-file are for a service that is already there: give its --target too")
-	case f.model != "":
-		l.Model = f.model
+	if err := gate.Target.Ask(f.model, f.apiKeyEnv, f.caFile); err != nil {
+		return err
 	}
 	return scenarios.Validate(*gate)
 }

@@ -3,10 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -105,31 +103,32 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 	} else {
 		fmt.Fprintln(out, gate.Name)
 	}
-	if l := gate.Target.Local; l != nil {
+	about := deploy.PlanFor(gate).About()
+	if about.Replicas == 0 {
+		say("target: %s", about.URL)
+	} else {
 		model := words.Say("the model it carries")
-		if l.Model != "" {
-			model = words.Verbatim(l.Model)
+		if about.Model != "" {
+			model = words.Verbatim(about.Model)
 		}
-		if len(l.Models) > 0 {
+		if len(about.Models) > 0 {
 			var served []string
-			for _, name := range slices.Sorted(maps.Keys(l.Models)) {
-				served = append(served, fmt.Sprintf("%s (%s)", name, l.Models[name].Quantization))
+			for _, m := range about.Models {
+				served = append(served, fmt.Sprintf("%s (%s)", m.Name, m.Quantization))
 			}
 			model = words.Verbatim(strings.Join(served, ", "))
 		}
-		say("target: %d replicas of the bundled service behind its gateway, serving %s", l.Replicas, model)
-		if l.Gateway.Plain {
+		say("target: %d replicas of the bundled service behind its gateway, serving %s", about.Replicas, model)
+		if about.Allowance == "" {
 			say("        plain: it only balances, in clear")
 		} else {
-			say("        over TLS, with keys, limits and a ledger: %s", words.Told(deploy.AllowanceFor(gate).Told()))
+			say("        over TLS, with keys, limits and a ledger: %s", words.Told(about.Allowance))
 		}
-		if why := deploy.Unwatched(l.Monitoring); why != "" {
-			say("        not watched: %s", words.Told(why))
+		if about.Watched != "" {
+			say("        not watched: %s", words.Told(about.Watched))
 		} else {
 			say("        watched by Prometheus, with the alerts of deploy/monitoring")
 		}
-	} else {
-		say("target: %s", gate.Target.Endpoint.URL)
 	}
 	say("seed:   %d", gate.Seed)
 	fmt.Fprintln(out)

@@ -17,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/launchgate/launchgate/deploy"
-	"github.com/launchgate/launchgate/scenarios"
 )
 
 const (
@@ -26,12 +25,6 @@ const (
 	downWithin = 20 * time.Second // until the keeper is killed
 	startWith  = 10 * time.Second // of time for the keeper itself, besides the replicas'
 )
-
-// asked is what up hands to the process that keeps the deployment.
-type asked struct {
-	Spec  scenarios.Local  `json:"spec"`
-	Allow deploy.Allowance `json:"allow"`
-}
 
 func upCommand(out io.Writer) *cobra.Command {
 	var dir string
@@ -44,7 +37,7 @@ Without a gate it is three replicas behind the whole gateway, with the limits of
 deploy/gateway.yaml for everybody. Called again, it tells how the service is.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			want, err := askedBy(args)
+			want, err := orderedBy(args)
 			if err != nil {
 				return err
 			}
@@ -70,25 +63,21 @@ deploy/gateway.yaml for everybody. Called again, it tells how the service is.`,
 	return cmd
 }
 
-// askedBy is what is to be deployed.
-func askedBy(args []string) (asked, error) {
+// orderedBy is what is to be deployed.
+func orderedBy(args []string) (deploy.Order, error) {
 	if len(args) == 0 {
-		gate := scenarios.Gate{Target: scenarios.Target{Local: &scenarios.Local{}}}
-		return asked{Spec: *gate.Resolved().Target.Local}, nil
+		return deploy.DefaultOrder(), nil
 	}
 	gate, err := gateOf(args, "")
 	if err != nil {
-		return asked{}, err
+		return deploy.Order{}, err
 	}
-	if gate.Target.Local == nil {
-		return asked{}, fmt.Errorf("%s points at %s, which is already there; up deploys a target.local", args[0], gate.Target.Endpoint.URL)
-	}
-	return asked{Spec: *gate.Target.Local, Allow: deploy.AllowanceFor(gate)}, nil
+	return deploy.OrderFor(gate)
 }
 
 // startKeeper starts the process that keeps the deployment, in a session of its
 // own so that it outlives the terminal, and waits until it is ready.
-func startKeeper(ctx context.Context, dir string, want asked) (deploy.Standing, error) {
+func startKeeper(ctx context.Context, dir string, want deploy.Order) (deploy.Standing, error) {
 	var none deploy.Standing
 	task, err := json.Marshal(want)
 	if err != nil {
@@ -217,7 +206,7 @@ func keepCommand() *cobra.Command {
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var want asked
+			var want deploy.Order
 			if err := json.NewDecoder(os.Stdin).Decode(&want); err != nil {
 				return fmt.Errorf("standard input: %w", err)
 			}
@@ -225,7 +214,7 @@ func keepCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return deploy.Keep(cmd.Context(), args[0], want.Spec, deploy.Setup{Server: server, Allow: want.Allow, OnEvent: func(deploy.Event) {}})
+			return deploy.Keep(cmd.Context(), args[0], want, server)
 		},
 	}
 }

@@ -16,9 +16,10 @@ import (
 const askedAtOnce = 32
 
 // Ask sends small questions to a service, so many a second, until ctx ends. A
-// release is judged on what is asked, and nobody may be asking.
-func Ask(ctx context.Context, e scenarios.Endpoint, perSecond float64) error {
-	c, err := loadgen.Connect(e, "")
+// release is judged on what is asked, and nobody may be asking. The API key of
+// the endpoint is among the keys, by its variable.
+func Ask(ctx context.Context, e scenarios.Endpoint, keys map[string]string, perSecond float64) error {
+	c, err := loadgen.Connect(e, "", keys)
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func (c *conductor) recruit(ctx context.Context, endpoint scenarios.Endpoint, vi
 		return err
 	}
 	endpoint.Model = c.client.Model()
-	task := worker.Task{Gate: src, Endpoint: endpoint, Via: via, Vocabulary: c.Material.Vocabulary, Nonce: c.Material.Nonce}
+	task := worker.Task{Gate: src, Endpoint: endpoint, Via: via, Keys: c.keys, Vocabulary: c.Material.Vocabulary, Nonce: c.Material.Nonce}
 	for _, s := range c.Gate.Scenarios {
 		task.Seeds = append(task.Seeds, SeedFor(c.Gate, s.Name))
 	}

@@ -9,15 +9,15 @@ import (
 	"github.com/launchgate/launchgate/loadgen/client"
 )
 
-// replicasEvery is how often a service that is already there is asked how many
-// replicas are ready. A local deployment tells by itself.
+// replicasEvery is how often a service is asked how many replicas are ready,
+// where the target does not tell it by itself.
 const replicasEvery = 250 * time.Millisecond
 
-// watchReplicas observes until ctx ends how many replicas a service that is
-// already there says are ready, each time that it says something else. One that
-// does not say is asked once.
+// watchReplicas observes until ctx ends how many replicas the service says are
+// ready, each time that it says something else, where the target does not tell
+// it by itself. A service that does not say is asked once.
 func (c *conductor) watchReplicas(ctx context.Context) {
-	if c.Gate.Target.Local != nil {
+	if c.target.About().TellsOf(recording.ObsReplicasReady) {
 		return
 	}
 	tick := time.NewTicker(replicasEvery)

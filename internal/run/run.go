@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/chaos"
+	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/loadgen"
 	"github.com/launchgate/launchgate/loadgen/canary"
@@ -28,6 +29,11 @@ import (
 // Options say what to run and where to.
 type Options struct {
 	Gate scenarios.Gate
+	// Plan makes the plan of the gate's target; without it, it is deploy.PlanFor.
+	Plan func(scenarios.Gate) deploy.Plan
+	// Keys are API keys that were issued for the target before this run, by the
+	// variables that the gate names them by.
+	Keys map[string]string
 	// Material is what the gate's prompts are made of, where it was read already;
 	// without it, it is read.
 	Material *prompt.Material
@@ -70,7 +76,10 @@ func Run(ctx context.Context, o Options) (err error) {
 	if o.Gate.Chunks != scenarios.ChunksAll {
 		rec.KeepChunks(o.Gate.KeepChunks)
 	}
-	c := &conductor{Options: o, rec: rec, clock: recording.NewClock()}
+	if o.Plan == nil {
+		o.Plan = deploy.PlanFor
+	}
+	c := &conductor{Options: o, rec: rec, clock: recording.NewClock(), plan: o.Plan(o.Gate)}
 	if c.Material == nil {
 		if c.Material, err = prompt.Gather(o.Gate); err != nil {
 			return err
@@ -117,10 +126,11 @@ type conductor struct {
 	Options
 	rec    *recording.Writer
 	clock  recording.Clock
-	target target
+	plan   deploy.Plan
+	target deploy.Target // nil until it was opened
 	client *client.Client
-	memory memory
-	crew   *crew // nil where the load is sent from here
+	keys   map[string]string // that the load is sent with
+	crew   *crew             // nil where the load is sent from here
 	// journal is of the faults, where the gate has any.
 	journal *chaos.Journal
 	// made takes away what the deployment was given of the machine: a disk of the
@@ -195,7 +205,6 @@ func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 		records = durability.New(c.clock, s, c.client, watched.request)
 		beside.Go(func() { records.Write(ctx, probing.Done()) })
 	}
-	beside.Go(func() { c.watchMemory(probing) })
 	beside.Go(func() { c.watchReplicas(probing) })
 	beside.Go(func() { c.watchMetrics(probing) })
 	beside.Go(func() { watched.tell(probing) })

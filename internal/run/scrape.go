@@ -17,9 +17,6 @@ const (
 	scrapeTimeout = 800 * time.Millisecond
 )
 
-// source is where a process tells its metrics.
-type source struct{ name, url string }
-
 // reading says which metric of a service is which observation.
 type reading struct {
 	metric string
@@ -59,22 +56,22 @@ func (c *conductor) watchMetrics(ctx context.Context) {
 	if len(sources) == 0 {
 		return
 	}
-	deployed := c.Gate.Target.Local != nil
+	about := c.target.About()
 	tick := time.NewTicker(scrapeEvery)
 	defer tick.Stop()
 	for {
 		for _, s := range sources {
-			families, err := scrape(ctx, s.url)
+			families, err := scrape(ctx, s.URL)
 			if err != nil {
 				continue // it is down, and what it would say is missing
 			}
 			at := c.clock.Now()
 			for _, r := range readings {
-				if r.obs == recording.ObsMemory && deployed {
-					continue // watchMemory reads it oftener, and of processes that hang too
+				if about.TellsOf(r.obs) {
+					continue // the target knows it oftener, and of processes that hang too
 				}
 				if f := families[r.metric]; f != nil {
-					for _, o := range r.observations(s.name, f) {
+					for _, o := range r.observations(s.Name, f) {
 						o.At = at
 						c.observe(o)
 					}
@@ -90,22 +87,14 @@ func (c *conductor) watchMetrics(ctx context.Context) {
 }
 
 // sources are those that can be asked.
-func (c *conductor) sources(ctx context.Context) (found []source) {
-	if local, ok := c.target.(*deploy.Local); ok {
-		for _, s := range local.Metrics() {
-			found = append(found, source{s.Name, "http://" + s.Address + "/metrics"})
+func (c *conductor) sources(ctx context.Context) []deploy.Source {
+	return slices.DeleteFunc(c.target.Metrics(), func(s deploy.Source) bool {
+		if !s.Guess {
+			return false
 		}
-		return found
-	}
-	base := c.target.URL()
-	if !strings.HasPrefix(base, "http") {
-		return nil
-	}
-	s := source{"service", strings.TrimSuffix(strings.TrimRight(base, "/"), "/v1") + "/metrics"}
-	if _, err := scrape(ctx, s.url); err != nil {
-		return nil
-	}
-	return []source{s}
+		_, err := scrape(ctx, s.URL)
+		return err != nil
+	})
 }
 
 // observations of a family: summed up over what it is split by, and of devices

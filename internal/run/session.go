@@ -3,7 +3,6 @@ package run
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 
@@ -18,8 +17,10 @@ import (
 type Session struct {
 	// Endpoint is where it is, for the gates of those runs.
 	Endpoint scenarios.Endpoint
+	// Keys are those that were issued for it, for those runs.
+	Keys map[string]string
 
-	target target
+	target deploy.Target
 	client *client.Client
 	clock  recording.Clock
 	ask    client.Prompt
@@ -31,11 +32,8 @@ const (
 	drainFor   = time.Minute
 )
 
-// anyLoad is allowed where the load is searched for.
-var anyLoad = deploy.Allowance{PerSecond: 1e5, UnderWay: 1e6}
-
-// Open deploys a gate's target, or points at it, and measures how quickly it
-// answers without load. Logs of the deployment go to a folder that is there.
+// Open brings a gate's target up, or points at it, and measures how quickly it
+// answers without load. Logs of the target go to a folder that is there.
 func Open(ctx context.Context, g scenarios.Gate, server, logs string) (s *Session, err error) {
 	s = &Session{clock: recording.NewClock()}
 	defer func() {
@@ -43,23 +41,20 @@ func Open(ctx context.Context, g scenarios.Gate, server, logs string) (s *Sessio
 			s.Close()
 		}
 	}()
-	if g.Target.Local != nil {
-		local, endpoint, err := startLocal(ctx, g, deploy.Setup{Server: server, LogDir: logs, Allow: anyLoad, OnEvent: func(deploy.Event) {}})
-		if err != nil {
-			return s, err
-		}
-		s.target, s.Endpoint = local, endpoint
-		if err := local.WaitReady(ctx); err != nil {
-			return s, err
-		}
-	} else {
-		s.Endpoint = *g.Target.Endpoint
+	if s.target, err = deploy.PlanFor(g).Open(ctx, deploy.Setup{Server: server, LogDir: logs, AnyLoad: true, OnEvent: func(deploy.Event) {}}); err != nil {
+		return s, err
 	}
-	if s.client, err = loadgen.Connect(s.Endpoint, ""); err != nil {
+	access := s.target.Access()
+	s.Endpoint, s.Keys = access.Endpoint, access.Keys
+	if err := s.target.WaitReady(ctx); err != nil {
+		return s, err
+	}
+	keys := loadgen.KeysFor(g, s.Endpoint, s.Keys)
+	if s.client, err = loadgen.Connect(s.Endpoint, access.Via, keys); err != nil {
 		return s, err
 	}
 	w := g.Scenarios[0].Mix()[0].Workload
-	s.ask = client.Prompt{API: w.API, Model: w.Model, APIKey: os.Getenv(w.APIKeyEnv), Messages: []client.Message{{Role: "user", Content: "Hello!"}},
+	s.ask = client.Prompt{API: w.API, Model: w.Model, APIKey: keys[w.APIKeyEnv], Messages: []client.Message{{Role: "user", Content: "Hello!"}},
 		MaxTokens: 2, Stream: true, Timeout: 10 * time.Second}
 	if err := s.client.Preflight(ctx, s.ask); err != nil {
 		return s, fmt.Errorf("the target does not serve: %w", err)
@@ -109,7 +104,7 @@ func (s *Session) Drain(ctx context.Context) error {
 	return nil
 }
 
-// Close stops what was deployed.
+// Close stops what was opened.
 func (s *Session) Close() {
 	if s.target != nil {
 		s.target.Stop()

@@ -1,14 +1,12 @@
 package run
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"time"
 
@@ -19,12 +17,6 @@ import (
 	"github.com/launchgate/launchgate/loadgen/client"
 	"github.com/launchgate/launchgate/scenarios"
 )
-
-// target is what the conductor needs of a service; faults ask it for more.
-type target interface {
-	URL() string
-	Stop()
-}
 
 // describe writes what the run is, before anything is started.
 func (c *conductor) describe() error {
@@ -45,23 +37,14 @@ func (c *conductor) environment() recording.Environment {
 			OS: runtime.GOOS, Arch: runtime.GOARCH, CPU: cpuModel(), Cores: runtime.NumCPU(),
 			MemoryBytes: memoryBytes(), Go: runtime.Version(),
 		},
-		Target: recording.Target{Kind: "endpoint"},
 	}
-	if l := c.Gate.Target.Local; l != nil {
-		env.Target = recording.Target{Kind: "local", Replicas: l.Replicas, Model: l.Model}
-		if !l.Gateway.Plain {
-			env.Target.Allowance = deploy.AllowanceFor(c.Gate).Told()
-		}
-	}
-	if e := c.Gate.Target.Endpoint; e != nil {
-		env.Target.URL, env.Target.Model = e.URL, e.Model
-	}
+	about := c.plan.About()
 	if c.target != nil {
-		env.Target.URL = c.target.URL()
+		about = c.target.About()
+		env.Target.Watched = about.Watched
 	}
-	if local, ok := c.target.(*deploy.Local); ok {
-		env.Target.Watched = local.Watched()
-	}
+	env.Target.Kind, env.Target.URL, env.Target.Model = about.Kind, about.URL, about.Model
+	env.Target.Replicas, env.Target.Allowance = about.Replicas, about.Allowance
 	if c.client != nil {
 		env.Target.Model, env.Target.Protocol = c.client.Model(), c.client.Protocol()
 	}
@@ -71,108 +54,55 @@ func (c *conductor) environment() recording.Environment {
 // deploy brings the target up, or points at it, and makes sure that it
 // answers.
 func (c *conductor) deploy(ctx context.Context) error {
-	if l := c.Gate.Target.Local; l != nil {
-		return c.deployLocal(ctx, *l)
+	about := c.plan.About()
+	if about.Replicas > 0 {
+		c.say("starting %d replicas and a gateway", about.Replicas)
+	} else {
+		c.say("asking %s whether it serves", about.URL)
 	}
-	e := c.Gate.Target.Endpoint
-	c.say("asking %s whether it serves", e.URL)
-	endpoint, err := deploy.OpenEndpoint(e.URL, chaos.NeedsLinks(c.Gate))
+	setup := deploy.Setup{Server: c.Server, LogDir: c.rec.LogDir(), OnEvent: c.event}
+	release, err := chaos.PrepareGround(c.Gate, c.journal, &setup)
+	c.made = append(c.made, release...)
 	if err != nil {
 		return err
 	}
-	c.target = endpoint
-	if endpoint.Via() != "" {
+	if c.target, err = c.plan.Open(ctx, setup); err != nil {
+		return err
+	}
+	access := c.target.Access()
+	if access.Via != "" {
 		c.say("its network is broken in this gate: every request goes through a TCP proxy of launchgate's")
 	}
-	return c.connect(ctx, *e, endpoint.Via())
-}
-
-func (c *conductor) deployLocal(ctx context.Context, spec scenarios.Local) error {
-	c.say("starting %d replicas and a gateway", spec.Replicas)
-	if chaos.NeedsDisk(c.Gate) {
-		release, err := chaos.OwnDisk(c.journal, deploy.LedgerFolder(c.rec.LogDir()), chaos.DiskFor(c.Gate))
-		if err != nil {
-			return fmt.Errorf("a disk for the ledger alone, for disk-full: %w", err)
-		}
-		c.made = append(c.made, release)
-	}
-	var nodes []*deploy.Node
-	if chaos.NeedsNodes(c.Gate) {
-		var release func() error
-		var err error
-		if nodes, release, err = chaos.OwnNodes(c.journal, deploy.CountNodes(spec)); err != nil {
-			return fmt.Errorf("networks for the simulated nodes: %w", err)
-		}
-		c.made = append(c.made, release)
-	}
-	local, endpoint, err := startLocal(ctx, c.Gate, deploy.Setup{Server: c.Server, LogDir: c.rec.LogDir(), Nodes: nodes, Allow: deploy.AllowanceFor(c.Gate), OnEvent: func(e deploy.Event) {
-		c.memory.see(e)
-		c.observe(recording.Observation{At: c.clock.At(e.At), Name: e.Name, Subject: e.Subject, Value: e.Value, Text: e.Text})
-	}})
-	if err != nil {
-		return err
-	}
-	c.target = local
 	began := time.Now()
-	if err := local.WaitReady(ctx); err != nil {
+	if err := c.target.WaitReady(ctx); err != nil {
 		return err
 	}
-	c.say("%d replicas ready behind %s after %.1f s", spec.Replicas, local.URL(), time.Since(began).Seconds())
-	return c.connect(ctx, endpoint, "")
+	if about.Replicas > 0 {
+		c.say("%d replicas ready behind %s after %.1f s", about.Replicas, access.Endpoint.URL, time.Since(began).Seconds())
+	}
+	return c.connect(ctx, access)
 }
 
-// startLocal starts the deployment of a gate. Where its gateway asks for keys,
-// they are put into the environment, as for a service that was there before:
-// the workers and the gates of further runs find them there, and no file holds
-// one. Each workload that names a variable of its own is a tenant of its own.
-func startLocal(ctx context.Context, gate scenarios.Gate, o deploy.Setup) (*deploy.Local, scenarios.Endpoint, error) {
-	spec := *gate.Target.Local
-	o.Links = chaos.NeedsLinks(gate)
-	var variables []string
-	for _, s := range gate.Scenarios {
-		for _, class := range s.Mix() {
-			v := class.Workload.APIKeyEnv
-			if v == "" || slices.Contains(variables, v) {
-				continue
-			}
-			variables = append(variables, v)
-			if !spec.Gateway.Keys[v].Limited {
-				o.Allow.Tenants = append(o.Allow.Tenants, strings.ToLower(v))
-			}
-		}
-	}
-	local, err := deploy.StartLocal(ctx, spec, o)
-	if err != nil {
-		return nil, scenarios.Endpoint{}, err
-	}
-	if spec.Gateway.Plain {
-		return local, local.Endpoint(""), nil
-	}
-	// Two deployments may stand at a time, and have two ports.
-	mine := "LAUNCHGATE_KEY_" + local.URL()[strings.LastIndexByte(local.URL(), ':')+1:]
-	err = os.Setenv(mine, local.Key())
-	for _, v := range variables {
-		tenant := strings.ToLower(v)
-		class := cmp.Or(spec.Gateway.Keys[v].Class, scenarios.DefaultKeyClass)
-		key, addErr := local.AddKey(ctx, deploy.KeySpec{ID: tenant, Tenant: tenant, Class: class})
-		err = errors.Join(err, addErr, os.Setenv(v, key))
-	}
-	if err != nil {
-		local.Stop()
-		return nil, scenarios.Endpoint{}, err
-	}
-	return local, local.Endpoint(mine), nil
+// event records what the target saw of itself.
+func (c *conductor) event(e deploy.Event) {
+	c.observe(recording.Observation{At: c.clock.At(e.At), Name: e.Name, Subject: e.Subject, Value: e.Value, Text: e.Text})
 }
 
 // connect makes the client and has it ask the service for one small answer,
 // so that a wrong URL, key or model is one clear sentence and not a thousand
-// failed requests. What is connected to in its place is via, if not empty.
-func (c *conductor) connect(ctx context.Context, e scenarios.Endpoint, via string) error {
-	cl, err := loadgen.Connect(e, via)
+// failed requests.
+func (c *conductor) connect(ctx context.Context, to deploy.Access) error {
+	issued := maps.Clone(c.Keys)
+	if issued == nil {
+		issued = map[string]string{}
+	}
+	maps.Copy(issued, to.Keys)
+	c.keys = loadgen.KeysFor(c.Gate, to.Endpoint, issued)
+	cl, err := loadgen.Connect(to.Endpoint, to.Via, c.keys)
 	if err != nil {
 		return err
 	}
-	if err := c.Material.Keys(c.Gate); err != nil {
+	if err := c.Material.Keys(c.Gate, c.keys); err != nil {
 		return err
 	}
 	for _, s := range c.Gate.Scenarios {
@@ -195,7 +125,7 @@ func (c *conductor) connect(ctx context.Context, e scenarios.Endpoint, via strin
 	}
 	c.client = cl
 	if c.Workers > 0 {
-		if err := c.recruit(ctx, e, via); err != nil {
+		if err := c.recruit(ctx, to.Endpoint, to.Via); err != nil {
 			return fmt.Errorf("the workers: %w", err)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"time"
 
@@ -54,15 +53,15 @@ func Gather(g scenarios.Gate) (*Material, error) {
 	return m, nil
 }
 
-// Keys looks for the keys of the gate's tenants in the environment.
-func (m *Material) Keys(g scenarios.Gate) error {
+// Keys takes the keys of the gate's tenants, by the variables that they go by.
+func (m *Material) Keys(g scenarios.Gate, keys map[string]string) error {
 	for _, s := range g.Scenarios {
 		for _, class := range s.Mix() {
 			name := class.Workload.APIKeyEnv
 			if name == "" {
 				continue
 			}
-			key := os.Getenv(name)
+			key := keys[name]
 			if key == "" {
 				return fmt.Errorf("scenario %s: the environment variable %s, which is to hold an API key, is empty", s.Name, name)
 			}

@@ -25,7 +25,7 @@ import (
 )
 
 // protocol is the version of what is said over the connection.
-const protocol = 1
+const protocol = 2
 
 // hello is the first word of a worker.
 type hello struct {
@@ -37,8 +37,10 @@ type hello struct {
 
 // Task is what a worker is told before the load.
 type Task struct {
-	Gate       []byte // as the run resolved it
-	Endpoint   scenarios.Endpoint
+	Gate     []byte // as the run resolved it
+	Endpoint scenarios.Endpoint
+	// Keys are the API keys that the gate and the endpoint name, by their variables.
+	Keys       map[string]string
 	Via        string   // what is connected to in the endpoint's place, if not empty
 	Seeds      []uint64 // of each scenario
 	Vocabulary prompt.Vocabulary

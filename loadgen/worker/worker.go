@@ -100,14 +100,14 @@ func (w *worker) prepare(t Task) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := material.Keys(w.gate); err != nil {
+	if err := material.Keys(w.gate, t.Keys); err != nil {
 		return err
 	}
 	material.Vocabulary, material.Nonce = t.Vocabulary, t.Nonce
 	for i, s := range w.gate.Scenarios {
 		w.plans = append(w.plans, loadgen.NewPlan(s, t.Seeds[i], material))
 	}
-	w.client, err = loadgen.Connect(t.Endpoint, t.Via)
+	w.client, err = loadgen.Connect(t.Endpoint, t.Via, t.Keys)
 	return err
 }
 
