@@ -26,7 +26,7 @@ var allowed = map[string][]string{
 	"internal/words":     {},
 	"deploy":             {"scenarios", "deploy/monitoring"},
 	"deploy/monitoring":  {},
-	"loadgen/client":     {"internal/recording", "loadgen/client/inferencepb"},
+	"loadgen/client":     {"internal/recording", "internal/words", "loadgen/client/inferencepb"},
 	"loadgen":            {"scenarios", "internal/recording", "loadgen/client", "loadgen/prompt", "loadgen/trace"},
 	"loadgen/prompt":     {"scenarios", "internal/recording", "loadgen/client", "loadgen/trace"},
 	"loadgen/capacity":   {"internal/words"},

@@ -32,7 +32,8 @@ func Count(n int64, one, many Phrase) Sentence {
 	return Say(many, n)
 }
 
-// Verbatim is what somebody else said: it stays as it is in every language.
+// Verbatim is what somebody else said: it stays as it is in every language, but
+// for what would harm who reads it.
 func Verbatim(text string) Sentence { return Say(verbatim, text) }
 
 const verbatim Phrase = "%s"
@@ -51,9 +52,15 @@ func (s Sentence) In(l Language) string {
 	}
 	args := make([]any, len(s.Args))
 	for i, a := range s.Args {
-		args[i] = a
-		if part, ok := a.(Sentence); ok {
+		switch part := a.(type) {
+		case Sentence:
 			args[i] = part.In(l)
+		case string:
+			args[i] = Harmless(part)
+		case error:
+			args[i] = Harmless(part.Error())
+		default:
+			args[i] = a
 		}
 	}
 	return fmt.Sprintf(text, args...)

@@ -36,6 +36,22 @@ const (
 	maxWhole       = 32 << 20 // bytes of an answer that is not streamed
 	maxGrown       = 1 << 20  // bytes that are made room for because a header says so
 	maxExcerpt     = 4 << 10  // bytes that are read of an error
+	maxHeaders     = 1 << 20  // bytes of an answer's headers
+	maxStreamed    = 1 << 30  // bytes of an answer that is streamed
+	maxChunks      = 1 << 20  // of an answer: the times of all are kept
+	maxAfter       = 64 << 10 // bytes that are read after the end of an answer
+
+	// idleFor is how long a connection that nobody uses is kept: less than usual
+	// servers keep it (uvicorn and Node 5 s), so that it is the client who closes it.
+	idleFor = 4 * time.Second
+	// lingerFor is how long the connection of an answer that has ended is given to
+	// end too, so that it can be used again. Then it is closed.
+	lingerFor = 25 * time.Millisecond
+	// A kept connection that breaks so soon after a request was sent, beside two
+	// round trips, was closed before the request came.
+	staleWithin = 50 * time.Millisecond
+	// mostStale is how many such connections one request may meet.
+	mostStale = 4
 )
 
 // The APIs that a prompt can go to.
@@ -117,6 +133,10 @@ type Client struct {
 type watched struct {
 	open   atomic.Int64
 	delays delays
+	// left is how many connections stayed open after the answer on them had ended,
+	// and after how many answers sent more after their end.
+	left, after atomic.Int64
+	stale       atomic.Int64 // kept connections that the service had closed
 }
 
 // New makes a client. Nothing is sent yet; an error is of the CA file, or of an
@@ -134,9 +154,11 @@ func newClient(cfg Config, w *watched) (*Client, error) {
 		ForceAttemptHTTP2:   true,
 		MaxIdleConns:        0, // no limit: a connection that is closed for lack of room costs the next request a handshake
 		MaxIdleConnsPerHost: 1 << 16,
-		IdleConnTimeout:     90 * time.Second,
+		IdleConnTimeout:     idleFor,
 		DisableCompression:  true, // a compressed stream arrives in lumps
 		DisableKeepAlives:   cfg.NewConnections,
+
+		MaxResponseHeaderBytes: maxHeaders,
 	}
 	if cfg.HTTP != "" {
 		transport.Protocols = new(http.Protocols)
@@ -304,7 +326,7 @@ func (c *Client) send(ctx context.Context, p *Prepared, clock recording.Clock, d
 	s := &stream{row: &row, answer: answer, expect: p.expect, finish: p.finish}
 	limited, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	a := &arrivals{clock: clock, delays: &c.delays}
+	a := &arrivals{clock: clock, delays: &c.delays, stop: cancel}
 	var err error // no answer came
 	if p.rpc != nil {
 		err = c.rpc.exchange(limited, s, p, a)
@@ -317,35 +339,77 @@ func (c *Client) send(ctx context.Context, p *Prepared, clock recording.Clock, d
 	switch {
 	case err != nil:
 		row.Error, row.ErrorText = class(ctx, limited, err), clip(err.Error())
-	case limited.Err() != nil && row.Error == recording.ErrorTruncated:
+	case s.cut && limited.Err() != nil:
 		row.Error = class(ctx, limited, limited.Err())
 		row.ErrorText = clip(fmt.Sprintf("given up after %s with %d chunks", row.End-row.Sent, len(row.Chunks)))
 	}
 	return row
 }
 
-// exchange sends a request and reads the answer; its error is that none came.
+// exchange sends a request and reads the answer; its error is that none came. A
+// kept connection that the service had closed before the request came is no fault
+// of either: the request is sent again, as every HTTP client does, and the time
+// that it took is not taken off.
 func (c *Client) exchange(ctx context.Context, s *stream, p *Prepared, a *arrivals) error {
-	row := s.row
-	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn: func(got httptrace.GotConnInfo) { a.conn = under(got.Conn) },
-	})
-	req := p.request.WithContext(traced)
+	row, req := s.row, p.request.WithContext(httptrace.WithClientTrace(ctx, a.trace()))
 	row.Sent = a.clock.Now()
-	resp, err := c.transport.RoundTrip(req)
-	if err != nil {
-		return err
+	var resp *http.Response
+	for {
+		sent := a.clock.Now()
+		var err error
+		if resp, err = c.transport.RoundTrip(req); err == nil {
+			break
+		}
+		if ctx.Err() != nil || !a.closedBefore(a.clock.Now()-sent) {
+			return err
+		}
+		if c.stale.Add(1); a.stale >= mostStale {
+			return fmt.Errorf("%d kept connections were closed one after the other when a request was sent on them: %w", a.stale+1, err)
+		}
+		a.stale++
+		if req.Body, err = req.GetBody(); err != nil {
+			return err
+		}
 	}
 	defer resp.Body.Close()
 	row.FirstByte = max(a.last(), row.Sent)
 	row.Status = int32(resp.StatusCode)
-	row.Replica = resp.Header.Get("X-Launchgate-Replica")
+	row.Replica = clipTo(resp.Header.Get("X-Launchgate-Replica"), maxName)
 	if retries := resp.Header.Get("X-Launchgate-Retries"); retries != "" {
-		n, _ := strconv.Atoi(retries)
+		n, _ := strconv.ParseUint(retries, 10, 31)
 		row.Retries = int32(n)
 	}
 	read(s, resp, a)
+	if s.after > 0 {
+		c.after.Add(1)
+	}
+	if s.left {
+		c.left.Add(1)
+	}
 	return nil
+}
+
+// trace has the arrivals of a request know its connection.
+func (a *arrivals) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		GotConn: func(got httptrace.GotConnInfo) {
+			a.conn, a.kept = under(got.Conn), got.Reused && got.WasIdle
+		},
+		GotFirstResponseByte: func() { a.began.Store(true) },
+	}
+}
+
+// closedBefore reports whether a request that failed so long after it was sent
+// was sent on a kept connection which the service had closed before.
+func (a *arrivals) closedBefore(after time.Duration) bool {
+	if !a.kept || a.began.Load() {
+		return false
+	}
+	roundTrip := time.Duration(0)
+	if a.conn != nil {
+		roundTrip = a.conn.dialled
+	}
+	return after < staleWithin+2*roundTrip
 }
 
 // arrivals tell when what was read of an answer reached this machine.
@@ -353,6 +417,10 @@ type arrivals struct {
 	clock  recording.Clock
 	conn   *conn // nil where it is not one of ours
 	delays *delays
+	stop   func()      // ends the reading
+	kept   bool        // the connection had been used before, and lay idle
+	began  atomic.Bool // a byte of the answer came
+	stale  int         // kept connections that were found to be closed
 }
 
 // last is when the newest bytes came. A connection that several streams share
@@ -490,7 +558,7 @@ func read(s *stream, resp *http.Response, a *arrivals) {
 	default:
 		b, _ := io.ReadAll(io.LimitReader(content, maxExcerpt))
 		row.Bytes = int64(len(b))
-		s.fail(recording.ErrorProtocol, fmt.Sprintf("the answer is %s, and should be %s: %s", named(kind, b), wanted(streamed), excerpt(b)))
+		s.fail(recording.ErrorProtocol, fmt.Sprintf("the answer is %s, and should be %s: %s", named(kind, b), wanted(streamed), clipTo(errorText(b), 120)))
 	}
 }
 
@@ -503,55 +571,66 @@ func wanted(streamed bool) string {
 
 // named is what an answer is, in a word that a person uses.
 func named(kind string, b []byte) string {
-	if strings.HasPrefix(kind, "text/html") || bytes.HasPrefix(bytes.ToLower(bytes.TrimSpace(b)), []byte("<!doctype html")) {
+	if strings.HasPrefix(kind, "text/html") || isHTML(b) {
 		return "HTML"
 	}
 	if kind == "" {
 		return "of no content type"
 	}
-	return strconv.Quote(kind)
-}
-
-func excerpt(b []byte) string {
-	s := clip(string(b))
-	if len(s) > 120 {
-		s = strings.ToValidUTF8(s[:120], "") + " …"
-	}
-	return s
+	return strconv.Quote(clipTo(kind, maxName))
 }
 
 // buffers are reused between answers. Each open stream holds one, so they are
 // small: what a service sends at once is mostly smaller still.
 var buffers = sync.Pool{New: func() any { return new([4 << 10]byte) }}
 
+// readStream reads a stream to its end: that of the answer, which the API tells,
+// and then, for a moment, that of the body.
 func readStream(s *stream, content io.Reader, a *arrivals) {
 	buf := buffers.Get().(*[4 << 10]byte)
 	defer buffers.Put(buf)
-	p := &eventParser{emit: s.event}
+	p := &eventParser{emit: s.event, stray: s.stray}
+	row, after := s.row, 0
+	var linger *time.Timer
 	for {
 		n, err := content.Read(buf[:])
 		at := a.last()
-		s.row.Bytes += int64(n)
-		if e := p.feed(buf[:n], at); e != nil {
+		row.Bytes += int64(n)
+		if linger != nil {
+			after += n
+		}
+		if e := p.feed(buf[:n], at); e != nil && !s.over() {
 			s.fail(recording.ErrorProtocol, e.Error())
-			return
 		}
 		if n > 0 {
 			a.parsed(at)
 		}
-		if errors.Is(err, io.EOF) {
+		if !s.over() && (row.Bytes > maxStreamed || len(row.Chunks) > maxChunks) {
+			s.fail(recording.ErrorProtocol, fmt.Sprintf("the stream has no end: %d chunks and %d bytes so far", len(row.Chunks), row.Bytes))
+		}
+		if s.over() && linger == nil {
+			row.End = at
+			linger = time.AfterFunc(lingerFor, a.stop)
+			defer linger.Stop()
+		}
+		switch {
+		case err == nil && after <= maxAfter:
+			continue
+		case errors.Is(err, io.EOF):
 			p.end(at)
-			s.row.End = at
-			s.close()
-			return
-		}
-		if err != nil {
-			s.count()
-			if !s.failed { // an error in band says more than the cut that follows it
-				s.fail(recording.ErrorTruncated, fmt.Sprintf("the stream broke in the middle, after %d chunks: %v", len(s.row.Chunks), err))
+			if row.End == 0 {
+				row.End = at
 			}
-			return
+			s.close()
+		case s.over():
+			s.left = true
+			s.close()
+		default:
+			s.count()
+			s.cut = true
+			s.fail(recording.ErrorTruncated, fmt.Sprintf("the stream broke in the middle, after %d chunks: %v", len(row.Chunks), err))
 		}
+		return
 	}
 }
 
@@ -560,10 +639,15 @@ func readStream(s *stream, content io.Reader, a *arrivals) {
 func readWhole(s *stream, content io.Reader, length int64, a *arrivals) {
 	var all bytes.Buffer
 	all.Grow(int(min(max(length, 0), maxGrown)) + bytes.MinRead)
-	_, err := all.ReadFrom(io.LimitReader(content, maxWhole))
+	_, err := all.ReadFrom(io.LimitReader(content, maxWhole+1))
 	b, at := all.Bytes(), a.last()
 	s.row.Bytes = int64(len(b))
+	if len(b) > maxWhole {
+		s.fail(recording.ErrorProtocol, fmt.Sprintf("the answer is larger than %d MiB", maxWhole>>20))
+		return
+	}
 	if err != nil {
+		s.cut = true
 		s.fail(recording.ErrorTruncated, "the answer broke in the middle: "+err.Error())
 		return
 	}

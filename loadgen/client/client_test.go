@@ -57,6 +57,7 @@ type want struct {
 	FirstChunk int32  `json:"first_chunk"`
 	Finish     string `json:"finish"`
 	Reasoning  bool   `json:"reasoning"` // the first token is not the first output
+	Reasoned   int32  `json:"reasoned"`  // tokens of reasoning
 	Error      string `json:"error"`
 	Says       string `json:"says"`
 }
@@ -94,7 +95,7 @@ func TestFixtures(t *testing.T) {
 // byteByByte reads a body in reads of one byte, each at a time of its own.
 func byteByByte(body string) recording.Request {
 	s := newTestStream()
-	p := &eventParser{emit: s.event}
+	p := &eventParser{emit: s.event, stray: s.stray}
 	for i := range len(body) {
 		if err := p.feed([]byte{body[i]}, time.Duration(i+1)); err != nil {
 			panic(err)
@@ -110,7 +111,7 @@ func check(t *testing.T, r recording.Request, w want) {
 	if w.FirstChunk == 0 && w.Chunks > 0 {
 		w.FirstChunk = 1
 	}
-	got := want{len(r.Chunks), r.OutputTokens, r.TokensFrom, r.PromptTokens, r.FirstChunkTokens, r.FinishReason, r.FirstToken > 0 && r.FirstOutput != r.FirstToken, r.Error, w.Says}
+	got := want{len(r.Chunks), r.OutputTokens, r.TokensFrom, r.PromptTokens, r.FirstChunkTokens, r.FinishReason, r.FirstToken > 0 && r.FirstOutput != r.FirstToken, r.ReasoningTokens, r.Error, w.Says}
 	if got != w || !strings.Contains(r.ErrorText, w.Says) {
 		t.Errorf("read  %+v (%s)\nwant  %+v", got, r.ErrorText, w)
 	}

@@ -22,6 +22,7 @@ type conn struct {
 	arrived  atomic.Int64 // since epoch
 	open     *atomic.Int64
 	closed   atomic.Bool
+	dialled  time.Duration // how long connecting took: a round trip
 }
 
 // dial connects, and counts the connection as open until it is closed.
@@ -33,6 +34,7 @@ func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, e
 	if c.cfg.Via != "" {
 		address = c.cfg.Via
 	}
+	began := time.Now()
 	dialled, err := dialer.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
@@ -41,7 +43,7 @@ func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, e
 	if !ok {
 		return dialled, nil
 	}
-	cn := &conn{TCPConn: tcp, open: &c.open}
+	cn := &conn{TCPConn: tcp, open: &c.open, dialled: time.Since(began)}
 	cn.receiver.stamp(tcp)
 	c.open.Add(1)
 	return cn, nil
@@ -75,3 +77,11 @@ func under(c net.Conn) *conn {
 
 // Connections is how many connections are open.
 func (c *Client) Connections() int { return int(c.open.Load()) }
+
+// Stale is how many kept connections were found to be closed by the service when
+// a request was sent on them, and not by the request.
+func (c *Client) Stale() int64 { return c.stale.Load() }
+
+// AfterEnd is how many connections the service left open after the answer on
+// them had ended, and how many answers it sent more after.
+func (c *Client) AfterEnd() (left, more int64) { return c.left.Load(), c.after.Load() }

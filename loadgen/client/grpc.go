@@ -170,6 +170,7 @@ func (s *stream) rpcError(err error) error {
 	case lost && len(s.row.Chunks) == 0:
 		return err
 	case lost:
+		s.cut = true
 		s.fail(recording.ErrorTruncated, fmt.Sprintf("the stream broke in the middle, after %d chunks: %s", len(s.row.Chunks), st.Message()))
 	case len(s.row.Chunks) > 0:
 		s.fail(recording.ErrorInBand, "the stream sent an error: "+st.Message())

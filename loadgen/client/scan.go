@@ -42,6 +42,7 @@ type usage struct {
 	prompt, output int32
 	cacheTold      bool
 	cached         int32 // of the prompt
+	reasoned       int32 // of the output
 }
 
 // response is an answer of the responses API.
@@ -55,9 +56,9 @@ type response struct {
 
 // item is a piece of the output of the responses API.
 type item struct {
-	kind, name []byte
-	output     bool
-	said       []byte // the text of its first part
+	kind, name      []byte
+	output, thought bool
+	said            []byte // the text of its first part
 }
 
 // items are the output of an answer that was not streamed.
@@ -173,17 +174,22 @@ func (s *scanner) choice(c *choices, first bool) (ok bool) {
 	return s.closed('}')
 }
 
-// fragment reads a delta or a message. Reasoning has two names in the field.
+// fragment reads a delta or a message. Reasoning has many names in the field.
 func (s *scanner) fragment() (f fragment, ok bool) {
 	if s.peek() != '{' {
 		return f, s.skip()
 	}
-	var reasoningContent, reasoning, refusal []byte
+	var reasoningContent, reasoning, thinking, refusal []byte
 	var tools, function bool
+	var content, details parts
 	for key, more := s.first(); more; key, more = s.next() {
 		switch string(key) {
 		case "content":
-			f.content, ok = s.value()
+			f.content, content, ok = s.content()
+		case "thinking":
+			thinking, ok = s.value()
+		case "reasoning_details":
+			_, details, ok = s.content()
 		case "reasoning_content":
 			reasoningContent, ok = s.value()
 		case "reasoning":
@@ -201,10 +207,22 @@ func (s *scanner) fragment() (f fragment, ok bool) {
 			return f, false
 		}
 	}
-	f.output = says(f.content) || says(refusal) || tools || function
-	f.reasoning = says(reasoningContent) || says(reasoning)
-	f.size = len(f.content) + len(refusal) + max(len(reasoningContent), len(reasoning))
+	f.output = content.some || says(refusal) || tools || function
+	f.reasoning = content.thought || details.some || details.thought || says(reasoningContent) || says(reasoning) || says(thinking)
+	f.size = len(f.content) + len(refusal) + max(len(reasoningContent), len(reasoning), len(thinking))
 	return f, s.closed('}')
+}
+
+// content is a text, or a list of parts of which some may be what the model
+// thought.
+func (s *scanner) content() (value []byte, p parts, ok bool) {
+	start := s.i
+	if s.peek() == '[' {
+		p, ok = s.parts()
+	} else if ok = s.skip(); ok {
+		p.some = says(s.b[start:s.i])
+	}
+	return s.b[start:s.i], p, ok
 }
 
 // tools reads a tool call or a list of them, and reports whether one has a
@@ -263,7 +281,7 @@ func (s *scanner) usage() (u usage, ok bool) {
 	if s.peek() != '{' {
 		return u, s.skip()
 	}
-	var prompt, completion, input, output, cached []byte
+	var prompt, completion, input, output, cached, reasoned []byte
 	for key, more := s.first(); more; key, more = s.next() {
 		switch string(key) {
 		case "prompt_tokens":
@@ -276,8 +294,13 @@ func (s *scanner) usage() (u usage, ok bool) {
 			output, ok = s.value()
 		case "prompt_tokens_details", "input_tokens_details":
 			var of []byte
-			if of, ok = s.cached(); of != nil {
+			if of, ok = s.detail("cached_tokens"); of != nil {
 				cached = of
+			}
+		case "completion_tokens_details", "output_tokens_details":
+			var of []byte
+			if of, ok = s.detail("reasoning_tokens"); of != nil {
+				reasoned = of
 			}
 		default:
 			ok = s.skip()
@@ -286,17 +309,18 @@ func (s *scanner) usage() (u usage, ok bool) {
 			return u, false
 		}
 	}
-	return usage{true, max(count(prompt), count(input)), max(count(completion), count(output)), cached != nil, count(cached)}, s.closed('}')
+	return usage{true, max(count(prompt), count(input)), max(count(completion), count(output)), cached != nil, count(cached), count(reasoned)}, s.closed('}')
 }
 
-// cached is how many of the prompt's tokens a cache had; nil where its details do
-// not say so.
-func (s *scanner) cached() (tokens []byte, ok bool) {
+// detail is a number in the details of a usage: how many tokens of the prompt a
+// cache had, or how many of the output were reasoning. It is nil where they do not
+// say so.
+func (s *scanner) detail(name string) (tokens []byte, ok bool) {
 	if s.peek() != '{' {
 		return nil, s.skip()
 	}
 	for key, more := s.first(); more; key, more = s.next() {
-		if string(key) != "cached_tokens" {
+		if string(key) != name {
 			ok = s.skip()
 		} else if tokens, ok = s.value(); string(tokens) == "null" {
 			tokens = nil
@@ -369,6 +393,7 @@ func (s *scanner) items() (all items, ok bool) {
 		if !ok {
 			return all, false
 		}
+		all.reasoning = all.reasoning || one.thought
 		if string(one.kind) == `"reasoning"` {
 			all.reasoning = all.reasoning || one.output
 			continue
@@ -406,14 +431,15 @@ func (s *scanner) item() (i item, ok bool) {
 			return i, false
 		}
 	}
-	i.output, i.said = content.some || summary.some, content.said
+	i.output, i.thought, i.said = content.some || summary.some, content.thought || summary.thought, content.said
 	return i, s.closed('}')
 }
 
-// parts are the content of an item.
+// parts are the content of an item or a message.
 type parts struct {
-	some bool
-	said []byte // the first text
+	some    bool   // text, or a refusal, or what has no name here
+	thought bool   // what the model thought
+	said    []byte // the first text
 }
 
 func (s *scanner) parts() (p parts, ok bool) {
@@ -422,18 +448,29 @@ func (s *scanner) parts() (p parts, ok bool) {
 	}
 	for more := s.firstElement(); more; more = s.nextElement() {
 		if s.peek() != '{' {
-			if !s.skip() {
+			value, ok := s.value()
+			if !ok {
 				return p, false
 			}
+			p.some = p.some || value[0] == '"' && says(value)
 			continue
 		}
-		var text, refusal []byte
+		var kind, text, refusal []byte
+		var thinking, reasoning, summary parts
 		for key, more := s.first(); more; key, more = s.next() {
 			switch string(key) {
+			case "type":
+				kind, ok = s.value()
 			case "text":
 				text, ok = s.value()
 			case "refusal":
 				refusal, ok = s.value()
+			case "thinking":
+				_, thinking, ok = s.content()
+			case "reasoning":
+				_, reasoning, ok = s.content()
+			case "summary":
+				_, summary, ok = s.content()
 			default:
 				ok = s.skip()
 			}
@@ -443,6 +480,13 @@ func (s *scanner) parts() (p parts, ok bool) {
 		}
 		if !s.closed('}') {
 			return p, false
+		}
+		for _, of := range [...]parts{thinking, reasoning, summary} {
+			p.thought = p.thought || of.some || of.thought
+		}
+		if thinks(kind) {
+			p.thought = p.thought || says(text)
+			continue
 		}
 		p.some = p.some || says(text) || says(refusal)
 		if p.said == nil && says(text) {

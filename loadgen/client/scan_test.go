@@ -71,9 +71,35 @@ func oracleFragment(b []byte) (f fragment) {
 		return f
 	}
 	f.content = m["content"]
-	f.output = says(f.content) || says(m["refusal"]) || oracleTools(m["tool_calls"]) || oracleTools(m["function_call"])
-	f.reasoning = says(m["reasoning_content"]) || says(m["reasoning"])
+	some, thought := oracleContent(f.content)
+	detail, thoughtDetail := oracleContent(m["reasoning_details"])
+	f.output = some || says(m["refusal"]) || oracleTools(m["tool_calls"]) || oracleTools(m["function_call"])
+	f.reasoning = thought || detail || thoughtDetail || says(m["reasoning_content"]) || says(m["reasoning"]) || says(m["thinking"])
 	return f
+}
+
+// oracleContent is whether a content has something in it, and thoughts.
+func oracleContent(b []byte) (some, thought bool) {
+	if len(b) == 0 || b[0] != '[' {
+		return says(b), false
+	}
+	for _, e := range elements(b) {
+		p, ok := fields(e)
+		if !ok {
+			some = some || e[0] == '"' && says(e)
+			continue
+		}
+		for _, key := range []string{"thinking", "reasoning", "summary"} {
+			inner, deeper := oracleContent(p[key])
+			thought = thought || inner || deeper
+		}
+		if thinks(p["type"]) {
+			thought = thought || says(p["text"])
+			continue
+		}
+		some = some || says(p["text"]) || says(p["refusal"])
+	}
+	return some, thought
 }
 
 func oracleTools(b []byte) bool {
@@ -105,6 +131,11 @@ func oracleUsage(b []byte) usage {
 			u.cacheTold, u.cached = true, count(d["cached_tokens"])
 		}
 	}
+	for _, details := range []string{"completion_tokens_details", "output_tokens_details"} {
+		if d, ok := fields(m[details]); ok && d["reasoning_tokens"] != nil && string(d["reasoning_tokens"]) != "null" {
+			u.reasoned = count(d["reasoning_tokens"])
+		}
+	}
 	return u
 }
 
@@ -115,6 +146,7 @@ func oracleResponse(m object) (r response) {
 	}
 	for _, e := range elements(m["output"]) {
 		i := oracleItem(e)
+		r.output.reasoning = r.output.reasoning || i.thought
 		if string(i.kind) == `"reasoning"` {
 			r.output.reasoning = r.output.reasoning || i.output
 			continue
@@ -134,13 +166,14 @@ func oracleItem(b []byte) (i item) {
 	}
 	i.kind, i.name = m["type"], m["name"]
 	for _, list := range []string{"content", "summary"} {
+		if len(elements(m[list])) == 0 {
+			continue
+		}
+		some, thought := oracleContent(m[list])
+		i.output, i.thought = i.output || some, i.thought || thought
 		for _, e := range elements(m[list]) {
 			p, ok := fields(e)
-			if !ok {
-				continue
-			}
-			i.output = i.output || says(p["text"]) || says(p["refusal"])
-			if list == "content" && i.said == nil && says(p["text"]) {
+			if list == "content" && ok && i.said == nil && says(p["text"]) && !thinks(p["type"]) {
 				i.said = p["text"]
 			}
 		}
@@ -168,8 +201,8 @@ func shown(c chunk) string {
 	}
 	b, err := json.Marshal(list{
 		c.choices.output, c.choices.reasoning, string(c.choices.text), string(c.choices.said.content), string(c.choices.finish),
-		c.usage.told, c.usage.prompt, c.usage.output, string(c.err), string(c.object), string(c.kind), string(c.delta),
-		string(c.item.kind), string(c.item.name), c.item.output, string(c.item.said), response(c.response), response(c.whole),
+		c.usage.told, c.usage.prompt, c.usage.output, c.usage.cacheTold, c.usage.cached, c.usage.reasoned, string(c.err), string(c.object), string(c.kind), string(c.delta),
+		string(c.item.kind), string(c.item.name), c.item.output, c.item.thought, string(c.item.said), response(c.response), response(c.whole),
 	})
 	if err != nil {
 		panic(err)
@@ -187,6 +220,9 @@ var odd = []string{
 	`{"usage":{"prompt_tokens":01}}`, `{"usage":{"prompt_tokens":-0,"completion_tokens":1e3}}`, `{"usage":{"completion_tokens":99999999999}}`, `{"a":-}`, `{"a":1.}`, `{"a":1e}`, `{"a":+1}`, `{"a":0.5e-7}`, `{"a":tru}`, `{"a":nul`,
 	`{"type":"response.completed","response":{"status":"completed","usage":{"input_tokens":3,"output_tokens":4},"output":[{"type":"message","content":[{"type":"output_text","text":"hi"}]}]}}`,
 	`{"object":"response","status":"incomplete","incomplete_details":{"reason":"max_output_tokens"},"output":[{"type":"reasoning","summary":[{"text":"a"}]},{"type":"function_call","name":"f"}]}`,
+	`{"choices":[{"delta":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"Hm"}]},{"type":"text","text":"Hi"}]}}]}`, `{"choices":[{"delta":{"content":[{"type":"text","text":""},"a",3,[]],"reasoning_details":[{"type":"reasoning.encrypted","data":"x"}]}}]}`,
+	`{"choices":[{"message":{"content":[{"type":"reasoning","summary":[{"type":"summary_text","text":"a"}]}],"thinking":"b"}}]}`, `{"choices":[{"delta":{"content":[{"type":"thinking","thinking":"a","thinking":""}]}}]}`,
+	`{"usage":{"completion_tokens":510,"completion_tokens_details":{"reasoning_tokens":500}}}`, `{"usage":{"output_tokens":3,"output_tokens_details":{"reasoning_tokens":null},"completion_tokens_details":[]}}`,
 	`{"item":{"type":"function_call","name":"f","name":""}}`, `{"error":""}`, `{"error":{"message":"x"}}`,
 	strings.Repeat(`{"a":`, 9999) + `{}` + strings.Repeat(`}`, 9999), strings.Repeat(`{"a":`, 10000) + `{}` + strings.Repeat(`}`, 10000), `{"a":` + strings.Repeat(`[`, 10000) + strings.Repeat(`]`, 10000) + `}`, `{"a":` + strings.Repeat(`[`, 9999) + strings.Repeat(`]`, 9999) + `}`,
 }

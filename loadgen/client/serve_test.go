@@ -208,6 +208,13 @@ func TestTimesAreOfArrival(t *testing.T) {
 	}))
 	defer srv.Close()
 	c := made(Config{BaseURL: srv.URL})
+	// The kernel begins to stamp a moment after the first socket has asked for it.
+	first, err := c.dial(context.Background(), "tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	time.Sleep(100 * time.Millisecond)
 	dialled, err := c.dial(context.Background(), "tcp", srv.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)

@@ -27,7 +27,8 @@ type event struct {
 // lies whole in one piece is not copied.
 type eventParser struct {
 	emit    func(event)
-	line    []byte // the beginning of a line that goes on in the next piece
+	stray   func(line []byte) // takes lines that are none of a stream of events, if not nil
+	line    []byte            // the beginning of a line that goes on in the next piece
 	name    string
 	data    []byte // of the event so far: its own, or a part of the piece
 	kept    []byte // room for data that outlives a piece
@@ -125,13 +126,22 @@ func (p *eventParser) endLine(line []byte, at time.Duration) {
 	switch string(field) {
 	case "data":
 		if p.hasData {
-			p.kept = append(append(append(p.kept[:0], p.data...), '\n'), value...)
+			p.keep() // at most once for each event, which may be of many lines
+			if len(p.data) == 0 {
+				p.kept = p.kept[:0]
+			}
+			p.kept = append(append(p.kept, '\n'), value...)
 			p.data = p.kept
 			return
 		}
 		p.data, p.hasData = value, true
 	case "event":
 		p.name = eventName(value)
+	case "", "id", "retry": // comments, and what no API uses
+	default:
+		if p.stray != nil {
+			p.stray(line)
+		}
 	}
 }
 

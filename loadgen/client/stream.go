@@ -2,7 +2,6 @@ package client
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"math"
 	"net/http"
@@ -39,9 +38,11 @@ const mostExpected = 1024
 //	            usage and end are one event, and no [DONE] need follow
 //	failed      response.failed, response.cancelled or error came
 //
-// An answer succeeds when the body ends in state done with at least one token, and
-// with a finish reason that the workload allows.
-// Comments and keep-alives change nothing.
+// An answer ends in state done or failed, however long the body goes on: what
+// comes then is counted and no part of it. It succeeds in state done with at least
+// one token, and with a finish reason that the workload allows. Comments and
+// keep-alives change nothing; lines that are no part of the protocol are the
+// service's words, should the answer have no end.
 type stream struct {
 	row    *recording.Request
 	answer *strings.Builder // takes the text, where somebody wants it
@@ -49,20 +50,27 @@ type stream struct {
 	finish []string         // the finish reasons that are no error
 	done   bool
 	failed bool
+	after  int    // events after the end
+	cut    bool   // the connection broke before the answer had ended
+	left   bool   // the body did not end with the answer
+	words  []byte // lines that are no part of the protocol
 	counts int32  // of usage, the latest told
 	any    pieces // chunks of any kind
 	output pieces // those of output
 	prompt int32
 	told   bool // usage was told at all
+	// reasoned is how many of counts were reasoning, whether anybody saw it or not.
+	reasoned int32
 }
 
 // event takes the next event of the stream.
 func (s *stream) event(e event) {
 	data := bytes.TrimSpace(e.data)
 	switch {
-	case s.failed:
 	case string(data) == "[DONE]":
 		s.done = true
+	case s.over():
+		s.after++
 	case e.name == "error":
 		s.fail(recording.ErrorInBand, "the stream sent an error: "+errorText(data))
 	case len(data) == 0:
@@ -76,6 +84,25 @@ func (s *stream) event(e event) {
 	}
 }
 
+// over reports whether the answer has ended.
+func (s *stream) over() bool { return s.done || s.failed }
+
+// stray takes a line that is no part of the protocol, such as an error that was
+// written into the stream as it is.
+func (s *stream) stray(line []byte) {
+	if room := maxExcerpt - len(s.words); room > 0 {
+		s.words = append(append(s.words, line[:min(room, len(line))]...), '\n')
+	}
+}
+
+// saying is what the service said beside the protocol, after a text of ours.
+func (s *stream) saying(ours string) string {
+	if len(s.words) == 0 {
+		return ours
+	}
+	return ours + ": " + errorText(s.words)
+}
+
 func (s *stream) chunk(c chunk, at time.Duration, data []byte) {
 	if set(c.err) || string(c.object) == `"error"` || string(c.kind) == `"error"` {
 		s.fail(recording.ErrorInBand, "the stream sent an error: "+errorText(data))
@@ -83,6 +110,10 @@ func (s *stream) chunk(c chunk, at time.Duration, data []byte) {
 	}
 	if bytes.HasPrefix(c.kind, responseKind) {
 		s.responseEvent(c, at, data)
+		return
+	}
+	if string(c.kind) == `"message_stop"` {
+		s.done = true
 		return
 	}
 	s.usage(c.usage)
@@ -114,11 +145,11 @@ func (s *stream) responseEvent(c chunk, at time.Duration, data []byte) {
 		if c.item.calls() {
 			s.token(at, true, 0)
 		}
-	case `"response.completed"`, `"response.incomplete"`:
+	case `"response.completed"`, `"response.incomplete"`, `"response.done"`:
 		s.usage(c.response.usage)
 		s.row.FinishReason = c.response.finish()
 		s.done = true
-	case `"response.failed"`, `"response.cancelled"`:
+	case `"response.failed"`, `"response.cancelled"`, `"response.error"`:
 		s.usage(c.response.usage)
 		s.fail(recording.ErrorInBand, "the stream sent an error: "+responseError(c, data))
 	default:
@@ -145,9 +176,9 @@ func (r response) finish() string {
 	case "max_output_tokens", "max_tokens":
 		return "length"
 	case "":
-		return text(r.status)
+		return clipTo(text(r.status), maxName)
 	default:
-		return reason
+		return clipTo(reason, maxName)
 	}
 }
 
@@ -155,12 +186,17 @@ func (s *stream) usage(u usage) {
 	if u.told {
 		s.told, s.prompt, s.counts = true, u.prompt, max(s.counts, u.output)
 		s.row.CachedTold, s.row.CachedTokens = u.cacheTold, u.cached
+		s.reasoned = max(s.reasoned, u.reasoned)
 	}
 }
 
 // keep adds text to the answer.
 func (s *stream) keep(value []byte) {
-	if s.answer != nil {
+	switch {
+	case s.answer == nil:
+	case len(value) > 0 && value[0] == '[':
+		s.answer.WriteString(textOfParts(value))
+	default:
 		s.answer.WriteString(text(value))
 	}
 }
@@ -174,9 +210,9 @@ func finish(value []byte) string {
 		return "length"
 	}
 	if value[0] == '"' {
-		return text(value)
+		return clipTo(text(value), maxName)
 	}
-	return string(value)
+	return clipTo(string(value), maxName)
 }
 
 // pieces are how an answer is cut into chunks.
@@ -242,12 +278,14 @@ func (s *stream) close() {
 	r := s.row
 	switch {
 	case s.failed:
+	case !s.done && isError(s.words):
+		s.fail(recording.ErrorInBand, "the stream sent an error: "+errorText(s.words))
 	case r.FinishReason == "" && len(r.Chunks) == 0 && !s.done:
-		s.fail(recording.ErrorTruncated, "the stream ended before it sent anything")
+		s.fail(recording.ErrorTruncated, s.saying("the stream ended before it sent anything"))
 	case r.FinishReason == "":
-		s.fail(recording.ErrorTruncated, fmt.Sprintf("the stream ended in the middle: %d chunks and no finish reason", len(r.Chunks)))
+		s.fail(recording.ErrorTruncated, s.saying(fmt.Sprintf("the stream ended in the middle: %d chunks and no finish reason", len(r.Chunks))))
 	case !s.done:
-		s.fail(recording.ErrorTruncated, "the stream ended without [DONE]")
+		s.fail(recording.ErrorTruncated, s.saying("the stream ended without [DONE]"))
 	case s.brokeOff():
 	case len(r.Chunks) == 0 && r.OutputTokens > 0:
 		s.fail(recording.ErrorEmpty, fmt.Sprintf("the answer has no text, though its usage counts %d tokens", r.OutputTokens))
@@ -276,8 +314,10 @@ func (s *stream) count() {
 	r.PromptTokens = s.prompt
 	if s.told && s.counts > 0 {
 		r.OutputTokens, r.TokensFrom = s.counts, "usage"
+		r.ReasoningTokens = min(s.reasoned, s.counts)
 	} else if len(r.Chunks) > 0 {
 		r.OutputTokens, r.TokensFrom = int32(len(r.Chunks)), "chunks"
+		r.ReasoningTokens = int32(s.any.chunks - s.output.chunks)
 	}
 	r.FirstChunkTokens = s.any.firstTokens(r.OutputTokens)
 	if r.ReasoningTokens > 0 {
@@ -289,6 +329,12 @@ func (s *stream) count() {
 // client that may come back later is told apart from a service that is broken.
 func refusal(row *recording.Request, resp *http.Response, body []byte) (kind, text string) {
 	text = resp.Status + ": " + errorText(body)
+	if len(bytes.TrimSpace(body)) == 0 {
+		text = resp.Status
+	}
+	if to := resp.Header.Get("Location"); to != "" {
+		text += " (it redirects to " + clip(to) + ")"
+	}
 	if after := resp.Header.Get("Retry-After"); after != "" {
 		text += " (Retry-After: " + clip(after) + ")"
 		if s, err := strconv.ParseUint(after, 10, 31); err == nil {
@@ -308,39 +354,4 @@ func refusedWith(status int32) string {
 		return recording.ErrorShed
 	}
 	return recording.ErrorStatus
-}
-
-// errorText finds the sentence in an error that was sent as JSON.
-func errorText(data []byte) string {
-	var e struct {
-		Error   json.RawMessage `json:"error"`
-		Message string          `json:"message"`
-		Detail  json.RawMessage `json:"detail"`
-	}
-	if json.Unmarshal(data, &e) != nil {
-		return clip(string(data))
-	}
-	var inner struct {
-		Message string `json:"message"`
-	}
-	var plain string
-	switch {
-	case json.Unmarshal(e.Error, &inner) == nil && inner.Message != "":
-		return clip(inner.Message)
-	case json.Unmarshal(e.Error, &plain) == nil && plain != "":
-		return clip(plain)
-	case e.Message != "":
-		return clip(e.Message)
-	}
-	return clip(string(data))
-}
-
-// clip keeps an error text to a line that a report can show.
-func clip(s string) string {
-	s = strings.Join(strings.Fields(strings.ToValidUTF8(s, "\uFFFD")), " ")
-	const longest = 300
-	if len(s) <= longest {
-		return s
-	}
-	return strings.ToValidUTF8(s[:longest], "") + " …"
 }

@@ -1,0 +1,63 @@
+package words
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// Harmless is a text of somebody else's that can be shown anywhere: in a
+// terminal, a log, a page, an XML file. Control characters (an escape sequence
+// would paint over what stands above it), those that turn the direction of
+// writing, characters without width and what is no character are written out, as
+// \x1b or \u202e. Line breaks and tabs stay. A text without any is returned as
+// it is.
+func Harmless(text string) string {
+	first := strings.IndexFunc(text, func(r rune) bool { return r == utf8.RuneError || harms(r) })
+	if first < 0 {
+		return text
+	}
+	var b strings.Builder
+	b.WriteString(text[:first])
+	for i := first; i < len(text); {
+		r, size := utf8.DecodeRuneInString(text[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			b.WriteRune(utf8.RuneError)
+		case !harms(r):
+			b.WriteString(text[i : i+size])
+		case r < 0x100:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		case r < 0x10000:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			fmt.Fprintf(&b, `\U%08x`, r)
+		}
+		i += size
+	}
+	return b.String()
+}
+
+// harms reports whether a character does more than show itself. The joiners that
+// emoji and several scripts are written with are not among them.
+func harms(r rune) bool {
+	switch {
+	case r == '\n' || r == '\t':
+		return false
+	case r < 0x20, 0x7f <= r && r < 0xa0:
+		return true // C0 and C1: escapes, backspaces
+	case r < 0xad:
+		return false
+	}
+	switch {
+	case r == 0xad, r == 0x61c, r == 0x180e, // soft hyphen, Arabic letter mark, vowel separator
+		r == 0x200b, r == 0x200e, r == 0x200f, // zero width, marks of direction
+		0x2028 <= r && r <= 0x202e, // line and paragraph separators, embeddings, overrides
+		0x2060 <= r && r <= 0x206f, // word joiner, isolates, deprecated format characters
+		r == 0xfeff, 0xfff9 <= r && r <= 0xfffb,
+		0xfdd0 <= r && r <= 0xfdef, r&0xfffe == 0xfffe, // no characters
+		0xe0000 <= r && r <= 0xe007f: // tags
+		return true
+	}
+	return false
+}
