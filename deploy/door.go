@@ -54,6 +54,9 @@ func AllowanceFor(g scenarios.Gate) Allowance {
 // burst is room for what comes at random: ten seconds of the rate at once.
 func (a Allowance) burst() int { return int(math.Ceil(10*a.PerSecond)) + 100 }
 
+// connections is room for as many, each used once where need be.
+func (a Allowance) connections() int { return 2*a.UnderWay + a.burst() }
+
 // Told is the allowance in words.
 func (a Allowance) Told() string {
 	if a.PerSecond == 0 {
@@ -127,7 +130,7 @@ func limits(file string, a Allowance) ([]byte, error) {
 		return yaml.Marshal(config)
 	}
 	networks, _ := config["networks"].([]any) // of another type: the gateway refuses what was written
-	config["networks"] = append([]any{map[string]any{"cidr": "127.0.0.1/32", "rate": a.PerSecond, "burst": a.burst()}}, networks...)
+	config["networks"] = append([]any{map[string]any{"cidr": "127.0.0.1/32", "rate": a.PerSecond, "burst": a.burst(), "connections": a.connections()}}, networks...)
 	tenants, _ := config["tenants"].(map[string]any)
 	if tenants == nil {
 		tenants = map[string]any{}

@@ -155,7 +155,7 @@ func runGateway(ctx context.Context, o gatewayOptions, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	front, err := listen(o.addr, g.Handler(), certificate)
+	front, err := g.Listen(o.addr, certificate)
 	if err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func runGateway(ctx context.Context, o gatewayOptions, log *slog.Logger) error {
 		return err
 	}
 	defer back.Close()
-	log.Info("listening", "door", front.at, "tls", certificate != nil, "keys", o.ledger != "", "metrics", back.url()+"/metrics", "replicas", len(o.replicas))
+	log.Info("listening", "door", front.Addr(), "tls", certificate != nil, "keys", o.ledger != "", "metrics", back.url()+"/metrics", "replicas", len(o.replicas))
 
 	watching, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -177,11 +177,9 @@ func runGateway(ctx context.Context, o gatewayOptions, log *slog.Logger) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return front.drain(drainFor)
+			return drain(front, drainFor)
 		case <-again:
 			o.reconfigure(g, log)
-		case err := <-front.failed:
-			return err
 		case err := <-back.failed:
 			return err
 		}

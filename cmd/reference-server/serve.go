@@ -332,7 +332,7 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 	log.Info("stopping: requests under way may end", "within", drainFor)
 	pool.Drain()
 	stopRPC(true)
-	return front.drain(drainFor)
+	return drain(front, drainFor)
 }
 
 // serveRPC serves gRPC, where it has an address. The function it returns stops
@@ -409,7 +409,7 @@ func listen(addr string, h http.Handler, certificate *tls.Config) (*listener, er
 func (l *listener) url() string { return "http://" + l.at.String() }
 
 // drain lets requests under way end.
-func (l *listener) drain(within time.Duration) error {
+func drain(l interface{ Shutdown(context.Context) error }, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	if err := l.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {

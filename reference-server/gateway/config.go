@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/goccy/go-yaml"
 )
@@ -21,6 +22,9 @@ type Config struct {
 	Tenants  map[string]Plan `yaml:"tenants"`  // exceptions, by name
 	Classes  []string        `yaml:"classes"`  // the least important first
 	Degrade  Degrade         `yaml:"degrade"`
+
+	Connections Connections    `yaml:"connections"`
+	Doors       []netip.Prefix `yaml:"doors"` // other doors, such as nginx, whose X-Forwarded-For is believed at /validate
 }
 
 // Limit is a token bucket of requests.
@@ -33,6 +37,13 @@ type Limit struct {
 type NetworkLimit struct {
 	CIDR  netip.Prefix `yaml:"cidr"`
 	Limit `yaml:",inline"`
+
+	Connections int `yaml:"connections"` // open at once; 0: as many as any address
+}
+
+// isDoor reports whether an address is another door's.
+func (c *Config) isDoor(a netip.Addr) bool {
+	return slices.ContainsFunc(c.Doors, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // Budget bounds a tenant over all its keys; 0 is no bound.
@@ -68,8 +79,9 @@ func (c *Config) budgetOf(tenant string) Budget {
 func DefaultConfig() Config {
 	return Config{
 		Network: Limit{10, 20}, Key: Limit{100, 100}, Tenant: Budget{Concurrency: 256},
-		Classes: []string{"batch", "standard", "interactive"},
-		Degrade: Degrade{Queue: 30, MaxTokens: 64, Shorten: []string{"batch"}},
+		Classes:     []string{"batch", "standard", "interactive"},
+		Degrade:     Degrade{Queue: 30, MaxTokens: 64, Shorten: []string{"batch"}},
+		Connections: Connections{Address: 256, Tenant: 1024},
 	}
 }
 
@@ -103,6 +115,9 @@ func (c Config) check() error {
 		if !n.CIDR.IsValid() {
 			return fmt.Errorf("networks[%d].cidr is missing, expected one such as 127.0.0.2/32", i)
 		}
+		if n.Connections < 0 {
+			return fmt.Errorf("networks[%d].connections: found %d, expected 0 (as many as any address) or more", i, n.Connections)
+		}
 		limits[fmt.Sprintf("networks[%d]", i)] = n.Limit
 	}
 	for name, plan := range c.Tenants {
@@ -117,6 +132,14 @@ func (c Config) check() error {
 		if !(l.Rate > 0) || l.Burst < 1 {
 			return fmt.Errorf("%s: found rate %v and burst %d, expected a rate above 0 and a burst of 1 or more", name, l.Rate, l.Burst)
 		}
+	}
+	for i, p := range c.Doors {
+		if !p.IsValid() {
+			return fmt.Errorf("doors[%d]: found no network, expected one such as 127.0.0.1/32", i)
+		}
+	}
+	if c.Connections.Address < 1 || c.Connections.Tenant < 0 || c.Connections.All < 0 {
+		return fmt.Errorf("connections: found address %d, tenant %d and all %d, expected 1 or more of an address and 0 (no bound of its own) or more of the others", c.Connections.Address, c.Connections.Tenant, c.Connections.All)
 	}
 	if len(c.Classes) == 0 {
 		return errors.New("classes: found none, expected at least one")

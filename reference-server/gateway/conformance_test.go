@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"os"
@@ -48,12 +47,16 @@ var doors = []struct {
 		if err != nil {
 			t.Fatal(err)
 		}
-		srv := httptest.NewUnstartedServer(d.h.g.Handler())
-		srv.TLS, srv.EnableHTTP2 = certificate, true
-		srv.Config.ErrorLog = quietLog
-		srv.StartTLS()
-		t.Cleanup(func() { srv.CloseClientConnections(); srv.Close() })
-		d.url, d.ca = srv.URL, poolOf(t, dir)
+		front, err := d.h.g.Listen("127.0.0.1:0", certificate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := front.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		d.url, d.ca = "https://"+front.Addr().String(), poolOf(t, dir)
 	}},
 	{"nginx", startNginx},
 }
@@ -68,7 +71,9 @@ func TestConformance(t *testing.T) {
 					for range tt.replicas {
 						d.backends = append(d.backends, newBackend(t, ok))
 					}
-					d.h = newHouse(t, DefaultConfig(), openBooks(t), d.backends...)
+					c := DefaultConfig()
+					c.Doors = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")} // where nginx asks from
+					d.h = newHouse(t, c, openBooks(t), d.backends...)
 					impl.open(t, d)
 					tt.check(t, d)
 				})
@@ -95,6 +100,151 @@ var conformance = []struct {
 		if c, err := tls.Dial("tcp", strings.TrimPrefix(d.url, "https://"), old); err == nil {
 			c.Close()
 			t.Error("TLS 1.1 is accepted")
+		}
+	}},
+	{"TLS 1.2 has only suites that authenticate what they encrypt", 1, func(t *testing.T, d *door) {
+		for _, suite := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+			if suite.SupportedVersions[0] == tls.VersionTLS13 {
+				continue
+			}
+			c, err := tls.Dial("tcp", strings.TrimPrefix(d.url, "https://"), &tls.Config{RootCAs: d.ca, MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite.ID}})
+			if err != nil {
+				continue
+			}
+			c.Close()
+			if !strings.Contains(suite.Name, "GCM") && !strings.Contains(suite.Name, "POLY1305") || !strings.Contains(suite.Name, "ECDHE") {
+				t.Errorf("%s is accepted", suite.Name)
+			}
+		}
+	}},
+	{"a certificate names the key of its authority", 1, func(t *testing.T, d *door) {
+		c, err := tls.Dial("tcp", strings.TrimPrefix(d.url, "https://"), &tls.Config{RootCAs: d.ca})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		chain := c.ConnectionState().VerifiedChains[0]
+		leaf, ca := chain[0], chain[len(chain)-1]
+		if len(leaf.AuthorityKeyId) == 0 || !bytes.Equal(leaf.AuthorityKeyId, ca.SubjectKeyId) || ca.KeyUsage&x509.KeyUsageCertSign == 0 || !ca.BasicConstraintsValid {
+			t.Errorf("authority key %x, the authority's %x", leaf.AuthorityKeyId, ca.SubjectKeyId)
+		}
+	}},
+	{"what cannot be read is refused, with the headers of every answer", 1, func(t *testing.T, d *door) {
+		for name, text := range map[string]string{
+			"no version":           "GET /health\r\n\r\n",
+			"a blank in a name":    "GET /health HTTP/1.1\r\nHost: door\r\nBad Name: x\r\n\r\n",
+			"two hosts":            "GET /health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+			"a long header":        "GET /health HTTP/1.1\r\nHost: door\r\nX-Long: " + strings.Repeat("x", 100<<10) + "\r\n\r\n",
+			"a long path":          "GET /" + strings.Repeat("x", 100<<10) + " HTTP/1.1\r\nHost: door\r\n\r\n",
+			"an unknown coding":    "POST /v1/chat/completions HTTP/1.1\r\nHost: door\r\nTransfer-Encoding: gzip, gzip\r\n\r\n",
+			"a negative length":    "POST /v1/chat/completions HTTP/1.1\r\nHost: door\r\nContent-Length: -1\r\n\r\n",
+			"two lengths":          "POST /v1/chat/completions HTTP/1.1\r\nHost: door\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+			"nobody's expectation": "POST /health HTTP/1.1\r\nHost: door\r\nExpect: the best\r\nContent-Length: 1\r\n\r\nx",
+			"OPTIONS *":            "OPTIONS * HTTP/1.1\r\nHost: door\r\n\r\n",
+			"TRACE":                "TRACE /v1/models HTTP/1.1\r\nHost: door\r\n\r\n",
+			"CONNECT":              "CONNECT door:443 HTTP/1.1\r\nHost: door:443\r\n\r\n",
+		} {
+			resp, body := d.rawResponse(t, text)
+			if resp == nil || resp.StatusCode < 400 {
+				t.Errorf("%s: %+v %s", name, resp, body)
+				continue
+			}
+			got := resp.Header.Values("X-Content-Type-Options")
+			if len(got) != 1 || got[0] != "nosniff" || len(resp.Header.Values("Cache-Control")) != 1 || resp.Header.Get("Strict-Transport-Security") == "" {
+				t.Errorf("%s: %s %v", name, resp.Status, resp.Header)
+			}
+		}
+		if n := d.backends[0].served.Load(); n != 0 {
+			t.Errorf("a replica was asked %d times", n)
+		}
+	}},
+	{"one reading of where a request ends", 1, func(t *testing.T, d *door) {
+		key := "Authorization: Bearer " + d.h.secret + "\r\n"
+		for name, text := range map[string]string{
+			"length and chunks":    "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG",
+			"chunks in a blank":    "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+			"chunks by a tab":      "Transfer-Encoding:\tchunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+			"chunks that are none": "Transfer-Encoding: xchunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+			"a size by 0x":         "Transfer-Encoding: chunked\r\n\r\n0x1\r\nx\r\n0\r\n\r\n",
+			"a huge size":          "Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\nx\r\n0\r\n\r\n",
+			"a length with a plus": "Content-Length: +5\r\n\r\n12345",
+			"a list of lengths":    "Content-Length: 5, 5\r\n\r\n12345",
+		} {
+			before := d.backends[0].served.Load()
+			smuggled := "GET /v1/smuggled HTTP/1.1\r\nHost: door\r\n" + key + "\r\n"
+			_, _ = d.rawResponse(t, "POST /v1/chat/completions HTTP/1.1\r\nHost: door\r\n"+key+text+smuggled)
+			if n := d.backends[0].served.Load() - before; n > 2 {
+				t.Errorf("%s: the replica was asked %d times", name, n)
+			}
+		}
+	}},
+	{"no spelling of a path needs no key", 1, func(t *testing.T, d *door) {
+		for _, path := range []string{"/v1/models", "//v1/models", "/v1/./models", "/health/../v1/models", "/health/%2e%2e/v1/models", "/%76%31/models", "/v1%2fmodels", "/v1/models%00", "/v1/models/", "/v1/models;a=b", "/V1/models", "/v1/models?x=/health"} {
+			for _, method := range []string{"GET", "HEAD", "OPTIONS", "POST", "PUT", "FOO"} {
+				resp, body := d.rawResponse(t, method+" "+path+" HTTP/1.1\r\nHost: door\r\nConnection: close\r\n\r\n")
+				if resp == nil || resp.StatusCode < 300 {
+					t.Errorf("%s %s: %+v %s", method, path, resp, body)
+				}
+			}
+		}
+		if n := d.backends[0].served.Load(); n != 0 {
+			t.Errorf("a replica was asked %d times", n)
+		}
+	}},
+	{"the scheme of a key is in any case", 1, func(t *testing.T, d *door) {
+		for scheme, want := range map[string]int{"Bearer": 200, "bearer": 200, "BEARER": 200, "Basic": 401, "Bearerx": 401, "": 401} {
+			req := d.request("POST", "/v1/chat/completions", "", "q")
+			req.Header.Set("Authorization", scheme+" "+d.h.secret)
+			resp, err := d.client(t).Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != want {
+				t.Errorf("%q: %s, want %d", scheme, resp.Status, want)
+			}
+		}
+	}},
+	{"a limit of a key holds in any spelling", 1, func(t *testing.T, d *door) {
+		began, passed, asked := time.Now(), 0, 0
+		for i := range 12 {
+			c := d.client(t)
+			for range 18 {
+				req := d.request("POST", "/v1/chat/completions", "", "q")
+				req.Header.Set("Authorization", []string{"Bearer", "bearer", "BEARER", "bEARER"}[i%4]+" "+d.h.secret)
+				resp, err := c.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				asked++
+				if resp.StatusCode == 200 {
+					passed++
+				}
+			}
+		}
+		if most := 101 + int(100*time.Since(began).Seconds()) + 1; passed > most {
+			t.Errorf("%d of %d passed, want %d at the most", passed, asked, most)
+		}
+	}},
+	{"what a client says of its address is not believed", 1, func(t *testing.T, d *door) {
+		c, passed, began := d.client(t), 0, time.Now()
+		for i := range 60 {
+			req := d.request("POST", "/v1/chat/completions", d.h.secret, "q")
+			for _, name := range []string{"X-Forwarded-For", "X-Real-IP", "Forwarded", "True-Client-IP", "CF-Connecting-IP"} {
+				req.Header.Set(name, fmt.Sprintf("10.0.0.%d", i))
+			}
+			resp, err := c.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode == 200 {
+				passed++
+			}
+		}
+		if most := 21 + int(10*time.Since(began).Seconds()) + 1; passed > most {
+			t.Errorf("%d of 60 passed, want %d at the most", passed, most)
 		}
 	}},
 	{"keys are asked for", 1, func(t *testing.T, d *door) {
@@ -403,6 +553,29 @@ func (d *door) raw(t *testing.T, text string) (head, body string) {
 	return resp.Proto + " " + resp.Status + " ", string(b)
 }
 
+// rawResponse is the answer to what a client of the library would not send; nil
+// where the connection was closed without one.
+func (d *door) rawResponse(t *testing.T, text string) (*http.Response, string) {
+	t.Helper()
+	from := &tls.Dialer{NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: d.next.AsSlice()}}, Config: &tls.Config{RootCAs: d.ca, NextProtos: []string{"http/1.1"}}}
+	d.next = d.next.Next()
+	c, err := from.DialContext(t.Context(), "tcp", strings.TrimPrefix(d.url, "https://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	sent := make(chan struct{})
+	go func() { _, _ = io.WriteString(c, text); close(sent) }() // it may be cut short
+	defer func() { c.Close(); <-sent }()
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		return nil, ""
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return resp, string(b)
+}
+
 func (d *door) request(method, path, secret, body string) *http.Request {
 	req, err := http.NewRequest(method, d.url+path, strings.NewReader(body))
 	if err != nil {
@@ -552,6 +725,3 @@ func lastLines(b []byte, n int) []byte {
 	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
 	return bytes.Join(lines[max(0, len(lines)-n):], []byte("\n"))
 }
-
-// quietLog is for servers whose clients misbehave on purpose.
-var quietLog = slog.NewLogLogger(slog.NewTextHandler(io.Discard, nil), slog.LevelError)

@@ -29,7 +29,7 @@ import (
 // the certificate itself has ended is no reason to lock them out for good.
 func DevTLS(dir string, log *slog.Logger) (*tls.Config, error) {
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	if _, err := tls.LoadX509KeyPair(cert, key); err == nil && time.Until(validUntil(filepath.Join(dir, "ca.pem"))) > 24*time.Hour {
+	if pair, err := tls.LoadX509KeyPair(cert, key); err == nil && len(pair.Leaf.AuthorityKeyId) > 0 && time.Until(validUntil(filepath.Join(dir, "ca.pem"))) > 24*time.Hour {
 		return LoadTLS(cert, key, log)
 	}
 	if err := writeDevTLS(dir); err != nil {
@@ -78,6 +78,14 @@ func writeDevTLS(dir string) error {
 	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, &caKey.PublicKey, caKey)
 	if err != nil {
 		return err
+	}
+	// With the identifier of its key, by which certificates name their authority:
+	// strict clients ask for it.
+	if ca, err = x509.ParseCertificate(caDER); err != nil {
+		return err
+	}
+	if planted("no-aki") {
+		ca.SubjectKeyId = nil
 	}
 	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, ca, &key.PublicKey, caKey)
 	if err != nil {
@@ -132,6 +140,14 @@ type renewable struct {
 	failed os.FileInfo // of cert, when it could not be: that is told once
 }
 
+// suites of TLS 1.2: those that authenticate what they encrypt. Those of TLS 1.3
+// all do.
+var suites = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+}
+
 func (r *renewable) read() error {
 	st, err := os.Stat(r.cert)
 	if err != nil {
@@ -142,7 +158,8 @@ func (r *renewable) read() error {
 		return err
 	}
 	r.last = st
-	r.config = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	r.config = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, CipherSuites: suites, NextProtos: []string{"h2", "http/1.1"}}
+	weaken(r)
 	return nil
 }
 

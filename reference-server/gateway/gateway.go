@@ -15,10 +15,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httputil"
+	"net/netip"
 	"net/url"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -45,6 +48,7 @@ type Gateway struct {
 	proxy    *httputil.ReverseProxy
 	metrics  *metrics
 	guard    *guard // nil: everybody may pass
+	visitors *visitors
 
 	bodyWithin time.Duration // for a client to send the body of a request
 }
@@ -54,6 +58,10 @@ func New(replicas []Replica, log *slog.Logger) *Gateway {
 	g := &Gateway{log: log, balancer: newBalancer(replicas, log), bodyWithin: 30 * time.Second}
 	g.metrics = newMetrics(g.balancer)
 	g.balancer.metrics = g.metrics
+	g.visitors = &visitors{limits: g.connectionsOf, bounds: g.connections, idleFor: strangerIdle, addresses: map[netip.Prefix]int{}, tenants: map[string]int{}}
+	if planted("no-body-timeout") {
+		g.bodyWithin = 24 * time.Hour
+	}
 	g.proxy = &httputil.ReverseProxy{
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetXForwarded() }, // the balancer chooses the host
 		Transport:     g.balancer,
@@ -62,6 +70,34 @@ func New(replicas []Replica, log *slog.Logger) *Gateway {
 		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return g
+}
+
+// connections are the bounds on those that are open.
+func (g *Gateway) connections() Connections {
+	if g.guard == nil { // everybody may pass, and only the process has a bound
+		return Connections{Address: math.MaxInt32}
+	}
+	return g.guard.limits().Connections
+}
+
+// connectionsOf is how many connections an address may have open, and how often
+// it may open one.
+func (g *Gateway) connectionsOf(a netip.Addr) (open int, opening Limit) {
+	if g.guard == nil {
+		return math.MaxInt32, Limit{1e9, 1e9}
+	}
+	c := g.guard.limits()
+	open = c.Connections.Address
+	for _, n := range c.Networks {
+		if n.CIDR.Contains(a) {
+			if n.Connections > 0 {
+				open = n.Connections
+			}
+			break
+		}
+	}
+	l := g.guard.limitOf(a)
+	return open, Limit{openings * l.Rate, openings * l.Burst}
 }
 
 // Run asks the replicas whether they are ready, and has them compute the
@@ -79,16 +115,16 @@ func (g *Gateway) Run(ctx context.Context) {
 // Handler is the front door.
 func (g *Gateway) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /health", g.open(func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
-	})
-	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
+	}))
+	mux.HandleFunc("GET /ready", g.open(func(w http.ResponseWriter, _ *http.Request) {
 		if n := g.balancer.ready(); n > 0 {
 			writeJSON(w, http.StatusOK, map[string]any{"status": "ready", "replicas": n})
 			return
 		}
 		g.fail(w, errNoneReady)
-	})
+	}))
 	mux.HandleFunc("/v1/", g.guarded(g.forward))
 	mux.HandleFunc("POST /tokenize", g.guarded(g.forward))
 	if g.guard != nil {
@@ -103,19 +139,40 @@ func (g *Gateway) Handler() http.Handler {
 		mux.HandleFunc("DELETE /v1/responses/{id}", g.scattered)
 		mux.HandleFunc("POST /v1/responses/{id}/cancel", g.scattered)
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		g.fail(w, refusal{http.StatusNotFound, "not_found", fmt.Sprintf("%s is not served; /v1/…, /health and /ready are", r.URL.Path)})
-	})
+	mux.HandleFunc("/", g.open(func(w http.ResponseWriter, r *http.Request) {
+		g.fail(w, refusal{http.StatusNotFound, "not_found", fmt.Sprintf("%s is not served; /v1/…, /health and /ready are", cut(r.URL.Path, auditedPath))})
+	}))
+	g.openDoors(mux)
 	measured := g.metrics.measured(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Also of a body that nobody reads: the server waits for its end before it
 		// lets go of a connection.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.bodyWithin)) // where it can be had
-		if g.guard != nil {
-			secure(w.Header(), r.TLS != nil)
+		secure(w.Header(), r.TLS != nil)
+		if r.Method == http.MethodOptions && r.RequestURI == "*" { // a ServeMux would close the connection without a word
+			g.fail(w, refusal{http.StatusNotFound, "not_found", "* is not served; /v1/…, /health and /ready are"})
+			return
+		}
+		if n := sizeOf(r); n > headerLimit {
+			g.fail(w, refusal{http.StatusRequestHeaderFieldsTooLarge, "headers_too_large", fmt.Sprintf("the headers are of %d bytes, expected %d at the most", n, headerLimit)})
+			return
+		}
+		if r = g.misled(w, r); r == nil {
+			return
 		}
 		measured.ServeHTTP(w, r)
 	})
+}
+
+// sizeOf is what the line and the headers of a request take, about.
+func sizeOf(r *http.Request) int {
+	n := len(r.Method) + len(r.RequestURI) + len(r.Host)
+	for name, values := range r.Header {
+		for _, v := range values {
+			n += len(name) + len(v) + 4
+		}
+	}
+	return n
 }
 
 // Metrics serves Prometheus metrics, and on /status what the gateway thinks of
@@ -150,6 +207,9 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (body []byte,
 	if err != nil {
 		g.fail(w, refusal{http.StatusBadRequest, "unreadable", "the body could not be read: " + err.Error()})
 		return nil, false
+	}
+	if planted("log-prompts") {
+		g.log.Info("a request", "path", r.URL.Path, "body", string(body))
 	}
 	// The answer may take longer, and a client that leaves is to be noticed.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
@@ -216,6 +276,12 @@ func (g *Gateway) fail(w http.ResponseWriter, r refusal) {
 		kind = "permission_error"
 	case r.status == http.StatusTooManyRequests:
 		kind = "rate_limit_error"
+	}
+	if planted("stack-trace") {
+		r.text += "\n" + string(debug.Stack())
+	}
+	if r.status == http.StatusBadRequest && planted("eject-on-client-error") {
+		g.balancer.blame()
 	}
 	writeJSON(w, r.status, errorBody(kind, r.code, r.text))
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"container/list"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -9,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"math"
-	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -34,7 +34,9 @@ type guard struct {
 	ledger  *ledger.Ledger
 	metrics *metrics
 	log     *slog.Logger
-	addrs   buckets
+	addrs   buckets // of requests that need a key, by address
+	open    buckets // of those that need none
+	doors   buckets // of keys that another door shows, by the address of its client
 	keys    buckets
 	cache   *cache
 
@@ -69,7 +71,6 @@ type callKey struct{}
 func (g *Gateway) Guard(name string, c Config, l *ledger.Ledger, audit io.Writer) {
 	g.guard = &guard{
 		name: name, cache: newCache(), ledger: l, metrics: g.metrics, log: g.log, audit: audit, tenants: map[string]*tenant{},
-		addrs: buckets{byName: map[string]*bucket{}}, keys: buckets{byName: map[string]*bucket{}},
 	}
 	g.guard.config.Store(&c)
 	g.proxy.ModifyResponse = g.guard.account
@@ -79,8 +80,9 @@ func (g *Gateway) Guard(name string, c Config, l *ledger.Ledger, audit io.Writer
 // on, tokens that were used stay so, and every bucket of requests begins anew.
 func (g *Gateway) Reconfigure(c Config) {
 	g.guard.config.Store(&c)
-	g.guard.addrs.empty()
-	g.guard.keys.empty()
+	for _, b := range []*buckets{&g.guard.addrs, &g.guard.open, &g.guard.doors, &g.guard.keys} {
+		b.empty()
+	}
 }
 
 func (g *guard) limits() *Config { return g.config.Load() }
@@ -88,37 +90,44 @@ func (g *guard) limits() *Config { return g.config.Load() }
 // bucket is the limiter of one address or key.
 type bucket struct {
 	*rate.Limiter
-	used time.Time
+	name string
 }
 
-// buckets are kept only while they say more than a fresh one would, so that a
-// scan from many addresses does not fill the memory.
+// buckets are those of the addresses or keys that were used last, so that a scan
+// from many addresses does not fill the memory.
 type buckets struct {
 	mu     sync.Mutex
-	byName map[string]*bucket
+	byName map[string]*list.Element
+	order  list.List // of *bucket, the last used first
 }
 
 const bucketsKept = 10_000
 
-// take takes one request out of a bucket; it returns how long to wait, 0 for
-// none.
-func (b *buckets) take(name string, l Limit, now time.Time) time.Duration {
+// take takes n requests out of a bucket; it returns how long to wait, 0 for
+// none. More than the burst are taken as the burst: nobody can have more at once.
+func (b *buckets) take(name string, l Limit, n int, now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	limiter, ok := b.byName[name]
-	if !ok {
-		if len(b.byName) >= bucketsKept {
-			b.sweep(now)
+	var limiter *bucket
+	if e, ok := b.byName[name]; ok {
+		b.order.MoveToFront(e)
+		limiter = e.Value.(*bucket)
+	} else {
+		if b.byName == nil {
+			b.byName = map[string]*list.Element{}
 		}
-		limiter = &bucket{Limiter: rate.NewLimiter(rate.Limit(l.Rate), l.Burst)}
-		b.byName[name] = limiter
+		if len(b.byName) >= bucketsKept {
+			last := b.order.Back()
+			delete(b.byName, b.order.Remove(last).(*bucket).name)
+		}
+		limiter = &bucket{rate.NewLimiter(rate.Limit(l.Rate), l.Burst), name}
+		b.byName[name] = b.order.PushFront(limiter)
 	}
-	limiter.used = now
 	if limiter.Limit() != rate.Limit(l.Rate) { // another gateway came or went
 		limiter.SetLimitAt(now, rate.Limit(l.Rate))
 		limiter.SetBurstAt(now, l.Burst)
 	}
-	r := limiter.ReserveN(now, 1)
+	r := limiter.ReserveN(now, min(n, l.Burst))
 	wait := r.DelayFrom(now)
 	if wait > 0 {
 		r.CancelAt(now)
@@ -130,21 +139,7 @@ func (b *buckets) empty() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	clear(b.byName)
-}
-
-// sweep forgets full buckets, and the longest unused one if all say something.
-func (b *buckets) sweep(now time.Time) {
-	oldest, at := "", now
-	for name, x := range b.byName {
-		if x.TokensAt(now) >= float64(x.Burst()) {
-			delete(b.byName, name)
-		} else if !x.used.After(at) {
-			oldest, at = name, x.used
-		}
-	}
-	if len(b.byName) >= bucketsKept {
-		delete(b.byName, oldest)
-	}
+	b.order.Init()
 }
 
 // denial is a refusal with the time after which to try again.
@@ -166,16 +161,26 @@ func noLedger(text string) *denial {
 
 // authenticate finds the key of a request that may be used.
 func (g *guard) authenticate(r *http.Request) (ledger.Key, *denial) {
-	secret, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok || secret == "" {
+	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") || secret == "" { // RFC 9110: a scheme is in any case
 		return ledger.Key{}, deny(http.StatusUnauthorized, "missing_api_key", "no API key was given: send Authorization: Bearer KEY", 0)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), ledgerWithin)
 	defer cancel()
 	key, err := g.ledger.KeyOf(ctx, secret)
+	if planted("accept-any-key") && err != nil {
+		key, err = ledger.Key{ID: "any", Tenant: "any", Class: "standard", Scopes: []string{"inference"}}, nil
+	}
+	if planted("accept-prefix") {
+		key, err = g.prefixed(secret, key, err)
+	}
 	switch {
 	case errors.Is(err, ledger.ErrNotFound), err == nil && key.Revoked, err == nil && !key.Expires.IsZero() && time.Now().After(key.Expires):
-		return ledger.Key{}, deny(http.StatusUnauthorized, "invalid_api_key", "the API key is unknown, revoked or expired", 0)
+		text := "the API key is unknown, revoked or expired"
+		if planted("echo-key") {
+			text += ": " + secret
+		}
+		return ledger.Key{}, deny(http.StatusUnauthorized, "invalid_api_key", text, 0)
 	case err != nil:
 		g.log.Error("the ledger did not answer", "why", err)
 		return ledger.Key{}, noLedger("API keys cannot be checked now")
@@ -187,11 +192,22 @@ func (g *guard) authenticate(r *http.Request) (ledger.Key, *denial) {
 
 // address is where a request comes from.
 func address(r *http.Request) netip.Addr {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
+	if planted("trust-x-forwarded-for") {
+		if a := forwardedFor(r); a.IsValid() {
+			return a
+		}
+	}
+	return remoteAddr(r.RemoteAddr)
+}
+
+// forwardedFor is the address that the last door before this one has seen.
+func forwardedFor(r *http.Request) netip.Addr {
+	all := r.Header.Values("X-Forwarded-For")
+	if len(all) == 0 {
 		return netip.Addr{}
 	}
-	a, _ := netip.ParseAddr(host)
+	list := strings.Split(all[len(all)-1], ",")
+	a, _ := netip.ParseAddr(strings.TrimSpace(list[len(list)-1]))
 	return a.Unmap()
 }
 
@@ -204,14 +220,29 @@ func (g *guard) limitOf(a netip.Addr) Limit {
 	return g.limits().Network
 }
 
+// openFor is how many times the limit of an address holds for what needs no key
+// and costs next to nothing: probes ask several times a second.
+const openFor = 10
+
+// limited takes a request out of the bucket of its address, which holds so many
+// times the limit.
+func (g *guard) limited(of *buckets, a netip.Addr, times int, now time.Time) *denial {
+	l := g.limitOf(a).part(g.gateways.Load())
+	wait := of.take(network(a).String(), Limit{float64(times) * l.Rate, times * l.Burst}, 1, now)
+	if wait == 0 || planted("no-limit") {
+		return nil
+	}
+	return deny(http.StatusTooManyRequests, "rate_limit_exceeded", fmt.Sprintf("too many requests from %s", a), wait)
+}
+
 // admit lets a request in, or says why not. leave must be called when an
 // admitted request ends.
 func (g *guard) admit(r *http.Request, load float64) (c *call, leave func(), d *denial) {
 	now := time.Now()
 	a := address(r)
 	c = &call{id: "req_" + strings.ToLower(rand.Text())}
-	if wait := g.addrs.take(a.String(), g.limitOf(a).part(g.gateways.Load()), now); wait > 0 {
-		return c, nil, deny(http.StatusTooManyRequests, "rate_limit_exceeded", fmt.Sprintf("too many requests from %s", a), wait)
+	if d := g.limited(&g.addrs, a, 1, now); d != nil {
+		return c, nil, d
 	}
 	if c.key, d = g.authenticate(r); d != nil {
 		return c, nil, d
@@ -221,7 +252,7 @@ func (g *guard) admit(r *http.Request, load float64) (c *call, leave func(), d *
 	if plan := config.Tenants[c.key.Tenant]; plan.Key != nil {
 		limit = *plan.Key
 	}
-	if wait := g.keys.take(c.key.ID, limit.part(g.gateways.Load()), now); wait > 0 {
+	if wait := g.keys.take(c.key.ID, limit.part(g.gateways.Load()), 1, now); wait > 0 && !planted("no-limit") {
 		return c, nil, deny(http.StatusTooManyRequests, "rate_limit_exceeded", "too many requests with this API key", wait)
 	}
 	if d := g.shed(c, load); d != nil {
@@ -303,13 +334,22 @@ func (g *guard) shed(c *call, load float64) *denial {
 	return nil
 }
 
+// Bounds of what an audit line repeats of a request.
+const (
+	auditedPath   = 512
+	auditedMethod = 32
+)
+
 // record appends a line to the audit log: who, what, when and how it ended,
 // and neither prompt nor key.
 func (g *guard) record(r *http.Request, c *call, status int, began time.Time) {
 	line, err := json.Marshal(map[string]any{
 		"at": began.UTC().Format(time.RFC3339Nano), "request": c.id, "tenant": c.key.Tenant, "key": c.key.ID, "client": address(r).String(),
-		"method": r.Method, "path": r.URL.Path, "status": status, "ms": time.Since(began).Milliseconds(),
+		"method": cut(r.Method, auditedMethod), "path": cut(r.URL.Path, auditedPath), "status": status, "ms": time.Since(began).Milliseconds(),
 	})
+	if planted("raw-audit-line") {
+		line, err = fmt.Appendf(nil, "%s %s %s %s %d", began.UTC().Format(time.RFC3339Nano), c.id, r.Method, r.URL.Path, status), nil
+	}
 	if err == nil {
 		g.auditing.Lock()
 		_, err = g.audit.Write(append(line, '\n')) // one write, so that two gateways may share a file
@@ -320,14 +360,25 @@ func (g *guard) record(r *http.Request, c *call, status int, began time.Time) {
 	}
 }
 
+// cut is a text of that many bytes at the most, and says so where it was longer.
+func cut(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(s[:most], ""), len(s))
+}
+
 // Headers of every answer.
 func secure(h http.Header, tls bool) {
+	if planted("no-security-headers") {
+		return
+	}
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	h.Set("Cache-Control", "no-store")
-	if tls {
+	if tls && !planted("no-hsts") {
 		h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 	}
 }
@@ -335,11 +386,20 @@ func secure(h http.Header, tls bool) {
 // guarded puts the guard in front of a handler.
 func (g *Gateway) guarded(next http.HandlerFunc) http.HandlerFunc {
 	if g.guard == nil {
-		return next
+		return func(w http.ResponseWriter, r *http.Request) {
+			if v := visitorOf(r.Context()); v != nil {
+				v.know("") // everybody may pass
+			}
+			scrub(r.Header)
+			next(w, r)
+		}
 	}
 	return func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		c, leave, d := g.guard.admit(r, g.balancer.load())
+		if d != nil && g.withoutKey(r) {
+			c.key, d, leave = ledger.Key{ID: "none", Tenant: "none", Class: "standard"}, nil, func() {}
+		}
 		seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 		defer func() { g.guard.record(r, c, seen.status, began) }() // also when the proxy cuts a broken stream
 		seen.Header().Set("X-Request-Id", c.id)
@@ -349,12 +409,54 @@ func (g *Gateway) guarded(next http.HandlerFunc) http.HandlerFunc {
 			return
 		}
 		defer leave()
+		if v := visitorOf(r.Context()); v != nil && !v.know(c.key.Tenant) {
+			seen.Header().Set("Connection", "close")
+			g.metrics.refused.WithLabelValues(tooManyConnections.code).Inc()
+			g.deny(seen, tooManyConnections)
+			return
+		}
 		if c.shortened > 0 {
 			g.metrics.degraded.WithLabelValues("shortened").Inc()
 			seen.Header().Set("X-Launchgate-Degraded", "max_tokens="+strconv.Itoa(c.shortened))
 		}
+		scrub(r.Header)
 		r.Header.Del("Authorization") // replicas need not know it
 		next(patient{seen}, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
+	}
+}
+
+// scrub takes out of a client's headers what is for the gateway only, and what
+// only the gateway may say to a replica.
+func scrub(h http.Header) {
+	for _, list := range h.Values("Connection") {
+		for name := range strings.SplitSeq(list, ",") {
+			h.Del(strings.TrimSpace(name))
+		}
+	}
+	for name := range h {
+		if strings.HasPrefix(name, "X-Launchgate-") {
+			delete(h, name)
+		}
+	}
+	for _, name := range []string{"Connection", "Proxy-Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Proxy-Authorization", "Cookie", "Expect"} {
+		h.Del(name)
+	}
+}
+
+var tooManyConnections = deny(http.StatusTooManyRequests, "too_many_connections", "the tenant has too many connections open: close those that are not used", time.Second)
+
+// open serves what needs no key, within the limit of an address.
+func (g *Gateway) open(next http.HandlerFunc) http.HandlerFunc {
+	if g.guard == nil {
+		return next
+	}
+	return func(w http.ResponseWriter, r *http.Request) {
+		if d := g.guard.limited(&g.guard.open, address(r), openFor, time.Now()); d != nil {
+			g.metrics.refused.WithLabelValues(d.code).Inc()
+			g.deny(w, d)
+			return
+		}
+		next(w, r)
 	}
 }
 
@@ -369,15 +471,36 @@ func (g *Gateway) deny(w http.ResponseWriter, d *denial) {
 }
 
 // validate serves another door's auth_request: 204 for a key that may be used.
+// It is held to the limit of the client's address, which a door that is named in
+// the configuration tells in X-Forwarded-For.
 func (g *Gateway) validate(w http.ResponseWriter, r *http.Request) {
-	key, d := g.guard.authenticate(r)
+	began, client := time.Now(), address(r)
+	door := g.guard.limits().isDoor(client)
+	if told := forwardedFor(r); door && told.IsValid() {
+		client = told
+	}
+	c := &call{id: "req_" + strings.ToLower(rand.Text())}
+	var d *denial
+	if !planted("unlimited-validate") {
+		d = g.guard.limited(&g.guard.doors, client, 1, began)
+	}
+	if d == nil {
+		c.key, d = g.guard.authenticate(r)
+	}
+	seen := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+	defer func() { g.guard.record(r, c, seen.status, began) }()
+	seen.Header().Set("X-Request-Id", c.id)
 	if d != nil {
-		w.Header().Set("X-Launchgate-Refusal", d.code) // nginx sees headers only
-		g.deny(w, d)
+		g.metrics.refused.WithLabelValues(d.code).Inc()
+		seen.Header().Set("X-Launchgate-Refusal", d.code) // nginx sees headers only
+		g.deny(seen, d)
 		return
 	}
-	w.Header().Set("X-Launchgate-Tenant", key.Tenant)
-	w.WriteHeader(http.StatusNoContent)
+	if v := visitorOf(r.Context()); v != nil {
+		v.know("")
+	}
+	seen.Header().Set("X-Launchgate-Tenant", c.key.Tenant)
+	seen.WriteHeader(http.StatusNoContent)
 }
 
 // patient gives a client sendLimit for each part of an answer, not for all:

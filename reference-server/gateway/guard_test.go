@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -416,7 +417,7 @@ func TestConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := DefaultConfig()
-	want.Networks, want.Tenants = []NetworkLimit{}, map[string]Plan{}
+	want.Networks, want.Tenants, want.Doors = []NetworkLimit{}, map[string]Plan{}, []netip.Prefix{}
 	if !reflect.DeepEqual(shipped, want) {
 		t.Errorf("deploy/gateway.yaml says\n%+v, the defaults are\n%+v", shipped, want)
 	}

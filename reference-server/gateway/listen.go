@@ -1,0 +1,296 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	handshakeWithin = 10 * time.Second // and the headers of a request the same
+
+	// idleLimit is longer than callers keep a connection that nobody uses: who
+	// closes one just when it is used again costs a request.
+	idleLimit   = 2 * time.Minute
+	headerLimit = 64 << 10
+
+	// Of HTTP/2: what net/http refuses itself goes without the headers of the
+	// other answers, so it is left only what is far too large.
+	h2HeaderLimit = 4 * headerLimit
+	h2Streams     = 256     // at once, of a connection
+	h2Window      = 1 << 20 // bytes of all bodies that wait to be read, of a connection
+)
+
+// Door serves the front door: it takes connections in within their bounds, does
+// the handshakes, and hands them to a server of net/http for either version.
+//
+//	accept ─▶ visitors ─▶ handshake ─▶ HTTP/2   ─▶ Handler
+//	                               └─▶ HTTP/1.1 ─▶ Handler
+type Door struct {
+	at       net.Listener
+	tls      *tls.Config // nil: in clear
+	visitors *visitors
+	h1, h2   *http.Server
+	to1, to2 *handover
+	log      *slog.Logger
+	ctx      context.Context // of handshakes
+	stop     context.CancelFunc
+	running  sync.WaitGroup
+}
+
+// Listen serves the gateway over TLS where there is a certificate, and in clear
+// otherwise.
+func (g *Gateway) Listen(addr string, certificate *tls.Config) (*Door, error) {
+	at, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w", addr, err)
+	}
+	d := &Door{at: at, tls: certificate, log: g.log, visitors: g.visitors}
+	d.ctx, d.stop = context.WithCancel(context.Background())
+	handler := d.seen(g.Handler())
+	quiet := slog.NewLogLogger(g.log.Handler(), slog.LevelDebug) // what clients do wrong
+	server := func() *http.Server {
+		s := &http.Server{Handler: handler, ErrorLog: quiet, ReadHeaderTimeout: handshakeWithin, IdleTimeout: idleLimit, MaxHeaderBytes: headerLimit,
+			DisableGeneralOptionsHandler: true, Protocols: &http.Protocols{}, ConnContext: connContext,
+			HTTP2: &http.HTTP2Config{MaxConcurrentStreams: h2Streams, MaxReceiveBufferPerConnection: h2Window, WriteByteTimeout: sendLimit}}
+		if planted("no-header-timeout") {
+			s.ReadHeaderTimeout, s.IdleTimeout = 0, 0
+		}
+		return s
+	}
+	d.h1, d.to1 = server(), newHandover(at.Addr())
+	d.h1.Protocols.SetHTTP1(true)
+	d.h1.Protocols.SetUnencryptedHTTP2(certificate == nil)
+	d.h2, d.to2 = server(), newHandover(at.Addr())
+	d.h2.Protocols.SetHTTP2(true)
+	d.h2.MaxHeaderBytes = h2HeaderLimit
+	if certificate == nil {
+		d.h1.MaxHeaderBytes = h2HeaderLimit
+	}
+	for s, l := range map[*http.Server]*handover{d.h1: d.to1, d.h2: d.to2} {
+		d.running.Go(func() { _ = s.Serve(l) }) // ends with Close or Shutdown
+	}
+	d.running.Go(d.accept)
+	return d, nil
+}
+
+// Addr is where it listens.
+func (d *Door) Addr() net.Addr { return d.at.Addr() }
+
+// accept takes connections in until the listener is closed.
+func (d *Door) accept() {
+	for wait := time.Duration(0); ; {
+		c, err := d.at.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // such as of too many open files: others close theirs
+			wait = min(max(5*time.Millisecond, 2*wait), time.Second)
+			d.log.Error("no connection can be accepted", "why", err, "again in", wait)
+			pause(d.ctx, wait)
+			continue
+		}
+		wait = 0
+		v, ok := d.visitors.enter(c)
+		if !ok {
+			if tcp, is := c.(*net.TCPConn); is {
+				_ = tcp.SetLinger(0) // nothing of it is kept here
+			}
+			_ = c.Close()
+			continue
+		}
+		if d.tls == nil {
+			d.to1.give(&marked{Conn: v, v: v})
+			continue
+		}
+		d.running.Go(func() { d.shake(v) })
+	}
+}
+
+// shake does the handshake and hands the connection over.
+func (d *Door) shake(v *visitor) {
+	c := tls.Server(v, d.tls)
+	ctx, cancel := context.WithTimeout(d.ctx, handshakeWithin)
+	if planted("no-header-timeout") {
+		ctx, cancel = context.WithCancel(d.ctx)
+	}
+	defer cancel()
+	if err := c.HandshakeContext(ctx); err != nil {
+		var plain tls.RecordHeaderError
+		if errors.As(err, &plain) && plain.Conn != nil && looksLikeHTTP(plain.RecordHeader[:]) {
+			_ = v.SetWriteDeadline(time.Now().Add(time.Second))
+			_, _ = io.WriteString(v, "HTTP/1.1 400 Bad Request\r\n"+plainHeaders+"Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nThis door speaks TLS: use https.\n")
+		}
+		_ = v.Close()
+		return
+	}
+	state := c.ConnectionState()
+	if state.NegotiatedProtocol == "h2" {
+		d.to2.give(c)
+		return
+	}
+	v.tls = &state
+	d.to1.give(&marked{Conn: c, v: v, tls: true})
+}
+
+func looksLikeHTTP(head []byte) bool {
+	for _, method := range []string{"GET /", "HEAD ", "POST ", "PUT /", "OPTIO"} {
+		if string(head) == method {
+			return true
+		}
+	}
+	return false
+}
+
+// connContext has the requests of a connection know it.
+func connContext(ctx context.Context, c net.Conn) context.Context {
+	switch c := c.(type) {
+	case *marked:
+		return context.WithValue(ctx, visitorKey{}, c.v)
+	case *tls.Conn:
+		if v, ok := c.NetConn().(*visitor); ok {
+			return context.WithValue(ctx, visitorKey{}, v)
+		}
+	}
+	return ctx
+}
+
+// seen counts the requests of a connection.
+func (d *Door) seen(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if v := visitorOf(r.Context()); v != nil {
+			v.begin()
+			defer v.end()
+			if r.TLS == nil { // net/http looks into its own connections only
+				r.TLS = v.tls
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Shutdown lets requests under way end.
+func (d *Door) Shutdown(ctx context.Context) error {
+	err := d.at.Close()
+	d.stop()
+	ended := make(chan error, 1)
+	go func() { ended <- d.h2.Shutdown(ctx) }()
+	err = errors.Join(err, d.h1.Shutdown(ctx), <-ended)
+	d.running.Wait()
+	return err
+}
+
+// Close ends everything at once.
+func (d *Door) Close() error {
+	d.stop()
+	err := d.at.Close()
+	if errors.Is(err, net.ErrClosed) { // it was shut down
+		err = nil
+	}
+	err = errors.Join(err, d.h1.Close(), d.h2.Close())
+	d.running.Wait()
+	return err
+}
+
+// handover is the listener of a server: connections are handed to it.
+type handover struct {
+	at     net.Addr
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newHandover(at net.Addr) *handover {
+	return &handover{at: at, conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+func (h *handover) give(c net.Conn) {
+	select {
+	case h.conns <- c:
+	case <-h.closed:
+		_ = c.Close()
+	}
+}
+
+func (h *handover) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (h *handover) Close() error   { h.once.Do(func() { close(h.closed) }); return nil }
+func (h *handover) Addr() net.Addr { return h.at }
+
+// marked is a connection of HTTP/1.1. What net/http answers by itself (requests
+// that cannot be read, headers that are too long) has no headers of the
+// gateway's, so they are put in on the way.
+type marked struct {
+	net.Conn
+	v   *visitor
+	tls bool
+}
+
+func (m *marked) Write(b []byte) (int, error) {
+	with := withHeaders(b, m.tls)
+	if with == nil {
+		return m.Conn.Write(b)
+	}
+	n, err := m.Conn.Write(with)
+	if n == len(with) {
+		n = len(b)
+	}
+	return min(n, len(b)), err
+}
+
+var plainHeaders, tlsHeaders = headerLines(false), headerLines(true)
+
+func headerLines(tls bool) string {
+	var b bytes.Buffer
+	h := http.Header{}
+	secure(h, tls)
+	_ = h.Write(&b) // a buffer takes everything
+	return b.String()
+}
+
+// withHeaders is a refusal with the security headers; nil where b is none, or has
+// them.
+func withHeaders(b []byte, tls bool) []byte {
+	if !bytes.HasPrefix(b, []byte("HTTP/1.1 4")) && !bytes.HasPrefix(b, []byte("HTTP/1.1 5")) {
+		return nil
+	}
+	line := bytes.Index(b, []byte("\r\n"))
+	end := bytes.Index(b, []byte("\r\n\r\n"))
+	if end < 0 || bytes.Contains(b[:end], []byte("\r\nX-Content-Type-Options:")) {
+		return nil
+	}
+	own := plainHeaders
+	if tls {
+		own = tlsHeaders
+	}
+	out := make([]byte, 0, len(b)+len(own))
+	out = append(out, b[:line+2]...)
+	out = append(out, own...)
+	return append(out, b[line+2:]...)
+}
+
+// remoteAddr is the address of HOST:PORT; the zero one where there is none.
+func remoteAddr(hostPort string) netip.Addr {
+	host, _, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		return netip.Addr{}
+	}
+	a, _ := netip.ParseAddr(host)
+	return a.Unmap()
+}
