@@ -21,7 +21,7 @@ type localPlan struct {
 }
 
 func (p localPlan) About() About {
-	a := About{Kind: "local", Model: p.spec.Model, Replicas: p.spec.Replicas, Watched: Unwatched(p.spec.Monitoring), Tells: tellsOfItself}
+	a := About{Kind: "local", Model: p.spec.Model, Replicas: p.spec.Replicas, RunsServer: true, Watched: Unwatched(p.spec.Monitoring), Tells: tellsOfItself}
 	for _, name := range slices.Sorted(maps.Keys(p.spec.Models)) {
 		a.Models = append(a.Models, ServedModel{Name: name, Quantization: p.spec.Models[name].Quantization})
 	}

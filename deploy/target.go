@@ -52,6 +52,9 @@ type About struct {
 	Model    string // that it is told to serve; empty: its own
 	Models   []ServedModel
 	Replicas int // that launchgate starts
+	// RunsServer: it is the reference-server program of the Setup, so that another
+	// program makes another target.
+	RunsServer bool
 	// Allowance is how far the client is let past the limits of a gateway that
 	// launchgate starts; empty where that has none.
 	Allowance string

@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/launchgate/launchgate/capacity"
 	"github.com/launchgate/launchgate/internal/words"
-	"github.com/launchgate/launchgate/loadgen/capacity"
 	"github.com/launchgate/launchgate/scenarios"
 )
 

@@ -29,7 +29,7 @@ import (
 )
 
 // speakers are the packages that make sentences a reader meets.
-var speakers = []string{"checklist", "checklist/release", "loadgen/capacity", "reports", "cmd/launchgate"}
+var speakers = []string{"checklist", "checklist/release", "capacity", "capacity/measure", "reports", "cmd/launchgate"}
 
 // Every constant of the type Phrase in the source is worded in every language,
 // every id that a page asks for is there, and there is nothing that nobody says.

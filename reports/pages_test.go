@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/launchgate/launchgate/capacity"
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/words"
-	"github.com/launchgate/launchgate/loadgen/capacity"
 )
 
 func aCapacity() Capacity {

@@ -13,7 +13,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/launchgate/launchgate/capacity"
+	"github.com/launchgate/launchgate/capacity/measure"
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/run"
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/reports"
@@ -113,18 +116,17 @@ func (f *baselineFlags) add(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&f.block, "block", 5*time.Second, "how long a block of --baseline is")
 }
 
-// runBaseline plays blocks of one scenario against base and head in the order
-// base, head, head, base, and so on, so that what drifts meets both alike. The
-// two blocks of a pair ask the same.
+// runBaseline compares the gate's target with a baseline in turns, and returns
+// the exit code.
 func runBaseline(ctx context.Context, gate scenarios.Gate, f runFlags, out, errOut io.Writer) (int, error) {
 	if f.pairs < 6 || f.block < time.Second {
 		return 0, fmt.Errorf("found %d blocks of %s, expected at least 6 of at least 1s", f.pairs, f.block)
 	}
-	rate, err := firstRate(gate)
+	rate, err := measure.FirstRate(gate)
 	if err != nil {
 		return 0, err
 	}
-	one, err := capacityFlags{from: rate, probe: f.block}.tried(gate)
+	one, err := capacity.Try{Rate: rate, Lasts: f.block}.Of(gate)
 	if err != nil {
 		return 0, err
 	}
@@ -139,64 +141,31 @@ func runBaseline(ctx context.Context, gate scenarios.Gate, f runFlags, out, errO
 	if err != nil {
 		return 0, err
 	}
+	base, err := f.base(gate, server)
+	if err != nil {
+		return 0, err
+	}
 	screen := newScreen(errOut, f.lang)
-	baseGate, baseServer := gate, server
-	if strings.Contains(f.baseline, "://") {
-		baseGate.Target = scenarios.Target{Endpoint: &scenarios.Endpoint{URL: f.baseline, Model: f.model, APIKeyEnv: f.apiKeyEnv}}
-	} else if gate.Target.Local == nil {
-		return 0, errors.New("--baseline names a program, and the target is a service that is already there; give the URL of its baseline")
-	} else {
-		baseServer = f.baseline
-	}
-	var sessions [2]*run.Session
-	for i, side := range []struct {
-		name, server string
-		gate         scenarios.Gate
-	}{{"base", baseServer, baseGate}, {"head", server, gate}} {
-		logs := filepath.Join(dir, "logs-"+side.name)
-		if err := os.MkdirAll(logs, 0o755); err != nil {
-			return 0, err
-		}
-		if sessions[i], err = run.Open(ctx, side.gate, side.server, logs); err != nil {
-			return 0, fmt.Errorf("%s: %w", side.name, err)
-		}
-		defer sessions[i].Close()
-		screen.say("%s is %s", side.name, sessions[i].Endpoint.URL)
-	}
-	screen.say("%d blocks of each, %s long, at %s", f.pairs, f.block, rate)
-
-	var sides [2][]checklist.Block
-	left := 0
-	for pair := range f.pairs {
-		var both [2]*checklist.Block
-		for turn := range 2 {
-			side := (pair + turn) % 2 // base head, head base, …
-			b, why, err := playBlock(ctx, one, f.lang, sessions[side], screen, filepath.Join(dir, fmt.Sprintf("block-%03d-%s", pair+1, []string{"base", "head"}[side])), pair)
-			if err != nil {
-				return 0, err
-			}
-			if ctx.Err() != nil {
-				break
-			}
-			if b == nil {
-				screen.say("block %d is left out: %s", pair+1, why)
-			}
-			both[side] = b
-		}
-		if both[0] != nil && both[1] != nil {
-			sides[0], sides[1] = append(sides[0], *both[0]), append(sides[1], *both[1])
-		} else {
-			left++
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
+	compared, err := measure.Baseline{
+		Base: base, Head: measure.Side{Gate: gate, Server: server}, One: one, Pairs: f.pairs, Dir: dir, Command: os.Args,
+		Judge: func(dir string) (checklist.Verdict, error) { v, err := judgeDir(dir, f.lang); return v.Verdict, err },
+		Read:  openRun,
+		Tell: func(block string, p run.Progress) {
+			p.Live.Scenario = block
+			screen.tell(p)
+		},
+		Opened:  func(side, url string) { screen.say("%s is %s", side, url) },
+		Ready:   func() { screen.say("%d blocks of each, %s long, at %s", f.pairs, f.block, rate) },
+		LeftOut: func(pair int, why words.Sentence) { screen.say("block %d is left out: %s", pair, why) },
+	}.Play(ctx)
 	screen.clear()
+	if err != nil {
+		return 0, err
+	}
 	doc := reports.Comparison{
-		Language: f.lang, Gate: gate.Name, Base: f.baseline, Head: sessions[1].Endpoint.URL, At: time.Now().UTC().Truncate(time.Second), Version: run.Version(), Command: os.Args,
-		How:        words.Say("Blocks of %s at %s, base and head in turns; both blocks of a pair ask the same, and pairs are compared. %d pairs were left out because the client was too slow in one of their blocks.", f.block, rate, left),
-		Comparison: checklist.Compare(sides[0], sides[1], true),
+		Language: f.lang, Gate: gate.Name, Base: f.baseline, Head: compared.Head, At: time.Now().UTC().Truncate(time.Second), Version: run.Version(), Command: os.Args,
+		How:        words.Say("Blocks of %s at %s, base and head in turns; both blocks of a pair ask the same, and pairs are compared. %d pairs were left out because the client was too slow in one of their blocks.", f.block, rate, compared.LeftOut),
+		Comparison: checklist.Compare(compared.Sides[0], compared.Sides[1], true),
 	}
 	if err := writeComparison(dir, doc); err != nil {
 		return 0, err
@@ -210,47 +179,15 @@ func runBaseline(ctx context.Context, gate scenarios.Gate, f runFlags, out, errO
 	return changeCode[doc.Change], nil
 }
 
-// firstRate is the rate of the first open-loop stage of the gate's first
-// scenario without faults.
-func firstRate(gate scenarios.Gate) (scenarios.Rate, error) {
-	for _, s := range gate.Scenarios {
-		for _, st := range s.Stages {
-			if len(s.Faults) == 0 && st.Rate > 0 {
-				return st.Rate, nil
-			}
-		}
+// base is the side that is compared with: a service at a URL, or the gate's own
+// target with another program.
+func (f runFlags) base(gate scenarios.Gate, server string) (measure.Side, error) {
+	if strings.Contains(f.baseline, "://") {
+		gate.Target = scenarios.Target{Endpoint: &scenarios.Endpoint{URL: f.baseline, Model: f.model, APIKeyEnv: f.apiKeyEnv}}
+		return measure.Side{Gate: gate, Server: server}, nil
 	}
-	return 0, fmt.Errorf("%s has no scenario without faults that has a rate, which is what --baseline compares", gate.Name)
-}
-
-// playBlock plays one block and cuts what is compared out of it; nil where the
-// client was too slow.
-func playBlock(ctx context.Context, gate scenarios.Gate, lang reports.Language, s *run.Session, screen *screen, dir string, pair int) (*checklist.Block, words.Sentence, error) {
-	gate.Target = scenarios.Target{Endpoint: &s.Endpoint}
-	gate.Seed += uint64(pair)
-	err := run.Run(ctx, run.Options{Gate: gate, Keys: s.Keys, Dir: dir, Version: run.Version(), Command: os.Args, Tell: func(p run.Progress) {
-		if p.Live != nil {
-			p.Live.Scenario = filepath.Base(dir)
-			screen.tell(p)
-		}
-	}})
-	if err != nil || ctx.Err() != nil {
-		return nil, words.Sentence{}, err
+	if !deploy.PlanFor(gate).About().RunsServer {
+		return measure.Side{}, errors.New("--baseline names a program, and the target is a service that is already there; give the URL of its baseline")
 	}
-	v, err := judgeDir(dir, lang)
-	if err != nil {
-		return nil, words.Sentence{}, err
-	}
-	if !v.Client.Valid {
-		return nil, v.Client.Why, nil
-	}
-	g, rec, err := openRun(dir)
-	if err != nil {
-		return nil, words.Sentence{}, err
-	}
-	blocks, err := checklist.Blocks(g, rec, 1)
-	if err != nil || len(blocks) != 1 {
-		return nil, words.Say("it holds no load"), err
-	}
-	return &blocks[0], words.Sentence{}, nil
+	return measure.Side{Gate: gate, Server: f.baseline}, nil
 }

@@ -105,8 +105,7 @@ objectives: [p95(ttft) in s <= 250ms, errors in s == 0]
 func TestReadyGatesCanBeTried(t *testing.T) {
 	for _, gate := range scenarios.Gates() {
 		for _, s := range gate.Scenarios {
-			f := capacityFlags{scenario: s.Name, from: 1, probe: 15 * time.Second}
-			one, err := f.tried(gate)
+			one, err := capacityFlags{scenario: s.Name, from: 1, probe: 15 * time.Second}.tried().Of(gate)
 			if err != nil && !strings.Contains(err.Error(), "so it has no rate") && !strings.Contains(err.Error(), "so every rate would do") {
 				t.Errorf("%s of %s: %v", s.Name, gate.Name, err)
 			}

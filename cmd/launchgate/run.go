@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -148,38 +147,9 @@ func extends(gate scenarios.Gate) bool {
 	})
 }
 
-// tooFew says of which objectives the gate's load is too little for their
-// percentile or share, however well the service does. Gaps between chunks are not
-// counted by requests, and neither is who will meet a fault.
+// tooFew says of which objectives the gate's load is too little.
 func tooFew(gate scenarios.Gate, plans []*loadgen.Plan) []words.Sentence {
-	var short []words.Sentence
-	for _, o := range gate.Objectives {
-		if m, _ := scenarios.MetricOf(o.Metric); !m.OfRequests() || o.Metric == "icl" || o.During != "" {
-			continue
-		}
-		takes := checklist.Takes(gate, o)
-		sent, known := requestsOf(gate, plans, o)
-		if others, ofOthers := requestsOf(gate, plans, o.Reference()); ofOthers && others < sent {
-			sent = others
-		}
-		if !known || sent >= takes {
-			continue
-		}
-		why := words.Say("%s takes %d samples, and the stages send about %d: lengthen them, raise the rate, let the last one extend", o.Source, takes, sent)
-		for _, lower := range []struct {
-			stat     string
-			quantile float64
-		}{{"p99", 0.99}, {"p95", 0.95}, {"p90", 0.90}, {"p50", 0.50}} {
-			promise := o
-			promise.Quantile = lower.quantile
-			if lower.quantile < o.Quantile && (o.Op == "<=" || o.Op == "<") && checklist.Takes(gate, promise) <= sent {
-				why = words.Say("%s, or promise %s", why, lower.stat)
-				break
-			}
-		}
-		short = append(short, why)
-	}
-	return short
+	return checklist.TooFew(gate, func(o scenarios.Objective) (int64, bool) { return loadgen.RequestsOf(gate, plans, o) })
 }
 
 // plansOf are the loads of a gate's scenarios, as they will be played.
@@ -189,35 +159,6 @@ func plansOf(gate scenarios.Gate, material *prompt.Material) []*loadgen.Plan {
 		plans = append(plans, loadgen.NewPlan(s, run.SeedFor(gate, s.Name), material))
 	}
 	return plans
-}
-
-// requestsOf is about how many requests an objective is about, at the most;
-// false where that is not known before the run.
-func requestsOf(gate scenarios.Gate, plans []*loadgen.Plan, o scenarios.Objective) (int64, bool) {
-	var sum float64
-	for i, s := range gate.Scenarios {
-		if o.Scenario != "" && o.Scenario != s.Name {
-			continue
-		}
-		var of, all float64
-		for _, c := range s.Mix() {
-			all += c.Weight
-			if o.Class == "" || o.Class == c.Name {
-				of += c.Weight
-			}
-		}
-		for _, st := range plans[i].Stages {
-			if o.Stage != "" && o.Stage != st.Name {
-				continue
-			}
-			n, known := plans[i].Most(st)
-			if !known && of > 0 {
-				return 0, false
-			}
-			sum += float64(n) * of / all
-		}
-	}
-	return int64(math.Round(sum)), true
 }
 
 // targetFlags are those of every command that drives a target.

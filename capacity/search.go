@@ -1,9 +1,12 @@
 // Package capacity finds the highest rate at which a service keeps its
-// promises. It knows neither load nor verdicts: it is given a way to try a rate,
-// and decides which rate to try next. First the rate doubles until the promises
-// break, then the interval between the highest rate that held and the lowest
-// that broke is halved, and at last what held is tried again with other seeds,
-// because close to the edge luck decides a single try.
+// promises. It sends nothing: it is given a way to try a rate, decides which rate
+// to try next, and says what the verdict on a try means. What tries is
+// capacity/measure.
+//
+// First the rate doubles until the promises break, then the interval between the
+// highest rate that held and the lowest that broke is halved, and at last what
+// held is tried again with other seeds, because close to the edge luck decides a
+// single try.
 package capacity
 
 import (

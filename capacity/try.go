@@ -1,0 +1,151 @@
+package capacity
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/words"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// Try says how the workload of one scenario is tried at a rate.
+type Try struct {
+	Scenario string // whose workload and objectives; empty: the gate's first without faults
+	Profile  string // a ready set of objectives in place of the gate's; empty: the gate's
+	Rate     scenarios.Rate
+	Lasts    time.Duration
+}
+
+// Of is the gate of a single try: one scenario of one stage, and the objectives
+// that are about it.
+func (t Try) Of(gate scenarios.Gate) (scenarios.Gate, error) {
+	i := slices.IndexFunc(gate.Scenarios, func(s scenarios.Scenario) bool {
+		return s.Name == t.Scenario || t.Scenario == "" && len(s.Faults) == 0
+	})
+	if i < 0 && t.Scenario != "" {
+		var known []string
+		for _, s := range gate.Scenarios {
+			known = append(known, s.Name)
+		}
+		return gate, fmt.Errorf("%s has no scenario %s; known: %s", gate.Name, t.Scenario, strings.Join(known, ", "))
+	}
+	if i < 0 {
+		return gate, fmt.Errorf("every scenario of %s has a fault; name the one whose workload is to be tried with --scenario", gate.Name)
+	}
+	from := gate.Scenarios[i]
+	one := gate
+	arrivals, burstiness := scenarios.ArrivalsPoisson, 0.0
+	for _, st := range from.Stages {
+		if st.Arrivals != "" {
+			arrivals, burstiness = st.Arrivals, st.Burstiness
+			break
+		}
+	}
+	for _, class := range from.Mix() {
+		if class.Workload.Turns > 1 {
+			return gate, fmt.Errorf("%s is of conversations, whose questions wait for answers, so it has no rate; name another scenario with --scenario", from.Name)
+		}
+	}
+	one.Scenarios = []scenarios.Scenario{{
+		Name: from.Name, Description: from.Description, Workload: from.Workload, Classes: from.Classes,
+		Stages: []scenarios.Stage{{Name: "main", For: scenarios.Duration(t.Lasts), Rate: t.Rate, Arrivals: arrivals, Burstiness: burstiness}},
+	}}
+	one.Objectives = nil
+	for _, o := range gate.Objectives {
+		m, _ := scenarios.MetricOf(o.Metric)
+		switch {
+		case o.Scenario != "" && o.Scenario != from.Name || o.During != "" || !m.OfRequests():
+			continue // of other scenarios, of faults, of what is measured beside the load
+		case o.Metric == "errors" || o.Metric == "refused_rate" && (o.Op == ">=" || o.Op == ">"):
+			continue // they grow with the rate
+		case o.Than != (scenarios.Than{}):
+			continue // it tells parts of the load apart, and not what is too much
+		}
+		o.Stage, o.Outside = "", false // there is one, and no fault
+		o.Source = o.String()
+		if !slices.ContainsFunc(one.Objectives, func(have scenarios.Objective) bool { return have.Source == o.Source }) {
+			one.Objectives = append(one.Objectives, o)
+		}
+	}
+	if t.Profile != "" {
+		profiles := scenarios.Profiles()
+		i := slices.IndexFunc(profiles, func(p scenarios.Profile) bool { return p.Name == t.Profile })
+		if i < 0 {
+			return gate, fmt.Errorf("%s is no profile; launchgate list profiles tells which there are", t.Profile)
+		}
+		one.Objectives = profiles[i].Objectives(from.Name)
+	}
+	if len(one.Objectives) == 0 {
+		return gate, fmt.Errorf("no objective of %s is about the latency or the errors of %s, so every rate would do; add one, or take a --profile", gate.Name, from.Name)
+	}
+	// A service that refuses what is too much for it must not look quick.
+	if !slices.ContainsFunc(one.Objectives, func(o scenarios.Objective) bool { return o.Metric == "error_rate" || o.Metric == "attainment" }) {
+		o, err := scenarios.ParseObjective("error_rate <= 1%")
+		if err != nil {
+			return gate, err
+		}
+		one.Objectives = append(one.Objectives, o)
+	}
+	one = one.Resolved()
+	one.Target = gate.Target.WithoutKeys() // they are those of other scenarios too
+	return one, scenarios.Validate(one)
+}
+
+// Lasting is how long a try of a rate lasts: long enough for the samples that the
+// percentiles need, within bounds.
+func Lasting(objectives []scenarios.Objective, rate float64, least, most time.Duration) time.Duration {
+	need := 0.0
+	for _, o := range objectives {
+		if o.Quantile > 0 {
+			need = max(need, float64(checklist.SamplesFor(o.Quantile)))
+		}
+	}
+	// A tenth more, because Poisson arrivals are sometimes fewer.
+	return min(max(least, time.Duration(math.Ceil(1.1*need/rate))*time.Second), most)
+}
+
+// Concluded is what the verdict on a try means for its rate. What lacks nothing but samples is decided by what was
+// measured: a search cannot wait for the last of them at every rate.
+func Concluded(gate scenarios.Gate, v checklist.Verdict) (Outcome, words.Sentence) {
+	if !v.Client.Valid {
+		return Limited, v.Client.Why
+	}
+	var short words.Sentence
+	for i, f := range v.Objectives {
+		switch {
+		case f.Verdict == checklist.Fail:
+			return Misses, words.Say("%s: %s", f.Source, f.Why)
+		case f.Verdict == checklist.Pass:
+		case f.Value == nil:
+			return Misses, words.Say("%s: %s", f.Source, f.Why)
+		case !checklist.Holds(*f.Value, gate.Objectives[i]):
+			return Misses, words.Say("%s: by %d samples, too few to prove it", f.Source, f.Samples)
+		default:
+			short = words.Say("%s holds by %d samples, too few to prove it", f.Source, f.Samples)
+		}
+	}
+	if !short.IsZero() {
+		return Holds, short
+	}
+	return Holds, words.Count(int64(len(v.Objectives)), "1 objective, proven", "%d objectives, proven")
+}
+
+// Measured is what the verdict on a try measured.
+func Measured(v checklist.Verdict) (p Point) {
+	if len(v.Scenarios) == 0 {
+		return p
+	}
+	s := v.Scenarios[0]
+	p.GoodputPerSecond, p.TokensPerSecond = s.GoodputPerSecond, s.OutputTokensPerSecond
+	if q := s.TTFT; q != nil {
+		p.TTFTP50, p.TTFTP95 = &q.P50, &q.P95
+	}
+	if q := s.TPOT; q != nil {
+		p.TPOTP50, p.TPOTP95 = &q.P50, &q.P95
+	}
+	return p
+}
