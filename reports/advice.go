@@ -118,7 +118,7 @@ func (t Timeline) during(bin int, scenario string) bool {
 	from := t.Start + float64(bin)*t.Width
 	seen := false
 	for _, s := range t.Stages {
-		if !strings.HasPrefix(s.Label, scenario+"/") {
+		if s.Scenario != scenario {
 			continue
 		}
 		seen = true

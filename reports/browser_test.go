@@ -1,7 +1,9 @@
 package reports
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net/url"
 	"os"
 	"os/exec"
@@ -18,6 +20,10 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/checklist/release"
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // browser starts a real browser, or skips the test where there is none.
@@ -41,7 +47,7 @@ func browser(t *testing.T) context.Context {
 	if err := chromedp.Do(ctx); err != nil {
 		t.Fatalf("%s does not start: %v", path, err)
 	}
-	ctx, stopWaiting := context.WithTimeout(ctx, time.Minute)
+	ctx, stopWaiting := context.WithTimeout(ctx, 4*time.Minute)
 	t.Cleanup(stopWaiting)
 	return ctx
 }
@@ -115,11 +121,204 @@ func (h *heard) check(t *testing.T, page string) {
 
 func pageOf(t *testing.T, r Report) string {
 	t.Helper()
+	return keptPage(t, func(w io.Writer) error { return HTML(w, r) })
+}
+
+// keptPage writes a page into a file, and returns its address.
+func keptPage(t *testing.T, form func(io.Writer) error) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := form(&b); err != nil {
+		t.Fatal(err)
+	}
 	path := filepath.Join(t.TempDir(), HTMLFile)
-	if err := os.WriteFile(path, []byte(write(t, HTML, r)), 0o644); err != nil {
+	if err := os.WriteFile(path, b.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return (&url.URL{Scheme: "file", Path: path}).String()
+}
+
+// widths are those of a window and of a telephone; paper is tried by printing.
+var widths = []int64{1280, 390}
+
+// screenOf a width; a telephone's is a telephone's.
+func screenOf(width int64, theme string) []chromedp.Action[chromedp.Void] {
+	return []chromedp.Action[chromedp.Void]{
+		call(emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: 900, DeviceScaleFactor: 1, Mobile: width < 500}),
+		call(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: theme}}}),
+	}
+}
+
+// everyPage writes one page of each kind, by its name: the reports of the kept
+// runs in both languages, one with a checklist and a price, a search for
+// capacity and a comparison, and what others wrote to do harm.
+func everyPage(t *testing.T) map[string]string {
+	t.Helper()
+	pages := map[string]string{"hostile": pageOf(t, hostileRun().report(t))}
+	for _, name := range append([]string{"fail-zh"}, runs...) {
+		run, language, _ := strings.Cut(name, "-")
+		r := judged(t, run).report(t)
+		r.Language = Language(language)
+		pages[name] = pageOf(t, r)
+	}
+	pages["full"] = pageOf(t, fullReport(t))
+	command := []string{"launchgate", "capacity", "--target", "http://" + strings.Repeat("a-long-name.", 20) + "example:8000/v1", "--model", strings.Repeat("m", 120)}
+	c, d := aCapacity(), aComparison()
+	c.Command, d.Command = command, command
+	c.Points[3].Dir = strings.Repeat("a-folder-with-a-long-name-", 8)
+	for name, form := range map[string]func(io.Writer) error{
+		"capacity": func(w io.Writer) error { return CapacityHTML(w, c) }, "compare": func(w io.Writer) error { return CompareHTML(w, d) },
+	} {
+		pages[name] = keptPage(t, form)
+	}
+	return pages
+}
+
+// fullReport has every section there is.
+func fullReport(t *testing.T) Report {
+	t.Helper()
+	r := judged(t, "fail").report(t)
+	dollars := 0.37
+	r.Verdict.Cost = &checklist.Cost{Instance: "g6.xlarge", PricesOf: "2026-10-01", Source: "the provider's price list", PaidReplicas: 3, PerHour: 2.41, PerMillion: &dollars, PerRequest: &dollars,
+		Options: []checklist.CostOption{{Name: "spot", PerMillion: &dollars, Saving: 0.6, Why: words.Say("the scenario %s was not played", "pod-kill")}}}
+	r.Checklist = &release.Result{Name: "go-live", At: time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC), State: release.Open, Items: []release.ItemResult{
+		{ID: "runbook", Name: "Runbook", State: release.Open, Checks: []release.CheckResult{{ID: "current", Name: "It is current", State: release.Open, Why: words.Kept{Sentence: words.Say("reviewed on %s", "2026-11-01")}}}}}}
+	return r
+}
+
+// Nothing is wider than its window: no page, at any width, and none of what can
+// be read but by scrolling where nothing scrolls.
+func TestPagesFitTheirWindow(t *testing.T) {
+	ctx := browser(t)
+	for name, page := range everyPage(t) {
+		for _, width := range widths {
+			if err := chromedp.Do(ctx, append(screenOf(width, "light"), chromedp.Navigate(page))...); err != nil {
+				t.Fatal(err)
+			}
+			if wide := ask[int](t, ctx, `document.documentElement.scrollWidth`); int64(wide) > width {
+				t.Errorf("%s: the page is %d pixels wide in a window of %d", name, wide, width)
+			}
+			if width > 500 {
+				continue
+			}
+			if lost := ask[string](t, ctx, `[...document.querySelectorAll("nav")].filter(n => !n.getClientRects().length).map(n => n.ariaLabel).join()`); lost != "" {
+				t.Errorf("%s: on a telephone there is no way to navigate: %s", name, lost)
+			}
+			if small := ask[string](t, ctx, tooSmall); small != "" {
+				t.Errorf("%s: on a telephone these charts cannot be read: %s", name, small)
+			}
+			if missing := ask[int](t, ctx, `[...document.querySelectorAll(".stage-list")].filter(l => l.children.length && !l.getClientRects().length).length`); missing > 0 {
+				t.Errorf("%s: on a telephone the stages have no names", name)
+			}
+		}
+	}
+}
+
+// tooSmall are the charts whose text is drawn smaller than nine pixels.
+const tooSmall = `[...document.querySelectorAll("svg.chart")].filter(s => s.getClientRects().length && s.querySelector("text")
+	&& s.getBoundingClientRect().width / s.viewBox.baseVal.width * parseFloat(getComputedStyle(s.querySelector("text")).fontSize) < 9).map(s => s.ariaLabel).join("; ")`
+
+// On paper nothing is cut off or scrolls, and a heading stays with what it is
+// the heading of.
+func TestPagesOnPaper(t *testing.T) {
+	ctx := browser(t)
+	const paper = 718 // pixels: A4 with a centimetre on each side
+	for name, page := range everyPage(t) {
+		if err := chromedp.Do(ctx, append(screenOf(paper, "light"),
+			chromedp.Navigate(page),
+			call(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"}))...); err != nil {
+			t.Fatal(err)
+		}
+		got := ask[[]string](t, ctx, onPaper)
+		if err := chromedp.Do(ctx, call(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{})); err != nil {
+			t.Fatal(err)
+		}
+		for _, wrong := range got {
+			t.Errorf("%s on paper: %s", name, wrong)
+		}
+	}
+}
+
+const onPaper = `(() => {
+	const wrong = [], seen = e => e.getClientRects().length > 0, name = e => e.tagName + "." + e.className + " " + e.textContent.trim().slice(0, 40);
+	if (document.documentElement.scrollWidth > innerWidth) wrong.push("the page is " + document.documentElement.scrollWidth + " pixels wide, and the paper " + innerWidth);
+	for (const e of document.querySelectorAll("body *")) {
+		if (!seen(e) || e.closest("svg")) continue;
+		const style = getComputedStyle(e);
+		if (/auto|scroll/.test(style.overflowX + style.overflowY)) wrong.push("it has a scroll bar: " + name(e));
+		if (e.getBoundingClientRect().right > innerWidth + 1) wrong.push("it is cut off: " + name(e));
+		if (/^H[23]$/.test(e.tagName)) {
+			if (style.breakAfter !== "avoid") wrong.push("it may stand at the foot of a page: " + name(e));
+			if (!e.nextElementSibling && !e.parentElement.nextElementSibling) wrong.push("it is the heading of nothing: " + name(e));
+		}
+	}
+	return [...new Set(wrong)];
+})()`
+
+// axe-core finds nothing on any page, wide and narrow, light and dark.
+func TestPagesAreAccessible(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: axe-core takes a minute, and this run is to be short")
+	}
+	axe := axeCore(t)
+	ctx := browser(t)
+	pages := everyPage(t)
+	for _, like := range []string{"pass", "unproven", "invalid"} {
+		delete(pages, like) // nothing is on them that is not on the others
+	}
+	for name, page := range pages {
+		for i, width := range widths {
+			if err := chromedp.Do(ctx, append(screenOf(width, []string{"light", "dark"}[i]), chromedp.Navigate(page))...); err != nil {
+				t.Fatal(err)
+			}
+			ask[bool](t, ctx, axe+";true")
+			found, err := chromedp.Run(ctx, chromedp.Evaluate[[]string](axeRun, chromedp.EvalAwaitPromise))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range found {
+				t.Errorf("%s at %d: %s", name, width, f)
+			}
+		}
+	}
+}
+
+const axeRun = `axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations.flatMap(v =>
+	v.nodes.slice(0, 3).map(n => v.id + ": " + n.failureSummary.replace(/\s+/g, " ") + ": " + n.html.slice(0, 160))))`
+
+// axeVersion is the one that finds nothing; a newer one may know more.
+const axeVersion = "4.14.1"
+
+// axeCore is the source of axe-core, from npm, kept from one time to the next; the
+// test is skipped where it cannot be had.
+func axeCore(t *testing.T) string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = t.TempDir()
+	}
+	dir := filepath.Join(cache, "launchgate-test", "axe-core-"+axeVersion)
+	path := filepath.Join(dir, "node_modules", "axe-core", "axe.min.js")
+	if source, err := os.ReadFile(path); err == nil {
+		return string(source)
+	}
+	npm, err := exec.LookPath("npm")
+	if err != nil {
+		t.Skip("skipped: axe-core comes from npm, and there is no npm on this machine")
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Skipf("skipped: there is no place for axe-core: %v", err)
+	}
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	if out, err := exec.CommandContext(ctx, npm, "install", "--no-save", "--no-audit", "--no-fund", "--prefix", dir, "axe-core@"+axeVersion).CombinedOutput(); err != nil {
+		t.Skipf("skipped: npm cannot install axe-core %s: %v\n%s", axeVersion, err, out)
+	}
+	source, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(source)
 }
 
 const drawn = `(() => {
@@ -131,7 +330,7 @@ const drawn = `(() => {
 		blank: canvases.filter(blank).length,
 		wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
 		alerts: document.querySelectorAll("img").length,
-		unnamed: [...document.querySelectorAll("button, [role=img], [role=region], figure > .plot[tabindex]")].filter(e => !e.textContent.trim() && !e.getAttribute("aria-label")).length,
+		unnamed: [...document.querySelectorAll("button, [role=img], [role=group], [role=region], figure > .plot[tabindex]")].filter(e => !e.textContent.trim() && !e.getAttribute("aria-label")).length,
 		headings: document.querySelectorAll("h1").length,
 	};
 })()`
@@ -233,7 +432,7 @@ func TestReportWithoutJavaScript(t *testing.T) {
 	}
 	text := ask[string](t, ctx, `document.querySelector("main").innerText`)
 	charts := ask[int](t, ctx, `document.querySelectorAll("svg.chart path").length`)
-	hidden := ask[int](t, ctx, `[...document.querySelectorAll("svg.chart")].filter(s => !s.getClientRects().length).length`)
+	hidden := ask[int](t, ctx, `[...document.querySelectorAll("svg.chart:not(.at-narrow)")].filter(s => !s.getClientRects().length).length`)
 	if ask[bool](t, ctx, `document.documentElement.classList.contains("js")`) {
 		t.Error("the page's script did run")
 	}

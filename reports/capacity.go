@@ -3,12 +3,10 @@ package reports
 import (
 	_ "embed"
 	"fmt"
-	"html"
 	"html/template"
 	"io"
 	"math"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -63,6 +61,7 @@ func CapacityHTML(w io.Writer, c Capacity) error {
 	}
 	t, err := template.New("capacity").Funcs(template.FuncMap{
 		"say":     l.sayID,
+		"options": options,
 		"note":    l.Word,
 		"rate":    perSecondText,
 		"seconds": func(v *float64) string { return optional(v, func(v float64) string { return l.Word(seconds(v)) }) },
@@ -148,8 +147,16 @@ func capacityCharts(l Language, r capacity.Result) []capacityChart {
 // values: they are marks at the foot.
 func capacityChartOf(l Language, r capacity.Result, id, unit string, curves ...curve) capacityChart {
 	c := capacityChart{Title: l.name("capacity.", id), About: l.name("capacity.", id+".about")}
+	for _, line := range curves {
+		c.Lines = append(c.Lines, ChartLine{Label: l.say(line.name), Color: line.color, Dash: line.dash})
+	}
+	c.SVG = onBoth(halfCanvas, func(on canvas) string { return capacitySVG(l, r, c.Title, unit, curves, on) })
+	return c
+}
+
+func capacitySVG(l Language, r capacity.Result, title, unit string, curves []curve, on canvas) string {
 	points := r.Curve()
-	a := axes{left: chartLeft, right: smallWidth - chartRight, top: plotTop, bottom: smallHeight - plotBottom, logX: true, x0: math.Inf(1)}
+	a := axes{left: chartLeft, right: on.width - chartRight, top: plotTop, bottom: smallHeight - plotBottom, logX: true, x0: math.Inf(1)}
 	for _, p := range points {
 		a.x0, a.x1 = min(a.x0, p.Rate), max(a.x1, p.Rate)
 		for _, line := range curves {
@@ -163,7 +170,7 @@ func capacityChartOf(l Language, r capacity.Result, id, unit string, curves ...c
 	}
 	a.x0, a.x1, a.y1 = a.x0/1.15, a.x1*1.15, ceiling(a.y1*1.02)
 	var d drawing
-	d.tag(`<svg class="chart" viewBox="0 0 %s %s" role="img" aria-label="%s">`, px(smallWidth), px(smallHeight), html.EscapeString(l.say("capacity.chart", c.Title)))
+	d.begin(on, "", smallHeight, l.say("capacity.chart", title))
 	if r.Found {
 		high := r.High
 		if high == 0 {
@@ -176,7 +183,7 @@ func capacityChartOf(l Language, r capacity.Result, id, unit string, curves ...c
 		d.tag(`<path class="grid" d="M%s %sH%s"/>`, px(a.left), px(a.y(v)), px(a.right))
 		d.text(a.left-8, a.y(v)+4, "tick", "end", l.Word(value(v, unit)))
 	}
-	for _, t := range rateTicks(a) {
+	for _, t := range rateTicks(a, on.ticks+1) {
 		d.tag(`<path class="grid" d="M%s %sV%s"/>`, px(a.x(t)), px(a.top), px(a.bottom))
 		d.text(a.x(t), a.bottom+16, "tick", "middle", perSecondText(t))
 	}
@@ -195,7 +202,6 @@ func capacityChartOf(l Language, r capacity.Result, id, unit string, curves ...c
 			d.tag(`<circle class="dot c-%s" cx="%s" cy="%s" r="2.5"/>`, line.color, px(a.x(p.Rate)), px(a.y(*v)))
 		}
 		d.tag(`<path class="line dash-%d c-%s" d="%s"/>`, line.dash, line.color, path.String())
-		c.Lines = append(c.Lines, ChartLine{Label: l.say(line.name), Color: line.color, Dash: line.dash})
 	}
 	for _, p := range points {
 		if p.Outcome == capacity.Saturated {
@@ -203,12 +209,11 @@ func capacityChartOf(l Language, r capacity.Result, id, unit string, curves ...c
 		}
 	}
 	d.WriteString(`</svg>`)
-	c.SVG = template.HTML(d.String())
-	return c
+	return d.String()
 }
 
 // rateTicks are round rates within the axes.
-func rateTicks(a axes) (ticks []float64) {
+func rateTicks(a axes, most int) (ticks []float64) {
 	for e := math.Floor(math.Log10(a.x0)); e <= math.Log10(a.x1); e++ {
 		for _, m := range []float64{1, 2, 5} {
 			if at := m * math.Pow(10, e); at >= a.x0 && at <= a.x1 {
@@ -216,8 +221,12 @@ func rateTicks(a axes) (ticks []float64) {
 			}
 		}
 	}
-	for len(ticks) > 7 {
-		ticks = slices.DeleteFunc(ticks, func(t float64) bool { return slices.Index(ticks, t)%2 == 1 })
+	for len(ticks) > most {
+		var fewer []float64
+		for i := 0; i < len(ticks); i += 2 {
+			fewer = append(fewer, ticks[i])
+		}
+		ticks = fewer
 	}
 	return ticks
 }

@@ -117,7 +117,7 @@ func chartData(r Report, charts []Chart) data {
 		d.Timeline.Panels = append(d.Timeline.Panels, panel)
 	}
 	for _, s := range t.Stages {
-		d.Timeline.Stages = append(d.Timeline.Stages, spanData(s))
+		d.Timeline.Stages = append(d.Timeline.Stages, spanData(s.Span))
 	}
 	for _, f := range t.Faults {
 		fault := faultData{spanData: spanData(f.Span), Marks: []markData{}}
@@ -173,20 +173,19 @@ func scenarioKeys(distributions []Distribution) []ChartLine {
 	return keys
 }
 
-func (c Chart) axes(l Language) (axes, []tick) {
+func (c Chart) axes(l Language, on canvas) (axes, []tick) {
 	if c.Kind == "ecdf" {
-		return c.ecdfAxes(l)
+		return c.ecdfAxes(l, on)
 	}
-	return c.curveAxes()
+	return c.curveAxes(on)
 }
 
 func (c Chart) draw(l Language) template.HTML {
-	a, ticks := c.axes(l)
-	return c.svg(l, a, ticks)
+	return onBoth(halfCanvas, func(on canvas) string { return c.svg(l, on) })
 }
 
 func (c Chart) data(l Language) lineData {
-	a, ticks := c.axes(l)
+	a, ticks := c.axes(l, halfCanvas)
 	d := lineData{Kind: c.Kind, From: a.x0, To: a.x1, Top: a.y1, Scale: c.scale(l, a), Ticks: []tickData{}}
 	for _, t := range ticks {
 		d.Ticks = append(d.Ticks, tickData{t.at, t.label})

@@ -49,6 +49,7 @@ func CompareHTML(w io.Writer, c Comparison) error {
 	}
 	t, err := template.New("compare").Funcs(template.FuncMap{
 		"say":      l.sayID,
+		"options":  options,
 		"note":     l.Word,
 		"sentence": l.sentence,
 		"value":    func(v float64, unit string) string { return l.Word(value(v, unit)) },

@@ -2,7 +2,6 @@ package reports
 
 import (
 	"fmt"
-	"html"
 	"html/template"
 	"math"
 	"strings"
@@ -89,15 +88,18 @@ func (h Heat) shade(n int64) int {
 
 // heatSVG draws a map as one path for each shade.
 func heatSVG(l Language, h Heat, faults []FaultSpan) template.HTML {
-	a := axes{left: chartLeft, right: chartWidth - chartRight, top: plotTop, bottom: heatHeight - plotBottom, x0: h.From, x1: h.To}
+	return onBoth(wideCanvas, func(c canvas) string { return h.draw(l, faults, c) })
+}
+
+func (h Heat) draw(l Language, faults []FaultSpan, c canvas) string {
+	a := axes{left: chartLeft, right: c.width - chartRight, top: plotTop, bottom: heatHeight - plotBottom, x0: h.From, x1: h.To}
 	rise := (a.bottom - a.top) / float64(h.Rows)
 	wide := (a.right - a.left) / float64(h.Columns)
 	y := func(v float64) float64 {
 		return a.bottom - math.Log(v/h.Low)/math.Log(h.High/h.Low)*(a.bottom-a.top)
 	}
 	var d drawing
-	d.tag(`<svg class="chart heat" viewBox="0 0 %s %s" role="img" aria-label="%s">`, px(chartWidth), px(heatHeight),
-		html.EscapeString(l.say("latency.heat.of", l.name("metric.", h.Metric))))
+	d.begin(c, "heat", heatHeight, l.say("latency.heat.of", l.name("metric.", h.Metric)))
 	for _, f := range faults {
 		from, to := a.x(max(f.From, h.From)), a.x(min(f.To, h.To))
 		d.tag(`<rect class="shade" x="%s" y="%s" width="%s" height="%s"/>`, px(from), px(a.top), px(max(to-from, leastSegment)), px(a.bottom-a.top))
@@ -106,14 +108,14 @@ func heatSVG(l Language, h Heat, faults []FaultSpan) template.HTML {
 		d.tag(`<path class="grid" d="M%s %sH%s"/>`, px(a.left), px(y(v)), px(a.right))
 		d.text(a.left-8, y(v)+4, "tick", "end", l.Word(value(v, "s")))
 	}
-	for _, v := range timeTicks(h.From, h.To) {
+	for _, v := range timeTicks(h.From, h.To, c.ticks) {
 		d.text(a.x(v), a.bottom+16, "tick", "middle", clock(v))
 	}
 	shades := make([]strings.Builder, heatShades+1)
-	for c := range h.Columns {
+	for column := range h.Columns {
 		for r := range h.Rows {
-			if n := h.Cells[c*h.Rows+r]; n > 0 {
-				fmt.Fprintf(&shades[h.shade(n)], "M%s %sh%sv%sh-%sz", px(a.left+float64(c)*wide), px(a.bottom-float64(r+1)*rise), px(wide), px(rise), px(wide))
+			if n := h.Cells[column*h.Rows+r]; n > 0 {
+				fmt.Fprintf(&shades[h.shade(n)], "M%s %sh%sv%sh-%sz", px(a.left+float64(column)*wide), px(a.bottom-float64(r+1)*rise), px(wide), px(rise), px(wide))
 			}
 		}
 	}
@@ -123,7 +125,7 @@ func heatSVG(l Language, h Heat, faults []FaultSpan) template.HTML {
 		}
 	}
 	d.WriteString(`</svg>`)
-	return template.HTML(d.String())
+	return d.String()
 }
 
 // decades are the 1, 2 and 5 of every power of ten between two values, or the

@@ -174,6 +174,8 @@ func functions(r Report) template.FuncMap {
 		},
 		"bound":     func(o Objective) string { return bound(l, o) },
 		"strip":     func(t Timeline) template.HTML { return stripSVG(l, t) },
+		"numbered":  stripList,
+		"allNamed":  allNamed,
 		"panel":     func(t Timeline, p Panel) template.HTML { return panelSVG(l, t, p) },
 		"chart":     func(c Chart) template.HTML { return c.draw(l) },
 		"heat":      func(h Heat) template.HTML { return heatSVG(l, h, r.Timeline.Faults) },

@@ -27,19 +27,42 @@ func px(v float64) string {
 }
 
 const (
-	chartWidth   = 1120.0
 	chartLeft    = 64.0
 	chartRight   = 12.0
 	panelHeight  = 132.0
 	plotTop      = 8.0
 	plotBottom   = 22.0
 	stripHeight  = 58.0
-	smallWidth   = 540.0
 	smallHeight  = 220.0
 	storyWidth   = 520.0
 	barWidth     = 168.0
 	leastSegment = 1.5 // pixels: what happened is seen, however short
 )
+
+// A canvas is a width that a chart is drawn for. A drawing is scaled with the
+// window, its text too, so a chart that a telephone has to show is drawn twice;
+// the page's style shows the one that fits.
+type canvas struct {
+	width float64 // units, about as many as there are pixels
+	ticks int     // moments on the axis of time, at the most
+	class string
+}
+
+var (
+	wideCanvas   = canvas{1120, 12, "at-wide"}
+	halfCanvas   = canvas{540, 6, "at-wide"} // one of two charts in a row
+	narrowCanvas = canvas{360, 5, "at-narrow"}
+)
+
+// onBoth draws a chart for a wide window and for a narrow one.
+func onBoth(wide canvas, draw func(canvas) string) template.HTML {
+	return template.HTML(draw(wide) + draw(narrowCanvas))
+}
+
+// begin opens a drawing of a height.
+func (d *drawing) begin(c canvas, class string, height float64, label string) {
+	d.tag(`<svg class="%s" viewBox="0 0 %s %s" role="img" aria-label="%s">`, strings.TrimSpace("chart "+class+" "+c.class), px(c.width), px(height), html.EscapeString(label))
+}
 
 // axes map values to pixels.
 type axes struct {
@@ -123,11 +146,11 @@ func scaleOf(l Language, top float64, unit string, n int) []string {
 }
 
 // timeTicks are round moments within the timeline.
-func timeTicks(from, to float64) []float64 {
+func timeTicks(from, to float64, most int) []float64 {
 	step := 1.0
 	for _, s := range []float64{1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400} {
 		step = s
-		if (to-from)/s <= 12 {
+		if (to-from)/s <= float64(most) {
 			break
 		}
 	}
@@ -141,20 +164,23 @@ func timeTicks(from, to float64) []float64 {
 
 func (t Timeline) End() float64 { return t.Start + float64(t.Bins)*t.Width }
 
-func (t Timeline) axes() axes {
-	return axes{left: chartLeft, right: chartWidth - chartRight, top: plotTop, bottom: panelHeight - plotBottom, x0: t.Start, x1: t.End(), y1: 1}
+func (t Timeline) axes(c canvas) axes {
+	return axes{left: chartLeft, right: c.width - chartRight, top: plotTop, bottom: panelHeight - plotBottom, x0: t.Start, x1: t.End(), y1: 1}
 }
 
 // panelSVG draws one panel of the timeline.
 func panelSVG(l Language, t Timeline, p Panel) template.HTML {
-	a := t.axes()
+	return onBoth(wideCanvas, func(c canvas) string { return p.draw(l, t, c) })
+}
+
+func (p Panel) draw(l Language, t Timeline, c canvas) string {
+	a := t.axes(c)
 	a.y1 = p.top()
 	var d drawing
-	d.tag(`<svg class="chart" viewBox="0 0 %s %s" role="img" aria-label="%s">`, px(chartWidth), px(panelHeight),
-		html.EscapeString(l.say("timeline.chart", l.name("panel.", p.ID))))
+	d.begin(c, "", panelHeight, l.say("timeline.chart", l.name("panel.", p.ID)))
 	d.faults(a, t)
 	d.scale(a, p.scale(l))
-	for _, v := range timeTicks(t.Start, t.End()) {
+	for _, v := range timeTicks(t.Start, t.End(), c.ticks) {
 		d.text(a.x(v), a.bottom+16, "tick", "middle", clock(v))
 	}
 	for i, s := range p.Series {
@@ -173,7 +199,7 @@ func panelSVG(l Language, t Timeline, p Panel) template.HTML {
 		}
 	}
 	d.WriteString(`</svg>`)
-	return template.HTML(d.String())
+	return d.String()
 }
 
 // scale labels the axis of a panel at nought, in the middle and at its top.
@@ -189,23 +215,23 @@ func (d *drawing) scale(a axes, labels []string) {
 }
 
 // stripSVG names the stages and the faults above the panels, with each fault's
-// marks and the time the service needed to recover.
+// marks and the time the service needed to recover. A stage too short for its
+// name has its number, and the list below has them all.
 func stripSVG(l Language, t Timeline) template.HTML {
-	a := t.axes()
+	return onBoth(wideCanvas, func(c canvas) string { return t.strip(l, c) })
+}
+
+func (t Timeline) strip(l Language, c canvas) string {
+	a := t.axes(c)
 	rows := max(len(t.Faults), 1)
 	height := stripHeight + float64(rows-1)*22
 	var d drawing
-	d.tag(`<svg class="chart strip" viewBox="0 0 %s %s" role="img" aria-label="%s">`, px(chartWidth), px(height),
-		html.EscapeString(l.say("timeline.stages")))
-	for _, s := range t.Stages {
+	d.begin(c, "strip", height, l.say("timeline.stages"))
+	for i, s := range t.Stages {
 		from, to := a.x(max(s.From, a.x0)), a.x(min(s.To, a.x1))
 		d.tag(`<rect class="stage" x="%s" y="4" width="%s" height="20" rx="4"/>`, px(from+1), px(max(to-from-2, leastSegment)))
-		_, short, _ := strings.Cut(s.Label, "/")
-		for _, label := range []string{s.Label, short} {
-			if to-from > float64(len([]rune(label)))*6.5+10 {
-				d.text((from+to)/2, 18, "stage-name", "middle", label)
-				break
-			}
+		if name := s.fitting(to-from, i); name != "" {
+			d.text((from+to)/2, 18, "stage-name", "middle", name)
 		}
 	}
 	for i, f := range t.Faults {
@@ -226,14 +252,57 @@ func stripSVG(l Language, t Timeline) template.HTML {
 		if f.Open {
 			label += " · " + l.say("timeline.open")
 		}
-		if x, anchor := to+8, "start"; x+float64(len([]rune(label)))*6.5 < a.right {
-			d.text(x, y+12, "fault-name", anchor, label)
-		} else {
+		switch wide := textWidth(label); {
+		case to+8+wide < a.right:
+			d.text(to+8, y+12, "fault-name", "start", label)
+		case from-8-wide > 0:
 			d.text(from-8, y+12, "fault-name", "end", label)
+		default: // the list has what it is about
+			d.text(from-8, y+12, "fault-name", "end", strconv.Itoa(len(t.Stages)+i+1))
 		}
 	}
 	d.WriteString(`</svg>`)
-	return template.HTML(d.String())
+	return d.String()
+}
+
+// textWidth is about how wide a text is drawn.
+func textWidth(s string) float64 { return float64(columns(s)) * 6.5 }
+
+// fitting is the longest of the stage's names that there is room for: with its
+// scenario, alone, or its number in the list.
+func (s StageSpan) fitting(room float64, i int) string {
+	for _, name := range []string{s.Label, s.Stage, strconv.Itoa(i + 1)} {
+		if room > textWidth(name)+8 {
+			return name
+		}
+	}
+	return ""
+}
+
+// numbered is a line of the list below the strip.
+type numbered struct{ Name, When string }
+
+// stripList are the stages and then the faults, by the numbers of the strip.
+func stripList(t Timeline) []numbered {
+	var list []numbered
+	for _, s := range t.Stages {
+		list = append(list, numbered{s.Label, clock(s.From) + " – " + clock(s.To)})
+	}
+	for _, f := range t.Faults {
+		list = append(list, numbered{f.Label, clock(f.From) + " – " + clock(f.To)})
+	}
+	return list
+}
+
+// allNamed reports whether every stage has room for its name on a wide page.
+func allNamed(t Timeline) bool {
+	a := t.axes(wideCanvas)
+	for i, s := range t.Stages {
+		if name := s.fitting(a.x(min(s.To, a.x1))-a.x(max(s.From, a.x0)), i); name != s.Label && name != s.Stage {
+			return false
+		}
+	}
+	return true
 }
 
 func (d *drawing) faults(a axes, t Timeline) {
@@ -355,12 +424,12 @@ type tick struct {
 	label string
 }
 
-func (c Chart) plot() axes {
-	return axes{left: chartLeft, right: smallWidth - chartRight, top: plotTop, bottom: smallHeight - plotBottom}
+func (c Chart) plot(on canvas) axes {
+	return axes{left: chartLeft, right: on.width - chartRight, top: plotTop, bottom: smallHeight - plotBottom}
 }
 
-func (c Chart) curveAxes() (axes, []tick) {
-	a := c.plot()
+func (c Chart) curveAxes(on canvas) (axes, []tick) {
+	a := c.plot(on)
 	for _, line := range c.Lines {
 		for _, p := range line.Points {
 			a.x1, a.y1 = max(a.x1, p.X), max(a.y1, p.Y)
@@ -372,15 +441,15 @@ func (c Chart) curveAxes() (axes, []tick) {
 		q     float64
 		label string
 	}{{0, "p0"}, {0.5, "p50"}, {0.9, "p90"}, {0.99, "p99"}, {0.999, "p99.9"}, {0.9999, "p99.99"}, {0.99999, "p99.999"}} {
-		if x := -math.Log10(1 - p.q); x <= a.x1+1e-9 {
+		if x := -math.Log10(1 - p.q); x <= a.x1+1e-9 && (x == 0 || a.x(x)-a.x(ticks[len(ticks)-1].at) > textWidth(p.label)) {
 			ticks = append(ticks, tick{x, p.label})
 		}
 	}
 	return a, ticks
 }
 
-func (c Chart) ecdfAxes(l Language) (axes, []tick) {
-	a := c.plot()
+func (c Chart) ecdfAxes(l Language, on canvas) (axes, []tick) {
+	a := c.plot(on)
 	a.logX, a.x0, a.x1, a.y1 = true, math.Inf(1), 0, 1
 	for _, line := range c.Lines {
 		for _, p := range line.Points {
@@ -399,7 +468,7 @@ func (c Chart) ecdfAxes(l Language) (axes, []tick) {
 				}
 			}
 		}
-		if len(ticks) <= 6 {
+		if len(ticks) <= on.ticks {
 			break
 		}
 	}
@@ -420,10 +489,10 @@ func (c Chart) scale(l Language, a axes) []string {
 	return scaleOf(l, a.y1, "s", 4)
 }
 
-func (c Chart) svg(l Language, a axes, xTicks []tick) template.HTML {
+func (c Chart) svg(l Language, on canvas) string {
+	a, xTicks := c.axes(l, on)
 	var d drawing
-	d.tag(`<svg class="chart" viewBox="0 0 %s %s" role="img" aria-label="%s">`, px(smallWidth), px(smallHeight),
-		html.EscapeString(l.name("metric.", c.Metric)+": "+l.name("latency.", c.Kind)))
+	d.begin(on, "", smallHeight, l.name("metric.", c.Metric)+": "+l.name("latency.", c.Kind))
 	d.scale(a, c.scale(l, a))
 	for _, t := range xTicks {
 		d.tag(`<path class="grid" d="M%s %sV%s"/>`, px(a.x(t.at)), px(a.top), px(a.bottom))
@@ -441,7 +510,7 @@ func (c Chart) svg(l Language, a axes, xTicks []tick) template.HTML {
 		d.WriteString(`"/>`)
 	}
 	d.WriteString(`</svg>`)
-	return template.HTML(d.String())
+	return d.String()
 }
 
 // barSVG is the track of an objective: how far the value came, and its limit.

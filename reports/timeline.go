@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/launchgate/launchgate/checklist"
@@ -17,7 +18,7 @@ type Timeline struct {
 	Start, Width float64 // seconds
 	Bins         int
 	Panels       []Panel
-	Stages       []Span
+	Stages       []StageSpan
 	Faults       []FaultSpan
 	Heat         []Heat
 	Unseen       []words.Phrase // panels nothing was observed for, by their phrase ids
@@ -42,6 +43,12 @@ type Series struct {
 type Span struct {
 	Label    string
 	From, To float64
+}
+
+// StageSpan is a stage on the timeline; its label has both of its names.
+type StageSpan struct {
+	Span
+	Scenario, Stage string
 }
 
 // FaultSpan is a fault on the timeline.
@@ -399,14 +406,15 @@ func holes(s Series, t Timeline) []Span {
 
 // stageSpans pairs the starts and ends of stages; one that never ended ends
 // with the timeline.
-func stageSpans(observations []recording.Observation, to time.Duration) []Span {
-	var spans []Span
+func stageSpans(observations []recording.Observation, to time.Duration) []StageSpan {
+	var spans []StageSpan
 	open := map[string]int{}
 	for _, o := range observations {
 		switch o.Name {
 		case recording.ObsStageStarted:
 			open[o.Subject] = len(spans)
-			spans = append(spans, Span{Label: o.Subject, From: o.At.Seconds(), To: to.Seconds()})
+			scenario, stage, _ := strings.Cut(o.Subject, "/")
+			spans = append(spans, StageSpan{Span{Label: o.Subject, From: o.At.Seconds(), To: to.Seconds()}, scenario, stage})
 		case recording.ObsStageEnded:
 			if i, ok := open[o.Subject]; ok {
 				spans[i].To = o.At.Seconds()
