@@ -8,8 +8,11 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/launchgate/launchgate/reference-server/ledger"
 )
 
 // Config is what a guarded gateway allows, as gateway.yaml says it. What the
@@ -39,6 +42,13 @@ type NetworkLimit struct {
 	Limit `yaml:",inline"`
 
 	Connections int `yaml:"connections"` // open at once; 0: as many as any address
+}
+
+// classOf is the class of a key as replicas know them, 3 for what is the most
+// important and 1 for the least.
+func (c *Config) classOf(k ledger.Key) string {
+	place := max(0, slices.Index(c.Classes, k.Class)) // an unknown class is the least
+	return strconv.Itoa(max(1, 4-len(c.Classes)+place))
 }
 
 // isDoor reports whether an address is another door's.

@@ -145,7 +145,10 @@ var conformance = []struct {
 			"CONNECT":              "CONNECT door:443 HTTP/1.1\r\nHost: door:443\r\n\r\n",
 		} {
 			resp, body := d.rawResponse(t, text)
-			if resp == nil || resp.StatusCode < 400 {
+			if name == "no version" && resp == nil {
+				continue // as HTTP/0.9, of before there were headers
+			}
+			if resp == nil || resp.StatusCode < 400 && name != "nobody's expectation" {
 				t.Errorf("%s: %+v %s", name, resp, body)
 				continue
 			}

@@ -474,15 +474,14 @@ func (g *Gateway) deny(w http.ResponseWriter, d *denial) {
 // It is held to the limit of the client's address, which a door that is named in
 // the configuration tells in X-Forwarded-For.
 func (g *Gateway) validate(w http.ResponseWriter, r *http.Request) {
-	began, client := time.Now(), address(r)
-	door := g.guard.limits().isDoor(client)
-	if told := forwardedFor(r); door && told.IsValid() {
-		client = told
+	began, client, times := time.Now(), address(r), 1
+	if told := forwardedFor(r); told.IsValid() && g.guard.limits().isDoor(client) {
+		client, times = told, openFor // the door has limits of its own, which come first
 	}
 	c := &call{id: "req_" + strings.ToLower(rand.Text())}
 	var d *denial
 	if !planted("unlimited-validate") {
-		d = g.guard.limited(&g.guard.doors, client, 1, began)
+		d = g.guard.limited(&g.guard.doors, client, times, began)
 	}
 	if d == nil {
 		c.key, d = g.guard.authenticate(r)
@@ -500,6 +499,7 @@ func (g *Gateway) validate(w http.ResponseWriter, r *http.Request) {
 		v.know("")
 	}
 	seen.Header().Set("X-Launchgate-Tenant", c.key.Tenant)
+	seen.Header().Set("X-Launchgate-Class", g.guard.limits().classOf(c.key))
 	seen.WriteHeader(http.StatusNoContent)
 }
 
