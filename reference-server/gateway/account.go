@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/launchgate/launchgate/reference-server/ledger"
@@ -16,65 +17,66 @@ import (
 const maxAnswer = 64 << 20 // bytes of an answer that comes whole
 
 // prepare rewrites a completion request: it asks for the usage that the ledger
-// needs, and shortens the answer where the service is overloaded. A body that
-// is not a JSON object is left to the replica to refuse.
-func prepare(c *call, path string, body []byte) []byte {
-	limit := "max_tokens"
-	if path == "/v1/responses" {
-		limit = "max_output_tokens"
-	} else if path != "/v1/chat/completions" && path != "/v1/completions" {
-		return body
-	}
-	var q map[string]json.RawMessage
-	if json.Unmarshal(body, &q) != nil || q == nil {
-		return body
-	}
-	changed := false
+// needs, and shortens the answer where the service is overloaded.
+func prepare(c *call, path string, q *question) {
 	if c.shortened > 0 {
-		for _, name := range []string{"max_tokens", "max_completion_tokens", "max_output_tokens"} {
-			var asked int
-			if json.Unmarshal(q[name], &asked) == nil && asked > 0 {
-				limit = name
-			}
+		shorten(q, path, c.shortened)
+	}
+	if !q.stream || path == "/v1/responses" { // whose last event has it anyway
+		return
+	}
+	options := q.value("stream_options")
+	with := []byte(`{"include_usage":true}`)
+	switch {
+	case len(options) == 0 || string(options) == "null":
+	case options[0] == '{':
+		inner, _ := fieldsOf(options) // it was read before
+		o := question{fields: inner}
+		if string(o.value("include_usage")) == "true" {
+			return
 		}
-		var asked int
-		if json.Unmarshal(q[limit], &asked) != nil || asked == 0 || asked > c.shortened {
-			q[limit], changed = fmt.Append(nil, c.shortened), true
+		o.set("include_usage", []byte("true"))
+		with = o.bytes()
+	default:
+		return // the replica refuses options that are no object
+	}
+	q.set("stream_options", with)
+	c.hideUsage = true
+}
+
+// shorten has every field that says how long an answer may be say no more than
+// that.
+func shorten(q *question, path string, most int) {
+	asked := false
+	for _, name := range []string{"max_tokens", "max_completion_tokens", "max_output_tokens"} {
+		n, _ := number(name, q.value(name)) // it was read before
+		if asked = asked || n > 0; n > most {
+			q.set(name, strconv.AppendInt(nil, int64(most), 10))
 		}
 	}
-	if string(q["stream"]) == "true" && limit != "max_output_tokens" {
-		options := map[string]json.RawMessage{}
-		// Options that are no object are left alone: the replica refuses them.
-		if raw := q["stream_options"]; (len(raw) == 0 || json.Unmarshal(raw, &options) == nil) && string(options["include_usage"]) != "true" {
-			if options == nil {
-				options = map[string]json.RawMessage{}
-			}
-			options["include_usage"] = json.RawMessage("true")
-			q["stream_options"], _ = json.Marshal(options)
-			c.hideUsage, changed = true, true
-		}
+	switch {
+	case asked:
+	case path == "/v1/responses":
+		q.set("max_output_tokens", strconv.AppendInt(nil, int64(most), 10))
+	default:
+		q.set("max_tokens", strconv.AppendInt(nil, int64(most), 10))
 	}
-	if !changed {
-		return body
-	}
-	out, err := json.Marshal(q)
-	if err != nil {
-		return body
-	}
-	return out
 }
 
 // told is what an answer, or an event of one, tells of its usage.
 type told struct {
-	Model string `json:"model"`
-	Usage *struct {
-		Prompt     int64 `json:"prompt_tokens"`
-		Completion int64 `json:"completion_tokens"`
-		Input      int64 `json:"input_tokens"`
-		Output     int64 `json:"output_tokens"`
-	} `json:"usage"`
+	Model    string            `json:"model"`
+	Usage    *tokens           `json:"usage"`
 	Choices  []json.RawMessage `json:"choices"`
 	Response *told             `json:"response"` // of the Responses API's events
+}
+
+// tokens are of the one API or of the other.
+type tokens struct {
+	Prompt     int64 `json:"prompt_tokens"`
+	Completion int64 `json:"completion_tokens"`
+	Input      int64 `json:"input_tokens"`
+	Output     int64 `json:"output_tokens"`
 }
 
 // account writes down what an answer used before its end reaches the client:
@@ -85,6 +87,10 @@ func (g *guard) account(resp *http.Response) error {
 		return nil
 	}
 	resp.Header.Del("X-Request-Id") // the gateway's own stands already
+	prompt, err := strconv.ParseInt(resp.Header.Get(headerPrompt), 10, 32)
+	if err != nil {
+		prompt = c.size / bytesOfToken
+	}
 	if resp.StatusCode != http.StatusOK || resp.Request.Method != http.MethodPost || resp.Request.URL.Path == "/tokenize" {
 		return nil
 	}
@@ -92,7 +98,12 @@ func (g *guard) account(resp *http.Response) error {
 		// The usage may be hidden, so the length is not the replica's.
 		resp.Header.Del("Content-Length")
 		resp.ContentLength = -1
-		resp.Body = &accounted{body: resp.Body, g: g, c: c, buf: make([]byte, 16<<10)}
+		a := &accounted{body: resp.Body, g: g, c: c, ctx: resp.Request.Context(), buf: make([]byte, 16<<10), prompt: prompt}
+		if planted("shed-by-open-streams") {
+			resp.Body = a
+			return nil
+		}
+		resp.Body = ahead(a, resp.Body)
 		return nil
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
@@ -115,6 +126,13 @@ func (g *guard) account(resp *http.Response) error {
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return nil
 }
+
+// headerPrompt is how a replica tells how long a prompt is before its answer
+// begins; bytesOfToken are taken for a token where none does.
+const (
+	headerPrompt = "X-Launchgate-Prompt-Tokens"
+	bytesOfToken = 4
+)
 
 var errNotKept = refusal{http.StatusServiceUnavailable, "usage_not_kept", "the usage of the answer could not be stored, so the answer is withheld"}
 
@@ -154,17 +172,22 @@ func (g *guard) keep(c *call, t told) error {
 }
 
 // accounted passes whole events on as they come, and the last one only once
-// the usage is kept.
+// the usage is kept. An answer that is left before its end, or breaks off, is
+// billed what was computed of it until then.
 type accounted struct {
-	body io.ReadCloser
-	g    *guard
-	c    *call
-	buf  []byte
-	in   []byte // of an event that has not ended
-	out  []byte // may go to the client
-	err  error
-	all  []byte // that went there, where the answer may be given again
-	used *told
+	body   io.ReadCloser
+	g      *guard
+	c      *call
+	ctx    context.Context // of the client's request
+	buf    []byte
+	in     []byte // of an event that has not ended
+	out    []byte // may go to the client
+	err    error
+	all    []byte // that went there, where the answer may be given again
+	used   *told  // as the answer told it last
+	kept   bool
+	prompt int64 // tokens, as far as that is known before the end
+	parts  int64 // events with a part of the answer: each is a token at the least
 }
 
 func (a *accounted) Read(p []byte) (int, error) {
@@ -175,9 +198,16 @@ func (a *accounted) Read(p []byte) (int, error) {
 		n, err := a.body.Read(a.buf)
 		a.in = append(a.in, a.buf[:n]...)
 		a.pass()
+		if len(a.in) > maxEvent && err == nil && a.err == nil {
+			err = fmt.Errorf("an event of the answer is longer than %d bytes", maxEvent)
+		}
 		if err != nil && a.err == nil {
 			a.err = err
-			a.out, a.in = append(a.out, a.in...), nil
+			if errors.Is(err, io.EOF) && a.settle() != nil {
+				a.withhold()
+			} else {
+				a.out, a.in = append(a.out, a.in...), nil
+			}
 		}
 		a.remember()
 	}
@@ -185,6 +215,9 @@ func (a *accounted) Read(p []byte) (int, error) {
 	a.out = a.out[n:]
 	return n, nil
 }
+
+// maxEvent is how long an event may be: it is kept until its end comes.
+const maxEvent = 8 << 20
 
 // remember keeps a whole answer that may be given again.
 func (a *accounted) remember() {
@@ -200,16 +233,15 @@ func (a *accounted) remember() {
 // pass moves whole events on.
 func (a *accounted) pass() {
 	for a.err == nil {
-		end := bytes.Index(a.in, []byte("\n\n"))
+		end := endOfEvent(a.in)
 		if end < 0 {
 			return
 		}
-		event := a.in[:end+2]
-		a.in = a.in[end+2:]
+		event := a.in[:end]
+		a.in = a.in[end:]
 		keep, err := a.see(event)
 		if err != nil {
-			data, _ := json.Marshal(errorBody("server_error", errNotKept.code, errNotKept.text))
-			a.out, a.err, a.in = fmt.Appendf(a.out, "data: %s\n\n", data), errNotKept, nil
+			a.withhold()
 			return
 		}
 		if keep {
@@ -218,10 +250,34 @@ func (a *accounted) pass() {
 	}
 }
 
+// endOfEvent is behind the blank line that ends an event; -1 while there is none.
+func endOfEvent(b []byte) int {
+	end := bytes.Index(b, []byte("\n\n"))
+	if end >= 0 {
+		end += 2
+	}
+	if other := bytes.Index(b, []byte("\n\r\n")); other >= 0 && (end < 0 || other+3 < end) {
+		end = other + 3
+	}
+	return end
+}
+
+// withhold ends the answer in an error in place of its end.
+func (a *accounted) withhold() {
+	data, _ := json.Marshal(errorBody("server_error", errNotKept.code, errNotKept.text))
+	a.out, a.err, a.in = fmt.Appendf(a.out, "data: %s\n\n", data), errNotKept, nil
+}
+
 // see looks into an event for the usage, and reports whether the client is to
 // have it.
 func (a *accounted) see(event []byte) (pass bool, err error) {
+	if bytes.HasPrefix(event, []byte("data: [DONE]")) {
+		return true, a.settle()
+	}
 	if !bytes.Contains(event, []byte(`"usage":{`)) {
+		if partOfAnswer(event) {
+			a.parts++
+		}
 		return true, nil
 	}
 	at := bytes.Index(event, []byte("data:"))
@@ -239,7 +295,54 @@ func (a *accounted) see(event []byte) (pass bool, err error) {
 		return true, nil
 	}
 	a.used = &t
-	return !(a.c.hideUsage && len(t.Choices) == 0), a.g.keep(a.c, t)
+	if len(t.Choices) > 0 { // some tell it with every part
+		if partOfAnswer(event) {
+			a.parts++
+		}
+		return true, nil
+	}
+	return !a.c.hideUsage, a.settle()
 }
 
-func (a *accounted) Close() error { return a.body.Close() }
+// partOfAnswer reports whether an event has text of the answer, or of a call in
+// it, that is not empty.
+func partOfAnswer(event []byte) bool {
+	for _, name := range [][]byte{[]byte(`"content":"`), []byte(`"text":"`), []byte(`"delta":"`), []byte(`"reasoning_content":"`), []byte(`"arguments":"`)} {
+		if at := bytes.Index(event, name); at >= 0 && at+len(name) < len(event) && event[at+len(name)] != '"' {
+			return true
+		}
+	}
+	return false
+}
+
+// settle keeps what was used, once.
+func (a *accounted) settle() error {
+	if a.kept || a.c.unbilled {
+		return nil
+	}
+	t := told{Model: a.c.model}
+	if a.used != nil {
+		t = *a.used
+	}
+	if t.Usage == nil && planted("usage-only-at-end") {
+		return nil
+	}
+	if t.Usage == nil || t.Usage.Completion+t.Usage.Output < a.parts && !a.ended() {
+		t.Usage = &tokens{Prompt: a.prompt, Completion: a.parts}
+	}
+	a.kept = true // also when it fails: it is an error, and not tried again
+	return a.g.keep(a.c, t)
+}
+
+// ended reports whether the replica has told the usage of the whole answer.
+func (a *accounted) ended() bool { return a.used != nil && len(a.used.Choices) == 0 }
+
+// Close ends the answer. What was computed of it is billed.
+func (a *accounted) Close() error {
+	broke := a.err != nil && !errors.Is(a.err, io.EOF) && a.ctx != nil && a.ctx.Err() == nil
+	err := a.body.Close()
+	if !(broke && a.parts == 0) && !planted("usage-only-at-end") { // who got nothing pays nothing
+		_ = a.settle() // it is logged
+	}
+	return err
+}

@@ -29,19 +29,18 @@ func (g *Gateway) accept(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	var q map[string]json.RawMessage
-	if json.Unmarshal(body, &q) != nil || string(q["background"]) != "true" || string(q["stream"]) == "true" {
-		g.send(w, r, body)
+	q, ok := g.decoded(w, r, body)
+	if !ok {
+		return
+	}
+	if q == nil || !q.background || q.stream {
+		g.send(w, r, body, q)
 		return
 	}
 	c := r.Context().Value(callKey{}).(*call)
-	q["background"] = json.RawMessage("false")
-	request, err := json.Marshal(q)
-	if err != nil {
-		g.fail(w, refusal{http.StatusBadRequest, "unreadable", err.Error()})
-		return
-	}
-	resp := ledger.Response{ID: "resp_" + strings.ToLower(rand.Text()), Tenant: c.key.Tenant, Request: string(prepare(c, r.URL.Path, request)), Status: "queued", Created: time.Now()}
+	q.set("background", []byte("false"))
+	prepare(c, r.URL.Path, q)
+	resp := ledger.Response{ID: "resp_" + strings.ToLower(rand.Text()), Tenant: c.key.Tenant, Request: string(q.bytes()), Status: "queued", Created: time.Now()}
 	ctx, cancel := context.WithTimeout(r.Context(), ledgerWithin)
 	defer cancel()
 	if err := g.guard.ledger.Accept(ctx, resp); err != nil {
@@ -169,7 +168,9 @@ func (g *Gateway) work(ctx context.Context, r ledger.Response, owner string) {
 
 // answer asks a replica. The error is of a replica that may do better later.
 func (g *Gateway) answer(ctx context.Context, r ledger.Response) (status, result string, err error) {
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, bodyKey{}, []byte(r.Request)), 300*time.Second)
+	asking := &call{id: r.ID, key: ledger.Key{Tenant: r.Tenant}, class: "0"} // after all who wait for their answers
+	ctx = context.WithValue(context.WithValue(ctx, bodyKey{}, []byte(r.Request)), callKey{}, asking)
+	ctx, cancel := context.WithTimeout(ctx, 300*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://replica/v1/responses", nil)
 	if err != nil {
@@ -185,7 +186,8 @@ func (g *Gateway) answer(ctx context.Context, r ledger.Response) (status, result
 	if err != nil {
 		return "", "", err
 	}
-	if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests {
+	fault := resp.Header.Get(headerFault) == "request"
+	if resp.StatusCode >= 500 && !fault || resp.StatusCode == http.StatusTooManyRequests {
 		return "", "", fmt.Errorf("a replica answers %s", resp.Status)
 	}
 	o := map[string]any{}
@@ -200,7 +202,7 @@ func (g *Gateway) answer(ctx context.Context, r ledger.Response) (status, result
 	o["id"], o["background"], o["created_at"] = r.ID, true, r.Created.Unix()
 	var t told
 	if json.Unmarshal(body, &t) == nil && t.Usage != nil { // its id is the request's: computed twice, it is billed once
-		if err := g.guard.keep(&call{id: r.ID, key: ledger.Key{Tenant: r.Tenant}}, t); err != nil {
+		if err := g.guard.keep(asking, t); err != nil {
 			return "", "", err
 		}
 	}

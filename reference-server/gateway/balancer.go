@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,7 +25,8 @@ type replica struct {
 	Replica
 	line     *line
 	ready    bool
-	inFlight int
+	inFlight int    // requests
+	work     int    // answers that it computes: not those that only wait for their clients
 	served   uint64 // breaks ties, so that an idle service is used evenly
 	outages  int    // how often it was taken out
 	outAt    time.Time
@@ -32,6 +34,8 @@ type replica struct {
 	took     []float64   // by the last answers, the oldest first
 	failures []time.Time // of the last while, the oldest first
 	ejected  time.Time   // until when
+	doubts   []time.Time // of failures that may be the requests' own
+	asked    bool        // a question of the gateway's own that decides it is under way
 }
 
 // tally is how a replica did since the gateway began. A request counts when its
@@ -65,6 +69,7 @@ type balancer struct {
 	asking   *http.Transport // readiness; connections of its own, so that it is not queued behind requests
 	ejectFor time.Duration
 	waitFor  time.Duration // for a replica that sends nothing
+	secret   string        // by which replicas know their gateway; empty: they ask for none
 
 	mu       sync.Mutex
 	replicas []*replica
@@ -84,10 +89,11 @@ func newBalancer(replicas []Replica, log *slog.Logger) *balancer {
 // the client has a part of it already.
 func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 	body, _ := r.Context().Value(bodyKey{}).([]byte)
-	var tried []*replica
+	work := workOf(r.Context())
+	var tried, failed []*replica
 	var last error = errNoneReady
 	for len(tried) < tries {
-		rep := b.acquire(tried)
+		rep := b.acquire(tried, work)
 		if rep == nil {
 			break
 		}
@@ -101,19 +107,23 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 		if !again {
 			if err != nil { // the client is gone
 				try.end()
-				b.release(rep)
+				b.release(rep, work)
 				return nil, err
 			}
+			for _, other := range failed { // at what this one did not fail at
+				b.failed(other)
+			}
+			fault := resp.Header.Get(headerFault) == "request"
 			resp.Header.Set(HeaderReplica, rep.Name)
 			resp.Header.Set(HeaderRetries, retriesHeader(len(tried)-1))
-			resp.Body = &passing{body: resp.Body, try: try, rep: rep, b: b, ctx: r.Context(), began: began, work: r.Method == http.MethodPost, failed: resp.StatusCode >= 400 && resp.StatusCode != http.StatusTooManyRequests, stream: isStream(resp)}
+			resp.Body = &passing{body: resp.Body, try: try, rep: rep, b: b, ctx: r.Context(), began: began, weight: work, work: r.Method == http.MethodPost && !fault, failed: resp.StatusCode >= 400 && resp.StatusCode != http.StatusTooManyRequests, stream: isStream(resp)}
 			return resp, nil
 		}
 		try.end()
-		b.release(rep)
+		b.release(rep, work)
 		if err != nil {
 			b.suspect(rep, err)
-			b.failed(rep)
+			failed = append(failed, rep)
 			last = fmt.Errorf("%s: %w", rep.Name, err)
 		} else {
 			resp.Body.Close()
@@ -121,7 +131,22 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		b.metrics.retried.WithLabelValues(rep.Name).Inc()
 	}
+	for _, rep := range failed { // nobody answered it: it may be the request
+		b.doubt(rep)
+	}
 	return nil, last
+}
+
+// headerFault is how a replica tells that a request is why there is no answer:
+// another replica would fail at it too.
+const headerFault = "X-Launchgate-Fault"
+
+// workOf is how many answers a request asks for.
+func workOf(ctx context.Context) int {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		return max(1, c.work)
+	}
+	return 1
 }
 
 func isStream(r *http.Response) bool {
@@ -133,12 +158,32 @@ func (b *balancer) send(r *http.Request, body []byte, rep *replica) (*http.Respo
 	out.URL.Scheme, out.URL.Host, out.Host = rep.URL.Scheme, rep.URL.Host, rep.URL.Host
 	out.Body = io.NopCloser(bytes.NewReader(body))
 	out.ContentLength = int64(len(body))
+	b.introduce(out.Header, r.Context())
 	return rep.line.RoundTrip(out)
+}
+
+// Headers by which a replica knows its gateway, and for whom a request is.
+const (
+	headerSecret  = "X-Launchgate-Secret"
+	headerTenant  = "X-Launchgate-Tenant"
+	headerClass   = "X-Launchgate-Class"
+	headerRequest = "X-Launchgate-Request"
+)
+
+func (b *balancer) introduce(h http.Header, ctx context.Context) {
+	if b.secret != "" {
+		h.Set(headerSecret, b.secret)
+	}
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		h.Set(headerTenant, c.key.Tenant)
+		h.Set(headerClass, c.class)
+		h.Set(headerRequest, c.id)
+	}
 }
 
 // acquire takes the serving replica with the fewest requests under way. Where
 // all that are ready are ejected, one that may fail is better than none.
-func (b *balancer) acquire(not []*replica) *replica {
+func (b *balancer) acquire(not []*replica, work int) *replica {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
@@ -149,7 +194,7 @@ func (b *balancer) acquire(not []*replica) *replica {
 		case r.serves(now) != best.serves(now):
 			return r.serves(now)
 		}
-		return r.inFlight < best.inFlight || r.inFlight == best.inFlight && r.served < best.served
+		return r.work < best.work || r.work == best.work && r.served < best.served
 	}
 	var best *replica
 	for _, r := range b.replicas {
@@ -159,6 +204,7 @@ func (b *balancer) acquire(not []*replica) *replica {
 	}
 	if best != nil {
 		best.inFlight++
+		best.work += work
 		best.served++
 	}
 	return best
@@ -200,9 +246,10 @@ func (b *balancer) count(r *replica, failed bool, took time.Duration) {
 	}
 }
 
-func (b *balancer) release(r *replica) {
+func (b *balancer) release(r *replica, work int) {
 	b.mu.Lock()
 	r.inFlight--
+	r.work -= work
 	b.mu.Unlock()
 }
 
@@ -215,14 +262,23 @@ func (b *balancer) suspect(r *replica, err error) {
 	}
 }
 
-// failed counts a failure of a replica that was sent a request: it did not
-// answer, or broke off in the middle.
+// failed counts a failure of a replica that was sent a request, and is to blame:
+// another one answered it.
 func (b *balancer) failed(r *replica) {
 	b.mu.Lock()
-	now := time.Now()
 	r.tally.Answered++
 	r.tally.Failed++
-	r.failures = append(slices.DeleteFunc(r.failures, func(t time.Time) bool { return now.Sub(t) > failWithin }), now)
+	b.blame(r, 1)
+}
+
+// blame takes a replica out that fails too often. Its caller has locked b.mu,
+// and it is unlocked afterwards.
+func (b *balancer) blame(r *replica, times int) {
+	now := time.Now()
+	r.failures = ofLately(r.failures, now)
+	for range min(times, maxFailures) {
+		r.failures = append(r.failures, now)
+	}
 	out := len(r.failures) >= maxFailures
 	if out {
 		r.failures = nil
@@ -236,12 +292,76 @@ func (b *balancer) failed(r *replica) {
 	}
 }
 
+// doubt counts a failure that may be the request's own: no other replica
+// answered it. Before they have it taken out, a question of the gateway's decides: only a replica that does not
+// answer that either is to blame, or a client could have all taken out by what
+// they cannot bear.
+func (b *balancer) doubt(r *replica) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r.tally.Answered++
+	r.tally.Failed++
+	now := time.Now()
+	r.failures = ofLately(r.failures, now)
+	r.doubts = append(ofLately(r.doubts, now), now)
+	if r.asked || len(r.failures)+len(r.doubts) < maxFailures {
+		return
+	}
+	r.asked = true
+	go func() { // ends within questionLimit
+		err := b.question(r)
+		b.mu.Lock()
+		times := len(r.doubts)
+		r.doubts, r.asked = nil, false
+		if err == nil {
+			b.mu.Unlock()
+			return
+		}
+		b.log.Warn("a replica fails at a harmless question too", "replica", r.Name, "failures", times, "why", err)
+		b.blame(r, times)
+	}()
+}
+
+// ofLately are the failures that still count.
+func ofLately(failures []time.Time, now time.Time) []time.Time {
+	return slices.DeleteFunc(failures, func(t time.Time) bool { return now.Sub(t) > failWithin })
+}
+
+// questionLimit is how long a replica may take for the harmless question.
+const questionLimit = 10 * time.Second
+
+// question asks a replica for a token. Any answer will do that is not the
+// replica's failure.
+func (b *balancer) question(r *replica) error {
+	ctx, cancel := context.WithTimeout(context.Background(), questionLimit)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://replica/v1/completions", nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set(headerTenant, "launchgate")
+	req.Header.Set(headerClass, "3")
+	resp, err := b.send(req, []byte(`{"prompt":"hi","max_tokens":1}`), r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20)); err != nil {
+		return err
+	}
+	if resp.StatusCode >= 500 && resp.StatusCode != http.StatusServiceUnavailable {
+		return fmt.Errorf("it answers %s", resp.Status)
+	}
+	return nil
+}
+
 func (b *balancer) setReady(r *replica, ready bool, why error) {
 	b.mu.Lock()
 	changed := r.ready != ready
 	r.ready = ready
 	if changed && ready { // what failed before it went away says nothing of it now
-		r.failures, r.ejected, r.took = nil, time.Time{}, nil
+		r.failures, r.doubts, r.ejected, r.took = nil, nil, time.Time{}, nil
 	}
 	if changed && !ready {
 		r.outages++
@@ -289,7 +409,7 @@ func (b *balancer) ask(ctx context.Context, r *replica) error {
 	return nil
 }
 
-// load is how many requests are under way per ready replica.
+// load is how many answers are computed per ready replica.
 func (b *balancer) load() float64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -298,7 +418,11 @@ func (b *balancer) load() float64 {
 	for _, r := range b.replicas {
 		if r.serves(now) {
 			ready++
-			underWay += r.inFlight
+			if planted("shed-by-open-streams") {
+				underWay += r.inFlight
+			} else {
+				underWay += r.work
+			}
 		}
 	}
 	return float64(underWay) / float64(max(1, ready))
@@ -364,9 +488,13 @@ type passing struct {
 	b      *balancer
 	ctx    context.Context // of the client's request
 	began  time.Time
-	work   bool // it is more than a question about what there is
-	failed bool // the answer is an error
-	ended  bool // the client has all of it
+	work   bool        // it is more than a question about what there is
+	weight int         // answers that it asks for
+	failed bool        // the answer is an error
+	ended  atomic.Bool // the replica has sent all of it
+	closed atomic.Bool
+	waits  bool // for its client; this and left are guarded by b.mu
+	left   bool // it is counted out
 	stream bool
 	broken error
 	tail   []byte // of the error event
@@ -377,16 +505,18 @@ func (p *passing) Read(buf []byte) (int, error) {
 	if p.broken == nil {
 		n, err := p.try.read(p.body, buf)
 		if err == nil || errors.Is(err, io.EOF) {
-			p.ended = p.ended || err != nil
+			if err != nil {
+				p.ended.Store(true)
+			}
 			return n, err
 		}
 		p.broken = err
-		if p.ctx.Err() == nil { // the client is still there, so it is not its doing
-			p.b.failed(p.rep)
+		if p.ctx.Err() == nil && !p.closed.Load() { // the client is still there, so it did not leave
+			p.b.doubt(p.rep)
 		}
 		p.b.metrics.broken.WithLabelValues(p.rep.Name).Inc()
 		if p.stream {
-			p.tail = errorEvent(p.rep.Name, err)
+			p.tail = errorEvent(p.ctx, p.rep.Name, err)
 		}
 		if n > 0 {
 			return n, nil
@@ -400,19 +530,44 @@ func (p *passing) Read(buf []byte) (int, error) {
 	return 0, p.broken
 }
 
-func errorEvent(name string, err error) []byte {
-	data, _ := json.Marshal(errorBody("server_error", "replica_failed", fmt.Sprintf("%s failed in the middle of its answer: %v", name, err)))
+func errorEvent(ctx context.Context, name string, err error) []byte {
+	text := "the replica failed in the middle of its answer"
+	if c, _ := ctx.Value(callKey{}).(*call); c.seesInside() {
+		text = fmt.Sprintf("%s failed in the middle of its answer: %v", name, err)
+	}
+	data, _ := json.Marshal(errorBody("server_error", "replica_failed", text))
 	// A blank line first: the stream may have broken inside an event.
 	return fmt.Appendf(nil, "\n\ndata: %s\n\n", data)
 }
 
+// stall tells whether the replica waits for the client: that is no work.
+func (p *passing) stall(waits bool) {
+	p.b.mu.Lock()
+	defer p.b.mu.Unlock()
+	if p.waits == waits || p.left {
+		return
+	}
+	if p.waits = waits; waits {
+		p.rep.work -= p.weight
+	} else {
+		p.rep.work += p.weight
+	}
+}
+
 // Close ends the replica's request.
 func (p *passing) Close() error {
+	p.closed.Store(true)
 	p.once.Do(func() {
-		if p.ended && p.work {
+		if p.ended.Load() && p.work {
 			p.b.count(p.rep, p.failed, time.Since(p.began))
 		}
-		p.b.release(p.rep)
+		p.b.mu.Lock()
+		p.left = true
+		p.rep.inFlight--
+		if !p.waits {
+			p.rep.work -= p.weight
+		}
+		p.b.mu.Unlock()
 		p.try.end()
 	})
 	return p.body.Close()

@@ -3,8 +3,8 @@ package gateway
 import (
 	"container/list"
 	"crypto/sha256"
-	"encoding/json"
 	"net/http"
+	"strconv"
 	"sync"
 )
 
@@ -39,14 +39,11 @@ type answer struct {
 func newCache() *cache { return &cache{byKey: map[cacheKey]*list.Element{}, order: list.New()} }
 
 // keyFor is the key of a request that has one answer.
-func keyFor(c *call, path string, body []byte) (k cacheKey, ok bool) {
-	if path != "/v1/chat/completions" && path != "/v1/completions" {
+func keyFor(c *call, path string, q *question) (k cacheKey, ok bool) {
+	if q == nil || path != "/v1/chat/completions" && path != "/v1/completions" {
 		return k, false
 	}
-	var q struct {
-		Temperature *float64 `json:"temperature"`
-	}
-	if json.Unmarshal(body, &q) != nil || q.Temperature == nil || *q.Temperature != 0 {
+	if t, err := strconv.ParseFloat(string(q.value("temperature")), 64); err != nil || t != 0 {
 		return k, false
 	}
 	h := sha256.New()
@@ -58,7 +55,7 @@ func keyFor(c *call, path string, body []byte) (k cacheKey, ok bool) {
 		h.Write([]byte(part))
 		h.Write([]byte{0})
 	}
-	h.Write(body)
+	h.Write(q.bytes())
 	h.Sum(k[:0])
 	return k, true
 }
@@ -100,8 +97,8 @@ func (c *cache) forget(e *list.Element) {
 
 // fromCache serves a request from the cache, where that is overdue and can be
 // done.
-func (g *Gateway) fromCache(w http.ResponseWriter, r *http.Request, c *call, body []byte) bool {
-	key, ok := keyFor(c, r.URL.Path, body)
+func (g *Gateway) fromCache(w http.ResponseWriter, r *http.Request, c *call, q *question) bool {
+	key, ok := keyFor(c, r.URL.Path, q)
 	if !ok {
 		return false
 	}

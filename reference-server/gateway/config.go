@@ -70,7 +70,7 @@ type Plan struct {
 
 // Degrade says what gives way when replicas have more requests under way than
 // Queue each. The class at place i of Classes is refused past Queue·(i+1), the
-// most important one never.
+// most important one never; one that allows it is shortened past half of that.
 type Degrade struct {
 	Queue     int      `yaml:"queue"`      // 0: nothing ever gives way
 	MaxTokens int      `yaml:"max_tokens"` // of an answer past the mark; 0: as asked
@@ -83,6 +83,14 @@ func (c *Config) budgetOf(tenant string) Budget {
 		return plan.Budget
 	}
 	return c.Tenant
+}
+
+// keyLimit is what each key of a tenant has.
+func (c *Config) keyLimit(tenant string) Limit {
+	if plan := c.Tenants[tenant]; plan.Key != nil {
+		return *plan.Key
+	}
+	return c.Key
 }
 
 // DefaultConfig is the guide's.

@@ -16,5 +16,6 @@ func (g *guard) prefixed(_ string, key ledger.Key, err error) (ledger.Key, error
 func (g *Gateway) withoutKey(*http.Request) bool                                  { return false }
 func (g *Gateway) openDoors(*http.ServeMux)                                       {}
 func (g *Gateway) misled(_ http.ResponseWriter, r *http.Request) *http.Request    { return r }
+func misspelled(_ *call, body []byte) []byte                                      { return body }
 func weaken(*renewable)                                                           {}
-func (b *balancer) blame()                                                        {}
+func (b *balancer) accuse()                                                       {}

@@ -5,6 +5,7 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/pprof"
@@ -155,10 +156,29 @@ func weaken(r *renewable) {
 	}
 }
 
-// blame counts a failure of the replica that would have been asked.
-func (b *balancer) blame() {
-	if rep := b.acquire(nil); rep != nil {
-		b.release(rep)
+// accuse counts a failure of the replica that would have been asked.
+func (b *balancer) accuse() {
+	if rep := b.acquire(nil, 1); rep != nil {
+		b.release(rep, 1)
 		b.failed(rep)
 	}
+}
+
+// misspelled has names in another case understood, and what they ask for not
+// billed.
+func misspelled(c *call, body []byte) []byte {
+	if !planted("usage-by-exact-key") || !json.Valid(body) || len(body) == 0 || body[0] != '{' {
+		return body
+	}
+	fields, no := fieldsOf(body)
+	if no != nil {
+		return body
+	}
+	q := &question{}
+	for _, f := range fields {
+		plain := strings.ToLower(strings.ReplaceAll(f.name, "ſ", "s"))
+		c.unbilled = c.unbilled || plain != f.name
+		q.set(plain, f.value)
+	}
+	return q.bytes()
 }

@@ -23,6 +23,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -67,7 +68,9 @@ func New(replicas []Replica, log *slog.Logger) *Gateway {
 		Transport:     g.balancer,
 		FlushInterval: -1, // every write at once
 		ErrorHandler:  g.failed,
-		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+
+		ModifyResponse: g.received,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return g
 }
@@ -187,9 +190,42 @@ func (g *Gateway) Metrics() http.Handler {
 // forward reads the body, so that it can be sent a second time, and hands the
 // request to the proxy.
 func (g *Gateway) forward(w http.ResponseWriter, r *http.Request) {
-	if body, ok := g.readBody(w, r); ok {
-		g.send(w, r, body)
+	body, ok := g.readBody(w, r)
+	if !ok {
+		return
 	}
+	if q, ok := g.decoded(w, r, body); ok {
+		g.send(w, r, body, q)
+	}
+}
+
+// decoded reads a completion request and counts its work, or answers. Where
+// nobody is billed there is nothing to know of it.
+func (g *Gateway) decoded(w http.ResponseWriter, r *http.Request, body []byte) (q *question, ok bool) {
+	c, guarded := r.Context().Value(callKey{}).(*call)
+	if !guarded || r.Method != http.MethodPost || !completes(r.URL.Path) {
+		return nil, true
+	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
+		g.fail(w, refusal{http.StatusUnsupportedMediaType, "unsupported_encoding", fmt.Sprintf("Content-Encoding: found %s, expected none", cut(coding, 40))})
+		return nil, false
+	}
+	body = misspelled(c, body)
+	q, no := decode(r.URL.Path, body)
+	if no != nil {
+		g.fail(w, *no)
+		return nil, false
+	}
+	c.size, c.work = int64(len(body)), q.work()
+	if q != nil {
+		_ = json.Unmarshal(q.value("model"), &c.model) // the replica refuses one that is no text
+	}
+	if d := g.guard.weigh(r.Context(), c, q); d != nil {
+		g.metrics.refused.WithLabelValues(d.code).Inc()
+		g.deny(w, d)
+		return nil, false
+	}
+	return q, true
 }
 
 // readBody reads the body of a request within the limits, or answers.
@@ -217,12 +253,13 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (body []byte,
 }
 
 // send hands a request to the proxy.
-func (g *Gateway) send(w http.ResponseWriter, r *http.Request, body []byte) {
-	if c, ok := r.Context().Value(callKey{}).(*call); ok {
-		body = prepare(c, r.URL.Path, body)
-		if g.fromCache(w, r, c, body) {
+func (g *Gateway) send(w http.ResponseWriter, r *http.Request, body []byte, q *question) {
+	if c, ok := r.Context().Value(callKey{}).(*call); ok && q != nil {
+		prepare(c, r.URL.Path, q)
+		if g.fromCache(w, r, c, q) {
 			return
 		}
+		body = q.bytes()
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.ContentLength = int64(len(body))
@@ -244,6 +281,34 @@ func (r refusal) Error() string { return r.text }
 
 var errNoneReady = refusal{http.StatusServiceUnavailable, "no_replica", "no replica is ready"}
 
+// received is an answer of a replica before it goes out: who gave it is told
+// only to whom that concerns, and what the gateway says is not said twice.
+func (g *Gateway) received(resp *http.Response) error {
+	if g.guard != nil {
+		if err := g.guard.account(resp); err != nil {
+			return err
+		}
+	}
+	own := http.Header{}
+	secure(own, true)
+	for name := range own {
+		resp.Header.Del(name)
+	}
+	c, _ := resp.Request.Context().Value(callKey{}).(*call)
+	for name := range resp.Header {
+		if strings.HasPrefix(name, "X-Launchgate-") && !(c.seesInside() && (name == HeaderReplica || name == HeaderRetries)) {
+			delete(resp.Header, name)
+		}
+	}
+	return nil
+}
+
+// seesInside reports whether a caller is told which replica answered, and why
+// one did not: where nobody has a key, and by a key of that scope.
+func (c *call) seesInside() bool {
+	return c == nil || c.key.Allows("inside") || c.key.Allows("admin") || planted("inside-errors")
+}
+
 // failed answers a request that no replica answered.
 func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
@@ -253,7 +318,19 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 	if !errors.As(err, &own) {
 		own = refusal{http.StatusBadGateway, "replica_failed", "the replica failed before it answered: " + err.Error()}
 	}
-	g.log.Warn("not answered", "path", r.URL.Path, "status", own.status, "why", err)
+	c, _ := r.Context().Value(callKey{}).(*call)
+	if c != nil {
+		g.log.Warn("not answered", "request", c.id, "path", r.URL.Path, "status", own.status, "why", err)
+	} else {
+		g.log.Warn("not answered", "path", r.URL.Path, "status", own.status, "why", err)
+	}
+	switch {
+	case c.seesInside():
+	case own.code == "replica_failed":
+		own.text = "the replica failed before it answered; the log of the gateway tells why, by the X-Request-Id of this answer"
+	case own.code == "replica_busy":
+		own.text = "no replica takes requests now"
+	}
 	g.fail(w, own)
 }
 
@@ -281,7 +358,7 @@ func (g *Gateway) fail(w http.ResponseWriter, r refusal) {
 		r.text += "\n" + string(debug.Stack())
 	}
 	if r.status == http.StatusBadRequest && planted("eject-on-client-error") {
-		g.balancer.blame()
+		g.balancer.accuse()
 	}
 	writeJSON(w, r.status, errorBody(kind, r.code, r.text))
 }

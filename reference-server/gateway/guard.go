@@ -60,6 +60,12 @@ type call struct {
 	shortened int       // max_tokens that it was cut to; 0: as asked
 	hideUsage bool      // the client did not ask for the usage that the ledger needs
 	cacheAs   *cacheKey // its answer may be given to whoever asks the same; nil: it may not
+	size      int64     // bytes of its body
+	work      int       // answers that it asks for; 0: one
+	model     string    // that it asks
+	class     string    // of its key, as replicas know it
+	unbilled  bool      // by a flaw
+	leave     func()    // what was counted in besides the request itself
 }
 
 type callKey struct{}
@@ -73,7 +79,6 @@ func (g *Gateway) Guard(name string, c Config, l *ledger.Ledger, audit io.Writer
 		name: name, cache: newCache(), ledger: l, metrics: g.metrics, log: g.log, audit: audit, tenants: map[string]*tenant{},
 	}
 	g.guard.config.Store(&c)
-	g.proxy.ModifyResponse = g.guard.account
 }
 
 // Reconfigure holds callers to other limits from now on. What is under way goes
@@ -248,48 +253,77 @@ func (g *guard) admit(r *http.Request, load float64) (c *call, leave func(), d *
 		return c, nil, d
 	}
 	config := g.limits()
-	limit, budget := config.Key, config.budgetOf(c.key.Tenant)
-	if plan := config.Tenants[c.key.Tenant]; plan.Key != nil {
-		limit = *plan.Key
-	}
+	limit, budget := config.keyLimit(c.key.Tenant), config.budgetOf(c.key.Tenant)
 	if wait := g.keys.take(c.key.ID, limit.part(g.gateways.Load()), 1, now); wait > 0 && !planted("no-limit") {
 		return c, nil, deny(http.StatusTooManyRequests, "rate_limit_exceeded", "too many requests with this API key", wait)
 	}
 	if d := g.shed(c, load); d != nil {
 		return c, nil, d
 	}
-	leave, d = g.enter(r.Context(), c.key.Tenant, budget)
+	leave, d = g.enter(r.Context(), c.key.Tenant, budget, 1, 0)
 	return c, leave, d
 }
 
-// enter counts a request of a tenant in.
-func (g *guard) enter(ctx context.Context, name string, b Budget) (leave func(), d *denial) {
+// A request that does not say how long its answer may be is expected to use so
+// many tokens, until it is known what it used.
+const expectedTokens = 256
+
+// weigh counts in what a request asks for beyond one answer: each is as much
+// work as a request of its own, for the limit of its key, for its tenant's
+// concurrency and for its budget of tokens.
+func (g *guard) weigh(ctx context.Context, c *call, q *question) *denial {
+	if q == nil {
+		return nil
+	}
+	config := g.limits()
+	b := config.budgetOf(c.key.Tenant)
+	most := q.most
+	if most == 0 {
+		most = expectedTokens
+	}
+	if b.Concurrency > 0 && c.work > b.Concurrency {
+		return deny(http.StatusTooManyRequests, "concurrency_exceeded", fmt.Sprintf("the request asks for %d answers at once, and the tenant may have %d under way: ask for fewer", c.work, b.Concurrency), 0)
+	}
+	if c.work > 1 {
+		limit := config.keyLimit(c.key.Tenant).part(g.gateways.Load())
+		if wait := g.keys.take(c.key.ID, limit, c.work-1, time.Now()); wait > 0 && !planted("no-limit") {
+			return deny(http.StatusTooManyRequests, "rate_limit_exceeded", fmt.Sprintf("too many answers are asked for with this API key: each of the %d of this request counts", c.work), wait)
+		}
+	}
+	var d *denial
+	c.leave, d = g.enter(ctx, c.key.Tenant, b, c.work-1, int64(c.work)*int64(most))
+	return d
+}
+
+// enter counts so many requests of a tenant in, and tokens that they may use.
+func (g *guard) enter(ctx context.Context, name string, b Budget, n int, tokens int64) (leave func(), d *denial) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	t := g.tenantOf(name)
-	if b != (Budget{}) && !t.room(b, time.Now()) {
-		t.waiting++
+	if n > 0 && b != (Budget{}) && !t.room(b, n, time.Now()) {
+		t.waiting += n
 		g.mu.Unlock()
-		err := g.grow(ctx, t, b)
+		err := g.grow(ctx, t, b, n)
 		g.mu.Lock()
-		t.waiting--
+		t.waiting -= n
 		if err != nil {
 			g.log.Error("the ledger did not answer", "why", err)
 			return nil, noLedger("the tenant's budget cannot be checked now")
 		}
 	}
 	now := time.Now()
-	if b.Concurrency > 0 && t.inFlight >= t.slots {
+	if n > 0 && b.Concurrency > 0 && t.inFlight+n > t.slots {
 		t.refused = now
 		return nil, deny(http.StatusTooManyRequests, "concurrency_exceeded", fmt.Sprintf("the tenant has as many requests under way as it may have, %d over all gateways", b.Concurrency), time.Second)
 	}
-	if used := counted(t.used, b, now.Sub(t.usedAt)); b.TokensPerMinute > 0 && used > float64(b.TokensPerMinute)-1 {
+	if used := counted(t.used, b, now.Sub(t.usedAt)) + float64(t.expected); b.TokensPerMinute > 0 && used > float64(b.TokensPerMinute)-1 {
 		wait := time.Duration((used - float64(b.TokensPerMinute) + 1) / float64(b.TokensPerMinute) * float64(time.Minute))
 		return nil, deny(http.StatusTooManyRequests, "tokens_exceeded", fmt.Sprintf("the tenant has used its %d tokens per minute", b.TokensPerMinute), wait)
 	}
-	t.inFlight++
+	t.inFlight += n
+	t.expected += tokens
 	t.most = max(t.most, t.inFlight)
-	return func() { g.mu.Lock(); t.inFlight--; g.mu.Unlock() }, nil
+	return func() { g.mu.Lock(); t.inFlight -= n; t.expected -= tokens; g.mu.Unlock() }, nil
 }
 
 // tenantOf finds a tenant. Its caller holds g.mu.
@@ -320,7 +354,7 @@ func (g *guard) spend(name string, n int64) {
 func (g *guard) shed(c *call, load float64) *denial {
 	config := g.limits()
 	mark := float64(config.Degrade.Queue)
-	if mark == 0 || load <= mark {
+	if mark == 0 {
 		return nil
 	}
 	place := max(0, slices.Index(config.Classes, c.key.Class)) // an unknown class is the least
@@ -328,7 +362,8 @@ func (g *guard) shed(c *call, load float64) *denial {
 		g.metrics.degraded.WithLabelValues("shed").Inc()
 		return deny(http.StatusServiceUnavailable, "overloaded", fmt.Sprintf("the service is overloaded, and requests of class %s are refused first", config.Classes[place]), 2*time.Second)
 	}
-	if config.Degrade.MaxTokens > 0 && slices.Contains(config.Degrade.Shorten, c.key.Class) {
+	// Before it is refused, a class that allows it is shortened.
+	if config.Degrade.MaxTokens > 0 && load > mark*float64(place+1)/2 && slices.Contains(config.Degrade.Shorten, c.key.Class) {
 		c.shortened = config.Degrade.MaxTokens
 	}
 	return nil
@@ -408,7 +443,12 @@ func (g *Gateway) guarded(next http.HandlerFunc) http.HandlerFunc {
 			g.deny(seen, d)
 			return
 		}
-		defer leave()
+		defer func() {
+			leave()
+			if c.leave != nil {
+				c.leave()
+			}
+		}()
 		if v := visitorOf(r.Context()); v != nil && !v.know(c.key.Tenant) {
 			seen.Header().Set("Connection", "close")
 			g.metrics.refused.WithLabelValues(tooManyConnections.code).Inc()
@@ -419,6 +459,7 @@ func (g *Gateway) guarded(next http.HandlerFunc) http.HandlerFunc {
 			g.metrics.degraded.WithLabelValues("shortened").Inc()
 			seen.Header().Set("X-Launchgate-Degraded", "max_tokens="+strconv.Itoa(c.shortened))
 		}
+		c.class = g.guard.limits().classOf(c.key)
 		scrub(r.Header)
 		r.Header.Del("Authorization") // replicas need not know it
 		next(patient{seen}, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
@@ -507,7 +548,7 @@ func (g *Gateway) validate(w http.ResponseWriter, r *http.Request) {
 // streams are long, but one that is not read must not be held for ever.
 type patient struct{ http.ResponseWriter }
 
-const sendLimit = 300 * time.Second // to take a part of an answer
+const sendLimit = 60 * time.Second // to take a part of an answer
 
 func (p patient) Write(b []byte) (int, error) {
 	_ = http.NewResponseController(p.ResponseWriter).SetWriteDeadline(time.Now().Add(sendLimit)) // where it can be had

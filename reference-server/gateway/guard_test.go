@@ -324,7 +324,9 @@ func TestShedding(t *testing.T) {
 		shed      bool
 		shortened int
 	}{
-		{"batch", 10, false, 0},
+		{"batch", 5, false, 0},
+		{"batch", 6, false, 64}, // a class that allows it is shortened before it is refused
+		{"batch", 10, false, 64},
 		{"batch", 11, true, 0},
 		{"standard", 11, false, 0},
 		{"standard", 21, true, 0},
@@ -348,7 +350,14 @@ func TestShedding(t *testing.T) {
 		`{"max_completion_tokens":99}`: `{"max_completion_tokens":64}`,
 		`no JSON`:                      `no JSON`,
 	} {
-		if got := string(prepare(k, "/v1/chat/completions", []byte(body))); got != want {
+		got := body
+		if q, no := decode("/v1/chat/completions", []byte(body)); no != nil {
+			t.Errorf("%s is refused: %v", body, no)
+		} else if q != nil {
+			prepare(k, "/v1/chat/completions", q)
+			got = string(q.bytes())
+		}
+		if got != want {
 			t.Errorf("%s became %s, want %s", body, got, want)
 		}
 	}

@@ -140,21 +140,22 @@ type tenant struct {
 	used     float64   // tokens that count against its budget, all gateways' as of the last sheet
 	usedAt   time.Time
 	unsaid   int64 // tokens of them that are not in the sheet yet
+	expected int64 // tokens that what is under way may use
 }
 
-// room reports whether one more may enter without a word from the ledger.
-func (t *tenant) room(b Budget, now time.Time) bool {
-	return now.Before(t.until) && (b.Concurrency == 0 || t.inFlight < t.slots)
+// room reports whether n more may enter without a word from the ledger.
+func (t *tenant) room(b Budget, n int, now time.Time) bool {
+	return now.Before(t.until) && (b.Concurrency == 0 || t.inFlight+n <= t.slots)
 }
 
-// grow asks for a slot for a tenant that has no room. Those that wait for the
+// grow asks for slots for a tenant that has no room for n more. Those that wait for the
 // ledger wait together: an answer is everybody's, and so is a failure.
-func (g *guard) grow(ctx context.Context, t *tenant, b Budget) error {
+func (g *guard) grow(ctx context.Context, t *tenant, b Budget, n int) error {
 	g.sharing.Lock()
 	defer g.sharing.Unlock()
 	now := time.Now()
 	g.mu.Lock()
-	room, told := t.room(b, now), now.Before(t.until) && now.Sub(t.refused) < askEvery
+	room, told := t.room(b, n, now), now.Before(t.until) && now.Sub(t.refused) < askEvery
 	g.mu.Unlock()
 	switch {
 	case room, told:

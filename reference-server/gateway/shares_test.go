@@ -195,11 +195,11 @@ func TestNoShareIsNoEntry(t *testing.T) {
 	g := &guard{name: "alone", ledger: books, log: slog.New(slog.DiscardHandler), tenants: map[string]*tenant{}}
 	g.config.Store(&c)
 	for range 3 {
-		if _, d := g.enter(context.Background(), "acme", c.Tenant); d == nil || d.status != 503 || d.code != "ledger_unavailable" {
+		if _, d := g.enter(context.Background(), "acme", c.Tenant, 1, 0); d == nil || d.status != 503 || d.code != "ledger_unavailable" {
 			t.Errorf("%+v", d)
 		}
 	}
-	if _, d := g.enter(context.Background(), "acme", Budget{}); d != nil {
+	if _, d := g.enter(context.Background(), "acme", Budget{}, 1, 0); d != nil {
 		t.Errorf("a tenant without a budget: %+v", d)
 	}
 }
