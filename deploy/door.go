@@ -109,7 +109,7 @@ func openDoor(ctx context.Context, spec scenarios.Gateway, allow Allowance, o Se
 	if err := os.WriteFile(d.file("gateway.yaml"), config, 0o600); err != nil {
 		return nil, err
 	}
-	d.key, err = d.addKey(ctx, KeySpec{ID: fmt.Sprintf("%s-%d", owner, time.Now().UnixMilli()), Tenant: owner, Class: "interactive"})
+	d.key, err = d.addKey(ctx, KeySpec{ID: fmt.Sprintf("%s-%d", owner, time.Now().UnixMilli()), Tenant: owner, Class: "interactive", Inside: true})
 	return d, err
 }
 
@@ -155,11 +155,22 @@ func (d *door) replicator() *process {
 }
 
 // KeySpec is an API key that is to be made.
-type KeySpec struct{ ID, Tenant, Class string }
+type KeySpec struct {
+	ID, Tenant, Class string
+	Inside            bool // who has it is told which replica answered
+}
+
+// scopes are what the key may do.
+func (k KeySpec) scopes() string {
+	if k.Inside {
+		return "inference,inside"
+	}
+	return "inference"
+}
 
 // addKey has the reference server put a key into the ledger.
 func (d *door) addKey(ctx context.Context, k KeySpec) (secret string, err error) {
-	secret, err = d.ledger(ctx, "add-key", "--id", k.ID, "--tenant", k.Tenant, "--class", k.Class, "--valid", keysLast.String())
+	secret, err = d.ledger(ctx, "add-key", "--id", k.ID, "--tenant", k.Tenant, "--class", k.Class, "--scope", k.scopes(), "--valid", keysLast.String())
 	if err != nil {
 		return "", fmt.Errorf("add the API key %s: %w", k.ID, err)
 	}
@@ -184,7 +195,7 @@ func (d *door) bringLedger(ctx context.Context) {
 	} else {
 		d.returned = "the ledger is back empty: " + err.Error()
 		for _, k := range d.issued {
-			if _, err := d.ledgerWith(ctx, k.secret, "add-key", "--id", k.ID, "--tenant", k.Tenant, "--class", k.Class, "--valid", keysLast.String(), "--secret-from-stdin"); err != nil {
+			if _, err := d.ledgerWith(ctx, k.secret, "add-key", "--id", k.ID, "--tenant", k.Tenant, "--class", k.Class, "--scope", k.scopes(), "--valid", keysLast.String(), "--secret-from-stdin"); err != nil {
 				d.returned += fmt.Sprintf("; the key %s is not back: %v", k.ID, err)
 			}
 		}

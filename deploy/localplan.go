@@ -71,7 +71,7 @@ func (p localPlan) Open(ctx context.Context, o Setup) (Target, error) {
 	for _, v := range variables {
 		tenant := strings.ToLower(v)
 		class := cmp.Or(p.spec.Gateway.Keys[v].Class, scenarios.DefaultKeyClass)
-		if l.issued[v], err = l.AddKey(ctx, KeySpec{ID: tenant, Tenant: tenant, Class: class}); err != nil {
+		if l.issued[v], err = l.AddKey(ctx, KeySpec{ID: tenant, Tenant: tenant, Class: class, Inside: true}); err != nil {
 			l.Stop()
 			return nil, err
 		}

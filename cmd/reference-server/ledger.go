@@ -49,7 +49,7 @@ func addKeyCommand(in io.Reader, out io.Writer, with withLedger) *cobra.Command 
 	f := cmd.Flags()
 	f.StringVar(&k.Tenant, "tenant", "default", "whose it is")
 	f.StringVar(&k.Class, "class", "standard", "how important its requests are, one of the configuration's classes")
-	f.StringSliceVar(&k.Scopes, "scope", []string{"inference"}, "what it may do")
+	f.StringSliceVar(&k.Scopes, "scope", []string{"inference"}, "what it may do: inference, inside (to be told which replica answered, and why one did not), admin")
 	f.StringVar(&k.ID, "id", k.ID, "its name, for revoke-key and the audit log")
 	f.BoolVar(&again, "secret-from-stdin", false, "the key is one that was made before, for a ledger that was lost and begins anew")
 	f.DurationVar(&valid, "valid", 90*24*time.Hour, "how long; 0 is for ever")
