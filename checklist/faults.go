@@ -284,7 +284,7 @@ func (l *faultLife) judge(e *evidence) {
 // and not as it was promised to, has not passed.
 func (l *faultLife) promises(e *evidence) {
 	for _, o := range e.gate.Objectives {
-		if o.Arg != l.Kind || o.Scenario != "" && o.Scenario != l.Scenario || l.Verdict != Pass || !unmeasured(o).IsZero() {
+		if o.Arg != l.Kind || o.Scenario != "" && o.Scenario != l.Scenario || l.Verdict != Pass {
 			continue
 		}
 		if f := e.ofFault(Finding{Unit: o.Unit, Threshold: o.Threshold}, o, l); f.Verdict == Fail {

@@ -17,8 +17,8 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 	if f.Source == "" {
 		f.Source = o.String()
 	}
-	if why := unmeasured(o); !why.IsZero() {
-		f.Why = why
+	if o.Metric == "security" { // of no scenario
+		f.security(o, e)
 		return f
 	}
 	for _, part := range []scenarios.Objective{o, o.Reference()} {
@@ -68,16 +68,6 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 		f.Why = words.Say("%d of %d requests that were due have left no trace in the recording, so what the others say proves nothing", missing, offered)
 	}
 	return f
-}
-
-// unmeasured says of metrics that no recording has evidence for what is
-// missing.
-func unmeasured(o scenarios.Objective) words.Sentence {
-	switch o.Metric {
-	case "security":
-		return words.Say("a recording holds no security scan, and nothing found is not nothing there")
-	}
-	return words.Sentence{}
 }
 
 // unplayed says why a scenario that an objective is about has no complete

@@ -22,7 +22,7 @@ const module = "github.com/launchgate/launchgate/"
 // halves of a run meet in a recording.
 var allowed = map[string][]string{
 	"scenarios":          {},
-	"internal/recording": {},
+	"internal/recording": {"internal/words"},
 	"internal/words":     {},
 	"deploy":             {"scenarios", "deploy/monitoring"},
 	"deploy/monitoring":  {},
@@ -34,14 +34,14 @@ var allowed = map[string][]string{
 	"loadgen/worker":     {"scenarios", "internal/recording", "loadgen", "loadgen/client", "loadgen/prompt"},
 	"loadgen/probe":      {"scenarios", "internal/recording", "loadgen/client"},
 	"chaos":              {"scenarios", "internal/recording", "deploy"},
-	"security":           {"scenarios", "internal/recording", "deploy"},
+	"security":           {"scenarios", "internal/recording", "internal/words"},
 	"internal/run":       {"scenarios", "internal/recording", "deploy", "loadgen", "loadgen/canary", "loadgen/client", "loadgen/durability", "loadgen/probe", "loadgen/prompt", "loadgen/worker", "chaos", "security"},
 	"checklist":          {"scenarios", "internal/recording", "internal/words"},
 	"checklist/release":  {"scenarios", "internal/words", "checklist"},
 	"capacity":           {"scenarios", "internal/words", "checklist"},
 	"capacity/measure":   {"scenarios", "internal/recording", "internal/run", "internal/words", "capacity", "checklist"},
 	"reports":            {"scenarios", "internal/recording", "internal/words", "checklist", "checklist/release", "capacity"},
-	"cmd/launchgate":     {"scenarios", "internal/recording", "internal/run", "internal/words", "deploy", "loadgen", "loadgen/prompt", "loadgen/worker", "chaos", "capacity", "capacity/measure", "checklist", "checklist/release", "reports"},
+	"cmd/launchgate":     {"scenarios", "internal/recording", "internal/run", "internal/words", "deploy", "loadgen", "loadgen/prompt", "loadgen/worker", "chaos", "capacity", "capacity/measure", "checklist", "checklist/release", "reports", "security"},
 
 	"reference-server/batch":          {},
 	"reference-server/tensor":         {},

@@ -22,7 +22,7 @@ type Gate struct {
 	// Target may be left out of a file that is read by LoadAgainst.
 	Target    Target     `yaml:"target,omitempty" json:"target"`
 	Warmup    Warmup     `yaml:"warmup,omitempty" json:"warmup,omitempty"`
-	Scenarios []Scenario `yaml:"scenarios" json:"scenarios"`
+	Scenarios []Scenario `yaml:"scenarios,omitempty" json:"scenarios,omitempty"`
 	// Profiles are ready sets of objectives, such as mlperf-llama-3.1-8b-server in
 	// steady; launchgate list profiles tells what each holds.
 	Profiles   []string    `yaml:"profiles,omitempty" json:"profiles,omitempty"`
@@ -34,6 +34,8 @@ type Gate struct {
 	Chunks string `yaml:"chunks,omitempty" json:"chunks,omitempty"`
 	// Stop ends a run that harms more than it may.
 	Stop *Stop `yaml:"stop,omitempty" json:"stop,omitempty"`
+	// Scan looks for security flaws when the scenarios are over.
+	Scan *Scan `yaml:"scan,omitempty" json:"scan,omitempty"`
 }
 
 // Stop are the conditions under which a run is not begun, or ended at once:

@@ -76,6 +76,9 @@ func (g Gate) relativeTo(dir string) (Gate, error) {
 	if e := g.Target.Endpoint; e != nil {
 		e.CAFile = whole(e.CAFile)
 	}
+	if g.Scan != nil {
+		g.Scan.relativeTo(whole)
+	}
 	for i := range g.Scenarios {
 		s := &g.Scenarios[i]
 		s.Workload.Dataset = whole(s.Workload.Dataset)

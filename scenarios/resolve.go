@@ -70,6 +70,9 @@ func (g Gate) Resolved() Gate {
 		or(&stop.Requests, DefaultStopRequests)
 		g.Stop = &stop
 	}
+	if g.Scan != nil {
+		g.Scan = g.Scan.resolved()
+	}
 	g.Profiles, g.Objectives = g.expanded()
 	g.Scenarios = slices.Clone(g.Scenarios)
 	for i, s := range g.Scenarios {

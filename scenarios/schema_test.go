@@ -59,7 +59,7 @@ func schemaOfGate(t *testing.T) *jsonschema.Schema {
 	if err != nil {
 		t.Fatal(err)
 	}
-	describeFields(schema, reflect.TypeFor[Gate](), commentsOf(t, "gate.go", "cost.go"))
+	describeFields(schema, reflect.TypeFor[Gate](), commentsOf(t, "gate.go", "cost.go", "scan.go"))
 	schema.Schema = "https://json-schema.org/draft/2020-12/schema"
 	schema.Title = "A launch gate"
 
@@ -79,6 +79,10 @@ func schemaOfGate(t *testing.T) *jsonschema.Schema {
 	rates := &jsonschema.Schema{AnyOf: []*jsonschema.Schema{needs("rate"), needs("to")}} // a ramp may begin at rest
 	stage.OneOf = []*jsonschema.Schema{rates, needs("trace"), needs("users")}
 	schema.AnyOf = []*jsonschema.Schema{needs("objectives"), needs("profiles")}
+	schema.OneOf = []*jsonschema.Schema{needs("scenarios"), {Required: []string{"scan"}, Properties: map[string]*jsonschema.Schema{"scenarios": {Not: &jsonschema.Schema{}}}}}
+	for _, list := range []string{"only", "skip"} {
+		oneWordOf(schema.Properties["scan"].Properties[list].Items, ScanChecks...)
+	}
 	fault := scenario.Properties["faults"].Items
 	oneWordOf(fault.Properties["kind"], FaultKinds...)
 	oneWordOf(fault.Properties["cut"], CutSilent, CutReset)

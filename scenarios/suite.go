@@ -21,6 +21,9 @@ type Suite struct {
 	Focus []string // Ginkgo's --focus: regular expressions over "scenario objective"
 	// Act plays one scenario and records it.
 	Act func(ctx context.Context, s Scenario) error
+	// Scan makes the gate's security scan, where it has one, when the scenarios are
+	// over.
+	Scan func(ctx context.Context) error
 	// Judge returns nil when the objective is proven to hold by what is recorded
 	// so far, and otherwise why not.
 	Judge func(o Objective) error
@@ -54,6 +57,9 @@ func (g Gate) specs() []string {
 	for _, sc := range g.Scenarios {
 		names = append(names, strings.Join([]string{g.Name, "gate", sc.Name, playedSpec}, " "))
 	}
+	if g.Scan != nil {
+		names = append(names, strings.Join([]string{g.Name, "gate", wholeRun, scannedSpec}, " "))
+	}
 	for _, o := range g.Objectives {
 		container := o.Scenario
 		if container == "" {
@@ -65,8 +71,9 @@ func (g Gate) specs() []string {
 }
 
 const (
-	playedSpec = "is played to its end"
-	wholeRun   = "whole run"
+	playedSpec  = "is played to its end"
+	wholeRun    = "whole run"
+	scannedSpec = "is scanned to its end"
 )
 
 // Run plays the suite. Ginkgo allows one suite per process, so this is called
@@ -91,8 +98,9 @@ func (s Suite) declare() {
 			ginkgo.Context(sc.Name, func() { s.declareScenario(sc) })
 		}
 		whole := objectivesOf(s.Gate, "")
-		if len(whole) > 0 {
+		if len(whole) > 0 || s.Gate.Scan != nil {
 			ginkgo.Context(wholeRun, func() {
+				s.declareScan()
 				s.declareObjectives(whole)
 			})
 		}
@@ -106,6 +114,17 @@ func (s Suite) declareScenario(sc Scenario) {
 		gomega.Expect(acted).NotTo(gomega.HaveOccurred())
 	})
 	s.declareObjectives(objectivesOf(s.Gate, sc.Name))
+}
+
+func (s Suite) declareScan() {
+	if s.Gate.Scan == nil {
+		return
+	}
+	var scanned error
+	ginkgo.BeforeAll(func(ctx ginkgo.SpecContext) { scanned = s.Scan(ctx) })
+	ginkgo.It(scannedSpec, func() {
+		gomega.Expect(scanned).NotTo(gomega.HaveOccurred())
+	})
 }
 
 func (s Suite) declareObjectives(objectives []Objective) {

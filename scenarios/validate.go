@@ -77,9 +77,10 @@ func check(g Gate) Problems {
 	}
 	c.between("warmup.requests", g.Warmup.Requests, 1, maxWarmup)
 	c.stop(g)
-	if len(g.Scenarios) == 0 {
-		c.add("scenarios", "found none, expected at least one scenario")
+	if len(g.Scenarios) == 0 && g.Scan == nil {
+		c.add("scenarios", "found none, expected at least one scenario, or a scan")
 	}
+	c.scan(g)
 	names := make(map[string]int)
 	for i, s := range g.Scenarios {
 		path := fmt.Sprintf("scenarios[%d]", i)

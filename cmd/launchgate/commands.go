@@ -52,6 +52,7 @@ latency, error and recovery targets, with an HTML report.
   launchgate run my-gate.yaml    your gate
   launchgate run --target http://127.0.0.1:8000 --model NAME my-gate.yaml
                                  a service that is already there
+  launchgate scan                look for security flaws of a service
   launchgate up                  keep the bundled service up, until launchgate down
   launchgate capacity            the highest rate at which the objectives hold
   launchgate checklist runs/*    what else is missing before it may go live
@@ -65,7 +66,7 @@ Exit codes of a run: 0 pass, 1 fail, 2 unproven, 3 invalid, 4 could not run,
 	root.SetOut(out)
 	root.SetErr(errOut)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand(out, errOut, code), capacityCommand(out, errOut, code), compareCommand(out, code), judgeCommand(out, code), reportCommand(out), checklistCommand(out, code), listCommand(out), initCommand(out),
+	root.AddCommand(runCommand(out, errOut, code), scanCommand(out, errOut, code), capacityCommand(out, errOut, code), compareCommand(out, code), judgeCommand(out, code), reportCommand(out), checklistCommand(out, code), listCommand(out), initCommand(out),
 		upCommand(out), downCommand(out), releaseCommand(out, code), backupCommand(out, errOut), restoreCommand(out, errOut), keepCommand(), recoverCommand(out), watchdogCommand(), burnCommand(), hogCommand(), workerCommand(), liveCommand(os.Stdin, out))
 	tellExits(root)
 	return root

@@ -15,6 +15,7 @@ var exits = []struct{ command, means string }{
 	{"compare", "0 the same or better, 1 a regression, 2 undecided"},
 	{"capacity", "0 a rate was found at which the objectives hold, 1 they hold at none"},
 	{"checklist", "0 all is done, 1 something failed, 2 something is open"},
+	{"scan", "0 no such finding, 1 there is one, 2 unproven"},
 	{"release", "0 it is live, 1 it was rejected or rolled back"},
 	{"report", "0 it is written, whatever the verdict"},
 	{"up", "0 the service is up"},

@@ -32,7 +32,7 @@ func hashedFiles(dir string) ([]string, error) {
 		return nil, err
 	}
 	var names []string
-	for _, name := range append([]string{GateFile, InjectionsFile, ObservationsFile, GapsFile}, requests...) {
+	for _, name := range append([]string{GateFile, InjectionsFile, ObservationsFile, ScanFile, GapsFile}, requests...) {
 		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
 			names = append(names, name)
 		} else if !errors.Is(err, fs.ErrNotExist) {

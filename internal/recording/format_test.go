@@ -20,7 +20,7 @@ func TestFormatIsDocumented(t *testing.T) {
 	if !strings.Contains(text, fmt.Sprintf("This is format %d,", Format)) {
 		t.Errorf("FORMAT.md does not say that it is of format %d", Format)
 	}
-	for _, name := range []string{GateFile, EnvironmentFile, "requests-*.parquet", InjectionsFile, ObservationsFile, LogsFolder + "/",
+	for _, name := range []string{GateFile, EnvironmentFile, "requests-*.parquet", InjectionsFile, ObservationsFile, ScanFile, "results.sarif", LogsFolder + "/",
 		"verdict.json", "report.html", "junit.xml", "summary.md", unfinished} {
 		if !strings.Contains(text, "`"+name+"`") {
 			t.Errorf("FORMAT.md does not name the file %s", name)
@@ -34,6 +34,11 @@ func TestFormatIsDocumented(t *testing.T) {
 		{"## requests-*.parquet", Request{}, "parquet"},
 		{"## injections.jsonl", Injection{}, "json"},
 		{"## observations.jsonl", Observation{}, "json"},
+		{"## scan.jsonl", ScanResult{}, "json"},
+		{"## scan.jsonl", Others{}, "json"},
+		{"## scan.jsonl", ScanFinding{}, "json"},
+		{"## scan.jsonl", Exchange{}, "json"},
+		{"## scan.jsonl", Waiver{}, "json"},
 		{"## environment.json", Environment{}, "json"},
 		{"## environment.json", Host{}, "json"},
 		{"## environment.json", Target{}, "json"},

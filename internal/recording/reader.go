@@ -17,7 +17,7 @@ import (
 func Open(dir string) (*Recording, error) {
 	recording := &Recording{Dir: dir}
 	steps := []func() error{recording.readEnvironment, recording.readGate, recording.checkSums,
-		recording.readEvents, recording.readGaps, recording.findRequests}
+		recording.readEvents, recording.readScan, recording.readGaps, recording.findRequests}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("open %s: %w", dir, err)

@@ -132,6 +132,8 @@ const (
 	ObsStageEnded      = "stage_ended"
 	ObsWorkerLost      = "worker_lost"                // Subject: worker; Text says how it was seen
 	ObsInterrupted     = "interrupted"                // the run was stopped from outside; Text says by what
+	ObsScanStarted     = "scan_started"               // the security scan begins; Value: how many checks
+	ObsScanEnded       = "scan_ended"                 // every check has ended; Value: how many
 	ObsRunEnded        = "run_ended"                  // the last line of a complete run
 	ObsTokensCounted   = "tokens_counted"             // Text: how the lengths of prompts are known
 	ObsReplicasReady   = "replicas_ready"             // Value: how many the gateway would route to
@@ -221,6 +223,8 @@ type Recording struct {
 	Gaps         []Gaps
 	Injections   []Injection
 	Observations []Observation
+	// Scan is what the checks of a security scan came to, where there was one.
+	Scan []ScanResult
 	// Complete is whether the run wrote its end (ObsRunEnded, no ObsInterrupted).
 	Complete bool
 	// Warnings are what could not be read, in sentences.

@@ -88,7 +88,7 @@ func refuseExisting(dir string) error {
 	}
 	for _, entry := range entries {
 		switch name := entry.Name(); {
-		case name == GateFile, name == EnvironmentFile, name == InjectionsFile, name == ObservationsFile, name == GapsFile,
+		case name == GateFile, name == EnvironmentFile, name == InjectionsFile, name == ObservationsFile, name == ScanFile, name == GapsFile,
 			name == "verdict.json", strings.HasPrefix(name, "requests-"):
 			return fmt.Errorf("%s: %w (%s is there); choose another folder or move that run away", dir, ErrExists, name)
 		}
@@ -274,6 +274,7 @@ type files struct {
 	gaps         gapCounter
 	injections   *lines
 	observations *lines
+	scans        scans
 }
 
 func createFiles(dir string) (*files, error) {
@@ -285,7 +286,7 @@ func createFiles(dir string) (*files, error) {
 	if err != nil {
 		return nil, errors.Join(err, injections.close())
 	}
-	return &files{requests: parts{dir: dir}, gaps: gapCounter{of: map[string]*hdrhistogram.Histogram{}}, injections: injections, observations: observations}, nil
+	return &files{requests: parts{dir: dir}, gaps: gapCounter{of: map[string]*hdrhistogram.Histogram{}}, injections: injections, observations: observations, scans: scans{dir: dir}}, nil
 }
 
 func (f *files) write(entry any) error {
@@ -298,6 +299,8 @@ func (f *files) write(entry any) error {
 		return nil
 	case Injection:
 		return f.injections.write(e)
+	case ScanResult:
+		return f.scans.write(e)
 	default:
 		return f.observations.write(e)
 	}
@@ -305,9 +308,9 @@ func (f *files) write(entry any) error {
 
 // complete makes what was written durable and readable.
 func (f *files) complete() error {
-	return errors.Join(f.requests.complete(), f.gaps.write(f.requests.dir), f.injections.complete(), f.observations.complete())
+	return errors.Join(f.requests.complete(), f.gaps.write(f.requests.dir), f.injections.complete(), f.observations.complete(), f.scans.complete())
 }
 
 func (f *files) close() error {
-	return errors.Join(f.requests.complete(), f.gaps.write(f.requests.dir), f.injections.close(), f.observations.close())
+	return errors.Join(f.requests.complete(), f.gaps.write(f.requests.dir), f.injections.close(), f.observations.close(), f.scans.close())
 }

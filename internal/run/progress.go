@@ -96,6 +96,9 @@ func (w *watched) tell(ctx context.Context) {
 // warmUp sends a few requests, several at a time and never judged, so that
 // caches, connections and code paths are as warm as in service.
 func (c *conductor) warmUp(ctx context.Context) error {
+	if len(c.Gate.Scenarios) == 0 {
+		return ctx.Err()
+	}
 	n := c.Gate.Warmup.Requests
 	c.say("warming up with %d requests", n)
 	first := c.Gate.Scenarios[0]

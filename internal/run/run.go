@@ -170,6 +170,7 @@ func (c *conductor) play(ctx context.Context) error {
 	suite := scenarios.Suite{
 		Gate: c.Gate, Focus: c.Focus, Out: log, JUnit: filepath.Join(c.rec.LogDir(), "ginkgo-junit.xml"),
 		Act:   func(_ context.Context, s scenarios.Scenario) error { return c.act(ctx, s) },
+		Scan:  func(context.Context) error { return c.scan(ctx) },
 		Judge: c.judge,
 	}
 	suite.Run()

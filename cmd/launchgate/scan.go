@@ -1,0 +1,170 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/launchgate/launchgate/scenarios"
+	"github.com/launchgate/launchgate/security"
+)
+
+// scanFlags are the flags of launchgate scan beside those of a target.
+type scanFlags struct {
+	runFlags
+	scan scenarios.Scan
+	fail string // the severity at which the scan fails
+}
+
+func scanCommand(out, errOut io.Writer, code *int) *cobra.Command {
+	var f scanFlags
+	cmd := &cobra.Command{
+		Use:   "scan [GATE.yaml | NAME]",
+		Short: "Look for security flaws of a service and of what it is deployed with",
+		Long: `Scan makes the security scan of a gate (its scan: section) without its load; without a
+gate, that of the service named by --target, or of the bundled service. Each check runs
+its control first and ends as safe, flaw or unproven; what could not be looked at is
+never safe. Checks that may harm the service are made with --allow-disruptive only.
+
+Requests carry the User-Agent launchgate-scan and the header X-Launchgate-Scan. Scan only
+what you may scan. The run folder holds scan.jsonl, results.sarif, report.html, junit.xml
+and, of Go programs, sbom.cdx.json.`,
+		Example: `  launchgate scan
+  launchgate scan --target https://llm.example.com --api-key-env KEY --other-key-env OTHER
+  launchgate scan --target http://127.0.0.1:8000 --only open-doors,authentication
+  launchgate scan --target http://127.0.0.1:8000 --manifests k8s/ --nginx nginx.conf`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			gate, err := scanGate(args, f.target)
+			if err != nil {
+				return err
+			}
+			if !slices.Contains(scenarios.Severities, f.fail) {
+				return fmt.Errorf("found %q for --fail-on, expected one of %s", f.fail, strings.Join(scenarios.Severities, ", "))
+			}
+			f.merge(&gate)
+			if err := f.apply(&gate, cmd.Flags().Changed("seed")); err != nil {
+				return err
+			}
+			if f.dryRun {
+				printScan(out, gate)
+				return nil
+			}
+			*code, err = runGate(cmd.Context(), gate, nil, f.runFlags, out, errOut)
+			return err
+		},
+	}
+	f.targetFlags(cmd)
+	cmd.Flags().StringVar(&f.out, "out", "", "the run `folder` to make (default runs/<time>-<gate>)")
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "say which checks would be made and do nothing")
+	cmd.Flags().StringVar(&f.fail, "fail-on", "high", "the `severity` (critical, high, medium, low) from which on a finding fails the scan, where the gate has no objective about it")
+	s := &f.scan
+	cmd.Flags().StringSliceVar(&s.Only, "only", nil, "make these `checks` only")
+	cmd.Flags().StringSliceVar(&s.Skip, "skip", nil, "do not make these `checks`")
+	cmd.Flags().BoolVar(&s.AllowDisruptive, "allow-disruptive", false, "make the checks too that may harm the service")
+	cmd.Flags().StringVar(&s.OtherKeyEnv, "other-key-env", "", "the environment `VARIABLE` with the key of another tenant")
+	cmd.Flags().StringVar(&s.ExpiredKeyEnv, "expired-key-env", "", "the environment `VARIABLE` with a key that has expired")
+	cmd.Flags().StringVar(&s.RevokedKeyEnv, "revoked-key-env", "", "the environment `VARIABLE` with a key that was revoked")
+	cmd.Flags().StringVar(&s.Usage, "usage", "", "the `path` with {id} at which the usage of an answer is read (default "+scenarios.DefaultUsage+")")
+	cmd.Flags().StringVar(&s.SystemCanary, "system-canary", "", "a `word` of the service's own system prompt that no user may see")
+	cmd.Flags().StringSliceVar(&s.Doors, "door", nil, "another `URL` of the service that strangers can reach")
+	cmd.Flags().StringSliceVar(&s.Logs, "logs", nil, "a `file` or folder of the service's logs")
+	cmd.Flags().StringVar(&s.Manifests, "manifests", "", "a `file` or folder of Kubernetes manifests")
+	cmd.Flags().StringVar(&s.Nginx, "nginx", "", "a `file` or folder of nginx configuration")
+	cmd.Flags().StringVar(&s.Gateway, "gateway", "", "a `file` with the configuration of the bundled gateway")
+	cmd.Flags().StringSliceVar(&s.Secrets, "secrets", nil, "a `file` or folder with keys, ledgers or logs")
+	cmd.Flags().StringSliceVar(&s.Binaries, "binary", nil, "a Go `program` that is deployed")
+	cmd.Flags().StringVar(&s.Vulnerabilities, "vulnerabilities", "", "the `folder` or URL of a Go vulnerability database")
+	cmd.Flags().StringVar(&s.Waivers, "waivers", "", "a `file` of findings that do not count for a time")
+	return cmd
+}
+
+// scanGate is the gate whose scan is made: without one, the bundled service or
+// the target alone.
+func scanGate(args []string, target string) (scenarios.Gate, error) {
+	if len(args) == 1 {
+		return gateOf(args, target)
+	}
+	gate := scenarios.Gate{Name: "scan", Description: "A security scan.", Target: scenarios.Target{Local: &scenarios.Local{}}}
+	if target != "" {
+		gate.Target = scenarios.Target{Endpoint: &scenarios.Endpoint{URL: target}}
+	}
+	return gate, nil
+}
+
+// merge makes a gate of the scan alone, with what the flags say before what the
+// gate does.
+func (f scanFlags) merge(gate *scenarios.Gate) {
+	s := scenarios.Scan{}
+	if gate.Scan != nil {
+		s = *gate.Scan
+	}
+	for _, text := range []struct{ from, into *string }{
+		{&f.scan.OtherKeyEnv, &s.OtherKeyEnv}, {&f.scan.ExpiredKeyEnv, &s.ExpiredKeyEnv}, {&f.scan.RevokedKeyEnv, &s.RevokedKeyEnv},
+		{&f.scan.Usage, &s.Usage}, {&f.scan.SystemCanary, &s.SystemCanary},
+	} {
+		if *text.from != "" {
+			*text.into = *text.from
+		}
+	}
+	for _, file := range []struct{ from, into *string }{
+		{&f.scan.Manifests, &s.Manifests}, {&f.scan.Nginx, &s.Nginx}, {&f.scan.Gateway, &s.Gateway}, {&f.scan.Waivers, &s.Waivers}, {&f.scan.Vulnerabilities, &s.Vulnerabilities},
+	} {
+		if *file.from != "" {
+			*file.into = whole(*file.from)
+		}
+	}
+	for _, list := range []struct{ from, into *[]string }{
+		{&f.scan.Only, &s.Only}, {&f.scan.Skip, &s.Skip}, {&f.scan.Doors, &s.Doors},
+	} {
+		if len(*list.from) > 0 {
+			*list.into = *list.from
+		}
+	}
+	for _, files := range []struct{ from, into *[]string }{
+		{&f.scan.Logs, &s.Logs}, {&f.scan.Secrets, &s.Secrets}, {&f.scan.Binaries, &s.Binaries},
+	} {
+		for i, file := range *files.from {
+			if i == 0 {
+				*files.into = nil
+			}
+			*files.into = append(*files.into, whole(file))
+		}
+	}
+	s.AllowDisruptive = s.AllowDisruptive || f.scan.AllowDisruptive
+	gate.Scan, gate.Scenarios, gate.Profiles = &s, nil, nil
+	gate.Objectives = slices.DeleteFunc(gate.Objectives, func(o scenarios.Objective) bool { return o.Metric != "security" })
+	if len(gate.Objectives) == 0 {
+		gate.Objectives = []scenarios.Objective{{Source: "security(" + f.fail + ") == 0", Metric: "security", Arg: f.fail, Op: "==", Unit: scenarios.UnitCount}}
+	}
+	*gate = gate.Resolved()
+}
+
+// whole is a file's name as it is from anywhere: the run folder keeps it.
+func whole(file string) string {
+	if strings.Contains(file, "://") {
+		return file
+	}
+	path, err := filepath.Abs(file)
+	if err != nil {
+		return file
+	}
+	return path
+}
+
+// printScan tells which checks would be made.
+func printScan(out io.Writer, gate scenarios.Gate) {
+	made, leftOut := security.Planned(*gate.Resolved().Scan)
+	for _, c := range made {
+		fmt.Fprintf(out, "%-22s %s\n%-22s at most %d requests, %.0f s and %d MiB\n", c.Name, c.Asks, "", c.Cap.Requests, c.Cap.Seconds, c.Cap.Bytes>>20)
+	}
+	for _, c := range security.Checks {
+		if why, left := leftOut[c.Name]; left {
+			fmt.Fprintf(out, "%-22s left out: %s\n", c.Name, why)
+		}
+	}
+}

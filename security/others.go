@@ -1,0 +1,125 @@
+package security
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+)
+
+const (
+	othersEvery   = 300 * time.Millisecond
+	othersTimeout = 8 * time.Second
+	quietSamples  = 6
+)
+
+// others is another client, who asks a small question again and again while the
+// checks are made: from an address of its own, and with the key of the other
+// tenant where there is one.
+type others struct {
+	cancel context.CancelFunc
+	ended  chan struct{}
+	quiet  time.Duration
+
+	mu      sync.Mutex
+	samples []sample
+}
+
+type sample struct {
+	began time.Time
+	took  time.Duration
+	ok    bool
+}
+
+func watchOthers(ctx context.Context, s *session) *others {
+	ctx, cancel := context.WithCancel(ctx)
+	o := &others{cancel: cancel, ended: make(chan struct{})}
+	if len(s.routes) == 0 {
+		close(o.ended)
+		return o
+	}
+	t := newTrial(s, Check{Name: "others", Cap: Cap{Requests: 1 << 40, Bytes: 1 << 50}})
+	from := ""
+	if len(s.sources) > 0 {
+		from = "127.66.250.1"
+	}
+	r := s.routes[0]
+	for _, k := range s.routes {
+		if k.path == "/v1/chat/completions" {
+			r = k
+		}
+	}
+	ask := request{method: r.method, path: r.path, body: r.body, key: orElse(s.target.OtherKey, s.target.Key), from: from, within: othersTimeout}
+	one := func() {
+		began := time.Now()
+		a := t.once(ctx, ask)
+		if ctx.Err() != nil {
+			return
+		}
+		o.mu.Lock()
+		o.samples = append(o.samples, sample{began, time.Since(began), r.means(a)})
+		o.mu.Unlock()
+	}
+	for range quietSamples {
+		one()
+	}
+	o.quiet = median(o.samples)
+	go func() {
+		defer close(o.ended)
+		for ctx.Err() == nil {
+			one()
+			sleep(ctx, othersEvery)
+		}
+	}()
+	return o
+}
+
+func (o *others) stop() { o.cancel(); <-o.ended }
+
+// mark is a moment to tell of what came after.
+func (o *others) mark() int {
+	if o == nil {
+		return 0
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.samples)
+}
+
+// since is how the other client fared since a mark; nil where it did not ask.
+func (o *others) since(mark int) *recording.Others {
+	if o == nil {
+		return nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	of := o.samples[mark:]
+	if len(of) == 0 {
+		return nil
+	}
+	told := &recording.Others{Asked: len(of), Median: median(of), Quiet: o.quiet}
+	for _, s := range of {
+		if !s.ok {
+			told.Failed++
+		}
+		told.Longest = max(told.Longest, s.took)
+	}
+	return told
+}
+
+// median is of those that were answered; 0 where none was.
+func median(of []sample) time.Duration {
+	var took []time.Duration
+	for _, s := range of {
+		if s.ok {
+			took = append(took, s.took)
+		}
+	}
+	if len(took) == 0 {
+		return 0
+	}
+	slices.Sort(took)
+	return took[len(took)/2]
+}

@@ -1,0 +1,182 @@
+// Package security looks for what a hostile tenant, or a stranger without a key,
+// can do to a service, and at the files that it is deployed with. Each check runs
+// its control first and ends as safe, flaw or unproven; what could not be looked
+// at is never safe. Results are recorded, and judged elsewhere.
+package security
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// Check is one way in which a service can fail those who trust it.
+type Check struct {
+	Name    string
+	Asks    string // what it finds out
+	Control string // what has to work first, so that what is found means something
+	Flaw    string // what counts as one, and how false alarms are kept out
+	Planted string // the switch that plants its flaw, in a test build or a test service
+	Needs   string // what has to be given; empty: only the target
+	Cap     Cap
+	// Disruptive: it may harm the service.
+	Disruptive bool
+
+	worst   string                                  // vector of its worst finding
+	asked   func(s scenarios.Scan) bool             // what it needs is given; nil: it needs nothing
+	offline bool                                    // it looks at files, and not at the service
+	run     func(ctx context.Context, t *trial) end // made when the control worked
+}
+
+// Cap is what a check may send and take at the most.
+type Cap struct {
+	Requests int64
+	Seconds  float64
+	Bytes    int64 // sent and read
+}
+
+// Checks is the catalogue, in the order in which the checks are made: what may
+// harm comes last.
+var Checks = []Check{
+	authentication, keyValidation, keyLifetime, tenantObjects, rateLimit, forwardedHeaders, tlsCheck,
+	openDoors, headersAndCORS,
+}
+
+// Options say what to scan, and where to.
+type Options struct {
+	Scan   scenarios.Scan
+	Target Target
+	// Secrets are what may not be seen in evidence, beside the keys.
+	Secrets []string
+	Version string
+	Seed    uint64
+	Clock   recording.Clock
+	Record  func(recording.ScanResult)
+	// Tell receives what is going on, for a person to watch.
+	Tell func(text string)
+}
+
+// Target is the service as its clients reach it.
+type Target struct {
+	URL        string
+	Model      string // empty: the first that it lists
+	CAFile     string
+	Key        string // of the first tenant
+	OtherKey   string // of another tenant
+	ExpiredKey string
+	RevokedKey string
+	Headers    map[string]string
+	// Logs are files and folders that the service writes its logs to.
+	Logs []string
+}
+
+// Planned are the checks that a scan makes, and the others with the reason why
+// they are left out.
+func Planned(s scenarios.Scan) (made []Check, leftOut map[string]words.Sentence) {
+	leftOut = map[string]words.Sentence{}
+	for _, c := range Checks {
+		switch {
+		case len(s.Only) > 0 && !slices.Contains(s.Only, c.Name), slices.Contains(s.Skip, c.Name):
+			leftOut[c.Name] = say("the gate leaves it out")
+		case c.Disruptive && !s.AllowDisruptive:
+			leftOut[c.Name] = say("it may harm the service, and that was not allowed (allow_disruptive, --allow-disruptive)")
+		case c.asked != nil && !c.asked(s) && !slices.Contains(s.Only, c.Name):
+			leftOut[c.Name] = say("what it needs was not given: %s", c.Needs)
+		default:
+			made = append(made, c)
+		}
+	}
+	return made, leftOut
+}
+
+// Run makes the scan and records how every check ended. It returns an error only
+// when nothing could be begun.
+func Run(ctx context.Context, o Options) error {
+	made, leftOut := Planned(o.Scan)
+	waivers, err := ReadWaivers(o.Scan.Waivers)
+	if err != nil {
+		return err
+	}
+	s, err := newSession(o)
+	if err != nil {
+		return err
+	}
+	needsService := slices.ContainsFunc(made, func(c Check) bool { return !c.offline })
+	if needsService {
+		s.learn(ctx)
+		s.others = watchOthers(ctx, s)
+		defer s.others.stop()
+	}
+	for _, c := range Checks {
+		began := o.Clock.Now()
+		if why, left := leftOut[c.Name]; left {
+			o.Record(recording.ScanResult{At: o.Clock.Now(), Began: began, Check: c.Name, Outcome: recording.ScanUnproven, LeftOut: true,
+				Disruptive: c.Disruptive, Worst: c.Worst(), Why: words.Kept{Sentence: why}})
+			continue
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		o.Tell(fmt.Sprintf("scan: %s", c.Name))
+		r := s.try(ctx, c)
+		r.Began, r.At = began, o.Clock.Now()
+		for i := range r.Findings {
+			r.Findings[i].Waiver = waivers.of(c.Name, r.Findings[i].Fingerprint)
+		}
+		o.Record(r)
+	}
+	return ctx.Err()
+}
+
+// Worst is the highest score that a finding of the check can have.
+func (c Check) Worst() float64 {
+	score, _ := Score(c.worst) // a test scores every vector
+	return score
+}
+
+// try makes one check within its bounds, while another client is watched.
+func (s *session) try(ctx context.Context, c Check) recording.ScanResult {
+	t := newTrial(s, c)
+	if c.offline {
+		return t.result(c.run(ctx, t), nil)
+	}
+	if why, down := s.down(ctx); down {
+		return t.result(unproven("the target did not serve before the check: %s", why), nil)
+	}
+	within, cancel := context.WithTimeout(ctx, time.Duration(c.Cap.Seconds*float64(time.Second)))
+	mark := s.others.mark()
+	e := c.run(within, t)
+	late := within.Err() != nil
+	cancel()
+	switch {
+	case ctx.Err() != nil:
+		e = unproven("the scan was stopped")
+	case t.capped() && e.outcome != recording.ScanFlaw:
+		e = unproven("it came to the end of what it may send or take: %s requests, %s bytes", number(c.Cap.Requests), number(c.Cap.Bytes))
+	case late && e.outcome == recording.ScanSafe:
+		e = unproven("it did not end within %s s", number(int64(c.Cap.Seconds)))
+	}
+	others := s.others.since(mark)
+	if c.Disruptive {
+		s.settleDown(ctx)
+	}
+	return t.result(e, others)
+}
+
+// say is words.Say with texts of others kept short.
+func say(p words.Phrase, args ...any) words.Sentence {
+	for i, a := range args {
+		switch a := a.(type) {
+		case error:
+			args[i] = clip(a.Error(), 300)
+		case string:
+			args[i] = clip(a, 600)
+		}
+	}
+	return words.Say(p, args...)
+}

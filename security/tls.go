@@ -1,0 +1,227 @@
+package security
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
+)
+
+var tlsCheck = Check{
+	Name:    "tls",
+	Asks:    "which versions and suites of TLS the service takes, whether its certificate can be verified and for how long, and what it says to who speaks no TLS",
+	Control: "a handshake with TLS 1.2 or 1.3 succeeds; a version or suite counts as refused only where the service said so",
+	Flaw:    "a handshake with TLS 1.0 or 1.1, or with a suite of RC4, 3DES, RSA key exchange or CBC, succeeds; the chain, the name or the dates do not verify; HTTP in clear is answered with what a route does; no HSTS",
+	Planted: "tls10, weak-cipher, expired, no-hsts, clear-text in the test service; LAUNCHGATE_FLAW of the reference server",
+	Cap:     Cap{Requests: 80, Seconds: 40, Bytes: 4 << 20},
+	worst:   "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:H/I:H/A:N",
+	run:     runTLS,
+}
+
+var tlsTags = []string{"OWASP API8:2023", "CWE-319", "CWE-326"}
+
+// soon is how long before its end a certificate should have been renewed.
+const soon = 7 * 24 * time.Hour
+
+func runTLS(ctx context.Context, t *trial) end {
+	if !t.secure {
+		return t.inClear(ctx)
+	}
+	state, err := t.shake(ctx, &tls.Config{MinVersion: tls.VersionTLS12})
+	if err != nil {
+		return unproven("a handshake with TLS 1.2 or 1.3 failed: %s", err)
+	}
+	t.verify(state)
+	t.versions(ctx)
+	if !t.suites(ctx) {
+		return unproven("the suites could not all be tried in time")
+	}
+	t.plaintext(ctx)
+	t.hsts(ctx)
+	return t.ended("%s; older versions and weak suites are refused, the certificate verifies, and clear text is not served", tls.VersionName(state.Version))
+}
+
+// shake makes one handshake that verifies nothing and sends nothing else.
+func (t *trial) shake(ctx context.Context, c *tls.Config) (tls.ConnectionState, error) {
+	if !t.spend() {
+		return tls.ConnectionState{}, errCap
+	}
+	conn, err := t.tcp(ctx, t.next())
+	if err != nil {
+		return tls.ConnectionState{}, err
+	}
+	defer conn.Close()
+	c.ServerName, c.InsecureSkipVerify = t.tlsConfig.ServerName, true // nothing is sent over it, and verify says what is wrong
+	secured := tls.Client(conn, c)
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	err = secured.HandshakeContext(ctx)
+	return secured.ConnectionState(), err
+}
+
+func (t *trial) tlsFlaw(kind string, title words.Sentence, vector, sent, came string, fix words.Sentence) {
+	t.found(flaw{title: title, kind: kind, where: "TLS", vector: vector, tags: tlsTags, evidence: []recording.Exchange{{Sent: sent, Came: came}},
+		verified: say("the handshake was made, and made again"), fix: fix})
+}
+
+func (t *trial) verify(state tls.ConnectionState) {
+	leaf := state.PeerCertificates[0]
+	shown := fmt.Sprintf("subject %s, issuer %s, valid from %s to %s, names %s", leaf.Subject, leaf.Issuer, leaf.NotBefore.UTC().Format(time.DateTime), leaf.NotAfter.UTC().Format(time.DateTime), strings.Join(names(leaf), ", "))
+	options := x509.VerifyOptions{Roots: t.tlsConfig.RootCAs, Intermediates: x509.NewCertPool(), DNSName: t.tlsConfig.ServerName, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	for _, c := range state.PeerCertificates[1:] {
+		options.Intermediates.AddCert(c)
+	}
+	now := time.Now()
+	certificate := func(kind string, title words.Sentence, vector string, fix words.Sentence) {
+		t.tlsFlaw(kind, title, vector, "a handshake with TLS 1.2 or 1.3", shown, fix)
+	}
+	renew := say("renew it, and have it renewed by a program a month before its end")
+	switch {
+	case now.After(leaf.NotAfter):
+		certificate("expired", say("the certificate has expired"), t.check.worst, renew)
+	case now.Before(leaf.NotBefore):
+		certificate("not yet", say("the certificate is not valid yet"), "CVSS:3.1/AV:N/AC:H/PR:N/UI:R/S:U/C:L/I:L/A:L", renew)
+	default:
+		if leaf.NotAfter.Sub(now) < soon && leaf.NotAfter.Sub(leaf.NotBefore) > 2*soon {
+			certificate("soon", say("the certificate expires within a week"), "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:N/I:N/A:L", renew)
+		}
+		if _, err := leaf.Verify(options); err != nil {
+			options.DNSName = ""
+			if _, chain := leaf.Verify(options); chain == nil {
+				certificate("name", say("the certificate is of another name"), t.check.worst, say("issue it for the names and addresses that clients use"))
+			} else {
+				certificate("chain", say("the certificate cannot be verified: %s", chain), t.check.worst, say("serve the whole chain up to an authority that clients trust, or give them the authority (ca_file, --ca-file)"))
+			}
+		}
+	}
+	if len(leaf.AuthorityKeyId) == 0 && !bytes.Equal(leaf.RawIssuer, leaf.RawSubject) {
+		certificate("aki", say("the certificate has no Authority Key Identifier, so strict clients (Python 3.13 and newer) refuse it"), "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:N/I:N/A:L",
+			say("give the authority's certificate a Subject Key Identifier, and issue again"))
+	}
+}
+
+func names(c *x509.Certificate) []string {
+	of := append([]string{}, c.DNSNames...)
+	for _, ip := range c.IPAddresses {
+		of = append(of, ip.String())
+	}
+	return of
+}
+
+// versions tries those that are given up (RFC 8996).
+func (t *trial) versions(ctx context.Context) {
+	for _, v := range []uint16{tls.VersionTLS10, tls.VersionTLS11} {
+		old := func() (tls.ConnectionState, error) {
+			return t.shake(ctx, &tls.Config{MinVersion: v, MaxVersion: v, CipherSuites: allSuites()})
+		}
+		if _, err := old(); err != nil {
+			continue
+		}
+		if s, err := old(); err == nil {
+			t.tlsFlaw(tls.VersionName(v), say("the service still takes %s", tls.VersionName(v)), "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:H/I:L/A:N",
+				"a handshake with "+tls.VersionName(v)+" only", tls.VersionName(s.Version)+" with "+tls.CipherSuiteName(s.CipherSuite), say("take TLS 1.2 and 1.3 only"))
+		}
+	}
+}
+
+func allSuites() []uint16 {
+	var ids []uint16
+	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		ids = append(ids, s.ID)
+	}
+	return ids
+}
+
+// suites tries each suite of TLS 1.2 that has no authenticated encryption, or no
+// forward secrecy. It reports whether all could be tried.
+func (t *trial) suites(ctx context.Context) bool {
+	only := func(id uint16) (tls.ConnectionState, error) {
+		return t.shake(ctx, &tls.Config{MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{id}})
+	}
+	var broken, weak []string
+	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		name := s.Name
+		bad := strings.Contains(name, "RC4") || strings.Contains(name, "3DES") || strings.HasPrefix(name, "TLS_RSA_")
+		if !bad && !strings.Contains(name, "CBC") || strings.HasPrefix(name, "TLS_AES") || strings.HasPrefix(name, "TLS_CHACHA") {
+			continue
+		}
+		if _, err := only(s.ID); err != nil {
+			if ctx.Err() != nil {
+				return false
+			}
+			continue
+		}
+		if _, err := only(s.ID); err == nil {
+			if bad {
+				broken = append(broken, name)
+			} else {
+				weak = append(weak, name)
+			}
+		}
+	}
+	fix := say("take suites with authenticated encryption and forward secrecy only (ECDHE with GCM or ChaCha20)")
+	if len(broken) > 0 {
+		t.tlsFlaw("broken suites", say("the service takes suites that are broken or have no forward secrecy"), "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:H/I:N/A:N", "a TLS 1.2 handshake with one suite each", strings.Join(broken, ", "), fix)
+	}
+	if len(weak) > 0 {
+		t.tlsFlaw("CBC suites", say("the service takes suites with CBC"), "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:L/I:N/A:N", "a TLS 1.2 handshake with one suite each", strings.Join(weak, ", "), fix)
+	}
+	return true
+}
+
+// plaintext asks the port of TLS in clear.
+func (t *trial) plaintext(ctx context.Context) {
+	if len(t.routes) == 0 {
+		return
+	}
+	inClear := t.optionsOnly()
+	inClear.secure = false
+	c := newTrial(inClear, t.check)
+	r := request{method: t.routes[0].method, path: t.routes[0].path, body: t.routes[0].body} // no key goes over the wire in clear
+	a := c.once(ctx, r)
+	again := c.once(ctx, r)
+	if t.routes[0].means(again) || a.refused() && again.refused() {
+		t.found(flaw{title: say("the port of TLS is served in clear too"), kind: "clear", where: "TLS", vector: t.check.worst, tags: tlsTags, evidence: []recording.Exchange{exchange(r, again)},
+			verified: say("a request in clear was answered twice with what the route does, or with its refusal"), fix: say("answer clear text with 400, or close the connection")})
+	}
+	t.requests.Add(c.requests.Load())
+}
+
+func (t *trial) hsts(ctx context.Context) {
+	if len(t.routes) == 0 {
+		return
+	}
+	r := request{method: t.routes[0].method, path: t.routes[0].path, body: t.routes[0].body, key: t.target.Key}
+	if a := t.ask(ctx, r); a.ok() && a.header.Get("Strict-Transport-Security") == "" {
+		t.found(flaw{title: say("answers do not tell browsers to come by TLS only (HSTS)"), kind: "hsts", where: "Strict-Transport-Security", vector: "CVSS:3.1/AV:N/AC:H/PR:N/UI:R/S:U/C:L/I:N/A:N", tags: tlsTags,
+			evidence: []recording.Exchange{exchange(r, a)}, verified: say("the header was missing on an answer over TLS"), fix: say("send Strict-Transport-Security: max-age=31536000 with every answer")})
+	}
+}
+
+// inClear is of a service without TLS. On the machine itself nobody listens
+// between, and what users reach it by is elsewhere.
+func (t *trial) inClear(ctx context.Context) end {
+	host, _, _ := net.SplitHostPort(t.address)
+	ip := net.ParseIP(host)
+	if host == "localhost" || ip != nil && ip.IsLoopback() {
+		return unproven("the target is in clear and on this machine: scan the address that clients use")
+	}
+	for _, r := range t.routes {
+		q := request{method: r.method, path: r.path, body: r.body}
+		a := t.ask(ctx, q)
+		if a.err != nil {
+			continue
+		}
+		t.found(flaw{title: say("the service is reached in clear: keys, prompts and answers can be read on their way"), kind: "clear", where: "TLS", vector: t.check.worst, tags: tlsTags,
+			evidence: []recording.Exchange{exchange(q, a)}, verified: say("the target speaks HTTP without TLS at an address that is not of this machine"), fix: say("put TLS in front of it")})
+		return t.ended("")
+	}
+	return unproven("no route of OpenAI's API answered")
+}
