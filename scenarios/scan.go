@@ -55,8 +55,9 @@ type Scan struct {
 // ScanChecks are the checks of a scan by name; those of security.Checks, as a
 // test there makes sure.
 var ScanChecks = []string{
-	"authentication", "key-validation", "key-lifetime", "tenant-objects", "rate-limit", "forwarded-headers", "tls",
-	"open-doors", "headers-and-cors",
+	"authentication", "key-validation", "key-lifetime", "tenant-objects", "rate-limit", "forwarded-headers",
+	"billing", "prefix-cache", "chat-template", "cross-session", "system-prompt", "tls", "leaks",
+	"open-doors", "headers-and-cors", "log-injection",
 }
 
 const (

@@ -43,8 +43,9 @@ type Cap struct {
 // Checks is the catalogue, in the order in which the checks are made: what may
 // harm comes last.
 var Checks = []Check{
-	authentication, keyValidation, keyLifetime, tenantObjects, rateLimit, forwardedHeaders, tlsCheck,
-	openDoors, headersAndCORS,
+	authentication, keyValidation, keyLifetime, tenantObjects, rateLimit, forwardedHeaders,
+	billing, prefixCache, chatTemplate, crossSession, systemPrompt, tlsCheck, leaks,
+	openDoors, headersAndCORS, logInjection,
 }
 
 // Options say what to scan, and where to.

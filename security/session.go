@@ -259,11 +259,7 @@ func (s *session) message(content string, more string) string {
 
 // messages is the body of a chat; more are further members, such as "n":2.
 func (s *session) messages(messages any, more string) string {
-	text, err := json.Marshal(messages)
-	if err != nil {
-		panic(err) // strings always can be written
-	}
-	return fmt.Sprintf(`{"model":%s,"messages":%s%s}`, quoted(s.model), text, comma(more))
+	return fmt.Sprintf(`{"model":%s,"messages":%s%s}`, quoted(s.model), inJSON(messages), comma(more))
 }
 
 func comma(more string) string {
@@ -273,9 +269,17 @@ func comma(more string) string {
 	return "," + more
 }
 
-func quoted(s string) string {
-	text, _ := json.Marshal(s)
-	return string(text)
+func quoted(s string) string { return inJSON(s) }
+
+// inJSON writes what is made of strings, with < and > as they are.
+func inJSON(v any) string {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		panic(err) // strings always can be written
+	}
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 // small is the request whose answer shows that the service works.

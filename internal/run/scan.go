@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/recording"
@@ -36,29 +37,35 @@ func (c *conductor) scan(ctx context.Context) error {
 	return c.rec.Flush()
 }
 
-// scanned is what is scanned, with the keys. Of a deployment of launchgate's own
-// everything is at hand: keys of two tenants who are held to its limits, keys that
-// must not work, its logs, its configuration and its ledger.
+// tenanted is a target of launchgate's own whose door asks for keys: it can make
+// some for the scan, and everything that checks look at is at hand.
+type tenanted interface {
+	Key() string // empty: its door is plain
+	AddKey(ctx context.Context, k deploy.KeySpec) (string, error)
+	AddOldKeys(ctx context.Context, tenant string) (expired, revoked string, err error)
+	LedgerFolder() string
+	Limits() string
+}
+
+// scanned is what is scanned, with the keys: of a deployment of launchgate's own
+// those of two tenants who are held to its limits, and two that must not work.
 func (c *conductor) scanned(ctx context.Context) (scenarios.Scan, security.Target, error) {
 	s := *c.Gate.Scan
-	if e := c.Gate.Target.Endpoint; e != nil {
-		return s, security.Target{
-			URL: e.URL, Model: e.Model, CAFile: e.CAFile, Headers: e.Headers, Logs: s.Logs,
-			Key: os.Getenv(e.APIKeyEnv), OtherKey: os.Getenv(s.OtherKeyEnv), ExpiredKey: os.Getenv(s.ExpiredKeyEnv), RevokedKey: os.Getenv(s.RevokedKeyEnv),
-		}, nil
-	}
-	local, ok := c.target.(*deploy.Local)
-	if !ok {
-		return s, security.Target{}, fmt.Errorf("found a target that is neither an endpoint nor local")
-	}
-	at := local.Endpoint("")
-	t := security.Target{URL: at.URL, CAFile: at.CAFile}
+	at := c.target.Access().Endpoint
+	t := security.Target{URL: at.URL, Model: at.Model, CAFile: at.CAFile, Headers: at.Headers}
 	if c.client != nil {
 		t.Model = c.client.Model()
 	}
-	if local.Key() == "" { // a plain gateway
-		s.Logs = append(s.Logs, local.LogDir())
+	own, ok := c.target.(tenanted)
+	if !ok {
 		t.Logs = s.Logs
+		t.Key = orEnvironment(c.keys, at.APIKeyEnv)
+		t.OtherKey, t.ExpiredKey, t.RevokedKey = os.Getenv(s.OtherKeyEnv), os.Getenv(s.ExpiredKeyEnv), os.Getenv(s.RevokedKeyEnv)
+		return s, t, nil
+	}
+	s.Logs = append(slices.Clone(s.Logs), c.rec.LogDir())
+	t.Logs = s.Logs
+	if own.Key() == "" {
 		return s, t, nil
 	}
 	var err error
@@ -66,21 +73,26 @@ func (c *conductor) scanned(ctx context.Context) (scenarios.Scan, security.Targe
 		tenant string
 		into   *string
 	}{{"scan-one", &t.Key}, {"scan-other", &t.OtherKey}} {
-		if *k.into, err = local.AddKey(ctx, deploy.KeySpec{ID: k.tenant, Tenant: k.tenant, Class: scenarios.DefaultKeyClass}); err != nil {
+		if *k.into, err = own.AddKey(ctx, deploy.KeySpec{ID: k.tenant, Tenant: k.tenant, Class: scenarios.DefaultKeyClass}); err != nil {
 			return s, t, err
 		}
 	}
-	if t.ExpiredKey, t.RevokedKey, err = local.AddOldKeys(ctx, "scan-one"); err != nil {
+	if t.ExpiredKey, t.RevokedKey, err = own.AddOldKeys(ctx, "scan-one"); err != nil {
 		return s, t, err
 	}
-	// What is named is what a check asks for: these keys are in no variable.
+	// A check asks whether what it needs is named: these keys are in no variable.
 	const here = "of the deployment itself"
 	s.OtherKeyEnv, s.ExpiredKeyEnv, s.RevokedKeyEnv = here, here, here
-	s.Logs = append(s.Logs, local.LogDir())
-	s.Secrets = append(s.Secrets, local.LedgerFolder())
+	s.Secrets = append(slices.Clone(s.Secrets), own.LedgerFolder())
 	if s.Gateway == "" {
-		s.Gateway = local.Limits()
+		s.Gateway = own.Limits()
 	}
-	t.Logs = s.Logs
 	return s, t, nil
+}
+
+func orEnvironment(keys map[string]string, variable string) string {
+	if key := keys[variable]; key != "" {
+		return key
+	}
+	return os.Getenv(variable)
 }

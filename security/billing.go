@@ -1,0 +1,216 @@
+package security
+
+import (
+	"context"
+	"encoding/json"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
+)
+
+var billing = Check{
+	Name:    "billing",
+	Asks:    "whether what was used is billed, however the request is spelled and however the client leaves",
+	Control: "a streamed answer asked for in the plain way has a record of usage with its tokens, by its X-Request-Id",
+	Flaw:    "an answer with text has no record of usage, or one of no output tokens, within five seconds; twice",
+	Planted: "usage-by-exact-key, usage-only-at-end in the test service; LAUNCHGATE_FLAW of the reference server",
+	Cap:     Cap{Requests: 1200, Seconds: 90, Bytes: 16 << 20},
+	worst:   "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:U/C:N/I:H/A:L",
+	run:     runBilling,
+}
+
+// streamed is what was read of a stream.
+type streamed struct {
+	id     string
+	pieces int // with text
+	text   string
+	usage  *usage
+	status int
+	sent   request
+	err    error
+}
+
+// stream asks and reads up to so many pieces of the answer; 0 reads all. Then the
+// connection is closed.
+func (t *trial) stream(ctx context.Context, r request, pieces int) streamed {
+	out := streamed{sent: r}
+	l, err := t.dial(ctx, t.next(), "http/1.1")
+	if err != nil {
+		out.err = err
+		return out
+	}
+	defer l.Close()
+	if pieces == 0 {
+		r.close = true
+		a := l.send(ctx, r)
+		out.status, out.id, out.err = a.status, a.header.Get("X-Request-Id"), a.err
+		for line := range strings.Lines(string(a.body)) {
+			out.event(line)
+		}
+		if c, ok := a.parsed(); ok && out.text == "" { // it did not stream
+			out.text, out.usage = c.text(), c.Usage
+			out.pieces = min(1, len(out.text))
+		}
+		return out
+	}
+	_ = l.SetDeadline(time.Now().Add(replyTimeout))
+	stop := context.AfterFunc(ctx, func() { l.SetDeadline(time.Now()) })
+	defer stop()
+	if _, out.err = l.Write(t.wire(r)); out.err != nil {
+		return out
+	}
+	for out.pieces < pieces {
+		line, err := l.in.ReadString('\n')
+		if err != nil {
+			break // a short answer ended before
+		}
+		if status, ok := strings.CutPrefix(line, "HTTP/1.1 200"); ok && status != "" {
+			out.status = 200
+		}
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.EqualFold(name, "X-Request-Id") {
+			out.id = strings.TrimSpace(value)
+		}
+		out.event(line)
+	}
+	return out
+}
+
+// event takes a line of a stream.
+func (s *streamed) event(line string) {
+	data, ok := strings.CutPrefix(strings.TrimSpace(line), "data:")
+	if !ok {
+		return
+	}
+	var e struct {
+		Choices []struct {
+			Text  string `json:"text"`
+			Delta struct {
+				Content   string `json:"content"`
+				Reasoning string `json:"reasoning_content"`
+			} `json:"delta"`
+		} `json:"choices"`
+		Delta json.RawMessage `json:"delta"`
+		Usage *usage          `json:"usage"`
+	}
+	if json.Unmarshal([]byte(data), &e) != nil {
+		return
+	}
+	if e.Usage != nil {
+		s.usage = e.Usage
+	}
+	text := ""
+	for _, c := range e.Choices {
+		text += c.Delta.Content + c.Delta.Reasoning + c.Text
+	}
+	if text != "" {
+		s.pieces++
+		s.text += text
+	}
+}
+
+// billed are the output tokens that the service has recorded for a request: -1
+// where there is no record within five seconds.
+func (t *trial) billed(ctx context.Context, id string) int64 {
+	path := strings.ReplaceAll(orElse(t.Scan.Usage, "/v1/usage/{id}"), "{id}", url.PathEscape(id))
+	last := int64(-1)
+	for range 20 {
+		if n := usedTokens(t.ask(ctx, request{method: "GET", path: path, key: t.target.Key})); n > 0 {
+			return n
+		} else if n == 0 {
+			last = 0
+		}
+		if !sleep(ctx, 250*time.Millisecond) {
+			break
+		}
+	}
+	return last
+}
+
+func runBilling(ctx context.Context, t *trial) end {
+	if t.target.Key == "" || !t.chat {
+		return unproven("no key was given, or the service does not chat: nobody could be billed")
+	}
+	body := func(more string) string {
+		return t.message("Count from one to one hundred, in words.", `"max_tokens":48,"temperature":0`+comma(more))
+	}
+	ask := func(more string) request {
+		return request{method: "POST", path: "/v1/chat/completions", key: t.target.Key, body: body(more)}
+	}
+	const plainStream = `"stream":true`
+	control := t.stream(ctx, ask(plainStream), 0)
+	switch {
+	case control.err != nil || control.text == "":
+		return unproven("the control was not answered with a stream that has text")
+	case control.id == "":
+		return unproven("answers have no X-Request-Id, so their usage cannot be asked for")
+	}
+	n := t.billed(ctx, control.id)
+	if n <= 0 {
+		return unproven("the usage of the control cannot be read at %s: name the path with usage", orElse(t.Scan.Usage, "/v1/usage/{id}"))
+	}
+	spelled := []struct{ kind, more string }{
+		{"Stream", `"Stream":true`}, {"STREAM", `"STREAM":true`}, {"ſtream (U+017F)", "\"\u017ftream\":true"}, {"stream twice", `"stream":false,"stream":true`},
+		{"stream and Stream", `"stream":false,"Stream":true`}, {"escaped stream", `"str\u0065am":true`},
+		{"include_usage false", plainStream + `,"stream_options":{"include_usage":false}`},
+		{"INCLUDE_USAGE false", plainStream + `,"stream_options":{"include_usage":true,"INCLUDE_USAGE":false}`},
+		{"STREAM_OPTIONS", plainStream + `,"STREAM_OPTIONS":{"include_usage":false}`},
+		{"stream_options null", plainStream + `,"stream_options":null`},
+		{"stream_options twice", plainStream + `,"stream_options":{"include_usage":true},"stream_options":{"include_usage":false}`},
+		{"not streamed", `"stream":false`}, {"no stream", ``}, {"n of 2", `"n":2`},
+	}
+	tried := 0
+	var free []string
+	var evidence []recording.Exchange
+	for _, s := range spelled {
+		if t.unbilledTwice(ctx, ask(s.more), 0, &tried) {
+			free = append(free, s.kind)
+			evidence = append(evidence, recording.Exchange{Sent: ask(s.more).shown(), Came: "an answer with text, and no record of its usage"})
+		}
+	}
+	if len(free) > 0 {
+		t.foundUnbilled("spelling", say("what was used is not billed when the request is spelled differently: %s", strings.Join(free, ", ")), evidence[:min(3, len(evidence))])
+	}
+	for _, pieces := range []int{1, 12} {
+		r := ask(plainStream)
+		r.body = strings.Replace(r.body, `"max_tokens":48`, `"max_tokens":160`, 1)
+		if t.unbilledTwice(ctx, r, pieces, &tried) {
+			t.foundUnbilled("leaving early", say("what was used is not billed when the client leaves before the end"),
+				[]recording.Exchange{{Sent: r.shown(), Came: "the connection was closed after " + number(int64(pieces)) + " pieces with text, and there is no record of its usage"}})
+			break
+		}
+	}
+	if tried == 0 {
+		return unproven("none of the spellings was answered with text")
+	}
+	return t.ended("%s answers, spelled in %s ways or left early, have a record of usage as the control has (%s output tokens)", number(int64(tried)), number(int64(len(spelled))), number(n))
+}
+
+// unbilled reports whether an answer had text and no record of its usage.
+func (t *trial) unbilled(ctx context.Context, r request, pieces int, tried *int) bool {
+	s := t.stream(ctx, r, pieces)
+	if s.err != nil || s.status != 200 || s.pieces == 0 || s.id == "" {
+		return false // nothing was given, so nothing is owed
+	}
+	if pieces > 0 && s.pieces < pieces {
+		return false
+	}
+	*tried++
+	return t.billed(ctx, s.id) <= 0
+}
+
+func (t *trial) unbilledTwice(ctx context.Context, r request, pieces int, tried *int) bool {
+	first := t.unbilled(ctx, r, pieces, tried)
+	return first && t.unbilled(ctx, r, pieces, tried)
+}
+
+func (t *trial) foundUnbilled(kind string, title words.Sentence, evidence []recording.Exchange) {
+	t.found(flaw{
+		title: title, kind: kind, where: "POST /v1/chat/completions", vector: t.check.worst, tags: []string{"OWASP API6:2023", "OWASP LLM10:2025", "CWE-436"},
+		evidence: evidence,
+		verified: say("twice, an answer with text had no record of usage after five seconds, while the control's was there"),
+		fix:      say("decode the request once, forward what was decoded, and count what was sent to the client up to the moment it left"),
+	})
+}

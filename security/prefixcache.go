@@ -1,0 +1,144 @@
+package security
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+)
+
+var prefixCache = Check{
+	Name:    "prefix-cache",
+	Asks:    "whether a tenant can tell by a cache what another one has asked: by cached_tokens in the usage, or by the time to an answer",
+	Control: "the first tenant's own second request is answered; where the usage tells of cached tokens, it tells of its own",
+	Flaw:    "the other tenant's right guesses of a random prompt hit the cache and the wrong ones do not, asked in random order: Fisher's exact test on cached_tokens with p < 0.001, or Mann-Whitney on times with p < 0.001 in two halves",
+	Planted: "shared-prefix-cache in the test service; LAUNCHGATE_FLAW of the reference server",
+	Needs:   "a key of another tenant (other_key_env)",
+	Cap:     Cap{Requests: 600, Seconds: 75, Bytes: 16 << 20},
+	worst:   "CVSS:3.1/AV:N/AC:H/PR:L/UI:N/S:U/C:H/I:N/A:N",
+	run:     runPrefixCache,
+}
+
+const guesses = 12 // right ones, and as many wrong ones
+
+// prompts are long enough to fill blocks of a cache several times.
+func (t *trial) longSecret() string {
+	var words []string
+	for range 45 {
+		words = append(words, t.random.letters(3+t.random.intN(6)))
+	}
+	return strings.Join(words, " ")
+}
+
+func runPrefixCache(ctx context.Context, t *trial) end {
+	if t.target.OtherKey == "" {
+		return unproven("no second key: the variable of other_key_env is empty or not named")
+	}
+	if !t.chat {
+		return unproven("the service does not chat")
+	}
+	ask := func(key, secret string) (completion, time.Duration, bool) {
+		r := request{method: "POST", path: "/v1/chat/completions", key: key, body: t.messages([]map[string]string{
+			{"role": "system", "content": secret}, {"role": "user", "content": "Say hi."}}, `"max_tokens":1,"temperature":0`)}
+		a := t.ask(ctx, r)
+		c, ok := a.parsed()
+		return c, a.took, ok && len(c.Choices) > 0
+	}
+	cached := func(c completion) (int64, bool) {
+		if c.Usage == nil || c.Usage.Details == nil || c.Usage.Details.Cached == nil {
+			return 0, false
+		}
+		return *c.Usage.Details.Cached, true
+	}
+	var right, wrong []float64 // times
+	hits, wrongHits, told := 0, 0, 0
+	var example recording.Exchange
+	order := t.random.perm(2 * guesses)
+	for _, i := range order {
+		if ctx.Err() != nil {
+			return unproven("the guesses could not all be made in time")
+		}
+		// A secret of its own for each guess: what the other tenant asked may itself be
+		// in the cache afterwards.
+		secret := t.longSecret()
+		if !t.warm(func() bool { _, _, ok := ask(t.target.Key, secret); return ok }) {
+			return unproven("the first tenant's request was not answered")
+		}
+		guess, isRight := secret, i%2 == 0
+		if !isRight {
+			guess = t.longSecret()
+		}
+		c, took, ok := ask(t.target.OtherKey, guess)
+		if !ok {
+			return unproven("the other tenant's request was not answered")
+		}
+		n, tells := cached(c)
+		if tells {
+			told++
+		}
+		// The words around a prompt (the template) are the same for all.
+		hit := tells && c.Usage.Prompt > 0 && 2*n > c.Usage.Prompt
+		switch {
+		case isRight:
+			right = append(right, took.Seconds())
+			if hit {
+				hits++
+				example = recording.Exchange{Sent: fmt.Sprintf("as the other tenant: the first tenant's system prompt, %q", clip(secret, 60)), Came: fmt.Sprintf("usage: %d prompt tokens, %d of them cached", c.Usage.Prompt, n)}
+			}
+		default:
+			wrong = append(wrong, took.Seconds())
+			if hit {
+				wrongHits++
+			}
+		}
+	}
+	fix := say("key the cache by tenant (vLLM: cache_salt), and tell each tenant of the hits on its own prompts only")
+	tags := []string{"OWASP LLM02:2025", "CWE-524", "CWE-208"}
+	if p := fisher(hits, guesses, wrongHits, guesses); p < 0.001 {
+		t.found(flaw{title: say("a tenant sees by cached_tokens what another one has asked"), kind: "cached_tokens", where: "POST /v1/chat/completions", vector: t.check.worst, tags: tags,
+			evidence: []recording.Exchange{example}, fix: fix,
+			verified: say("%s of %s right guesses and %s of %s wrong ones hit the cache (Fisher's exact test, p = %s)", number(int64(hits)), number(guesses), number(int64(wrongHits)), number(guesses), fmt.Sprintf("%.1g", p))})
+		return t.ended("")
+	}
+	half := guesses / 2
+	p := max(less(right[:half], wrong[:half]), less(right[half:], wrong[half:]))
+	if whole := less(right, wrong); whole < 0.001 && p < 0.05 && middle(right) < 0.8*middle(wrong) {
+		t.found(flaw{title: say("a tenant sees by the time to an answer what another one has asked"), kind: "time", where: "POST /v1/chat/completions", vector: "CVSS:3.1/AV:N/AC:H/PR:L/UI:N/S:U/C:L/I:N/A:N", tags: tags,
+			evidence: []recording.Exchange{{Sent: "as the other tenant: right and wrong guesses of the first tenant's system prompt, in random order", Came: fmt.Sprintf("median time %.1f ms of right ones, %.1f ms of wrong ones", 1e3*middle(right), 1e3*middle(wrong))}}, fix: fix,
+			verified: say("right guesses were answered sooner (Mann-Whitney, p = %s; in both halves of the series)", fmt.Sprintf("%.1g", whole))})
+		return t.ended("")
+	}
+	if told > 0 {
+		return safe("right guesses of another tenant's prompt look like wrong ones: %s of %s hits against %s of %s by cached_tokens, and no difference in time", number(int64(hits)), number(guesses), number(int64(wrongHits)), number(guesses))
+	}
+	return safe("right guesses of another tenant's prompt were answered as fast as wrong ones; the usage does not tell of cached tokens")
+}
+
+// warm asks several times at once, so that each of several replicas has the prompt.
+func (t *trial) warm(ask func() bool) bool {
+	var failed atomic.Bool
+	for range 2 {
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				if !ask() {
+					failed.Store(true)
+				}
+			})
+		}
+		all.Wait()
+	}
+	return !failed.Load()
+}
+
+func middle(v []float64) float64 {
+	var took []sample
+	for _, x := range v {
+		took = append(took, sample{took: time.Duration(x * 1e9), ok: true})
+	}
+	return median(took).Seconds()
+}
