@@ -56,8 +56,9 @@ type Scan struct {
 // test there makes sure.
 var ScanChecks = []string{
 	"authentication", "key-validation", "key-lifetime", "tenant-objects", "rate-limit", "forwarded-headers",
-	"billing", "prefix-cache", "chat-template", "cross-session", "system-prompt", "tls", "leaks",
+	"billing", "prefix-cache", "chat-template", "cross-session", "system-prompt", "smuggling", "tls", "leaks",
 	"open-doors", "headers-and-cors", "log-injection",
+	"costly-requests", "crash",
 }
 
 const (

@@ -44,8 +44,9 @@ type Cap struct {
 // harm comes last.
 var Checks = []Check{
 	authentication, keyValidation, keyLifetime, tenantObjects, rateLimit, forwardedHeaders,
-	billing, prefixCache, chatTemplate, crossSession, systemPrompt, tlsCheck, leaks,
+	billing, prefixCache, chatTemplate, crossSession, systemPrompt, smuggling, tlsCheck, leaks,
 	openDoors, headersAndCORS, logInjection,
+	costlyRequests, crash,
 }
 
 // Options say what to scan, and where to.

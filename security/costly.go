@@ -1,0 +1,239 @@
+package security
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+)
+
+var costlyRequests = Check{
+	Name:    "costly-requests",
+	Asks:    "whether one request of modest size costs out of proportion, or keeps others from being served",
+	Control: "the harmless request of the same size is answered quickly; another client is served before",
+	Flaw:    "from size n to 2n to 4n the time grows more than threefold twice, beyond what others' answers vary by, and to a second or more; or while it is worked on, another client waits for more than two seconds and more than twenty times as long as before; both again. It stops at the first size that takes two seconds",
+	Planted: "quadratic-schema, engine-blocks in the test service; LAUNCHGATE_FLAW of the reference server", Disruptive: true,
+	Cap:   Cap{Requests: 900, Seconds: 240, Bytes: 256 << 20},
+	worst: "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:U/C:N/I:N/A:H",
+	run:   runCostly,
+}
+
+// recipe is a kind of request that may cost a lot, of a given size.
+type recipe struct {
+	kind string
+	n    int // the first size
+	body func(t *trial, n int) string
+}
+
+func schema(t *trial, s string) string {
+	return t.message("Answer.", `"max_tokens":4,"temperature":0,"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":`+s+`}}`)
+}
+
+func list(n int, one func(i int) string) string {
+	var b strings.Builder
+	for i := range n {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(one(i))
+	}
+	return b.String()
+}
+
+var recipes = []recipe{
+	{"properties of a schema", 4000, func(t *trial, n int) string {
+		return schema(t, `{"type":"object","properties":{`+list(n, func(i int) string { return fmt.Sprintf(`"p%d":{"type":"null"}`, i) })+`}}`)
+	}},
+	{"required properties of a schema", 4000, func(t *trial, n int) string {
+		return schema(t, `{"type":"object","properties":{"a":{"type":"null"}},"required":[`+list(n, func(i int) string { return fmt.Sprintf(`"p%d"`, i) })+`]}`)
+	}},
+	{"values of an enum", 4000, func(t *trial, n int) string {
+		return schema(t, `{"enum":[`+list(n, func(i int) string { return fmt.Sprintf(`"aaaaaaaaaaaa%06d"`, i) })+`]}`)
+	}},
+	{"alternatives of a schema", 1000, func(t *trial, n int) string {
+		return schema(t, `{"anyOf":[`+list(n, func(i int) string { return fmt.Sprintf(`{"const":%d}`, i) })+`]}`)
+	}},
+	{"depth of a schema", 16, func(t *trial, n int) string {
+		return schema(t, strings.Repeat(`{"type":"array","items":`, n)+`{"type":"null"}`+strings.Repeat(`}`, n))
+	}},
+	{"pattern of a schema", 12, func(t *trial, n int) string {
+		return schema(t, `{"type":"string","pattern":"^(`+strings.Repeat("a?", n)+strings.Repeat("a", n)+`)*$"}`)
+	}},
+	{"control tokens", 4000, func(t *trial, n int) string { return t.message(strings.Repeat("<|im_end|>", n), `"max_tokens":2`) }},
+	{"one word without blanks", 40_000, func(t *trial, n int) string { return t.message(strings.Repeat("a", n), `"max_tokens":2`) }},
+	{"combining characters", 20_000, func(t *trial, n int) string { return t.message(strings.Repeat("a\u0301", n), `"max_tokens":2`) }},
+	{"messages", 4000, func(t *trial, n int) string {
+		return fmt.Sprintf(`{"model":%s,"max_tokens":2,"messages":[%s]}`, quoted(t.model), list(n, func(int) string { return `{"role":"user","content":"hi"}` }))
+	}},
+	{"parts of a message", 4000, func(t *trial, n int) string {
+		return fmt.Sprintf(`{"model":%s,"max_tokens":2,"messages":[{"role":"user","content":[{"type":"text","text":%s},%s]}]}`, quoted(t.model), quoted(strings.Repeat("a ", 50_000)),
+			list(n, func(int) string { return `{"type":"text","text":"b"}` }))
+	}},
+	{"depth of a prompt", 1200, func(t *trial, n int) string {
+		return fmt.Sprintf(`{"model":%s,"max_tokens":2,"prompt":%s1%s}`, quoted(t.model), strings.Repeat("[", n), strings.Repeat("]", n))
+	}},
+	{"depth of JSON", 20_000, func(t *trial, n int) string {
+		return fmt.Sprintf(`{"model":%s,"max_tokens":2,"messages":[{"role":"user","content":"hi"}],"metadata":%s%s}`, quoted(t.model), strings.Repeat(`{"a":`, n)+"1", strings.Repeat("}", n))
+	}},
+	{"stop strings", 4, func(t *trial, n int) string {
+		return t.message("Count.", `"max_tokens":64,"stop":[`+list(n, func(i int) string { return quoted(strings.Repeat("ab", 10_000) + strconv.Itoa(i)) })+`]`)
+	}},
+	{"logit biases", 20_000, func(t *trial, n int) string {
+		return t.message("Count.", `"max_tokens":32,"logit_bias":{`+list(n, func(i int) string { return fmt.Sprintf(`"%d":1`, i) })+`}`)
+	}},
+	{"tools", 500, func(t *trial, n int) string {
+		return t.message("Hi.", `"max_tokens":2,"tools":[`+list(n, func(i int) string {
+			return fmt.Sprintf(`{"type":"function","function":{"name":"f%d","parameters":{"type":"object","properties":{"a":{"type":"string"}}}}}`, i)
+		})+`]`)
+	}},
+	{"choices", 4, func(t *trial, n int) string {
+		return t.message("Count from one to one hundred.", fmt.Sprintf(`"max_tokens":200,"n":%d,"ignore_eos":true`, n))
+	}},
+	{"characters JSON escapes", 400_000, func(t *trial, n int) string { return t.message(strings.Repeat("<", n), `"max_tokens":2,"stream":true`) }},
+}
+
+const tooLong = 2 * time.Second
+
+// tried is one size of a recipe.
+type tried struct {
+	n    int
+	size int
+	took time.Duration
+	a    answer
+	// slowest is the longest wait of another client meanwhile.
+	slowest time.Duration
+	failed  int
+}
+
+func runCostly(ctx context.Context, t *trial) end {
+	if !t.chat {
+		return unproven("the service does not chat")
+	}
+	quiet := t.others.quiet
+	if quiet == 0 {
+		return unproven("another client was not served before the check")
+	}
+	looked := 0
+	for _, r := range recipes {
+		if ctx.Err() != nil || t.capped() {
+			return t.orUnproven(looked, len(recipes))
+		}
+		ok, bad := t.costs(ctx, r, quiet)
+		if ok {
+			looked++
+		}
+		if bad == nil || !t.calm(ctx, quiet) {
+			continue
+		}
+		if _, again := t.costs(ctx, r, quiet); again != nil && again.kind == bad.kind {
+			t.found(*again)
+		}
+		t.calm(ctx, quiet)
+	}
+	return t.orUnproven(looked, len(recipes))
+}
+
+func (t *trial) orUnproven(looked, of int) end {
+	if looked < of && len(t.findings) == 0 {
+		return unproven("only %s of %s kinds of request could be tried", number(int64(looked)), number(int64(of)))
+	}
+	return t.ended("%s kinds of request cost in proportion to their size, and another client was served meanwhile", number(int64(looked)))
+}
+
+// costs tries a recipe in three sizes.
+func (t *trial) costs(ctx context.Context, r recipe, quiet time.Duration) (ok bool, bad *flaw) {
+	var sizes []tried
+	for _, n := range []int{r.n, 2 * r.n, 4 * r.n} {
+		s := t.size(ctx, r, n)
+		if s.a.err != nil && s.took < tooLong {
+			// Closed without an answer is a crash, or a bound: crash tells which.
+			return true, nil
+		}
+		sizes = append(sizes, s)
+		if s.took > tooLong || s.slowest > max(tooLong, 20*quiet) {
+			break
+		}
+	}
+	last := sizes[len(sizes)-1]
+	shown := func() []recording.Exchange {
+		var came []string
+		for _, s := range sizes {
+			came = append(came, fmt.Sprintf("%d (%d bytes): %s after %s; another client waited up to %s, %d of its requests failed", s.n, s.size, brief(s.a), s.took.Round(time.Millisecond), s.slowest.Round(time.Millisecond), s.failed))
+		}
+		return []recording.Exchange{{Sent: "POST /v1/chat/completions, " + r.kind + "\n\n" + clip(r.body(t, 3), 400), Came: strings.Join(came, "\n")}}
+	}
+	tags := []string{"OWASP API4:2023", "OWASP LLM10:2025", "CWE-400"}
+	fix := say("bound the work of a request before it is done, by its size and its parts, and let it be given up when its client leaves")
+	if last.slowest > max(tooLong, 20*quiet) || last.failed > 0 && last.slowest > tooLong {
+		return true, &flaw{title: say("one client's request keeps others from being served: %s", r.kind), kind: "others: " + r.kind, where: "POST /v1/chat/completions", vector: t.check.worst,
+			tags: tags, evidence: shown(), fix: fix,
+			verified: say("twice, another client waited up to %s for a small answer while it was worked on, and %s before", last.slowest.Round(time.Millisecond).String(), quiet.Round(time.Millisecond).String())}
+	}
+	if len(sizes) == 3 && sizes[2].took > time.Second && grows(sizes[0].took, sizes[1].took, quiet) && grows(sizes[1].took, sizes[2].took, quiet) && r.kind != "choices" {
+		return true, &flaw{title: say("a request costs out of proportion to its size: %s", r.kind), kind: "cost: " + r.kind, where: "POST /v1/chat/completions", vector: t.check.worst,
+			tags: tags, evidence: shown(), fix: fix,
+			verified: say("twice, the time grew more than threefold from each size to the double: %s, %s, %s", sizes[0].took.Round(time.Millisecond).String(), sizes[1].took.Round(time.Millisecond).String(), sizes[2].took.Round(time.Millisecond).String())}
+	}
+	if last.took > 4*tooLong && last.size < 3<<20 && r.kind != "choices" {
+		return true, &flaw{title: say("a request of modest size takes many seconds: %s", r.kind), kind: "long: " + r.kind, where: "POST /v1/chat/completions", vector: t.check.worst,
+			tags: tags, evidence: shown(), fix: fix,
+			verified: say("twice, a request of %s bytes took %s", number(int64(last.size)), last.took.Round(time.Millisecond).String())}
+	}
+	return true, nil
+}
+
+func brief(a answer) string {
+	if a.err != nil {
+		return clip(a.err.Error(), 80)
+	}
+	return strconv.Itoa(a.status)
+}
+
+// grows reports whether a time is more than three times another, beyond what is
+// noise.
+func grows(from, to, noise time.Duration) bool { return to > 3*(from+noise) }
+
+// size sends one request and watches another client meanwhile.
+func (t *trial) size(ctx context.Context, r recipe, n int) tried {
+	path := "/v1/chat/completions"
+	if strings.HasPrefix(r.kind, "depth of a prompt") {
+		path = "/v1/completions"
+	}
+	q := request{method: "POST", path: path, body: r.body(t, n), key: t.target.Key, within: 15 * time.Second}
+	mark := t.others.mark()
+	began := time.Now()
+	var a answer
+	var ended sync.WaitGroup
+	ended.Go(func() { a = t.ask(ctx, q) })
+	ended.Wait()
+	s := tried{n: n, size: len(q.body), took: a.took, a: a}
+	if a.err == nil && a.limited() {
+		s.took = 0 // what is refused costs nothing
+	}
+	if time.Since(began) > 300*time.Millisecond {
+		sleep(ctx, othersEvery) // one that began meanwhile ends
+	}
+	if o := t.others.since(mark); o != nil {
+		s.slowest, s.failed = o.Longest, o.Failed
+	}
+	return s
+}
+
+// calm waits until another client is served as quickly as before, and reports
+// whether it is.
+func (t *trial) calm(ctx context.Context, quiet time.Duration) bool {
+	for range 60 {
+		mark := t.others.mark()
+		if !sleep(ctx, time.Second) {
+			return false
+		}
+		if o := t.others.since(mark); o != nil && o.Failed == 0 && o.Longest < max(10*quiet, 500*time.Millisecond) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,155 @@
+package security
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+)
+
+var crash = Check{
+	Name:    "crash",
+	Asks:    "whether a request that no service should accept breaks it, or has replicas be taken out of service, so that others are refused",
+	Control: "a harmless request of the same size is answered with 2xx or 4xx right after; another client is served before",
+	Flaw:    "the connection is closed without an answer, or the answer is a 5xx, twice, while the harmless one is answered; and, when it is sent six times, whether another client is then refused or not served",
+	Planted: "panic-on-max-tokens, eject-on-client-error in the test service; LAUNCHGATE_FLAW of the reference server", Disruptive: true,
+	Cap:   Cap{Requests: 1500, Seconds: 240, Bytes: 64 << 20},
+	worst: "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:U/C:N/I:N/A:H",
+	run:   runCrash,
+}
+
+// odd are requests that a service is to refuse, or to answer sensibly.
+func (t *trial) odd() []spelling {
+	chat := func(kind, more string) spelling {
+		return spelling{kind, request{method: "POST", path: "/v1/chat/completions", body: t.message("hi", more)}}
+	}
+	raw := func(kind, path, body string, headers ...string) spelling {
+		return spelling{kind, request{method: "POST", path: path, body: body, headers: headers}}
+	}
+	m := quoted(t.model)
+	ok := t.message("hi", `"max_tokens":2`)
+	all := []spelling{
+		chat("max_tokens of 2⁶³−1", `"max_tokens":9223372036854775807`), chat("max_tokens of 2⁶³", `"max_tokens":9223372036854775808`), chat("max_tokens of 2³¹−1", `"max_tokens":2147483647`), chat("max_tokens of −1", `"max_tokens":-1`),
+		chat("max_tokens of 0", `"max_tokens":0`), chat("max_tokens of 1e400", `"max_tokens":1e400`), chat("max_completion_tokens of 2⁶³−1", `"max_completion_tokens":9223372036854775807`),
+		chat("n of 2⁶³−1", `"n":9223372036854775807,"max_tokens":1`), chat("n of −1", `"n":-1,"max_tokens":1`), chat("n of 0", `"n":0,"max_tokens":1`), chat("best_of of 2³¹", `"best_of":2147483648,"max_tokens":1`),
+		chat("temperature of 1e308", `"max_tokens":1,"temperature":1e308`), chat("temperature of −1", `"max_tokens":1,"temperature":-1`), chat("top_p of 0", `"max_tokens":1,"top_p":0`), chat("top_k of −2⁶³", `"max_tokens":1,"top_k":-9223372036854775808`),
+		chat("seed of 2⁶³", `"max_tokens":1,"seed":9223372036854775808`), chat("logprobs of a million", `"max_tokens":1,"logprobs":true,"top_logprobs":1000000`), chat("top_logprobs of −1", `"max_tokens":1,"logprobs":true,"top_logprobs":-1`),
+		chat("logit_bias of unknown tokens", `"max_tokens":1,"logit_bias":{"-1":100,"999999999":-100,"x":1}`), chat("empty stop", `"max_tokens":2,"stop":""`), chat("empty stops", `"max_tokens":2,"stop":["",""]`), chat("repetition_penalty of 0", `"max_tokens":2,"repetition_penalty":0`),
+		chat("min_tokens above max_tokens", `"max_tokens":2,"min_tokens":1000000`), chat("priority of 2⁶³", `"max_tokens":2,"priority":9223372036854775807`),
+		chat("a schema with a reference to itself", `"max_tokens":2,"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"$ref":"#"}}}`),
+		chat("a schema that nothing fulfils", `"max_tokens":2,"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"type":[]}}}`),
+		chat("a schema that is a number", `"max_tokens":2,"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":7}}`),
+		chat("a schema with an unclosed pattern", `"max_tokens":2,"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"type":"string","pattern":"(((["}}}`),
+		chat("an unclosed regular expression", `"max_tokens":2,"guided_regex":"((("`), chat("a grammar without rules", `"max_tokens":2,"guided_grammar":"","grammar":""`),
+		chat("a tool without a name", `"max_tokens":2,"tools":[{"type":"function","function":{}}],"tool_choice":{"type":"function","function":{"name":null}}`),
+		raw("messages that are none", "/v1/chat/completions", `{"model":`+m+`,"messages":null}`), raw("no messages", "/v1/chat/completions", `{"model":`+m+`,"messages":[]}`),
+		raw("a message that is null", "/v1/chat/completions", `{"model":`+m+`,"messages":[null],"max_tokens":2}`), raw("content that is null", "/v1/chat/completions", `{"model":`+m+`,"messages":[{"role":"user","content":null}],"max_tokens":2}`),
+		raw("an image that is none", "/v1/chat/completions", `{"model":`+m+`,"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}],"max_tokens":2}`),
+		raw("text that is no UTF-8", "/v1/chat/completions", `{"model":`+m+`,"messages":[{"role":"user","content":"`+"\xff\xfe\xc0\xaf"+`"}],"max_tokens":2}`),
+		raw("half a surrogate", "/v1/chat/completions", `{"model":`+m+`,"messages":[{"role":"user","content":"\ud800"}],"max_tokens":2}`),
+		raw("NUL in content", "/v1/chat/completions", `{"model":`+m+`,"messages":[{"role":"user","content":"a\u0000b"}],"max_tokens":2}`),
+		raw("a path for a model", "/v1/chat/completions", `{"model":"../../../../etc/passwd","messages":[{"role":"user","content":"hi"}]}`), raw("a model that is a number", "/v1/chat/completions", `{"model":1,"messages":[]}`),
+		raw("tokens that are none", "/v1/completions", `{"model":`+m+`,"prompt":[-1,999999999],"max_tokens":2}`), raw("an empty prompt", "/v1/completions", `{"model":`+m+`,"prompt":"","max_tokens":2}`), raw("an empty list of prompts", "/v1/completions", `{"model":`+m+`,"prompt":[],"max_tokens":2}`),
+		raw("prompts of empty lists", "/v1/completions", `{"model":`+m+`,"prompt":[[],[]],"max_tokens":2}`), raw("logprobs of a million", "/v1/completions", `{"model":`+m+`,"prompt":"a","logprobs":1000000,"max_tokens":2}`),
+		raw("tokens that are none, to text", "/detokenize", `{"model":`+m+`,"tokens":[-1,999999999999]}`), raw("nothing to tokenize", "/tokenize", `{"model":`+m+`}`),
+		raw("max_output_tokens of 2⁶³−1", "/v1/responses", `{"model":`+m+`,"input":"hi","max_output_tokens":9223372036854775807}`), raw("input of lists", "/v1/responses", `{"model":`+m+`,"input":[[[]]]}`), raw("an unknown previous response", "/v1/responses", `{"model":`+m+`,"input":"hi","previous_response_id":"resp_x"}`),
+		raw("deep JSON", "/v1/chat/completions", strings.Repeat(`{"a":`, 20_000)), raw("deep lists", "/v1/chat/completions", strings.Repeat(`[`, 100_000)), raw("a long number", "/v1/chat/completions", `{"model":`+m+`,"max_tokens":`+strings.Repeat("9", 10_000)+`}`),
+		raw("Upgrade: foo", "/v1/chat/completions", ok, "Connection: Upgrade", "Upgrade: foo"), raw("Upgrade: websocket", "/v1/chat/completions", ok, "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Version: 13"),
+		raw("Upgrade: h2c", "/v1/chat/completions", ok, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA"),
+		raw("Expect of something else", "/v1/chat/completions", ok, "Expect: 200-maybe"), raw("an unknown Content-Encoding", "/v1/chat/completions", ok, "Content-Encoding: br, gzip, zstd"), raw("a TE header", "/v1/chat/completions", ok, "TE: trailers, deflate;q=0.5"),
+		raw("a header of 60 KB", "/v1/chat/completions", ok, "X-Long: "+strings.Repeat("a", 60_000)), raw("a trailer", "/v1/chat/completions", ok, "Trailer: Authorization"),
+	}
+	// Embedding and others take their own.
+	return all
+}
+
+func runCrash(ctx context.Context, t *trial) end {
+	if !t.chat {
+		return unproven("the service does not chat")
+	}
+	harmless := t.small()
+	if a := t.ask(ctx, harmless); !meansCompletion(a) {
+		return unproven("the harmless request was not answered")
+	}
+	looked := 0
+	for _, o := range t.odd() {
+		if ctx.Err() != nil {
+			break
+		}
+		r := o.request
+		r.key = t.target.Key
+		r.within = 15 * time.Second
+		broke, a, ok := t.breaks(ctx, r)
+		if !ok {
+			continue
+		}
+		looked++
+		if !broke {
+			continue
+		}
+		broke, a, ok = t.breaks(ctx, r)
+		if !ok || !broke {
+			continue
+		}
+		// Six of them, as many as it takes to have three replicas be taken out twice.
+		mark := t.others.mark()
+		before := t.others.since(max(0, mark-3))
+		for range 6 {
+			t.once(ctx, r)
+		}
+		sleep(ctx, 2*time.Second)
+		harm := t.others.since(mark)
+		tags := []string{"OWASP API4:2023", "CWE-20", "CWE-248"}
+		f := flaw{kind: o.kind, where: r.method + " " + r.path, tags: tags, evidence: []recording.Exchange{exchange(r, a)},
+			fix: say("check every number against its bounds before it is used, answer the client's mistakes with 4xx, and take a replica out of service only for what the replica did")}
+		if harm != nil && before != nil && before.Failed == 0 && harm.Failed > 0 {
+			f.title, f.vector = say("a request of one client has others be refused: %s", o.kind), t.check.worst
+			f.verified = say("after six of them, %s of %s requests of another client failed, and none before", number(int64(harm.Failed)), number(int64(harm.Asked)))
+			t.waitServed(ctx)
+			t.found(f)
+			continue
+		}
+		f.title, f.vector = say("a request breaks the handler: %s", o.kind), "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:U/C:N/I:N/A:L"
+		f.verified = say("twice it was answered with a 5xx or with a closed connection, and a harmless request right after with 2xx; another client was served meanwhile")
+		t.found(f)
+	}
+	if looked == 0 {
+		return unproven("no odd request could be tried between harmless ones")
+	}
+	return t.ended("%s odd requests were refused or answered, each with a harmless one answered after it, and another client was served throughout", number(int64(looked)))
+}
+
+// breaks sends a request and a harmless one after it; ok is whether that was
+// answered.
+func (t *trial) breaks(ctx context.Context, r request) (broke bool, a answer, ok bool) {
+	a = t.ask(ctx, r)
+	after := t.ask(ctx, t.small())
+	if after.err != nil || after.status >= 500 {
+		// The service itself may have gone: it counts when it was there before.
+		if !t.waitServed(ctx) {
+			return true, a, true
+		}
+	}
+	closed := a.err != nil && (errors.Is(a.err, io.EOF) || errors.Is(a.err, io.ErrUnexpectedEOF) || errors.Is(a.err, syscall.ECONNRESET))
+	failed := a.err == nil && slices.Contains([]int{500, 502, 504}, a.status)
+	refusedShape := len(r.headers) > 0 && strings.HasPrefix(r.headers[0], "X-Long") // a header that is too long may end the connection
+	return (closed && !refusedShape) || failed, a, true
+}
+
+// waitServed waits until another client is served again.
+func (t *trial) waitServed(ctx context.Context) bool {
+	for range 45 {
+		if a := t.once(ctx, t.small()); meansCompletion(a) {
+			return true
+		}
+		if !sleep(ctx, time.Second) {
+			return false
+		}
+	}
+	return false
+}
