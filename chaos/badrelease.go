@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -34,7 +35,7 @@ type releasable interface {
 	WithLedger() []string
 	LogDir() string
 	ModelFile(ctx context.Context) (string, error)
-	Release(ctx context.Context, r deploy.Release, tell func(string)) (deploy.Released, error)
+	Release(ctx context.Context, r deploy.Release, tell func(words.Sentence)) (deploy.Released, error)
 	TakeBack(ctx context.Context) error
 	Limits() string
 	Reconfigure(ctx context.Context, file string) (deploy.Released, error)
@@ -67,7 +68,7 @@ func prepareBadRelease(ctx context.Context, target any, f scenarios.Fault, _ uin
 		}
 	}
 	if b.victim != deploy.Gateway && !slices.Contains(b.serving, b.victim) {
-		return nil, fmt.Errorf("%s, which is to be the canary, does not serve", b.victim)
+		return nil, words.Errorf("%s, which is to be the canary, does not serve", b.victim)
 	}
 	var err error
 	b.model, err = t.ModelFile(ctx)
@@ -92,7 +93,7 @@ type bad struct {
 	// How it ended, and what had to be done by hand, once ended is closed.
 	end    deploy.Released
 	err    error
-	byHand string
+	byHand words.Sentence
 }
 
 func (b *bad) Victim() string { return b.victim }
@@ -120,32 +121,34 @@ func (b *bad) Inject(ctx context.Context) (sight, error) {
 }
 
 // make makes the bad version, and says how it is rolled out.
-func (b *bad) make(ctx context.Context) (roll func(context.Context) (deploy.Released, error), how string, err error) {
+func (b *bad) make(ctx context.Context) (roll func(context.Context) (deploy.Released, error), how words.Sentence, err error) {
 	r := deploy.Release{Version: b.version, Model: b.model}
 	switch b.release {
 	case scenarios.ReleaseBadConfig:
 		file := filepath.Join(b.folder, "limits.yaml")
 		err = os.WriteFile(file, []byte("network: {rate: ten}\n"), 0o600)
-		return func(ctx context.Context) (deploy.Released, error) { return b.target.Reconfigure(ctx, file) }, "limits with a rate of ten, in letters, were given to the gateway", err
+		return func(ctx context.Context) (deploy.Released, error) { return b.target.Reconfigure(ctx, file) }, words.Say("the gateway was given limits with the word ten for a rate"), err
 	case scenarios.ReleaseErroring:
 		r.Flags = []string{"--max-sequence-length", tooShort}
-		how = fmt.Sprintf("version %s was rolled out, the same model with a context of %s token", b.version, tooShort)
+		how = words.Say("version %s was rolled out, the same model with a context of %s token", b.version, tooShort)
 	case scenarios.ReleaseSlow:
 		r.Model = filepath.Join(b.folder, "model.gguf")
 		err = b.target.Deepen(ctx, b.model, r.Model)
-		how = fmt.Sprintf("version %s was rolled out, %s with more layers, which add nothing", b.version, filepath.Base(b.model))
+		how = words.Say("version %s was rolled out, %s with more layers, which add nothing", b.version, filepath.Base(b.model))
 	case scenarios.ReleaseCorruptModel:
 		r.Model = filepath.Join(b.folder, "model.gguf")
 		var n int64
 		n, err = breakOff(b.model, r.Model)
-		how = fmt.Sprintf("version %s was rolled out, a copy of %s that breaks off after %d bytes", b.version, filepath.Base(b.model), n)
+		how = words.Say("version %s was rolled out, a copy of %s that breaks off after %d bytes", b.version, filepath.Base(b.model), n)
 	default:
-		err = fmt.Errorf("no bad release is called %q", b.release)
+		err = words.Errorf("no bad release is called %q", b.release)
 	}
 	if err != nil {
-		return nil, "", err
+		return nil, words.Sentence{}, err
 	}
-	return func(ctx context.Context) (deploy.Released, error) { return b.target.Release(ctx, r, func(string) {}) }, how, nil
+	return func(ctx context.Context) (deploy.Released, error) {
+		return b.target.Release(ctx, r, func(words.Sentence) {})
+	}, how, nil
 }
 
 // breakOff copies the first half of a model: of the largest file, where it is a
@@ -183,41 +186,41 @@ func largest(folder string) (path string, st os.FileInfo, err error) {
 		}
 	}
 	if st == nil {
-		return "", nil, fmt.Errorf("%s holds no file", folder)
+		return "", nil, words.Errorf("%s holds no file", folder)
 	}
 	return path, st, nil
 }
 
 func (b *bad) SeeInEffect(ctx context.Context) (sight, error) {
 	var failed error
-	seen, err := until(ctx, pollEvery, func() (string, bool) {
+	seen, err := until(ctx, pollEvery, func() (words.Sentence, bool) {
 		select {
 		case <-b.ended:
-			var how string
+			var how words.Sentence
 			how, failed = b.seenToEnd()
 			return how, true
 		default:
 		}
 		pid := b.target.PID(b.victim)
 		onCanary := b.victim != deploy.Gateway && pid != 0 && pid != b.pid && !slices.Equal(b.target.Command(b.victim), b.before[b.victim])
-		return fmt.Sprintf("%s runs version %s, now pid %d", b.victim, b.version, pid), onCanary
+		return words.Say("%s runs version %s, now pid %d", b.victim, b.version, pid), onCanary
 	})
 	return seen, errors.Join(err, failed)
 }
 
 // seenToEnd is how a roll-out that has ended was in effect.
-func (b *bad) seenToEnd() (string, error) {
+func (b *bad) seenToEnd() (words.Sentence, error) {
 	switch {
 	case b.err != nil:
-		return "", b.err
+		return words.Sentence{}, b.err
 	case b.end.Live:
-		return fmt.Sprintf("version %s is live: %s", b.version, b.end.Why), nil
+		return words.Say("version %s is live: %s", b.version, b.end.Why), nil
 	case b.victim == deploy.Gateway:
-		return fmt.Sprintf("refused after %.2f s: %s", b.end.Took, b.end.Why), nil
+		return words.Say("refused after %.2f s: %s", b.end.Took, b.end.Why), nil
 	case b.end.RollBack == 0: // then no replica ever had it
-		return "", fmt.Errorf("version %s was refused before %s had it: %s", b.version, b.victim, b.end.Why)
+		return words.Sentence{}, words.Errorf("version %s was refused before %s had it: %s", b.version, b.victim, b.end.Why)
 	}
-	return fmt.Sprintf("version %s was on %s, and is found to be bad: %s", b.version, b.victim, b.end.Why), nil
+	return words.Say("version %s was on %s, and is found to be bad: %s", b.version, b.victim, b.end.Why), nil
 }
 
 // Revert waits for the deployment to roll back on its own, which is what is
@@ -225,41 +228,41 @@ func (b *bad) seenToEnd() (string, error) {
 // does it by hand: no bad version outlives the fault.
 func (b *bad) Revert(ctx context.Context) (sight, error) {
 	if b.ended == nil {
-		return sight{how: "nothing was rolled out"}, os.RemoveAll(b.folder)
+		return sight{how: words.Say("nothing was rolled out")}, os.RemoveAll(b.folder)
 	}
 	select {
 	case <-b.ended:
 	case <-time.After(b.within):
-		b.byHand = fmt.Sprintf("it was not rolled back within %s", b.within)
+		b.byHand = words.Say("it was not rolled back within %s", b.within)
 	}
 	b.cancel()
 	<-b.ended
 	switch {
 	case b.err != nil:
-		b.byHand = b.err.Error()
+		b.byHand = words.Of(b.err)
 	case b.end.Live:
-		b.byHand = "it went live: " + b.end.Why
+		b.byHand = words.Say("it went live: %s", b.end.Why)
 	}
-	if b.byHand == "" {
-		how := fmt.Sprintf("rolled back on its own in %.1f s, %.1f s after it began: %s", b.end.RollBack, b.end.Took, b.end.Why)
+	if b.byHand.IsZero() {
+		how := words.Say("rolled back on its own in %.1f s, %.1f s after it began: %s", b.end.RollBack, b.end.Took, b.end.Why)
 		if b.victim == deploy.Gateway {
-			how = "nothing to roll back: the limits from before held throughout"
+			how = words.Say("nothing to roll back: the limits from before were in force all the time")
 		}
 		return sight{how: how}, os.RemoveAll(b.folder)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revertGrace)
 	defer cancel()
 	if err := b.takeBack(ctx); err != nil {
-		return sight{}, fmt.Errorf("%s, nor taken back by hand: %w", b.byHand, err)
+		return sight{}, words.Errorf("%s, nor taken back by hand: %s", b.byHand, err)
 	}
-	return sight{how: "taken back by hand: " + b.byHand}, os.RemoveAll(b.folder)
+	return sight{how: words.Say("taken back by hand: %s", b.byHand)}, os.RemoveAll(b.folder)
 }
 
 func (b *bad) takeBack(ctx context.Context) error {
 	if b.victim == deploy.Gateway {
 		end, err := b.target.Reconfigure(ctx, b.target.Limits())
 		if err == nil && !end.Live {
-			err = errors.New(end.Why)
+			err = words.Error(end.Why.Sentence)
 		}
 		return err
 	}
@@ -268,20 +271,20 @@ func (b *bad) takeBack(ctx context.Context) error {
 
 // SeeGone never sees a version go that the deployment did not roll back itself.
 func (b *bad) SeeGone(ctx context.Context) (sight, error) {
-	if b.byHand != "" {
-		return sight{}, fmt.Errorf("the bad version was not rolled back on its own: %s", b.byHand)
+	if !b.byHand.IsZero() {
+		return sight{}, words.Errorf("the bad version was not rolled back on its own: %s", b.byHand)
 	}
-	return until(ctx, pollEvery, func() (string, bool) {
+	return until(ctx, pollEvery, func() (words.Sentence, bool) {
 		for replica, command := range b.before {
 			if !slices.Equal(b.target.Command(replica), command) {
-				return "", false
+				return words.Sentence{}, false
 			}
 		}
 		for _, replica := range b.serving {
 			if !b.target.Serving(ctx, replica) {
-				return "", false
+				return words.Sentence{}, false
 			}
 		}
-		return fmt.Sprintf("every replica has its command of before, and the gateway routes to %d", len(b.serving)), true
+		return words.Say("every replica has its command of before, and the gateway routes to %d", len(b.serving)), true
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -50,7 +51,7 @@ func (l *lenient) Reconfigure(ctx context.Context, file string) (deploy.Released
 // taken back by hand; one that never got anywhere was never in effect.
 func TestBadReleaseThatIsNotRolledBack(t *testing.T) {
 	live := func(context.Context) (deploy.Released, error) {
-		return deploy.Released{Live: true, Why: "served by all"}, nil
+		return deploy.Released{Live: true, Why: words.Kept{Sentence: words.Verbatim("served by all")}}, nil
 	}
 	for _, tt := range []struct {
 		name, release string
@@ -62,9 +63,11 @@ func TestBadReleaseThatIsNotRolledBack(t *testing.T) {
 		{"limits are taken", scenarios.ReleaseBadConfig, live, "injected in_effect reverted failed", "it went live: served by all", 1},
 		{"nobody ends it", scenarios.ReleaseErroring, func(ctx context.Context) (deploy.Released, error) {
 			<-ctx.Done()
-			return deploy.Released{Why: "context canceled", RollBack: 1}, nil
+			return deploy.Released{Why: words.Kept{Sentence: words.Verbatim("context canceled")}, RollBack: 1}, nil
 		}, "injected failed reverted", "never seen in_effect", 1},
-		{"refused before", scenarios.ReleaseErroring, func(context.Context) (deploy.Released, error) { return deploy.Released{Why: "no such version"}, nil },
+		{"refused before", scenarios.ReleaseErroring, func(context.Context) (deploy.Released, error) {
+			return deploy.Released{Why: words.Kept{Sentence: words.Verbatim("no such version")}}, nil
+		},
 			"injected failed reverted", "was refused before replica-0 had it: no such version", 0},
 		{"it cannot be rolled back", scenarios.ReleaseErroring, func(context.Context) (deploy.Released, error) {
 			return deploy.Released{}, errors.New("the roll-back failed")
@@ -72,7 +75,7 @@ func TestBadReleaseThatIsNotRolledBack(t *testing.T) {
 			"injected failed reverted", "the roll-back failed", 1},
 		{"a slow one goes live", scenarios.ReleaseSlow, live, "injected in_effect reverted failed", "it went live: served by all", 1},
 		{"rolled back", scenarios.ReleaseErroring, func(context.Context) (deploy.Released, error) {
-			return deploy.Released{Why: "errors", RollBack: 1}, nil
+			return deploy.Released{Why: words.Kept{Sentence: words.Verbatim("errors")}, RollBack: 1}, nil
 		},
 			"injected in_effect reverted gone", "", 0},
 	} {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -46,10 +47,10 @@ func prepareCertificateExpiry(ctx context.Context, target any, _ scenarios.Fault
 	}
 	e := &expiry{certificate: c, trusted: x509.NewCertPool(), kept: filepath.Join(filepath.Dir(c.File), fmt.Sprintf("%s%d-certificate", ofOurs, os.Getpid()))}
 	if !e.trusted.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate", c.CA)
+		return nil, words.Errorf("%s holds no certificate", c.CA)
 	}
 	if e.good, err = e.shown(ctx); err != nil {
-		return nil, fmt.Errorf("the gateway's certificate does not verify before the fault: %w", err)
+		return nil, words.Errorf("the gateway's certificate does not verify before the fault: %s", err)
 	}
 	return e, nil
 }
@@ -83,17 +84,17 @@ func (e *expiry) Inject(context.Context) (sight, error) {
 	if err != nil {
 		return sight{}, err
 	}
-	return sight{how: fmt.Sprintf("%s was replaced by one of the same authority that has expired; connections that are open go on, and only who connects anew is refused", e.certificate.File)}, nil
+	return sight{how: words.Say("%s was replaced by one of the same authority that has expired; connections that are open go on, and only who connects anew is refused", e.certificate.File)}, nil
 }
 
 func (e *expiry) SeeInEffect(ctx context.Context) (sight, error) {
-	return until(ctx, pollEvery, func() (string, bool) {
+	return until(ctx, pollEvery, func() (words.Sentence, bool) {
 		_, err := e.shown(ctx)
 		var invalid x509.CertificateInvalidError
 		if !errors.As(err, &invalid) || invalid.Reason != x509.Expired {
-			return "", false
+			return words.Sentence{}, false
 		}
-		return fmt.Sprintf("a client that connects anew to %s refuses the certificate: it expired at %s", e.certificate.Address, invalid.Cert.NotAfter.UTC().Format(time.RFC3339)), true
+		return words.Say("a client that connects anew to %s refuses the certificate: it expired at %s", e.certificate.Address, invalid.Cert.NotAfter.UTC().Format(time.RFC3339)), true
 	})
 }
 
@@ -101,16 +102,16 @@ func (e *expiry) Revert(context.Context) (sight, error) {
 	if err := e.Undo()[0].apply(); err != nil {
 		return sight{}, err
 	}
-	return sight{how: "the certificate from before is back in its file"}, nil
+	return sight{how: words.Say("the certificate from before is back in its file")}, nil
 }
 
 func (e *expiry) SeeGone(ctx context.Context) (sight, error) {
-	return until(ctx, pollEvery, func() (string, bool) {
+	return until(ctx, pollEvery, func() (words.Sentence, bool) {
 		c, err := e.shown(ctx)
 		if err != nil || !c.Equal(e.good) {
-			return "", false
+			return words.Sentence{}, false
 		}
-		return fmt.Sprintf("a client that connects anew accepts the certificate, which is valid until %s", c.NotAfter.UTC().Format(time.RFC3339)), true
+		return words.Say("a client that connects anew accepts the certificate, which is valid until %s", c.NotAfter.UTC().Format(time.RFC3339)), true
 	})
 }
 

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // cgroup is a control group for one victim, of one controller. In version 1
@@ -32,15 +34,15 @@ var groupNumber atomic.Int64
 func findGroup(controller string) (cgroup, error) {
 	own, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		return cgroup{}, Unsupported{"there are no control groups to be seen: " + err.Error()}
+		return cgroup{}, unsupported("there are no control groups to be seen: %s", err)
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		return cgroup{}, Unsupported{"there are no mounts to be seen: " + err.Error()}
+		return cgroup{}, unsupported("there are no mounts to be seen: %s", err)
 	}
 	g, err := parseGroup(controller, own, mounts)
 	if err != nil {
-		return cgroup{}, Unsupported{err.Error()}
+		return cgroup{}, Unsupported{words.Of(err)}
 	}
 	if g.v2 {
 		return g.beside()
@@ -78,7 +80,7 @@ func parseGroup(controller string, own, mounts []byte) (cgroup, error) {
 			return newGroup(controller, mount, root, in2, true), nil
 		}
 	}
-	return cgroup{}, fmt.Errorf("no control groups of %s are mounted", controller)
+	return cgroup{}, words.Errorf("no control groups of %s are mounted", controller)
 }
 
 func newGroup(controller, mount, root, in string, v2 bool) cgroup {
@@ -99,7 +101,7 @@ func (g cgroup) beside() (cgroup, error) {
 			return g, nil
 		}
 	}
-	return cgroup{}, Unsupported{fmt.Sprintf("the %s controller is not handed down to where launchgate runs (%s): run it as root in a service or scope of systemd's with Delegate=yes", g.controller, g.home)}
+	return cgroup{}, unsupported("the %s controller is not handed down to where launchgate runs (%s): run it as root in a service or scope of systemd's with Delegate=yes", g.controller, g.home)
 }
 
 // canGroup tries whether a group of a controller can be made here.
@@ -113,7 +115,7 @@ func canGroup(controller string) func() error {
 			return err
 		}
 		if err := os.Mkdir(g.path, 0o755); err != nil {
-			return Unsupported{fmt.Sprintf("it needs a control group, and none can be made (%v): it takes root", err)}
+			return unsupported("it needs a control group, and none can be made (%s): it takes root", err)
 		}
 		return removeGroup(g.path, g.home)
 	}
@@ -124,11 +126,11 @@ func (g cgroup) undo() []Undo { return []Undo{{Do: undoCgroup, Path: g.path, Hom
 // take makes the group, with its limits, and moves a process into it.
 func (g cgroup) take(pid int, limits [][2]string) error {
 	if err := os.Mkdir(g.path, 0o755); err != nil {
-		return fmt.Errorf("make a control group: %w", err)
+		return words.Errorf("make a control group: %s", err)
 	}
 	for _, limit := range append(limits, [2]string{"cgroup.procs", strconv.Itoa(pid)}) {
 		if err := os.WriteFile(filepath.Join(g.path, limit[0]), []byte(limit[1]), 0o644); err != nil {
-			return fmt.Errorf("set %s to %s: %w", limit[0], limit[1], err)
+			return words.Errorf("set %s to %s: %s", limit[0], limit[1], err)
 		}
 	}
 	return nil

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -40,18 +42,23 @@ var Kinds = []Kind{
 }
 
 // Unsupported is the error of a fault that the target cannot have.
-type Unsupported struct{ Reason string }
+type Unsupported struct{ Reason words.Sentence }
 
-func (u Unsupported) Error() string { return "unsupported: " + u.Reason }
+// Said is what the recording says of it.
+func (u Unsupported) Said() words.Sentence { return recording.Unsupported(u.Reason) }
+
+func (u Unsupported) Error() string { return u.Said().String() }
+
+func unsupported(p words.Phrase, args ...any) error { return Unsupported{words.Say(p, args...)} }
 
 // notOurs is why faults need a deployment of launchgate's own.
-func notOurs(what string) error {
-	return Unsupported{"launchgate did not deploy this target, so " + what + "; use target.local, or break it by other means"}
+func notOurs(what words.Phrase, args ...any) error {
+	return unsupported("launchgate did not deploy this target, so %s; use target.local, or break it by other means", words.Say(what, args...))
 }
 
 // needsDoor is why faults need the whole gateway.
-func needsDoor(what string) error {
-	return Unsupported{"the gateway of this target is plain, so " + what + "; take plain out of target.local.gateway"}
+func needsDoor(what words.Phrase, args ...any) error {
+	return unsupported("the gateway of this target is plain, so %s; take plain out of target.local.gateway", words.Say(what, args...))
 }
 
 // fault is a fault on its chosen victim. Its methods are called in the order of
@@ -80,7 +87,7 @@ func kindOf(name string) (Kind, error) {
 	for _, k := range Kinds {
 		known = append(known, k.Name)
 	}
-	return Kind{}, fmt.Errorf("unknown fault kind %q; known: %s", name, strings.Join(known, ", "))
+	return Kind{}, words.Errorf("unknown fault kind %q; known: %s", name, strings.Join(known, ", "))
 }
 
 // able is why a kind cannot act here, as far as that is known before the run.
@@ -89,9 +96,9 @@ func (k Kind) able(t scenarios.Target) error {
 	case t.Local == nil && k.network != "":
 		return nil // a proxy can stand in front of anything
 	case t.Local == nil:
-		return notOurs("it cannot have a fault of kind " + k.Name)
+		return notOurs("it cannot have a fault of kind %s", k.Name)
 	case k.door && t.Local.Gateway.Plain:
-		return needsDoor("it cannot have a fault of kind " + k.Name)
+		return needsDoor("it cannot have a fault of kind %s", k.Name)
 	case k.can == nil:
 		return nil
 	}
@@ -100,14 +107,15 @@ func (k Kind) able(t scenarios.Target) error {
 
 // Unable lists the kinds of a gate's faults that cannot act here, with the
 // reason, before anything is started.
-func Unable(gate scenarios.Gate) []string {
-	var unable []string
+func Unable(gate scenarios.Gate) []words.Sentence {
+	var unable []words.Sentence
+	unableTo := func(kind string, why error) { unable = append(unable, words.Say("%s: %s", kind, why)) }
 	able := map[string]bool{}
 	for _, name := range kindsOf(gate) {
 		if k, err := kindOf(name); err == nil {
 			why := k.able(gate.Target)
 			if able[name] = why == nil; why != nil {
-				unable = append(unable, name+": "+why.Error())
+				unableTo(name, why)
 			}
 		}
 	}
@@ -115,12 +123,12 @@ func Unable(gate scenarios.Gate) []string {
 	for _, s := range gate.Scenarios {
 		for _, f := range s.Faults {
 			if why := noSuch(target, f.Target); able[f.Kind] && why != nil {
-				unable = append(unable, f.Kind+": "+why.Error())
+				unableTo(f.Kind, why)
 			}
 		}
 	}
 	if name := nodeLoss.Name; gate.Target.Local != nil && gate.Target.Local.Gateway.Plain && losesDisk(gate) {
-		unable = append(unable, name+": "+needsDoor("it has no disk with a ledger that could be lost").Error())
+		unableTo(name, needsDoor("it has no disk with a ledger that could be lost"))
 	}
 	return unable
 }
@@ -132,7 +140,7 @@ func noSuch(t scenarios.Target, victim string) error {
 	case victim == "" || victim == scenarios.VictimBusiest || victim == scenarios.VictimRandom:
 		return nil
 	case t.Local == nil:
-		return fmt.Errorf("no replica is named %q: the service was there before and is one, so leave target out", victim)
+		return words.Errorf("no replica is named %q: launchgate did not start this service and sees it as one replica; leave target out of the fault", victim)
 	}
 	var there []string
 	for i := range t.Local.Replicas {
@@ -141,7 +149,7 @@ func noSuch(t scenarios.Target, victim string) error {
 	if slices.Contains(there, victim) {
 		return nil
 	}
-	return fmt.Errorf("no replica is named %q; there are %s", victim, strings.Join(there, ", "))
+	return words.Errorf("no replica is named %q; there are %s", victim, strings.Join(there, ", "))
 }
 
 func losesDisk(gate scenarios.Gate) bool {

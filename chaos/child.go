@@ -2,11 +2,11 @@ package chaos
 
 import (
 	"bufio"
-	"fmt"
 	"io"
 	"os/exec"
 
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // child is a process that is a fault. It is started to be known by its pid, so
@@ -32,7 +32,7 @@ func startChild(cmd *exec.Cmd) (*child, error) {
 		return nil, err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start the process of the fault: %w", err)
+		return nil, words.Errorf("start the process of the fault: %s", err)
 	}
 	c := &child{cmd: cmd, lifeline: lifeline, says: bufio.NewReader(out), pid: cmd.Process.Pid}
 	st, err := deploy.Stat(c.pid)
@@ -47,7 +47,7 @@ func startChild(cmd *exec.Cmd) (*child, error) {
 // begin tells it to.
 func (c *child) begin() error {
 	if _, err := io.WriteString(c.lifeline, "\n"); err != nil {
-		return fmt.Errorf("tell pid %d to begin: %w", c.pid, err)
+		return words.Errorf("tell pid %d to begin: %s", c.pid, err)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -38,14 +39,14 @@ const dateError = 1500 * time.Millisecond
 // canSkew writes to this process' own copy what it holds already.
 func canSkew() error {
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
-		return Unsupported{fmt.Sprintf("the code that reads the clock is changed in the machine's language, which is known for linux/amd64 only, and this is %s/%s", runtime.GOOS, runtime.GOARCH)}
+		return unsupported("the code that reads the clock is changed in the machine's language, which is known for linux/amd64 only, and this is %s/%s", runtime.GOOS, runtime.GOARCH)
 	}
 	v, err := findVDSO(os.Getpid())
 	if err == nil {
 		err = writeMemory(os.Getpid(), v.room, []byte{0})
 	}
 	if err != nil {
-		return Unsupported{"the code that reads the clock cannot be changed here: " + err.Error()}
+		return unsupported("the code that reads the clock cannot be changed here: %s", err)
 	}
 	return nil
 }
@@ -57,10 +58,10 @@ func prepareClockSkew(ctx context.Context, target any, f scenarios.Fault, seed u
 	}
 	v, err := findVDSO(p.pid)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", p.victim, err)
+		return nil, words.Errorf("%s: %s", p.victim, err)
 	}
 	if v.skewed { // what stands there now would be brought back when the other is over
-		return nil, fmt.Errorf("the clock of %s is changed already, by another clock-skew", p.victim)
+		return nil, words.Errorf("the clock of %s is changed already, by another clock-skew", p.victim)
 	}
 	before, err := clockOf(ctx, p.target.Address(p.victim))
 	return &skewed{onProcess: p, skew: time.Duration(f.Skew), vdso: v, before: before}, err
@@ -85,7 +86,7 @@ func (s *skewed) Undo() []Undo {
 func (s *skewed) Inject(context.Context) (sight, error) {
 	err := whileStopped(s.pid, s.start, s.vdso.entry, func() error {
 		if v, err := findVDSO(s.pid); err != nil || !bytes.Equal(v.code, s.vdso.code) {
-			return fmt.Errorf("the clock of pid %d has been changed meanwhile, as by another clock-skew on it: %v", s.pid, err)
+			return words.Errorf("the clock of pid %d has been changed meanwhile, as by another clock-skew on it: %v", s.pid, err)
 		}
 		if err := writeMemory(s.pid, s.vdso.room, skewingClock(s.skew)); err != nil {
 			return err
@@ -95,13 +96,13 @@ func (s *skewed) Inject(context.Context) (sight, error) {
 	if err != nil {
 		return sight{}, err
 	}
-	return sight{how: fmt.Sprintf("pid %d reads a wall clock that is off by %s", s.pid, s.skew)}, nil
+	return sight{how: words.Say("pid %d reads a wall clock that is off by %s", s.pid, s.skew)}, nil
 }
 
 func (s *skewed) SeeInEffect(ctx context.Context) (sight, error) {
-	return until(ctx, pollEvery, func() (string, bool) {
+	return until(ctx, pollEvery, func() (words.Sentence, bool) {
 		off, err := clockOf(ctx, s.target.Address(s.victim))
-		return fmt.Sprintf("the Date of a health answer of %s is off by %s, and by %s before", s.victim, off.Round(100*time.Millisecond), s.before.Round(100*time.Millisecond)),
+		return words.Say("the Date of a health answer of %s is off by %s, and by %s before", s.victim, off.Round(100*time.Millisecond), s.before.Round(100*time.Millisecond)),
 			err == nil && (off-s.before-s.skew).Abs() <= dateError
 	})
 }
@@ -110,13 +111,13 @@ func (s *skewed) Revert(context.Context) (sight, error) {
 	if err := s.Undo()[0].apply(); err != nil {
 		return sight{}, err
 	}
-	return sight{how: fmt.Sprintf("pid %d reads the kernel's clock again", s.pid)}, nil
+	return sight{how: words.Say("pid %d reads the kernel's clock again", s.pid)}, nil
 }
 
 func (s *skewed) SeeGone(ctx context.Context) (sight, error) {
-	return until(ctx, pollEvery, func() (string, bool) {
+	return until(ctx, pollEvery, func() (words.Sentence, bool) {
 		off, err := clockOf(ctx, s.target.Address(s.victim))
-		return fmt.Sprintf("the Date of a health answer is off by %s; the gateway routes to %s", off.Round(100*time.Millisecond), s.victim),
+		return words.Say("the Date of a health answer is off by %s; the gateway routes to %s", off.Round(100*time.Millisecond), s.victim),
 			err == nil && (off-s.before).Abs() <= dateError && s.target.Serving(ctx, s.victim)
 	})
 }
@@ -129,7 +130,7 @@ func clockOf(ctx context.Context, addr string) (time.Duration, error) {
 	}
 	date, err := http.ParseTime(answer.Get("Date"))
 	if err != nil {
-		return 0, fmt.Errorf("the health answer of %s has no Date: %w", addr, err)
+		return 0, words.Errorf("the health answer of %s has no Date: %s", addr, err)
 	}
 	return time.Until(date.Add(time.Second / 2)), nil
 }
@@ -159,12 +160,12 @@ func findVDSO(pid int) (vdso, error) {
 	for line := range strings.Lines(string(maps)) {
 		if strings.HasSuffix(strings.TrimSpace(line), "[vdso]") {
 			if _, err := fmt.Sscanf(line, "%x-%x", &start, &end); err != nil {
-				return vdso{}, fmt.Errorf("/proc/%d/maps: %q: %w", pid, line, err)
+				return vdso{}, words.Errorf("/proc/%d/maps: %q: %s", pid, line, err)
 			}
 		}
 	}
 	if start == 0 || end-start > 1<<20 {
-		return vdso{}, fmt.Errorf("pid %d has no vDSO", pid)
+		return vdso{}, words.Errorf("pid %d has no vDSO", pid)
 	}
 	image := make([]byte, end-start)
 	if err := memory(pid, os.O_RDONLY, func(f *os.File) error { _, err := f.ReadAt(image, int64(start)); return err }); err != nil {
@@ -176,18 +177,18 @@ func findVDSO(pid int) (vdso, error) {
 func parseVDSO(image []byte, start uint64) (vdso, error) {
 	file, err := elf.NewFile(bytes.NewReader(image))
 	if err != nil {
-		return vdso{}, fmt.Errorf("the vDSO: %w", err)
+		return vdso{}, words.Errorf("the vDSO: %s", err)
 	}
 	symbols, err := file.DynamicSymbols()
 	if err != nil {
-		return vdso{}, fmt.Errorf("the vDSO: %w", err)
+		return vdso{}, words.Errorf("the vDSO: %s", err)
 	}
 	// The table of sections is the last thing in the image, and may end in zeros.
 	tables := binary.LittleEndian.Uint64(image[0x28:]) + uint64(binary.LittleEndian.Uint16(image[0x3a:]))*uint64(binary.LittleEndian.Uint16(image[0x3c:]))
 	used := max(tables, uint64(len(bytes.TrimRight(image, "\x00"))))
 	room := (used + 15) &^ 15
 	if need := uint64(len(skewingClock(0))); room+need > uint64(len(image)) {
-		return vdso{}, fmt.Errorf("the vDSO has %d bytes left behind it, expected %d", len(image)-int(used), need)
+		return vdso{}, words.Errorf("the vDSO has %d bytes left behind it, expected %d", len(image)-int(used), need)
 	}
 	for _, s := range symbols {
 		if s.Name == "__vdso_clock_gettime" && s.Size >= jumpLength && s.Value+s.Size <= uint64(len(image)) {
@@ -197,7 +198,7 @@ func parseVDSO(image []byte, start uint64) (vdso, error) {
 			return v, nil
 		}
 	}
-	return vdso{}, errors.New("the vDSO has no clock_gettime")
+	return vdso{}, words.Errorf("the vDSO has no clock_gettime")
 }
 
 // skewingClock asks the kernel for the time, and adds the skew where it is the
@@ -240,11 +241,11 @@ func whileStopped(pid int, start, entry uint64, change func() error) error {
 	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(time.Millisecond) {
 		st, err := deploy.Stat(pid)
 		if err != nil || st.Start != start {
-			return fmt.Errorf("pid %d is gone", pid)
+			return words.Errorf("pid %d is gone", pid)
 		}
 		if st.State != "T" { // one that is stopped already is another fault's, and stays so
 			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-				return fmt.Errorf("stop pid %d: %w", pid, err)
+				return words.Errorf("stop pid %d: %s", pid, err)
 			}
 		}
 		still, err := standsOutside(pid, entry)
@@ -258,7 +259,7 @@ func whileStopped(pid int, start, entry uint64, change func() error) error {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("the threads of pid %d did not all stop outside the code that reads the clock in 2s", pid)
+			return words.Errorf("the threads of pid %d did not all stop outside the code that reads the clock in 2s", pid)
 		}
 	}
 }
@@ -268,7 +269,7 @@ func whileStopped(pid int, start, entry uint64, change func() error) error {
 func standsOutside(pid int, entry uint64) (bool, error) {
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
 	if err != nil || len(tasks) == 0 {
-		return false, fmt.Errorf("pid %d has no threads: %v", pid, err)
+		return false, words.Errorf("pid %d has no threads: %v", pid, err)
 	}
 	for _, task := range tasks {
 		tid, err := strconv.Atoi(filepath.Base(task))
@@ -306,10 +307,10 @@ func restoreClock(pid int, start, entry uint64, code []byte) error {
 	}
 	v, err := findVDSO(pid)
 	if err != nil {
-		return fmt.Errorf("undo: %w", err)
+		return words.Errorf("undo: %s", err)
 	}
 	if v.entry != entry || len(code) != jumpLength {
-		return fmt.Errorf("undo: clock_gettime of pid %d is at %#x, and the journal says %d bytes at %#x", pid, v.entry, len(code), entry)
+		return words.Errorf("undo: clock_gettime of pid %d is at %s, and the journal says %d bytes at %s", pid, fmt.Sprintf("%#x", v.entry), len(code), fmt.Sprintf("%#x", entry))
 	}
 	if bytes.Equal(v.code, code) {
 		return nil

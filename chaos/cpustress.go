@@ -2,8 +2,6 @@ package chaos
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"math"
 	"os"
@@ -13,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -89,30 +88,30 @@ func (b *burning) Undo() []Undo { return b.undo() }
 
 func (b *burning) Inject(context.Context) (sight, error) {
 	b.from = time.Now()
-	return sight{how: fmt.Sprintf("pid %d begins to burn %v of %d cores", b.pid, b.cores, runtime.NumCPU())}, b.begin()
+	return sight{how: words.Say("pid %d begins to burn %g of %d cores", b.pid, b.cores, runtime.NumCPU())}, b.begin()
 }
 
 // SeeInEffect waits for a tenth of the processor time that it asks for in a
 // second: on a busy machine it gets less than it asks for.
 func (b *burning) SeeInEffect(ctx context.Context) (sight, error) {
-	return until(ctx, pollEvery, func() (string, bool) {
+	return until(ctx, pollEvery, func() (words.Sentence, bool) {
 		st, alive := b.stat()
 		if !alive {
-			return "", false
+			return words.Sentence{}, false
 		}
 		asked := time.Duration(b.cores * float64(time.Second))
-		return fmt.Sprintf("pid %d used %s of processor time in %s", b.pid, st.CPU, time.Since(b.from).Round(time.Millisecond)), st.CPU >= min(asked/10, time.Second)
+		return words.Say("pid %d used %s of processor time in %s", b.pid, st.CPU, time.Since(b.from).Round(time.Millisecond)), st.CPU >= min(asked/10, time.Second)
 	})
 }
 
 func (b *burning) Revert(context.Context) (sight, error) {
 	b.end()
-	return sight{how: fmt.Sprintf("pid %d was ended", b.pid)}, nil
+	return sight{how: words.Say("pid %d was ended", b.pid)}, nil
 }
 
 func (b *burning) SeeGone(context.Context) (sight, error) {
 	if _, alive := b.stat(); alive {
-		return sight{}, errors.New("the process that burns is still there")
+		return sight{}, words.Errorf("the process that burns is still there")
 	}
-	return sight{how: fmt.Sprintf("pid %d is gone", b.pid)}, nil
+	return sight{how: words.Say("pid %d is gone", b.pid)}, nil
 }

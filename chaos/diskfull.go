@@ -3,7 +3,6 @@ package chaos
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -113,7 +113,7 @@ func prepareDiskFull(_ context.Context, target any, _ scenarios.Fault, _ uint64)
 		return nil, needsDoor("it has no ledger whose disk could be full")
 	}
 	if !mounted(folder) {
-		return nil, Unsupported{folder + " is on no file system of launchgate's own, and no other is filled"}
+		return nil, unsupported("%s is not on a file system that launchgate made for it, and no other is filled", folder)
 	}
 	return &filling{folder: folder}, nil
 }
@@ -130,18 +130,18 @@ func (f *filling) Undo() []Undo { return []Undo{{Do: undoRemove, Path: f.file()}
 
 func (f *filling) Inject(context.Context) (sight, error) {
 	taken, err := fill(f.file())
-	return sight{how: fmt.Sprintf("a file took the %s that were free in %s", mib(scenarios.Size(taken)), f.folder)}, err
+	return sight{how: words.Say("a file took the %s that were free in %s", mib(scenarios.Size(taken)), f.folder)}, err
 }
 
 // SeeInEffect takes what has become free meanwhile too: a log that is written
 // anew gives the space of the one before back.
 func (f *filling) SeeInEffect(ctx context.Context) (sight, error) {
-	return until(ctx, pollEvery, func() (string, bool) {
+	return until(ctx, pollEvery, func() (words.Sentence, bool) {
 		if _, err := fill(f.file()); err != nil {
-			return "", false
+			return words.Sentence{}, false
 		}
 		err := f.write()
-		return fmt.Sprintf("a write of 4 KiB in %s is refused: %v", f.folder, syscall.ENOSPC), errors.Is(err, syscall.ENOSPC)
+		return words.Say("a write of 4 KiB in %s is refused: %s", f.folder, syscall.ENOSPC), errors.Is(err, syscall.ENOSPC)
 	})
 }
 
@@ -149,12 +149,12 @@ func (f *filling) Revert(context.Context) (sight, error) {
 	if err := f.Undo()[0].apply(); err != nil {
 		return sight{}, err
 	}
-	return sight{how: "the file that took the space was removed"}, nil
+	return sight{how: words.Say("the file that took the space was removed")}, nil
 }
 
 func (f *filling) SeeGone(ctx context.Context) (sight, error) {
-	return until(ctx, 100*time.Millisecond, func() (string, bool) {
-		return "a write of 4 KiB in " + f.folder + " is taken again", f.write() == nil
+	return until(ctx, 100*time.Millisecond, func() (words.Sentence, bool) {
+		return words.Say("a write of 4 KiB in %s succeeds again", f.folder), f.write() == nil
 	})
 }
 

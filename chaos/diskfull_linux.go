@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // canMount is whether a file system can be mounted, tried out.
@@ -16,14 +18,14 @@ func canMount() error {
 	}
 	defer os.Remove(folder)
 	if err := mountDisk(folder, leastDisk); err != nil {
-		return Unsupported{fmt.Sprintf("it needs a file system of its own, and none can be mounted (%v): it takes root", err)}
+		return unsupported("it needs a file system of its own, and none can be mounted (%s): it takes root", err)
 	}
 	return unmount(folder)
 }
 
 func mountDisk(folder string, size int64) error {
 	if err := unix.Mount(diskName, folder, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, fmt.Sprintf("size=%d,mode=0700", size)); err != nil {
-		return fmt.Errorf("mount a file system of %d MiB on %s: %w", size>>20, folder, err)
+		return words.Errorf("mount a file system of %d MiB on %s: %s", size>>20, folder, err)
 	}
 	return nil
 }
@@ -33,7 +35,7 @@ func mountDisk(folder string, size int64) error {
 func unmount(folder string) error {
 	for mounted(folder) {
 		if err := unix.Unmount(folder, unix.MNT_DETACH); err != nil {
-			return fmt.Errorf("undo: unmount %s: %w", folder, err)
+			return words.Errorf("undo: unmount %s: %s", folder, err)
 		}
 	}
 	return nil

@@ -2,7 +2,7 @@
 
 package chaos
 
-func canMount() error { return Unsupported{"it needs a file system of its own: Linux"} }
+func canMount() error { return unsupported("it needs a file system of its own: Linux") }
 
 func mountDisk(string, int64) error { return canMount() }
 

@@ -81,19 +81,19 @@ func TestWhatAGateNeeds(t *testing.T) {
 		t.Errorf("of the gateway that every deployment has: %v", unable)
 	}
 	expired.Target.Local.Gateway.Plain = true
-	if unable := Unable(expired); len(unable) != 1 || !strings.Contains(unable[0], "take plain out of target.local.gateway") {
+	if unable := Unable(expired); len(unable) != 1 || !strings.Contains(unable[0].String(), "take plain out of target.local.gateway") {
 		t.Errorf("of a gateway that only balances: %v", unable)
 	}
 	lost := gate(true, "node-loss")
 	lost.Scenarios[0].Faults[0].Disk = scenarios.DiskLost
 	lost.Target.Local.Gateway.Plain = true
-	if unable := Unable(lost); len(unable) != 1 || !strings.Contains(unable[0], "no disk with a ledger") {
+	if unable := Unable(lost); len(unable) != 1 || !strings.Contains(unable[0].String(), "no disk with a ledger") {
 		t.Errorf("of a disk that is not there: %v", unable)
 	}
 	wrong := gate(true, "pod-kill", "node-partition", "pod-hang")
 	wrong.Target.Local.Replicas = 2
 	wrong.Scenarios[0].Faults[0].Target, wrong.Scenarios[0].Faults[1].Target = "replica-2", "replica-1"
-	if unable := Unable(wrong); len(unable) != 1 || unable[0] != `pod-kill: no replica is named "replica-2"; there are replica-0, replica-1` {
+	if unable := Unable(wrong); len(unable) != 1 || unable[0].String() != `pod-kill: no replica is named "replica-2"; there are replica-0, replica-1` {
 		t.Errorf("of replicas that will not be there: %v", unable)
 	}
 	if far := gate(false, "node-partition"); !NeedsLinks(far) || NeedsNodes(far) {
@@ -101,11 +101,11 @@ func TestWhatAGateNeeds(t *testing.T) {
 	}
 	named := gate(false, "node-partition")
 	named.Scenarios[0].Faults[0].Target = "replica-0"
-	if unable := Unable(named); len(unable) != 1 || unable[0] != `node-partition: no replica is named "replica-0": the service was there before and is one, so leave target out` {
+	if unable := Unable(named); len(unable) != 1 || unable[0].String() != `node-partition: no replica is named "replica-0": launchgate did not start this service and sees it as one replica; leave target out of the fault` {
 		t.Errorf("%q", unable)
 	}
 	unable := Unable(gate(false, "pod-kill", "pod-kill", "node-partition"))
-	if len(unable) != 1 || !strings.Contains(unable[0], "pod-kill: unsupported: launchgate did not deploy this target") {
+	if len(unable) != 1 || !strings.Contains(unable[0].String(), "pod-kill: unsupported: launchgate did not deploy this target") {
 		t.Errorf("of a service that is not ours: %v", unable)
 	}
 }

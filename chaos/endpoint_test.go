@@ -100,7 +100,7 @@ func TestStreamsOfAnEndpointAreNotWaitedFor(t *testing.T) {
 	defer target.Stop()
 	lines := play(t.Context(), journal(t), target, scenarios.Fault{Kind: "network-delay", Target: scenarios.VictimBusiest, MinStreams: 1,
 		Delay: scenarios.Duration(time.Second), Within: scenarios.Duration(time.Minute)})
-	if last := lines[len(lines)-1]; last.State != "failed" || !strings.Contains(last.Text, "min_streams") {
+	if last := lines[len(lines)-1]; last.State != "failed" || !strings.Contains(last.Text.String(), "min_streams") {
 		t.Errorf("%+v", last)
 	}
 }

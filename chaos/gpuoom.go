@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -41,7 +42,7 @@ func prepareGPUOOM(ctx context.Context, target any, f scenarios.Fault, _ uint64)
 		return nil, err
 	}
 	if b.before <= b.leave {
-		return nil, fmt.Errorf("%v of the device's memory are free, and the fault is to leave %v: there is nothing to take", b.before, b.leave)
+		return nil, words.Errorf("%v of the device's memory are free, and the fault is to leave %v: there is nothing to take", b.before, b.leave)
 	}
 	b.child, err = startChild(t.Ballast(context.WithoutCancel(ctx), int64(b.leave)))
 	return b, err
@@ -64,10 +65,10 @@ func (b *ballast) free(ctx context.Context) (scenarios.Size, error) {
 	out, err := b.target.AskFree(ctx).Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(exit.Stderr)))
+		err = words.Errorf("%s: %s", err, strings.TrimSpace(string(exit.Stderr)))
 	}
 	if err != nil {
-		return 0, fmt.Errorf("ask for the device's free memory: %w", err)
+		return 0, words.Errorf("ask for the device's free memory: %s", err)
 	}
 	n, err := strconv.ParseInt(strings.TrimSpace(string(out)), 10, 64)
 	return scenarios.Size(n), err
@@ -80,29 +81,29 @@ func (b *ballast) Inject(ctx context.Context) (sight, error) {
 	stop := context.AfterFunc(ctx, func() { _ = b.cmd.Process.Kill() })
 	defer stop()
 	if _, err := b.says.ReadString('\n'); err != nil {
-		return sight{}, fmt.Errorf("pid %d did not take the device's memory: %w", b.pid, err)
+		return sight{}, words.Errorf("pid %d did not take the device's memory: %s", b.pid, err)
 	}
-	return sight{how: fmt.Sprintf("pid %d takes the device's memory but for %v", b.pid, b.leave)}, nil
+	return sight{how: words.Say("pid %d takes the device's memory but for %v", b.pid, b.leave)}, nil
 }
 
 func (b *ballast) SeeInEffect(ctx context.Context) (sight, error) {
-	return until(ctx, 100*time.Millisecond, func() (string, bool) {
+	return until(ctx, 100*time.Millisecond, func() (words.Sentence, bool) {
 		free, err := b.free(ctx)
 		_, alive := b.stat()
-		return fmt.Sprintf("free device memory fell from %s to %s", mib(b.before), mib(free)), err == nil && alive && free <= b.leave
+		return words.Say("free device memory fell from %s to %s", mib(b.before), mib(free)), err == nil && alive && free <= b.leave
 	})
 }
 
 func (b *ballast) Revert(context.Context) (sight, error) {
 	b.end()
-	return sight{how: fmt.Sprintf("pid %d was ended", b.pid)}, nil
+	return sight{how: words.Say("pid %d was ended", b.pid)}, nil
 }
 
 func (b *ballast) SeeGone(ctx context.Context) (sight, error) {
-	return until(ctx, 100*time.Millisecond, func() (string, bool) {
+	return until(ctx, 100*time.Millisecond, func() (words.Sentence, bool) {
 		free, err := b.free(ctx)
 		_, alive := b.stat()
-		return fmt.Sprintf("pid %d is gone, and %s of device memory are free", b.pid, mib(free)), err == nil && !alive && free > b.leave
+		return words.Say("pid %d is gone, and %s of device memory are free", b.pid, mib(free)), err == nil && !alive && free > b.leave
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // JournalFile is the copy of the journal in a run's folder of logs.
@@ -71,7 +72,7 @@ func StateDir() (string, error) {
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return "", fmt.Errorf("no folder for the journal of faults: set HOME or XDG_STATE_HOME: %w", err)
+		return "", words.Errorf("no folder for the journal of faults: set HOME or XDG_STATE_HOME: %s", err)
 	}
 	return filepath.Join(home, ".local", "state", "launchgate", "faults"), nil
 }
@@ -84,7 +85,7 @@ func OpenJournal(runDir, logDir string, watchdog ...string) (*Journal, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("the folder of the journal of faults: %w", err)
+		return nil, words.Errorf("the folder of the journal of faults: %s", err)
 	}
 	if runDir, err = filepath.Abs(runDir); err != nil {
 		return nil, err
@@ -93,11 +94,11 @@ func OpenJournal(runDir, logDir string, watchdog ...string) (*Journal, error) {
 	self, _ := deploy.Stat(pid) // without /proc a process is known by its number alone
 	j := &Journal{path: filepath.Join(dir, fmt.Sprintf("%d-%d-%d.jsonl", pid, self.Start, time.Now().UnixNano()))}
 	if j.file, err = os.OpenFile(j.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
-		return nil, fmt.Errorf("the journal of faults: %w", err)
+		return nil, words.Errorf("the journal of faults: %s", err)
 	}
 	if j.copy, err = os.Create(filepath.Join(logDir, JournalFile)); err != nil {
 		j.discard()
-		return nil, fmt.Errorf("the journal of faults: %w", err)
+		return nil, words.Errorf("the journal of faults: %s", err)
 	}
 	if err := j.write(entry{Run: runDir, PID: pid, Start: self.Start, Boot: bootID()}); err != nil {
 		j.discard()
@@ -123,7 +124,7 @@ func (j *Journal) discard() {
 // or the end of that, must not take it along.
 func (j *Journal) startWatchdog(argv []string) error {
 	if len(argv) == 0 {
-		return errors.New("the watchdog of the faults: no command to start it with")
+		return words.Errorf("the watchdog of the faults: no command to start it with")
 	}
 	j.watchdog = exec.Command(argv[0], append(slices.Clone(argv[1:]), j.path)...)
 	j.watchdog.SysProcAttr = apartAttr()
@@ -137,7 +138,7 @@ func (j *Journal) startWatchdog(argv []string) error {
 		return err
 	}
 	if err := j.watchdog.Start(); err != nil {
-		return fmt.Errorf("the watchdog of the faults could not be started: %w", err)
+		return words.Errorf("the watchdog of the faults could not be started: %s", err)
 	}
 	j.gone = make(chan struct{})
 	go func() { // owned by Close, which waits for gone
@@ -152,7 +153,7 @@ func (j *Journal) startWatchdog(argv []string) error {
 func (j *Journal) begin(id, kind, victim string, undo []Undo) error {
 	select {
 	case <-j.gone:
-		return fmt.Errorf("the watchdog of the faults is gone, and without it none is injected; it said: %s", j.said())
+		return words.Errorf("the watchdog of the faults is gone, and without it none is injected; it said: %s", j.said())
 	default:
 	}
 	if err := j.write(entry{At: new(time.Now().Round(0)), Fault: id, Kind: kind, Victim: victim, Undo: undo}); err != nil {
@@ -186,11 +187,11 @@ func (j *Journal) write(e entry) error {
 	defer j.mu.Unlock()
 	for _, f := range []*os.File{j.file, j.copy} {
 		if _, err := f.Write(line); err != nil {
-			return fmt.Errorf("the journal of faults: %w", err)
+			return words.Errorf("the journal of faults: %s", err)
 		}
 	}
 	if err := j.file.Sync(); err != nil {
-		return fmt.Errorf("the journal of faults: %w", err)
+		return words.Errorf("the journal of faults: %s", err)
 	}
 	return nil
 }
@@ -209,7 +210,7 @@ func (j *Journal) Close() error {
 	_ = j.lifeline.Close() // it is closed where the watchdog is gone
 	<-j.gone
 	if _, left := reap(j.path); left != nil { // the watchdog was gone, or failed
-		err = errors.Join(err, fmt.Errorf("a fault is not undone, see launchgate recover: %w", left))
+		err = errors.Join(err, words.Errorf("a fault is not undone, see launchgate recover: %s", left))
 	}
 	return err
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -105,10 +106,10 @@ func longestContext(ctx context.Context, address string) (name string, tokens in
 	}
 	defer resp.Body.Close()
 	if err := json.NewDecoder(resp.Body).Decode(&models); err != nil {
-		return "", 0, fmt.Errorf("the models of %s: %w", address, err)
+		return "", 0, words.Errorf("the models of %s: %s", address, err)
 	}
 	if len(models.Data) == 0 || models.Data[0].Tokens <= 2*hogAnswer {
-		return "", 0, fmt.Errorf("the models of %s: found %+v, expected one with a max_model_len above %d", address, models.Data, 2*hogAnswer)
+		return "", 0, words.Errorf("the models of %s: found %s, expected one with a max_model_len above %d", address, fmt.Sprintf("%+v", models.Data), 2*hogAnswer)
 	}
 	return models.Data[0].ID, models.Data[0].Tokens, nil
 }
@@ -135,7 +136,7 @@ func askLong(ctx context.Context, address, name string, tokens int) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("status %d", resp.StatusCode)
+		return words.Errorf("status %d", resp.StatusCode)
 	}
 	_, err = io.Copy(io.Discard, resp.Body)
 	return err
@@ -151,7 +152,7 @@ func kvUsed(ctx context.Context, metrics string) (used, waiting float64, err err
 		return 0, 0, err
 	}
 	if families[kvMetric] == nil {
-		return 0, 0, fmt.Errorf("%s says nothing of %s", metrics, kvMetric)
+		return 0, 0, words.Errorf("%s says nothing of %s", metrics, kvMetric)
 	}
 	for _, m := range families[kvMetric].GetMetric() {
 		used = max(used, m.GetGauge().GetValue())
@@ -175,7 +176,7 @@ func prepareKVExhaustion(ctx context.Context, target any, f scenarios.Fault, see
 		}
 	}
 	if h.before, _, err = kvUsed(ctx, h.metrics); err != nil {
-		return nil, fmt.Errorf("ask %s how full its KV cache is: %w", p.victim, err)
+		return nil, words.Errorf("ask %s how full its KV cache is: %s", p.victim, err)
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -195,37 +196,40 @@ type hogging struct {
 func (h *hogging) Undo() []Undo { return h.hog.undo() }
 
 func (h *hogging) Inject(context.Context) (sight, error) {
-	return sight{how: fmt.Sprintf("pid %d asks %s for contexts as long as its model allows, with %d streams in flight", h.hog.pid, h.victim, h.streams)}, h.hog.begin()
+	return sight{how: words.Say("pid %d asks %s for contexts as long as its model allows, with %d streams in flight", h.hog.pid, h.victim, h.streams)}, h.hog.begin()
 }
 
 func (h *hogging) SeeInEffect(ctx context.Context) (sight, error) {
 	var used, queued float64
-	seen, err := until(ctx, 100*time.Millisecond, func() (string, bool) {
+	seen, err := until(ctx, 100*time.Millisecond, func() (words.Sentence, bool) {
 		now, waiting, err := kvUsed(ctx, h.metrics)
 		if err != nil {
-			return "", false
+			return words.Sentence{}, false
 		}
 		used, queued = max(used, now), waiting
 		_, alive := h.hog.stat()
-		return fmt.Sprintf("%.0f %% of the KV blocks of %s are held, %.0f %% before, and %.0f requests wait there", 100*now, h.victim, 100*h.before, waiting), alive && now >= kvFull
+		return words.Say("%.0f %% of the KV blocks of %s are held, %.0f %% before, and %.0f requests wait there", 100*now, h.victim, 100*h.before, waiting), alive && now >= kvFull
 	})
 	if err != nil {
-		_, alive := h.hog.stat()
-		err = fmt.Errorf("%.0f %% of the KV blocks of %s were held at most, and %.0f %% had to be, with %.0f requests waiting (the process that fills it is there: %t): a smaller target.local.kv_cache can be filled: %w", 100*used, h.victim, 100*kvFull, queued, alive, err)
+		filler := words.Say("the process that fills it still runs")
+		if _, alive := h.hog.stat(); !alive {
+			filler = words.Say("the process that fills it has ended")
+		}
+		err = words.Errorf("%.0f %% of the KV blocks of %s were held at most, and %.0f %% had to be, with %.0f requests waiting (%s): a smaller target.local.kv_cache can be filled: %s", 100*used, h.victim, 100*kvFull, queued, filler, err)
 	}
 	return seen, err
 }
 
 func (h *hogging) Revert(context.Context) (sight, error) {
 	h.hog.end()
-	return sight{how: fmt.Sprintf("pid %d was ended", h.hog.pid)}, nil
+	return sight{how: words.Say("pid %d was ended", h.hog.pid)}, nil
 }
 
 func (h *hogging) SeeGone(ctx context.Context) (sight, error) {
-	return until(ctx, 100*time.Millisecond, func() (string, bool) {
+	return until(ctx, 100*time.Millisecond, func() (words.Sentence, bool) {
 		used, _, err := kvUsed(ctx, h.metrics)
 		_, alive := h.hog.stat()
-		return fmt.Sprintf("pid %d is gone, %.0f %% of the KV blocks are held, and the gateway routes to %s", h.hog.pid, 100*used, h.victim),
+		return words.Say("pid %d is gone, %.0f %% of the KV blocks are held, and the gateway routes to %s", h.hog.pid, 100*used, h.victim),
 			err == nil && !alive && used < kvFull && h.target.Serving(ctx, h.victim)
 	})
 }

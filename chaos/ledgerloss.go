@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -23,8 +24,8 @@ var ledgerLoss = Kind{
 type losable interface {
 	HasLedger() bool
 	LoseLedger() error
-	LedgerReturned() string // how it came back last
-	WithLedger() []string   // processes that are where the ledger is; none without one
+	LedgerReturned() words.Sentence // how it came back last
+	WithLedger() []string           // processes that are where the ledger is; none without one
 }
 
 func prepareLedgerLoss(ctx context.Context, target any, _ scenarios.Fault, _ uint64) (fault, error) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -20,7 +21,7 @@ const (
 // sight is what was seen and when; a zero time means now.
 type sight struct {
 	at  time.Time
-	how string
+	how words.Sentence
 }
 
 // Player plays the faults of a run. Record is given their steps as they happen,
@@ -78,21 +79,21 @@ type life struct {
 
 func (l *life) live(ctx context.Context) {
 	at := l.moment()
-	due := fmt.Sprintf("due %s into the scenario", at)
+	due := words.Say("due %s into the scenario", at)
 	if l.after != nil {
-		due = fmt.Sprintf("due %s after the fault before it", at)
+		due = words.Say("due %s after the fault before it", at)
 	}
 	l.step(recording.FaultDeclared, sight{how: due})
 	f, err := l.prepare(ctx, at)
 	if err != nil {
-		l.failed("not injected", err)
+		l.failed(words.Say("not injected"), err)
 		return
 	}
 	l.line.Target = f.Victim()
 	m := newMachine(f, l.line.ID, l.line.Kind, l.Journal)
 	seen, err := m.inject(ctx)
 	if err != nil {
-		l.failed("not injected", err)
+		l.failed(words.Say("not injected"), err)
 		l.revert(ctx, m)
 		return
 	}
@@ -152,12 +153,12 @@ func (l *life) hold(ctx context.Context, m *machine) bool {
 		return true
 	}
 	if err := sleep(ctx, time.Until(until)); err != nil {
-		l.failed("not held until its end", err)
+		l.failed(words.Say("not held until its end"), err)
 		return false
 	}
 	return l.waitFor(ctx, recording.FaultHeld, func(ctx context.Context) (sight, error) {
 		seen, err := m.hold(ctx)
-		seen.at, seen.how = time.Time{}, fmt.Sprintf("for %s, and still: %s", time.Since(l.struck).Round(time.Millisecond), seen.how)
+		seen.at, seen.how = time.Time{}, words.Say("for %s, and still: %s", time.Since(l.struck).Round(time.Millisecond), seen.how)
 		return seen, err
 	})
 }
@@ -175,7 +176,7 @@ func (l *life) revert(ctx context.Context, m *machine) bool {
 			l.step(recording.FaultReverted, seen)
 		}
 		if err != nil && (!m.dirty || sleep(ctx, revertEvery) != nil) {
-			l.failed("not reverted", err)
+			l.failed(words.Say("not reverted"), err)
 			return false
 		}
 	}
@@ -190,9 +191,9 @@ func (l *life) waitFor(ctx context.Context, state string, see func(context.Conte
 	seen, err := see(limited)
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
-			err = fmt.Errorf("not within %s: %w", within, err)
+			err = words.Errorf("not within %s: %s", within, err)
 		}
-		l.failed("never seen "+state, err)
+		l.failed(neverSeen(state), err)
 		return false
 	}
 	if seen.at.IsZero() {
@@ -205,23 +206,41 @@ func (l *life) waitFor(ctx context.Context, state string, see func(context.Conte
 	return true
 }
 
-func (l *life) failed(step string, err error) {
-	if errors.Is(err, context.Canceled) {
-		err = errors.New("the run was stopped")
+// neverSeen is what failed where a state was waited for in vain.
+func neverSeen(state string) words.Sentence {
+	switch state {
+	case recording.FaultInEffect:
+		return words.Say("never seen in effect")
+	case recording.FaultHeld:
+		return words.Say("not in effect to the end of its time")
 	}
-	text := step + ": " + err.Error()
+	return words.Say("never seen gone")
+}
+
+func (l *life) failed(step words.Sentence, err error) {
+	if errors.Is(err, context.Canceled) {
+		err = words.Errorf("the run was stopped")
+	}
+	line := l.line
+	line.Text = words.Say("%s: %s", step, err)
 	var un Unsupported
 	if errors.As(err, &un) {
-		text = un.Error()
+		line.Unsupported, line.Text = true, un.Said()
 	}
-	l.step(recording.FaultFailed, sight{how: text})
+	l.record(line, recording.FaultFailed, time.Time{})
 }
 
 func (l *life) step(state string, seen sight) {
 	line := l.line
-	line.State, line.Text, line.At = state, seen.how, l.Clock.Now()
-	if !seen.at.IsZero() {
-		line.At = l.Clock.At(seen.at)
+	line.Text = seen.how
+	l.record(line, state, seen.at)
+}
+
+// record records a step that was seen at a time; the zero time is now.
+func (l *life) record(line recording.Injection, state string, at time.Time) {
+	line.State, line.At = state, l.Clock.Now()
+	if !at.IsZero() {
+		line.At = l.Clock.At(at)
 	}
 	l.Record(line)
 }

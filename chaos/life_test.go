@@ -11,6 +11,7 @@ import (
 
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -37,7 +38,7 @@ func (r *replicas) Kill(string) (deploy.Killed, error) {
 	if r.dies >= 0 {
 		time.AfterFunc(r.dies, func() { close(exited) })
 	}
-	return deploy.NewKilled(100, exited, func() (time.Time, string) { return r.killedAt.Add(r.dies), "signal: killed" }), nil
+	return deploy.NewKilled(100, exited, func() (time.Time, words.Sentence) { return r.killedAt.Add(r.dies), words.Verbatim("signal: killed") }), nil
 }
 
 func (r *replicas) PID(string) int {
@@ -123,7 +124,7 @@ func TestPlay(t *testing.T) {
 				if got := states(lines); got != tt.want {
 					t.Errorf("states are %q, want %q", got, tt.want)
 				}
-				if last.Target != tt.victim || !strings.Contains(last.Text, tt.text) {
+				if last.Target != tt.victim || !strings.Contains(last.Text.String(), tt.text) {
 					t.Errorf("last line is of %q and says %q, want %q and %q", last.Target, last.Text, tt.victim, tt.text)
 				}
 				if len(lines) > 1 && lines[1].State == recording.FaultInjected && lines[1].At < 5*time.Second {
@@ -145,7 +146,7 @@ func TestPlayRevertsWhenStopped(t *testing.T) {
 		if got := states(lines); got != "declared injected failed reverted" {
 			t.Errorf("states are %q", got)
 		}
-		if text := lines[2].Text; !strings.Contains(text, "the run was stopped") {
+		if text := lines[2].Text.String(); !strings.Contains(text, "the run was stopped") {
 			t.Errorf("the failed step says %q", text)
 		}
 	})

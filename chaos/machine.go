@@ -2,11 +2,11 @@ package chaos
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // machine takes a fault from state to state, and refuses steps out of turn.
@@ -33,7 +33,7 @@ func newMachine(f fault, id, kind string, j *Journal) *machine {
 
 func (m *machine) inject(ctx context.Context) (sight, error) {
 	if m.dirty {
-		return sight{}, fmt.Errorf("inject: the fault was begun and is not reverted")
+		return sight{}, words.Errorf("inject: the fault was begun and is not reverted")
 	}
 	if err := m.legal("inject", recording.FaultDeclared); err != nil {
 		return sight{}, err
@@ -67,7 +67,7 @@ func (m *machine) hold(ctx context.Context) (sight, error) {
 // revert is legal whenever there is something to revert.
 func (m *machine) revert(ctx context.Context) (sight, error) {
 	if !m.dirty {
-		return sight{}, fmt.Errorf("revert: nothing was injected; the fault is %s", m.state)
+		return sight{}, words.Errorf("revert: nothing was injected; the fault is %s", m.state)
 	}
 	seen, err := m.step(ctx, recording.FaultReverted, m.fault.Revert)
 	if err != nil {
@@ -86,7 +86,7 @@ func (m *machine) seeGone(ctx context.Context) (sight, error) {
 
 func (m *machine) legal(step string, from ...string) error {
 	if !slices.Contains(from, m.state) {
-		return fmt.Errorf("%s: the fault is %s, expected %s", step, m.state, from[0])
+		return words.Errorf("%s: the fault is %s, expected %s", step, m.state, from[0])
 	}
 	return nil
 }

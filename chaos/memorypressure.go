@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -48,20 +49,20 @@ func (p *pressing) Inject(context.Context) (sight, error) {
 	if err := p.group.take(p.pid, [][2]string{{limit, fmt.Sprint(int64(p.more))}}); err != nil {
 		return sight{}, err
 	}
-	return sight{how: fmt.Sprintf("pid %d may take %s more, with %d streams in flight", p.pid, p.more, p.streams)}, nil
+	return sight{how: words.Say("pid %d may take %s more, with %d streams in flight", p.pid, p.more, p.streams)}, nil
 }
 
 // SeeInEffect: the killed are counted too, because a process that was killed
 // took its failed tries with it in no version, and its group stays.
 func (p *pressing) SeeInEffect(ctx context.Context) (sight, error) {
-	return until(ctx, pollEvery, func() (string, bool) {
+	return until(ctx, pollEvery, func() (words.Sentence, bool) {
 		refused, killed := p.group.count("memory.failcnt", ""), p.group.count("memory.oom_control", "oom_kill")
 		if p.group.v2 {
 			refused, killed = p.group.count("memory.events", "max"), p.group.count("memory.events", "oom_kill")
 		}
-		how := fmt.Sprintf("the kernel hit the limit of %s %d times", p.more, refused)
+		how := words.Say("the kernel hit the limit of %s %d times", p.more, refused)
 		if killed > 0 {
-			how += fmt.Sprintf(", and killed pid %d for it", p.pid)
+			how = words.Say("%s, and killed pid %d for it", how, p.pid)
 		}
 		return how, refused > 0 || killed > 0
 	})
@@ -71,12 +72,12 @@ func (p *pressing) Revert(context.Context) (sight, error) {
 	if err := p.Undo()[0].apply(); err != nil {
 		return sight{}, err
 	}
-	return sight{how: "the limit is taken away"}, nil
+	return sight{how: words.Say("the limit is taken away")}, nil
 }
 
 func (p *pressing) SeeGone(ctx context.Context) (sight, error) {
 	if p.group.exists() {
-		return sight{}, fmt.Errorf("the control group %s is still there", p.group.path)
+		return sight{}, words.Errorf("the control group %s is still there", p.group.path)
 	}
-	return p.seeServing(ctx, "the control group is gone; ")
+	return p.seeServing(ctx, words.Say("the control group is gone"))
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -72,24 +73,24 @@ type linked interface {
 }
 
 // look is how a storm is seen to be in effect: a sentence, and whether it is.
-type look func(ctx context.Context, s *storm) (string, bool)
+type look func(ctx context.Context, s *storm) (words.Sentence, bool)
 
 // storm is bad weather on the links of a node or of one replica.
 type storm struct {
 	target  linked
-	from    dialer // by which requests go where the weather is; nil: any does
-	onHost  error  // why it has no node
-	most    int    // bytes that a request may have
-	serves  string // what it means that the victim does, in words
+	from    dialer       // by which requests go where the weather is; nil: any does
+	onHost  error        // why it has no node
+	most    int          // bytes that a request may have
+	serves  words.Phrase // what it means that the victim does
 	victim  string
 	all     []string     // whose links it is on
 	node    *deploy.Node // on whose veth it is; nil: the proxies play it
 	links   []*deploy.Link
 	weather deploy.Weather
 	ends    []func() error // of the weather, once it has begun
-	played  string         // by what, in words
-	over    string         // what requests go over
-	what    string         // in words
+	played  words.Sentence // by what
+	over    words.Sentence // what requests go over
+	what    words.Sentence
 	before  time.Duration
 	look    look
 	padding int
@@ -120,13 +121,13 @@ func prepareNetwork(m means, of func(f scenarios.Fault, s *storm)) func(context.
 func stormOn(target any, f scenarios.Fault) (*storm, error) {
 	switch t := target.(type) {
 	case linked:
-		return &storm{target: t, onHost: errors.New("its node has no network of its own"), most: 256 << 10, serves: "the gateway routes to %s"}, nil
+		return &storm{target: t, onHost: words.Errorf("its node has no network of its own"), most: 256 << 10, serves: "the gateway routes to %s"}, nil
 	case *deploy.Endpoint:
 		if f.MinStreams > 0 {
 			return nil, notOurs("its streams in flight are not known, and min_streams cannot be waited for")
 		}
 		d, err := distantOf(t)
-		return &storm{target: d, from: d.through, onHost: errors.New("launchgate did not deploy it"), most: mostPadding, serves: "%s answers"}, err
+		return &storm{target: d, from: d.through, onHost: words.Errorf("launchgate did not deploy it"), most: mostPadding, serves: "%s answers"}, err
 	}
 	return nil, notOurs("its network is not launchgate's to break")
 }
@@ -141,15 +142,15 @@ func (s *storm) findMeans(m means, f scenarios.Fault) error {
 		s.all = s.target.OnNodeOf(s.victim)
 	}
 	if why == nil {
-		s.played, s.over = fmt.Sprintf("the kernel, %s of %s", m, strings.Join(s.all, ", ")), "over the veth"
+		s.played, s.over = words.Say("the kernel, %s of %s", m.said(), strings.Join(s.all, ", ")), words.Say("over the veth")
 		return nil
 	}
 	s.node = nil
-	s.played, s.over = fmt.Sprintf("a proxy in front of %s (%v)", s.victim, why), "through the proxy"
+	s.played, s.over = words.Say("a proxy in front of %s (%s)", s.victim, why), words.Say("through the proxy")
 	for _, name := range s.all {
 		link, ok := s.target.Link(name)
 		if !ok {
-			return fmt.Errorf("there is no proxy in front of %s", name)
+			return words.Errorf("there is no proxy in front of %s", name)
 		}
 		s.links = append(s.links, link)
 	}
@@ -163,7 +164,7 @@ func (s *storm) quickest(ctx context.Context, n int) (time.Duration, error) {
 	for range n {
 		t, err := s.across(ctx, 30*time.Second)
 		if err != nil {
-			return 0, fmt.Errorf("%s does not answer %s: %w", s.victim, s.over, err)
+			return 0, words.Errorf("%s does not answer %s: %s", s.victim, s.over, err)
 		}
 		took = append(took, t)
 	}
@@ -201,12 +202,12 @@ func (s *storm) Inject(context.Context) (sight, error) {
 		end := link.Begin(s.weather)
 		s.ends = append(s.ends, func() error { end(); return nil })
 	}
-	return sight{how: fmt.Sprintf("by %s: %s", s.played, s.what)}, nil
+	return sight{how: words.Say("by %s: %s", s.played, s.what)}, nil
 }
 
 func (s *storm) SeeInEffect(ctx context.Context) (sight, error) {
 	began := time.Now()
-	seen, err := until(ctx, pollEvery, func() (string, bool) { return s.look(ctx, s) })
+	seen, err := until(ctx, pollEvery, func() (words.Sentence, bool) { return s.look(ctx, s) })
 	seen.at = began // it is seen by what it takes away, which takes a while
 	s.seen = s.seen || err == nil
 	return seen, err
@@ -219,26 +220,26 @@ func (s *storm) Revert(context.Context) (sight, error) {
 		}
 	}
 	if s.node != nil {
-		return sight{how: fmt.Sprintf("the veth of %s is as it was", strings.Join(s.all, ", "))}, nil
+		return sight{how: words.Say("the veth of %s is as it was", strings.Join(s.all, ", "))}, nil
 	}
-	return sight{how: fmt.Sprintf("the proxy in front of %s does so no more", s.victim)}, nil
+	return sight{how: words.Say("the proxy in front of %s does so no more", s.victim)}, nil
 }
 
 // SeeGone waits until the link is quick again, as far as a busy machine lets
 // one say so.
 func (s *storm) SeeGone(ctx context.Context) (sight, error) {
 	quick := s.before + max(s.before, 20*time.Millisecond)
-	return until(ctx, pollEvery, func() (string, bool) {
+	return until(ctx, pollEvery, func() (words.Sentence, bool) {
 		took, err := s.quickest(ctx, 1)
 		if err != nil || took > quick {
-			return "", false
+			return words.Sentence{}, false
 		}
 		for _, name := range s.all {
 			if !s.target.Serving(ctx, name) {
-				return "", false
+				return words.Sentence{}, false
 			}
 		}
-		return fmt.Sprintf("a request %s took %s; %s", s.over, round(took), fmt.Sprintf(s.serves, s.victim)), true
+		return words.Say("a request %s took %s; %s", s.over, round(took), words.Say(s.serves, s.victim)), true
 	})
 }
 
@@ -255,20 +256,20 @@ func round(d time.Duration) time.Duration { return d.Round(100 * time.Microsecon
 
 func delayed(f scenarios.Fault, s *storm) {
 	delay := time.Duration(f.Delay)
-	s.weather, s.what = deploy.Weather{Delay: delay}, fmt.Sprintf("adds %s to every round trip", delay)
-	s.look = func(ctx context.Context, s *storm) (string, bool) {
+	s.weather, s.what = deploy.Weather{Delay: delay}, words.Say("adds %s to every round trip", delay)
+	s.look = func(ctx context.Context, s *storm) (words.Sentence, bool) {
 		took, err := s.quickest(ctx, 2)
-		return fmt.Sprintf("a request %s took %s, and %s before: %s more", s.over, round(took), round(s.before), round(took-s.before)),
+		return words.Say("a request %s took %s, and %s before: %s more", s.over, round(took), round(s.before), round(took-s.before)),
 			err == nil && took >= s.before/2+delay
 	}
 }
 
 func lossy(f scenarios.Fault, s *storm) {
-	s.weather, s.what = deploy.Weather{Loss: float64(f.Loss)}, fmt.Sprintf("loses %v of the packets, each way", f.Loss)
-	s.look = func(ctx context.Context, s *storm) (string, bool) {
+	s.weather, s.what = deploy.Weather{Loss: float64(f.Loss)}, words.Say("loses %v of the packets, each way", f.Loss)
+	s.look = func(ctx context.Context, s *storm) (words.Sentence, bool) {
 		took, err := s.quickest(ctx, 1)
 		lost, passed := s.counts()
-		return fmt.Sprintf("%d of %d packets were lost and came again later; a request %s took %s, and %s before", lost, lost+passed, s.over, round(took), round(s.before)),
+		return words.Say("%d of %d packets were lost and came again later; a request %s took %s, and %s before", lost, lost+passed, s.over, round(took), round(s.before)),
 			err == nil && lost > 0 && took >= s.before/2+200*time.Millisecond
 	}
 }
@@ -283,40 +284,40 @@ func narrow(f scenarios.Fault, s *storm) {
 		s.padding = max(s.padding, int(2*atOnce))
 	}
 	least := time.Duration(float64(int64(s.padding)-atOnce) / float64(bandwidth) * float64(time.Second))
-	s.weather, s.what = deploy.Weather{Bandwidth: bandwidth}, fmt.Sprintf("lets %v a second through, each way", f.Bandwidth)
-	s.look = func(ctx context.Context, s *storm) (string, bool) {
+	s.weather, s.what = deploy.Weather{Bandwidth: bandwidth}, words.Say("lets %v a second through, each way", f.Bandwidth)
+	s.look = func(ctx context.Context, s *storm) (words.Sentence, bool) {
 		patience := 30 * time.Second
 		if s.seen { // behind all that waits there it could take as long as the fault itself
 			patience = 2*least + time.Second
 		}
 		took, err := s.across(ctx, patience)
 		if s.seen && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-			how := fmt.Sprintf("a request %s got no answer in %s", s.over, round(patience))
+			how := words.Say("a request %s got no answer in %s", s.over, round(patience))
 			took, err := s.beside(ctx)
-			return fmt.Sprintf("%s, and %s itself answered in %s", how, s.victim, round(took)), err == nil
+			return words.Say("%s, and %s itself answered in %s", how, s.victim, round(took)), err == nil
 		}
-		return fmt.Sprintf("a request of %v %s took %s, and %s before: %.1f KiB a second", scenarios.Size(s.padding), s.over, round(took), round(s.before), float64(s.padding)/1024/took.Seconds()),
+		return words.Say("a request of %v %s took %s, and %s before: %.1f KiB a second", scenarios.Size(s.padding), s.over, round(took), round(s.before), float64(s.padding)/1024/took.Seconds()),
 			err == nil && took >= least && took > s.before
 	}
 }
 
 func cutOff(f scenarios.Fault, s *storm) {
 	s.weather = deploy.Weather{Silent: f.Cut != scenarios.CutReset, Reset: f.Cut == scenarios.CutReset}
-	s.what = "nothing comes through, and nobody is told"
+	s.what = words.Say("drops every packet, so that neither side is told")
 	if s.weather.Reset {
-		s.what = "every connection is broken, and new ones are refused"
+		s.what = words.Say("resets every connection, and refuses new ones")
 	}
-	s.look = func(ctx context.Context, s *storm) (string, bool) {
+	s.look = func(ctx context.Context, s *storm) (words.Sentence, bool) {
 		_, through := s.across(ctx, silence)
 		took, beside := s.beside(ctx)
-		how := fmt.Sprintf("a request %s got no answer in %s", s.over, silence)
+		how := words.Say("a request %s got no answer in %s", s.over, silence)
 		if s.weather.Reset {
-			how = fmt.Sprintf("a request %s was refused", s.over)
+			how = words.Say("a request %s was refused", s.over)
 		}
 		if s.node != nil {
-			how = fmt.Sprintf("a connection made now does not get through (%v)", through)
+			how = words.Say("a connection made now does not get through (%s)", through)
 		}
-		return fmt.Sprintf("%s, and %s itself answered in %s", how, s.victim, round(took)),
+		return words.Say("%s, and %s itself answered in %s", how, s.victim, round(took)),
 			through != nil && beside == nil && refused(through) == s.weather.Reset
 	}
 }

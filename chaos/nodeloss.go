@@ -2,13 +2,12 @@ package chaos
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -121,15 +120,15 @@ func (r *removal) Inject(ctx context.Context) (sight, error) {
 	if err := r.loseDisk(ctx); err != nil {
 		return sight{}, err
 	}
-	how := fmt.Sprintf("%s sent to %s with %d streams in flight at %s", signal, strings.Join(r.all, ", "), r.streams, r.victim)
+	how := words.Say("%s sent to %s with %d streams in flight at %s", signal, strings.Join(r.all, ", "), r.streams, r.victim)
 	if r.notice > 0 {
-		how += fmt.Sprintf("; %s of notice", r.notice)
+		how = words.Say("%s; %s of notice", how, r.notice)
 	}
 	if r.node != nil {
-		how = "by the kernel, the veth of their node went down; " + how
+		how = words.Say("the kernel took the veth of their node down; %s", how)
 	}
 	if r.disk != nil {
-		how += "; the ledger's files were removed"
+		how = words.Say("%s; the ledger's files were removed", how)
 	}
 	return sight{how: how}, nil
 }
@@ -157,7 +156,7 @@ func (r *removal) SeeInEffect(ctx context.Context) (sight, error) {
 		}
 	}
 	var last sight
-	var how []string
+	var how []words.Sentence
 	for i, ending := range r.ending {
 		seen, err := seeDeath(ctx, ending)
 		if err != nil {
@@ -170,24 +169,24 @@ func (r *removal) SeeInEffect(ctx context.Context) (sight, error) {
 			last.at = seen.at
 		}
 		if pid := r.target.PID(r.all[i]); pid != 0 && pid != ending.PID {
-			return sight{}, fmt.Errorf("%s was started again, as pid %d", r.all[i], pid)
+			return sight{}, words.Errorf("%s was started again, as pid %d", r.all[i], pid)
 		}
-		how = append(how, r.all[i]+": "+seen.how)
+		how = append(how, words.Say("%s: %s", r.all[i], seen.how))
 	}
 	if r.disk != nil {
 		if r.disk.HasLedger() {
-			return sight{}, errors.New("the ledger's file is there again")
+			return sight{}, words.Errorf("the ledger's file is there again")
 		}
-		last.at, how = time.Now(), append(how, "the ledger's files are gone")
+		last.at, how = time.Now(), append(how, words.Say("the ledger's files are gone"))
 	}
 	if r.node != nil {
 		_, err := roundTrip(ctx, r.path, 0, silence)
 		if err == nil || refused(err) {
-			return sight{}, fmt.Errorf("%s is lost, and a connection to it is answered: %v", r.victim, err)
+			return sight{}, words.Errorf("%s is lost, and a connection to it is answered: %s", r.victim, err)
 		}
-		how = append(how, fmt.Sprintf("a connection made now does not get through (%v)", err))
+		how = append(how, words.Say("a connection made now does not get through (%s)", err))
 	}
-	last.how = strings.Join(how, "; ")
+	last.how = words.List("%s; %s", how...)
 	return last, nil
 }
 
@@ -210,12 +209,12 @@ func (r *removal) awaitNotice(ctx context.Context) error {
 }
 
 func (r *removal) Revert(context.Context) (sight, error) {
-	how := strings.Join(r.all, ", ") + " may be started again"
+	how := words.Say("%s may be started again", strings.Join(r.all, ", "))
 	if r.linkUp != nil {
 		if err := r.linkUp(); err != nil {
 			return sight{}, err
 		}
-		how = "the veth is up; " + how
+		how = words.Say("the veth is up; %s", how)
 	}
 	if r.release != nil {
 		r.release()
@@ -224,23 +223,23 @@ func (r *removal) Revert(context.Context) (sight, error) {
 }
 
 func (r *removal) SeeGone(ctx context.Context) (sight, error) {
-	return until(ctx, pollEvery, func() (string, bool) {
-		var back []string
+	return until(ctx, pollEvery, func() (words.Sentence, bool) {
+		var back []words.Sentence
 		for i, name := range r.all {
 			pid := r.target.PID(name)
 			if pid == 0 || pid == r.ending[i].PID {
-				return "", false
+				return words.Sentence{}, false
 			}
-			back = append(back, fmt.Sprintf("%s again, now pid %d", name, pid))
+			back = append(back, words.Say("%s again, now pid %d", name, pid))
 		}
 		for _, name := range r.serving {
 			if !r.target.Serving(ctx, name) {
-				return "", false
+				return words.Sentence{}, false
 			}
 		}
 		if r.disk == nil {
-			return fmt.Sprintf("the gateway routes to %s", strings.Join(back, ", and to ")), true
+			return words.Say("the gateway routes to %s", words.List("%s, and to %s", back...)), true
 		}
-		return fmt.Sprintf("%s; the gateway routes to %d replicas; %s", strings.Join(back, "; "), len(r.serving), r.disk.LedgerReturned()), r.disk.HasLedger()
+		return words.Say("%s; the gateway routes to %d replicas; %s", words.List("%s; %s", back...), len(r.serving), r.disk.LedgerReturned()), r.disk.HasLedger()
 	})
 }

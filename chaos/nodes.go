@@ -2,12 +2,12 @@ package chaos
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -18,10 +18,20 @@ var kernel = sync.OnceValue(deploy.TryKernel)
 type means string
 
 const (
-	linkDown means = "link down on the veth"
-	tbf      means = "tbf on both ends of the veth"
-	netem    means = "netem on both ends of the veth"
+	linkDown means = "link"
+	tbf      means = "tbf"
+	netem    means = "netem"
 )
+
+func (m means) said() words.Sentence {
+	switch m {
+	case linkDown:
+		return words.Say("link down on the veth")
+	case tbf:
+		return words.Say("tbf on both ends of the veth")
+	}
+	return words.Say("netem on both ends of the veth")
+}
 
 // lacks is why a fault has to be played by a proxy here, and not by the kernel;
 // nil where it need not.
@@ -34,30 +44,30 @@ func (m means) lacks(k deploy.Kernel, f scenarios.Fault) error {
 	case m == netem:
 		return k.Packets
 	case f.Cut == scenarios.CutReset:
-		return errors.New("a link that is down tells nobody, and so resets nothing")
+		return words.Errorf("a link that is down tells nobody, and so resets nothing")
 	}
 	return nil
 }
 
 // PlayedBy says for a plan what plays a fault of the network here, and the
-// network's part in node-loss; it is empty where there is no choice.
-func PlayedBy(t scenarios.Target, f scenarios.Fault) string {
+// network's part in node-loss; it says nothing where there is no choice.
+func PlayedBy(t scenarios.Target, f scenarios.Fault) words.Sentence {
 	m := meansOf(f)
 	switch {
 	case t.Local == nil && m != "":
-		return "by a proxy between the load and the service"
+		return words.Say("by a proxy between the load and the service")
 	case t.Local == nil:
-		return ""
+		return words.Sentence{}
 	case f.Kind == nodeLoss.Name && kernel().Nodes == nil:
-		return fmt.Sprintf("with its network, by the kernel: %s", linkDown)
+		return words.Say("with its network, by the kernel: %s", linkDown.said())
 	case f.Kind == nodeLoss.Name:
-		return fmt.Sprintf("without its network: %v", kernel().Nodes)
+		return words.Say("without its network: %s", kernel().Nodes)
 	case m == "":
-		return ""
+		return words.Sentence{}
 	case m.lacks(kernel(), f) != nil:
-		return fmt.Sprintf("by a proxy: %v", m.lacks(kernel(), f))
+		return words.Say("by a proxy: %s", m.lacks(kernel(), f))
 	}
-	return fmt.Sprintf("by the kernel: %s", m)
+	return words.Say("by the kernel: %s", m.said())
 }
 
 // meansOf is the means of a fault's kind; empty where it is not of the network.
@@ -95,14 +105,14 @@ func PrepareGround(gate scenarios.Gate, j *Journal, o *deploy.Setup) (release []
 	if NeedsDisk(gate) {
 		back, err := OwnDisk(j, deploy.LedgerFolder(o.LogDir), DiskFor(gate))
 		if err != nil {
-			return nil, fmt.Errorf("a disk for the ledger alone, for disk-full: %w", err)
+			return nil, words.Errorf("a disk for the ledger alone, for disk-full: %s", err)
 		}
 		release = append(release, back)
 	}
 	if NeedsNodes(gate) {
 		nodes, back, err := OwnNodes(j, deploy.CountNodes(*gate.Target.Local))
 		if err != nil {
-			return release, fmt.Errorf("networks for the simulated nodes: %w", err)
+			return release, words.Errorf("networks for the simulated nodes: %s", err)
 		}
 		o.Nodes = nodes
 		release = append(release, back)

@@ -177,10 +177,10 @@ func TestPlayedBy(t *testing.T) {
 		}
 	}
 	for kind, says := range map[string]string{"pod-kill": "", "cpu-stress": "", "node-loss": "its network", "node-partition": "by ", "network-delay": "by "} {
-		if got := PlayedBy(local, scenarios.Fault{Kind: kind}); !strings.Contains(got, says) || says == "" && got != "" {
+		if got := PlayedBy(local, scenarios.Fault{Kind: kind}).String(); !strings.Contains(got, says) || says == "" && got != "" {
 			t.Errorf("%s is played %q", kind, got)
 		}
-		got, byProxy := PlayedBy(scenarios.Target{Endpoint: &scenarios.Endpoint{}}, scenarios.Fault{Kind: kind}), says == "by "
+		got, byProxy := PlayedBy(scenarios.Target{Endpoint: &scenarios.Endpoint{}}, scenarios.Fault{Kind: kind}).String(), says == "by "
 		if strings.HasPrefix(got, "by a proxy") != byProxy || !byProxy && got != "" {
 			t.Errorf("on a service that is not ours %s is played %q", kind, got)
 		}

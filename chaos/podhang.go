@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -33,7 +33,7 @@ const silence = 300 * time.Millisecond
 // onLinux is for kinds that are verified in /proc.
 func onLinux() error {
 	if _, err := deploy.Stat(os.Getpid()); err != nil {
-		return Unsupported{"it is verified in /proc, which cannot be read here: " + err.Error()}
+		return unsupported("it is verified in /proc, which cannot be read here: %s", err)
 	}
 	return nil
 }
@@ -67,11 +67,11 @@ func prepareOnProcess(ctx context.Context, target any, f scenarios.Fault, seed u
 	}
 	pid := t.PID(victim)
 	if pid == 0 {
-		return onProcess{}, fmt.Errorf("%s is not running", victim)
+		return onProcess{}, words.Errorf("%s is not running", victim)
 	}
 	st, err := deploy.Stat(pid)
 	if err != nil {
-		return onProcess{}, fmt.Errorf("%s: %w", victim, err)
+		return onProcess{}, words.Errorf("%s: %s", victim, err)
 	}
 	return onProcess{t, victim, streams, pid, st.Start}, nil
 }
@@ -82,15 +82,15 @@ func (p *onProcess) Victim() string { return p.victim }
 func (p *onProcess) stat() (deploy.ProcStat, error) {
 	st, err := deploy.Stat(p.pid)
 	if err == nil && st.Start != p.start {
-		err = fmt.Errorf("pid %d is another process now", p.pid)
+		err = words.Errorf("pid %d is another process now", p.pid)
 	}
 	return st, err
 }
 
 // seeServing waits until the gateway routes to the victim, whatever its process.
-func (p *onProcess) seeServing(ctx context.Context, before string) (sight, error) {
-	return until(ctx, pollEvery, func() (string, bool) {
-		return before + fmt.Sprintf("the gateway routes to %s", p.victim), p.target.Serving(ctx, p.victim)
+func (p *onProcess) seeServing(ctx context.Context, before words.Sentence) (sight, error) {
+	return until(ctx, pollEvery, func() (words.Sentence, bool) {
+		return words.Say("%s; the gateway routes to %s", before, p.victim), p.target.Serving(ctx, p.victim)
 	})
 }
 
@@ -108,50 +108,50 @@ func (h *hanging) Inject(context.Context) (sight, error) {
 		return sight{}, err
 	}
 	if err := syscall.Kill(h.pid, syscall.SIGSTOP); err != nil {
-		return sight{}, fmt.Errorf("send SIGSTOP to pid %d: %w", h.pid, err)
+		return sight{}, words.Errorf("send SIGSTOP to pid %d: %s", h.pid, err)
 	}
-	return sight{how: fmt.Sprintf("SIGSTOP sent to pid %d with %d streams in flight", h.pid, h.streams)}, nil
+	return sight{how: words.Say("SIGSTOP sent to pid %d with %d streams in flight", h.pid, h.streams)}, nil
 }
 
 // SeeInEffect: it is in effect since the kernel says so; that nothing is
 // answered is seen later, for it takes a while to see nothing.
 func (h *hanging) SeeInEffect(ctx context.Context) (sight, error) {
 	var seen time.Time
-	_, err := until(ctx, time.Millisecond, func() (string, bool) {
+	_, err := until(ctx, time.Millisecond, func() (words.Sentence, bool) {
 		st, err := h.stat()
 		seen = time.Now()
-		return "", err != nil || st.State == "T"
+		return words.Sentence{}, err != nil || st.State == "T"
 	})
 	if err != nil {
 		return sight{}, err
 	}
 	if _, err := h.stat(); err != nil {
-		return sight{}, fmt.Errorf("the process that was stopped is gone: %w", err)
+		return sight{}, words.Errorf("the process that was stopped is gone: %s", err)
 	}
 	if took, err := roundTrip(ctx, h.target.Address(h.victim), 0, silence); err == nil {
-		return sight{}, fmt.Errorf("pid %d is stopped, and its port answered after %s", h.pid, took)
+		return sight{}, words.Errorf("pid %d is stopped, and its port answered after %s", h.pid, took)
 	}
-	return sight{seen, fmt.Sprintf("pid %d is stopped (state T), and a request to its port got no answer in %s", h.pid, silence)}, ctx.Err()
+	return sight{seen, words.Say("pid %d is stopped (state T), and a request to its port got no answer in %s", h.pid, silence)}, ctx.Err()
 }
 
 func (h *hanging) Revert(context.Context) (sight, error) {
 	if err := h.Undo()[0].apply(); err != nil {
 		return sight{}, err
 	}
-	return sight{how: fmt.Sprintf("SIGCONT sent to pid %d", h.pid)}, nil
+	return sight{how: words.Say("SIGCONT sent to pid %d", h.pid)}, nil
 }
 
 func (h *hanging) SeeGone(ctx context.Context) (sight, error) {
-	if _, err := until(ctx, pollEvery, func() (string, bool) {
+	if _, err := until(ctx, pollEvery, func() (words.Sentence, bool) {
 		st, err := h.stat()
-		return "", err != nil || st.State != "T"
+		return words.Sentence{}, err != nil || st.State != "T"
 	}); err != nil {
 		return sight{}, err
 	}
 	if _, err := h.stat(); err != nil {
-		return h.seeServing(ctx, fmt.Sprintf("pid %d has ended meanwhile; ", h.pid))
+		return h.seeServing(ctx, words.Say("pid %d has ended meanwhile", h.pid))
 	}
-	return h.seeServing(ctx, fmt.Sprintf("pid %d runs; ", h.pid))
+	return h.seeServing(ctx, words.Say("pid %d runs", h.pid))
 }
 
 // roundTrip is how long a process takes to answer.

@@ -2,10 +2,10 @@ package chaos
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -87,7 +87,7 @@ func (k *killing) Inject(context.Context) (sight, error) {
 	if k.killed, err = k.target.Kill(k.victim); err != nil {
 		return sight{}, err
 	}
-	return sight{how: fmt.Sprintf("SIGKILL sent to pid %d with %d streams in flight", k.killed.PID, k.streams)}, nil
+	return sight{how: words.Say("SIGKILL sent to pid %d with %d streams in flight", k.killed.PID, k.streams)}, nil
 }
 
 func (k *killing) SeeInEffect(ctx context.Context) (sight, error) { return seeDeath(ctx, k.killed) }
@@ -103,10 +103,10 @@ func seeDeath(ctx context.Context, killed deploy.Killed) (sight, error) {
 			return sight{}, ctx.Err()
 		case <-killed.Exited:
 			at, how := killed.How()
-			return sight{at, fmt.Sprintf("pid %d is gone (%s)", killed.PID, how)}, nil
+			return sight{at, words.Say("pid %d is gone (%s)", killed.PID, how)}, nil
 		case <-tick.C:
 			if killed.Dying() {
-				return sight{how: fmt.Sprintf("pid %d is ending and runs no more", killed.PID)}, nil
+				return sight{how: words.Say("pid %d is ending and runs no more", killed.PID)}, nil
 			}
 		}
 	}
@@ -115,23 +115,23 @@ func seeDeath(ctx context.Context, killed deploy.Killed) (sight, error) {
 // Revert has nothing to undo: starting the process again is the platform's
 // own duty, and part of what is measured.
 func (k *killing) Revert(context.Context) (sight, error) {
-	return sight{how: "nothing to undo: the supervisor restarts " + k.victim}, nil
+	return sight{how: words.Say("nothing to undo: the supervisor restarts %s", k.victim)}, nil
 }
 
 func (k *killing) SeeGone(ctx context.Context) (sight, error) {
-	return until(ctx, pollEvery, func() (string, bool) {
+	return until(ctx, pollEvery, func() (words.Sentence, bool) {
 		pid := k.target.PID(k.victim)
 		if pid == 0 || pid == k.killed.PID {
-			return "", false
+			return words.Sentence{}, false
 		}
 		for _, replica := range k.serving {
 			if !k.target.Serving(ctx, replica) {
-				return "", false
+				return words.Sentence{}, false
 			}
 		}
 		if k.victim == deploy.Gateway {
-			return fmt.Sprintf("the gateway, now pid %d, routes to %d replicas again", pid, len(k.serving)), true
+			return words.Say("the gateway, now pid %d, routes to %d replicas again", pid, len(k.serving)), true
 		}
-		return fmt.Sprintf("the gateway routes to %s again, now pid %d", k.victim, pid), true
+		return words.Say("the gateway routes to %s again, now pid %d", k.victim, pid), true
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -56,13 +57,13 @@ func (s *slowing) Inject(context.Context) (sight, error) {
 	if err := s.group.take(s.pid, limits); err != nil {
 		return sight{}, err
 	}
-	return sight{how: fmt.Sprintf("pid %d has %s of a core in every %s, with %d streams in flight", s.pid, quota, quotaPeriod, s.streams)}, nil
+	return sight{how: words.Say("pid %d has %s of a core in every %s, with %d streams in flight", s.pid, quota, quotaPeriod, s.streams)}, nil
 }
 
 func (s *slowing) SeeInEffect(ctx context.Context) (sight, error) {
-	return until(ctx, pollEvery, func() (string, bool) {
+	return until(ctx, pollEvery, func() (words.Sentence, bool) {
 		waited := s.throttled()
-		return fmt.Sprintf("the kernel kept pid %d from running for %s, in %d periods of %s", s.pid, waited.Round(time.Millisecond), s.group.count("cpu.stat", "nr_throttled"), quotaPeriod),
+		return words.Say("the kernel kept pid %d from running for %s, in %d periods of %s", s.pid, waited.Round(time.Millisecond), s.group.count("cpu.stat", "nr_throttled"), quotaPeriod),
 			waited >= throttledFor && s.group.has(s.pid)
 	})
 }
@@ -78,12 +79,12 @@ func (s *slowing) Revert(context.Context) (sight, error) {
 	if err := s.Undo()[0].apply(); err != nil {
 		return sight{}, err
 	}
-	return sight{how: fmt.Sprintf("pid %d has its cores back", s.pid)}, nil
+	return sight{how: words.Say("pid %d has its cores back", s.pid)}, nil
 }
 
 func (s *slowing) SeeGone(ctx context.Context) (sight, error) {
 	if s.group.exists() {
-		return sight{}, fmt.Errorf("the control group %s is still there", s.group.path)
+		return sight{}, words.Errorf("the control group %s is still there", s.group.path)
 	}
-	return s.seeServing(ctx, "the control group is gone; ")
+	return s.seeServing(ctx, words.Say("the control group is gone"))
 }

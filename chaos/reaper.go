@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // The watchdog tries to undo for so long, and so often.
@@ -82,7 +82,7 @@ func reap(path string) (undone []string, err error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the journal of faults: %w", err)
+		return nil, words.Errorf("the journal of faults: %s", err)
 	}
 	head, open := readJournal(b)
 	sameBoot := head.Boot == bootID()
@@ -93,7 +93,7 @@ func reap(path string) (undone []string, err error) {
 				continue // the process is gone with the boot, and its number may be another's
 			}
 			if err := u.apply(); err != nil {
-				failed = errors.Join(failed, fmt.Errorf("%s: %w", e, err))
+				failed = errors.Join(failed, words.Errorf("%s: %s", e, err))
 			}
 		}
 		undone = append(undone, e.String())

@@ -257,7 +257,7 @@ func states(lines []recording.Injection) string {
 func text(lines []recording.Injection, state string) string {
 	for _, l := range lines {
 		if l.State == state {
-			return l.Text
+			return l.Text.String()
 		}
 	}
 	return ""

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // What an Undo does.
@@ -51,7 +52,7 @@ func (u Undo) apply() error {
 		return restoreClock(u.PID, u.Start, u.At, u.Code)
 	case undoRemove:
 		if !strings.HasPrefix(filepath.Base(u.Path), ofOurs) {
-			return fmt.Errorf("undo: %q is no file of launchgate's", u.Path)
+			return words.Errorf("undo: %q is no file of launchgate's", u.Path)
 		}
 		return remove(u.Path)
 	case undoUnmount:
@@ -60,16 +61,16 @@ func (u Undo) apply() error {
 		return deploy.RemoveNode(u.Path)
 	case undoCgroup:
 		if !strings.HasPrefix(filepath.Base(u.Path), ofOurs) {
-			return fmt.Errorf("undo: %q is no control group of launchgate's", u.Path)
+			return words.Errorf("undo: %q is no control group of launchgate's", u.Path)
 		}
 		return removeGroup(u.Path, u.Home)
 	case undoSwap:
 		if !strings.HasPrefix(filepath.Base(u.Path), ofOurs) {
-			return fmt.Errorf("undo: %q is no folder of launchgate's", u.Path)
+			return words.Errorf("undo: %q is no folder of launchgate's", u.Path)
 		}
 		return swapBack(u.Path, u.Home)
 	}
-	return fmt.Errorf("undo: %q is not known; this journal is of a newer launchgate", u.Do)
+	return words.Errorf("undo: %q is not known; this journal is of a newer launchgate", u.Do)
 }
 
 // of reports whether it is about a process, which no reboot survives.
@@ -86,7 +87,7 @@ func signalIf(pid int, start uint64, signal syscall.Signal) error {
 		return nil
 	}
 	if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("undo: send %s to pid %d: %w", signal, pid, err)
+		return words.Errorf("undo: send %s to pid %d: %s", signal, pid, err)
 	}
 	return nil
 }
@@ -96,14 +97,14 @@ func signalIf(pid int, start uint64, signal syscall.Signal) error {
 func swapBack(kept, home string) error {
 	err := os.Rename(filepath.Join(kept, filepath.Base(home)), home)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("undo: %w", err)
+		return words.Errorf("undo: %s", err)
 	}
 	return remove(kept)
 }
 
 func remove(path string) error {
 	if err := os.RemoveAll(path); err != nil {
-		return fmt.Errorf("undo: %w", err)
+		return words.Errorf("undo: %s", err)
 	}
 	return nil
 }
@@ -117,16 +118,16 @@ func removeGroup(path, home string) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("undo: %w", err)
+		return words.Errorf("undo: %s", err)
 	}
 	for _, pid := range strings.Fields(string(pids)) {
 		err := os.WriteFile(filepath.Join(home, "cgroup.procs"), []byte(pid), 0o644)
 		if err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("undo: move pid %s back to %s: %w", pid, home, err)
+			return words.Errorf("undo: move pid %s back to %s: %s", pid, home, err)
 		}
 	}
 	if err := syscall.Rmdir(path); err != nil && !errors.Is(err, syscall.ENOENT) {
-		return fmt.Errorf("undo: remove the control group %s: %w", path, err)
+		return words.Errorf("undo: remove the control group %s: %s", path, err)
 	}
 	return nil
 }

@@ -2,13 +2,13 @@ package chaos
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -44,7 +44,7 @@ func chooseVictim(ctx context.Context, t crowd, f scenarios.Fault, seed uint64) 
 		slices.SortStableFunc(victims, func(a, b string) int { return streams[b] - streams[a] })
 		victim := victims[0]
 		if _, known := streams[victim]; err == nil && !known {
-			return "", 0, fmt.Errorf("no replica is named %q; there are %s", victim, strings.Join(deploy.Names(t.Replicas()), ", "))
+			return "", 0, words.Errorf("no replica is named %q; there are %s", victim, strings.Join(deploy.Names(t.Replicas()), ", "))
 		}
 		idle := streams[victim] < f.MinStreams
 		for _, v := range victims {
@@ -56,14 +56,14 @@ func chooseVictim(ctx context.Context, t crowd, f scenarios.Fault, seed uint64) 
 			continue
 		}
 		if idle {
-			return "", 0, fmt.Errorf("%s had %d streams in flight and the fault waits for %d: %w", victim, streams[victim], f.MinStreams, ctx.Err())
+			return "", 0, words.Errorf("%s had %d streams in flight and the fault waits for %d: %s", victim, streams[victim], f.MinStreams, ctx.Err())
 		}
-		return "", 0, fmt.Errorf("%s does not serve, and to strike what the gateway does not route to proves nothing: %w", victim, ctx.Err())
+		return "", 0, words.Errorf("%s does not serve, and to strike what the gateway does not route to proves nothing: %s", victim, ctx.Err())
 	}
 }
 
 // until looks every so often until see saw something, or ctx ends.
-func until(ctx context.Context, every time.Duration, see func() (string, bool)) (sight, error) {
+func until(ctx context.Context, every time.Duration, see func() (words.Sentence, bool)) (sight, error) {
 	for {
 		if how, ok := see(); ok {
 			return sight{how: how}, nil

@@ -113,9 +113,9 @@ func (e *evidence) knownAlerts() (names []string, why words.Sentence) {
 			continue
 		}
 		if seen.Value == 1 {
-			return strings.Split(seen.Text, ", "), words.Sentence{}
+			return strings.Split(seen.Text.String(), ", "), words.Sentence{}
 		}
-		why = words.Say("nobody watched the service: %s", words.Told(seen.Text))
+		why = words.Say("nobody watched the service: %s", seen.Text)
 	}
 	if why.IsZero() {
 		why = words.Say("nobody watched the service: launchgate has only a target.local watched")

@@ -6,10 +6,11 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 func TestAlerts(t *testing.T) {
-	watched := recording.Observation{Name: recording.ObsMonitoring, Value: 1, Text: "HighErrorRate, ReplicaDown"}
+	watched := recording.Observation{Name: recording.ObsMonitoring, Value: 1, Text: words.Verbatim("HighErrorRate, ReplicaDown")}
 	alert := func(name string, from, to time.Duration) []recording.Observation {
 		return []recording.Observation{{At: from, Name: recording.ObsAlert, Subject: name, Value: 1}, {At: to, Name: recording.ObsAlert, Subject: name, Value: 0}}
 	}
@@ -36,7 +37,7 @@ func TestAlerts(t *testing.T) {
 		{"after the scenario", "alert(ReplicaDown) in steady <= 3s", all(yes, alert("ReplicaDown", stageTo+time.Second, stageTo+2*time.Second)), Fail, "had not fired"},
 		{"no such rule", "alert(ReplicaGone) in steady <= 3s", yes, Unproven, "HighErrorRate, ReplicaDown"},
 		{"nobody watched", "alert(ReplicaDown) in steady <= 3s", nil, Unproven, "only a target.local"},
-		{"nobody could", "alert(ReplicaDown) in steady <= 3s", []recording.Observation{{Name: recording.ObsMonitoring, Text: "there is no prometheus"}}, Unproven, "there is no prometheus"},
+		{"nobody could", "alert(ReplicaDown) in steady <= 3s", []recording.Observation{{Name: recording.ObsMonitoring, Text: words.Verbatim("there is no prometheus")}}, Unproven, "there is no prometheus"},
 		{"no other", "alerts in steady <= 1", all(yes, alert("ReplicaDown", inEffectAt+time.Second, goneAt), alert("ReplicaDown", goneAt+time.Second, stageTo)), Pass, "ReplicaDown"},
 		{"and another", "alerts in steady <= 1", all(yes, alert("ReplicaDown", inEffectAt, goneAt), alert("HighErrorRate", inEffectAt, goneAt)), Fail, "it is 2"},
 		{"from before", "alerts in steady == 0", all(yes, alert("ReplicaDown", time.Second, stageTo)), Fail, "it is 1"},

@@ -167,7 +167,7 @@ func highest(seen map[string]map[string][]float64, name string) (most *float64) 
 func (e *evidence) lostWorkers() (problems []words.Sentence) {
 	for _, o := range e.rec.Observations {
 		if o.Name == recording.ObsWorkerLost {
-			problems = append(problems, words.Say("%s was lost while it sent its part of the load (%s), so that part is missing or unknown; run the gate again", o.Subject, words.Told(o.Text)))
+			problems = append(problems, words.Say("%s was lost while it sent its part of the load (%s), so that part is missing or unknown; run the gate again", o.Subject, o.Text))
 		}
 	}
 	return problems

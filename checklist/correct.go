@@ -195,8 +195,8 @@ func (f *Finding) observed(o scenarios.Objective, e *evidence) {
 		}
 	}
 	if o.Metric == "replicas_ready" {
-		if untold := e.untold(); fewest == nil && untold != "" {
-			f.Waived, f.Why = o.WhereSupported, words.Say("the service does not say how many of its replicas are ready: %s", words.Told(untold))
+		if untold := e.untold(); fewest == nil && !untold.IsZero() {
+			f.Waived, f.Why = o.WhereSupported, words.Say("the service does not say how many of its replicas are ready: %s", untold)
 			return
 		}
 		if fewest == nil {
@@ -222,14 +222,14 @@ func (f *Finding) observed(o scenarios.Objective, e *evidence) {
 }
 
 // untold is what a service answered that does not say how many replicas are
-// ready; empty where it was not asked, or said.
-func (e *evidence) untold() string {
+// ready; it says nothing where it was not asked, or said.
+func (e *evidence) untold() words.Sentence {
 	for _, o := range e.rec.Observations {
 		if o.Name == recording.ObsReplicasUntold {
 			return o.Text
 		}
 	}
-	return ""
+	return words.Sentence{}
 }
 
 // playedTime is when a scenario, or with no name the first to the last, was

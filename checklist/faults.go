@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
@@ -17,7 +16,7 @@ type faultLife struct {
 	Fault
 	lasts       time.Duration            // how long it is to be held
 	at          map[string]time.Duration // by state
-	failed      string                   // why a step was not taken
+	failed      words.Sentence           // why a step was not taken
 	unsupported bool                     // the target cannot have this fault
 	met         []lifetime               // load requests that lived while the fault did, or later
 	recovered   time.Duration            // end of the first of the consecutive good probes
@@ -62,8 +61,7 @@ func (l *faultLife) step(in recording.Injection) {
 		l.Target = in.Target
 	}
 	if in.State == recording.FaultFailed {
-		l.unsupported = strings.HasPrefix(in.Text, "unsupported:")
-		l.failed = strings.TrimSpace(strings.TrimPrefix(in.Text, "unsupported:"))
+		l.unsupported, l.failed = in.Unsupported, in.Reason()
 		return
 	}
 	l.at[in.State] = in.At
@@ -295,10 +293,10 @@ func (l *faultLife) promises(e *evidence) {
 }
 
 func (l *faultLife) reason() words.Sentence {
-	if l.failed == "" {
+	if l.failed.IsZero() {
 		return words.Say("the recording does not say why")
 	}
-	return words.Told(l.failed)
+	return l.failed
 }
 
 func (l *faultLife) noRecovery(e *evidence) words.Sentence {

@@ -126,10 +126,10 @@ func (e *evidence) doubts(waived int, by words.Sentence, interrupted bool) []wor
 func interruption(rec *recording.Recording) (by words.Sentence, interrupted bool) {
 	for _, o := range rec.Observations {
 		if o.Name == recording.ObsInterrupted {
-			if o.Text == "" {
+			if o.Text.IsZero() {
 				return words.Say("the recording does not say by what"), true
 			}
-			return words.Told(o.Text), true
+			return o.Text, true
 		}
 	}
 	return words.Sentence{}, false

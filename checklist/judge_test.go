@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -316,7 +317,7 @@ func (w *world) spoilClient(name string, v float64, n int) {
 
 func TestAnInterruptedRunExitsWith130AndNeverPasses(t *testing.T) {
 	w := healthy(t, "error_rate <= 1%")
-	w.observations[len(w.observations)-1] = recording.Observation{At: stageTo + 2*ms, Name: recording.ObsInterrupted, Text: "interrupt"}
+	w.observations[len(w.observations)-1] = recording.Observation{At: stageTo + 2*ms, Name: recording.ObsInterrupted, Text: words.Verbatim("interrupt")}
 	v := w.judge(t)
 	if v.Verdict != Unproven || v.ExitCode != ExitInterrupted || !v.Incomplete || !strings.Contains(v.Why[0].String(), "stopped before its end (interrupt)") {
 		t.Errorf("%v, exit code %d, incomplete %v: %q", v.Verdict, v.ExitCode, v.Incomplete, v.Why)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -249,7 +250,7 @@ func (a *author) spoil(r recording.Request, behind time.Duration) recording.Requ
 
 func (a *author) kill(s scenarios.Scenario, start time.Duration) {
 	step := func(at time.Duration, state, victim, text string) {
-		a.w.Inject(recording.Injection{At: at, ID: s.Name + "/0", Scenario: s.Name, Kind: "pod-kill", Target: victim, State: state, Text: text})
+		a.w.Inject(told(recording.Injection{At: at, ID: s.Name + "/0", Scenario: s.Name, Kind: "pod-kill", Target: victim, State: state}, text))
 	}
 	at := start + time.Duration(s.Faults[0].At)
 	step(start, recording.FaultDeclared, "busiest", "due 6s into the scenario")
@@ -296,7 +297,7 @@ func (a *author) look(at time.Duration) {
 }
 
 func (a *author) observe(at time.Duration, name, subject string, v float64, text string) {
-	a.w.Observe(recording.Observation{At: at, Name: name, Subject: subject, Value: v, Text: text})
+	a.w.Observe(recording.Observation{At: at, Name: name, Subject: subject, Value: v, Text: words.Verbatim(text)})
 }
 
 // jitter is up to most, in steps that compress well.

@@ -3,10 +3,12 @@ package checklist
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -145,7 +147,18 @@ func (w *world) dropInjections(states ...string) {
 // failedStep puts a step that failed in place of those from a state on.
 func (w *world) failedStep(text string, dropped ...string) {
 	w.dropInjections(dropped...)
-	w.injections = append(w.injections, recording.Injection{At: goneAt, ID: "steady/0", Scenario: "steady", Kind: "pod-kill", Target: "replica-1", State: recording.FaultFailed, Text: text})
+	w.injections = append(w.injections, told(recording.Injection{At: goneAt, ID: "steady/0", Scenario: "steady", Kind: "pod-kill", Target: "replica-1", State: recording.FaultFailed}, text))
+}
+
+// told is a step with its text; one that begins with "unsupported: " says that
+// the target cannot have the fault.
+func told(i recording.Injection, text string) recording.Injection {
+	if why, is := strings.CutPrefix(text, "unsupported: "); is {
+		i.Unsupported, i.Text = true, recording.Unsupported(words.Verbatim(why))
+		return i
+	}
+	i.Text = words.Verbatim(text)
+	return i
 }
 
 func (w *world) recording() *recording.Recording {

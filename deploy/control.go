@@ -4,13 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // order is what the keeper of a standing deployment is asked to do: one of the
@@ -22,9 +23,9 @@ type order struct {
 
 // told is a line of what the keeper answers: steps, and then an end.
 type told struct {
-	Step  string    `json:"step,omitempty"`
-	End   *Released `json:"end,omitempty"`
-	Error string    `json:"error,omitempty"`
+	Step  words.Kept `json:"step,omitzero"`
+	End   *Released  `json:"end,omitempty"`
+	Error words.Kept `json:"error,omitzero"`
 }
 
 // control is the socket of a keeper, in a folder that only its user can open:
@@ -63,12 +64,12 @@ func (l *Local) orders() http.Handler {
 		switch {
 		case err != nil:
 		case o.Release != nil:
-			end, err = l.Release(r.Context(), *o.Release, func(step string) { tell(told{Step: step}) })
+			end, err = l.Release(r.Context(), *o.Release, func(step words.Sentence) { tell(told{Step: words.Kept{Sentence: step}}) })
 		default:
 			end, err = l.Reconfigure(r.Context(), o.Config)
 		}
 		if err != nil {
-			tell(told{Error: err.Error()})
+			tell(told{Error: words.Kept{Sentence: words.Of(err)}})
 			return
 		}
 		tell(told{End: &end})
@@ -76,16 +77,16 @@ func (l *Local) orders() http.Handler {
 }
 
 // Release has the deployment roll a version out.
-func (s Standing) Release(ctx context.Context, r Release, tell func(string)) (Released, error) {
+func (s Standing) Release(ctx context.Context, r Release, tell func(words.Sentence)) (Released, error) {
 	return s.order(ctx, order{Release: &r}, tell)
 }
 
 // Reconfigure gives its gateway other limits.
 func (s Standing) Reconfigure(ctx context.Context, file string) (Released, error) {
-	return s.order(ctx, order{Config: file}, func(string) {})
+	return s.order(ctx, order{Config: file}, func(words.Sentence) {})
 }
 
-func (s Standing) order(ctx context.Context, o order, tell func(string)) (Released, error) {
+func (s Standing) order(ctx context.Context, o order, tell func(words.Sentence)) (Released, error) {
 	body, err := json.Marshal(o)
 	if err != nil {
 		return Released{}, err
@@ -101,20 +102,20 @@ func (s Standing) order(ctx context.Context, o order, tell func(string)) (Releas
 	}
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
-		return Released{}, fmt.Errorf("the keeper of the deployment does not answer: %w", err)
+		return Released{}, words.Errorf("the keeper of the deployment does not answer: %s", err)
 	}
 	defer resp.Body.Close()
 	for lines := json.NewDecoder(resp.Body); ; {
 		var line told
 		if err := lines.Decode(&line); err != nil {
-			return Released{}, fmt.Errorf("the keeper of the deployment broke off: %w", err)
+			return Released{}, words.Errorf("the keeper of the deployment broke off: %s", err)
 		}
 		switch {
-		case line.Error != "":
-			return Released{}, errors.New(line.Error)
+		case !line.Error.IsZero():
+			return Released{}, words.Error(line.Error.Sentence)
 		case line.End != nil:
 			return *line.End, nil
 		}
-		tell(line.Step)
+		tell(line.Step.Sentence)
 	}
 }

@@ -6,12 +6,12 @@ package deploy
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/url"
 	"strings"
 	"time"
 
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -23,7 +23,7 @@ type Event struct {
 	Name    string
 	Subject string
 	Value   float64
-	Text    string
+	Text    words.Sentence
 }
 
 // endpointPlan is a service that launchgate does not deploy.
@@ -61,7 +61,7 @@ func OpenEndpoint(spec scenarios.Endpoint, linked bool) (*Endpoint, error) {
 		return nil, err
 	}
 	if e.link, err = newLink(nil, Loopback(0), address); err != nil {
-		return nil, fmt.Errorf("the link in front of %s: %w", address, err)
+		return nil, words.Errorf("the link in front of %s: %s", address, err)
 	}
 	return e, nil
 }

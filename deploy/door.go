@@ -15,6 +15,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -58,13 +59,13 @@ func (a Allowance) burst() int { return int(math.Ceil(10*a.PerSecond)) + 100 }
 func (a Allowance) connections() int { return 2*a.UnderWay + a.burst() }
 
 // Told is the allowance in words.
-func (a Allowance) Told() string {
+func (a Allowance) Told() words.Sentence {
 	if a.PerSecond == 0 {
-		return "every caller is held to the gateway's limits"
+		return words.Say("every caller is held to the gateway's limits")
 	}
-	told := fmt.Sprintf("127.0.0.1 and the run's own keys may send %.6g requests/s (burst %d) and have %d under way; every other address and key is held to the gateway's limits", a.PerSecond, a.burst(), a.UnderWay)
+	told := words.Say("127.0.0.1 and the run's own keys may send %.6g requests/s (burst %d) and have %d under way; every other address and key is held to the gateway's limits", a.PerSecond, a.burst(), a.UnderWay)
 	if len(a.Limited) > 0 {
-		told = fmt.Sprintf("%s, and so is %s", told, strings.Join(a.Limited, ", "))
+		told = words.Say("%s, and so is %s", told, strings.Join(a.Limited, ", "))
 	}
 	return told
 }
@@ -84,8 +85,8 @@ type door struct {
 	onEvent     func(Event)
 
 	mu       sync.Mutex
-	issued   []issued // keys, for a ledger that has to begin anew
-	returned string   // how the ledger came back, when it was last lost
+	issued   []issued       // keys, for a ledger that has to begin anew
+	returned words.Sentence // how the ledger came back, when it was last lost
 }
 
 // issued is a key and its secret.
@@ -120,10 +121,10 @@ func limits(file string, a Allowance) ([]byte, error) {
 	if file != "" {
 		src, err := os.ReadFile(file)
 		if err != nil {
-			return nil, fmt.Errorf("limits: %w", err)
+			return nil, words.Errorf("limits: %s", err)
 		}
 		if err := yaml.Unmarshal(src, &config); err != nil {
-			return nil, fmt.Errorf("limits: %s: %w", file, err)
+			return nil, words.Errorf("limits: %s: %s", file, err)
 		}
 	}
 	if a.PerSecond == 0 {
@@ -172,7 +173,7 @@ func (k KeySpec) scopes() string {
 func (d *door) addKey(ctx context.Context, k KeySpec) (secret string, err error) {
 	secret, err = d.ledger(ctx, "add-key", "--id", k.ID, "--tenant", k.Tenant, "--class", k.Class, "--scope", k.scopes(), "--valid", keysLast.String())
 	if err != nil {
-		return "", fmt.Errorf("add the API key %s: %w", k.ID, err)
+		return "", words.Errorf("add the API key %s: %s", k.ID, err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -191,27 +192,27 @@ func (d *door) bringLedger(ctx context.Context) {
 	}
 	restored := 0.0
 	if said, err := d.restore(ctx); err == nil {
-		restored, d.returned = 1, "the ledger is back from its second place ("+said+")"
+		restored, d.returned = 1, words.Say("the ledger is back from its second place (%s)", said)
 	} else {
-		d.returned = "the ledger is back empty: " + err.Error()
+		d.returned = words.Say("the ledger is back empty: %s", err)
 		for _, k := range d.issued {
 			if _, err := d.ledgerWith(ctx, k.secret, "add-key", "--id", k.ID, "--tenant", k.Tenant, "--class", k.Class, "--scope", k.scopes(), "--valid", keysLast.String(), "--secret-from-stdin"); err != nil {
-				d.returned += fmt.Sprintf("; the key %s is not back: %v", k.ID, err)
+				d.returned = words.Say("%s; the key %s is not back: %s", d.returned, k.ID, err)
 			}
 		}
 	}
 	d.onEvent(Event{At: time.Now(), Name: "ledger_returned", Subject: Gateway, Value: restored, Text: d.returned})
 }
 
-func (d *door) restore(ctx context.Context) (said string, err error) {
+func (d *door) restore(ctx context.Context) (said words.Sentence, err error) {
 	if !d.replicated {
-		return "", errors.New("it has no second place")
+		return words.Sentence{}, words.Errorf("it has no second place")
 	}
 	began := time.Now()
 	if _, err := d.ledger(ctx, "restore", "--replica", d.file("second-place")); err != nil {
-		return "", fmt.Errorf("its second place cannot be restored: %w", err)
+		return words.Sentence{}, words.Errorf("its second place cannot be restored: %s", err)
 	}
-	return "restored and verified in " + time.Since(began).Round(time.Millisecond).String(), nil
+	return words.Say("restored and verified in %s", time.Since(began).Round(time.Millisecond)), nil
 }
 
 func (d *door) hasLedger() bool {
@@ -268,7 +269,7 @@ func (l *Local) LedgerFolder() string {
 func (l *Local) HasLedger() bool { return l.door != nil && l.door.hasLedger() }
 
 // LedgerReturned is how the ledger came back when it was last lost.
-func (l *Local) LedgerReturned() string {
+func (l *Local) LedgerReturned() words.Sentence {
 	l.door.mu.Lock()
 	defer l.door.mu.Unlock()
 	return l.door.returned
@@ -308,7 +309,7 @@ func (l *Local) Key() string {
 // limits.
 func (l *Local) AddKey(ctx context.Context, k KeySpec) (string, error) {
 	if l.door == nil {
-		return "", errors.New("the gateway of this deployment is plain and asks for no API keys; take plain out of target.local.gateway")
+		return "", words.Errorf("the gateway of this deployment is plain and asks for no API keys; take plain out of target.local.gateway")
 	}
 	return l.door.addKey(ctx, k)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -20,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -106,7 +106,7 @@ func (s Status) Ready() (n int) {
 // them. Stop must be called, whatever happens.
 func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Setup) (*Local, error) {
 	if _, err := os.Stat(o.Server); err != nil {
-		return nil, fmt.Errorf("the bundled service cannot be deployed: no reference-server program at %s: build it beside launchgate (make build)", o.Server)
+		return nil, words.Errorf("the bundled service cannot be deployed: no reference-server program at %s: build it beside launchgate (make build)", o.Server)
 	}
 	if err := modelsThere(spec); err != nil {
 		return nil, err
@@ -132,12 +132,12 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 		nodes:   o.Nodes, addrs: map[string]string{}, paths: map[string]string{}, links: map[string]*Link{},
 	}
 	if err := os.MkdirAll(l.logDir, 0o755); err != nil {
-		return nil, fmt.Errorf("log folder: %w", err)
+		return nil, words.Errorf("log folder: %s", err)
 	}
 	gatewayArgs := []string{o.Server, "gateway", "--addr", Loopback(front), "--metrics-addr", Loopback(gatewayMetrics)}
 	if !spec.Gateway.Plain {
 		if l.door, err = openDoor(ctx, spec.Gateway, allow, o); err != nil {
-			return nil, fmt.Errorf("the gateway: %w", err)
+			return nil, words.Errorf("the gateway: %s", err)
 		}
 		l.url = "https://" + Loopback(front)
 		gatewayArgs = append(gatewayArgs, l.door.args()...)
@@ -168,7 +168,7 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 			l.paths[name] = link
 			if l.links[name], err = newLink(node, link, http); err != nil {
 				l.stopLinks()
-				return nil, fmt.Errorf("the link in front of %s: %w", name, err)
+				return nil, words.Errorf("the link in front of %s: %s", name, err)
 			}
 		}
 		gatewayArgs = append(gatewayArgs, "--replica", name+"=http://"+l.paths[name])
@@ -194,7 +194,7 @@ func modelsThere(spec scenarios.Local) error {
 	}
 	for _, path := range paths {
 		if _, err := os.Stat(path); path != "" && err != nil {
-			return fmt.Errorf("the model of target.local cannot be served: %w; give a GGUF file or a Hugging Face folder, or none for the model the server carries", err)
+			return words.Errorf("the model of target.local cannot be served: %s; give a GGUF file or a Hugging Face folder, or none for the model the server carries", err)
 		}
 	}
 	return nil
@@ -216,7 +216,7 @@ func (l *Local) start() error {
 		f, err := os.OpenFile(l.logFile(p.name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 		if err != nil {
 			l.Stop()
-			return fmt.Errorf("log file: %w", err)
+			return words.Errorf("log file: %s", err)
 		}
 		p.log, p.onEvent = f, l.onEvent
 		l.running.Go(func() {
@@ -305,19 +305,18 @@ func (l *Local) WaitReady(ctx context.Context) error {
 func (l *Local) neverReady(timeout time.Duration) error {
 	st := l.Status()
 	if len(st.Replicas) == 0 {
-		return fmt.Errorf("the gateway did not answer at %s within %s; its log ends:\n%s", l.status, timeout, tail(l.logFile(Gateway), 5))
+		return words.Errorf("the gateway did not answer at %s within %s; its log ends:\n%s", l.status, timeout, tail(l.logFile(Gateway), 5))
 	}
 	if st.Ready() == l.spec.Replicas {
-		return fmt.Errorf("after %s not every process is watched by Prometheus (monitoring: {disabled: true} does without); its log ends:\n%s", timeout, tail(l.logFile(Prometheus), 5))
+		return words.Errorf("after %s not every process is watched by Prometheus (monitoring: {disabled: true} does without); its log ends:\n%s", timeout, tail(l.logFile(Prometheus), 5))
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d of %d replicas were ready after %s", st.Ready(), l.spec.Replicas, timeout)
+	said := words.Say("%d of %d replicas were ready after %s", st.Ready(), l.spec.Replicas, timeout)
 	for _, r := range st.Replicas {
 		if !r.Ready {
-			fmt.Fprintf(&b, "\n%s is not ready; its log ends:\n%s", r.Name, tail(l.logFile(r.Name), 5))
+			said = words.Say("%s\n%s is not ready; its log ends:\n%s", said, r.Name, tail(l.logFile(r.Name), 5))
 		}
 	}
-	return errors.New(b.String())
+	return words.Error(said)
 }
 
 // Status is what the gateway said last.
@@ -374,17 +373,17 @@ func answersReady(ctx context.Context, url string) bool {
 type Killed struct {
 	PID    int
 	Exited <-chan struct{} // closed once the process is gone
-	how    func() (time.Time, string)
+	how    func() (time.Time, words.Sentence)
 }
 
 // NewKilled describes the death of a process; how is asked after exited was
 // closed.
-func NewKilled(pid int, exited <-chan struct{}, how func() (time.Time, string)) Killed {
+func NewKilled(pid int, exited <-chan struct{}, how func() (time.Time, words.Sentence)) Killed {
 	return Killed{PID: pid, Exited: exited, how: how}
 }
 
 // How tells when and how the process ended; only after Exited is closed.
-func (k Killed) How() (time.Time, string) { return k.how() }
+func (k Killed) How() (time.Time, words.Sentence) { return k.how() }
 
 // Dying reports whether the process is seen to be ending, which is before it
 // has exited: the kernel frees its memory first.
@@ -412,12 +411,12 @@ func (l *Local) end(name string, signal syscall.Signal, called string) (Killed, 
 	}
 	life := p.current()
 	if life == nil {
-		return Killed{}, fmt.Errorf("%s is not running, so it cannot be sent %s", name, called)
+		return Killed{}, words.Errorf("%s is not running, so it cannot be sent %s", name, called)
 	}
 	if err := syscall.Kill(life.pid, signal); err != nil {
-		return Killed{}, fmt.Errorf("send %s to %s (pid %d): %w", called, name, life.pid, err)
+		return Killed{}, words.Errorf("send %s to %s (pid %d): %s", called, name, life.pid, err)
 	}
-	return NewKilled(life.pid, life.exited, func() (time.Time, string) { return life.at, life.how }), nil
+	return NewKilled(life.pid, life.exited, func() (time.Time, words.Sentence) { return life.at, life.how }), nil
 }
 
 // Hold keeps processes that end from being started again until release is
@@ -511,7 +510,7 @@ func (l *Local) AskFree(ctx context.Context) *exec.Cmd {
 func (l *Local) Deepen(ctx context.Context, model, to string) error {
 	out, err := exec.CommandContext(ctx, l.server, "deepen", "--to", to, model).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("a slow version cannot be made: %w: %s", err, bytes.TrimSpace(out))
+		return words.Errorf("a slow version cannot be made: %s: %s", err, strings.TrimSpace(string(out)))
 	}
 	return nil
 }
@@ -534,7 +533,7 @@ func (l *Local) process(name string) (*process, error) {
 			return p, nil
 		}
 	}
-	return nil, fmt.Errorf("no process is named %q; there are %s and %s", name, strings.Join(Names(l.Replicas()), ", "), Gateway)
+	return nil, words.Errorf("no process is named %q; there are %s and %s", name, strings.Join(Names(l.Replicas()), ", "), Gateway)
 }
 
 // watch asks the gateway what it routes to and tells what changed.
@@ -572,12 +571,12 @@ func askStatus(ctx context.Context, url string) (Status, error) {
 	}
 	resp, err := statusClient.Do(req)
 	if err != nil {
-		return st, fmt.Errorf("gateway status: %w", err)
+		return st, words.Errorf("gateway status: %s", err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err != nil {
-		return st, fmt.Errorf("gateway status: %w", err)
+		return st, words.Errorf("gateway status: %s", err)
 	}
 	return st, json.Unmarshal(body, &st)
 }
@@ -638,7 +637,7 @@ func residentBytes(pid int) (float64, bool) {
 func portFree(port int) error {
 	lis, err := listen(port)
 	if err != nil {
-		return fmt.Errorf("port %d, which target.local.port asks for, is taken (%w): stop what listens there, or leave the port out and a free one is used", port, err)
+		return words.Errorf("port %d, which target.local.port asks for, is taken (%s): stop what listens there, or leave the port out and a free one is used", port, err)
 	}
 	return lis.Close()
 }

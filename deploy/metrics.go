@@ -2,13 +2,14 @@ package deploy
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 const mostMetrics = 16 << 20 // bytes of an answer that is read
@@ -35,7 +36,7 @@ func Scrape(ctx context.Context, url string) (map[string]*dto.MetricFamily, erro
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answers %s", url, resp.Status)
+		return nil, words.Errorf("%s answers %s", url, resp.Status)
 	}
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	return parser.TextToMetricFamilies(io.LimitReader(resp.Body, mostMetrics))

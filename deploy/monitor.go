@@ -3,7 +3,6 @@ package deploy
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/deploy/monitoring"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -27,23 +27,23 @@ type monitor struct {
 	process *process // nil: there is none
 	url     string
 	targets int
-	drill   bool // windows are shortened
-	absent  string
+	drill   bool           // windows are shortened
+	absent  words.Sentence // why there is none
 }
 
-// Unwatched is why nobody watches a deployment; empty where Prometheus does.
-func Unwatched(spec scenarios.Monitoring) string {
+// Unwatched is why nobody watches a deployment; it says nothing where Prometheus does.
+func Unwatched(spec scenarios.Monitoring) words.Sentence {
 	if spec.Disabled {
-		return "target.local has its monitoring disabled"
+		return words.Say("target.local has its monitoring disabled")
 	}
 	if _, err := exec.LookPath(Prometheus); err != nil {
-		return "there is no prometheus on the PATH of this machine, so no alert can fire"
+		return words.Say("there is no prometheus on the PATH of this machine, so no alert can fire")
 	}
-	return ""
+	return words.Sentence{}
 }
 
 func newMonitor(spec scenarios.Monitoring, port int, scraped []Scraped, dir string) (*monitor, error) {
-	if why := Unwatched(spec); why != "" {
+	if why := Unwatched(spec); !why.IsZero() {
 		return &monitor{absent: why}, nil
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -83,11 +83,11 @@ type targetGroup struct {
 }
 
 // told is by whom the deployment is watched, or why by nobody.
-func (m *monitor) told() string {
+func (m *monitor) told() words.Sentence {
 	if m.process == nil {
 		return m.absent
 	}
-	return "Prometheus at " + m.url
+	return words.Say("Prometheus at %s", m.url)
 }
 
 // ready reports whether the rules are evaluated, and in a drill whether every
@@ -155,7 +155,7 @@ func (m *monitor) watch(ctx context.Context, tell func(Event)) {
 		}
 		if !known {
 			known = true
-			tell(Event{At: time.Now(), Name: "monitoring", Value: 1, Text: strings.Join(names, ", ")})
+			tell(Event{At: time.Now(), Name: "monitoring", Value: 1, Text: words.Verbatim(strings.Join(names, ", "))})
 		}
 		for _, name := range names {
 			if fires[name] == last[name] {
@@ -182,7 +182,7 @@ func askJSON(ctx context.Context, url string, into any) error {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", url, resp.Status)
+		return words.Errorf("%s answers %s", url, resp.Status)
 	}
 	return json.NewDecoder(resp.Body).Decode(into)
 }

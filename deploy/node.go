@@ -1,10 +1,11 @@
 package deploy
 
 import (
-	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // Kernel is what a kernel can do to the network of simulated nodes: nil where it
@@ -34,5 +35,5 @@ func chooseNetwork(taken []netip.Prefix) (netip.Prefix, error) {
 			return at, nil
 		}
 	}
-	return netip.Prefix{}, errors.New("no range of private addresses is free: this host has routes to all of 10.0.0.0/8")
+	return netip.Prefix{}, words.Errorf("no range of private addresses is free: this host has routes to all of 10.0.0.0/8")
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // Node is the network of a simulated machine: a namespace that its replicas run
@@ -67,7 +69,7 @@ func NodeNames(n int) []string {
 func MakeNodes(names []string) (nodes []*Node, err error) {
 	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
-		return nil, fmt.Errorf("netlink: %w", err)
+		return nil, words.Errorf("netlink: %s", err)
 	}
 	defer host.Close()
 	network, err := freeNetwork(host)
@@ -88,7 +90,7 @@ func MakeNodes(names []string) (nodes []*Node, err error) {
 		n := &Node{name: name, ns: netns.None(), fronts: map[*Weather]struct{}{}}
 		nodes = append(nodes, n)
 		if err := n.make(netip.PrefixFrom(netip.AddrFrom4(base), 31)); err != nil {
-			return nodes, fmt.Errorf("the network of a node, %s: %w", name, err)
+			return nodes, words.Errorf("the network of a node, %s: %s", name, err)
 		}
 	}
 	return nodes, nil
@@ -99,7 +101,7 @@ func MakeNodes(names []string) (nodes []*Node, err error) {
 func freeNetwork(host *netlink.Handle) (netip.Prefix, error) {
 	routes, err := host.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("the routes of this host: %w", err)
+		return netip.Prefix{}, words.Errorf("the routes of this host: %s", err)
 	}
 	var taken []netip.Prefix
 	for _, r := range routes {
@@ -130,7 +132,7 @@ func (n *Node) make(network netip.Prefix) (err error) {
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = n.name, linkMTU
 	if err := host.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: inNode, PeerNamespace: netlink.NsFd(n.ns)}); err != nil {
-		return fmt.Errorf("make a veth: %w", err)
+		return words.Errorf("make a veth: %s", err)
 	}
 	for i, name := range []string{n.name, inNode} {
 		at := []netip.Addr{hostAddress, n.address}[i]
@@ -139,7 +141,7 @@ func (n *Node) make(network netip.Prefix) (err error) {
 		}
 		address := &net.IPNet{IP: at.AsSlice(), Mask: net.CIDRMask(network.Bits(), 32)}
 		if err := n.ends[i].netlink.AddrAdd(n.ends[i].link, &netlink.Addr{IPNet: address}); err != nil {
-			return fmt.Errorf("give %s the address %s: %w", name, address, err)
+			return words.Errorf("give %s the address %s: %s", name, address, err)
 		}
 	}
 	lo, err := inside.LinkByName("lo")
@@ -155,7 +157,7 @@ func (n *Node) make(network netip.Prefix) (err error) {
 		LinkIndex: n.ends[0].link.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT,
 		IP: n.address.AsSlice(), HardwareAddr: n.ends[1].link.Attrs().HardwareAddr,
 	}); err != nil {
-		return fmt.Errorf("tell this host where %s is: %w", n.address, err)
+		return words.Errorf("tell this host where %s is: %s", n.address, err)
 	}
 	return n.settled()
 }
@@ -178,7 +180,7 @@ func (n *Node) settled() error {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("the link of %s was not up after %s", n.name, upWithin)
+			return words.Errorf("the link of %s was not up after %s", n.name, upWithin)
 		}
 	}
 }
@@ -189,7 +191,7 @@ func (n *Node) settled() error {
 func (n *Node) unshare() error {
 	return apart(func() (err error) {
 		if n.ns, err = netns.New(); err != nil {
-			return fmt.Errorf("make a network namespace: %w", err)
+			return words.Errorf("make a network namespace: %s", err)
 		}
 		return os.WriteFile("/proc/sys/net/ipv4/tcp_orphan_retries", []byte("1"), 0)
 	})
@@ -202,7 +204,7 @@ func apart(f func() error) error {
 	home, err := netns.Get()
 	if err != nil {
 		runtime.UnlockOSThread()
-		return fmt.Errorf("the network namespace of launchgate: %w", err)
+		return words.Errorf("the network namespace of launchgate: %s", err)
 	}
 	defer home.Close()
 	defer func() {
@@ -221,7 +223,7 @@ func (n *Node) inside(f func() error) error {
 	}
 	return apart(func() error {
 		if err := netns.Set(n.ns); err != nil {
-			return fmt.Errorf("enter the network of %s: %w", n.name, err)
+			return words.Errorf("enter the network of %s: %s", n.name, err)
 		}
 		return f()
 	})
@@ -288,7 +290,7 @@ func (n *Node) change() error {
 		set = n.ends[1].netlink.LinkSetDown
 	}
 	if err := set(n.ends[1].link); err != nil {
-		return fmt.Errorf("the link of %s: %w", n.name, err)
+		return words.Errorf("the link of %s: %s", n.name, err)
 	}
 	if !all.Silent {
 		if err := n.settled(); err != nil {
@@ -308,12 +310,12 @@ func (e end) shape(w Weather) error {
 	// What comes with the device has the handle 0, and cannot be removed.
 	have, err := e.netlink.QdiscList(e.link)
 	if err != nil {
-		return fmt.Errorf("the queues of %s: %w", e.link.Attrs().Name, err)
+		return words.Errorf("the queues of %s: %s", e.link.Attrs().Name, err)
 	}
 	for _, q := range have {
 		if a := q.Attrs(); a.Parent == netlink.HANDLE_ROOT && a.Handle != 0 {
 			if err := e.netlink.QdiscDel(q); err != nil {
-				return fmt.Errorf("take %s from %s: %w", q.Type(), e.link.Attrs().Name, err)
+				return words.Errorf("take %s from %s: %s", q.Type(), e.link.Attrs().Name, err)
 			}
 		}
 	}
@@ -328,7 +330,7 @@ func (e end) shape(w Weather) error {
 	}
 	for _, q := range queues {
 		if err := e.netlink.QdiscAdd(q); err != nil {
-			return fmt.Errorf("put %s on %s: %w", q.Type(), e.link.Attrs().Name, err)
+			return words.Errorf("put %s on %s: %s", q.Type(), e.link.Attrs().Name, err)
 		}
 	}
 	return nil
@@ -369,11 +371,11 @@ func (n *Node) Remove() error {
 // RemoveNode removes a veth of a node's, if it is there.
 func RemoveNode(name string) error {
 	if !strings.HasPrefix(name, nodePrefix) {
-		return fmt.Errorf("%q is no device of launchgate's", name)
+		return words.Errorf("%q is no device of launchgate's", name)
 	}
 	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
-		return fmt.Errorf("netlink: %w", err)
+		return words.Errorf("netlink: %s", err)
 	}
 	defer host.Close()
 	link, err := host.LinkByName(name)
@@ -381,13 +383,13 @@ func RemoveNode(name string) error {
 		return nil
 	}
 	if err == nil && link.Type() != "veth" {
-		return fmt.Errorf("%s is a %s, and launchgate makes none", name, link.Type())
+		return words.Errorf("%s is a %s, and launchgate makes none", name, link.Type())
 	}
 	if err == nil {
 		err = host.LinkDel(link)
 	}
 	if err != nil && !errors.Is(err, unix.ENODEV) { // it went with its namespace meanwhile
-		return fmt.Errorf("remove the veth %s: %w", name, err)
+		return words.Errorf("remove the veth %s: %s", name, err)
 	}
 	return nil
 }
@@ -398,9 +400,9 @@ func TryKernel() Kernel {
 	nodes, err := MakeNodes(NodeNames(1))
 	if err != nil {
 		if errors.Is(err, unix.EPERM) {
-			err = errors.New("no network namespace can be made here: it takes root")
+			err = words.Errorf("no network namespace can be made here: it takes root")
 		} else {
-			err = fmt.Errorf("no network namespace can be made here: %w", err)
+			err = words.Errorf("no network namespace can be made here: %s", err)
 		}
 		return Kernel{err, err, err}
 	}
@@ -420,12 +422,12 @@ func (n *Node) try() error {
 	const within = 5 * time.Second
 	lis, err := n.listen(net.JoinHostPort(n.Host(), "0"))
 	if err != nil {
-		return fmt.Errorf("nothing can listen in a network namespace of its own: %w", err)
+		return words.Errorf("nothing can listen in a network namespace of its own: %s", err)
 	}
 	defer lis.Close() // the kernel accepts what nobody takes
 	c, err := net.DialTimeout("tcp", lis.Addr().String(), within)
 	if err != nil {
-		return fmt.Errorf("a network namespace of its own cannot be reached, perhaps because of a firewall: %w", err)
+		return words.Errorf("a network namespace of its own cannot be reached, perhaps because of a firewall: %s", err)
 	}
 	c.Close()
 	up, err := n.Begin(Weather{Silent: true})
@@ -434,7 +436,7 @@ func (n *Node) try() error {
 	}
 	if c, err = net.DialTimeout("tcp", lis.Addr().String(), within/100); err == nil {
 		c.Close()
-		return errors.New("a network namespace of its own is reached when its link is down")
+		return words.Errorf("a network namespace of its own is reached when its link is down")
 	}
 	return up()
 }
@@ -442,7 +444,7 @@ func (n *Node) try() error {
 func (n *Node) tryWeather(called string, w Weather) error {
 	end, err := n.Begin(w)
 	if err = errors.Join(err, end()); errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("this kernel has no %s", called)
+		return words.Errorf("this kernel has no %s", called)
 	}
 	return err
 }

@@ -4,15 +4,16 @@ package deploy
 
 import (
 	"context"
-	"errors"
 	"net"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // Node is the network of a simulated machine, which takes Linux. A nil Node is
 // the host's own network, and there is no other here.
 type Node struct{}
 
-var errNoNodes = errors.New("network namespaces are Linux's")
+var errNoNodes = words.Errorf("network namespaces are Linux's")
 
 // NodeNames has none.
 func NodeNames(int) []string { return nil }

@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"strconv"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // freePorts finds n ports of loopback that nobody listens on.
@@ -27,7 +29,7 @@ func freePorts(n int) ([]int, error) {
 	}()
 	for tries := 0; len(ports) < n; tries++ {
 		if tries > 200+20*n {
-			return nil, fmt.Errorf("no %d free ports on 127.0.0.1 between %d and %d", n, low, high)
+			return nil, words.Errorf("no %d free ports on 127.0.0.1 between %d and %d", n, low, high)
 		}
 		p := low + rand.IntN(high-low)
 		l, err := listen(p)

@@ -3,7 +3,6 @@ package deploy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -12,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // Restart delays, as kubelet has them: the first restart is immediate, then
@@ -66,7 +67,7 @@ type life struct {
 	pid    int
 	exited chan struct{} // closed when the process was reaped
 	at     time.Time     // when, valid once exited is closed
-	how    string
+	how    words.Sentence
 }
 
 // supervise runs the process until ctx ends, then stops it gracefully. It
@@ -79,7 +80,7 @@ func (p *process) supervise(ctx context.Context) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := p.node.inside(func() error { p.superviseHere(ctx); return nil }); err != nil {
-		p.event("process_exited", 0, fmt.Sprintf("could not be started: %v", err))
+		p.event("process_exited", 0, words.Say("could not be started: %s", err))
 	}
 }
 
@@ -117,12 +118,12 @@ func (p *process) runOnce(ctx context.Context, restarts int) {
 	cmd.Stdout, cmd.Stderr = p.log, p.log
 	cmd.SysProcAttr = childAttr()
 	if err := cmd.Start(); err != nil {
-		p.event("process_exited", 0, fmt.Sprintf("could not be started: %v", err))
+		p.event("process_exited", 0, words.Say("could not be started: %s", err))
 		return
 	}
 	l := &life{pid: cmd.Process.Pid, exited: make(chan struct{})}
 	p.set(l)
-	p.event("process_started", float64(l.pid), fmt.Sprintf("restart %d", restarts))
+	p.event("process_started", float64(l.pid), words.Say("restart %d", restarts))
 
 	var stopper sync.WaitGroup
 	stopper.Go(func() { stopOnEnd(ctx, cmd.Process, l.exited) })
@@ -152,15 +153,15 @@ func stopOnEnd(ctx context.Context, proc *os.Process, exited <-chan struct{}) {
 	}
 }
 
-func howEnded(st *os.ProcessState, err error) string {
+func howEnded(st *os.ProcessState, err error) words.Sentence {
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		return err.Error()
+		return words.Of(err)
 	}
 	if ws, ok := st.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		return "signal: " + ws.Signal().String()
+		return words.Say("signal: %s", ws.Signal())
 	}
-	return st.String()
+	return words.Verbatim(st.String())
 }
 
 // hold keeps the process from being started again until it is released, as
@@ -258,7 +259,7 @@ func (p *process) current() *life {
 	return p.life
 }
 
-func (p *process) event(name string, value float64, text string) {
+func (p *process) event(name string, value float64, text words.Sentence) {
 	p.onEvent(Event{At: time.Now(), Name: name, Subject: p.name, Value: value, Text: text})
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // childAttr puts the child in a process group of its own, so that a Ctrl-C in
@@ -42,12 +44,12 @@ func Stat(pid int) (ProcStat, error) {
 	_, rest, _ := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ")
 	fields := strings.Fields(rest)
 	if len(fields) < 20 {
-		return ProcStat{}, fmt.Errorf("/proc/%d/stat has %d fields after the name, expected 20 at least", pid, len(fields))
+		return ProcStat{}, words.Errorf("/proc/%d/stat has %d fields after the name, expected 20 at least", pid, len(fields))
 	}
 	var n [4]uint64
 	for i, field := range []int{6, 11, 12, 19} { // flags, utime, stime, starttime
 		if n[i], err = strconv.ParseUint(fields[field], 10, 64); err != nil {
-			return ProcStat{}, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+			return ProcStat{}, words.Errorf("/proc/%d/stat: %s", pid, err)
 		}
 	}
 	cpu := time.Duration(n[1]+n[2]) * (time.Second / ticksPerSecond)

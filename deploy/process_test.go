@@ -82,7 +82,7 @@ func TestSuperviseRestartsAndStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-life.exited
-	if life.how != "signal: killed" {
+	if life.how.String() != "signal: killed" {
 		t.Errorf("the process ended by %q, want signal: killed", life.how)
 	}
 	second := seen.wait(t, "process_started", 2)
@@ -111,7 +111,7 @@ func TestStopKillsWhatDoesNotStop(t *testing.T) {
 	if took := time.Since(started); took < stopGrace || took > stopGrace+5*time.Second {
 		t.Errorf("stopping took %s, want the grace of %s and little more", took, stopGrace)
 	}
-	if end := seen.wait(t, "process_exited", 1); end.Text != "signal: killed" {
+	if end := seen.wait(t, "process_exited", 1); end.Text.String() != "signal: killed" {
 		t.Errorf("ended by %q, want signal: killed", end.Text)
 	}
 }
@@ -122,7 +122,7 @@ func TestSuperviseTellsWhatCannotStart(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { p.supervise(ctx) })
-	if ev := seen.wait(t, "process_exited", 1); !strings.Contains(ev.Text, "could not be started") {
+	if ev := seen.wait(t, "process_exited", 1); !strings.Contains(ev.Text.String(), "could not be started") {
 		t.Errorf("event says %q", ev.Text)
 	}
 	cancel()

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // Release is a version of the model that is to be served in place of the one
@@ -27,13 +29,15 @@ type Release struct {
 
 // Released is how a release ended.
 type Released struct {
-	Live bool   `json:"live"`
-	Why  string `json:"why"`
+	Live bool       `json:"live"`
+	Why  words.Kept `json:"why"`
 	// Seconds from its begin to its end, and of them, from when it was found to
 	// be bad until every replica that had it was ready with the old one again.
 	Took     float64 `json:"took"`
 	RollBack float64 `json:"roll_back,omitempty"`
 }
+
+func kept(s words.Sentence) words.Kept { return words.Kept{Sentence: s} }
 
 // How a canary is judged, against what the other replicas do meanwhile.
 const (
@@ -50,7 +54,7 @@ const (
 const drainsWithin = 30 * time.Second
 
 // errBusy is returned while another release is under way.
-var errBusy = errors.New("another release is under way; wait for its end")
+var errBusy = words.Errorf("another release is under way; wait for its end")
 
 // Release rolls a version out: first to one replica, the canary, and to the
 // others when that has proven itself on requests of users. A version that never
@@ -59,21 +63,21 @@ var errBusy = errors.New("another release is under way; wait for its end")
 //
 //	hash → candidate → canary ready → judged → the others, one by one → live
 //	                        └─────────┴──────────────┴──▶ rolled back, rejected
-func (l *Local) Release(ctx context.Context, r Release, tell func(string)) (Released, error) {
+func (l *Local) Release(ctx context.Context, r Release, tell func(words.Sentence)) (Released, error) {
 	if !l.releasing.TryLock() {
 		return Released{}, errBusy
 	}
 	defer l.releasing.Unlock()
 	if len(l.spec.Models) > 0 {
-		return Released{}, errors.New("the replicas serve several models (target.local.models), and a release is of one: put the new one in its place and start the deployment again")
+		return Released{}, words.Errorf("the replicas serve several models (target.local.models), and a release is of one: put the new one in its place and start the deployment again")
 	}
 	began := time.Now()
 	if err := l.register(ctx, &r); err != nil {
-		return Released{Why: err.Error(), Took: time.Since(began).Seconds()}, nil
+		return Released{Why: kept(words.Of(err)), Took: time.Since(began).Seconds()}, nil
 	}
 	name, err := l.servedName(ctx)
 	if err != nil {
-		return Released{}, fmt.Errorf("the replicas cannot be asked what they serve: %w", err)
+		return Released{}, words.Errorf("the replicas cannot be asked what they serve: %s", err)
 	}
 	before, err := l.ask(ctx)
 	if err != nil {
@@ -82,7 +86,7 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(string)) (Rele
 	var done []func(context.Context) error // each puts a replica back
 	bad := func() error {
 		for i, replica := range l.replicas {
-			tell(fmt.Sprintf("%s gets version %s", replica.name, r.Version))
+			tell(words.Say("%s gets version %s", replica.name, r.Version))
 			argv, _ := replica.command()
 			old, err := l.change(ctx, replica, slices.Concat(serving(argv, name+"="+r.Model), r.Flags))
 			done = append(done, func(ctx context.Context) error { _, err := l.change(ctx, replica, old); return err })
@@ -90,7 +94,7 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(string)) (Rele
 				return err
 			}
 			if i == 0 {
-				tell(fmt.Sprintf("%s is ready and judged on what users ask", replica.name))
+				tell(words.Say("%s is ready and judged on what users ask", replica.name))
 				if err := l.judge(ctx, replica.name, before); err != nil {
 					return err
 				}
@@ -101,7 +105,7 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(string)) (Rele
 	l.takeBack = func(ctx context.Context) error {
 		for _, undo := range slices.Backward(done) {
 			if err := undo(ctx); err != nil {
-				return fmt.Errorf("the roll-back failed: %w", err)
+				return words.Errorf("the roll-back failed: %s", err)
 			}
 		}
 		l.takeBack = nil
@@ -109,17 +113,17 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(string)) (Rele
 	}
 	if bad == nil {
 		err := l.setModel(ctx, r, "live")
-		return Released{Live: true, Why: fmt.Sprintf("version %s is served by all %d replicas", r.Version, len(l.replicas)), Took: time.Since(began).Seconds()}, err
+		return Released{Live: true, Why: kept(words.Say("version %s is served by all %d replicas", r.Version, len(l.replicas))), Took: time.Since(began).Seconds()}, err
 	}
-	tell("rolled back: " + bad.Error())
+	tell(words.Say("rolled back: %s", bad))
 	found := time.Now()
 	// Also when whoever asked has gone: half of a release is nobody's wish.
 	back, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 	defer cancel()
 	if err := l.takeBack(back); err != nil {
-		return Released{Why: bad.Error()}, err
+		return Released{Why: kept(words.Of(bad))}, err
 	}
-	return Released{Why: bad.Error(), Took: time.Since(began).Seconds(), RollBack: time.Since(found).Seconds()}, nil
+	return Released{Why: kept(words.Of(bad)), Took: time.Since(began).Seconds(), RollBack: time.Since(found).Seconds()}, nil
 }
 
 // TakeBack has the replicas run what they did before the last release, where
@@ -173,14 +177,14 @@ func serving(argv []string, model string) []string {
 // register hashes the file and keeps it as a candidate, where there is a ledger.
 func (l *Local) register(ctx context.Context, r *Release) error {
 	if r.Version == "" {
-		return errors.New("a release needs a version, such as 2026-11-24")
+		return words.Errorf("a release needs a version, such as 2026-11-24")
 	}
 	sum, err := hashOf(r.Model)
 	if err != nil {
-		return fmt.Errorf("the model cannot be read: %w", err)
+		return words.Errorf("the model cannot be read: %s", err)
 	}
 	if r.SHA256 != "" && !strings.EqualFold(r.SHA256, sum) {
-		return fmt.Errorf("%s is corrupt, or another file: its SHA-256 is %s, and version %s is to have %s", r.Model, sum, r.Version, r.SHA256)
+		return words.Errorf("%s is corrupt, or another file: its SHA-256 is %s, and version %s is to have %s", r.Model, sum, r.Version, r.SHA256)
 	}
 	r.SHA256 = sum
 	return l.setModel(ctx, *r, "candidate")
@@ -236,7 +240,7 @@ func (l *Local) servedName(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if len(list.Data) != 1 {
-		return "", fmt.Errorf("they serve %d models, and a release is of one", len(list.Data))
+		return "", words.Errorf("they serve %d models, and a release is of one", len(list.Data))
 	}
 	return list.Data[0].ID, nil
 }
@@ -248,7 +252,7 @@ func (l *Local) change(ctx context.Context, p *process, argv []string) (old []st
 	old = p.replace(argv)
 	if before != nil {
 		if err := syscall.Kill(before.pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return old, fmt.Errorf("stop %s: %w", p.name, err)
+			return old, words.Errorf("stop %s: %s", p.name, err)
 		}
 		select {
 		case <-before.exited:
@@ -264,10 +268,10 @@ func (l *Local) change(ctx context.Context, p *process, argv []string) (old []st
 			return old, nil
 		}
 		if _, starts := p.command(); starts > 1 {
-			return old, fmt.Errorf("%s ended instead of getting ready: %s", p.name, tail(l.logFile(p.name), 1))
+			return old, words.Errorf("%s ended instead of getting ready: %s", p.name, tail(l.logFile(p.name), 1))
 		}
 		if time.Now().After(deadline) {
-			return old, fmt.Errorf("%s was not ready within %s; its log ends with: %s", p.name, time.Duration(l.spec.ReadyTimeout), tail(l.logFile(p.name), 1))
+			return old, words.Errorf("%s was not ready within %s; its log ends with: %s", p.name, time.Duration(l.spec.ReadyTimeout), tail(l.logFile(p.name), 1))
 		}
 		if !sleep(ctx, 50*time.Millisecond) {
 			return old, context.Cause(ctx)
@@ -295,15 +299,15 @@ func (l *Local) judge(ctx context.Context, canary string, before Status) error {
 		if others.Answered < judgeAnswers {
 			_, others = since(Status{}, before, "")
 		}
-		if why := worse(own, others); why != "" {
-			return fmt.Errorf("%s: %s", canary, why)
+		if why := worse(own, others); !why.IsZero() {
+			return words.Errorf("%s: %s", canary, why)
 		}
 		watched := time.Since(began)
 		switch {
 		case own.Answered >= judgeAnswers && watched >= judgeFor && others.Median > 0:
 			return nil
 		case watched >= judgeWithin:
-			return fmt.Errorf("%s answered %d requests in %s, and it takes %d of its and half as many of another replica's to prove a version: release it under load", canary, own.Answered, judgeWithin, judgeAnswers)
+			return words.Errorf("%s answered %d requests in %s, and it takes %d of its and half as many of another replica's to prove a version: release it under load", canary, own.Answered, judgeWithin, judgeAnswers)
 		}
 	}
 }
@@ -334,18 +338,18 @@ func since(before, now Status, canary string) (own, others ReplicaStatus) {
 
 // worse says in what way one did worse than the others; empty where it did not,
 // or where it is too early to say.
-func worse(own, others ReplicaStatus) string {
+func worse(own, others ReplicaStatus) words.Sentence {
 	share := func(r ReplicaStatus) float64 { return float64(r.Failed) / float64(max(1, r.Answered)) }
 	if own.Failed >= leastErrors && share(own) > share(others)+moreErrors {
-		return fmt.Sprintf("%d of its %d answers were errors, and of the others' %.2g %%", own.Failed, own.Answered, 100*share(others))
+		return words.Say("%d of its %d answers were errors, and of the others' %.2g %%", own.Failed, own.Answered, 100*share(others))
 	}
 	if own.Timed >= judgeAnswers && others.Median > 0 && own.Median > slower*others.Median && own.Median-others.Median > slowerBy.Seconds() {
 		took := func(seconds float64) time.Duration {
 			return time.Duration(seconds * float64(time.Second)).Round(100 * time.Microsecond)
 		}
-		return fmt.Sprintf("its answers take %s, and the others' %s", took(own.Median), took(others.Median))
+		return words.Say("its answers take %s, and the others' %s", took(own.Median), took(others.Median))
 	}
-	return ""
+	return words.Sentence{}
 }
 
 // Limits is the file of limits that the gateway began with; empty where it has
@@ -359,11 +363,11 @@ func (l *Local) LogDir() string { return l.logDir }
 // being lost. Limits that mean nothing are refused before anything is changed.
 func (l *Local) Reconfigure(ctx context.Context, file string) (Released, error) {
 	if l.door == nil {
-		return Released{}, errors.New("this gateway is plain and has no limits; take plain out of target.local.gateway")
+		return Released{}, words.Errorf("this gateway is plain and has no limits; take plain out of target.local.gateway")
 	}
 	began := time.Now()
 	refused := func(err error) (Released, error) {
-		return Released{Why: err.Error(), Took: time.Since(began).Seconds()}, ctx.Err()
+		return Released{Why: kept(words.Of(err)), Took: time.Since(began).Seconds()}, ctx.Err()
 	}
 	content, err := limits(file, l.door.allow)
 	if err != nil {
@@ -385,5 +389,5 @@ func (l *Local) Reconfigure(ctx context.Context, file string) (Released, error) 
 			return Released{}, err
 		}
 	}
-	return Released{Live: true, Why: "version " + version + " of the configuration holds", Took: time.Since(began).Seconds()}, nil
+	return Released{Live: true, Why: kept(words.Say("version %s of the configuration holds", version)), Took: time.Since(began).Seconds()}, nil
 }

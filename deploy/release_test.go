@@ -23,7 +23,7 @@ func TestWorse(t *testing.T) {
 		{"a millisecond is no answer's time", ReplicaStatus{Answered: 20, Timed: 20, Median: 0.003}, ReplicaStatus{Answered: 40, Timed: 40, Median: 0.001}, ""},
 		{"there are no others", ReplicaStatus{Answered: 20, Timed: 20, Median: 0.090}, ReplicaStatus{}, ""},
 	} {
-		if got := worse(tt.own, tt.others); tt.why == "" && got != "" || !strings.Contains(got, tt.why) {
+		if got := worse(tt.own, tt.others).String(); tt.why == "" && got != "" || !strings.Contains(got, tt.why) {
 			t.Errorf("%s: %q, want %q", tt.says, got, tt.why)
 		}
 	}

@@ -4,13 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
 	"time"
 
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -25,10 +25,10 @@ type Standing struct {
 	URL     string          `json:"url"`
 	CA      string          `json:"ca,omitempty"`
 	KeyFile string          `json:"key_file,omitempty"`
-	Allowed string          `json:"allowed,omitempty"`
+	Allowed words.Kept      `json:"allowed,omitzero"`
 	Status  string          `json:"status"` // URL of the gateway's /status
 	Metrics []Scraped       `json:"metrics"`
-	Watched string          `json:"watched"` // by whom, or why by nobody
+	Watched words.Kept      `json:"watched"` // by whom, or why by nobody
 	Since   time.Time       `json:"since"`
 	Keeper  Keeper          `json:"keeper"`
 	Control string          `json:"control"` // the keeper's socket
@@ -72,7 +72,7 @@ func (k Keeper) Alive() bool {
 }
 
 // ErrNotStanding is returned where no deployment is kept.
-var ErrNotStanding = errors.New("nothing is up")
+var ErrNotStanding = words.Errorf("nothing is up")
 
 // FindStanding reads what is kept in a folder. What a keeper that died has
 // left is ErrNotStanding too: its processes died with it.
@@ -86,7 +86,7 @@ func FindStanding(dir string) (Standing, error) {
 		return s, err
 	}
 	if err := json.Unmarshal(b, &s); err != nil {
-		return s, fmt.Errorf("%s: %w", standingFile(dir), err)
+		return s, words.Errorf("%s: %s", standingFile(dir), err)
 	}
 	if !s.Keeper.Alive() {
 		return s, ErrNotStanding
@@ -113,7 +113,7 @@ func DefaultOrder() Order {
 // load.
 func OrderFor(g scenarios.Gate) (Order, error) {
 	if g.Target.Local == nil {
-		return Order{}, fmt.Errorf("%s points at %s, which is already there; up deploys a target.local", g.Name, g.Target.Endpoint.URL)
+		return Order{}, words.Errorf("%s points at %s, which is already there; up deploys a target.local", g.Name, g.Target.Endpoint.URL)
 	}
 	return Order{Spec: *g.Target.Local, Allow: AllowanceFor(g)}, nil
 }
@@ -127,7 +127,7 @@ func Keep(ctx context.Context, dir string, order Order, server string) error {
 	}
 	defer lock.Close() // which ends the lock, as the end of this process does
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return fmt.Errorf("another deployment is kept in %s, or is being started (%w)", dir, err)
+		return words.Errorf("another deployment is kept in %s, or is being started (%s)", dir, err)
 	}
 	l, err := StartLocal(ctx, order.Spec, order.Allow, Setup{Server: server, LogDir: filepath.Join(dir, "logs"), OnEvent: func(Event) {}})
 	if err != nil {
@@ -137,15 +137,15 @@ func Keep(ctx context.Context, dir string, order Order, server string) error {
 	if err := l.WaitReady(ctx); err != nil {
 		return err
 	}
-	s := Standing{Spec: order.Spec, URL: l.URL(), Status: l.status, Metrics: l.scraped, Watched: l.monitor.told(), Since: time.Now().UTC().Truncate(time.Second), Keeper: self()}
+	s := Standing{Spec: order.Spec, URL: l.URL(), Status: l.status, Metrics: l.scraped, Watched: kept(l.monitor.told()), Since: time.Now().UTC().Truncate(time.Second), Keeper: self()}
 	orders, err := openControl(l)
 	if err != nil {
-		return fmt.Errorf("the keeper's socket: %w", err)
+		return words.Errorf("the keeper's socket: %s", err)
 	}
 	defer func() { _ = orders.close() }()
 	s.Control = orders.socket()
 	if l.door != nil {
-		s.CA, s.KeyFile, s.Allowed = l.door.file("tls/ca.pem"), filepath.Join(dir, "api-key"), order.Allow.Told()
+		s.CA, s.KeyFile, s.Allowed = l.door.file("tls/ca.pem"), filepath.Join(dir, "api-key"), kept(order.Allow.Told())
 		if err := os.WriteFile(s.KeyFile, []byte(l.Key()+"\n"), 0o600); err != nil {
 			return err
 		}
@@ -177,7 +177,7 @@ func (s Standing) Ask(ctx context.Context) (Status, error) { return askStatus(ct
 // and the kernel kills its processes with it.
 func (s Standing) Down(ctx context.Context, within time.Duration) error {
 	if err := syscall.Kill(s.Keeper.PID, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("stop process %d, which keeps the deployment up: %w", s.Keeper.PID, err)
+		return words.Errorf("stop process %d, which keeps the deployment up: %s", s.Keeper.PID, err)
 	}
 	for began := time.Now(); s.Keeper.Alive(); {
 		if !sleep(ctx, 20*time.Millisecond) {
@@ -185,7 +185,7 @@ func (s Standing) Down(ctx context.Context, within time.Duration) error {
 		}
 		if time.Since(began) > within {
 			if err := syscall.Kill(s.Keeper.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-				return fmt.Errorf("process %d does not stop within %s, and cannot be killed: %w", s.Keeper.PID, within, err)
+				return words.Errorf("process %d does not stop within %s, and cannot be killed: %s", s.Keeper.PID, within, err)
 			}
 			within += 5 * time.Second
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -57,10 +58,10 @@ type About struct {
 	RunsServer bool
 	// Allowance is how far the client is let past the limits of a gateway that
 	// launchgate starts; empty where that has none.
-	Allowance string
+	Allowance words.Sentence
 	// Watched is by whom it is watched, or why by nobody; empty where launchgate
 	// does not know. Before the target is up it is only why by nobody.
-	Watched string
+	Watched words.Sentence
 	// Tells are the observations that the target makes of itself: nobody else
 	// has to look for them.
 	Tells []string

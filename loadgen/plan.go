@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen/client"
 	"github.com/launchgate/launchgate/loadgen/prompt"
 	"github.com/launchgate/launchgate/loadgen/trace"
@@ -233,7 +234,7 @@ func (st PlannedStage) String() string {
 func (st PlannedStage) observation(name, scenario string, at time.Duration, requests int) recording.Observation {
 	o := recording.Observation{At: at, Name: name, Subject: scenario + "/" + st.Name, Value: float64(requests)}
 	if st.Users > 0 {
-		o.Text = fmt.Sprintf("closed loop of %d users", st.Users)
+		o.Text = words.Say("closed loop of %d users", st.Users)
 	}
 	return o
 }

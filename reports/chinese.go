@@ -7,10 +7,11 @@ import "github.com/launchgate/launchgate/internal/words"
 // the capacity and of the commands by their English. Field terms that an
 // operator knows in English (TTFT, TPOT, ICL, RTO, RPO, p95, token) stay.
 var chinese = words.Language{
-	"text.sentence":  "%s。",
-	"text.sentences": "%s%s",
-	"text.list":      "%s、%s",
-	"text.named":     "%s：%s",
+	"%s (and nobody could ask it: %s)": "%s（且没有人能向它提问：%s）",
+	"text.sentence":                    "%s。",
+	"text.sentences":                   "%s%s",
+	"text.list":                        "%s、%s",
+	"text.named":                       "%s：%s",
 
 	"unit.percent":           "%s%%",
 	"unit.per_second":        "%s /s",
@@ -418,8 +419,6 @@ var chinese = words.Language{
 	"The client cannot be believed: %s.": "压测客户端不可信：%s。",
 	"%s of %s: %s.":                      "%[2]s 的 %[1]s：%[3]s。",
 	"%s: %s.":                            "%s：%s。",
-	"%s: %s":                             "%s：%s",
-	"%s, %s":                             "%s，%s",
 	"%s (%s)":                            "%s（%s）",
 	"The objective holds, with enough evidence.":                                                                                                     "目标成立，且证据充分。",
 	"All %d objectives hold, each with enough evidence.":                                                                                             "全部 %d 个目标均成立，且证据充分。",
@@ -462,7 +461,6 @@ var chinese = words.Language{
 	"%d more samples":  "%d 个样本",
 	"1 more request":   "1 个请求",
 	"%d more requests": "%d 个请求",
-	"%s %s":            "%s %s", // <= 2 s
 	"%s %%":            "%s%%",
 	"%s/s":             "%s/s",
 	"%s%dm%ds":         "%s%d 分 %d 秒",
@@ -506,7 +504,6 @@ var chinese = words.Language{
 	"Left out: %s: %s.": "不作要求：%s：%s。",
 
 	// Records that were acknowledged.
-	"%s; %s": "%s；%s",
 	"1 record was acknowledged and read back":                       "1 条记录得到确认并已读回",
 	"%d records were acknowledged and read back":                    "%d 条记录得到确认并已全部读回",
 	"%d acknowledged records: %d lost, %d duplicated, %d truncated": "%d 条已确认的记录中，%d 条丢失，%d 条重复，%d 条被截断",
@@ -561,12 +558,12 @@ var chinese = words.Language{
 	"only %d of the %d requests of %s/%s were sent, and 95 %% is the least that is the load asked for; give the client more cores or file descriptors, or lower the rate":                             "%[3]s/%[4]s 的 %[2]d 个请求只发出了 %[1]d 个，至少要发出 95%% 才算达到要求的负载；请给压测客户端更多 CPU 核或文件描述符，或降低速率",
 	"requests were sent %.0f ms late at p99, and up to %.0f ms can be believed; the client was short of time, so run it on a machine of its own or lower the rate":                                    "请求的发送滞后 p99 为 %.0f ms，可信的上限是 %.0f ms；压测客户端忙不过来，请让它独占一台机器，或降低速率",
 	"%s looked at itself in %d of %d seconds only, so it was stalled or its record is incomplete; run it on a machine of its own":                                                                     "%[1]s在 %[3]d 秒中只有 %[2]d 秒留下了自检数据，说明它被卡住或记录不完整；请让它独占一台机器",
-	"in %d of %d seconds %s's own threads waited more than %.0f ms for a processor (at most %.0f ms); run it on a machine of its own":                                                                 "%[2]d 秒中有 %[1]d 秒，%[3]s自身的线程等待处理器超过 %[4].0f ms（最长 %[5].0f ms）；请让它独占一台机器",
-	"in %d of %d seconds %s's own garbage collector paused it for more than %.0f ms (at most %.0f ms); give it more memory or cores":                                                                  "%[2]d 秒中有 %[1]d 秒，%[3]s自身的垃圾回收停顿超过 %[4].0f ms（最长 %[5].0f ms）；请给它更多内存或 CPU 核",
-	"in %d of %d seconds what had arrived at %s lay unread for more than %.0f ms at p99 (at most %.0f ms); give it more cores or lower the load":                                                      "%[2]d 秒中有 %[1]d 秒，到达%[3]s的数据在 p99 上超过 %[4].0f ms 未被读取（最长 %[5].0f ms）；请给它更多 CPU 核，或降低负载",
-	"in %d of %d seconds %s had more than %.0f %% of the file descriptors it may have open (at most %.0f %%); raise the limit (ulimit -n)":                                                            "%[2]d 秒中有 %[1]d 秒，%[3]s占用的文件描述符超过上限的 %[4].0f%%（最高 %[5].0f%%）；请提高上限（ulimit -n）",
-	"in %d of %d seconds the connections of %s took more than %.0f %% of the ephemeral ports (at most %.0f %%); widen net.ipv4.ip_local_port_range, keep connections, or drive from several machines": "%[2]d 秒中有 %[1]d 秒，%[3]s的连接占用临时端口超过 %[4].0f%%（最高 %[5].0f%%）；请扩大 net.ipv4.ip_local_port_range、复用连接，或用多台机器施压",
-	"in %d of %d seconds the client used more than %.0f %% of the machine's %d cores (at most %.1f): it was itself the bottleneck; run it on a machine of its own":                                    "%[2]d 秒中有 %[1]d 秒，压测客户端占用了整机 %[4]d 核的 %[3].0f%% 以上（最高 %[5].1f 核）：它自身成了瓶颈；请让它独占一台机器",
+	"in %d of %d seconds %s's own threads waited more than %.0f ms for a processor (at most %.0f ms); run it on a machine of its own":                                                                 "%[2]d 秒中有 %[1]d 秒，%[3]s自身的线程等待处理器超过 %.0[4]f ms（最长 %.0[5]f ms）；请让它独占一台机器",
+	"in %d of %d seconds %s's own garbage collector paused it for more than %.0f ms (at most %.0f ms); give it more memory or cores":                                                                  "%[2]d 秒中有 %[1]d 秒，%[3]s自身的垃圾回收停顿超过 %.0[4]f ms（最长 %.0[5]f ms）；请给它更多内存或 CPU 核",
+	"in %d of %d seconds what had arrived at %s lay unread for more than %.0f ms at p99 (at most %.0f ms); give it more cores or lower the load":                                                      "%[2]d 秒中有 %[1]d 秒，到达%[3]s的数据在 p99 上超过 %.0[4]f ms 未被读取（最长 %.0[5]f ms）；请给它更多 CPU 核，或降低负载",
+	"in %d of %d seconds %s had more than %.0f %% of the file descriptors it may have open (at most %.0f %%); raise the limit (ulimit -n)":                                                            "%[2]d 秒中有 %[1]d 秒，%[3]s占用的文件描述符超过上限的 %.0[4]f%%（最高 %.0[5]f%%）；请提高上限（ulimit -n）",
+	"in %d of %d seconds the connections of %s took more than %.0f %% of the ephemeral ports (at most %.0f %%); widen net.ipv4.ip_local_port_range, keep connections, or drive from several machines": "%[2]d 秒中有 %[1]d 秒，%[3]s的连接占用临时端口超过 %.0[4]f%%（最高 %.0[5]f%%）；请扩大 net.ipv4.ip_local_port_range、复用连接，或用多台机器施压",
+	"in %d of %d seconds the client used more than %.0f %% of the machine's %d cores (at most %.1f): it was itself the bottleneck; run it on a machine of its own":                                    "%[2]d 秒中有 %[1]d 秒，压测客户端占用了整机 %[4]d 核的 %.0[3]f%% 以上（最高 %.1[5]f 核）：它自身成了瓶颈；请让它独占一台机器",
 	"%s was lost while it sent its part of the load (%s), so that part is missing or unknown; run the gate again":                                                                                     "%s 在发送所分担的负载时失联（%s），这部分数据缺失或未知；请重新运行门禁",
 
 	// Cost.

@@ -47,10 +47,9 @@ func environment(r Report) []pair {
 		{l.say("environment.command"), orUnknown(l, commandLine(e.Command))},
 	}
 	for _, told := range []pair{
-		{l.say("environment.protocol"), e.Target.Protocol}, {l.say("environment.allowed"), e.Target.Allowance}, {l.say("environment.watched"), e.Target.Watched},
+		{l.say("environment.protocol"), l.told(e.Target.Protocol)}, {l.say("environment.allowed"), l.Word(e.Target.Allowance.Sentence)}, {l.say("environment.watched"), l.Word(e.Target.Watched.Sentence)},
 	} {
 		if told.Value != "" {
-			told.Value = l.told(told.Value)
 			list = append(list, told)
 		}
 	}

@@ -18,7 +18,7 @@ type step struct {
 	Failed  bool
 	At      float64
 	After   float64 // since the fault was injected
-	Text    string
+	Text    words.Sentence
 }
 
 // life lists the stations in the order a fault goes through them, reached or

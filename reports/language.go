@@ -1,11 +1,15 @@
 package reports
 
 import (
+	"encoding/json"
 	"fmt"
+	"io/fs"
 	"maps"
+	"path"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/launchgate/launchgate"
 	"github.com/launchgate/launchgate/internal/words"
 )
 
@@ -44,12 +48,40 @@ func (l Language) phrases() words.Language {
 	return phrases
 }
 
-// inChinese is what this program says, and what it reads in recordings.
+// inChinese is what this program says, and what it reads in recordings: the
+// wordings that lie beside the packages, and those of this one.
 var inChinese = func() words.Language {
 	all := maps.Clone(words.Recorded)
+	for _, table := range tables() {
+		maps.Copy(all, table)
+	}
 	maps.Copy(all, chinese)
 	return all
 }()
+
+// tables are the wordings of each package, by its folder.
+func tables() map[string]words.Language {
+	all := map[string]words.Language{}
+	err := fs.WalkDir(launchgate.Wordings, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := launchgate.Wordings.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		var table words.Language
+		if err := json.Unmarshal(b, &table); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		all[path.Dir(name)] = table
+		return nil
+	})
+	if err != nil { // they are part of the program
+		panic(err)
+	}
+	return all
+}
 
 // Word words a sentence.
 func (l Language) Word(s words.Sentence) string { return s.In(l.phrases()) }

@@ -28,56 +28,96 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// speakers are the packages that make sentences a reader meets.
-var speakers = []string{"checklist", "checklist/release", "capacity", "capacity/measure", "reports", "cmd/launchgate"}
+// shared is where the wordings of phrases are that several packages say: how
+// sentences are put together.
+const shared = "internal/words"
 
-// Every constant of the type Phrase in the source is worded in every language,
-// every id that a page asks for is there, and there is nothing that nobody says.
-// What fills a phrase is as many things, of the kinds, as each wording wants.
+// Every constant of the type Phrase in the module is worded in the table beside
+// its package, every id that a page asks for is there, and there is nothing that
+// nobody says. What fills a phrase is as many things, of the kinds, as each
+// wording wants.
 func TestEveryPhraseIsTranslated(t *testing.T) {
 	said := phrasesInSource(t)
+	mine := said["reports"]
 	for id, where := range idsInPages(t) {
-		said[id] = where
+		mine[id] = where
 	}
 	// Some ids are put together: a constant that ends in a dot is a family.
 	families := map[words.Phrase]bool{}
-	for id, where := range said {
+	for id, where := range mine {
 		switch _, known := phrases[id]; {
-		case id == "%s": // what is verbatim
-			delete(said, id)
 		case strings.HasSuffix(string(id), ".") && !strings.Contains(string(id), " "):
 			families[id] = true
-			delete(said, id)
-		case strings.HasPrefix(where, "reports/") && !known:
+			delete(mine, id)
+		case !known && id != "%s":
 			t.Errorf("%s says %q, and no phrase of this package has that id", where, id)
 		}
 	}
 	for id := range phrases {
 		family, _, _ := strings.Cut(string(id), ".")
-		if said[id] == "" && !families[words.Phrase(family+".")] {
+		if mine[id] == "" && !families[words.Phrase(family+".")] {
 			t.Errorf("nothing says %q", id)
 		}
-		said[id] = cmp.Or(said[id], "reports/words.go")
+		mine[id] = cmp.Or(mine[id], "reports/words.go")
 	}
-	for phrase, where := range said {
-		wording, has := chinese[phrase]
-		if !has {
-			t.Errorf("%s: nothing in Chinese for %q", where, phrase)
-			continue
+	tables := tables()
+	all := words.Language{}
+	used := map[string]map[words.Phrase]bool{}
+	for folder, table := range tables {
+		used[folder] = map[words.Phrase]bool{}
+		for phrase, wording := range table {
+			if other, twice := all[phrase]; twice && other != wording {
+				t.Errorf("%s: %q is worded %q, and elsewhere %q", folder, phrase, wording, other)
+			}
+			all[phrase] = wording
 		}
-		english := string(cmp.Or(words.Phrase(phrases[phrase]), phrase))
-		if want, got := verbs(english), verbs(wording); !maps.Equal(want, got) {
-			t.Errorf("%q is filled with %v, and its Chinese %q with %v", english, want, wording, got)
+	}
+	inOneTable := map[words.Phrase]bool{}
+	for folder, phrasesOf := range said {
+		delete(phrasesOf, "%s") // what is verbatim
+		delete(phrasesOf, "")
+		for phrase, where := range phrasesOf {
+			table := cmp.Or(folderOf(tables, folder, phrase), folderOf(tables, shared, phrase))
+			wording := tables[table][phrase]
+			switch _, has := chinese[phrase]; {
+			case table != "":
+				used[table][phrase] = true
+			case has && (tables[folder] == nil || folder == "reports"):
+				wording, inOneTable[phrase] = chinese[phrase], true
+			default:
+				t.Errorf("%s: no wording in %s/zh.json for %q", where, folder, phrase)
+				continue
+			}
+			english := string(cmp.Or(words.Phrase(phrases[phrase]), phrase))
+			if want, got := verbs(english), verbs(wording); !maps.Equal(want, got) {
+				t.Errorf("%q is filled with %v, and its Chinese %q with %v", english, want, wording, got)
+			}
+		}
+	}
+	for folder, table := range tables {
+		for phrase := range table {
+			if !used[folder][phrase] {
+				t.Errorf("%s/zh.json words %q, which nobody says", folder, phrase)
+			}
 		}
 	}
 	for phrase := range chinese {
-		if _, used := said[phrase]; !used {
-			t.Errorf("the Chinese of %q is of something that nobody says", phrase)
+		if !inOneTable[phrase] {
+			t.Errorf("the Chinese of %q is of something that nobody says, or is in a table too", phrase)
 		}
 	}
 }
 
-var verb = regexp.MustCompile(`%(?:\[(\d+)\])?[-+#0]*(?:\d+)?(?:\.\d+)?([a-zA-Z])`)
+// folderOf is the folder again, where its table words a phrase.
+func folderOf(tables map[string]words.Language, folder string, phrase words.Phrase) string {
+	if _, has := tables[folder][phrase]; has {
+		return folder
+	}
+	return ""
+}
+
+// A number in brackets stands right before the letter: fmt wants it there.
+var verb = regexp.MustCompile(`%[-+#0]*(?:\d+)?(?:\.\d+)?(?:\[(\d+)\])?([a-zA-Z])`)
 
 // verbs are the kinds of what fills a format, by its place.
 func verbs(format string) map[int]string {
@@ -93,12 +133,15 @@ func verbs(format string) map[int]string {
 	return found
 }
 
-// phrasesInSource finds every constant of the type Phrase, and checks that it
-// is filled as it asks to be.
-func phrasesInSource(t *testing.T) map[words.Phrase]string {
+// phrasesInSource finds every constant of the type Phrase, by the folders of the
+// packages that say them, and checks that it is filled as it asks to be.
+func phrasesInSource(t *testing.T) map[string]map[words.Phrase]string {
 	t.Helper()
-	said := map[words.Phrase]string{}
+	said := map[string]map[words.Phrase]string{}
+	total := 0
 	for _, p := range checkedPackages(t) {
+		of := map[words.Phrase]string{}
+		said[p.folder] = of
 		for _, file := range p.files {
 			ast.Inspect(file, func(n ast.Node) bool {
 				if call, ok := n.(*ast.CallExpr); ok {
@@ -109,14 +152,15 @@ func phrasesInSource(t *testing.T) map[words.Phrase]string {
 					return true
 				}
 				if v := p.info.Types[e]; v.Value != nil && v.Value.Kind() == constant.String && isPhrase(v.Type) && !p.keys[e] {
-					said[words.Phrase(constant.StringVal(v.Value))] = p.where(e)
+					of[words.Phrase(constant.StringVal(v.Value))] = p.where(e)
 				}
 				return true
 			})
 		}
+		total += len(of)
 	}
-	if len(said) < 100 {
-		t.Fatalf("%d phrases were found in the source; the test would prove nothing", len(said))
+	if total < 100 {
+		t.Fatalf("%d phrases were found in the source; the test would prove nothing", total)
 	}
 	return said
 }
@@ -200,15 +244,11 @@ func (p checkedPackage) checkCall(t *testing.T, call *ast.CallExpr) {
 	}
 }
 
-// checkedPackages are the speakers, with types: those of what they import come
-// from what the compiler left.
+// checkedPackages are the packages of the module that can say something, with
+// types: those of what they import come from what the compiler left.
 func checkedPackages(t *testing.T) (checked []checkedPackage) {
 	t.Helper()
-	args := []string{"list", "-export", "-deps", "-json=ImportPath,Export,Dir,GoFiles"}
-	for _, folder := range speakers {
-		args = append(args, "../"+folder)
-	}
-	out, err := exec.Command("go", args...).Output()
+	out, err := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Export,Dir,GoFiles,Imports", "../...").Output()
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
@@ -218,8 +258,10 @@ func checkedPackages(t *testing.T) (checked []checkedPackage) {
 	}
 	type listed struct {
 		ImportPath, Export, Dir string
-		GoFiles                 []string
+		GoFiles, Imports        []string
 	}
+	const module = "github.com/launchgate/launchgate/"
+	var speakers []string
 	exports := map[string]listed{}
 	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
 		var p listed
@@ -229,11 +271,14 @@ func checkedPackages(t *testing.T) (checked []checkedPackage) {
 			t.Fatal(err)
 		}
 		exports[p.ImportPath] = p
+		if folder, ours := strings.CutPrefix(p.ImportPath, module); ours && (folder == shared || slices.Contains(p.Imports, module+shared)) {
+			speakers = append(speakers, folder)
+		}
 	}
 	fset := token.NewFileSet()
 	imports := importer.ForCompiler(fset, "gc", func(path string) (io.ReadCloser, error) { return os.Open(exports[path].Export) })
 	for _, folder := range speakers {
-		from := exports["github.com/launchgate/launchgate/"+folder]
+		from := exports[module+folder]
 		p := checkedPackage{folder: folder, fset: fset, keys: map[ast.Expr]bool{}, info: &types.Info{Types: map[ast.Expr]types.TypeAndValue{}}}
 		for _, name := range from.GoFiles {
 			file, err := parser.ParseFile(fset, filepath.Join(from.Dir, name), nil, parser.SkipObjectResolution)
@@ -379,10 +424,10 @@ func TestNothingIsLeftInEnglish(t *testing.T) {
 			theirs.Write(read(t, filepath.Join("..", "checklist", "testdata", "runs", name), file))
 		}
 		for _, i := range j.rec.Injections {
-			fmt.Fprintln(&theirs, i.ID, i.Kind, i.Target, filledIn(words.Told(i.Text)))
+			fmt.Fprintln(&theirs, i.ID, i.Kind, i.Target, filledIn(i.Text))
 		}
 		for _, o := range j.rec.Observations {
-			fmt.Fprintln(&theirs, o.Subject, filledIn(words.Told(o.Text)))
+			fmt.Fprintln(&theirs, o.Subject, filledIn(o.Text))
 			if o.Name == recording.ObsInterrupted { // these runs have it in words of their own
 				fmt.Fprintln(&theirs, o.Text)
 			}

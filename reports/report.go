@@ -6,7 +6,6 @@
 package reports
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -55,7 +54,7 @@ type Report struct {
 // Interruption is a run that was stopped before its end.
 type Interruption struct {
 	At       float64
-	By       string
+	By       words.Sentence
 	Unplayed []string // stages of the gate that never started
 }
 
@@ -292,7 +291,9 @@ func interruption(gate scenarios.Gate, rec *recording.Recording) *Interruption {
 		case recording.ObsStageStarted:
 			started[o.Subject] = true
 		case recording.ObsInterrupted:
-			found.By = cmp.Or(found.By, o.Text)
+			if found.By.IsZero() {
+				found.By = o.Text
+			}
 		}
 	}
 	for _, s := range gate.Scenarios {

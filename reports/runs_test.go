@@ -287,10 +287,10 @@ func hostileRun() judgedRun {
 	ok := failed
 	ok.Error, ok.FirstToken, ok.LastToken, ok.Chunks, ok.OutputTokens = "", at+2, at+9, []time.Duration{at + 2, at + 9}, 2
 	rec := recording.InMemory([]recording.Request{failed, ok},
-		[]recording.Injection{{At: at, ID: hostile, Scenario: hostile, Kind: hostile, Target: hostile, State: recording.FaultInjected, Text: hostile}},
+		[]recording.Injection{{At: at, ID: hostile, Scenario: hostile, Kind: hostile, Target: hostile, State: recording.FaultInjected, Text: words.Verbatim(hostile)}},
 		[]recording.Observation{
 			{At: 2 * time.Second, Name: recording.ObsScenarioStarted, Subject: hostile}, {At: 2 * time.Second, Name: recording.ObsStageStarted, Subject: hostile + "/" + hostile},
-			{At: at, Name: recording.ObsMemory, Subject: hostile, Value: 1}, {At: 5 * time.Second, Name: recording.ObsInterrupted, Text: hostile},
+			{At: at, Name: recording.ObsMemory, Subject: hostile, Value: 1}, {At: 5 * time.Second, Name: recording.ObsInterrupted, Text: words.Verbatim(hostile)},
 		})
 	rec.Warnings = []string{hostile}
 	rec.Environment = recording.Environment{Version: hostile, Command: []string{hostile}, Files: map[string]string{hostile: hostile},

@@ -146,8 +146,8 @@ func junitVerdict(r Report) []junitSuite {
 
 func interruptedText(l Language, i *Interruption) string {
 	sentences := []string{l.say("interrupted.cut")}
-	if i.By != "" {
-		sentences[0] = l.say("interrupted.by", l.told(i.By))
+	if !i.By.IsZero() {
+		sentences[0] = l.say("interrupted.by", l.Word(i.By))
 	}
 	if len(i.Unplayed) > 0 {
 		sentences = append(sentences, l.say("interrupted.unplayed", l.join("text.list", i.Unplayed)))

@@ -15,6 +15,7 @@ import (
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/run"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -101,11 +102,11 @@ func releaseTo(ctx context.Context, s deploy.Standing, r deploy.Release, config 
 	var beside sync.WaitGroup
 	var askErr error
 	beside.Go(func() { askErr = run.Ask(asking, e, keys, askPerSecond) })
-	end, err := s.Release(ctx, r, func(step string) { fmt.Fprintln(out, step) })
+	end, err := s.Release(ctx, r, func(step words.Sentence) { fmt.Fprintln(out, step) })
 	stop()
 	beside.Wait()
 	if askErr != nil && err == nil && !end.Live {
-		end.Why += fmt.Sprintf(" (and nobody could ask it: %v)", askErr)
+		end.Why.Sentence = words.Say("%s (and nobody could ask it: %s)", end.Why.Sentence, askErr)
 	}
 	return end, err
 }

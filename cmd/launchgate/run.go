@@ -79,7 +79,7 @@ report that is marked incomplete.`,
 			}
 			unable := chaos.Unable(gate)
 			for _, why := range unable {
-				fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("this fault cannot be injected here, so the gate cannot pass: %s", words.Told(why))))
+				fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("this fault cannot be injected here, so the gate cannot pass: %s", why)))
 			}
 			if ready := playable(f.target); len(unable) > 0 && len(ready) > 0 {
 				fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("ready gates whose faults can all be injected here: %s", strings.Join(ready, ", "))))

@@ -47,7 +47,7 @@ func (s *screen) stay(said words.Sentence) {
 
 func (s *screen) tell(p run.Progress) {
 	if p.Live == nil {
-		s.stay(words.Told(p.Line))
+		s.stay(p.Line)
 		return
 	}
 	if !s.terminal {
@@ -84,8 +84,8 @@ func (s *screen) liveLine(l run.Live) string {
 	line := fmt.Sprintf("%-10.10s %s%s %3.0f/%.0f s  %s", l.Scenario,
 		strings.Repeat("█", full), strings.Repeat("░", width-full), l.Elapsed.Seconds(), l.Total.Seconds(),
 		s.lang.Word(words.Say("%d/%d answered  %d errors", l.Done, l.Planned, l.Errors)))
-	if kind, state, some := strings.Cut(l.Fault, " "); some {
-		line += "  " + kind + " " + s.lang.Word(words.Told(state))
+	if !l.Fault.IsZero() {
+		line += "  " + s.lang.Word(l.Fault)
 	}
 	return line
 }
@@ -119,13 +119,13 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 			model = words.Verbatim(strings.Join(served, ", "))
 		}
 		say("target: %d replicas of the bundled service behind its gateway, serving %s", about.Replicas, model)
-		if about.Allowance == "" {
+		if about.Allowance.IsZero() {
 			say("        plain: it only balances, in clear")
 		} else {
-			say("        over TLS, with keys, limits and a ledger: %s", words.Told(about.Allowance))
+			say("        over TLS, with keys, limits and a ledger: %s", about.Allowance)
 		}
-		if about.Watched != "" {
-			say("        not watched: %s", words.Told(about.Watched))
+		if !about.Watched.IsZero() {
+			say("        not watched: %s", about.Watched)
 		} else {
 			say("        watched by Prometheus, with the alerts of deploy/monitoring")
 		}
@@ -153,8 +153,8 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 			if f.For != 0 {
 				moment = words.Say("%s, for %s", moment, f.For)
 			}
-			if by := chaos.PlayedBy(gate.Target, f); by != "" {
-				moment = words.Say("%s; %s", moment, words.Told(by))
+			if by := chaos.PlayedBy(gate.Target, f); !by.IsZero() {
+				moment = words.Say("%s; %s", moment, by)
 			}
 			say("  fault %-18s %6s%s", f.Kind, time.Duration(f.At), moment)
 		}

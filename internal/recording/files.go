@@ -13,7 +13,7 @@ import (
 
 // Format is the version of the recording's format, kept in environment.json. It
 // grows when a reader of the old format would misread the new one.
-const Format = 1
+const Format = 2
 
 // The files of a recording. Requests lie in parts, named by partName.
 const (

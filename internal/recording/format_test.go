@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // FORMAT.md names every file, every column and every key there is, and in its
@@ -33,7 +35,10 @@ func TestFormatIsDocumented(t *testing.T) {
 	}{
 		{"## requests-*.parquet", Request{}, "parquet"},
 		{"## injections.jsonl", Injection{}, "json"},
+		{"## injections.jsonl", words.Written{}, "json"},
 		{"## observations.jsonl", Observation{}, "json"},
+		{"## observations.jsonl", words.Written{}, "json"},
+		{"## Sentences", words.Written{}, "json"},
 		{"## scan.jsonl", ScanResult{}, "json"},
 		{"## scan.jsonl", Others{}, "json"},
 		{"## scan.jsonl", ScanFinding{}, "json"},
@@ -45,6 +50,9 @@ func TestFormatIsDocumented(t *testing.T) {
 	} {
 		documented := section(t, text, tt.section)
 		for _, name := range tagged(tt.of, tt.tag) {
+			if name == "-" {
+				continue // it is written by the keys below
+			}
 			if !strings.Contains(documented, "`"+name+"`") {
 				t.Errorf("%s: %s of %T is not named", tt.section, name, tt.of)
 			}

@@ -6,6 +6,8 @@ package recording
 import (
 	"iter"
 	"time"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // Clock is the one monotonic clock of a run. Every time in a recording is an
@@ -121,7 +123,9 @@ type Injection struct {
 	Kind     string        `json:"kind"`
 	Target   string        `json:"target,omitempty"` // the victim, once it is chosen
 	State    string        `json:"state"`
-	Text     string        `json:"text,omitempty"` // how it was seen, or why it failed
+	// Unsupported says of a fault that failed that the target cannot have it.
+	Unsupported bool           `json:"unsupported,omitempty"`
+	Text        words.Sentence `json:"-"` // how it was seen, or why it failed
 }
 
 // Names of observations. Subject says of whom, Value how much.
@@ -163,11 +167,11 @@ const (
 // Observation is something seen beside the requests: a line of
 // observations.jsonl.
 type Observation struct {
-	At      time.Duration `json:"at_ns"`
-	Name    string        `json:"name"`
-	Subject string        `json:"subject,omitempty"`
-	Value   float64       `json:"value"`
-	Text    string        `json:"text,omitempty"`
+	At      time.Duration  `json:"at_ns"`
+	Name    string         `json:"name"`
+	Subject string         `json:"subject,omitempty"`
+	Value   float64        `json:"value"`
+	Text    words.Sentence `json:"-"`
 }
 
 // Environment is environment.json: where, when and with what a run was made.
@@ -204,10 +208,10 @@ type Target struct {
 	Protocol string `json:"protocol,omitempty"`
 	// Allowance says how far the client was let past the limits of a gateway
 	// that launchgate deployed.
-	Allowance string `json:"allowance,omitempty"`
+	Allowance words.Kept `json:"allowance,omitzero"`
 	// Watched says by whom a service that launchgate deployed was watched, or why
 	// by nobody.
-	Watched string `json:"watched,omitempty"`
+	Watched words.Kept `json:"watched,omitzero"`
 }
 
 // Recording is a run as the judging half sees it. Requests is streamed, so

@@ -2,11 +2,11 @@ package run
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen"
 	"github.com/launchgate/launchgate/loadgen/client"
 	"github.com/launchgate/launchgate/scenarios"
@@ -25,7 +25,7 @@ func Ask(ctx context.Context, e scenarios.Endpoint, keys map[string]string, perS
 	}
 	question := client.Prompt{API: scenarios.APIChat, Messages: []client.Message{{Role: "user", Content: "Tell me a story."}}, MaxTokens: 16, IgnoreEOS: true, Stream: true, Timeout: 10 * time.Second}
 	if err := c.Preflight(ctx, question); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("the service does not serve: %w", err)
+		return words.Errorf("the service does not serve: %s", err)
 	}
 	clock := recording.NewClock()
 	var asking sync.WaitGroup

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen"
 	"github.com/launchgate/launchgate/loadgen/worker"
 	"github.com/launchgate/launchgate/scenarios"
@@ -38,7 +39,7 @@ func (c *conductor) recruit(ctx context.Context, endpoint scenarios.Endpoint, vi
 	}
 	running, cancel := context.WithCancel(context.Background())
 	c.crew = &crew{Crew: w, cancel: cancel}
-	gathering, stop := context.WithTimeoutCause(ctx, recruitFor, fmt.Errorf("not all were ready within %s; see %s", recruitFor, c.rec.LogDir()))
+	gathering, stop := context.WithTimeoutCause(ctx, recruitFor, words.Errorf("not all were ready within %s; see %s", recruitFor, c.rec.LogDir()))
 	defer stop()
 	for i := range c.Workers {
 		if err := c.crew.start(running, append(c.Worker, "--connect", w.Address()), filepath.Join(c.rec.LogDir(), fmt.Sprintf("worker-%d.log", i))); err != nil {
@@ -123,7 +124,7 @@ func (c *conductor) undecided(s scenarios.Scenario) bool {
 	more, err := c.Undecided(c.Dir, s.Name)
 	switch {
 	case err != nil:
-		c.say("%s is not extended: %v", s.Name, err)
+		c.say("%s is not extended: %s", s.Name, err)
 	case more:
 		c.say("%s goes on for a while: not all of it can be decided yet", s.Name)
 	}

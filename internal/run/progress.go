@@ -2,12 +2,12 @@ package run
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen"
 	"github.com/launchgate/launchgate/scenarios"
 )
@@ -18,7 +18,7 @@ const tellEvery = 200 * time.Millisecond
 // Progress is what a person who watches is told: a line that stays, or how far
 // the scenario under way is.
 type Progress struct {
-	Line string
+	Line words.Sentence
 	Live *Live
 }
 
@@ -29,11 +29,11 @@ type Live struct {
 	Due            int // load requests by now, of those that are due by the clock
 	Done, Planned  int // load requests
 	Errors         int
-	Fault          string // the last step of a fault, if there was one
+	Fault          words.Sentence // the last step of a fault, if there was one
 }
 
-func (c *conductor) say(format string, args ...any) {
-	c.Tell(Progress{Line: fmt.Sprintf(format, args...)})
+func (c *conductor) say(p words.Phrase, args ...any) {
+	c.Tell(Progress{Line: words.Say(p, args...)})
 }
 
 // watched records what a scenario does and keeps count of it for Progress.
@@ -50,7 +50,7 @@ type watched struct {
 func (w *watched) request(r recording.Request) {
 	if err := w.budget.spend(&r); err != nil {
 		w.harm.Store(&err)
-		w.say("%v", err)
+		w.say("%s", err)
 		w.abort(err)
 	}
 	w.rec.Request(r)
@@ -68,12 +68,31 @@ func (w *watched) request(r recording.Request) {
 func (w *watched) injection(i recording.Injection) {
 	w.rec.Inject(i)
 	w.mu.Lock()
-	w.live.Fault = i.Kind + " " + i.State
+	w.live.Fault = words.Say("%s: %s", i.Kind, step(i.State))
 	w.mu.Unlock()
 	if i.State != recording.FaultDeclared {
 		name := strings.TrimSpace(i.Kind + " " + i.Target) // not every kind has a victim of a name
-		w.say("  %s: %s: %s", name, i.State, i.Text)
+		w.say("  %s: %s: %s", name, step(i.State), i.Text)
 	}
+}
+
+// step is a step of a fault's life in words.
+func step(state string) words.Sentence {
+	switch state {
+	case recording.FaultDeclared:
+		return words.Say("declared")
+	case recording.FaultInjected:
+		return words.Say("injected")
+	case recording.FaultInEffect:
+		return words.Say("in effect")
+	case recording.FaultHeld:
+		return words.Say("held")
+	case recording.FaultReverted:
+		return words.Say("reverted")
+	case recording.FaultGone:
+		return words.Say("gone")
+	}
+	return words.Say("failed")
 }
 
 // tell tells until ctx ends how far the scenario is.

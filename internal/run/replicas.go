@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen/client"
 )
 
@@ -28,7 +29,7 @@ func (c *conductor) watchReplicas(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, client.ErrUntold):
-			c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsReplicasUntold, Text: err.Error()})
+			c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsReplicasUntold, Text: words.Of(err)})
 			return
 		case n == 0 && before < 0: // it has never said how many, so this may be about something else
 		case err == nil && n != before:

@@ -7,7 +7,6 @@ package run
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	"github.com/launchgate/launchgate/chaos"
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen"
 	"github.com/launchgate/launchgate/loadgen/canary"
 	"github.com/launchgate/launchgate/loadgen/client"
@@ -260,7 +260,7 @@ func (c *conductor) finish(ctx context.Context) error {
 		return nil
 	}
 	if harm := c.harm.Load(); harm != nil {
-		c.rec.Observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsInterrupted, Text: (*harm).Error()})
+		c.rec.Observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsInterrupted, Text: words.Of(*harm)})
 		return nil
 	}
 	c.mark(recording.ObsRunEnded, "")
@@ -278,7 +278,7 @@ func (c *conductor) stopped(ctx context.Context, err error) error {
 }
 
 func (c *conductor) interrupted(ctx context.Context) {
-	c.rec.Observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsInterrupted, Text: context.Cause(ctx).Error()})
+	c.rec.Observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsInterrupted, Text: words.Of(context.Cause(ctx))})
 }
 
 func (c *conductor) mark(name, subject string) {
@@ -295,7 +295,7 @@ func (c *conductor) watchRecording(ctx context.Context, cancel context.CancelCau
 			return
 		case <-time.After(time.Second):
 			if err := c.rec.Err(); err != nil {
-				cancel(fmt.Errorf("the recording cannot be written: %w", err))
+				cancel(words.Errorf("the recording cannot be written: %s", err))
 				return
 			}
 		}

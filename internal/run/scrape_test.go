@@ -1,13 +1,12 @@
 package run
 
 import (
-	"slices"
+	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
-
-	"strings"
 
 	"github.com/launchgate/launchgate/internal/recording"
 )
@@ -55,7 +54,7 @@ something_else_count 1
 		{Name: recording.ObsPower, Subject: "GPU-2", Value: 310},
 		{Name: recording.ObsEnergy, Subject: "GPU-1", Value: 5},
 	}
-	if !slices.Equal(got, want) {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("read\n%+v, want\n%+v", got, want)
 	}
 }

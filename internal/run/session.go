@@ -2,12 +2,12 @@ package run
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen"
 	"github.com/launchgate/launchgate/loadgen/client"
 	"github.com/launchgate/launchgate/scenarios"
@@ -57,7 +57,7 @@ func Open(ctx context.Context, g scenarios.Gate, server, logs string) (s *Sessio
 	s.ask = client.Prompt{API: w.API, Model: w.Model, APIKey: keys[w.APIKeyEnv], Messages: []client.Message{{Role: "user", Content: "Hello!"}},
 		MaxTokens: 2, Stream: true, Timeout: 10 * time.Second}
 	if err := s.client.Preflight(ctx, s.ask); err != nil {
-		return s, fmt.Errorf("the target does not serve: %w", err)
+		return s, words.Errorf("the target does not serve: %s", err)
 	}
 	var waits []time.Duration
 	for range idleProbes {
@@ -66,7 +66,7 @@ func Open(ctx context.Context, g scenarios.Gate, server, logs string) (s *Sessio
 		}
 	}
 	if len(waits) == 0 {
-		return s, fmt.Errorf("the target answers, but not with a stream: none of %d small questions got a first token", idleProbes)
+		return s, words.Errorf("the target answers, but not with a stream: none of %d small questions got a first token", idleProbes)
 	}
 	slices.Sort(waits)
 	s.idle = waits[len(waits)/2]
@@ -93,7 +93,7 @@ func (s *Session) Drain(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		if good == 0 && time.Since(began) > drainFor {
-			return fmt.Errorf("%s after the load had ended the service still did not answer as quickly as before it (first token after %s, before it %s)",
+			return words.Errorf("%s after the load had ended the service still did not answer as quickly as before it (first token after %s, before it %s)",
 				drainFor, wait.Round(time.Millisecond), s.idle.Round(time.Millisecond))
 		}
 		select {

@@ -13,6 +13,7 @@ import (
 	"github.com/launchgate/launchgate/chaos"
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen"
 	"github.com/launchgate/launchgate/loadgen/client"
 	"github.com/launchgate/launchgate/scenarios"
@@ -41,10 +42,10 @@ func (c *conductor) environment() recording.Environment {
 	about := c.plan.About()
 	if c.target != nil {
 		about = c.target.About()
-		env.Target.Watched = about.Watched
+		env.Target.Watched = words.Kept{Sentence: about.Watched}
 	}
 	env.Target.Kind, env.Target.URL, env.Target.Model = about.Kind, about.URL, about.Model
-	env.Target.Replicas, env.Target.Allowance = about.Replicas, about.Allowance
+	env.Target.Replicas, env.Target.Allowance = about.Replicas, words.Kept{Sentence: about.Allowance}
 	if c.client != nil {
 		env.Target.Model, env.Target.Protocol = c.client.Model(), c.client.Protocol()
 	}
@@ -108,7 +109,7 @@ func (c *conductor) connect(ctx context.Context, to deploy.Access) error {
 	for _, s := range c.Gate.Scenarios {
 		for _, class := range s.Mix() {
 			if _, err := cl.By(client.Connection(class.Workload.Connection)); err != nil {
-				return fmt.Errorf("scenario %s: %w", s.Name, err)
+				return words.Errorf("scenario %s: %s", s.Name, err)
 			}
 		}
 	}
@@ -118,19 +119,19 @@ func (c *conductor) connect(ctx context.Context, to deploy.Access) error {
 	}
 	first := c.Gate.Scenarios[0]
 	if err := cl.Preflight(ctx, loadgen.NewPlan(first, SeedFor(c.Gate, first.Name), c.Material).Warmup(0).Prompt); err != nil {
-		return fmt.Errorf("the target does not serve: %w", err)
+		return words.Errorf("the target does not serve: %s", err)
 	}
 	if err := c.Material.Learn(ctx, c.Gate, cl); err != nil {
 		return err
 	}
 	if how := c.Material.Vocabulary.How; how != "" {
-		c.say("tokens of prompts are counted %s", how)
-		c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsTokensCounted, Text: how})
+		c.say("tokens of prompts are counted %s", words.Told(how))
+		c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsTokensCounted, Text: words.Told(how)})
 	}
 	c.client = cl
 	if c.Workers > 0 {
 		if err := c.recruit(ctx, to.Endpoint, to.Via); err != nil {
-			return fmt.Errorf("the workers: %w", err)
+			return words.Errorf("the workers: %s", err)
 		}
 	}
 	return c.rec.Environment(c.environment())

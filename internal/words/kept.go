@@ -7,15 +7,61 @@ import (
 	"reflect"
 )
 
-// Kept is a sentence in a file that is read to be worded again: its text in
-// English, for people and other programs, and the phrase with what fills it.
-type Kept struct{ Sentence }
-
-type keptSentence struct {
-	Text   string   `json:"text"`
-	Phrase Phrase   `json:"phrase"`
+// Written is a sentence as a file holds it: its text in English, for people and
+// other programs, and the phrase with what fills it, for who words it in another
+// language. What somebody else said has a text alone. A struct that embeds it
+// has the three keys among its own.
+type Written struct {
+	Text   string   `json:"text,omitempty"`
+	Phrase Phrase   `json:"phrase,omitempty"`
 	Args   []keptAs `json:"args,omitempty"`
 }
+
+// Written is how a file holds the sentence.
+func (s Sentence) Written() Written {
+	w := Written{Text: s.String()}
+	if s.IsVerbatim() {
+		return w
+	}
+	w.Phrase = s.Phrase
+	for _, a := range s.Args {
+		w.Args = append(w.Args, keep(a))
+	}
+	return w
+}
+
+// Sentence reads what was written. Where the phrase does not make the text, as
+// in a file that somebody changed, or that is of a time when texts alone were
+// written, the text counts.
+func (w Written) Sentence() Sentence {
+	s := Sentence{Phrase: w.Phrase}
+	for _, a := range w.Args {
+		s.Args = append(s.Args, a.arg())
+	}
+	switch {
+	case s.String() == w.Text:
+		return s
+	case w.Text == "":
+		return Sentence{}
+	}
+	return Told(w.Text) // of before there were phrases in files
+}
+
+// MarshalBinary writes the sentence with its phrase, for another process.
+func (s Sentence) MarshalBinary() ([]byte, error) { return json.Marshal(s.Written()) }
+
+// UnmarshalBinary reads what MarshalBinary wrote.
+func (s *Sentence) UnmarshalBinary(b []byte) error {
+	var w Written
+	if err := json.Unmarshal(b, &w); err != nil {
+		return err
+	}
+	*s = w.Sentence()
+	return nil
+}
+
+// Kept is a sentence that stands in a file by itself.
+type Kept struct{ Sentence }
 
 // keptAs holds one thing that fills a phrase, by its kind, because a verb that
 // wants a whole number takes no other.
@@ -27,7 +73,7 @@ type keptAs struct {
 }
 
 func keep(a any) keptAs {
-	if s, ok := a.(Sentence); ok {
+	if s, ok := sentenceOf(a); ok {
 		return keptAs{Said: &Kept{s}}
 	}
 	v := reflect.ValueOf(a)
@@ -58,30 +104,23 @@ func (k keptAs) arg() any {
 
 // MarshalJSON keeps the sentence.
 func (k Kept) MarshalJSON() ([]byte, error) {
-	kept := keptSentence{Text: k.String(), Phrase: k.Phrase}
-	for _, a := range k.Args {
-		kept.Args = append(kept.Args, keep(a))
-	}
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false) // that is for the file's own encoder to say
-	err := encoder.Encode(kept)
+	err := encoder.Encode(k.Written())
 	return b.Bytes(), err
 }
 
-// UnmarshalJSON reads what MarshalJSON wrote. Where the phrase does not make the
-// text, as in a file that somebody changed, the text counts.
+// UnmarshalJSON reads what MarshalJSON wrote, or a text alone, which was written
+// before.
 func (k *Kept) UnmarshalJSON(b []byte) error {
-	var kept keptSentence
-	if err := json.Unmarshal(b, &kept); err != nil {
+	var w Written
+	if len(b) > 0 && b[0] == '"' {
+		return json.Unmarshal(b, &k.Sentence)
+	}
+	if err := json.Unmarshal(b, &w); err != nil {
 		return err
 	}
-	k.Sentence = Sentence{Phrase: kept.Phrase}
-	for _, a := range kept.Args {
-		k.Args = append(k.Args, a.arg())
-	}
-	if k.String() != kept.Text {
-		k.Sentence = Verbatim(kept.Text)
-	}
+	k.Sentence = w.Sentence()
 	return nil
 }

@@ -1,6 +1,7 @@
 package words_test
 
 import (
+	"encoding/json"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -36,7 +37,6 @@ var notTold = map[string]string{
 	"the %s":     "words whose tokens are counted",
 	"plan of %s": "the name of an attack",
 	"[gaps between chunks, in nanoseconds, by scenario/stage/class]": "of a file",
-	"and to":    "a joint",
 	"%s on %s":  "of launchgate recover",
 	"%s pid %s": "of launchgate recover",
 }
@@ -67,8 +67,9 @@ func TestEverythingRecordedIsTranslated(t *testing.T) {
 	for _, name := range regexp.MustCompile(`\bname: ([A-Z][^,\n]*)`).FindAllSubmatch(list, -1) {
 		said[string(name[1])] = "checklist/release.yaml"
 	}
+	worded := wordings(t)
 	for _, text := range slices.Sorted(maps.Keys(said)) {
-		if _, has := words.Recorded[words.Phrase(text)]; !has && notTold[text] == "" {
+		if _, has := words.Recorded[words.Phrase(text)]; !has && !worded[text] && notTold[text] == "" {
 			t.Errorf("%s: nothing in Chinese for %q", said[text], text)
 		}
 	}
@@ -82,6 +83,32 @@ func TestEverythingRecordedIsTranslated(t *testing.T) {
 			t.Errorf("%q is not in the source any more (%s)", text, why)
 		}
 	}
+}
+
+// wordings are the forms of the phrases that the packages have wordings for.
+func wordings(t *testing.T) map[string]bool {
+	t.Helper()
+	forms := map[string]bool{}
+	for _, pattern := range []string{"../../*/zh.json", "../../*/*/zh.json"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", pattern, len(files), err)
+		}
+		for _, file := range files {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var table words.Language
+			if err := json.Unmarshal(b, &table); err != nil {
+				t.Fatalf("%s: %v", file, err)
+			}
+			for phrase := range table {
+				forms[form(string(phrase))] = true
+			}
+		}
+	}
+	return forms
 }
 
 var verb = regexp.MustCompile(`%(\[\d+\])?[-+#0]*\d*(\.\d+)?[a-zA-Z]`)

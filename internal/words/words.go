@@ -14,7 +14,7 @@ import "fmt"
 type Phrase string
 
 // Sentence is a phrase and what fills it: numbers, names that stay as they are,
-// and other sentences. Without anything that fills it a phrase is taken as it
+// errors, and other sentences. Without anything that fills it a phrase is taken as it
 // is, and a percent sign in it stands for itself. The zero value says nothing.
 type Sentence struct {
 	Phrase Phrase
@@ -52,22 +52,47 @@ func (s Sentence) In(l Language) string {
 	}
 	args := make([]any, len(s.Args))
 	for i, a := range s.Args {
-		switch part := a.(type) {
-		case Sentence:
+		if part, ok := sentenceOf(a); ok {
 			args[i] = part.In(l)
-		case string:
-			args[i] = Harmless(part)
-		case error:
-			args[i] = Harmless(part.Error())
-		default:
+		} else if text, ok := a.(string); ok {
+			args[i] = Harmless(text)
+		} else {
 			args[i] = a
 		}
 	}
 	return fmt.Sprintf(text, args...)
 }
 
+// sentenceOf is what fills a sentence and is one itself.
+func sentenceOf(a any) (Sentence, bool) {
+	switch a := a.(type) {
+	case Sentence:
+		return a, true
+	case Kept:
+		return a.Sentence, true
+	case error:
+		return Of(a), true
+	}
+	return Sentence{}, false
+}
+
 // String is the sentence in English.
 func (s Sentence) String() string { return s.In(nil) }
+
+// List joins sentences two by two by a phrase, such as "%s, %s".
+func List(by Phrase, all ...Sentence) Sentence {
+	if len(all) == 0 {
+		return Sentence{}
+	}
+	whole := all[0]
+	for _, s := range all[1:] {
+		whole = Say(by, whole, s)
+	}
+	return whole
+}
+
+// IsVerbatim reports whether it is what somebody else said.
+func (s Sentence) IsVerbatim() bool { return s.Phrase == verbatim }
 
 // IsZero reports whether nothing is said.
 func (s Sentence) IsZero() bool { return s.Phrase == "" }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen"
 )
 
@@ -205,7 +206,7 @@ func (c *Crew) Play(ctx context.Context, scenario int, sink func(recording.Reque
 		playing.Go(func() {
 			errs[i] = m.play(play{scenario, start}, sink, stages.see)
 			if m.lost != nil {
-				observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsWorkerLost, Subject: m.name, Text: m.lost.Error()})
+				observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsWorkerLost, Subject: m.name, Text: words.Told(m.lost.Error())})
 			}
 		})
 	}

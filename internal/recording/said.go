@@ -1,0 +1,79 @@
+package recording
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/launchgate/launchgate/internal/words"
+)
+
+// A line holds its sentence in three keys among its own: text is the English,
+// phrase and args are what it is worded from in another language. A text alone
+// is what somebody else said, or is of an older launchgate.
+
+// MarshalJSON writes a line of injections.jsonl.
+func (i Injection) MarshalJSON() ([]byte, error) {
+	type line Injection
+	return json.Marshal(struct {
+		line
+		words.Written
+	}{line(i), i.Text.Written()})
+}
+
+const unsupported words.Phrase = "unsupported: %s"
+
+// Unsupported is what the recording says of a fault that a target cannot have.
+func Unsupported(why words.Sentence) words.Sentence { return words.Say(unsupported, why) }
+
+// UnmarshalJSON reads a line of injections.jsonl. Lines of older recordings say
+// at the beginning of their text that a fault is unsupported.
+func (i *Injection) UnmarshalJSON(b []byte) error {
+	type line Injection
+	var read struct {
+		line
+		words.Written
+	}
+	if err := json.Unmarshal(b, &read); err != nil {
+		return err
+	}
+	*i = Injection(read.line)
+	i.Text = read.Written.Sentence()
+	if reason, old := strings.CutPrefix(read.Written.Text, "unsupported:"); old && read.Phrase == "" {
+		i.Unsupported, i.Text = true, Unsupported(words.Told(strings.TrimSpace(reason)))
+	}
+	return nil
+}
+
+// Reason is why a fault failed: of one that is unsupported, why it is.
+func (i Injection) Reason() words.Sentence {
+	if i.Unsupported && len(i.Text.Args) == 1 {
+		if why, ok := i.Text.Args[0].(words.Sentence); ok {
+			return why
+		}
+	}
+	return i.Text
+}
+
+// MarshalJSON writes a line of observations.jsonl.
+func (o Observation) MarshalJSON() ([]byte, error) {
+	type line Observation
+	return json.Marshal(struct {
+		line
+		words.Written
+	}{line(o), o.Text.Written()})
+}
+
+// UnmarshalJSON reads a line of observations.jsonl.
+func (o *Observation) UnmarshalJSON(b []byte) error {
+	type line Observation
+	var read struct {
+		line
+		words.Written
+	}
+	if err := json.Unmarshal(b, &read); err != nil {
+		return err
+	}
+	*o = Observation(read.line)
+	o.Text = read.Written.Sentence()
+	return nil
+}
