@@ -35,7 +35,7 @@ func (l *lenient) Deepen(_ context.Context, _, to string) error {
 }
 func (l *lenient) Limits() string                 { return "good.yaml" }
 func (l *lenient) TakeBack(context.Context) error { l.taken++; return nil }
-func (l *lenient) Release(ctx context.Context, _ deploy.Release, _ func(string)) (deploy.Released, error) {
+func (l *lenient) Release(ctx context.Context, _ deploy.Release, _ func(words.Sentence)) (deploy.Released, error) {
 	return l.ends(ctx)
 }
 
@@ -64,7 +64,7 @@ func TestBadReleaseThatIsNotRolledBack(t *testing.T) {
 		{"nobody ends it", scenarios.ReleaseErroring, func(ctx context.Context) (deploy.Released, error) {
 			<-ctx.Done()
 			return deploy.Released{Why: words.Kept{Sentence: words.Verbatim("context canceled")}, RollBack: 1}, nil
-		}, "injected failed reverted", "never seen in_effect", 1},
+		}, "injected failed reverted", "never seen in effect", 1},
 		{"refused before", scenarios.ReleaseErroring, func(context.Context) (deploy.Released, error) {
 			return deploy.Released{Why: words.Kept{Sentence: words.Verbatim("no such version")}}, nil
 		},

@@ -52,7 +52,7 @@ func TestNetworkOfNodes(t *testing.T) {
 		says  map[string]string
 	}{
 		{scenarios.Fault{Kind: "node-partition", Target: "replica-1", For: second, Cut: "silent"},
-			map[string]string{"injected": "by the kernel, link down on the veth of replica-1, replica-3: nothing comes through", "in_effect": "a connection made now does not get through", "gone": "a request over the veth took"}},
+			map[string]string{"injected": "by the kernel, link down on the veth of replica-1, replica-3: drops every packet", "in_effect": "a connection made now does not get through", "gone": "a request over the veth took"}},
 		{scenarios.Fault{Kind: "node-partition", Target: "replica-1", For: second, Cut: "reset"},
 			map[string]string{"injected": "by a proxy in front of replica-1 (a link that is down", "in_effect": "through the proxy was refused"}},
 		{scenarios.Fault{Kind: "network-bandwidth", Target: "replica-1", For: second, Bandwidth: 32 << 10},
@@ -62,7 +62,7 @@ func TestNetworkOfNodes(t *testing.T) {
 		{scenarios.Fault{Kind: "network-loss", Target: "replica-1", For: second, Loss: 0.2},
 			map[string]string{"injected": netemOr("by the kernel", "by a proxy"), "in_effect": "packets were lost"}},
 		{scenarios.Fault{Kind: "node-loss", Target: "replica-1", For: second},
-			map[string]string{"injected": "by the kernel, the veth of their node went down; SIGKILL sent to replica-1, replica-3", "in_effect": "a connection made now does not get through", "gone": "to replica-1 again, now pid"}},
+			map[string]string{"injected": "the kernel took the veth of their node down; SIGKILL sent to replica-1, replica-3", "in_effect": "a connection made now does not get through", "gone": "to replica-1 again, now pid"}},
 	} {
 		t.Run(tt.fault.Kind+tt.fault.Cut, func(t *testing.T) {
 			tt.fault.Within = 10 * second

@@ -1,6 +1,7 @@
 package recording
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 
@@ -33,7 +34,7 @@ func (i *Injection) UnmarshalJSON(b []byte) error {
 		line
 		words.Written
 	}
-	if err := json.Unmarshal(b, &read); err != nil {
+	if err := strictly(b, &read); err != nil {
 		return err
 	}
 	*i = Injection(read.line)
@@ -54,6 +55,14 @@ func (i Injection) Reason() words.Sentence {
 	return i.Text
 }
 
+// strictly reads a line that has no keys that are not known: what a newer
+// launchgate wrote is refused by its format, so anything else is damage.
+func strictly(line []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(line))
+	d.DisallowUnknownFields()
+	return d.Decode(into)
+}
+
 // MarshalJSON writes a line of observations.jsonl.
 func (o Observation) MarshalJSON() ([]byte, error) {
 	type line Observation
@@ -70,7 +79,7 @@ func (o *Observation) UnmarshalJSON(b []byte) error {
 		line
 		words.Written
 	}
-	if err := json.Unmarshal(b, &read); err != nil {
+	if err := strictly(b, &read); err != nil {
 		return err
 	}
 	*o = Observation(read.line)

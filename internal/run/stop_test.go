@@ -14,7 +14,7 @@ import (
 func TestBudget(t *testing.T) {
 	stop := &scenarios.Stop{Errors: 0.5, Within: scenarios.Duration(10 * time.Second), Requests: 20}
 	request := func(second int, failed bool) *recording.Request {
-		r := &recording.Request{Kind: recording.KindLoad, End: time.Duration(second)*time.Second + time.Millisecond}
+		r := &recording.Request{Kind: recording.KindLoad, Sent: time.Duration(second)*time.Second + 1, End: time.Duration(second)*time.Second + time.Millisecond}
 		if failed {
 			r.Error = recording.ErrorStatus
 		}

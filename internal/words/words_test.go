@@ -2,6 +2,8 @@ package words_test
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -77,5 +79,52 @@ func TestAKeptSentenceIsWordedAgain(t *testing.T) {
 	var changed words.Kept
 	if err := json.Unmarshal([]byte(`{"text": "it is fine", "phrase": "it holds"}`), &changed); err != nil || changed.In(german) != "it is fine" {
 		t.Errorf("a text that was changed is read as %q, %v", changed.In(german), err)
+	}
+}
+
+// An error of ours carries its sentence, with the sentences of the errors in it;
+// what somebody else said in between stays as it is, whatever words it has.
+func TestAnErrorIsWordedToo(t *testing.T) {
+	theirs := errors.New("it holds: limited, failed")
+	ours := words.Errorf("the log says %s, %s", words.Errorf("it holds"), theirs)
+	if !errors.Is(ours, theirs) {
+		t.Error("the error of others is not wrapped")
+	}
+	for _, tt := range []struct {
+		err             error
+		english, german string
+	}{
+		{ours, "the log says it holds, it holds: limited, failed", "im Protokoll steht es hält, it holds: limited, failed"},
+		{theirs, "it holds: limited, failed", "it holds: limited, failed"},
+		{errors.Join(words.Errorf("it holds"), nil), "it holds", "es hält"},
+		{errors.Join(words.Errorf("it holds"), theirs), "it holds; it holds: limited, failed", "es hält; it holds: limited, failed"},
+		{fmt.Errorf("somebody: %w", ours), "somebody: the log says it holds, it holds: limited, failed", "somebody: the log says it holds, it holds: limited, failed"},
+		{words.Error(words.Say("it holds")), "it holds", "es hält"},
+		{nil, "", ""},
+	} {
+		said := words.Of(tt.err)
+		if said.String() != tt.english || said.In(german) != tt.german {
+			t.Errorf("%v is said as %q and %q, want %q and %q", tt.err, said, said.In(german), tt.english, tt.german)
+		}
+		b, err := said.MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var read words.Sentence
+		if err := read.UnmarshalBinary(b); err != nil || read.In(german) != tt.german {
+			t.Errorf("%s is read as %q, %v, want %q", b, read.In(german), err, tt.german)
+		}
+	}
+}
+
+func TestSentencesAreListed(t *testing.T) {
+	a, b := words.Say("it holds"), words.Count(1, "1 sample", "%d samples")
+	for _, tt := range []struct {
+		all  []words.Sentence
+		want string
+	}{{nil, ""}, {[]words.Sentence{a}, "es hält"}, {[]words.Sentence{a, b, a}, "es hält; 1 Probe; es hält"}} {
+		if got := words.List("%s; %s", tt.all...).In(german); got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
 	}
 }
