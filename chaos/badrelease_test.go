@@ -21,7 +21,7 @@ type lenient struct {
 	taken int // back by hand
 }
 
-func (l *lenient) Replicas() []string                   { return []string{"replica-0"} }
+func (l *lenient) Replicas() []deploy.Replica           { return []deploy.Replica{{Name: "replica-0"}} }
 func (l *lenient) Serving(context.Context, string) bool { return true }
 func (l *lenient) PID(string) int                       { return 1 }
 func (l *lenient) Command(string) []string              { return []string{"serve"} }
@@ -46,6 +46,8 @@ func (l *lenient) Reconfigure(ctx context.Context, file string) (deploy.Released
 	}
 	return l.ends(ctx)
 }
+
+var _ releasable = (*lenient)(nil)
 
 // A bad version that is not rolled back on its own is never seen gone, and is
 // taken back by hand; one that never got anywhere was never in effect.

@@ -26,7 +26,11 @@ type replicas struct {
 	killedAt time.Time
 }
 
-func (r *replicas) Replicas() []string { return []string{"replica-0", "replica-1"} }
+func (r *replicas) Replicas() []deploy.Replica {
+	return []deploy.Replica{{Name: "replica-0"}, {Name: "replica-1"}}
+}
+
+var _ killable = (*replicas)(nil)
 
 func (r *replicas) InFlight(context.Context) (map[string]int, error) { return r.streams, nil }
 
