@@ -244,11 +244,15 @@ func (p checkedPackage) checkCall(t *testing.T, call *ast.CallExpr) {
 	}
 }
 
-// checkedPackages are the packages of the module that can say something, with
-// types: those of what they import come from what the compiler left.
-func checkedPackages(t *testing.T) (checked []checkedPackage) {
+// listedPackage is a package as go list tells of it.
+type listedPackage struct {
+	ImportPath, Export, Dir string
+	GoFiles, Imports        []string
+}
+
+func listed(t *testing.T, args ...string) map[string]listedPackage {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Export,Dir,GoFiles,Imports", "../...").Output()
+	out, err := exec.Command("go", append([]string{"list", "-json=ImportPath,Export,Dir,GoFiles,Imports"}, args...)...).Output()
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
@@ -256,25 +260,31 @@ func checkedPackages(t *testing.T) (checked []checkedPackage) {
 		}
 		t.Fatal(err)
 	}
-	type listed struct {
-		ImportPath, Export, Dir string
-		GoFiles, Imports        []string
-	}
-	const module = "github.com/launchgate/launchgate/"
-	var speakers []string
-	exports := map[string]listed{}
+	found := map[string]listedPackage{}
 	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
-		var p listed
+		var p listedPackage
 		if err := dec.Decode(&p); err == io.EOF {
-			break
+			return found
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		exports[p.ImportPath] = p
-		if folder, ours := strings.CutPrefix(p.ImportPath, module); ours && (folder == shared || slices.Contains(p.Imports, module+shared)) {
-			speakers = append(speakers, folder)
+		found[p.ImportPath] = p
+	}
+}
+
+// checkedPackages are the packages of the module that can say something, with
+// types: those of what they import come from what the compiler left.
+func checkedPackages(t *testing.T) (checked []checkedPackage) {
+	t.Helper()
+	const module = "github.com/launchgate/launchgate/"
+	var speakers []string
+	args := []string{"-export", "-deps"}
+	for path, p := range listed(t, "../...") {
+		if folder, ours := strings.CutPrefix(path, module); ours && (folder == shared || slices.Contains(p.Imports, module+shared)) {
+			speakers, args = append(speakers, folder), append(args, path)
 		}
 	}
+	exports := listed(t, args...)
 	fset := token.NewFileSet()
 	imports := importer.ForCompiler(fset, "gc", func(path string) (io.ReadCloser, error) { return os.Open(exports[path].Export) })
 	for _, folder := range speakers {
