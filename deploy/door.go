@@ -318,19 +318,19 @@ func (l *Local) AddKey(ctx context.Context, k KeySpec) (string, error) {
 // expired and one that was revoked.
 func (l *Local) AddOldKeys(ctx context.Context, tenant string) (expired, revoked string, err error) {
 	if l.door == nil {
-		return "", "", errors.New("the gateway of this deployment is plain and asks for no API keys; take plain out of target.local.gateway")
+		return "", "", words.Errorf("the gateway of this deployment is plain and asks for no API keys; take plain out of target.local.gateway")
 	}
 	add := func(id, valid string) (string, error) {
 		return l.door.ledger(ctx, "add-key", "--id", id, "--tenant", tenant, "--class", "standard", "--valid", valid)
 	}
 	if expired, err = add(tenant+"-expired", "1ns"); err != nil {
-		return "", "", fmt.Errorf("make a key that has expired: %w", err)
+		return "", "", words.Errorf("make a key that has expired: %s", err)
 	}
 	if revoked, err = add(tenant+"-revoked", keysLast.String()); err == nil {
 		_, err = l.door.ledger(ctx, "revoke-key", "--id", tenant+"-revoked")
 	}
 	if err != nil {
-		return "", "", fmt.Errorf("make a key that was revoked: %w", err)
+		return "", "", words.Errorf("make a key that was revoked: %s", err)
 	}
 	return expired, revoked, nil
 }

@@ -2,12 +2,12 @@ package run
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"slices"
 
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 	"github.com/launchgate/launchgate/security"
 )
@@ -20,7 +20,7 @@ func (c *conductor) scan(ctx context.Context) error {
 	}
 	s, target, err := c.scanned(ctx)
 	if err != nil {
-		return fmt.Errorf("the security scan: %w", err)
+		return words.Errorf("the security scan: %s", err)
 	}
 	made, _ := security.Planned(s)
 	c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsScanStarted, Value: float64(len(made))})
@@ -31,7 +31,7 @@ func (c *conductor) scan(ctx context.Context) error {
 		Tell:   func(text string) { c.say("%s", text) },
 	})
 	if err != nil {
-		return fmt.Errorf("the security scan: %w", err)
+		return words.Errorf("the security scan: %s", err)
 	}
 	c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsScanEnded, Value: float64(ended)})
 	return c.rec.Flush()

@@ -37,8 +37,10 @@ var notTold = map[string]string{
 	"the %s":     "words whose tokens are counted",
 	"plan of %s": "the name of an attack",
 	"[gaps between chunks, in nanoseconds, by scenario/stage/class]": "of a file",
-	"%s on %s":  "of launchgate recover",
-	"%s pid %s": "of launchgate recover",
+	"%s on %s":                 "of launchgate recover",
+	"%s pid %s":                "of launchgate recover",
+	"of the deployment itself": "stands for the name of a variable",
+	"security scan":            "what a seed is for",
 }
 
 // ofCatalogue names what describes the kinds of faults, for launchgate list.
