@@ -60,10 +60,11 @@ var allowed = map[string][]string{
 	"reference-server/model":          {"reference-server/batch", "reference-server/tensor", "reference-server/weights"},
 	"reference-server/engine": {"reference-server/batch", "reference-server/model", "reference-server/tensor", "reference-server/backend/cpu",
 		"reference-server/backend/cuda", "reference-server/weights", "reference-server/tokenizer", "reference-server/sample", "reference-server/grammar", "reference-server/device"},
-	"reference-server/api":     {"reference-server/engine", "reference-server/sample", "reference-server/device"},
-	"reference-server/rpc":     {"reference-server/engine", "reference-server/sample", "reference-server/device", "reference-server/rpc/inferencepb"},
+	"reference-server/access":  {"reference-server/engine"},
+	"reference-server/api":     {"reference-server/access", "reference-server/engine", "reference-server/sample", "reference-server/device"},
+	"reference-server/rpc":     {"reference-server/access", "reference-server/engine", "reference-server/sample", "reference-server/device", "reference-server/rpc/inferencepb"},
 	"reference-server/gateway": {"reference-server/ledger"},
-	"cmd/reference-server":     {"reference-server/api", "reference-server/backend/cuda", "reference-server/device", "reference-server/engine", "reference-server/gateway", "reference-server/ledger", "reference-server/models/default", "reference-server/rpc", "reference-server/weights"},
+	"cmd/reference-server":     {"reference-server/access", "reference-server/api", "reference-server/backend/cuda", "reference-server/device", "reference-server/engine", "reference-server/gateway", "reference-server/ledger", "reference-server/models/default", "reference-server/rpc", "reference-server/weights"},
 }
 
 func TestImportTable(t *testing.T) {

@@ -17,11 +17,15 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 
+	"github.com/launchgate/launchgate/reference-server/access"
 	"github.com/launchgate/launchgate/reference-server/api"
 	"github.com/launchgate/launchgate/reference-server/backend/cuda"
 	"github.com/launchgate/launchgate/reference-server/device"
 	"github.com/launchgate/launchgate/reference-server/engine"
+	"github.com/launchgate/launchgate/reference-server/gateway"
 	defaultmodel "github.com/launchgate/launchgate/reference-server/models/default"
 	"github.com/launchgate/launchgate/reference-server/rpc"
 )
@@ -40,6 +44,9 @@ type serveOptions struct {
 	deviceFile                  string
 	device                      string // auto, cpu or cuda:N
 	fraction                    float64
+	secretFile                  string
+	hosts                       []string
+	cert, key                   string
 	engine                      engine.Config // what all models have in common
 }
 
@@ -57,13 +64,18 @@ unloaded when there is no memory for it. The same weights can be served in
 several ways, of which PATH may be left out for the small model that is built
 in: --model exact=,none --model quick=,int8.
 
+A replica is for its gateway: with --gateway-secret-file it answers nobody else,
+and believes what the gateway says of tenant and class. Without a secret keep it
+on an address that only this host reaches.
+
 A GPU computes where one is found (--device). Its own memory is the budget:
 --gpu-memory-fraction of what is free at the start. On the CPU, the memory that
 servers on this host may take together is --device-memory-mib, accounted for in
 a file that they share, so that they compete for it as they would on a GPU.
 
 Flags can be given by the environment too: MODEL_PATH, MODEL_NAME,
-MAX_BATCH_SIZE, MAX_SEQUENCE_LENGTH, GPU_MEMORY_FRACTION and LOG_LEVEL.
+MAX_BATCH_SIZE, MAX_SEQUENCE_LENGTH, GPU_MEMORY_FRACTION, GATEWAY_SECRET and
+LOG_LEVEL.
 OTEL_EXPORTER_OTLP_ENDPOINT sends OpenTelemetry traces there.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -106,6 +118,11 @@ OTEL_EXPORTER_OTLP_ENDPOINT sends OpenTelemetry traces there.`,
 	f.StringVar(&o.device, "device", "auto", "what computes: cpu, cuda:N, or auto: the first GPU where one is found, else the CPU")
 	f.StringVar(&o.deviceFile, "device-file", device.DefaultPath(), "the `file` that they share")
 	f.BoolVar(&o.engine.NoPrefix, "no-prefix-cache", false, "compute every prompt anew, even where it begins like an earlier one")
+	f.BoolVar(&o.engine.SharePrefix, "share-prefix-cache", false, "let tenants find what others' prompts left in the cache: faster where all begin alike, but each can tell what others ask")
+	f.StringVar(&o.secretFile, "gateway-secret-file", "", "a `file` with the secret that the gateway has too; with one, only the gateway is answered (or GATEWAY_SECRET)")
+	f.StringArrayVar(&o.hosts, "allow-host", nil, "a `name` under which this replica may be asked without a secret, beside addresses and localhost; may be repeated")
+	f.StringVar(&o.cert, "tls-cert", "", "a certificate for the API and gRPC, read again when its file changes; without one they speak in clear")
+	f.StringVar(&o.key, "tls-key", "", "its key")
 	f.StringVar(&o.logLevel, "log-level", environment("LOG_LEVEL", "info"), "debug, info, warn or error")
 	return cmd
 }
@@ -281,6 +298,27 @@ func (o serveOptions) configs() ([]engine.Config, error) {
 	return configs, nil
 }
 
+// access is whom the replica answers, and its certificate, nil where it speaks
+// in clear.
+func (o serveOptions) access(log *slog.Logger) (p access.Policy, certificate *tls.Config, err error) {
+	p.Hosts = o.hosts
+	switch secret := os.Getenv("GATEWAY_SECRET"); {
+	case o.secretFile != "":
+		p.Secret, err = access.ReadSecret(o.secretFile)
+	case secret != "":
+		p.Secret, err = access.CheckSecret(secret)
+	}
+	if err == nil && o.cert != "" {
+		certificate, err = gateway.LoadTLS(o.cert, o.key, log)
+	}
+	if host, _, split := net.SplitHostPort(o.addr); p.Secret == "" && split == nil {
+		if ip := net.ParseIP(host); host == "" || ip != nil && !ip.IsLoopback() {
+			log.Warn("anybody who reaches this address may use the replica: give it and its gateway a secret (--gateway-secret-file)", "addr", o.addr)
+		}
+	}
+	return p, certificate, err
+}
+
 // serve listens first, so that a taken port is told at once, then loads, then
 // serves until ctx ends.
 func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
@@ -288,6 +326,10 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 		return err
 	}
 	configs, err := o.configs()
+	if err != nil {
+		return err
+	}
+	policy, certificate, err := o.access(log)
 	if err != nil {
 		return err
 	}
@@ -300,8 +342,8 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	s := api.New(pool, log)
-	front, err := listen(o.addr, s.Handler(), nil)
+	s := api.New(pool, policy, log)
+	front, err := listen(o.addr, s.Handler(), certificate)
 	if err != nil {
 		return err
 	}
@@ -311,7 +353,7 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 		return err
 	}
 	defer back.Close()
-	stopRPC, err := serveRPC(o.grpcAddr, pool)
+	stopRPC, err := serveRPC(o.grpcAddr, pool, policy, certificate)
 	if err != nil {
 		return err
 	}
@@ -337,7 +379,7 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 
 // serveRPC serves gRPC, where it has an address. The function it returns stops
 // it: at once, or when what is under way has ended.
-func serveRPC(addr string, pool *engine.Pool) (stop func(gracefully bool), err error) {
+func serveRPC(addr string, pool *engine.Pool, policy access.Policy, certificate *tls.Config) (stop func(gracefully bool), err error) {
 	if addr == "" {
 		return func(bool) {}, nil
 	}
@@ -345,7 +387,11 @@ func serveRPC(addr string, pool *engine.Pool) (stop func(gracefully bool), err e
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s for gRPC: %w", addr, err)
 	}
-	s, g := rpc.New(pool)
+	var options []grpc.ServerOption
+	if certificate != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(certificate)))
+	}
+	s, g := rpc.New(pool, policy, options...)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { s.Watch(ctx) })

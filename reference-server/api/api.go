@@ -4,16 +4,18 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"strconv"
-	"sync/atomic"
 	"time"
 
+	"github.com/launchgate/launchgate/reference-server/access"
 	"github.com/launchgate/launchgate/reference-server/device"
 	"github.com/launchgate/launchgate/reference-server/engine"
 )
@@ -24,15 +26,16 @@ const maxBody = 8 << 20 // bytes of a request
 type Server struct {
 	log     *slog.Logger
 	pool    *engine.Pool
-	ids     atomic.Uint64
 	metrics *metrics
+	policy  access.Policy
 
 	responses responses // those in the background
 }
 
-// New is a server over a pool, whose models may still be being loaded.
-func New(pool *engine.Pool, log *slog.Logger) *Server {
-	s := &Server{log: log, pool: pool, responses: responses{byID: map[string]*response{}}}
+// New is a server over a pool, whose models may still be being loaded. It
+// answers those whom the policy lets in.
+func New(pool *engine.Pool, policy access.Policy, log *slog.Logger) *Server {
+	s := &Server{log: log, pool: pool, policy: policy, responses: responses{byID: map[string]*response{}}}
 	s.metrics = newMetrics(pool)
 	return s
 }
@@ -55,7 +58,68 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, problem{http.StatusNotFound, "not_found", fmt.Sprintf("%s %s is not served; POST /v1/chat/completions, POST /v1/completions, POST /v1/responses, POST /tokenize, POST /detokenize, GET /v1/models, GET /health and GET /ready are", r.Method, r.URL.Path), 0})
 	})
-	return s.metrics.measured(mux)
+	return s.guarded(s.metrics.measured(mux))
+}
+
+// guarded answers those who may ask, with the headers that keep a browser from
+// making anything of an answer, and ends a request that the server fails at
+// without harm to others.
+func (s *Server) guarded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		secure(w.Header())
+		seen := &statusWriter{ResponseWriter: w}
+		w = seen
+		defer s.survive(seen, r)
+		if probe := r.Method == http.MethodGet && (r.URL.Path == "/health" || r.URL.Path == "/ready"); !probe {
+			if no := s.policy.Check(r); no != nil {
+				fail(w, problem{no.Status, no.Code, no.Text, 0})
+				return
+			}
+		}
+		caller, err := s.policy.Caller(r.Header.Get)
+		if err != nil {
+			fail(w, problemOf(err))
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, caller)))
+	})
+}
+
+// secure sets what every answer has.
+func secure(h http.Header) {
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("Cache-Control", "no-store")
+}
+
+// HeaderFault tells a gateway that a request, and not the replica, is why there
+// is no answer: another replica would fail at it too.
+const HeaderFault = "X-Launchgate-Fault"
+
+// survive answers a request whose handler panicked.
+func (s *Server) survive(w *statusWriter, r *http.Request) {
+	switch p := recover(); p {
+	case nil:
+	case http.ErrAbortHandler:
+		panic(p) // net/http's own way to end a connection
+	default:
+		s.log.Error("a request was not answered: the server failed at it", "path", r.URL.Path, "panic", fmt.Sprintf("%.200v", p), "stack", string(debug.Stack()))
+		if w.status != 0 {
+			panic(http.ErrAbortHandler) // the answer has begun: its client is to see that it is not whole
+		}
+		w.Header().Set(HeaderFault, "request")
+		fail(w, problem{http.StatusInternalServerError, "internal", "the server failed at this request; others are not affected", 0})
+	}
+}
+
+type callerKey struct{}
+
+// callerOf is for whom a request is.
+func callerOf(ctx context.Context) engine.Caller {
+	c, _ := ctx.Value(callerKey{}).(engine.Caller)
+	return c
 }
 
 // Metrics serves Prometheus metrics.
@@ -66,7 +130,7 @@ func (s *Server) Metrics() http.Handler { return s.metrics.handler() }
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	for _, e := range s.pool.Loaded() {
 		if d := e.Stalled(); d > engine.StalledAfter {
-			writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "stalled", "why": fmt.Sprintf("%s has not finished a step for %s", e.Info().Model, d.Round(time.Second))})
+			writeJSON(w, http.StatusServiceUnavailable, map[string]string{"status": "stalled", "why": fmt.Sprintf("a step has not finished for %s", d.Round(time.Second))})
 			return
 		}
 	}
@@ -110,11 +174,10 @@ func (s *Server) model(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) describe(name string) map[string]any {
-	d := map[string]any{"id": name, "object": "model", "created": started.Unix(), "owned_by": "launchgate", "loaded": false}
+	d := map[string]any{"id": name, "object": "model", "created": started.Unix(), "owned_by": "launchgate"}
 	for _, e := range s.pool.Loaded() {
 		if i := e.Info(); i.Model == name {
-			d["loaded"], d["created"], d["max_model_len"] = true, i.Loaded.Unix(), i.MaxSequence
-			d["architecture"], d["quantization"], d["backend"] = i.Architecture, i.Quantization, i.Backend
+			d["created"], d["max_model_len"] = i.Loaded.Unix(), i.MaxSequence
 		}
 	}
 	return d
@@ -159,7 +222,7 @@ func problemOf(err error) problem {
 	case errors.As(err, &unknown):
 		return problem{http.StatusNotFound, "model_not_found", err.Error(), 0}
 	case errors.As(err, &oom), errors.Is(err, engine.ErrNoMemory):
-		return problem{http.StatusServiceUnavailable, "out_of_memory", err.Error(), time.Second}
+		return problem{http.StatusServiceUnavailable, "out_of_memory", engine.ErrNoMemory.Error(), time.Second}
 	case errors.Is(err, engine.ErrLoading):
 		return problem{http.StatusServiceUnavailable, "loading", err.Error(), time.Second}
 	case errors.Is(err, engine.ErrDraining):

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/launchgate/launchgate/reference-server/access"
 	"github.com/launchgate/launchgate/reference-server/device"
 	"github.com/launchgate/launchgate/reference-server/engine"
 )
@@ -29,7 +30,7 @@ func serving(t *testing.T, c engine.Config) (*httptest.Server, *engine.Pool, *en
 	if err := pool.Load(); err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(New(pool, quiet).Handler())
+	srv := httptest.NewServer(New(pool, access.Policy{}, quiet).Handler())
 	t.Cleanup(func() { srv.Close(); pool.Close() })
 	return srv, pool, pool.Loaded()[0]
 }
@@ -286,7 +287,7 @@ func get(t *testing.T, url string) (int, string) {
 }
 
 func TestReadyTellsTheTruth(t *testing.T) {
-	s := New(newPool(t, engine.Config{Path: "unloaded.gguf"}), quiet)
+	s := New(newPool(t, engine.Config{Path: "unloaded.gguf"}), access.Policy{}, quiet)
 	loading := httptest.NewServer(s.Handler())
 	defer loading.Close()
 	if code, body := get(t, loading.URL+"/ready"); code != 503 || !strings.Contains(body, "being loaded") {
@@ -325,7 +326,7 @@ func TestMetrics(t *testing.T) {
 	if err := pool.Load(); err != nil {
 		t.Fatal(err)
 	}
-	s := New(pool, quiet)
+	s := New(pool, access.Policy{}, quiet)
 	srv := httptest.NewServer(s.Handler())
 	defer srv.Close()
 	post(t, srv.URL+"/v1/chat/completions", ask+"}")
@@ -507,7 +508,7 @@ func TestTwoModels(t *testing.T) {
 	if err := pool.Load(); err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(New(pool, quiet).Handler())
+	srv := httptest.NewServer(New(pool, access.Policy{}, quiet).Handler())
 	defer func() { srv.Close(); pool.Close() }()
 	for _, name := range []string{"a", "b"} {
 		_, b := post(t, srv.URL+"/v1/chat/completions", strings.Replace(ask, "tiny", name, 1)+"}")

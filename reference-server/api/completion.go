@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,9 +34,9 @@ func (s *Server) completion(w http.ResponseWriter, r *http.Request) {
 }
 
 // complete is the life of a request: read, submit, and send what comes.
-func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool, prompt func(request, *engine.Engine) ([]int32, error)) {
+func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool, prompt func(request, context.Context, *engine.Engine) ([]int32, error)) {
 	a := answer{chat: chat, created: time.Now().Unix(), began: time.Now()}
-	a.id = s.newID("cmpl-")
+	a.id = newID("cmpl-")
 	if chat {
 		a.id = "chat" + a.id
 	}
@@ -90,14 +91,14 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool, pro
 }
 
 // newID names an answer.
-func (s *Server) newID(kind string) string {
-	return kind + strconv.FormatUint(s.ids.Add(1), 36) + strconv.FormatInt(time.Now().UnixNano(), 36)
+func newID(kind string) string {
+	return kind + strings.ToLower(rand.Text()) // not to be guessed: who knows it may read a background response
 }
 
 // submit queues as many sequences as answers are asked for, each with a seed of
 // its own.
-func submit(ctx context.Context, q request, e *engine.Engine, prompt func(request, *engine.Engine) ([]int32, error)) ([]*engine.Stream, error) {
-	ids, err := prompt(q, e)
+func submit(ctx context.Context, q request, e *engine.Engine, prompt func(request, context.Context, *engine.Engine) ([]int32, error)) ([]*engine.Stream, error) {
+	ids, err := prompt(q, ctx, e)
 	if err != nil {
 		return nil, err
 	}
@@ -105,17 +106,8 @@ func submit(ctx context.Context, q request, e *engine.Engine, prompt func(reques
 	if err != nil {
 		return nil, err
 	}
-	var streams []*engine.Stream
-	for i := range q.answers() {
-		one := req
-		one.Sampling.Seed += uint64(i)
-		stream, err := e.Submit(ctx, one)
-		if err != nil {
-			return nil, err
-		}
-		streams = append(streams, stream)
-	}
-	return streams, nil
+	req.Caller = callerOf(ctx)
+	return e.SubmitAll(ctx, req, q.answers())
 }
 
 // part is an event of one of the answers to a request.
@@ -248,7 +240,6 @@ func (o *events) begin() {
 	o.begun = true
 	h := o.w.Header()
 	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Accel-Buffering", "no") // nginx in front would hold chunks back
 	o.w.WriteHeader(http.StatusOK)
 }

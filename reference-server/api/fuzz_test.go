@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/launchgate/launchgate/reference-server/access"
 	"github.com/launchgate/launchgate/reference-server/engine"
 )
 
@@ -34,7 +35,7 @@ func FuzzBody(f *testing.F) {
 	if err := pool.Load(); err != nil {
 		f.Fatal(err)
 	}
-	s := New(pool, quiet)
+	s := New(pool, access.Policy{}, quiet)
 	f.Cleanup(func() { pool.Close(); s.Wait() })
 	h := s.Handler()
 	f.Fuzz(func(t *testing.T, path string, body []byte) {
@@ -63,7 +64,7 @@ func TestLogsHoldNoPrompts(t *testing.T) {
 	if err := pool.Load(); err != nil {
 		t.Fatal(err)
 	}
-	s := New(pool, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	s := New(pool, access.Policy{}, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	srv := httptest.NewServer(s.Handler())
 	for _, body := range []string{
 		`{"messages":[{"role":"user","content":"sesame-opens"}],"max_tokens":3}`,

@@ -1,12 +1,14 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"reflect"
 	"strings"
 
 	"github.com/launchgate/launchgate/reference-server/engine"
@@ -14,9 +16,11 @@ import (
 )
 
 const (
-	maxStops    = 16 // stop strings of a request
-	maxAnswers  = 16 // to a request: its n
-	maxLogprobs = 20 // alternatives to a token
+	maxStops    = 16      // stop strings of a request
+	maxAnswers  = 16      // to a request: its n
+	maxLogprobs = 20      // alternatives to a token
+	maxStop     = 256     // bytes of a stop string: each is looked for in every token's text
+	maxCount    = 1 << 30 // of tokens and the like: what is above is a mistake
 )
 
 // request is the body of both kinds of completion. What would change the
@@ -47,10 +51,8 @@ type request struct {
 	Logprobs       json.RawMessage `json:"logprobs"`     // a truth for chats, a number for completions
 	TopLogprobs    int             `json:"top_logprobs"` // of chats
 	ResponseFormat *struct {
-		Type   string `json:"type"`
-		Schema struct {
-			Schema json.RawMessage `json:"schema"`
-		} `json:"json_schema"`
+		Type   string          `json:"type"`
+		Schema json.RawMessage `json:"json_schema"`
 	} `json:"response_format"`
 
 	BestOf *int            `json:"best_of"`
@@ -80,12 +82,9 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 		return problem{http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("the body is larger than %d bytes", maxBody), 0}
 	}
 	if err != nil {
-		return fmt.Errorf("the body could not be read: %w", err)
+		return errors.New("the body could not be read to its end")
 	}
-	if err := json.Unmarshal(body, v); err != nil {
-		return fmt.Errorf("the body is not the JSON of such a request: %w", err)
-	}
-	return nil
+	return decodeStrict(body, v)
 }
 
 // unsupported names the first thing that is asked for and cannot be done.
@@ -126,8 +125,8 @@ func (q request) engineRequest(prompt []int32) (engine.Request, error) {
 		if n == nil {
 			continue
 		}
-		if *n < 1 {
-			return r, fmt.Errorf("max_tokens is %d; 1 and more are possible", *n)
+		if *n < 1 || *n > maxCount {
+			return r, fmt.Errorf("max_tokens is %d; 1 to %d are possible", *n, maxCount)
 		}
 		r.MaxTokens = *n
 	}
@@ -173,7 +172,15 @@ func (q request) format(r *engine.Request) error {
 	case "json_object":
 		r.JSON = true
 	case "json_schema":
-		if r.JSON, r.Schema = true, q.ResponseFormat.Schema.Schema; len(r.Schema) == 0 {
+		var form struct {
+			Schema json.RawMessage `json:"schema"`
+		}
+		if kindOf(q.ResponseFormat.Schema) == '{' {
+			if err := fillStruct(q.ResponseFormat.Schema, reflect.ValueOf(&form).Elem(), "json_schema"); err != nil {
+				return err
+			}
+		}
+		if r.JSON, r.Schema = true, form.Schema; len(r.Schema) == 0 {
 			return errors.New("response_format json_schema has no json_schema.schema")
 		}
 	default:
@@ -191,36 +198,47 @@ func (q request) answers() int {
 }
 
 // stops reads a string, a list of strings, or nothing.
-func stops(raw json.RawMessage) ([]string, error) {
-	if len(raw) == 0 {
+func stops(raw json.RawMessage) (list []string, err error) {
+	switch kindOf(raw) {
+	case 0, 'n':
 		return nil, nil
-	}
-	var one *string
-	if json.Unmarshal(raw, &one) == nil {
-		if one == nil || *one == "" {
+	case '"':
+		one := unquote(raw)
+		if one == "" {
 			return nil, nil
 		}
-		return []string{*one}, nil
-	}
-	var many []string
-	if err := json.Unmarshal(raw, &many); err != nil {
+		list = []string{one}
+	case '[':
+		many := elements(raw)
+		if len(many) > maxStops {
+			return nil, fmt.Errorf("stop has %d strings; up to %d are possible", len(many), maxStops)
+		}
+		for _, s := range many {
+			if kindOf(s) != '"' {
+				return nil, errors.New("stop must be a string or a list of strings")
+			}
+			if list = append(list, unquote(s)); list[len(list)-1] == "" {
+				return nil, errors.New("stop has an empty string, which would end every answer at once")
+			}
+		}
+	default:
 		return nil, errors.New("stop must be a string or a list of strings")
 	}
-	if len(many) > maxStops {
-		return nil, fmt.Errorf("stop has %d strings; up to %d are possible", len(many), maxStops)
-	}
-	for _, s := range many {
-		if s == "" {
-			return nil, errors.New("stop has an empty string, which would end every answer at once")
+	for i, s := range list {
+		if len(s) > maxStop {
+			return nil, fmt.Errorf("the stop string %d has %d bytes; up to %d are possible", i, len(s), maxStop)
 		}
 	}
-	return many, nil
+	return list, nil
 }
 
 // chatMessages reads the messages of a chat.
 func (q request) chatMessages() ([]engine.Message, error) {
 	if len(q.Messages) == 0 {
 		return nil, errors.New("messages is empty; it must have at least one message")
+	}
+	if len(q.Messages) > engine.MaxMessages {
+		return nil, fmt.Errorf("there are %d messages; up to %d are possible", len(q.Messages), engine.MaxMessages)
 	}
 	out := make([]engine.Message, len(q.Messages))
 	for i, m := range q.Messages {
@@ -243,52 +261,63 @@ func (q request) chatMessages() ([]engine.Message, error) {
 }
 
 // chatPrompt is what the messages become by the model's template.
-func (q request) chatPrompt(e *engine.Engine) ([]int32, error) {
+func (q request) chatPrompt(ctx context.Context, e *engine.Engine) ([]int32, error) {
 	messages, err := q.chatMessages()
 	if err != nil {
 		return nil, err
 	}
-	return e.ChatPrompt(messages)
+	return e.ChatPrompt(ctx, messages)
 }
 
-// text reads content that is a string, or a list of text parts.
+// text reads content that is a string, or a list of text parts, which the
+// Responses API calls otherwise.
 func (m message) text() (string, error) {
-	var s string
-	if json.Unmarshal(m.Content, &s) == nil {
-		return s, nil
-	}
-	var parts []struct {
-		Type string `json:"type"`
-		Text string `json:"text"`
-	}
-	if err := json.Unmarshal(m.Content, &parts); err != nil {
+	switch kindOf(m.Content) {
+	case '"':
+		return unquote(m.Content), nil
+	case 'n': // null, as of an assistant that only called tools
+		return "", nil
+	case '[':
+	default:
 		return "", errors.New("content must be a string or a list of text parts")
 	}
-	for _, p := range parts {
-		if p.Type != "text" {
-			return "", fmt.Errorf("a content part is of type %q; text is possible", p.Type)
+	var b strings.Builder
+	for _, raw := range elements(m.Content) {
+		var p struct {
+			Type string `json:"type"`
+			Text string `json:"text"`
 		}
-		s += p.Text
+		if err := fill(raw, reflect.ValueOf(&p).Elem(), "content"); err != nil {
+			return "", err
+		}
+		if p.Type != "text" && p.Type != "input_text" && p.Type != "output_text" {
+			return "", fmt.Errorf("a content part is of type %.40q; text is possible", p.Type)
+		}
+		b.WriteString(p.Text)
 	}
-	return s, nil
+	return b.String(), nil
 }
 
 // promptTokens reads a prompt: a string, token ids, or a list of one of them.
-func (q request) promptTokens(e *engine.Engine) ([]int32, error) {
-	var s string
-	if json.Unmarshal(q.Prompt, &s) == nil && len(q.Prompt) > 0 {
-		return e.Tokenize(s), nil
-	}
-	var ids []int32
-	if json.Unmarshal(q.Prompt, &ids) == nil {
-		return ids, nil
-	}
-	var list []json.RawMessage
-	if json.Unmarshal(q.Prompt, &list) == nil {
-		if len(list) != 1 {
-			return nil, fmt.Errorf("prompt has %d prompts; only 1 in a request is possible", len(list))
+func (q request) promptTokens(ctx context.Context, e *engine.Engine) ([]int32, error) {
+	prompt := q.Prompt
+	if kindOf(prompt) == '[' {
+		list := elements(prompt)
+		if len(list) > 0 && (kindOf(list[0]) == '[' || kindOf(list[0]) == '"') {
+			if len(list) != 1 {
+				return nil, fmt.Errorf("prompt has %d prompts; only 1 in a request is possible", len(list))
+			}
+			prompt = list[0]
 		}
-		return request{Prompt: list[0]}.promptTokens(e)
+	}
+	switch kindOf(prompt) {
+	case '"':
+		return e.Prompt(ctx, unquote(prompt))
+	case '[':
+		var ids []int32
+		if json.Unmarshal(prompt, &ids) == nil {
+			return ids, nil
+		}
 	}
 	return nil, errors.New("prompt must be a string or a list of token ids")
 }

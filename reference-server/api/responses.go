@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +19,11 @@ import (
 const (
 	responsesKept = 1000
 	responseKept  = time.Hour
+
+	// The OpenAI API's bounds.
+	maxMetadata      = 16
+	maxMetadataName  = 64
+	maxMetadataValue = 512
 )
 
 // responsesRequest is the body of POST /v1/responses. What would change the
@@ -43,8 +49,15 @@ func (q responsesRequest) chat() (request, error) {
 		return request{}, errors.New("tools are not supported")
 	case q.Previous != "":
 		return request{}, errors.New("previous_response_id is not supported; send the earlier turns as input")
+	case len(q.Metadata) > maxMetadata:
+		return request{}, fmt.Errorf("metadata has %d names; up to %d are possible", len(q.Metadata), maxMetadata)
 	case q.Stream && q.Background:
 		return request{}, errors.New("a background response cannot be streamed here; poll it")
+	}
+	for name, value := range q.Metadata { // it is kept with a background response
+		if len(name) > maxMetadataName || len(value) > maxMetadataValue {
+			return request{}, fmt.Errorf("metadata: a name has up to %d bytes and its text up to %d", maxMetadataName, maxMetadataValue)
+		}
 	}
 	c := request{Model: q.Model, MaxTokens: q.MaxTokens, Temperature: q.Temperature, TopP: q.TopP}
 	add := func(role string, content json.RawMessage) { c.Messages = append(c.Messages, message{role, content}) }
@@ -52,33 +65,41 @@ func (q responsesRequest) chat() (request, error) {
 		text, _ := json.Marshal(q.Instructions)
 		add("system", text)
 	}
-	var text string
-	if json.Unmarshal(q.Input, &text) == nil && len(q.Input) > 0 {
+	switch kindOf(q.Input) {
+	case '"':
 		add("user", q.Input)
 		return c, nil
-	}
-	var items []struct {
-		Type    string          `json:"type"`
-		Role    string          `json:"role"`
-		Content json.RawMessage `json:"content"`
-	}
-	if err := json.Unmarshal(q.Input, &items); err != nil {
+	case '[':
+	default:
 		return c, errors.New("input must be a text or a list of messages")
 	}
-	for i, it := range items {
+	var input struct {
+		Items []item `json:"input"`
+	}
+	if err := fill(q.Input, reflect.ValueOf(&input).Elem().Field(0), "input"); err != nil {
+		return c, err
+	}
+	for i, it := range input.Items {
 		if it.Type != "" && it.Type != "message" {
-			return c, fmt.Errorf("input[%d] is of type %q; message is possible", i, it.Type)
+			return c, fmt.Errorf("input[%d] is of type %.40q; message is possible", i, it.Type)
 		}
-		content := strings.NewReplacer(`"input_text"`, `"text"`, `"output_text"`, `"text"`).Replace(string(it.Content))
-		add(it.Role, json.RawMessage(content))
+		add(it.Role, it.Content)
 	}
 	return c, nil
+}
+
+// item is one of a list of input.
+type item struct {
+	Type    string          `json:"type"`
+	Role    string          `json:"role"`
+	Content json.RawMessage `json:"content"`
 }
 
 // response is an answer under way or ended, as GET /v1/responses/{id} tells it.
 type response struct {
 	mu       sync.Mutex
 	id       string
+	tenant   string // whose it is
 	model    string
 	created  time.Time
 	metadata map[string]string
@@ -118,8 +139,8 @@ func (r *response) take(ev engine.Event) bool {
 	return last
 }
 
-// item is the message that the answer is.
-func (r *response) item(text string) map[string]any {
+// message is what the answer is.
+func (r *response) message(text string) map[string]any {
 	status := "completed"
 	if r.status == "in_progress" || r.status == "incomplete" {
 		status = r.status
@@ -141,7 +162,7 @@ func (r *response) json() map[string]any {
 		"parallel_tool_calls": false, "tool_choice": "none", "tools": []any{}, "instructions": nil,
 	}
 	if r.text.Len() > 0 || r.status == "completed" {
-		o["output"] = []any{r.item(r.text.String())}
+		o["output"] = []any{r.message(r.text.String())}
 	}
 	if r.problem != nil {
 		o["error"] = map[string]any{"code": r.problem.code, "message": r.problem.text}
@@ -193,13 +214,14 @@ func (k *responses) keep(r *response) error {
 	return nil
 }
 
-func (k *responses) get(id string) (*response, error) {
+func (k *responses) get(r *http.Request) (*response, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if r, ok := k.byID[id]; ok {
-		return r, nil
+	id := r.PathValue("id")
+	if resp, ok := k.byID[id]; ok && resp.tenant == callerOf(r.Context()).Tenant {
+		return resp, nil
 	}
-	return nil, problem{http.StatusNotFound, "response_not_found", fmt.Sprintf("there is no response %q; only background responses are stored, for an hour after they end and as long as this server lives", id), 0}
+	return nil, problem{http.StatusNotFound, "response_not_found", fmt.Sprintf("there is no response %.80q; only background responses are stored, for an hour after they end and as long as this server lives", id), 0}
 }
 
 func (k *responses) forget(id string) {
@@ -216,7 +238,7 @@ func (k *responses) forget(id string) {
 
 // respond serves POST /v1/responses.
 func (s *Server) respond(w http.ResponseWriter, r *http.Request) {
-	a := answer{chat: true, began: time.Now(), id: s.newID("resp_")}
+	a := answer{chat: true, began: time.Now(), id: newID("resp_")}
 	w.Header().Set("X-Request-Id", a.id)
 	status := "ok"
 	defer func() { s.metrics.answered(a, status) }()
@@ -241,7 +263,7 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.model = e.Info().Model
-	resp := &response{id: a.id, model: a.model, created: a.began, metadata: q.Metadata, status: "queued"}
+	resp := &response{id: a.id, tenant: callerOf(r.Context()).Tenant, model: a.model, created: a.began, metadata: q.Metadata, status: "queued"}
 	ctx, stop := r.Context(), context.CancelFunc(nil)
 	if q.Background { // it goes on when its client has gone
 		ctx, stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -327,7 +349,7 @@ func (s *Server) streamResponse(w http.ResponseWriter, resp *response, stream *e
 	}
 	send("response.created", map[string]any{"response": resp.json()})
 	send("response.in_progress", map[string]any{"response": resp.json()})
-	item := resp.item("")
+	item := resp.message("")
 	item["content"], item["status"] = []any{}, "in_progress"
 	send("response.output_item.added", map[string]any{"output_index": 0, "item": item})
 	send("response.content_part.added", place(map[string]any{"part": outputText("")}))
@@ -344,7 +366,7 @@ func (s *Server) streamResponse(w http.ResponseWriter, resp *response, stream *e
 		text := resp.text.String()
 		send("response.output_text.done", place(map[string]any{"text": text}))
 		send("response.content_part.done", place(map[string]any{"part": outputText(text)}))
-		send("response.output_item.done", map[string]any{"output_index": 0, "item": resp.item(text)})
+		send("response.output_item.done", map[string]any{"output_index": 0, "item": resp.message(text)})
 		send("response."+resp.status, map[string]any{"response": resp.json()})
 	}
 	out.doFlush()
@@ -353,7 +375,7 @@ func (s *Server) streamResponse(w http.ResponseWriter, resp *response, stream *e
 
 // getResponse serves GET /v1/responses/{id}.
 func (s *Server) getResponse(w http.ResponseWriter, r *http.Request) {
-	resp, err := s.responses.get(r.PathValue("id"))
+	resp, err := s.responses.get(r)
 	if err != nil {
 		fail(w, problemOf(err))
 		return
@@ -363,7 +385,7 @@ func (s *Server) getResponse(w http.ResponseWriter, r *http.Request) {
 
 // cancelResponse stops a background response. One that has ended stays as it is.
 func (s *Server) cancelResponse(w http.ResponseWriter, r *http.Request) {
-	resp, err := s.responses.get(r.PathValue("id"))
+	resp, err := s.responses.get(r)
 	if err != nil {
 		fail(w, problemOf(err))
 		return
@@ -379,7 +401,7 @@ func (s *Server) cancelResponse(w http.ResponseWriter, r *http.Request) {
 
 // deleteResponse stops and forgets a background response.
 func (s *Server) deleteResponse(w http.ResponseWriter, r *http.Request) {
-	resp, err := s.responses.get(r.PathValue("id"))
+	resp, err := s.responses.get(r)
 	if err != nil {
 		fail(w, problemOf(err))
 		return

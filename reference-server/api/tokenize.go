@@ -23,7 +23,7 @@ func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) {
 	if len(q.Messages) > 0 {
 		prompt = request.chatPrompt
 	}
-	ids, err := prompt(q, e)
+	ids, err := prompt(q, r.Context(), e)
 	if err != nil {
 		fail(w, problemOf(err))
 		return
@@ -51,5 +51,10 @@ func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer release()
-	writeJSON(w, http.StatusOK, map[string]string{"prompt": e.Detokenize(q.Tokens)})
+	text, err := e.Detokenize(q.Tokens)
+	if err != nil {
+		fail(w, problemOf(err))
+		return
+	}
+	writeJSON(w, http.StatusOK, map[string]string{"prompt": text})
 }

@@ -28,6 +28,8 @@ type lateStep struct {
 	picks []tensor.Pick
 }
 
+func (l *late) Picks() bool { return true }
+
 func (l *late) Start(b *batch.Batch, kv tensor.KV, picks []tensor.Pick) error {
 	if len(l.begun) > 0 {
 		l.overlaps++

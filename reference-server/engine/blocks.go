@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"time"
 
+	"github.com/launchgate/launchgate/reference-server/flaws"
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )
 
@@ -28,6 +29,8 @@ type blocks struct {
 	holds []contents         // by block: what it holds, 0 when not known
 	seed  maphash.Seed       // of contents: of this process, so that nobody can aim at a collision
 	reuse bool               // whether contents are remembered
+
+	shared bool // whether tenants find one another's
 
 	usable int                    // blocks the cache has grown to, of len(held)
 	claim  func(blocks int) error // memory for so many; nil: there is enough
@@ -134,9 +137,19 @@ func (b *blocks) release(table []int32) {
 	}
 }
 
-// match takes up the known blocks that tokens begin with.
-func (b *blocks) match(tokens []int32) (table []int32, chain []contents) {
-	var before contents
+// root is before the first block of a tenant's sequences, so that none finds
+// what another one's prompts left, nor learns from what is found that there was
+// such a prompt.
+func (b *blocks) root(tenant string) contents {
+	if b.shared || tenant == "" || flaws.On("shared-prefix-cache") {
+		return 0
+	}
+	return contents(maphash.String(b.seed, tenant) | 1)
+}
+
+// match takes up the known blocks that a tenant's tokens begin with.
+func (b *blocks) match(tenant string, tokens []int32) (table []int32, chain []contents) {
+	before := b.root(tenant)
 	for len(tokens) >= tensor.BlockSize {
 		before = b.hash(before, tokens[:tensor.BlockSize])
 		id, ok := b.known[before]

@@ -79,7 +79,7 @@ func TestBlocksKeepTheirInvariants(t *testing.T) {
 				}
 				s.seq.tokens = append(s.seq.tokens, id)
 			}
-			s.seq.table, s.seq.chain = b.match(s.seq.tokens[:len(s.seq.tokens)-1])
+			s.seq.table, s.seq.chain = b.match("", s.seq.tokens[:len(s.seq.tokens)-1])
 			s.seq.computed = len(s.seq.table) * tensor.BlockSize
 			hits += len(s.seq.table)
 			live = append(live, s)
@@ -145,7 +145,7 @@ func TestMatchNeedsTheWholeBeginning(t *testing.T) {
 		{"the second without the first", two, 0},
 		{"too short for a block", one[:15], 0},
 	} {
-		table, _ := b.match(tt.tokens)
+		table, _ := b.match("", tt.tokens)
 		if len(table) != tt.want {
 			t.Errorf("%s: %d blocks, want %d", tt.name, len(table), tt.want)
 		}

@@ -1,6 +1,6 @@
 // Package engine is the inference engine: requests come in as token ids and go
-// out as streams of text. Three lines are the engine: schedule a step, compute
-// it, settle what came of it. Sequences join and leave at every step
+// out as streams of text. It schedules a step, has it computed, and settles what
+// came of it, in one loop for all backends. Sequences join and leave at every step
 // (continuous batching, Yu et al. 2022), keys and values lie in blocks that
 // sequences with a common beginning share (paged attention, Kwon et al. 2023).
 package engine
@@ -41,6 +41,7 @@ type Config struct {
 	KVCache      string // how keys and values are kept: auto or int8
 	Activations  string // what a GPU multiplies int8 weights by for prompts: auto, 16, int8 or fp8
 	NoPrefix     bool   // do not reuse the cache of prompts that begin the same
+	SharePrefix  bool   // reuse it for prompts of other tenants too, who can tell so what others ask
 	// Device is whose memory is claimed; nil: there is enough.
 	Device *device.Device
 	// Fraction of the device's memory that is free at the start which the
@@ -108,17 +109,22 @@ type Engine struct {
 
 	mu       sync.Mutex
 	arrived  []*sequence // submitted, not yet seen by Run
+	picked   []picked    // likewise, by the pickers
+	crowd    crowd
 	draining bool
 	stopped  bool
 	stats    Stats
 	stepping time.Time // when the step under way began; zero between steps
 
-	sched  scheduler // of Run alone
-	batch  batch.Batch
-	outbox []delivery
-	gone   []*sequence
-	steps  steps   // where whole steps are computed, and the next is begun while one runs
-	flying *flight // the step that is
+	sched   scheduler // of Run alone
+	batch   batch.Batch
+	outbox  []delivery
+	gone    []*sequence
+	steps   steps // computes them
+	flying  *flight
+	asked   int // sequences whose next token is being picked beside the steps
+	pickers pickers
+	words   *grammar.Vocabulary
 }
 
 // backend is what a model is loaded on.
@@ -201,6 +207,7 @@ func (e *Engine) load(w *weights.Model, format tensor.Format, cache tensor.KVTyp
 	if e.tok, err = newTokenizer(w.Meta); err != nil {
 		return err
 	}
+	e.words = grammar.NewVocabulary(e.tok, len(e.tok.Tokens))
 	e.chat, e.noChat = e.tok.ChatTemplate()
 	room, err := e.loadModel(w, format, activations)
 	if err != nil {
@@ -223,10 +230,9 @@ func (e *Engine) load(w *weights.Model, format tensor.Format, cache tensor.KVTyp
 	if e.kv, err = e.newKV(count); err != nil {
 		return err
 	}
-	if e.steps != nil {
-		if err := e.model.Warm(e.kv); err != nil {
-			return e.outOfMemory("the steps of ", 0, err)
-		}
+	e.steps = e.model
+	if err := e.model.Warm(e.kv); err != nil {
+		return e.outOfMemory("the steps of ", 0, err)
 	}
 	count = e.kv.Blocks()
 	e.maxSeq = min(e.maxSeq, count*tensor.BlockSize)
@@ -235,6 +241,7 @@ func (e *Engine) load(w *weights.Model, format tensor.Format, cache tensor.KVTyp
 		return err
 	}
 	e.sched = scheduler{blocks: newBlocks(count, !e.cfg.NoPrefix, claim), maxBatch: e.cfg.MaxBatch, maxTokens: e.cfg.MaxTokens}
+	e.sched.blocks.shared = e.cfg.SharePrefix
 	if claim != nil {
 		if err := e.sched.blocks.grow(); err != nil {
 			return err
@@ -344,6 +351,7 @@ func (e *Engine) Stalled() time.Duration {
 
 // Request asks for an answer to a prompt.
 type Request struct {
+	Caller    Caller // for whom
 	Prompt    []int32
 	MaxTokens int // of the answer; 0 leaves it to the context
 	Sampling  sample.Params
@@ -351,10 +359,15 @@ type Request struct {
 	IgnoreEOS bool            // go on where the model would end, for measurements
 	JSON      bool            // the answer must be a JSON object …
 	Schema    json.RawMessage // … or JSON of this schema
+
+	form *grammar.Form // the same, read
 }
 
 // ErrDraining is returned while the engine finishes what it has before it stops.
 var ErrDraining = errors.New("the server is stopping and takes no new requests")
+
+// ErrFault ends a request at which the engine failed.
+var ErrFault = errors.New("the server failed at this request; others are not affected")
 
 // ErrNoMemory ends requests for which the device has no memory, now that
 // nothing else could give any up.
@@ -371,10 +384,17 @@ func (e *QueueFullError) Error() string {
 }
 
 // TooLongError says that a prompt does not fit.
-type TooLongError struct{ Prompt, Max int }
+type TooLongError struct {
+	Prompt, Max int
+	More        bool // the prompt was not counted to its end
+}
 
 func (e *TooLongError) Error() string {
-	return fmt.Sprintf("the prompt has %d tokens; with at least one for the answer, this server's maximum is %d", e.Prompt, e.Max)
+	or := ""
+	if e.More {
+		or = " or more"
+	}
+	return fmt.Sprintf("the prompt has %d tokens%s; with at least one for the answer, this server's maximum is %d", e.Prompt, or, e.Max)
 }
 
 // Submit queues a request. When ctx ends the request is given up.
@@ -382,62 +402,104 @@ func (e *Engine) Submit(ctx context.Context, r Request) (*Stream, error) {
 	return e.submit(ctx, r, nil)
 }
 
+// SubmitAll queues n answers to a request, or none of them, each with a seed of
+// its own. Each is as much work as a request of its own, and counts as one.
+func (e *Engine) SubmitAll(ctx context.Context, r Request, n int) ([]*Stream, error) {
+	if err := e.check(&r); err != nil {
+		return nil, err
+	}
+	seqs := make([]*sequence, n)
+	one := &asked{}
+	for i := range seqs {
+		seqs[i] = e.sequence(ctx, r, nil)
+		seqs[i].request = one
+		r.Sampling.Seed++
+	}
+	if err := e.enqueue(seqs...); err != nil {
+		return nil, err
+	}
+	streams := make([]*Stream, n)
+	for i, seq := range seqs {
+		streams[i] = seq.stream
+	}
+	return streams, nil
+}
+
 // submit calls wrote, where there is one, with every token of the answer.
 func (e *Engine) submit(ctx context.Context, r Request, wrote func(id int32)) (*Stream, error) {
-	if len(r.Prompt) == 0 {
-		return nil, errors.New("the prompt is empty; it must have at least one token")
-	}
-	if len(r.Prompt)+1 > e.maxSeq {
-		return nil, &TooLongError{len(r.Prompt), e.maxSeq}
-	}
-	for _, id := range r.Prompt {
-		if id < 0 || int(id) >= e.model.Vocab {
-			return nil, fmt.Errorf("the prompt has the token id %d; 0 to %d are possible", id, e.model.Vocab-1)
-		}
-	}
-	if err := r.Sampling.Check(); err != nil {
+	if err := e.check(&r); err != nil {
 		return nil, err
 	}
-	if err := e.constrain(&r); err != nil {
-		return nil, err
-	}
-	limit := e.maxSeq
-	if r.MaxTokens > 0 {
-		limit = min(limit, len(r.Prompt)+r.MaxTokens)
-	}
-	seq := &sequence{
-		tokens: append(make([]int32, 0, min(limit, len(r.Prompt)+64)), r.Prompt...), prompt: len(r.Prompt), limit: limit,
-		sampler: sample.New(r.Sampling, r.Prompt), text: &stopper{stops: r.Stop}, decoder: e.tok.Decoder(),
-		ignoreEOS: r.IgnoreEOS, logprobs: r.Sampling.Logprobs, stream: newStream(ctx), wrote: wrote,
-	}
+	seq := e.sequence(ctx, r, wrote)
 	if err := e.enqueue(seq); err != nil {
 		return nil, err
 	}
 	return seq.stream, nil
 }
 
-// constrain gives a request that must be JSON its constraint.
-func (e *Engine) constrain(r *Request) (err error) {
-	switch {
-	case len(r.Schema) > 0:
-		r.Sampling.Constraint, err = grammar.Schema(e.tok, r.Schema)
-	case r.JSON:
-		r.Sampling.Constraint = grammar.Object(e.tok)
+// check says why a request cannot be computed, and reads the form that its
+// answer must have.
+func (e *Engine) check(r *Request) (err error) {
+	if len(r.Prompt) == 0 {
+		return errors.New("the prompt is empty; it must have at least one token")
 	}
+	if len(r.Prompt)+1 > e.maxSeq {
+		return &TooLongError{Prompt: len(r.Prompt), Max: e.maxSeq}
+	}
+	if err := e.checkIDs(r.Prompt); err != nil {
+		return fmt.Errorf("the prompt: %w", err)
+	}
+	if r.MaxTokens < 0 {
+		return fmt.Errorf("max_tokens is %d; 1 and more are possible", r.MaxTokens)
+	}
+	if err := r.Sampling.Check(); err != nil {
+		return err
+	}
+	r.form, err = e.form(r)
 	return err
 }
 
-func (e *Engine) enqueue(seq *sequence) error {
+// sequence is an answer that is to be computed.
+func (e *Engine) sequence(ctx context.Context, r Request, wrote func(id int32)) *sequence {
+	limit := e.maxSeq
+	if r.MaxTokens > 0 {
+		limit = len(r.Prompt) + min(limit-len(r.Prompt), r.MaxTokens) // not of the sum, which may be past the largest number
+	}
+	if r.form != nil {
+		r.Sampling.Constraint = r.form.Start()
+	}
+	return &sequence{
+		tokens: append(make([]int32, 0, min(limit, len(r.Prompt)+64)), r.Prompt...), prompt: len(r.Prompt), limit: limit, caller: r.Caller,
+		sampler: sample.New(r.Sampling, r.Prompt), text: &stopper{stops: r.Stop}, decoder: e.tok.Decoder(),
+		ignoreEOS: r.IgnoreEOS, logprobs: r.Sampling.Logprobs, stream: newStream(ctx), wrote: wrote,
+	}
+}
+
+// form is what the answer to a request must be; nil: anything.
+func (e *Engine) form(r *Request) (*grammar.Form, error) {
+	switch {
+	case len(r.Schema) > 0:
+		return grammar.Schema(e.words, r.Schema)
+	case r.JSON:
+		return grammar.Object(e.words), nil
+	}
+	return nil, nil
+}
+
+// enqueue lets all of a request's sequences in, or none.
+func (e *Engine) enqueue(seqs ...*sequence) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.draining || e.stopped {
 		return ErrDraining
 	}
-	if n := e.stats.Waiting + len(e.arrived); n >= e.cfg.MaxQueue {
-		return &QueueFullError{n, e.retryAfter()}
+	if n := e.stats.Waiting + len(e.arrived); n > 0 && n+len(seqs) > e.cfg.MaxQueue {
+		if n+len(seqs) > 2*e.cfg.MaxQueue || !e.crowd.yields(seqs[0].caller, len(seqs)) {
+			return &QueueFullError{n, e.retryAfter()}
+		}
 	}
-	e.arrived = append(e.arrived, seq)
-	e.stats.Requests++
+	e.arrived = append(e.arrived, seqs...)
+	e.stats.Requests += int64(len(seqs))
 	e.wakeUp()
 	return nil
 }
@@ -468,15 +530,18 @@ func (e *Engine) Drain() {
 // Run computes until ctx ends, or after Drain until all is answered. What is
 // unanswered then ends with ErrDraining.
 func (e *Engine) Run(ctx context.Context) {
+	e.pickers.start(e.hear)
 	defer e.stop()
 	for ctx.Err() == nil {
-		if e.takeArrived() {
-			e.step()
+		todo := e.takeArrived()
+		if todo && (e.step() || e.asked == 0) {
 			continue
 		}
-		e.checkIdle()
-		if e.drained() {
-			return
+		if !todo {
+			e.checkIdle()
+			if e.drained() {
+				return
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -485,14 +550,56 @@ func (e *Engine) Run(ctx context.Context) {
 	}
 }
 
-// takeArrived moves new requests to the scheduler, and reports whether there
-// is something to do.
+// hear is told what the pickers picked.
+func (e *Engine) hear(p picked) {
+	e.mu.Lock()
+	e.picked = append(e.picked, p)
+	e.mu.Unlock()
+	e.wakeUp()
+}
+
+// takeArrived moves new requests to the scheduler, and tokens that were picked to
+// their sequences. It reports whether there is something to do.
 func (e *Engine) takeArrived() bool {
 	e.mu.Lock()
-	e.sched.waiting = append(e.sched.waiting, e.arrived...)
-	e.arrived = e.arrived[:0]
+	arrived, tokens := e.arrived, e.picked
+	e.arrived, e.picked = nil, nil
 	e.mu.Unlock()
+	for _, seq := range arrived {
+		e.sched.arrive(seq)
+	}
+	for _, seq := range e.sched.overflow(e.cfg.MaxQueue) {
+		seq.over = true
+		e.outbox = append(e.outbox, delivery{seq.stream, Event{Err: &QueueFullError{len(e.sched.waiting), overflowRetry}}})
+	}
+	var seen Stats
+	for _, p := range tokens {
+		e.takePicked(p, &seen)
+	}
+	if len(e.outbox) > 0 {
+		e.note(time.Now(), seen)
+		e.deliver()
+	}
 	return len(e.sched.waiting)+len(e.sched.running) > 0 || e.flying != nil
+}
+
+// overflowRetry is when to come again for who had to leave a queue that was full.
+const overflowRetry = 5 * time.Second
+
+// takePicked adds a token that was picked beside the steps.
+func (e *Engine) takePicked(p picked, seen *Stats) {
+	seq := p.seq
+	seq.picking = false
+	e.asked--
+	if seq.over {
+		return
+	}
+	if p.err != nil {
+		e.end(seq, p.err)
+		return
+	}
+	seq.tokens = append(seq.tokens, p.token.ID)
+	e.guarded(seq, func() { e.written(seq, p.token, len(seq.tokens), seen) })
 }
 
 // checkIdle notes what must not be: blocks that are held when no sequence is.
@@ -512,6 +619,7 @@ func (e *Engine) stop() {
 	if e.flying != nil {
 		e.land(time.Now())
 	}
+	e.pickers.stop()
 	e.deliver()
 	e.mu.Lock()
 	e.stopped = true
@@ -521,63 +629,6 @@ func (e *Engine) stop() {
 	for _, seq := range append(append(rest, e.sched.running...), e.sched.waiting...) {
 		seq.stream.put(Event{Err: ErrDraining})
 	}
-}
-
-// step is the engine: schedule, compute, settle.
-func (e *Engine) step() {
-	e.dropCancelled()
-	began := time.Now()
-	e.mu.Lock()
-	e.stepping = began
-	e.mu.Unlock()
-	if e.steps != nil {
-		e.stepAhead(began)
-		return
-	}
-	shares := e.schedule()
-	if len(shares) == 0 {
-		e.note(began, Stats{})
-		e.deliver()
-		return
-	}
-	logits := e.model.Forward(&e.batch, e.kv)
-	e.settle(shares, logits, began)
-}
-
-// schedule fills the batch with the next step.
-func (e *Engine) schedule() []share {
-	shares := e.sched.schedule(&e.batch)
-	for _, seq := range e.sched.refused {
-		e.outbox = append(e.outbox, delivery{seq.stream, Event{Err: ErrNoMemory}})
-	}
-	return shares
-}
-
-// settle samples the next token of every sequence that is up to date, and
-// sends what it adds to the answer.
-func (e *Engine) settle(shares []share, logits []float32, began time.Time) {
-	seen := Stats{Steps: 1, StepTokens: int64(len(e.batch.Tokens))}
-	row := 0
-	for _, sh := range shares {
-		seq, whole := sh.seq, sh.n == sh.seq.pending()
-		first := len(seq.tokens) == seq.prompt
-		seq.computed += sh.n
-		seq.settle(e.sched.blocks)
-		if !whole {
-			continue
-		}
-		picked := seq.sampler.Next(logits[row*e.model.Vocab : (row+1)*e.model.Vocab])
-		row++
-		if first {
-			seen.PromptTokens += int64(seq.prompt)
-			seen.CachedTokens += int64(seq.reused)
-		}
-		seen.OutputTokens++
-		seq.tokens = append(seq.tokens, picked.ID)
-		e.tell(e.take(seq, picked, len(seq.tokens)))
-	}
-	e.note(began, seen)
-	e.deliver()
 }
 
 // delivery is an event for a stream.
@@ -684,6 +735,7 @@ func (e *Engine) note(began time.Time, s Stats) {
 	e.stepping = time.Time{}
 	t := &e.stats
 	t.Waiting, t.Running = len(e.sched.waiting), len(e.sched.running)
+	e.crowd = e.sched.crowd(e.cfg.MaxQueue)
 	kv := e.sched.blocks
 	t.KVBlocks, t.KVInUse, t.KVClaimed, t.Preemptions = len(kv.held), kv.inUse(), kv.usable, e.sched.preempted
 	t.KVUsed = float64(t.KVInUse) / float64(t.KVBlocks)

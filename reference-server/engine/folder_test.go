@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"maps"
@@ -37,7 +38,7 @@ func TestHuggingFaceFolder(t *testing.T) {
 			}
 		}
 	}
-	if ids, err := e.ChatPrompt([]Message{{Role: "user", Content: "Hi"}}); err != nil || len(ids) < 5 {
+	if ids, err := e.ChatPrompt(context.Background(), []Message{{Role: "user", Content: "Hi"}}); err != nil || len(ids) < 5 {
 		t.Errorf("%v %v", ids, err)
 	}
 }

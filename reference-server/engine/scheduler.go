@@ -1,22 +1,34 @@
 package engine
 
 import (
+	"cmp"
 	"slices"
+	"time"
 
 	"github.com/launchgate/launchgate/reference-server/batch"
+	"github.com/launchgate/launchgate/reference-server/flaws"
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )
 
 // scheduler decides what each step computes. It is two queues and a budget:
 // running sequences hold blocks, waiting ones hold none.
 //
-// Fairness: a step first gives every running sequence that decodes its one
-// token, then the rest of its token budget to prompts in the order they
-// arrived, in chunks, so that a long prompt does not stall the others' tokens.
-// Waiting sequences are taken in the order they arrived. When blocks run out
-// the sequence that arrived last gives its own up and goes to the head of the
-// waiting; the one that arrived first is never preempted, so that it ends, and
-// with it, one after the other, all do.
+// A step first gives every running sequence that decodes its one token, then the
+// rest of its token budget to prompts, in chunks, so that a long prompt does not
+// stall the others' tokens.
+//
+// Who comes first: the higher class; within a class the tenant that has been
+// given the least, by its weight (fair queueing, Demers, Keshav and Shenker
+// 1989); within a tenant who arrived first. A sequence that waits too long rises
+// to the next class, so that none starves. Every answer of a request is a
+// sequence of its own, so that asking for many answers gives no advantage.
+//
+// When a sequence that comes first finds no place, one of a lower class gives up
+// its own, or one of a tenant of the same class that has more places than it would
+// have after. When blocks run out in a step, the sequence that arrived last gives its own up, of
+// the lowest class and of the tenant with the most places; the one that arrived
+// first of all others is never preempted so, so that it ends, and with it, one
+// after the other, all do.
 type scheduler struct {
 	blocks    *blocks
 	maxBatch  int // sequences in a step
@@ -25,12 +37,36 @@ type scheduler struct {
 	waiting   []*sequence
 	preempted int64
 	refused   []*sequence // by the last step: they would not fit if they were alone
+	tenants   map[string]*tenant
+	clock     func() time.Time // nil: time.Now
 
 	// Of the step under way; kept, so that a step allocates nothing.
+	now    time.Time
 	budget int
 	step   []share
 	turns  []*sequence
+	given  []*sequence // those that gave up their place in this step
 }
+
+// tenant is one of those for whom sequences run or wait.
+type tenant struct {
+	weight  float64
+	used    float64 // tokens it was given, divided by its weight
+	present int     // sequences that run or wait
+	running int
+	waiting int
+}
+
+// places is how many sequences run for the tenant, and more after it, by weight.
+func (t *tenant) places(more int) float64 { return float64(t.running+more) / t.weight }
+
+const (
+	// risesAfter is how long a sequence waits until it rises to the next class.
+	risesAfter = 30 * time.Second
+	// quantum is how many tokens a sequence may compute before one of its own
+	// class can take its place.
+	quantum = 8
+)
 
 // share is a sequence's part of a step: n of its pending tokens.
 type share struct {
@@ -38,33 +74,68 @@ type share struct {
 	n   int
 }
 
+// arrive lets a sequence in. A tenant that was away begins where the one that
+// was given the least is: it has saved nothing up.
+func (s *scheduler) arrive(seq *sequence) {
+	if s.tenants == nil {
+		s.tenants = map[string]*tenant{}
+	}
+	name := seq.caller.Tenant
+	if flaws.On("unfair-queue") {
+		name, seq.caller.Class = "", Standard
+	}
+	t := s.tenants[name]
+	if t == nil {
+		t = &tenant{}
+		first := true
+		for _, other := range s.tenants {
+			if first || other.used < t.used {
+				t.used, first = other.used, false
+			}
+		}
+		s.tenants[name] = t
+	}
+	t.weight = float64(max(1, seq.caller.Weight))
+	t.present++
+	seq.tenant, seq.since = t, s.time()
+	if seq.request == nil {
+		seq.request = &asked{}
+	}
+	s.wait(seq, len(s.waiting))
+}
+
+// time is now.
+func (s *scheduler) time() time.Time {
+	if s.clock != nil {
+		return s.clock()
+	}
+	return time.Now()
+}
+
+// class is a sequence's, with what it has risen by.
+func (s *scheduler) class(seq *sequence) Class {
+	return min(Interactive, seq.caller.Class+Class(s.now.Sub(seq.since)/risesAfter))
+}
+
 // schedule fills b with the next step and returns whose tokens are in it. It is
 // empty when there is nothing to do.
 func (s *scheduler) schedule(b *batch.Batch) []share {
-	s.budget, s.step, s.refused = s.maxTokens, s.step[:0], s.refused[:0]
+	s.budget, s.step, s.refused, s.given, s.now = s.maxTokens, s.step[:0], s.refused[:0], s.given[:0], s.time()
 	before := s.preempted
-	for _, decoding := range []bool{true, false} {
-		s.turns = append(s.turns[:0], s.running...) // running changes when one is preempted
-		for _, seq := range s.turns {
-			if seq.decoding() == decoding && slices.Contains(s.running, seq) {
-				s.plan(seq)
-			}
+	s.turns = append(s.turns[:0], s.running...) // running changes when one is preempted
+	for _, seq := range s.turns {
+		if seq.decoding() && slices.Contains(s.running, seq) {
+			s.plan(seq)
 		}
 	}
-	for len(s.waiting) > 0 && len(s.running) < s.maxBatch && s.budget > 0 && s.preempted == before {
-		seq := s.waiting[0]
-		if !s.admit(seq) {
-			if len(s.running) > 0 {
-				break
-			}
-			// Nothing runs and it does not fit: the device has no memory for it.
-			s.refused = append(s.refused, seq)
-			s.waiting = slices.Delete(s.waiting, 0, 1)
-			continue
+	slices.SortStableFunc(s.turns, s.order)
+	for _, seq := range s.turns {
+		if !seq.decoding() && slices.Contains(s.running, seq) {
+			s.plan(seq)
 		}
-		s.waiting = slices.Delete(s.waiting, 0, 1)
-		s.running = append(s.running, seq)
-		s.plan(seq)
+	}
+	if s.preempted == before {
+		s.admitWaiting()
 	}
 	// A sequence may have been preempted after it was planned.
 	s.step = slices.DeleteFunc(s.step, func(sh share) bool { return len(sh.seq.table)*tensor.BlockSize < sh.seq.computed+sh.n })
@@ -73,6 +144,79 @@ func (s *scheduler) schedule(b *batch.Batch) []share {
 		sh.add(b)
 	}
 	return s.step
+}
+
+// order says who comes first.
+func (s *scheduler) order(a, b *sequence) int {
+	if c := cmp.Compare(s.class(b), s.class(a)); c != 0 || a.tenant == b.tenant {
+		return c
+	}
+	if c := cmp.Compare(a.tenant.used, b.tenant.used); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.tenant.places(0), b.tenant.places(0))
+}
+
+// admitWaiting lets waiting sequences run, while there is something left of the
+// step for them.
+func (s *scheduler) admitWaiting() {
+	for s.budget > 0 {
+		seq := s.first()
+		switch {
+		case seq == nil:
+			return
+		case len(s.running) < s.maxBatch && s.admit(seq):
+			s.unwait(seq)
+			s.run(seq)
+			s.plan(seq)
+		case s.giveUp(seq):
+		case len(s.running) > 0 || len(s.given) > 0:
+			return
+		default:
+			// Nothing runs and it does not fit: the device has no memory for it.
+			s.refused = append(s.refused, seq)
+			s.remove(seq)
+		}
+	}
+}
+
+// first is the waiting sequence that comes first of those that can run.
+func (s *scheduler) first() (first *sequence) {
+	for _, seq := range s.waiting {
+		if !seq.picking && !slices.Contains(s.given, seq) && (first == nil || s.order(seq, first) < 0) {
+			first = seq
+		}
+	}
+	return first
+}
+
+// giveUp has a running sequence give its place to one that comes before it, and
+// reports whether there was one.
+func (s *scheduler) giveUp(to *sequence) bool {
+	var victim *sequence
+	for _, seq := range s.running {
+		lower := s.class(seq) < s.class(to)
+		fairer := s.class(seq) == s.class(to) && seq.ran >= quantum && seq.tenant.places(-1) >= to.tenant.places(1)
+		if (lower || fairer) && (victim == nil || s.lesser(seq, victim)) {
+			victim = seq
+		}
+	}
+	if victim == nil {
+		return false
+	}
+	s.given = append(s.given, victim)
+	s.preempt(victim)
+	return true
+}
+
+// lesser reports whether a gives up before b: a is of a lower class, or of a
+// tenant with more places, or it came later.
+func (s *scheduler) lesser(a, b *sequence) bool {
+	c := cmp.Compare(s.class(a), s.class(b))
+	if c == 0 {
+		c = cmp.Compare(b.tenant.places(0), a.tenant.places(0))
+	}
+	return c <= 0 // running is in the order in which they came
 }
 
 // plan gives a sequence its part of what is left of the step's budget.
@@ -84,6 +228,8 @@ func (s *scheduler) plan(seq *sequence) {
 	if n > 0 && s.reserve(seq, n) {
 		s.step = append(s.step, share{seq, n})
 		s.budget -= n
+		seq.ran += n
+		seq.tenant.used += float64(n) / seq.tenant.weight
 	}
 }
 
@@ -91,7 +237,7 @@ func (s *scheduler) plan(seq *sequence) {
 // all of the rest.
 func (s *scheduler) admit(seq *sequence) bool {
 	// At least one token must be computed, for there to be logits.
-	seq.table, seq.chain = s.blocks.match(seq.tokens[:len(seq.tokens)-1])
+	seq.table, seq.chain = s.blocks.match(seq.caller.Tenant, seq.tokens[:len(seq.tokens)-1])
 	seq.computed = len(seq.table) * tensor.BlockSize
 	if seq.short(seq.pending()) > s.blocks.available() {
 		seq.drop(s.blocks)
@@ -103,15 +249,19 @@ func (s *scheduler) admit(seq *sequence) bool {
 	return true
 }
 
-// reserve takes the blocks for n more tokens of seq, from sequences that
-// arrived later if it must.
+// reserve takes the blocks for n more tokens of seq, from others if it must.
 func (s *scheduler) reserve(seq *sequence, n int) bool {
 	for seq.short(n) > 0 {
 		if id, ok := s.blocks.take(); ok {
 			seq.table = append(seq.table, id)
 			continue
 		}
-		last := s.running[len(s.running)-1]
+		last := s.running[0]
+		for _, other := range s.running {
+			if s.lesser(other, last) {
+				last = other
+			}
+		}
 		s.preempt(last)
 		if last == seq {
 			return false
@@ -120,12 +270,35 @@ func (s *scheduler) reserve(seq *sequence, n int) bool {
 	return true
 }
 
-// preempt gives up a running sequence's blocks.
+// preempt gives up a running sequence's blocks. It is the first of its tenant to
+// run again.
 func (s *scheduler) preempt(seq *sequence) {
 	seq.drop(s.blocks)
-	s.running = s.running[:len(s.running)-1]
-	s.waiting = slices.Insert(s.waiting, 0, seq)
+	s.running = slices.DeleteFunc(s.running, func(other *sequence) bool { return other == seq })
+	seq.tenant.running--
+	s.wait(seq, 0)
 	s.preempted++
+}
+
+func (s *scheduler) run(seq *sequence) {
+	s.running = append(s.running, seq)
+	seq.tenant.running++
+	seq.ran = 0
+	seq.request.begun = true
+}
+
+func (s *scheduler) wait(seq *sequence, at int) {
+	s.waiting = slices.Insert(s.waiting, at, seq)
+	seq.tenant.waiting++
+}
+
+func (s *scheduler) unwait(seq *sequence) bool {
+	i := slices.Index(s.waiting, seq)
+	if i >= 0 {
+		s.waiting = slices.Delete(s.waiting, i, i+1)
+		seq.tenant.waiting--
+	}
+	return i >= 0
 }
 
 // remove forgets a sequence that has ended.
@@ -133,11 +306,78 @@ func (s *scheduler) remove(seq *sequence) {
 	if i := slices.Index(s.running, seq); i >= 0 {
 		seq.drop(s.blocks)
 		s.running = slices.Delete(s.running, i, i+1)
+		seq.tenant.running--
+	} else if !s.unwait(seq) {
+		return
 	}
-	if i := slices.Index(s.waiting, seq); i >= 0 {
-		s.waiting = slices.Delete(s.waiting, i, i+1)
+	if seq.tenant.present--; seq.tenant.present == 0 {
+		for name, t := range s.tenants {
+			if t == seq.tenant {
+				delete(s.tenants, name)
+			}
+		}
 	}
 }
+
+// overflow takes those of the sequences whose request has not begun that wait
+// beyond most out of the queue: of the lowest class and the tenant with the most
+// that wait, the last to arrive.
+func (s *scheduler) overflow(most int) (out []*sequence) {
+	s.now = s.time()
+	for {
+		var last *sequence
+		fresh := 0
+		for _, seq := range s.waiting {
+			if seq.request.begun {
+				continue
+			}
+			fresh++
+			if last == nil || s.class(seq) < s.class(last) || s.class(seq) == s.class(last) && seq.tenant.queue() >= last.tenant.queue() {
+				last = seq
+			}
+		}
+		if fresh <= most {
+			return out
+		}
+		s.remove(last)
+		out = append(out, last)
+	}
+}
+
+// crowd is who waits in a queue that is nearly full.
+type crowd struct {
+	lowest  Class
+	waiting map[string]float64 // by tenant, by weight; nil where there is room
+	most    float64
+}
+
+// crowd looks at the queue, where it is half full.
+func (s *scheduler) crowd(most int) (c crowd) {
+	if len(s.waiting) <= most/2 {
+		return c
+	}
+	c.lowest, c.waiting = Interactive, make(map[string]float64, len(s.tenants))
+	for name, t := range s.tenants {
+		c.waiting[name] = t.queue()
+		c.most = max(c.most, t.queue())
+	}
+	for _, seq := range s.waiting {
+		if !seq.request.begun {
+			c.lowest = min(c.lowest, s.class(seq))
+		}
+	}
+	return c
+}
+
+// yields reports whether others leave a full queue for n more of a caller's: of
+// a lower class, or of a tenant that has more in it than the caller would have.
+func (c crowd) yields(to Caller, n int) bool {
+	after := c.waiting[to.Tenant] + float64(n)/float64(max(1, to.Weight))
+	return c.waiting != nil && (c.lowest < to.Class || c.lowest == to.Class && c.most >= after+1)
+}
+
+// queue is how many sequences of the tenant wait, by its weight.
+func (t *tenant) queue() float64 { return float64(t.waiting) / t.weight }
 
 // add puts the share's tokens into the batch.
 func (sh share) add(b *batch.Batch) {

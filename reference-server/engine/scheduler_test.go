@@ -115,7 +115,7 @@ func (w *walk) arrive() {
 	}
 	seq.limit = min(w.longest, n+1+w.r.IntN(80))
 	w.arrived = append(w.arrived, arrival{seq, len(w.arrived)})
-	w.s.waiting = append(w.s.waiting, seq)
+	w.s.arrive(seq)
 }
 
 func (w *walk) number(seq *sequence) int {

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/launchgate/launchgate/reference-server/sample"
 	"github.com/launchgate/launchgate/reference-server/tensor"
@@ -11,11 +12,17 @@ import (
 
 // sequence is a request on its way: its prompt, and what was written so far.
 type sequence struct {
-	tokens   []int32 // the prompt, then the output; the last may be one that a step under way picks (tensor.Picked)
-	prompt   int     // tokens of the prompt
-	limit    int     // tokens it may come to have
-	computed int     // tokens whose keys and values are in the cache, or will be when the steps under way have ended
-	table    []int32 // its blocks
+	caller   Caller
+	request  *asked
+	tenant   *tenant   // of caller, while the scheduler has the sequence
+	since    time.Time // it arrived
+	ran      int       // tokens since it last began to run
+	picking  bool      // its next token is being picked beside the steps
+	tokens   []int32   // the prompt, then the output; the last may be one that a step under way picks (tensor.Picked)
+	prompt   int       // tokens of the prompt
+	limit    int       // tokens it may come to have
+	computed int       // tokens whose keys and values are in the cache, or will be when the steps under way have ended
+	table    []int32   // its blocks
 	chain    []contents
 	reused   int // prompt tokens that the cache had
 
@@ -27,6 +34,11 @@ type sequence struct {
 	stream    *Stream
 	over      bool           // its last event is told
 	wrote     func(id int32) // for tests; nil elsewhere
+}
+
+// asked is what the sequences of one request have in common.
+type asked struct {
+	begun bool // one of them has run
 }
 
 // pending are the tokens whose keys and values are to be computed: the prompt
@@ -51,7 +63,7 @@ func (s *sequence) drop(b *blocks) {
 // of these are still being computed, whoever reuses them is computed later.
 func (s *sequence) settle(b *blocks) {
 	for i := len(s.chain); (i+1)*tensor.BlockSize <= s.computed; i++ {
-		var before contents
+		before := b.root(s.caller.Tenant)
 		if i > 0 {
 			before = s.chain[i-1]
 		}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"os"
 	"testing"
 	"time"
@@ -70,4 +71,44 @@ func BenchmarkSpeed(b *testing.B) {
 		b.ReportMetric(best(128, decode(1, 128)), "decode1")
 		b.ReportMetric(best(16*64, decode(16, 64)), "decode16")
 	}
+}
+
+// BenchmarkLoop is the whole engine: 16 answers at once, whose tokens are
+// scheduled, computed, sampled and told.
+func BenchmarkLoop(b *testing.B) {
+	e, err := Open(Config{Path: defaultModel, Threads: 2, MaxSequence: 1024})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { e.Run(ctx); close(ended) }()
+	defer func() { stop(); <-ended; e.Close() }()
+	prompt := e.Tokenize("Tell me about the sea.")
+	var top float64
+	for b.Loop() {
+		began, tokens := time.Now(), 0
+		var streams []*Stream
+		for range 16 {
+			s, err := e.Submit(ctx, Request{Prompt: prompt, MaxTokens: 128, IgnoreEOS: true})
+			if err != nil {
+				b.Fatal(err)
+			}
+			streams = append(streams, s)
+		}
+		for _, s := range streams {
+			for {
+				ev, err := s.Next(ctx)
+				if err != nil || ev.Err != nil {
+					b.Fatal(err, ev.Err)
+				}
+				tokens += ev.Tokens
+				if ev.Finish != "" {
+					break
+				}
+			}
+		}
+		top = max(top, float64(tokens)/time.Since(began).Seconds())
+	}
+	b.ReportMetric(top, "tokens/s")
 }

@@ -1,6 +1,10 @@
 package engine
 
 import (
+	"context"
+	"errors"
+	"fmt"
+
 	"github.com/launchgate/launchgate/reference-server/tokenizer"
 	"github.com/launchgate/launchgate/reference-server/weights"
 )
@@ -30,20 +34,51 @@ func newTokenizer(m weights.Meta) (*tokenizer.Tokenizer, error) {
 // Message is one turn of a chat.
 type Message = tokenizer.Message
 
-// ChatPrompt is the prompt that a chat becomes by the model's own template.
-func (e *Engine) ChatPrompt(messages []Message) ([]int32, error) {
+// MaxMessages is how many a chat may have.
+const MaxMessages = tokenizer.MaxMessages
+
+// ChatPrompt is the prompt that a chat becomes by the model's own template. It
+// ends with ctx, and when the prompt is too long.
+func (e *Engine) ChatPrompt(ctx context.Context, messages []Message) ([]int32, error) {
 	if e.noChat != nil {
 		return nil, e.noChat
 	}
-	text, err := e.chat.Render(messages)
-	if err != nil {
-		return nil, err
-	}
-	return e.tok.Encode(text, true), nil
+	ids, err := e.chat.Encode(ctx, messages, e.maxSeq)
+	return ids, e.tooMany(err)
 }
 
-// Tokenize is the prompt that plain text becomes.
+// Prompt is the prompt that plain text becomes. It ends with ctx, and when the
+// prompt is too long.
+func (e *Engine) Prompt(ctx context.Context, text string) ([]int32, error) {
+	ids, err := e.tok.EncodeWithin(ctx, text, false, e.maxSeq)
+	return ids, e.tooMany(err)
+}
+
+// tooMany tells in the engine's terms that a text has more tokens than fit.
+func (e *Engine) tooMany(err error) error {
+	if errors.Is(err, tokenizer.ErrTooMany) {
+		return &TooLongError{e.maxSeq + 1, e.maxSeq, true}
+	}
+	return err
+}
+
+// Tokenize is Prompt for a text of any length, whoever wrote it being trusted.
 func (e *Engine) Tokenize(text string) []int32 { return e.tok.Encode(text, false) }
 
 // Detokenize is the text of ids, control tokens left out.
-func (e *Engine) Detokenize(ids []int32) string { return e.tok.Decode(ids) }
+func (e *Engine) Detokenize(ids []int32) (string, error) {
+	if err := e.checkIDs(ids); err != nil {
+		return "", err
+	}
+	return e.tok.Decode(ids), nil
+}
+
+// checkIDs says which id is none of the model's.
+func (e *Engine) checkIDs(ids []int32) error {
+	for _, id := range ids {
+		if id < 0 || int(id) >= e.model.Vocab {
+			return fmt.Errorf("found the token id %d; 0 to %d are possible", id, e.model.Vocab-1)
+		}
+	}
+	return nil
+}

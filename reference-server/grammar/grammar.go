@@ -6,67 +6,81 @@ package grammar
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"sort"
 	"strings"
+
+	"github.com/launchgate/launchgate/reference-server/flaws"
 )
 
-// Vocabulary is what a constraint needs to know of tokens.
-type Vocabulary interface {
-	Bytes(id int32) string // what the token writes; empty for control tokens
-	IsControl(id int32) bool
-	Ends(id int32) bool
+// Form is what an answer must be. It is read once for all answers to a request,
+// which may be written at the same time.
+type Form struct {
+	vocabulary *Vocabulary
+	schema     *schema
+	masks      masks
 }
 
-// JSON constrains one answer. It implements sample.Constraint.
-type JSON struct {
-	vocabulary Vocabulary
-	at         machine
+// Object is one JSON object of any shape.
+func Object(v *Vocabulary) *Form {
+	return &Form{vocabulary: v, schema: &schema{kinds: object, max: -1, others: free, items: free, id: 1}}
 }
 
-// Object constrains an answer to one JSON object of any shape.
-func Object(v Vocabulary) *JSON {
-	return &JSON{v, start(&schema{kinds: object, max: -1, others: free, items: free})}
-}
-
-// Schema constrains an answer to a JSON Schema. Keywords that cannot be obeyed
-// are errors.
-func Schema(v Vocabulary, raw json.RawMessage) (*JSON, error) {
+// Schema is JSON of a schema. Keywords that cannot be obeyed are errors.
+func Schema(v *Vocabulary, raw json.RawMessage) (*Form, error) {
 	if len(raw) == 0 {
 		return nil, errors.New("the schema is missing")
 	}
-	s, err := compile(raw, 0)
+	if len(raw) > maxSchema && !flaws.On("quadratic-schema") {
+		return nil, fmt.Errorf("the schema has %d bytes; up to %d are possible", len(raw), maxSchema)
+	}
+	s, err := new(compiler).compile(raw, 0)
 	if err != nil {
 		return nil, err
 	}
-	return &JSON{v, start(s)}, nil
+	return &Form{vocabulary: v, schema: s}, nil
+}
+
+// Start begins an answer.
+func (f *Form) Start() *JSON { return &JSON{form: f, at: start(f.schema)} }
+
+// JSON constrains one answer. It implements sample.Constraint.
+type JSON struct {
+	form *Form
+	at   machine
+	try  machine // kept, so that asking allocates nothing
 }
 
 // Allows reports whether a token may come next: one whose bytes go on with the
 // JSON, or the end once it is complete.
 func (j *JSON) Allows(id int32) bool {
-	if j.vocabulary.Ends(id) {
+	v := j.form.vocabulary
+	if v.Ends(id) {
 		return j.at.complete()
 	}
-	text := j.vocabulary.Bytes(id)
-	if text == "" || j.vocabulary.IsControl(id) {
+	text := v.Bytes(id)
+	if text == "" || v.IsControl(id) {
 		return false
 	}
-	m := j.at.clone()
-	return m.take(text)
+	j.try.become(&j.at)
+	return j.try.take(text)
 }
 
 // Accept takes the token that came.
 func (j *JSON) Accept(id int32) {
-	if !j.vocabulary.Ends(id) {
-		j.at.take(j.vocabulary.Bytes(id))
+	if v := j.form.vocabulary; !v.Ends(id) {
+		j.at.take(v.Bytes(id))
 	}
 }
 
 const (
-	maxDepth  = 24 // objects and arrays in one another
+	maxDepth  = 24 // objects and arrays in one another that any schema may ask for
 	maxBlanks = 8  // in a row: a model must not write blanks for ever
 	maxDigits = 20 // of a number, likewise
 
 	maxExponent = 2 // digits: what a float64 holds
+
+	maxStack = 2 * maxDepth // an object or array that a schema does not ask for goes so deep
 )
 
 // what a frame is in the middle of.
@@ -88,10 +102,11 @@ type frame struct {
 	schema     *schema
 	state      int
 	candidates uint64   // inKey: which names it may still be
-	literals   []string // inLiteral
+	literals   []string // inLiteral: sorted; those that it may still be are …
+	from, to   int      // … between these
 	at         int      // bytes written of a literal, name or number
 	seen       uint64   // inObject: properties that are there
-	count      int      // inArray and inObject: elements that are there
+	count      int      // inArray: elements that are there, as far as it matters
 	rest       int      // inString: bytes or hex digits that must follow; inNumber: digits of the exponent; inObject: which name was read, from 1
 }
 
@@ -103,8 +118,9 @@ type machine struct {
 
 func start(s *schema) machine { return machine{stack: []frame{{what: inValue, schema: s}}} }
 
-func (m *machine) clone() machine {
-	return machine{append(make([]frame, 0, len(m.stack)+4), m.stack...), m.blanks}
+// become makes m what o is, in the memory that m has.
+func (m *machine) become(o *machine) {
+	m.stack, m.blanks = append(m.stack[:0], o.stack...), o.blanks
 }
 
 // complete reports whether nothing is missing any more.
@@ -126,7 +142,7 @@ func (m *machine) top() *frame { return &m.stack[len(m.stack)-1] }
 func (m *machine) pop()        { m.stack = m.stack[:len(m.stack)-1] }
 func (m *machine) push(f frame) bool {
 	m.stack = append(m.stack, f)
-	return len(m.stack) < 2*maxDepth
+	return len(m.stack) < maxStack
 }
 
 func (m *machine) step(b byte) bool {
@@ -169,7 +185,7 @@ func (m *machine) step(b byte) bool {
 func (m *machine) valueStep(f *frame, b byte) bool {
 	s := f.schema
 	if len(s.literals) > 0 {
-		*f = frame{what: inLiteral, literals: s.literals}
+		*f = oneOf(s, s.literals)
 		return m.literalStep(f, b)
 	}
 	begin := func(k kinds, next frame) bool {
@@ -190,9 +206,9 @@ func (m *machine) valueStep(f *frame, b byte) bool {
 	case b == '-' || b >= '0' && b <= '9':
 		return begin(number|integer, frame{what: inNumber}) && numberGoesOn(f, b)
 	case b == 't' || b == 'f':
-		return begin(boolean, frame{what: inLiteral, literals: []string{"true", "false"}}) && m.literalStep(f, b)
+		return begin(boolean, oneOf(s, truths)) && m.literalStep(f, b)
 	case b == 'n':
-		return begin(null, frame{what: inLiteral, literals: []string{"null"}}) && m.literalStep(f, b)
+		return begin(null, oneOf(s, nulls)) && m.literalStep(f, b)
 	}
 	return false
 }
@@ -200,6 +216,25 @@ func (m *machine) valueStep(f *frame, b byte) bool {
 // literalStep goes on with one of some texts. None may be the beginning of
 // another but for numbers, where the longer one is then out of reach.
 func (m *machine) literalStep(f *frame, b byte) bool {
+	if flaws.On("engine-blocks") {
+		return m.literalStepSlowly(f, b)
+	}
+	left := f.literals[f.from:f.to]
+	from := f.from + sort.Search(len(left), func(i int) bool { return left[i][f.at] >= b })
+	to := f.from + sort.Search(len(left), func(i int) bool { return left[i][f.at] > b })
+	if from == to {
+		return false
+	}
+	f.from, f.to, f.at = from, to, f.at+1
+	if len(f.literals[from]) == f.at { // the shortest comes first
+		m.pop()
+	}
+	return true
+}
+
+// literalStepSlowly is a flaw that is planted: it looks at all literals for every
+// byte of every token.
+func (m *machine) literalStepSlowly(f *frame, b byte) bool {
 	var left []string
 	for _, l := range f.literals {
 		if f.at < len(l) && l[f.at] == b {
@@ -217,6 +252,13 @@ func (m *machine) literalStep(f *frame, b byte) bool {
 		}
 	}
 	return true
+}
+
+var truths, nulls = []string{"false", "true"}, []string{"null"}
+
+// oneOf is a frame before one of some sorted texts.
+func oneOf(s *schema, literals []string) frame {
+	return frame{what: inLiteral, schema: s, literals: literals, to: len(literals)}
 }
 
 // States of a string; rest counts what must follow.
@@ -259,11 +301,15 @@ func (m *machine) stringStep(f *frame, b byte) bool {
 	case b < 0x20:
 		return false
 	case b >= 0x80:
-		f.rest = map[bool]int{true: 1, false: 0}[b >= 0xc2 && b <= 0xdf]
-		if b >= 0xe0 && b <= 0xef {
-			f.rest = 2
-		} else if b >= 0xf0 && b <= 0xf4 {
+		switch {
+		case b >= 0xf0 && b <= 0xf4:
 			f.rest = 3
+		case b >= 0xe0 && b <= 0xef:
+			f.rest = 2
+		case b >= 0xc2 && b <= 0xdf:
+			f.rest = 1
+		default:
+			f.rest = 0
 		}
 		f.state = continuation
 		return f.rest > 0
@@ -357,7 +403,10 @@ func (m *machine) arrayStep(f *frame, b byte) bool {
 		f.state = afterComma
 		return true
 	case (f.state == opened || f.state == afterComma) && !full:
-		f.state, f.count = afterElement, f.count+1
+		f.state = afterElement
+		if s.max >= 0 || f.count < s.min { // beyond it makes no difference
+			f.count++
+		}
 		return m.push(frame{what: inValue, schema: s.items}) && m.valueStep(m.top(), b)
 	}
 	return false

@@ -2,9 +2,11 @@ package grammar
 
 import (
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/jsonschema-go/jsonschema"
 )
@@ -20,6 +22,8 @@ func (letters) Bytes(id int32) string {
 }
 func (letters) IsControl(id int32) bool { return id > 255 }
 func (letters) Ends(id int32) bool      { return id == 256 }
+
+var vocabulary = NewVocabulary(letters{}, 257)
 
 const person = `{"type":"object","properties":{"name":{"type":"string"},"age":{"type":"integer"},"tags":{"type":"array","items":{"enum":["a","bc",7,null]},"minItems":1,"maxItems":3},"ok":{"type":["boolean","null"]},"in":{"type":"object","properties":{"x":{"type":"number"}},"required":["x"]}},"required":["name","tags"],"additionalProperties":false}`
 
@@ -55,14 +59,15 @@ func TestTakes(t *testing.T) {
 		{`{"type":"object","additionalProperties":{"type":"integer"}}`, `{"any":1,"other":2}`, true, true},
 		{`{"type":"object","additionalProperties":{"type":"integer"}}`, `{"any":"x"`, false, false},
 	} {
-		j := Object(letters{})
+		j := Object(vocabulary).Start()
 		if tt.schema != "" {
-			var err error
-			if j, err = Schema(letters{}, json.RawMessage(tt.schema)); err != nil {
+			f, err := Schema(vocabulary, json.RawMessage(tt.schema))
+			if err != nil {
 				t.Fatal(err)
 			}
+			j = f.Start()
 		}
-		m := j.at.clone()
+		m := j.at
 		takes := m.take(tt.text)
 		if takes != tt.takes || takes && m.complete() != tt.whole {
 			t.Errorf("%s: takes %v, complete %v", tt.text, takes, m.complete())
@@ -72,7 +77,7 @@ func TestTakes(t *testing.T) {
 
 func TestSchemasThatCannotBeObeyed(t *testing.T) {
 	for _, s := range []string{`{"type":"dog"}`, `{"pattern":"a+"}`, `{"anyOf":[{}]}`, `{"enum":[]}`, `{"required":["x"]}`, `{"minItems":3,"maxItems":1}`, `[]`, `false`, ``, `{"properties":{"a":{"$ref":"#"}}}`} {
-		if _, err := Schema(letters{}, json.RawMessage(s)); err == nil {
+		if _, err := Schema(vocabulary, json.RawMessage(s)); err == nil {
 			t.Errorf("%s was taken", s)
 		} else {
 			t.Log(err)
@@ -127,11 +132,11 @@ func TestWhatIsAllowedFits(t *testing.T) {
 	}
 	ended := 0
 	for range 300 {
-		j, err := Schema(letters{}, json.RawMessage(person))
+		f, err := Schema(vocabulary, json.RawMessage(person))
 		if err != nil {
 			t.Fatal(err)
 		}
-		text := write(t, j, r)
+		text := write(t, f.Start(), r)
 		if text == "" {
 			continue
 		}
@@ -145,7 +150,7 @@ func TestWhatIsAllowedFits(t *testing.T) {
 		}
 	}
 	for range 100 {
-		if text := write(t, Object(letters{}), r); text != "" {
+		if text := write(t, Object(vocabulary).Start(), r); text != "" {
 			ended++
 			if !json.Valid([]byte(text)) {
 				t.Fatalf("%q", text)
@@ -161,13 +166,186 @@ func FuzzSchema(f *testing.F) {
 	f.Add([]byte(person), []byte(`{"name":"x","tags":["a"]}`))
 	f.Add([]byte(`{"enum":[1,12,"a"]}`), []byte(`12`))
 	f.Fuzz(func(t *testing.T, schema, text []byte) {
-		j, err := Schema(letters{}, schema)
+		f, err := Schema(vocabulary, schema)
 		if err != nil {
 			return
 		}
-		m := j.at.clone()
+		j := f.Start()
+		m := j.at
+		mask := j.Mask()
+		for id := range int32(257) {
+			if Mask(mask).Has(id) != j.Allows(id) {
+				t.Fatalf("%s: the token %d is in the mask or may come, and not both", schema, id)
+			}
+		}
 		if m.take(string(text)) && m.complete() && !json.Valid(text) {
 			t.Fatalf("%s took %q, which is not JSON", schema, text)
 		}
 	})
+}
+
+// words are tokens of several bytes, with an end.
+type words []string
+
+func (w words) Bytes(id int32) string {
+	if int(id) >= len(w) {
+		return ""
+	}
+	return w[id]
+}
+func (w words) IsControl(id int32) bool { return int(id) >= len(w) }
+func (w words) Ends(id int32) bool      { return int(id) == len(w) }
+
+// The mask has the tokens that may come, one by one, in whatever state.
+func TestMaskIsWhatIsAllowed(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	w := words{`{"`, `{"na`, `name`, `"}`, `":`, `":"`, `"Ann"`, `,"`, `, `, ` `, `[`, `["a"`, `]`, `]}`, `}`, `1`, `12`, `-`, `.5`, `e3`, `true`, `tru`, `null`, `n`, `a`, `bc`, `\`, `\u00`, `é`, "\xc3", "\xa9", ``, `{"age":1,"name":"`}
+	for b := range 256 {
+		w = append(w, string([]byte{byte(b)}))
+	}
+	v := NewVocabulary(w, len(w)+2)
+	for _, schema := range []string{person, `{"enum":["a","ab",1,12,null,true,{"x":[1]}]}`, `{"type":"array","items":{"type":"number"},"minItems":2}`, `{}`} {
+		f, err := Schema(v, json.RawMessage(schema))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			j := f.Start()
+			for range 30 {
+				mask := Mask(j.Mask())
+				var may []int32
+				for id := range int32(len(w) + 2) {
+					if mask.Has(id) != j.Allows(id) {
+						t.Fatalf("%s: token %d (%q): in the mask %v, allowed %v", schema, id, w.Bytes(id), mask.Has(id), j.Allows(id))
+					}
+					if mask.Has(id) && !w.Ends(id) {
+						may = append(may, id)
+					}
+				}
+				if len(may) == 0 {
+					break
+				}
+				j.Accept(may[r.IntN(len(may))])
+			}
+		}
+	}
+}
+
+// A mask asks about no more bytes than the vocabulary has, however many values
+// or names a schema has.
+func TestMaskIsBounded(t *testing.T) {
+	bytes := 0
+	for _, e := range vocabulary.sorted {
+		bytes += len(e.text)
+	}
+	for _, n := range []int{10, 1000, maxLiterals} {
+		f, err := Schema(vocabulary, json.RawMessage(enum(n)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, steps := vocabulary.mask(&f.Start().at); steps > bytes {
+			t.Errorf("%d values: %d steps for %d bytes", n, steps, bytes)
+		}
+	}
+}
+
+func enum(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,"aaaaaaaaaaaa%05x"`, i)
+	}
+	return `{"enum":[` + b.String()[1:] + `]}`
+}
+
+// What is too much is refused before it is worked at.
+func TestSchemasAreBounded(t *testing.T) {
+	var names strings.Builder
+	for i := range 80000 {
+		fmt.Fprintf(&names, `,"p%d":{}`, i)
+	}
+	var wide strings.Builder
+	for i := range 60 {
+		fmt.Fprintf(&wide, `,"p%d":{"properties":{"x":{"properties":{"y":{"minItems":1}}}}}`, i)
+	}
+	nested := func(n int, open, end string) string {
+		return strings.Repeat(open, n) + `{"type":"null"}` + strings.Repeat(end, n)
+	}
+	for name, schema := range map[string]string{
+		"values":             enum(maxLiterals + 1),
+		"many values":        enum(100000),
+		"properties":         `{"properties":{` + names.String()[1:] + `}}`,
+		"few properties":     `{"properties":{` + names.String()[1:2000] + `}}`,
+		"depth":              nested(maxNesting+1, `{"items":`, `}`),
+		"depth of names":     nested(maxNesting+1, `{"required":["a"],"properties":{"a":`, `}}`),
+		"depth of others":    nested(maxNesting+1, `{"additionalProperties":`, `}`),
+		"items":              `{"type":"array","minItems":4611686018427387904}`,
+		"no type":            `{"type":[]}`,
+		"a value of no type": `{"type":"string","enum":[1,2]}`,
+		"a number past all":  `{"minItems":1e400}`,
+		"null":               `null`,
+		"a name twice":       `{"properties":{"a":{},"a":{}}}`,
+	} {
+		began := time.Now()
+		if _, err := Schema(vocabulary, json.RawMessage(schema)); err == nil {
+			t.Errorf("%s: it was taken", name)
+		} else if len(err.Error()) > 300 {
+			t.Errorf("%s: the error has %d letters", name, len(err.Error()))
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("%s: it took %s to refuse", name, took)
+		}
+	}
+	if _, err := Schema(vocabulary, json.RawMessage(`{"properties":{`+wide.String()[1:]+`}}`)); err != nil {
+		t.Errorf("a wide schema: %v", err)
+	}
+}
+
+// Whatever schema is taken can be obeyed: chance never gets stuck.
+func TestWhatIsTakenCanBeObeyed(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	deepest := strings.Repeat(`{"type":"object","required":["a"],"properties":{"a":`, maxNesting-2) + `{"type":"array","items":{"type":"object"},"minItems":2}` + strings.Repeat(`}}`, maxNesting-2)
+	schemas := []string{deepest, strings.Repeat(`{"type":"array","minItems":1,"items":`, maxNesting) + `{"type":"string"}` + strings.Repeat(`}`, maxNesting)}
+	for range 300 {
+		schemas = append(schemas, anySchema(r, 0))
+	}
+	taken := 0
+	for _, schema := range schemas {
+		f, err := Schema(vocabulary, json.RawMessage(schema))
+		if err != nil {
+			continue
+		}
+		taken++
+		write(t, f.Start(), r)
+	}
+	if taken < 200 {
+		t.Errorf("only %d of %d schemas were taken", taken, len(schemas))
+	}
+	if _, err := Schema(vocabulary, json.RawMessage(deepest)); err != nil {
+		t.Error(err)
+	}
+}
+
+// anySchema is a schema made by chance.
+func anySchema(r *rand.Rand, depth int) string {
+	inner := func() string { return anySchema(r, depth+1) }
+	if depth > 5 {
+		return `{"type":"integer"}`
+	}
+	switch r.IntN(9) {
+	case 0:
+		return `{}`
+	case 1:
+		return `{"type":["string","null"]}`
+	case 2:
+		return `{"enum":["a","ab",1,12,-3.5,null,true,[1,{}]]}`
+	case 3:
+		return fmt.Sprintf(`{"type":"array","items":%s,"minItems":%d,"maxItems":%d}`, inner(), r.IntN(2), 1+r.IntN(3))
+	case 4:
+		return fmt.Sprintf(`{"type":"object","additionalProperties":%s}`, inner())
+	case 5:
+		return `{"const":{"x":[1,2]}}`
+	case 6:
+		return `{"type":"number"}`
+	}
+	return fmt.Sprintf(`{"type":"object","properties":{"a":%s,"ab":%s,"é\"":%s},"required":["ab"]}`, inner(), inner(), inner())
 }

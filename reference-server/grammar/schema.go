@@ -5,8 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/launchgate/launchgate/reference-server/flaws"
 )
 
 // kinds is a set of JSON types.
@@ -26,14 +30,19 @@ const (
 var kindNames = map[string]kinds{"object": object, "array": array, "string": str, "number": number | integer, "integer": integer, "boolean": boolean, "null": null}
 
 const (
-	maxProperties = 64 // of one object: which were written is a bit set
-	maxNesting    = 64
+	maxProperties = 64        // of one object: which were written is a bit set
+	maxNesting    = maxDepth  // of schemas that ask for one another
+	maxSchema     = 256 << 10 // bytes
+	maxSchemas    = 4096      // in one another and beside
+	maxLiterals   = 4096      // of all enums
+	maxItems      = 1 << 20   // an array of more could never be written
 )
 
 // schema is a compiled JSON Schema.
 type schema struct {
+	id       int // among those of a form; 0: anything is possible
 	kinds    kinds
-	literals []string // enum or const: the JSON texts that are possible; empty: all
+	literals []string // enum or const: the JSON texts that are possible, sorted; empty: all
 
 	names    []string  // properties, quoted as JSON, in order
 	values   []*schema // of the properties
@@ -56,9 +65,13 @@ var (
 	telling = []string{"title", "description", "default", "examples", "$schema", "$id", "$comment", "deprecated", "strict"}
 )
 
-// compile reads a JSON Schema. Keywords that would be ignored are errors: an
-// answer that only seems to obey its schema is worse than none.
-func compile(raw json.RawMessage, depth int) (*schema, error) {
+// compiler reads a JSON Schema, within bounds.
+type compiler struct{ schemas, literals int }
+
+// compile reads a schema. Keywords that would be ignored are errors: an answer
+// that only seems to obey its schema is worse than none. So are schemas that no
+// answer could obey.
+func (c *compiler) compile(raw json.RawMessage, depth int) (*schema, error) {
 	if depth > maxNesting {
 		return nil, fmt.Errorf("the schema is nested deeper than %d", maxNesting)
 	}
@@ -68,25 +81,28 @@ func compile(raw json.RawMessage, depth int) (*schema, error) {
 	case "false":
 		return nil, errors.New("the schema false allows nothing")
 	}
+	if c.schemas++; c.schemas > maxSchemas {
+		return nil, fmt.Errorf("the schema is of more than %d schemas", maxSchemas)
+	}
 	var m map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &m); err != nil {
-		return nil, fmt.Errorf("the schema is not a JSON object: %w", err)
+	if err := json.Unmarshal(raw, &m); err != nil || m == nil {
+		return nil, errors.New("the schema is not a JSON object")
 	}
 	for k := range m {
 		if !slices.Contains(known, k) && !slices.Contains(telling, k) {
-			return nil, fmt.Errorf("the schema's keyword %q cannot be obeyed; %s can", k, strings.Join(known, ", "))
+			return nil, fmt.Errorf("the schema's keyword %.40q cannot be obeyed; %s can", k, strings.Join(known, ", "))
 		}
 	}
-	s := &schema{kinds: anything, max: -1, others: free, items: free}
-	for _, read := range []func(map[string]json.RawMessage, int) error{s.types, s.enum, s.properties, s.array} {
-		if err := read(m, depth); err != nil {
+	s := &schema{id: c.schemas, kinds: anything, max: -1, others: free, items: free}
+	for _, read := range []func(*compiler, map[string]json.RawMessage, int) error{s.types, s.enum, s.properties, s.array} {
+		if err := read(c, m, depth); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
 }
 
-func (s *schema) types(m map[string]json.RawMessage, _ int) error {
+func (s *schema) types(_ *compiler, m map[string]json.RawMessage, _ int) error {
 	raw, ok := m["type"]
 	if !ok {
 		if _, has := m["properties"]; has {
@@ -105,15 +121,18 @@ func (s *schema) types(m map[string]json.RawMessage, _ int) error {
 	for _, n := range names {
 		k, ok := kindNames[n]
 		if !ok {
-			return fmt.Errorf("the schema's type %q is not known", n)
+			return fmt.Errorf("the schema's type %.40q is not known", n)
 		}
 		s.kinds |= k
+	}
+	if s.kinds == 0 {
+		return errors.New("the schema's type is an empty list, which allows nothing")
 	}
 	return nil
 }
 
 // enum keeps the literals as compact JSON: strings, numbers, truth and null.
-func (s *schema) enum(m map[string]json.RawMessage, _ int) error {
+func (s *schema) enum(c *compiler, m map[string]json.RawMessage, _ int) error {
 	var list []json.RawMessage
 	if raw, ok := m["const"]; ok {
 		list = []json.RawMessage{raw}
@@ -122,29 +141,56 @@ func (s *schema) enum(m map[string]json.RawMessage, _ int) error {
 			return errors.New("the schema's enum must be a list of at least one value")
 		}
 	}
+	if c.literals += len(list); c.literals > maxLiterals && !flaws.On("engine-blocks") {
+		return fmt.Errorf("the schema has more than %d values to choose from in its enums", maxLiterals)
+	}
 	for _, raw := range list {
 		var b bytes.Buffer
 		if err := json.Compact(&b, raw); err != nil {
 			return err
 		}
-		s.literals = append(s.literals, b.String())
+		if s.kinds&kindsOf(b.String()) != 0 {
+			s.literals = append(s.literals, b.String())
+		}
 	}
+	if len(list) > 0 && len(s.literals) == 0 {
+		return errors.New("the schema's enum or const has no value of the schema's type, so it allows nothing")
+	}
+	slices.Sort(s.literals)
+	s.literals = slices.Compact(s.literals)
 	return nil
 }
 
-func (s *schema) properties(m map[string]json.RawMessage, depth int) error {
+// kindsOf are the types of a value.
+func kindsOf(literal string) kinds {
+	switch literal[0] {
+	case '{':
+		return object
+	case '[':
+		return array
+	case '"':
+		return str
+	case 't', 'f':
+		return boolean
+	case 'n':
+		return null
+	}
+	if f, err := strconv.ParseFloat(literal, 64); err == nil && f == math.Trunc(f) {
+		return number | integer
+	}
+	return number
+}
+
+func (s *schema) properties(c *compiler, m map[string]json.RawMessage, depth int) error {
 	if raw, ok := m["properties"]; ok {
 		names, values, err := ordered(raw)
 		if err != nil {
 			return err
 		}
-		if len(names) > maxProperties {
-			return fmt.Errorf("the schema has %d properties; up to %d are possible", len(names), maxProperties)
-		}
 		for i, name := range names {
-			value, err := compile(values[i], depth+1)
+			value, err := c.compile(values[i], depth+1)
 			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+				return fmt.Errorf("%.40s: %w", name, err)
 			}
 			quoted, _ := json.Marshal(name)
 			s.names, s.values = append(s.names, string(quoted)), append(s.values, value)
@@ -160,7 +206,7 @@ func (s *schema) properties(m map[string]json.RawMessage, depth int) error {
 		quoted, _ := json.Marshal(name)
 		i := slices.Index(s.names, string(quoted))
 		if i < 0 {
-			return fmt.Errorf("the schema requires %q, which is not among its properties", name)
+			return fmt.Errorf("the schema requires %.40q, which is not among its properties", name)
 		}
 		s.required |= 1 << i
 	}
@@ -168,7 +214,7 @@ func (s *schema) properties(m map[string]json.RawMessage, depth int) error {
 	case string(raw) == "false", raw == nil && len(s.names) > 0: // a model would go on for ever otherwise
 		s.closed = true
 	case raw != nil:
-		others, err := compile(raw, depth+1)
+		others, err := c.compile(raw, depth+1)
 		if err != nil {
 			return err
 		}
@@ -177,9 +223,9 @@ func (s *schema) properties(m map[string]json.RawMessage, depth int) error {
 	return nil
 }
 
-func (s *schema) array(m map[string]json.RawMessage, depth int) error {
+func (s *schema) array(c *compiler, m map[string]json.RawMessage, depth int) error {
 	if raw, ok := m["items"]; ok {
-		items, err := compile(raw, depth+1)
+		items, err := c.compile(raw, depth+1)
 		if err != nil {
 			return fmt.Errorf("items: %w", err)
 		}
@@ -189,6 +235,9 @@ func (s *schema) array(m map[string]json.RawMessage, depth int) error {
 		if raw, ok := m[key]; ok {
 			if err := json.Unmarshal(raw, to); err != nil || *to < 0 {
 				return fmt.Errorf("the schema's %s must be a number from 0 on", key)
+			}
+			if *to > maxItems && to == &s.min {
+				return fmt.Errorf("the schema's minItems is %d; up to %d are possible", *to, maxItems)
 			}
 		}
 	}
@@ -204,6 +253,7 @@ func ordered(raw json.RawMessage) (names []string, values []json.RawMessage, err
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return nil, nil, errors.New("the schema's properties must be an object")
 	}
+	seen := map[string]bool{}
 	for d.More() {
 		t, err := d.Token()
 		if err != nil {
@@ -214,10 +264,20 @@ func ordered(raw json.RawMessage) (names []string, values []json.RawMessage, err
 			return nil, nil, err
 		}
 		name, _ := t.(string)
-		if slices.Contains(names, name) {
-			return nil, nil, fmt.Errorf("the schema's property %q is there twice", name)
+		twice := seen[name]
+		if flaws.On("quadratic-schema") {
+			twice = slices.Contains(names, name)
+		} else if len(names) == maxProperties {
+			return nil, nil, fmt.Errorf("the schema has more than %d properties in one object", maxProperties)
 		}
+		if twice {
+			return nil, nil, fmt.Errorf("the schema's property %.40q is there twice", name)
+		}
+		seen[name] = true
 		names, values = append(names, name), append(values, v)
+	}
+	if len(names) > maxProperties {
+		return nil, nil, fmt.Errorf("the schema has more than %d properties in one object", maxProperties)
 	}
 	return names, values, nil
 }

@@ -19,8 +19,8 @@ type Model struct {
 	Bytes int64         // of weights, as the backend keeps them
 	KV    tensor.KVType // of the caches that are made for it
 
-	back       tensor.Backend // computes one operation after the other …
-	program    tensor.Program // … or this whole steps
+	program    tensor.Program // computes steps: a compiled one, or Forward's
+	back       tensor.Backend // computes one operation after the other; nil where the program is compiled
 	load       tensor.Loader
 	embedding  tensor.Matrix
 	layers     []layer
@@ -47,7 +47,7 @@ func New(w *weights.Model, back tensor.Backend, f tensor.Format, tokens, outputs
 	if err != nil {
 		return nil, err
 	}
-	m.back = back
+	m.back, m.program = back, &forward{m: m}
 	m.room(l, tokens, outputs)
 	return m, l.err
 }
@@ -229,17 +229,46 @@ func (m *Model) Forward(b *batch.Batch, kv tensor.KV) []float32 {
 	return t.Read(m.logits)
 }
 
-// Warm does for a compiled model before the first step what is done once.
+// Warm does before the first step what is done once.
 func (m *Model) Warm(kv tensor.KV) error { return m.program.Warm(kv) }
 
-// Start begins a step of a compiled model, and returns while it runs; Wait
-// waits for what it picked. tensor.Program has the rules.
+// Picks reports whether a step picks tokens itself, or leaves that to the host.
+func (m *Model) Picks() bool { return m.back == nil }
+
+// Start begins a step, and returns while it runs; Wait waits for what it picked.
+// tensor.Program has the rules.
 func (m *Model) Start(b *batch.Batch, kv tensor.KV, picks []tensor.Pick) error {
 	return m.program.Start(tensor.Step(*b), kv, picks)
 }
 
 // Wait waits for the step that was begun first.
 func (m *Model) Wait() (tensor.Done, error) { return m.program.Wait() }
+
+// forward computes a step one operation after the other, when it is waited for.
+// All of its picks are the host's, so that there is never a second one.
+type forward struct {
+	m    *Model
+	step tensor.Step
+	kv   tensor.KV
+	done tensor.Done
+}
+
+func (f *forward) Warm(tensor.KV) error { return nil }
+
+func (f *forward) Start(s tensor.Step, kv tensor.KV, _ []tensor.Pick) error {
+	f.step, f.kv = s, kv
+	return nil
+}
+
+func (f *forward) Wait() (tensor.Done, error) {
+	b := batch.Batch(f.step)
+	logits, vocab := f.m.Forward(&b, f.kv), f.m.Vocab
+	f.done.IDs, f.done.Logits = f.done.IDs[:0], f.done.Logits[:0]
+	for row := range len(b.Outputs) {
+		f.done.IDs, f.done.Logits = append(f.done.IDs, 0), append(f.done.Logits, logits[row*vocab:(row+1)*vocab])
+	}
+	return f.done, nil
+}
 
 // attend adds what the step's tokens see of their sequences to x.
 func (m *Model) attend(i int, l layer, kv tensor.KV) {

@@ -8,16 +8,21 @@ package rpc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/reflection"
 	"google.golang.org/grpc/status"
 
+	"github.com/launchgate/launchgate/reference-server/access"
 	"github.com/launchgate/launchgate/reference-server/device"
 	"github.com/launchgate/launchgate/reference-server/engine"
 	"github.com/launchgate/launchgate/reference-server/rpc/inferencepb"
@@ -31,13 +36,62 @@ const healthEvery = 250 * time.Millisecond
 type Server struct {
 	inferencepb.UnimplementedInferenceServer
 	pool   *engine.Pool
+	policy access.Policy
 	health *health.Server
 }
 
-// New registers the service, health and reflection with a gRPC server.
-func New(pool *engine.Pool) (*Server, *grpc.Server) {
-	s := &Server{pool: pool, health: health.NewServer()}
-	g := grpc.NewServer()
+// open are the methods that anybody may call: probes.
+const open = "/grpc.health.v1.Health/"
+
+// admit refuses calls that do not come from the gateway, where there is a secret.
+func (s *Server) admit(ctx context.Context, method string) error {
+	if s.policy.Secret != "" && !strings.HasPrefix(method, open) && !s.policy.Proven(header(ctx)(access.HeaderSecret)) {
+		return status.Error(codes.Unauthenticated, "this replica answers its gateway only; ask the gateway")
+	}
+	return nil
+}
+
+// header finds the metadata of a call.
+func header(ctx context.Context) func(name string) string {
+	return func(name string) string {
+		if values := metadata.ValueFromIncomingContext(ctx, strings.ToLower(name)); len(values) > 0 {
+			return values[0]
+		}
+		return ""
+	}
+}
+
+// survive ends a call that the server failed at, without harm to others.
+func survive(err *error) {
+	if recover() != nil {
+		*err = status.Error(codes.Internal, "the server failed at this request; others are not affected")
+	}
+}
+
+func (s *Server) unary(ctx context.Context, q any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (answer any, err error) {
+	defer survive(&err)
+	if err := s.admit(ctx, info.FullMethod); err != nil {
+		return nil, err
+	}
+	return next(ctx, q)
+}
+
+func (s *Server) stream(srv any, out grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
+	defer survive(&err)
+	if err := s.admit(out.Context(), info.FullMethod); err != nil {
+		return err
+	}
+	return next(srv, out)
+}
+
+// maxMessage is how large a request may be.
+const maxMessage = 8 << 20
+
+// New registers the service, health and reflection with a gRPC server, which
+// answers those whom the policy lets in.
+func New(pool *engine.Pool, policy access.Policy, options ...grpc.ServerOption) (*Server, *grpc.Server) {
+	s := &Server{pool: pool, policy: policy, health: health.NewServer()}
+	g := grpc.NewServer(append(options, grpc.MaxRecvMsgSize(maxMessage), grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream))...)
 	inferencepb.RegisterInferenceServer(g, s)
 	healthpb.RegisterHealthServer(g, s.health)
 	reflection.Register(g)
@@ -92,7 +146,10 @@ func (s *Server) Generate(q *inferencepb.GenerateRequest, out grpc.ServerStreami
 		return problem(err)
 	}
 	defer release()
-	req, err := request(q, e)
+	req, err := request(out.Context(), q, e)
+	if err == nil {
+		req.Caller, err = s.policy.Caller(header(out.Context()))
+	}
 	if err != nil {
 		return problem(err)
 	}
@@ -118,8 +175,14 @@ func (s *Server) Generate(q *inferencepb.GenerateRequest, out grpc.ServerStreami
 	}
 }
 
+// The bounds of the HTTP API.
+const (
+	maxStops = 16
+	maxStop  = 256 // bytes of each
+)
+
 // request is what the engine is asked.
-func request(q *inferencepb.GenerateRequest, e *engine.Engine) (engine.Request, error) {
+func request(ctx context.Context, q *inferencepb.GenerateRequest, e *engine.Engine) (engine.Request, error) {
 	r := engine.Request{
 		MaxTokens: int(q.MaxTokens), Stop: q.Stop, IgnoreEOS: q.IgnoreEos,
 		Sampling: sample.Params{Temperature: 1, TopP: q.TopP, TopK: int(q.TopK), MinP: q.MinP, Seed: rand.Uint64()},
@@ -131,20 +194,28 @@ func request(q *inferencepb.GenerateRequest, e *engine.Engine) (engine.Request, 
 		r.Sampling.Seed = *q.Seed
 	}
 	switch {
+	case len(q.Stop) > maxStops:
+		return r, fmt.Errorf("stop has %d strings; up to %d are possible", len(q.Stop), maxStops)
+	case slices.ContainsFunc(q.Stop, func(s string) bool { return s == "" || len(s) > maxStop }):
+		return r, fmt.Errorf("a stop string has 1 to %d bytes", maxStop)
 	case q.MaxTokens < 0:
 		return r, errors.New("max_tokens must not be negative")
 	case len(q.Messages) > 0 && q.Prompt != "":
 		return r, errors.New("messages or a prompt, not both")
 	case len(q.Messages) == 0:
-		r.Prompt = e.Tokenize(q.Prompt)
-		return r, nil
+		var err error
+		r.Prompt, err = e.Prompt(ctx, q.Prompt)
+		return r, err
+	}
+	if len(q.Messages) > engine.MaxMessages {
+		return r, fmt.Errorf("there are %d messages; up to %d are possible", len(q.Messages), engine.MaxMessages)
 	}
 	var messages []engine.Message
 	for _, m := range q.Messages {
 		messages = append(messages, engine.Message{Role: m.Role, Content: m.Content})
 	}
 	var err error
-	r.Prompt, err = e.ChatPrompt(messages)
+	r.Prompt, err = e.ChatPrompt(ctx, messages)
 	return r, err
 }
 

@@ -20,6 +20,7 @@ import (
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/launchgate/launchgate/reference-server/access"
 	"github.com/launchgate/launchgate/reference-server/engine"
 	"github.com/launchgate/launchgate/reference-server/rpc/inferencepb"
 )
@@ -34,7 +35,7 @@ func serving(t *testing.T) (*engine.Pool, *grpc.ClientConn) {
 	if err := pool.Load(); err != nil {
 		t.Fatal(err)
 	}
-	s, g := New(pool)
+	s, g := New(pool, access.Policy{})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@
 package sample
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -37,8 +38,12 @@ type Params struct {
 // form. It sees the tokens of one sequence, in order.
 type Constraint interface {
 	Allows(id int32) bool
+	Mask() []uint64 // of all tokens that may come, a bit for each
 	Accept(id int32)
 }
+
+// ErrStuck is returned when no token may come.
+var ErrStuck = errors.New("no token of this model goes on with the form that the answer must have")
 
 // Chance is a token with the logarithm of its probability, before temperature
 // and all that is kept or penalized.
@@ -101,9 +106,9 @@ func New(p Params, prompt []int32) *Sampler {
 
 func (s *Sampler) repeats() bool { return s.p.Repetition != 0 && s.p.Repetition != 1 }
 
-// Next picks a token; logits (vocab) are overwritten. Constrained sequences
-// must have a token that is allowed.
-func (s *Sampler) Next(logits []float32) Picked {
+// Next picks a token; logits (vocab) are overwritten. A constrained sequence can
+// be stuck.
+func (s *Sampler) Next(logits []float32) (Picked, error) {
 	var picked Picked
 	var raw []float32
 	var total float64
@@ -112,7 +117,10 @@ func (s *Sampler) Next(logits []float32) Picked {
 		picked.Top = likeliest(logits, s.p.Top, total)
 	}
 	s.penalize(logits)
-	picked.ID = s.constrained(logits)
+	var err error
+	if picked.ID, err = s.constrained(logits); err != nil {
+		return picked, err
+	}
 	if s.p.Logprobs {
 		picked.Logprob = float64(raw[picked.ID]) - total
 	}
@@ -122,8 +130,12 @@ func (s *Sampler) Next(logits []float32) Picked {
 	if s.seen != nil {
 		s.seen[picked.ID] = true
 	}
-	return picked
+	return picked, nil
 }
+
+// Constrained reports whether the next token must fit a form: finding it can
+// take longer than a step.
+func (s *Sampler) Constrained() bool { return s.p.Constraint != nil }
 
 // Plain reports whether the next token depends on nothing but the logits and
 // Params' temperature, top-k, top-p and min-p, so that a device can pick it, and
@@ -139,23 +151,29 @@ func (s *Sampler) Plain() (p Params, at float64, ok bool) {
 }
 
 // constrained picks a token that may come. Most often the first pick is one, so
-// only when it is not are all others asked.
-func (s *Sampler) constrained(logits []float32) int32 {
+// only when it is not are all others asked about.
+func (s *Sampler) constrained(logits []float32) (int32, error) {
 	c := s.p.Constraint
-	if c == nil {
-		return s.pick(logits)
-	}
 	id := s.pick(logits)
+	if c == nil {
+		return id, nil
+	}
 	if !c.Allows(id) {
+		mask, some := c.Mask(), false
 		for i := range logits {
-			if !c.Allows(int32(i)) {
+			if i/64 < len(mask) && mask[i/64]&(1<<(i%64)) != 0 {
+				some = true
+			} else {
 				logits[i] = float32(math.Inf(-1))
 			}
+		}
+		if !some {
+			return 0, ErrStuck
 		}
 		id = s.pick(logits)
 	}
 	c.Accept(id)
-	return id
+	return id, nil
 }
 
 func (s *Sampler) penalize(logits []float32) {

@@ -10,7 +10,7 @@ func draws(p Params, logits []float32, n int) []float64 {
 	s := New(p, nil)
 	share := make([]float64, len(logits))
 	for range n {
-		share[s.Next(append([]float32(nil), logits...)).ID] += 1 / float64(n)
+		share[next(s, append([]float32(nil), logits...)).ID] += 1 / float64(n)
 	}
 	return share
 }
@@ -43,21 +43,21 @@ func TestDrawsFollowTheProbabilities(t *testing.T) {
 }
 
 func TestGreedyTakesTheFirstOfEquals(t *testing.T) {
-	if id := New(Params{}, nil).Next([]float32{1, 3, 3, 2}).ID; id != 1 {
+	if id := next(New(Params{}, nil), []float32{1, 3, 3, 2}).ID; id != 1 {
 		t.Errorf("%d", id)
 	}
 }
 
 func TestPenaltiesLowerWhatWasWritten(t *testing.T) {
 	s := New(Params{Presence: 1.5}, nil)
-	if a, b := s.Next([]float32{2, 1}).ID, s.Next([]float32{2, 1}).ID; a != 0 || b != 1 {
+	if a, b := next(s, []float32{2, 1}).ID, next(s, []float32{2, 1}).ID; a != 0 || b != 1 {
 		t.Errorf("%d, then %d", a, b)
 	}
 	s = New(Params{Repetition: 3}, []int32{0})
-	if id := s.Next([]float32{2, 1, -1}).ID; id != 1 {
+	if id := next(s, []float32{2, 1, -1}).ID; id != 1 {
 		t.Errorf("the prompt's token was not penalized: %d", id)
 	}
-	if id := s.Next([]float32{-0.1, 1, -0.2}).ID; id != 2 && id != 1 {
+	if id := next(s, []float32{-0.1, 1, -0.2}).ID; id != 2 && id != 1 {
 		t.Errorf("%d", id)
 	}
 }
@@ -75,11 +75,11 @@ func TestCheck(t *testing.T) {
 
 func TestLogprobs(t *testing.T) {
 	logits := []float32{float32(math.Log(0.5)), float32(math.Log(0.1)), float32(math.Log(0.4))}
-	p := New(Params{Logprobs: true, Top: 2, Presence: 2}, nil).Next(logits)
+	p := next(New(Params{Logprobs: true, Top: 2, Presence: 2}, nil), logits)
 	if p.ID != 0 || math.Abs(p.Logprob-math.Log(0.5)) > 1e-6 || len(p.Top) != 2 || p.Top[0].ID != 0 || p.Top[1].ID != 2 || math.Abs(p.Top[1].Logprob-math.Log(0.4)) > 1e-6 {
 		t.Errorf("%+v", p)
 	}
-	if p := New(Params{Logprobs: true}, nil).Next([]float32{0, 0}); len(p.Top) != 0 || math.Abs(p.Logprob-math.Log(0.5)) > 1e-6 {
+	if p := next(New(Params{Logprobs: true}, nil), []float32{0, 0}); len(p.Top) != 0 || math.Abs(p.Logprob-math.Log(0.5)) > 1e-6 {
 		t.Errorf("%+v", p)
 	}
 }
@@ -91,14 +91,23 @@ type only struct {
 }
 
 func (o *only) Allows(id int32) bool { return id == o.id }
+func (o *only) Mask() []uint64       { return []uint64{1 << o.id} }
 func (o *only) Accept(id int32)      { o.got = append(o.got, id) }
 
 func TestConstraint(t *testing.T) {
 	for _, temperature := range []float64{0, 1} {
 		c := &only{id: 2}
 		s := New(Params{Temperature: temperature, TopK: 1, Constraint: c}, nil)
-		if id := s.Next([]float32{9, 8, -50}).ID; id != 2 || len(c.got) != 1 || c.got[0] != 2 {
+		if id := next(s, []float32{9, 8, -50}).ID; id != 2 || len(c.got) != 1 || c.got[0] != 2 {
 			t.Errorf("picked %d, accepted %v", id, c.got)
 		}
 	}
+}
+
+func next(s *Sampler, logits []float32) Picked {
+	p, err := s.Next(logits)
+	if err != nil {
+		panic(err)
+	}
+	return p
 }

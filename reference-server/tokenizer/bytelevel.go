@@ -63,45 +63,40 @@ func (t *Tokenizer) initBytes() error {
 	return nil
 }
 
-func (t *Tokenizer) encodeBytes(ids []int32, text string) []int32 {
-	words := []string{text}
-	for _, re := range t.split {
-		words = splitAll(re, words)
-	}
-	for _, w := range words {
-		ids = t.merge(ids, printable(w))
-	}
-	return ids
-}
-
-// splitAll cuts every word at the matches of re; what lies between matches
-// stays a word of its own.
-func splitAll(re *regexp2.Regexp, words []string) []string {
-	var out []string
-	for _, w := range words {
-		runes, at := []rune(w), 0
-		m, _ := re.FindRunesMatch(runes)
-		for m != nil {
-			if m.Index > at {
-				out = append(out, string(runes[at:m.Index]))
-			}
-			out = append(out, string(runes[m.Index:m.Index+m.Length]))
-			at = m.Index + m.Length
-			m, _ = re.FindNextMatch(m)
+// words cuts text at the matches of the first expression, what lies between them
+// included, and each part by the other expressions; then its symbols are joined.
+func (e *encoding) words(text string, by []*regexp2.Regexp) {
+	if len(by) == 0 {
+		if e.goesOn() {
+			e.merge(printable(text))
 		}
-		if at < len(runes) {
-			out = append(out, string(runes[at:]))
-		}
+		return
 	}
-	return out
+	runes, at := []rune(text), 0
+	m, err := by[0].FindRunesMatch(runes)
+	for ; m != nil && err == nil && e.goesOn(); m, err = by[0].FindNextMatch(m) {
+		if m.Index > at {
+			e.words(string(runes[at:m.Index]), by[1:])
+		}
+		e.words(string(runes[m.Index:m.Index+m.Length]), by[1:])
+		at = m.Index + m.Length
+	}
+	if err != nil && e.err == nil {
+		e.err = fmt.Errorf("the text could not be split into words: %w", err)
+	}
+	if at < len(runes) && e.err == nil {
+		e.words(string(runes[at:]), by[1:])
+	}
 }
 
 // merge joins the symbols of a word, the best-ranked pair first; of equal ranks
 // the leftmost. A word may be the whole text, so that time must not grow with
 // the square of its length.
-func (t *Tokenizer) merge(ids []int32, word string) []int32 {
+func (e *encoding) merge(word string) {
+	t := e.t
 	if id, ok := t.ids[word]; ok {
-		return append(ids, id)
+		e.add(id)
+		return
 	}
 	syms := make([]symbol, 0, len(word))
 	for i, r := range word {
@@ -117,11 +112,10 @@ func (t *Tokenizer) merge(ids []int32, word string) []int32 {
 			heap.Push(&queue, candidate{l, r, syms[l].text + syms[r].text, -float64(rank)})
 		}
 	}
-	joinAll(syms, &queue, offer)
-	for i := 0; i >= 0; i = syms[i].next {
-		ids = t.appendSymbol(ids, syms[i].text)
+	e.joinAll(syms, &queue, offer)
+	for i := 0; i >= 0 && e.goesOn(); i = syms[i].next {
+		e.ids = t.appendSymbol(e.ids, syms[i].text)
 	}
-	return ids
 }
 
 func (t *Tokenizer) appendSymbol(ids []int32, s string) []int32 {

@@ -60,8 +60,9 @@ func (c *candidates) Pop() any {
 	return last
 }
 
-func (t *Tokenizer) encodePieces(ids []int32, text string) []int32 {
-	if t.AddSpacePrefix && (len(ids) == 0 || int(ids[len(ids)-1]) == t.BOS) {
+func (e *encoding) pieces(text string) {
+	t := e.t
+	if t.AddSpacePrefix && (len(e.ids) == 0 || int(e.ids[len(e.ids)-1]) == t.BOS) {
 		text = " " + text
 	}
 	text = strings.ReplaceAll(text, " ", space)
@@ -82,20 +83,19 @@ func (t *Tokenizer) encodePieces(ids []int32, text string) []int32 {
 			heap.Push(&queue, candidate{l, r, joined, t.Scores[id]})
 		}
 	}
-	joinAll(syms, &queue, offer)
-	for i := 0; i >= 0; i = syms[i].next {
-		ids = t.appendPiece(ids, syms[i].text)
+	e.joinAll(syms, &queue, offer)
+	for i := 0; i >= 0 && e.goesOn(); i = syms[i].next {
+		e.ids = t.appendPiece(e.ids, syms[i].text)
 	}
-	return ids
 }
 
 // joinAll joins neighbours, the best candidate first, until none is left; offer
 // puts a pair that could be joined into the queue.
-func joinAll(syms []symbol, queue *candidates, offer func(left, right int)) {
+func (e *encoding) joinAll(syms []symbol, queue *candidates, offer func(left, right int)) {
 	for i := range len(syms) - 1 {
 		offer(i, i+1)
 	}
-	for queue.Len() > 0 {
+	for queue.Len() > 0 && e.goesOn() {
 		c := heap.Pop(queue).(candidate)
 		l, r := &syms[c.left], &syms[c.right]
 		if l.text == "" || r.text == "" || l.next != c.right || len(l.text)+len(r.text) != len(c.text) {

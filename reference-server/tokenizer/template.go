@@ -1,8 +1,10 @@
 package tokenizer
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +22,7 @@ type Message struct {
 
 // Template renders chats by a model's own Jinja template.
 type Template struct {
+	t        *Tokenizer
 	tpl      *exec.Template
 	bos, eos string
 }
@@ -36,7 +39,7 @@ func (t *Tokenizer) ChatTemplate() (*Template, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the model's chat template cannot be read: %w", err)
 	}
-	c := &Template{tpl: tpl}
+	c := &Template{t: t, tpl: tpl}
 	if t.BOS >= 0 {
 		c.bos = t.Tokens[t.BOS]
 	}
@@ -94,6 +97,77 @@ func (c *Template) Render(messages []Message) (string, error) {
 		return "", fmt.Errorf("the model's chat template: %w", err)
 	}
 	return b.String(), nil
+}
+
+// MaxMessages is how many messages a chat may have: each is some work for the
+// template, whatever its length.
+const MaxMessages = 4096
+
+// roles are who may speak. What is anywhere in a role, a template writes between
+// control tokens.
+var roles = []string{"system", "user", "assistant", "developer", "tool"}
+
+// Encode is the prompt that a chat becomes. Control tokens are those that the
+// template writes; what looks like one in a message is text.
+func (c *Template) Encode(ctx context.Context, messages []Message, limit int) ([]int32, error) {
+	if len(messages) > MaxMessages {
+		return nil, fmt.Errorf("there are %d messages; up to %d are possible", len(messages), MaxMessages)
+	}
+	bytes := 0
+	for i, m := range messages {
+		if !slices.Contains(roles, m.Role) {
+			return nil, fmt.Errorf("messages[%d] has the role %.40q; %s are possible", i, m.Role, strings.Join(roles, ", "))
+		}
+		if bytes += len(m.Content); c.t.TooLong(bytes, limit) {
+			return nil, ErrTooMany
+		}
+	}
+	text, mark, err := c.shielded(ctx, messages)
+	if err != nil {
+		return nil, err
+	}
+	return c.t.encode(ctx, text, true, mark, limit)
+}
+
+// shielded is the text of a chat with a mark before what only looks like a
+// special token; an empty mark is none. Some templates look for such tokens in
+// messages, as for the end of what an assistant thought. They must find them, so
+// that the marks must not change what they write: where they would, only control
+// tokens are marked.
+func (c *Template) shielded(ctx context.Context, messages []Message) (text, mark string, err error) {
+	text, err = c.Render(messages)
+	if err != nil {
+		return "", "", err
+	}
+	mark = markFor(func(yield func(string) bool) {
+		for _, m := range messages {
+			if !yield(m.Content) {
+				return
+			}
+		}
+		yield(text)
+	})
+	if mark == "" {
+		return "", "", errors.New("the messages use every character that Unicode keeps for private use; leave one of them out")
+	}
+	for _, whole := range []bool{false, true} {
+		if ctx.Err() != nil {
+			return "", "", context.Cause(ctx)
+		}
+		changed, copied := false, slices.Clone(messages)
+		for i := range copied {
+			copied[i].Content = c.t.specials.shield(messages[i].Content, mark, whole)
+			changed = changed || copied[i].Content != messages[i].Content
+		}
+		if !changed {
+			return text, "", nil
+		}
+		marked, err := c.Render(copied)
+		if err == nil && strings.ReplaceAll(marked, mark, "") == text {
+			return marked, mark, nil
+		}
+	}
+	return "", "", errors.New("a message has the text of a control token, which this model's chat template reads as one; write it differently")
 }
 
 // goLayout turns the strftime verbs that templates use into Go's.

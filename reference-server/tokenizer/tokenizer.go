@@ -6,7 +6,6 @@ package tokenizer
 
 import (
 	"fmt"
-	"sort"
 	"strings"
 
 	"github.com/dlclark/regexp2"
@@ -45,8 +44,9 @@ type Tokenizer struct {
 	ids      map[string]int32
 	ranks    map[pair]int // byte-level BPE
 	split    []*regexp2.Regexp
-	specials []string // tokens that are matched in the text, longest first
-	bytes    []string // text of each id, as the bytes it stands for
+	specials *specials // control and user-defined tokens, by their text
+	longest  int       // bytes of the token that has the most
+	bytes    []string  // text of each id, as the bytes it stands for
 	ends     map[int32]bool
 	spm      bool
 }
@@ -65,7 +65,7 @@ func New(c Config) (*Tokenizer, error) {
 	if len(c.Types) != 0 && len(c.Types) != len(c.Tokens) {
 		return nil, fmt.Errorf("the vocabulary has %d tokens and %d token types", len(c.Tokens), len(c.Types))
 	}
-	t := &Tokenizer{Config: c, ids: make(map[string]int32, len(c.Tokens)), bytes: make([]string, len(c.Tokens))}
+	t := &Tokenizer{Config: c, longest: 1, ids: make(map[string]int32, len(c.Tokens)), bytes: make([]string, len(c.Tokens))}
 	for id, s := range c.Tokens {
 		if _, there := t.ids[s]; !there {
 			t.ids[s] = int32(id)
@@ -83,11 +83,13 @@ func New(c Config) (*Tokenizer, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.specials = newSpecials()
 	for id, s := range c.Tokens {
 		if typ := t.typeOf(id); (typ == TypeControl || typ == TypeUser) && s != "" {
-			t.specials = append(t.specials, s)
+			t.specials.add(s, t.ids[s], typ == TypeControl)
 			t.bytes[id] = s
 		}
+		t.longest = max(t.longest, len(t.bytes[id]))
 	}
 	t.ends = map[int32]bool{int32(c.EOS): true, int32(c.EOT): true}
 	for _, s := range endings {
@@ -95,7 +97,6 @@ func New(c Config) (*Tokenizer, error) {
 			t.ends[id] = true
 		}
 	}
-	sort.Slice(t.specials, func(i, j int) bool { return len(t.specials[i]) > len(t.specials[j]) })
 	return t, nil
 }
 
@@ -107,7 +108,9 @@ func (t *Tokenizer) typeOf(id int) int {
 }
 
 // IsControl reports whether an id is no text for a reader.
-func (t *Tokenizer) IsControl(id int32) bool { return t.typeOf(int(id)) == TypeControl }
+func (t *Tokenizer) IsControl(id int32) bool {
+	return id >= 0 && t.typeOf(int(id)) == TypeControl
+}
 
 // Ends reports whether an id ends a generation.
 func (t *Tokenizer) Ends(id int32) bool { return t.ends[id] }
@@ -129,49 +132,4 @@ func (t *Tokenizer) Decode(ids []int32) string {
 		}
 	}
 	return b.String()
-}
-
-// Encode turns text into ids. Special tokens written in the text become
-// themselves when special is set, and are plain text otherwise; BOS is added
-// where the model wants it.
-func (t *Tokenizer) Encode(text string, special bool) []int32 {
-	var ids []int32
-	if t.AddBOS && t.BOS >= 0 && !(special && strings.HasPrefix(text, t.Tokens[t.BOS])) {
-		ids = append(ids, int32(t.BOS))
-	}
-	if !special {
-		return t.encodePlain(ids, text)
-	}
-	for text != "" {
-		at, name := t.nextSpecial(text)
-		ids = t.encodePlain(ids, text[:at])
-		if name == "" {
-			break
-		}
-		ids = append(ids, t.ids[name])
-		text = text[at+len(name):]
-	}
-	return ids
-}
-
-// nextSpecial finds the first special token in text; at is len(text) when
-// there is none.
-func (t *Tokenizer) nextSpecial(text string) (at int, name string) {
-	at = len(text)
-	for _, s := range t.specials {
-		if i := strings.Index(text[:min(len(text), at+len(s))], s); i >= 0 && (i < at || i == at && len(s) > len(name)) {
-			at, name = i, s
-		}
-	}
-	return at, name
-}
-
-func (t *Tokenizer) encodePlain(ids []int32, text string) []int32 {
-	if text == "" {
-		return ids
-	}
-	if t.spm {
-		return t.encodePieces(ids, text)
-	}
-	return t.encodeBytes(ids, text)
 }
