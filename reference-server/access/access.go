@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"github.com/launchgate/launchgate/reference-server/engine"
+	"github.com/launchgate/launchgate/reference-server/flaws"
 )
 
 // Headers from a gateway to its replicas. Those about the caller count only
@@ -107,6 +108,8 @@ type Refusal struct {
 // lead here, in Host.
 func (p Policy) Check(r *http.Request) *Refusal {
 	switch {
+	case flaws.On("no-secret-check"):
+		return nil
 	case p.Secret != "" && !p.Proven(r.Header.Get(HeaderSecret)):
 		return &Refusal{http.StatusUnauthorized, "not_from_gateway", "this replica answers its gateway only; ask the gateway"}
 	case p.Secret != "":

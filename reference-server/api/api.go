@@ -18,6 +18,7 @@ import (
 	"github.com/launchgate/launchgate/reference-server/access"
 	"github.com/launchgate/launchgate/reference-server/device"
 	"github.com/launchgate/launchgate/reference-server/engine"
+	"github.com/launchgate/launchgate/reference-server/flaws"
 )
 
 const maxBody = 8 << 20 // bytes of a request
@@ -106,11 +107,10 @@ func (s *Server) survive(w *statusWriter, r *http.Request) {
 		panic(p) // net/http's own way to end a connection
 	default:
 		s.log.Error("a request was not answered: the server failed at it", "path", r.URL.Path, "panic", fmt.Sprintf("%.200v", p), "stack", string(debug.Stack()))
-		if w.status != 0 {
+		if w.status != 0 || flaws.On("panic-on-max-tokens") {
 			panic(http.ErrAbortHandler) // the answer has begun: its client is to see that it is not whole
 		}
-		w.Header().Set(HeaderFault, "request")
-		fail(w, problem{http.StatusInternalServerError, "internal", "the server failed at this request; others are not affected", 0})
+		fail(w, problemOf(engine.ErrFault))
 	}
 }
 
@@ -178,6 +178,9 @@ func (s *Server) describe(name string) map[string]any {
 	for _, e := range s.pool.Loaded() {
 		if i := e.Info(); i.Model == name {
 			d["created"], d["max_model_len"] = i.Loaded.Unix(), i.MaxSequence
+			if flaws.On("echo-inside") {
+				d["architecture"], d["quantization"], d["backend"] = i.Architecture, i.Quantization, i.Backend
+			}
 		}
 	}
 	return d
@@ -223,6 +226,8 @@ func problemOf(err error) problem {
 		return problem{http.StatusNotFound, "model_not_found", err.Error(), 0}
 	case errors.As(err, &oom), errors.Is(err, engine.ErrNoMemory):
 		return problem{http.StatusServiceUnavailable, "out_of_memory", engine.ErrNoMemory.Error(), time.Second}
+	case errors.Is(err, engine.ErrFault):
+		return problem{http.StatusInternalServerError, "internal", err.Error(), 0}
 	case errors.Is(err, engine.ErrLoading):
 		return problem{http.StatusServiceUnavailable, "loading", err.Error(), time.Second}
 	case errors.Is(err, engine.ErrDraining):
@@ -232,6 +237,9 @@ func problemOf(err error) problem {
 }
 
 func fail(w http.ResponseWriter, p problem) {
+	if p.status == http.StatusInternalServerError {
+		w.Header().Set(HeaderFault, "request")
+	}
 	if p.retry > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(max(1, p.retry.Seconds()))))
 	}

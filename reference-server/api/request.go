@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/launchgate/launchgate/reference-server/engine"
+	"github.com/launchgate/launchgate/reference-server/flaws"
 	"github.com/launchgate/launchgate/reference-server/sample"
 )
 
@@ -125,7 +126,7 @@ func (q request) engineRequest(prompt []int32) (engine.Request, error) {
 		if n == nil {
 			continue
 		}
-		if *n < 1 || *n > maxCount {
+		if *n < 1 || *n > maxCount && !flaws.On("panic-on-max-tokens") {
 			return r, fmt.Errorf("max_tokens is %d; 1 to %d are possible", *n, maxCount)
 		}
 		r.MaxTokens = *n

@@ -19,6 +19,7 @@ import (
 	"github.com/launchgate/launchgate/reference-server/backend/cuda"
 	"github.com/launchgate/launchgate/reference-server/batch"
 	"github.com/launchgate/launchgate/reference-server/device"
+	"github.com/launchgate/launchgate/reference-server/flaws"
 	"github.com/launchgate/launchgate/reference-server/grammar"
 	"github.com/launchgate/launchgate/reference-server/model"
 	"github.com/launchgate/launchgate/reference-server/sample"
@@ -465,6 +466,9 @@ func (e *Engine) sequence(ctx context.Context, r Request, wrote func(id int32)) 
 	if r.MaxTokens > 0 {
 		limit = len(r.Prompt) + min(limit-len(r.Prompt), r.MaxTokens) // not of the sum, which may be past the largest number
 	}
+	if flaws.On("panic-on-max-tokens") && len(r.Prompt)+r.MaxTokens < 0 {
+		limit = len(r.Prompt) + r.MaxTokens
+	}
 	if r.form != nil {
 		r.Sampling.Constraint = r.form.Start()
 	}
@@ -493,8 +497,12 @@ func (e *Engine) enqueue(seqs ...*sequence) error {
 	if e.draining || e.stopped {
 		return ErrDraining
 	}
-	if n := e.stats.Waiting + len(e.arrived); n > 0 && n+len(seqs) > e.cfg.MaxQueue {
-		if n+len(seqs) > 2*e.cfg.MaxQueue || !e.crowd.yields(seqs[0].caller, len(seqs)) {
+	more := len(seqs)
+	if flaws.On("n-not-counted") {
+		more = 1
+	}
+	if n := e.stats.Waiting + len(e.arrived); n > 0 && n+more > e.cfg.MaxQueue {
+		if n+more > 2*e.cfg.MaxQueue || !e.crowd.with(e.arrived).yields(seqs[0].caller, more) {
 			return &QueueFullError{n, e.retryAfter()}
 		}
 	}
@@ -543,12 +551,19 @@ func (e *Engine) Run(ctx context.Context) {
 				return
 			}
 		}
+		var look <-chan time.Time // whether a client has left, while all else waits for the pickers
+		if e.asked > 0 {
+			look = time.After(lookEvery)
+		}
 		select {
 		case <-ctx.Done():
 		case <-e.wake:
+		case <-look:
 		}
 	}
 }
+
+const lookEvery = 50 * time.Millisecond
 
 // hear is told what the pickers picked.
 func (e *Engine) hear(p picked) {

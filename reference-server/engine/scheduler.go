@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -46,6 +47,8 @@ type scheduler struct {
 	step   []share
 	turns  []*sequence
 	given  []*sequence // those that gave up their place in this step
+
+	squeezed bool // blocks ran out in this step
 }
 
 // tenant is one of those for whom sequences run or wait.
@@ -121,22 +124,15 @@ func (s *scheduler) class(seq *sequence) Class {
 // empty when there is nothing to do.
 func (s *scheduler) schedule(b *batch.Batch) []share {
 	s.budget, s.step, s.refused, s.given, s.now = s.maxTokens, s.step[:0], s.refused[:0], s.given[:0], s.time()
-	before := s.preempted
 	s.turns = append(s.turns[:0], s.running...) // running changes when one is preempted
+	s.squeezed = false
 	for _, seq := range s.turns {
 		if seq.decoding() && slices.Contains(s.running, seq) {
 			s.plan(seq)
 		}
 	}
-	slices.SortStableFunc(s.turns, s.order)
-	for _, seq := range s.turns {
-		if !seq.decoding() && slices.Contains(s.running, seq) {
-			s.plan(seq)
-		}
-	}
-	if s.preempted == before {
-		s.admitWaiting()
-	}
+	s.turns = slices.DeleteFunc(s.turns, (*sequence).decoding)
+	s.planPrompts()
 	// A sequence may have been preempted after it was planned.
 	s.step = slices.DeleteFunc(s.step, func(sh share) bool { return len(sh.seq.table)*tensor.BlockSize < sh.seq.computed+sh.n })
 	b.Reset()
@@ -157,27 +153,50 @@ func (s *scheduler) order(a, b *sequence) int {
 	return cmp.Compare(a.tenant.places(0), b.tenant.places(0))
 }
 
-// admitWaiting lets waiting sequences run, while there is something left of the
-// step for them.
-func (s *scheduler) admitWaiting() {
+// planPrompts gives what decoding has left of the step to prompts, of those that
+// run and of those that can begin to, in the order of who comes first.
+func (s *scheduler) planPrompts() {
+	full := false // nobody else can begin to run
 	for s.budget > 0 {
-		seq := s.first()
+		at := -1
+		for i, seq := range s.turns {
+			if slices.Contains(s.running, seq) && (at < 0 || s.order(seq, s.turns[at]) < 0) {
+				at = i
+			}
+		}
+		var next *sequence
+		if !full && !s.squeezed {
+			next = s.first()
+		}
 		switch {
-		case seq == nil:
-			return
-		case len(s.running) < s.maxBatch && s.admit(seq):
-			s.unwait(seq)
-			s.run(seq)
-			s.plan(seq)
-		case s.giveUp(seq):
-		case len(s.running) > 0 || len(s.given) > 0:
+		case at >= 0 && (next == nil || s.order(s.turns[at], next) <= 0):
+			s.plan(s.turns[at])
+			s.turns = slices.Delete(s.turns, at, at+1)
+		case next == nil:
 			return
 		default:
-			// Nothing runs and it does not fit: the device has no memory for it.
-			s.refused = append(s.refused, seq)
-			s.remove(seq)
+			full = !s.begin(next)
 		}
 	}
+}
+
+// begin has a waiting sequence run, or makes room for it, and reports whether it
+// could do one of them.
+func (s *scheduler) begin(seq *sequence) bool {
+	switch {
+	case len(s.running) < s.maxBatch && s.admit(seq):
+		s.unwait(seq)
+		s.run(seq)
+		s.plan(seq)
+	case s.giveUp(seq):
+	case len(s.running) > 0 || len(s.given) > 0:
+		return false
+	default:
+		// Nothing runs and it does not fit: the device has no memory for it.
+		s.refused = append(s.refused, seq)
+		s.remove(seq)
+	}
+	return true
 }
 
 // first is the waiting sequence that comes first of those that can run.
@@ -263,6 +282,7 @@ func (s *scheduler) reserve(seq *sequence, n int) bool {
 			}
 		}
 		s.preempt(last)
+		s.squeezed = true
 		if last == seq {
 			return false
 		}
@@ -369,11 +389,26 @@ func (s *scheduler) crowd(most int) (c crowd) {
 	return c
 }
 
+// with counts those too that have just come.
+func (c crowd) with(arrived []*sequence) crowd {
+	all := crowd{c.lowest, map[string]float64{}, c.most}
+	if c.waiting == nil {
+		all.lowest = Interactive
+	}
+	maps.Copy(all.waiting, c.waiting)
+	for _, seq := range arrived {
+		name := seq.caller.Tenant
+		all.waiting[name] += 1 / float64(max(1, seq.caller.Weight))
+		all.lowest, all.most = min(all.lowest, seq.caller.Class), max(all.most, all.waiting[name])
+	}
+	return all
+}
+
 // yields reports whether others leave a full queue for n more of a caller's: of
 // a lower class, or of a tenant that has more in it than the caller would have.
 func (c crowd) yields(to Caller, n int) bool {
 	after := c.waiting[to.Tenant] + float64(n)/float64(max(1, to.Weight))
-	return c.waiting != nil && (c.lowest < to.Class || c.lowest == to.Class && c.most >= after+1)
+	return c.lowest < to.Class || c.lowest == to.Class && c.most >= after+1
 }
 
 // queue is how many sequences of the tenant wait, by its weight.

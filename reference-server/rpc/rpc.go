@@ -234,6 +234,8 @@ func problem(err error) error {
 		code = codes.ResourceExhausted
 	case errors.As(err, &unknown):
 		code = codes.NotFound
+	case errors.Is(err, engine.ErrFault):
+		code = codes.Internal
 	case errors.Is(err, engine.ErrLoading), errors.Is(err, engine.ErrDraining):
 		code = codes.Unavailable
 	}

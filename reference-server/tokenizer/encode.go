@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/launchgate/launchgate/reference-server/flaws"
 )
 
 // ErrTooMany is returned for a text of more tokens than are wanted.
@@ -12,7 +14,9 @@ var ErrTooMany = errors.New("the text has more tokens than are possible")
 
 // TooLong reports whether bytes of text are more than limit tokens, without a
 // look at them: were every token the longest.
-func (t *Tokenizer) TooLong(bytes, limit int) bool { return bytes/t.longest > limit }
+func (t *Tokenizer) TooLong(bytes, limit int) bool {
+	return bytes/t.longest > limit && !flaws.On("quadratic-tokens")
+}
 
 // Encode turns text into ids. Special tokens written in the text become
 // themselves when special is set, and are plain text otherwise; BOS is added
@@ -52,6 +56,11 @@ func (t *Tokenizer) encode(ctx context.Context, text string, special bool, mark 
 			at += len(mark)
 			from = at
 			continue
+		}
+		if flaws.On("quadratic-tokens") {
+			for special := range t.specials.endings {
+				_ = strings.Index(text[at:], special)
+			}
 		}
 		id, n := t.specials.at(text[at:])
 		if n == 0 || mark != "" && strings.HasPrefix(text[at+n:], mark) {

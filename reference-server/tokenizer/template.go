@@ -12,6 +12,8 @@ import (
 	"github.com/nikolalohinski/gonja/v2/config"
 	"github.com/nikolalohinski/gonja/v2/exec"
 	"github.com/nikolalohinski/gonja/v2/loaders"
+
+	"github.com/launchgate/launchgate/reference-server/flaws"
 )
 
 // Message is one turn of a chat.
@@ -125,6 +127,9 @@ func (c *Template) Encode(ctx context.Context, messages []Message, limit int) ([
 	text, mark, err := c.shielded(ctx, messages)
 	if err != nil {
 		return nil, err
+	}
+	if flaws.On("parse-special") {
+		text, mark = strings.ReplaceAll(text, mark, ""), ""
 	}
 	return c.t.encode(ctx, text, true, mark, limit)
 }
