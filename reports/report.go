@@ -39,6 +39,10 @@ type Report struct {
 	Missing     []words.Sentence // what could not be read or was not observed
 	Timeline    Timeline
 	Faults      []Fault
+	// Scan is what the checks of a security scan came to, where there was one, and
+	// Scanned whether it was made to its end.
+	Scan    []recording.ScanResult
+	Scanned bool
 	// Checklist is what the go-live checklist came to, where it was held against
 	// this run.
 	Checklist *release.Result
@@ -91,6 +95,8 @@ func Build(gate scenarios.Gate, rec *recording.Recording, v checklist.Verdict) (
 		Requests:    pass.all.requests,
 		Errors:      pass.all.errors,
 		Interrupted: interruption(gate, rec),
+		Scan:        rec.Scan,
+		Scanned:     slices.ContainsFunc(rec.Observations, func(o recording.Observation) bool { return o.Name == recording.ObsScanEnded }),
 		Faults:      faults(v, rec.Injections),
 		ErrorCounts: pass.failures.counts(),
 		Failed:      pass.failures.stories(),

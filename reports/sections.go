@@ -54,6 +54,7 @@ var sections = []section{
 	{id: "objectives", terminal: terminalObjectives, markdown: markdownObjectives, junit: junitObjectives},
 	{id: "timeline", lacks: map[form]string{inTerminal: needsRoom, inMarkdown: needsRoom, inJUnit: notATest}},
 	{id: "faults", terminal: terminalFaults, markdown: markdownFaults, junit: junitFaults},
+	{id: "scan", in: hasScan, view: viewScan, terminal: terminalScan, markdown: markdownScan, junit: junitScan},
 	{id: "latency", view: latencyView, lacks: map[form]string{inTerminal: needsRoom, inMarkdown: needsRoom, inJUnit: judgedAbove}},
 	{id: "requests", lacks: map[form]string{inTerminal: needsRoom, inMarkdown: needsRoom, inJUnit: notATest}},
 	{id: "client", junit: junitClient, lacks: map[form]string{

@@ -18,7 +18,14 @@ const (
 	HTMLFile     = "report.html"
 	JUnitFile    = "junit.xml"
 	MarkdownFile = "summary.md"
+	SARIFFile    = "results.sarif" // where there was a security scan
 )
+
+// file is one of them, and what writes it.
+type file struct {
+	name  string
+	write func(io.Writer) error
+}
 
 // WriteAll writes the verdict and every form of the report into dir. Each file
 // is replaced as a whole, so that a reader never finds half of one, and
@@ -33,15 +40,15 @@ func WriteAll(dir string, gate scenarios.Gate, rec *recording.Recording, v check
 	if r.Checklist, err = keptChecklist(dir); err != nil {
 		return Report{}, err
 	}
-	for _, f := range []struct {
-		name  string
-		write func(io.Writer) error
-	}{
+	files := []file{
 		{HTMLFile, func(w io.Writer) error { return HTML(w, r) }},
 		{JUnitFile, func(w io.Writer) error { return JUnit(w, r) }},
 		{MarkdownFile, func(w io.Writer) error { return Markdown(w, r) }},
-		{VerdictFile, func(w io.Writer) error { return Verdict(w, v) }},
-	} {
+	}
+	if len(r.Scan) > 0 {
+		files = append(files, file{SARIFFile, func(w io.Writer) error { return SARIF(w, r) }})
+	}
+	for _, f := range append(files, file{VerdictFile, func(w io.Writer) error { return Verdict(w, v) }}) {
 		if err := replace(filepath.Join(dir, f.name), f.write); err != nil {
 			return Report{}, fmt.Errorf("write the report: %w", err)
 		}
