@@ -46,7 +46,7 @@ var Checks = []Check{
 	authentication, keyValidation, keyLifetime, tenantObjects, rateLimit, forwardedHeaders,
 	billing, prefixCache, chatTemplate, crossSession, systemPrompt, smuggling, tlsCheck, leaks,
 	openDoors, headersAndCORS, logInjection,
-	costlyRequests, crash,
+	costlyRequests, crash, slowConnections, unreadStreams, connectionExhaustion,
 }
 
 // Options say what to scan, and where to.

@@ -1,0 +1,255 @@
+package security
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/launchgate/launchgate/internal/recording"
+)
+
+var unreadStreams = Check{
+	Name:    "unread-streams",
+	Asks:    "whether answers that one client never reads have others be refused",
+	Control: "the other tenant is served before, and within five seconds after the streams are let go",
+	Flaw:    "the other tenant is refused (429 or 503) while 220 streams of the first one are not read, and served again after; twice",
+	Planted: "shed-by-open-streams in the test service; LAUNCHGATE_FLAW of the reference server", Disruptive: true,
+	Needs: "a key of another tenant (other_key_env)",
+	Cap:   Cap{Requests: 3000, Seconds: 120, Bytes: 32 << 20},
+	worst: "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:U/C:N/I:N/A:H",
+	run:   runUnreadStreams,
+}
+
+var connectionExhaustion = Check{
+	Name:    "connection-exhaustion",
+	Asks:    "whether very many idle connections of one address, without a key, keep others from connecting",
+	Control: "another address is served before and after",
+	Flaw:    "while 500 connections of one address are held, or as many as are let in, another address is not served (five of five requests), and is after; twice. That connections beyond a limit are refused is safe",
+	Planted: "no-connection-limit with few descriptors in the test service; LAUNCHGATE_FLAW of the reference server", Disruptive: true,
+	Cap:   Cap{Requests: 2500, Seconds: 120, Bytes: 64 << 20},
+	worst: "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:H",
+	run:   runConnectionExhaustion,
+}
+
+const (
+	manyStreams     = 220
+	manyConnections = 500
+)
+
+// unread are streams whose answers are not read.
+type unread struct {
+	conns  []net.Conn
+	opened int
+}
+
+func (u *unread) close() {
+	for _, c := range u.conns {
+		c.Close()
+	}
+}
+
+// leaveUnread asks for many answers and reads none: over HTTP/2 with a window of
+// nothing, or over a connection each.
+func (t *trial) leaveUnread(ctx context.Context, h2 bool) *unread {
+	body := t.message("Count from one to one hundred.", `"max_tokens":2,"stream":true`)
+	u := &unread{}
+	from := t.own()
+	for ctx.Err() == nil && u.opened < manyStreams {
+		if !h2 {
+			l, err := t.dial(ctx, from, "http/1.1")
+			if err != nil {
+				break
+			}
+			_ = l.SetWriteDeadline(time.Now().Add(2 * time.Second))
+			if _, err := l.Write(t.wire(request{method: "POST", path: "/v1/chat/completions", body: body, key: t.target.Key})); err != nil {
+				l.Close()
+				break
+			}
+			u.conns = append(u.conns, l)
+			u.opened++
+			continue
+		}
+		c, err := t.preface(ctx, t.next(), 0) // limits of an address are another check's
+		if err != nil {
+			break
+		}
+		u.conns = append(u.conns, c)
+		go func() { _, _ = io.Copy(io.Discard, c) }() // frames are read, and no window is given
+		f := http2.NewFramer(c, nil)
+		_ = c.SetWriteDeadline(time.Now().Add(5 * time.Second))
+		ended := false
+		for i := range 20 {
+			var block bytes.Buffer
+			e := hpack.NewEncoder(&block)
+			for _, h := range [][2]string{{":method", "POST"}, {":scheme", "https"}, {":authority", t.host}, {":path", "/v1/chat/completions"}, {"authorization", "Bearer " + t.target.Key}, {"content-type", "application/json"}, {"user-agent", t.agent}, {"x-launchgate-scan", t.id}} {
+				_ = e.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]}) // a buffer always takes it
+			}
+			id := uint32(2*i + 1)
+			if !t.spend() || f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true}) != nil || f.WriteData(id, true, []byte(body)) != nil {
+				ended = true
+				break
+			}
+			u.opened++
+		}
+		if ended && len(u.conns) > 40 {
+			break
+		}
+		sleep(ctx, 100*time.Millisecond)
+	}
+	return u
+}
+
+// served asks for another tenant, from an address of its own.
+func (t *trial) served(ctx context.Context, key string, n int) (ok, refused int, last answer) {
+	from := t.own()
+	for range n {
+		r := t.small()
+		r.key, r.from, r.within = key, from, 8*time.Second
+		last = t.once(ctx, r)
+		switch {
+		case meansCompletion(last):
+			ok++
+		case last.err == nil && last.limited():
+			refused++
+		}
+		sleep(ctx, 200*time.Millisecond)
+	}
+	return ok, refused, last
+}
+
+func runUnreadStreams(ctx context.Context, t *trial) end {
+	if t.target.OtherKey == "" {
+		return unproven("no second key: the variable of other_key_env is empty or not named")
+	}
+	h2 := t.speaksHTTP2(ctx)
+	var evidence recording.Exchange
+	harmed, opened := 0, 0
+	for range 2 {
+		if ok, _, last := t.served(ctx, t.target.OtherKey, 3); ok < 3 {
+			return unproven("the other tenant was not served before: %s", clip(last.String(), 200))
+		}
+		u := t.leaveUnread(ctx, h2)
+		opened = max(opened, u.opened)
+		sleep(ctx, 2*time.Second) // short answers have been made by now
+		_, refused, last := t.served(ctx, t.target.OtherKey, 5)
+		u.close()
+		if refused < 4 {
+			break
+		}
+		evidence = recording.Exchange{Sent: fmt.Sprintf("%d streams of the first tenant, not read; then POST /v1/chat/completions as the other one", u.opened), Came: last.String()}
+		sleep(ctx, 5*time.Second)
+		if ok, _, _ := t.served(ctx, t.target.OtherKey, 3); ok == 0 {
+			return unproven("the other tenant was not served again within five seconds after the streams were let go, so what refused it is not known")
+		}
+		harmed++
+	}
+	if opened < manyStreams/4 {
+		return unproven("only %s streams could be left unread", number(int64(opened)))
+	}
+	if harmed == 2 {
+		t.found(flaw{title: say("answers that one tenant does not read have others be refused"), kind: "unread", where: "POST /v1/chat/completions", vector: t.check.worst, tags: []string{"OWASP API4:2023", "OWASP LLM10:2025", "CWE-770"},
+			evidence: []recording.Exchange{evidence}, verified: say("twice, the other tenant was refused while %s streams were left unread, and served within five seconds after", number(int64(opened))),
+			fix: say("count what is being computed as load, and not what waits for its client; end streams that nobody reads")})
+	}
+	return t.ended("the other tenant was served while %s streams of the first one were left unread", number(int64(opened)))
+}
+
+func runConnectionExhaustion(ctx context.Context, t *trial) end {
+	harmed, kept := 0, 0
+	var evidence recording.Exchange
+	for range 2 {
+		if ok, _, last := t.served(ctx, t.target.Key, 3); ok < 3 {
+			return unproven("another address was not served before: %s", clip(last.String(), 200))
+		}
+		conns := t.hold(ctx)
+		kept = max(kept, len(conns))
+		ok, _, last := t.served(ctx, t.target.Key, 5)
+		for _, c := range conns {
+			c.Close()
+		}
+		if ok > 0 {
+			break
+		}
+		evidence = recording.Exchange{Sent: fmt.Sprintf("%d idle connections of one address; then POST /v1/chat/completions from another", len(conns)), Came: last.String()}
+		back := false
+		for range 10 {
+			sleep(ctx, time.Second)
+			if ok, _, _ := t.served(ctx, t.target.Key, 1); ok > 0 {
+				back = true
+				break
+			}
+		}
+		if !back {
+			return unproven("another address was not served again after the connections were closed, so what kept it out is not known")
+		}
+		harmed++
+	}
+	if kept == 0 && harmed == 0 {
+		return unproven("no connection could be opened")
+	}
+	if harmed == 2 {
+		t.found(flaw{title: say("idle connections of one address keep everybody out"), kind: "connections", where: "the port", vector: t.check.worst, tags: []string{"OWASP API4:2023", "CWE-770", "CWE-400"},
+			evidence: []recording.Exchange{evidence}, verified: say("twice, another address was not served while %s connections were held, and was after", number(int64(kept))),
+			fix: say("bound the connections of one address and in all well below the descriptors there are, and close idle ones")})
+	}
+	return t.ended("another address was served while one held %s idle connections of %s that it tried", number(int64(kept)), number(manyConnections))
+}
+
+// hold opens many connections of one address and keeps those that are let in: half
+// of them silent after TLS, half with HTTP/2.
+func (t *trial) hold(ctx context.Context) []net.Conn {
+	from := t.own()
+	h2 := t.speaksHTTP2(ctx)
+	var mu sync.Mutex
+	var conns []net.Conn
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				i := next.Add(1)
+				if i > manyConnections {
+					return
+				}
+				brief, cancel := context.WithTimeout(ctx, 3*time.Second)
+				var c net.Conn
+				var err error
+				if h2 && i%2 == 0 {
+					c, err = t.preface(brief, from, 65535)
+				} else {
+					var l *line
+					if l, err = t.dial(brief, from, "http/1.1"); err == nil {
+						c = l
+					}
+				}
+				cancel()
+				if err != nil {
+					continue
+				}
+				mu.Lock()
+				conns = append(conns, c)
+				mu.Unlock()
+			}
+		})
+	}
+	all.Wait()
+	// A server may have let them in only to close them.
+	var kept []net.Conn
+	for _, c := range conns {
+		_ = c.SetReadDeadline(time.Now().Add(time.Millisecond))
+		if _, err := c.Read(make([]byte, 1)); err == io.EOF {
+			c.Close()
+			continue
+		}
+		kept = append(kept, c)
+	}
+	return kept
+}
