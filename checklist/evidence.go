@@ -66,13 +66,8 @@ type span struct {
 type probe struct {
 	seq       int64
 	due, end  time.Duration
-	ok        bool
+	answered  bool
 	cancelled bool // the scenario ended while it was under way
-}
-
-// answered reports whether it was in full and in time.
-func (p probe) answered(s scenarios.Probe) bool {
-	return p.ok && p.end-p.due <= time.Duration(s.Timeout)
 }
 
 // samples are the load requests of a stage or of several. Latencies are those
@@ -176,8 +171,12 @@ func (e *evidence) readProbes() error {
 			return fmt.Errorf("the recording cannot be read: %w", err)
 		}
 		if r.Kind == recording.KindProbe {
-			e.probes[r.Scenario] = append(e.probes[r.Scenario],
-				probe{r.Seq, r.Due, r.End, r.OK(), r.Error == recording.ErrorCancelled})
+			s := e.scenario(r.Scenario)
+			e.probes[r.Scenario] = append(e.probes[r.Scenario], probe{r.Seq, r.Due, r.End,
+				s != nil && s.Probe != nil && r.Answered(time.Duration(s.Probe.Timeout)), r.Error == recording.ErrorCancelled})
+			for _, l := range e.faults {
+				l.probe(&r, e.probes[r.Scenario][len(e.probes[r.Scenario])-1])
+			}
 		}
 	}
 	for _, p := range e.probes {

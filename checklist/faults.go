@@ -23,6 +23,7 @@ type faultLife struct {
 	probed      int                      // probes due after the fault was in effect, until the recovery
 	bad         int                      // of them, those that were not answered in full and in time
 	lastBad     time.Duration            // end of the last of these
+	cut         int                      // probes that failed, of those under way when it was injected or due before it was seen in effect
 	later       int                      // probes that failed between the recovery and the fault's end
 	kept        durable                  // what became of the records acknowledged until it was gone
 	lostProbes  bool                     // probes are missing from the recording
@@ -123,6 +124,17 @@ func (l *faultLife) request(r *recording.Request) {
 	}
 }
 
+// probe takes note of a probe that the fault cut: it began before the fault was
+// seen in effect, so it does not tell when users were served again, but it failed.
+func (l *faultLife) probe(r *recording.Request, p probe) {
+	if !l.struck() || r.Scenario != l.Scenario || p.cancelled || p.answered {
+		return
+	}
+	if injected := l.at[recording.FaultInjected]; r.Due < l.at[recording.FaultInEffect] && (r.Due > injected || r.UnderWay(injected)) {
+		l.cut++
+	}
+}
+
 // recover finds out when users were served again: the end of the first of so
 // many consecutive probes that were answered in full and in time. Probes are
 // taken in the order they were due. Where as many in a row fail before the fault
@@ -158,7 +170,7 @@ func (l *faultLife) served(probes []probe, from int, s scenarios.Probe) (first t
 		switch {
 		case p.cancelled:
 			continue
-		case p.answered(s):
+		case p.answered:
 			if row++; row == 1 {
 				first = p.end
 			}
@@ -190,7 +202,7 @@ func (l *faultLife) failsAgain(probes []probe, from int, s scenarios.Probe) int 
 		}
 		row += int(p.seq - seqAfter(probes, i))
 		if row < s.Consecutive && !p.cancelled {
-			if p.answered(s) {
+			if p.answered {
 				row, failed = 0, 0
 				continue
 			}
@@ -312,16 +324,17 @@ func (l *faultLife) noRecovery(e *evidence) words.Sentence {
 
 func (l *faultLife) story() words.Sentence {
 	failed, all := l.errorsDuring()
+	bad := l.cut + l.bad
 	probes := words.Say("users were served throughout")
 	switch {
-	case l.bad > 0:
-		probes = words.Count(int64(l.bad), "1 probe failed until users were served again", "%d probes failed until users were served again")
+	case bad > 0:
+		probes = words.Count(int64(bad), "1 probe failed until users were served again", "%d probes failed until users were served again")
 	case l.later > 0:
 		probes = words.Count(int64(l.later), "1 probe failed before it was gone", "%d probes failed before it was gone")
 	case failed > 0:
 		probes = words.Say("no probe failed")
 	}
-	if l.bad > 0 && l.later > 0 {
+	if bad > 0 && l.later > 0 {
 		probes = words.Say("%s, %s", probes, words.Count(int64(l.later), "1 more before it was gone", "%d more before it was gone"))
 	}
 	story := words.Say("seen in effect and seen gone; %s, and %s", probes, words.Count(l.LostRequests, "1 request under way was lost", "%d requests under way were lost"))

@@ -113,7 +113,7 @@ func TestVerdictIsDocumented(t *testing.T) {
 	for _, of := range []any{Verdict{}, Finding{}, Fault{}, Blast{}, BlastStep{}, Alert{}, Client{}, Scenario{}, Quantiles{}} {
 		for _, field := range reflect.VisibleFields(reflect.TypeOf(of)) {
 			key, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-			if !bytes.Contains(source, []byte("`"+key+"`")) {
+			if key != "-" && !bytes.Contains(source, []byte("`"+key+"`")) {
 				t.Errorf("FORMAT.md does not name %s of %T", key, of)
 			}
 		}

@@ -42,16 +42,16 @@ func Judge(gate scenarios.Gate, rec *recording.Recording) (Verdict, error) {
 // before Pass, because the numbers of a run that was not what it was meant to
 // be prove nothing, for or against.
 func (v *Verdict) decide(e *evidence) {
-	because := map[Outcome][]words.Sentence{}
-	say := func(o Outcome, p words.Phrase, args ...any) {
-		because[o] = append(because[o], words.Say(p, args...))
+	because := map[Outcome][]Reason{}
+	say := func(about About, o Outcome, p words.Phrase, args ...any) {
+		because[o] = append(because[o], Reason{words.Say(p, args...), about})
 	}
 	if !v.Client.Valid {
-		say(Invalid, "The client cannot be believed: %s.", v.Client.Why)
+		say(AboutRun, Invalid, "The client cannot be believed: %s.", v.Client.Why)
 	}
 	for _, l := range e.faults {
 		if l.Verdict != Pass && !l.broken { // the objective says so itself
-			say(l.Verdict, "%s of %s: %s.", l.Kind, l.Target, l.Why)
+			say(AboutFault, l.Verdict, "%s of %s: %s.", l.Kind, l.Target, l.Why)
 		}
 	}
 	waived := 0
@@ -62,30 +62,34 @@ func (v *Verdict) decide(e *evidence) {
 			continue
 		}
 		if f.Verdict != Pass && !told {
-			say(f.Verdict, "%s: %s.", f.Source, f.Why)
+			say(AboutObjective, f.Verdict, "%s: %s.", f.Source, f.Why)
 		}
 	}
 	by, interrupted := interruption(e.rec)
 	for _, why := range e.doubts(waived, by, interrupted) {
 		// What cut the run short is said before what it left undone.
-		because[Unproven] = slices.Insert(because[Unproven], 0, why)
+		because[Unproven] = slices.Insert(because[Unproven], 0, Reason{Said: why})
 	}
 	for _, o := range []Outcome{Invalid, Fail, Unproven} {
 		if len(because[o]) > 0 && v.Verdict == Unproven {
 			v.Verdict = o
 		}
-		v.Why = append(v.Why, because[o]...)
+		v.Reasons = append(v.Reasons, because[o]...)
 	}
-	if len(v.Why) == 0 {
-		v.Verdict, v.Why = Pass, []words.Sentence{allHold(len(v.Objectives) - waived)}
+	if len(v.Reasons) == 0 {
+		v.Verdict, v.Reasons = Pass, []Reason{{Said: allHold(len(v.Objectives) - waived)}}
 	}
 	for _, f := range v.Objectives {
 		if f.Waived {
-			v.Why = append(v.Why, words.Say("Left out: %s: %s.", f.Source, f.Why))
+			v.Reasons = append(v.Reasons, Reason{Said: words.Say("Left out: %s: %s.", f.Source, f.Why)})
 		}
 	}
-	v.Why = append(v.Why, warnings(e.gate)...)
-	v.Why = append(v.Why, e.untoldTokens()...)
+	for _, warning := range slices.Concat(warnings(e.gate), e.untoldTokens()) {
+		v.Reasons = append(v.Reasons, Reason{Said: warning})
+	}
+	for _, r := range v.Reasons {
+		v.Why = append(v.Why, r.Said)
+	}
 	v.ExitCode = map[Outcome]int{Pass: ExitPass, Fail: ExitFail, Unproven: ExitUnproven, Invalid: ExitInvalid}[v.Verdict]
 	if interrupted {
 		v.ExitCode = ExitInterrupted

@@ -63,9 +63,27 @@ type Verdict struct {
 	Alerts     []Alert          `json:"alerts"` // nil: nobody watched
 	Client     Client           `json:"client"`
 	Scenarios  []Scenario       `json:"scenarios"`
-	Cost       *Cost            `json:"cost,omitempty"`   // where the gate names a price
-	Energy     *Energy          `json:"energy,omitempty"` // where a device tells of it
+	// Reasons are the sentences of Why with what each is about. They are known
+	// where a run is judged, and not read back from verdict.json.
+	Reasons []Reason `json:"-"`
+	Cost    *Cost    `json:"cost,omitempty"`   // where the gate names a price
+	Energy  *Energy  `json:"energy,omitempty"` // where a device tells of it
 }
+
+// Reason is a sentence of the verdict.
+type Reason struct {
+	Said  words.Sentence
+	About About
+}
+
+// About is what a reason is about.
+type About int
+
+const (
+	AboutRun       About = iota // the run, its client or its gate as a whole
+	AboutObjective              // an objective, whose finding says the same
+	AboutFault                  // a fault, which says the same of itself
+)
 
 // Finding is the judgement of one objective. Value is nil where nothing was
 // measured: never zero.

@@ -3,11 +3,13 @@ package reports
 import (
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/checklist/release"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
 )
@@ -36,14 +38,19 @@ func next(r Report) []words.Sentence {
 	}
 	for _, f := range r.Verdict.Faults {
 		told := slices.ContainsFunc(r.Objectives, func(o Objective) bool {
-			return o.Why.String() == f.Why.String() || o.Declared.Arg == f.Kind && o.Verdict == checklist.Fail
+			return o.Declared.Arg == f.Kind && (o.Scenario == "" || o.Scenario == f.Scenario) && o.Verdict != checklist.Pass && !o.Waived
 		})
 		if f.Verdict != checklist.Pass && !told && !r.Verdict.Incomplete {
 			notes = append(notes, words.Say("next.fault", faultName(f), f.Why))
 		}
 	}
 	if r.Verdict.Verdict == checklist.Pass {
-		notes = append(notes, words.Say("next.launch"))
+		notes = append(notes, r.beforeLaunch()...)
+		if len(notes) == 0 {
+			notes = append(notes, words.Say("next.launch"))
+		} else {
+			notes = append(notes, words.Say("next.launch.then"))
+		}
 		if o, ok := narrowest(r.Objectives); ok && *o.Margin < 0.5 {
 			notes = append(notes, words.Say("next.narrowest", o.Source, percent(*o.Margin)))
 		}
@@ -55,18 +62,50 @@ func next(r Report) []words.Sentence {
 	return notes
 }
 
+// fewRequests are too few to launch by without a word: those by which a p95 is
+// not proven with 99 % confidence.
+const fewRequests = 130
+
+// beforeLaunch is what is still open of a run that passed.
+func (r Report) beforeLaunch() []words.Sentence {
+	var open []words.Sentence
+	if c := r.Checklist; c != nil && c.State != release.Done {
+		var names []string
+		for _, item := range c.Items {
+			if item.State != release.Done {
+				names = append(names, r.Language.told(item.Name))
+			}
+		}
+		n := len(names)
+		if n > namedItems {
+			names = append(names[:namedItems], "…")
+		}
+		open = append(open, words.Say("next.checklist", count(int64(n)), count(int64(len(c.Items))), r.Language.join("text.list", names)))
+	}
+	if r.Requests < fewRequests {
+		open = append(open, words.Say("next.few", count(r.Requests), count(fewRequests), percent(couldFail(r.Requests))))
+	}
+	return open
+}
+
+const namedItems = 4
+
+// couldFail is the largest share of requests that may fail while n of them, none
+// of which failed, are still to be expected once in a hundred runs.
+func couldFail(n int64) float64 { return 1 - math.Pow(0.01, 1/max(float64(n), 1)) }
+
 // distinct leaves out what was said before, and reasons that were: a fault
 // that was not injected leaves all its objectives unproven for the same one.
 func distinct(notes []words.Sentence) []words.Sentence {
 	var kept []words.Sentence
-	said := map[string]bool{}
+	var said []words.Sentence
 	for _, n := range notes {
-		reason := English.Word(n)
-		if n.Phrase == "next.unproven" {
-			reason = fmt.Sprint(n.Args[1])
+		reason := n
+		if unproven, ok := n.Args, n.Phrase == "next.unproven"; ok {
+			reason = unproven[1].(words.Sentence)
 		}
-		if !said[reason] {
-			said[reason] = true
+		if !slices.ContainsFunc(said, func(s words.Sentence) bool { return reflect.DeepEqual(s, reason) }) {
+			said = append(said, reason)
 			kept = append(kept, n)
 		}
 	}

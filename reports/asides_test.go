@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/words"
 )
 
@@ -13,7 +14,8 @@ func TestAsidesAreToldEverywhere(t *testing.T) {
 	run := judged(t, "pass")
 	r := run.report(t)
 	f := r.Verdict.Objectives[0]
-	r.Verdict.Why = append(r.Verdict.Why, words.Say("%s: %s.", f.Source, f.Why), words.Verbatim("A warning: mind the <b>gap</b>."))
+	r.Verdict.Reasons = append(r.Verdict.Reasons, checklist.Reason{Said: words.Say("%s: %s.", f.Source, f.Why), About: checklist.AboutObjective},
+		checklist.Reason{Said: words.Verbatim("A warning: mind the <b>gap</b>.")})
 	for name, form := range map[string]string{"terminal": write(t, terminal, r), "summary": write(t, Markdown, r), "page": write(t, HTML, r)} {
 		if n := strings.Count(form, "A warning: mind the "); n != 1 {
 			t.Errorf("the %s tells the warning %d times", name, n)

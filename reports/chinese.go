@@ -72,6 +72,8 @@ var chinese = words.Language{
 	"unit.watts":         "%s W",
 	"fact.faults":        "故障",
 	"fact.faults.passed": "经受住 %s 个，共 %s 个",
+	"fact.faults.some":   "经受住 %s 个，共 %s 个；另有 %s 个从未生效",
+	"fact.faults.never":  "%s 个故障均未生效",
 	"fact.none":          "无",
 	"fact.unknown":       "未知",
 
@@ -110,6 +112,9 @@ var chinese = words.Language{
 	"next.errors":         "%[1]s——%[3]s 个失败请求中有 %[2]s 个是：%[4]s。详情见“请求”一节。",
 	"next.errors.replica": "%[1]s——%[3]s 个失败请求中有 %[2]s 个是：%[4]s；其中 %[5]s 个由 %[6]s 应答。详情见“请求”一节。",
 	"next.recovery":       "%s——恢复用了 %s，其中 %s 花在发现故障上：请缩短较长的那一段。",
+	"next.launch.then":    "然后即可上线：本关卡的每个目标都已达成。请保留本目录：它就是证据，任何人都可以据此重新判定。",
+	"next.checklist":      "先完成上线检查清单：%s 项未完成，共 %s 项（%s）。",
+	"next.few":            "先发送更多请求：本判定只基于 %s 个请求，而 p95 需要 %s 个。即使无一失败，如此少的请求仍不能排除多达 %s 的请求会失败。",
 	"next.launch":         "可以上线。请保留本目录：它就是证据，任何人都可以据此重新判定。",
 	"next.narrowest":      "上线后请重点关注 %s：它的余量最小，只有 %s。",
 	"next.more":           "另有 %s 条原因，见各目标和故障。",

@@ -135,8 +135,11 @@ func newPass(gate scenarios.Gate) *pass {
 		slowEnd:    slowest{keep: slowestKept},
 		failures:   newFailures(failedKept),
 	}
-	for _, s := range gate.Scenarios {
+	for _, s := range gate.Resolved().Scenarios {
 		p.scenario(s.Name)
+		if s.Probe != nil {
+			p.clock.timeouts[s.Name] = time.Duration(s.Probe.Timeout)
+		}
 		for _, stage := range s.Stages {
 			p.stage(s.Name, stage.Name, "").users = stage.Users
 			for _, class := range s.Classes {

@@ -301,6 +301,7 @@ func hostileRun() judgedRun {
 		Verdict: checklist.Fail, ExitCode: 1, Why: []words.Sentence{words.Verbatim(hostile), words.Verbatim(hostile)}, Incomplete: true,
 		Objectives: []checklist.Finding{{Source: hostile, Scenario: hostile, Verdict: checklist.Fail, Unit: hostile, Why: words.Verbatim(hostile)}},
 		Faults:     []checklist.Fault{{ID: hostile, Scenario: hostile, Kind: hostile, Target: hostile, InjectedAt: &injected, Why: words.Verbatim(hostile)}},
+		Reasons:    []checklist.Reason{{Said: words.Verbatim(hostile)}, {Said: words.Verbatim(hostile)}},
 		Client:     checklist.Client{Why: words.Verbatim(hostile)},
 		Scenarios:  []checklist.Scenario{{Name: hostile}},
 	}}

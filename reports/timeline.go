@@ -74,8 +74,9 @@ const (
 // clockwork bins a stream of requests whose length is not known before it
 // ends: when the bins run out, every two become one of twice the width.
 type clockwork struct {
-	width time.Duration
-	bins  []bin
+	width    time.Duration
+	bins     []bin
+	timeouts map[string]time.Duration // of the probes of a scenario
 }
 
 // bin is what happened in one stretch of time. Requests count where they were
@@ -101,7 +102,9 @@ func (b *bin) merge(o *bin) {
 	b.probe.merge(&o.probe)
 }
 
-func newClockwork() *clockwork { return &clockwork{width: firstWidth} }
+func newClockwork() *clockwork {
+	return &clockwork{width: firstWidth, timeouts: map[string]time.Duration{}}
+}
 
 // at is the bin of a moment that happened; t is not negative.
 func (c *clockwork) at(t time.Duration) *bin {
@@ -135,7 +138,7 @@ func (c *clockwork) request(r *recording.Request) {
 		}
 		b := c.at(cmp.Or(r.Sent, r.Due))
 		b.probes++
-		if r.OK() {
+		if r.Answered(c.timeouts[r.Scenario]) {
 			b.probe.add(r.End - cmp.Or(r.Sent, r.Due))
 		} else {
 			b.probesFailed++

@@ -3,7 +3,6 @@ package reports
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 
 	"github.com/launchgate/launchgate/checklist"
@@ -46,12 +45,9 @@ func headline(r Report) string {
 // their own: what was left out, and warnings.
 func asides(l Language, v checklist.Verdict) []string {
 	var said []string
-	for _, why := range v.Why[min(1, len(v.Why)):] {
-		text := why.String()
-		told := slices.ContainsFunc(v.Objectives, func(f checklist.Finding) bool { return strings.HasPrefix(text, f.Source+": ") }) ||
-			slices.ContainsFunc(v.Faults, func(f checklist.Fault) bool { return strings.HasPrefix(text, f.Kind+" of "+f.Target+": ") })
-		if !told {
-			said = append(said, l.Word(why))
+	for _, why := range v.Reasons[min(1, len(v.Reasons)):] {
+		if why.About == checklist.AboutRun {
+			said = append(said, l.Word(why.Said))
 		}
 	}
 	return said
@@ -62,14 +58,11 @@ func asides(l Language, v checklist.Verdict) []string {
 func also(l Language, v checklist.Verdict) []string {
 	var said []string
 	listed := int64(0)
-	for i, why := range v.Why {
-		ofObjective := slices.ContainsFunc(v.Objectives, func(f checklist.Finding) bool { return strings.HasPrefix(why.String(), f.Source+": ") })
-		switch {
-		case i == 0:
-		case ofObjective:
+	for _, why := range v.Reasons[min(1, len(v.Reasons)):] {
+		if why.About == checklist.AboutObjective {
 			listed++
-		default:
-			said = append(said, l.Word(why))
+		} else {
+			said = append(said, l.Word(why.Said))
 		}
 	}
 	switch {
@@ -100,13 +93,31 @@ func facts(r Report) []pair {
 	if len(r.Verdict.Faults) == 0 {
 		return append(list, pair{l.say("fact.faults"), l.say("fact.none")})
 	}
-	survived := 0
-	for _, f := range r.Verdict.Faults {
-		if f.Verdict == checklist.Pass {
+	return append(list, pair{l.say("fact.faults"), survivedText(l, r.Verdict.Faults)})
+}
+
+// survivedText counts the faults that the service survived, of those that struck:
+// one that never did tells nothing.
+func survivedText(l Language, faults []checklist.Fault) string {
+	var survived, struck, never int64
+	for _, f := range faults {
+		switch {
+		case f.InEffectAt == nil:
+			never++
+		case f.Verdict == checklist.Pass:
 			survived++
+			struck++
+		default:
+			struck++
 		}
 	}
-	return append(list, pair{l.say("fact.faults"), l.say("fact.faults.passed", count(int64(survived)), count(int64(len(r.Verdict.Faults))))})
+	switch {
+	case never == 0:
+		return l.say("fact.faults.passed", count(survived), count(struck))
+	case struck == 0:
+		return l.say("fact.faults.never", count(never))
+	}
+	return l.say("fact.faults.some", count(survived), count(struck), count(never))
 }
 
 func terminalVerdict(b *strings.Builder, p paint, r Report) {

@@ -70,6 +70,8 @@ var phrases = words.Language{
 	"unit.watts":         "%s W",
 	"fact.faults":        "Faults",
 	"fact.faults.passed": "%s of %s survived",
+	"fact.faults.some":   "%s of %s survived; %s never struck",
+	"fact.faults.never":  "none struck, of %s",
 	"fact.none":          "none",
 	"fact.unknown":       "unknown",
 
@@ -109,6 +111,9 @@ var phrases = words.Language{
 	"next.errors.replica": "%s — %s of %s failed requests: %s; %s of those were answered by %s. Their stories are under Requests.",
 	"next.recovery":       "%s — recovery took %s, of which %s passed before the fault was noticed: shorten the longer part.",
 	"next.launch":         "Launch. Keep this folder: it is the evidence, and anyone can judge it again.",
+	"next.launch.then":    "Then launch: every objective of this gate holds. Keep this folder: it is the evidence, and anyone can judge it again.",
+	"next.checklist":      "Close the go-live checklist first: %s of its %s items are not done (%s).",
+	"next.few":            "Send more requests first: this verdict rests on %s, and a p95 takes %s. Even where none failed, so few leave open that as many as %s of all requests do.",
 	"next.narrowest":      "Watch %s in production: it passed with the least to spare, %s.",
 	"next.more":           "%s more reasons stand beside the objectives and faults.",
 	"next.reproduce":      "Run it again, in this folder",

@@ -40,6 +40,7 @@ func WriteAll(dir string, gate scenarios.Gate, rec *recording.Recording, v check
 	if r.Checklist, err = keptChecklist(dir); err != nil {
 		return Report{}, err
 	}
+	r.Next = next(r) // an open checklist comes before a launch
 	files := []file{
 		{HTMLFile, func(w io.Writer) error { return HTML(w, r) }},
 		{JUnitFile, func(w io.Writer) error { return JUnit(w, r) }},

@@ -83,6 +83,14 @@ func (r *Request) Waited() (time.Duration, bool) {
 	return r.Latency()
 }
 
+// Answered reports whether a probe was answered in full and in time: within its
+// timeout from when it was due.
+func (r *Request) Answered(timeout time.Duration) bool { return r.OK() && r.End-r.Due <= timeout }
+
+// UnderWay reports whether a request was due before a moment and did not end
+// before it. One without an end was under way ever since.
+func (r *Request) UnderWay(at time.Duration) bool { return r.Due <= at && (r.End == 0 || r.End >= at) }
+
 // VisibleTokens are the tokens of the answer that a reader sees: hidden
 // reasoning is kept apart.
 func (r *Request) VisibleTokens() int32 { return max(0, r.OutputTokens-max(0, r.ReasoningTokens)) }
