@@ -59,6 +59,7 @@ var ScanChecks = []string{
 	"billing", "prefix-cache", "chat-template", "cross-session", "system-prompt", "smuggling", "tls", "leaks",
 	"open-doors", "headers-and-cors", "log-injection",
 	"costly-requests", "crash", "slow-connections", "unread-streams", "connection-exhaustion",
+	"manifests", "nginx", "gateway-config", "permissions", "known-vulnerabilities",
 }
 
 const (

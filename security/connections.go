@@ -24,7 +24,7 @@ var unreadStreams = Check{
 	Planted: "shed-by-open-streams in the test service; LAUNCHGATE_FLAW of the reference server", Disruptive: true,
 	Needs: "a key of another tenant (other_key_env)",
 	Cap:   Cap{Requests: 3000, Seconds: 120, Bytes: 32 << 20},
-	worst: "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:U/C:N/I:N/A:H",
+	worst: "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:C/C:N/I:N/A:H",
 	run:   runUnreadStreams,
 }
 

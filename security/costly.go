@@ -18,7 +18,7 @@ var costlyRequests = Check{
 	Flaw:    "from size n to 2n to 4n the time grows more than threefold twice, beyond what others' answers vary by, and to a second or more; or while it is worked on, another client waits for more than two seconds and more than twenty times as long as before; both again. It stops at the first size that takes two seconds",
 	Planted: "quadratic-schema, engine-blocks in the test service; LAUNCHGATE_FLAW of the reference server", Disruptive: true,
 	Cap:   Cap{Requests: 900, Seconds: 240, Bytes: 256 << 20},
-	worst: "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:U/C:N/I:N/A:H",
+	worst: "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:C/C:N/I:N/A:H",
 	run:   runCostly,
 }
 
@@ -95,6 +95,10 @@ var recipes = []recipe{
 	}},
 	{"characters JSON escapes", 400_000, func(t *trial, n int) string { return t.message(strings.Repeat("<", n), `"max_tokens":2,"stream":true`) }},
 }
+
+// outOfProportion is the vector of what costs the service, and others only where it
+// is asked again and again.
+const outOfProportion = "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:U/C:N/I:N/A:H"
 
 const tooLong = 2 * time.Second
 
@@ -174,12 +178,12 @@ func (t *trial) costs(ctx context.Context, r recipe, quiet time.Duration) (ok bo
 			verified: say("twice, another client waited up to %s for a small answer while it was worked on, and %s before", last.slowest.Round(time.Millisecond).String(), quiet.Round(time.Millisecond).String())}
 	}
 	if len(sizes) == 3 && sizes[2].took > time.Second && grows(sizes[0].took, sizes[1].took, quiet) && grows(sizes[1].took, sizes[2].took, quiet) && r.kind != "choices" {
-		return true, &flaw{title: say("a request costs out of proportion to its size: %s", r.kind), kind: "cost: " + r.kind, where: "POST /v1/chat/completions", vector: t.check.worst,
+		return true, &flaw{title: say("a request costs out of proportion to its size: %s", r.kind), kind: "cost: " + r.kind, where: "POST /v1/chat/completions", vector: outOfProportion,
 			tags: tags, evidence: shown(), fix: fix,
 			verified: say("twice, the time grew more than threefold from each size to the double: %s, %s, %s", sizes[0].took.Round(time.Millisecond).String(), sizes[1].took.Round(time.Millisecond).String(), sizes[2].took.Round(time.Millisecond).String())}
 	}
 	if last.took > 4*tooLong && last.size < 3<<20 && r.kind != "choices" {
-		return true, &flaw{title: say("a request of modest size takes many seconds: %s", r.kind), kind: "long: " + r.kind, where: "POST /v1/chat/completions", vector: t.check.worst,
+		return true, &flaw{title: say("a request of modest size takes many seconds: %s", r.kind), kind: "long: " + r.kind, where: "POST /v1/chat/completions", vector: outOfProportion,
 			tags: tags, evidence: shown(), fix: fix,
 			verified: say("twice, a request of %s bytes took %s", number(int64(last.size)), last.took.Round(time.Millisecond).String())}
 	}

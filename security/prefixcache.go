@@ -19,7 +19,7 @@ var prefixCache = Check{
 	Planted: "shared-prefix-cache in the test service; LAUNCHGATE_FLAW of the reference server",
 	Needs:   "a key of another tenant (other_key_env)",
 	Cap:     Cap{Requests: 600, Seconds: 75, Bytes: 16 << 20},
-	worst:   "CVSS:3.1/AV:N/AC:H/PR:L/UI:N/S:U/C:H/I:N/A:N",
+	worst:   "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:C/C:H/I:N/A:N",
 	run:     runPrefixCache,
 }
 
@@ -107,7 +107,7 @@ func runPrefixCache(ctx context.Context, t *trial) end {
 	half := guesses / 2
 	p := max(less(right[:half], wrong[:half]), less(right[half:], wrong[half:]))
 	if whole := less(right, wrong); whole < 0.001 && p < 0.05 && middle(right) < 0.8*middle(wrong) {
-		t.found(flaw{title: say("a tenant sees by the time to an answer what another one has asked"), kind: "time", where: "POST /v1/chat/completions", vector: "CVSS:3.1/AV:N/AC:H/PR:L/UI:N/S:U/C:L/I:N/A:N", tags: tags,
+		t.found(flaw{title: say("a tenant sees by the time to an answer what another one has asked"), kind: "time", where: "POST /v1/chat/completions", vector: "CVSS:3.1/AV:N/AC:H/PR:L/UI:N/S:C/C:L/I:N/A:N", tags: tags,
 			evidence: []recording.Exchange{{Sent: "as the other tenant: right and wrong guesses of the first tenant's system prompt, in random order", Came: fmt.Sprintf("median time %.1f ms of right ones, %.1f ms of wrong ones", 1e3*middle(right), 1e3*middle(wrong))}}, fix: fix,
 			verified: say("right guesses were answered sooner (Mann-Whitney, p = %s; in both halves of the series)", fmt.Sprintf("%.1g", whole))})
 		return t.ended("")

@@ -47,6 +47,7 @@ var Checks = []Check{
 	billing, prefixCache, chatTemplate, crossSession, systemPrompt, smuggling, tlsCheck, leaks,
 	openDoors, headersAndCORS, logInjection,
 	costlyRequests, crash, slowConnections, unreadStreams, connectionExhaustion,
+	manifests, nginx, gatewayConfig, permissions, knownVulnerabilities,
 }
 
 // Options say what to scan, and where to.

@@ -2,7 +2,9 @@ package run
 
 import (
 	"context"
+	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/launchgate/launchgate/deploy"
@@ -22,6 +24,11 @@ func (c *conductor) scan(ctx context.Context) error {
 	if err != nil {
 		return words.Errorf("the security scan: %s", err)
 	}
+	if len(s.Binaries) > 0 {
+		if err := c.bill(s.Binaries); err != nil {
+			return words.Errorf("the security scan: %w", err)
+		}
+	}
 	made, _ := security.Planned(s)
 	c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsScanStarted, Value: float64(len(made))})
 	ended := 0
@@ -35,6 +42,15 @@ func (c *conductor) scan(ctx context.Context) error {
 	}
 	c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsScanEnded, Value: float64(ended)})
 	return c.rec.Flush()
+}
+
+// bill writes which modules the programs are made of.
+func (c *conductor) bill(binaries []string) error {
+	f, err := os.OpenFile(filepath.Join(c.Dir, "sbom.cdx.json"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	return errors.Join(security.SBOM(f, binaries), f.Close())
 }
 
 // tenanted is a target of launchgate's own whose door asks for keys: it can make

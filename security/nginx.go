@@ -1,0 +1,314 @@
+package security
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/launchgate/launchgate/internal/words"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+var nginx = Check{
+	Name:    "nginx",
+	Asks:    "whether a configuration of nginx takes old TLS, lets requests be as many and as large as they like, gives itself away, or lists folders",
+	Control: "the files parse, and hold a server",
+	Flaw:    "a directive that is in force and unsafe, or one that is missing in a server and in what is around it",
+	Planted: "configurations of the tests",
+	Needs:   "the configuration (nginx)",
+	worst:   "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:H/I:H/A:N",
+	asked:   func(s scenarios.Scan) bool { return s.Nginx != "" },
+	offline: true,
+	run:     runNginx,
+}
+
+var gatewayConfig = Check{
+	Name:    "gateway-config",
+	Asks:    "whether a configuration of the bundled gateway takes a limit away that keeps one client from using up everything",
+	Control: "the file parses",
+	Flaw:    "a limit that is 0 or so high that it bounds nothing, an exception for every address, an audit log that may fail unnoticed, or a cache that tenants share",
+	Planted: "configurations of the tests",
+	Needs:   "the configuration (gateway)",
+	worst:   "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:H",
+	asked:   func(s scenarios.Scan) bool { return s.Gateway != "" },
+	offline: true,
+	run:     runGatewayConfig,
+}
+
+// directive is one of nginx's, with what is in its block.
+type directive struct {
+	name string
+	args []string
+	line int
+	in   []directive
+}
+
+// parseNginx reads the language of nginx's configuration: words, quotes, comments,
+// blocks.
+func parseNginx(src string) ([]directive, error) {
+	type open struct {
+		d  *directive
+		in *[]directive
+	}
+	var top []directive
+	stack := []open{{nil, &top}}
+	var words []string
+	word, quoted, line, began := "", false, 1, 1
+	end := func() {
+		if word != "" || quoted {
+			if len(words) == 0 {
+				began = line
+			}
+			words = append(words, word)
+		}
+		word, quoted = "", false
+	}
+	for i := 0; i < len(src); i++ {
+		switch c := src[i]; {
+		case c == '\n' || c == ' ' || c == '\t' || c == '\r':
+			end()
+			if c == '\n' {
+				line++
+			}
+		case c == '#' && word == "":
+			for i+1 < len(src) && src[i+1] != '\n' {
+				i++
+			}
+		case (c == '"' || c == '\'') && word == "":
+			quoted = true
+			for i++; i < len(src) && src[i] != c; i++ {
+				if src[i] == '\\' && i+1 < len(src) {
+					i++
+				}
+				if src[i] == '\n' {
+					line++
+				}
+				word += string(src[i])
+			}
+			if i >= len(src) {
+				return nil, fmt.Errorf("line %d: a quote has no end", line)
+			}
+		case c == '$' && i+1 < len(src) && src[i+1] == '{': // a variable, and no block
+			for i < len(src) && src[i] != '}' {
+				word += string(src[i])
+				i++
+			}
+			word += "}"
+		case c == ';' || c == '{':
+			end()
+			if len(words) == 0 {
+				if c == ';' {
+					continue
+				}
+				return nil, fmt.Errorf("line %d: found a block without a name", line)
+			}
+			into := stack[len(stack)-1].in
+			*into = append(*into, directive{name: words[0], args: words[1:], line: began})
+			if c == '{' {
+				if len(stack) > 64 {
+					return nil, fmt.Errorf("line %d: found more than 64 blocks in each other", line)
+				}
+				d := &(*into)[len(*into)-1]
+				stack = append(stack, open{d, &d.in})
+			}
+			words = nil
+		case c == '}':
+			end()
+			if len(stack) == 1 || len(words) > 0 {
+				return nil, fmt.Errorf("line %d: found a } that ends nothing, or a directive without ;", line)
+			}
+			stack = stack[:len(stack)-1]
+		default:
+			word += string(c)
+		}
+	}
+	if len(stack) > 1 || len(words) > 0 {
+		return nil, fmt.Errorf("line %d: the file ends inside a block or a directive", line)
+	}
+	return top, nil
+}
+
+// servers are the server blocks with what is around them.
+func servers(in []directive, around []directive) (found []directive) {
+	for _, d := range in {
+		switch d.name {
+		case "http":
+			found = append(found, servers(d.in, d.in)...)
+		case "server":
+			found = append(found, directive{name: "server", line: d.line, in: append(slices.Clone(d.in), around...)})
+		}
+	}
+	return found
+}
+
+func (d directive) first(name string) *directive {
+	for i := range d.in {
+		if d.in[i].name == name {
+			return &d.in[i]
+		}
+	}
+	return nil
+}
+
+// anywhere reports whether a directive is in a block or in one within.
+func (d directive) anywhere(name string) bool {
+	return slices.ContainsFunc(d.in, func(i directive) bool { return i.name == name || i.anywhere(name) })
+}
+
+func runNginx(_ context.Context, t *trial) end {
+	files, err := filesOf(t.Scan.Nginx, ".conf")
+	if err != nil {
+		return unproven("the configuration cannot be read: %s", err)
+	}
+	n := 0
+	for _, file := range files {
+		src, err := readBounded(file)
+		if err != nil {
+			return unproven("the configuration cannot be read: %s", err)
+		}
+		top, err := parseNginx(string(src))
+		if err != nil {
+			return unproven("%s does not parse: %s", filepath.Base(file), err)
+		}
+		for _, s := range servers(top, nil) {
+			n++
+			t.server(filepath.Base(file), s)
+		}
+	}
+	if n == 0 {
+		return unproven("the configuration holds no server")
+	}
+	return t.ended("%s servers take TLS 1.2 and 1.3 only, bound requests and connections, and give nothing away", number(int64(n)))
+}
+
+func (t *trial) server(file string, s directive) {
+	at := func(d *directive) string {
+		if d == nil {
+			return fmt.Sprintf("line %d: server, without it", s.line)
+		}
+		return fmt.Sprintf("line %d: %s %s", d.line, d.name, strings.Join(d.args, " "))
+	}
+	note := func(kind, vector string, title words.Sentence, d *directive, fix words.Sentence, cwe string) {
+		t.file(file, kind, vector, title, at(d), fix, cwe)
+	}
+	const little, much = "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:L/I:N/A:N", "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:L"
+	hasTLS := false
+	for _, d := range s.in {
+		hasTLS = hasTLS || d.name == "listen" && slices.Contains(d.args, "ssl")
+	}
+	if !hasTLS {
+		redirects := s.first("return") != nil
+		if listen := s.first("listen"); listen != nil && !redirects && !strings.HasPrefix(listen.args[0], "127.") && !strings.HasPrefix(listen.args[0], "unix:") {
+			note("clear", t.check.worst, say("a server is reached in clear"), listen, say("listen with ssl, and answer in clear with a redirect only"), "CWE-319")
+		}
+	}
+	if p := s.first("ssl_protocols"); p != nil {
+		for _, old := range []string{"SSLv2", "SSLv3", "TLSv1", "TLSv1.1"} {
+			if slices.Contains(p.args, old) {
+				note("protocols", t.check.worst, say("old versions of TLS are taken"), p, say("ssl_protocols TLSv1.2 TLSv1.3"), "CWE-326")
+				break
+			}
+		}
+	}
+	if c := s.first("ssl_ciphers"); c != nil && len(c.args) > 0 {
+		for _, weak := range []string{"RC4", "3DES", "NULL", "EXPORT", "MD5", "aNULL"} {
+			for part := range strings.SplitSeq(c.args[0], ":") {
+				if strings.Contains(part, weak) && !strings.HasPrefix(part, "!") && !strings.HasPrefix(part, "-") {
+					note("ciphers", t.check.worst, say("broken suites of TLS are taken"), c, say("name suites with ECDHE and GCM or ChaCha20 only"), "CWE-327")
+				}
+			}
+		}
+	}
+	if d := s.first("server_tokens"); d == nil || d.args[0] != "off" {
+		note("tokens", little, say("nginx tells its version"), d, say("server_tokens off"), "CWE-200")
+	}
+	if d := s.first("autoindex"); d != nil && d.args[0] == "on" {
+		note("autoindex", "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:L/I:N/A:N", say("folders are listed"), d, say("autoindex off"), "CWE-548")
+	}
+	if s.anywhere("proxy_pass") || s.anywhere("grpc_pass") {
+		if !s.anywhere("limit_req") {
+			note("limit_req", much, say("requests of one address are not limited"), nil, say("limit_req_zone by the address, and limit_req where requests are passed on"), "CWE-770")
+		}
+		if !s.anywhere("limit_conn") {
+			note("limit_conn", much, say("connections of one address are not limited"), nil, say("limit_conn_zone by the address, and limit_conn"), "CWE-770")
+		}
+	}
+	if d := s.first("client_max_body_size"); d != nil && (d.args[0] == "0" || strings.HasSuffix(strings.ToLower(d.args[0]), "g")) {
+		note("body", much, say("a body may be of any size"), d, say("client_max_body_size of a few megabytes"), "CWE-770")
+	}
+	for _, name := range []string{"client_header_timeout", "client_body_timeout"} {
+		if d := s.first(name); d != nil && (strings.HasSuffix(d.args[0], "m") || strings.HasSuffix(d.args[0], "h") || len(d.args[0]) > 3) {
+			note(name, much, say("a slow client is waited for very long"), d, say("wait for 10 to 30 s"), "CWE-400")
+		}
+	}
+	if hasTLS && !slices.ContainsFunc(s.in, func(d directive) bool {
+		return d.name == "add_header" && len(d.args) > 0 && strings.EqualFold(d.args[0], "Strict-Transport-Security")
+	}) && !s.anywhere("include") {
+		note("hsts", little, say("answers do not tell browsers to come by TLS only (HSTS)"), nil, say("add_header Strict-Transport-Security with always"), "CWE-319")
+	}
+}
+
+func runGatewayConfig(_ context.Context, t *trial) end {
+	src, err := readBounded(t.Scan.Gateway)
+	if err != nil {
+		return unproven("the configuration cannot be read: %s", err)
+	}
+	var c map[string]any
+	if err := yaml.Unmarshal(src, &c); err != nil {
+		return unproven("%s does not parse: %s", filepath.Base(t.Scan.Gateway), err)
+	}
+	file := filepath.Base(t.Scan.Gateway)
+	value := func(m map[string]any, path ...string) any {
+		var v any = m
+		for _, name := range path {
+			inner, ok := v.(map[string]any)
+			if !ok {
+				return nil
+			}
+			v = inner[name]
+		}
+		return v
+	}
+	unbounded := func(m map[string]any, most float64, path ...string) bool {
+		v := value(m, path...)
+		if v == nil {
+			return false // the default bounds it
+		}
+		var n float64
+		if _, err := fmt.Sscan(fmt.Sprint(v), &n); err != nil {
+			return false
+		}
+		return n <= 0 || n > most
+	}
+	const much = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:L"
+	for _, limit := range []struct {
+		path []string
+		most float64
+	}{{[]string{"network", "rate"}, 5000}, {[]string{"network", "burst"}, 20_000}, {[]string{"key", "rate"}, 20_000}, {[]string{"key", "burst"}, 100_000}, {[]string{"tenant", "concurrency"}, 20_000}, {[]string{"connections", "address"}, 10_000}, {[]string{"connections", "tenant"}, 50_000}} {
+		if unbounded(c, limit.most, limit.path...) {
+			t.file(file, strings.Join(limit.path, "."), much, say("a limit bounds nothing: %s", strings.Join(limit.path, ".")), fmt.Sprintf("%s: %v", strings.Join(limit.path, "."), value(c, limit.path...)),
+				say("leave it out for the default, or set it to what a client of yours needs"), "CWE-770")
+		}
+	}
+	if networks, ok := c["networks"].([]any); ok {
+		for _, n := range networks {
+			m, _ := n.(map[string]any)
+			cidr := fmt.Sprint(m["cidr"])
+			if strings.HasSuffix(cidr, "/0") {
+				t.file(file, "networks", t.check.worst, say("every address is an exception from the limits"), fmt.Sprint(n), say("name the networks that need it"), "CWE-770")
+			}
+		}
+	}
+	if doors, ok := c["doors"].([]any); ok {
+		for _, d := range doors {
+			if strings.HasSuffix(fmt.Sprint(d), "/0") {
+				t.file(file, "doors", "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:L/A:L", say("everybody is believed about whom a request is from"), fmt.Sprint(d), say("name the proxies"), "CWE-348")
+			}
+		}
+	}
+	return t.ended("no limit is taken away")
+}
