@@ -9,5 +9,5 @@ import "embed"
 // Wordings are the files of Chinese (简体): each is one object, from a phrase in
 // English to its wording. A test in reports holds them against the source.
 //
-//go:embed chaos/zh.json deploy/zh.json internal/recording/zh.json internal/run/zh.json internal/words/zh.json loadgen/zh.json
+//go:embed */zh.json */*/zh.json
 var Wordings embed.FS

@@ -30,6 +30,19 @@ const (
 	Limited   Outcome = "limited"   // the client, not the service, was the bottleneck
 )
 
+// Said is the outcome in words.
+func (o Outcome) Said() words.Sentence {
+	switch o {
+	case Holds:
+		return words.Say("holds")
+	case Misses:
+		return words.Say("misses")
+	case Saturated:
+		return words.Say("saturated")
+	}
+	return words.Say("limited")
+}
+
 // Point is one try of a rate, and what it measured; nil is not known.
 type Point struct {
 	Rate    float64        `json:"rate_per_second"`

@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
@@ -84,9 +83,9 @@ func (m *machine) seeGone(ctx context.Context) (sight, error) {
 	return m.step(ctx, recording.FaultGone, m.fault.SeeGone)
 }
 
-func (m *machine) legal(step string, from ...string) error {
-	if !slices.Contains(from, m.state) {
-		return words.Errorf("%s: the fault is %s, expected %s", step, m.state, from[0])
+func (m *machine) legal(step words.Phrase, from string) error {
+	if m.state != from {
+		return words.Errorf("%s: the fault is %s, expected %s", words.Say(step), m.state, from)
 	}
 	return nil
 }

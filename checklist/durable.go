@@ -20,7 +20,7 @@ type records struct {
 	written  int64 // writes that are in the recording
 	asked    int64 // of them, those for a background response
 	refused  int64 // of these, those that a service without them answers so
-	refusal  string
+	refusal  words.Sentence
 	acked    []record         // in the order they were
 	read     map[int64]string // what is wrong with a record, by its write
 }
@@ -62,7 +62,7 @@ func (r *records) write(w *recording.Request) {
 		r.acked = append(r.acked, record{w.Seq, w.End, w.Record})
 	case w.Class == "" && (w.Error == recording.ErrorProtocol || slices.Contains(hasNoSuchThing, int(w.Status))):
 		r.refused++
-		r.refusal = w.ErrorText
+		r.refusal = w.Why()
 	}
 }
 
@@ -120,7 +120,7 @@ func (d durable) told() words.Sentence {
 func (r *records) doubt(d durable) words.Sentence {
 	switch {
 	case r.unsupported():
-		return words.Say("the service has no background responses (%s), so there is nothing that it could lose; leave durability out of the gate, or end the objective in where supported", words.Told(r.refusal))
+		return words.Say("the service has no background responses (%s), so there is nothing that it could lose; leave durability out of the gate, or end the objective in where supported", r.refusal)
 	case !r.readBack:
 		return words.Say("the records were not read back to the end, so what was lost is unknown, and not zero")
 	case r.written < r.due:

@@ -2,7 +2,6 @@ package checklist
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
@@ -115,7 +114,7 @@ func (e *evidence) doubts(waived int, by words.Sentence, interrupted bool) []wor
 		doubt("%d of %d requests that were due have left no trace in the recording, and they could be the ones that failed; run the gate again.", missing, offered)
 	}
 	if n := len(e.rec.Warnings); n > 0 {
-		doubt("The recording is damaged: %s Run the gate again.", words.Told(strings.Join(e.rec.Warnings, " ")))
+		doubt("The recording is damaged: %s Run the gate again.", words.List("%s %s", e.rec.Warnings...))
 	}
 	switch {
 	case interrupted:

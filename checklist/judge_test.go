@@ -380,7 +380,7 @@ func TestAFaultCutShortIsUnproven(t *testing.T) {
 func TestADamagedRecordingNeverPasses(t *testing.T) {
 	w := healthy(t, "error_rate <= 1%")
 	rec := w.recording()
-	rec.Warnings = []string{"requests-000002.parquet: its requests are left out."}
+	rec.Warnings = []words.Sentence{words.Verbatim("requests-000002.parquet: its requests are left out.")}
 	v, err := Judge(w.gate, rec)
 	if err != nil || v.Verdict != Unproven || !strings.Contains(v.Why[0].String(), "requests-000002.parquet") {
 		t.Errorf("%v, %v: %q", v.Verdict, err, v.Why)

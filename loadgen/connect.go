@@ -1,9 +1,9 @@
 package loadgen
 
 import (
-	"fmt"
 	"os"
 
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen/client"
 	"github.com/launchgate/launchgate/scenarios"
 )
@@ -32,7 +32,7 @@ func KeysFor(g scenarios.Gate, e scenarios.Endpoint, issued map[string]string) m
 // via is connected to in its place, if not empty. Nothing is sent yet.
 func Connect(e scenarios.Endpoint, via string, keys map[string]string) (*client.Client, error) {
 	if e.APIKeyEnv != "" && keys[e.APIKeyEnv] == "" {
-		return nil, fmt.Errorf("the environment variable %s, which is to hold the API key, is empty", e.APIKeyEnv)
+		return nil, words.Errorf("the environment variable %s, which is to hold the API key, is empty", e.APIKeyEnv)
 	}
 	growFiles()
 	return client.New(client.Config{

@@ -2,7 +2,6 @@ package loadgen
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"os"
 	"runtime/debug"
@@ -13,6 +12,7 @@ import (
 	vegeta "github.com/tsenart/vegeta/v12/lib"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen/client"
 )
 
@@ -115,7 +115,7 @@ func (d *drive) attack() error {
 	}
 	var err error
 	if d.alarm, err = newAlarm(d.ctx); err != nil {
-		return fmt.Errorf("the load cannot be paced: %w", err)
+		return words.Errorf("the load cannot be paced: %s", err)
 	}
 	defer d.alarm.close()
 	d.spin = d.affordable()
@@ -138,7 +138,7 @@ func (d *drive) attack() error {
 	for r := range attacker.Attack(target, d, 0, d.scenario) {
 		if r.Error != "" {
 			attacker.Stop()
-			return fmt.Errorf("the load could not be driven: %s", r.Error)
+			return words.Errorf("the load could not be driven: %s", r.Error)
 		}
 	}
 	return nil
@@ -235,7 +235,7 @@ func (d *drive) waitUntil(at time.Duration) bool {
 func (d *drive) RoundTrip(r *http.Request) (*http.Response, error) {
 	hit, err := strconv.Atoi(r.Header.Get("X-Vegeta-Seq"))
 	if err != nil || hit >= len(d.sent) {
-		return nil, fmt.Errorf("vegeta numbered a hit %q", r.Header.Get("X-Vegeta-Seq"))
+		return nil, words.Errorf("vegeta numbered a hit %q", r.Header.Get("X-Vegeta-Seq"))
 	}
 	d.mu.Lock()
 	d.sent[hit] = true
@@ -246,7 +246,7 @@ func (d *drive) RoundTrip(r *http.Request) (*http.Response, error) {
 	due := d.start + d.plan.Due(n)
 	row := recording.Request{Due: due, Streamed: q.streamed, Error: recording.ErrorNotSent}
 	if q.err != nil {
-		row.ErrorText = q.err.Error()
+		row.Fail(recording.ErrorNotSent, words.Of(q.err))
 	} else {
 		row = d.client.Send(d.ctx, q.request, d.clock, due)
 	}
@@ -270,10 +270,9 @@ func (d *drive) notSent() {
 			continue
 		}
 		q := d.plan.Question(n)
-		d.give(d.plan.Stage(n), recording.Request{
-			Seq: int64(n), Class: q.Class, Due: due, Streamed: q.Prompt.Stream, Error: recording.ErrorNotSent,
-			ErrorText: "it was due and the client had not sent it when the run was stopped",
-		})
+		row := recording.Request{Seq: int64(n), Class: q.Class, Due: due, Streamed: q.Prompt.Stream}
+		row.Fail(recording.ErrorNotSent, words.Say("it was due and the client had not sent it when the run was stopped"))
+		d.give(d.plan.Stage(n), row)
 	}
 }
 

@@ -6,7 +6,6 @@
 package loadgen
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"sort"
 	"time"
@@ -216,18 +215,18 @@ func (s Share) within(st PlannedStage) int { return s.below(st.first+st.Requests
 // below is how many of the numbers below n are of the share.
 func (s Share) below(n int) int { return (n - s.Worker + s.Of - 1) / s.Of }
 
-// String tells a stage to a person.
-func (st PlannedStage) String() string {
+// Said tells a stage to a person.
+func (st PlannedStage) Said() words.Sentence {
 	if st.Users > 0 {
-		return fmt.Sprintf("%d users in closed loop for %s", st.Users, st.Duration)
+		return words.Say("%d users in closed loop for %s", st.Users, st.Duration)
 	}
 	if st.Extend > 0 {
-		return fmt.Sprintf("%d requests in %s, and up to %s more until its percentiles can be decided", st.Requests, st.Duration, st.Extend)
+		return words.Say("%d requests in %s, and up to %s more until its percentiles can be decided", st.Requests, st.Duration, st.Extend)
 	}
 	if st.replay != nil {
-		return fmt.Sprintf("replayed %d requests in %s", st.Requests, st.Duration)
+		return words.Say("replayed %d requests in %s", st.Requests, st.Duration)
 	}
-	return fmt.Sprintf("%d requests in %s", st.Requests, st.Duration)
+	return words.Say("%d requests in %s", st.Requests, st.Duration)
 }
 
 // observation of a stage's beginning or end.

@@ -157,7 +157,11 @@ func everyPage(t *testing.T) map[string]string {
 	pages := map[string]string{"hostile": pageOf(t, hostileRun().report(t))}
 	for _, name := range append([]string{"fail-zh"}, runs...) {
 		run, language, _ := strings.Cut(name, "-")
-		r := judged(t, run).report(t)
+		j := judged(t, run)
+		if Language(language) == Chinese {
+			j = inCodes(t, j)
+		}
+		r := j.report(t)
 		r.Language = Language(language)
 		pages[name] = pageOf(t, r)
 	}
@@ -182,7 +186,7 @@ func fullReport(t *testing.T) Report {
 	r.Verdict.Cost = &checklist.Cost{Instance: "g6.xlarge", PricesOf: "2026-10-01", Source: "the provider's price list", PaidReplicas: 3, PerHour: 2.41, PerMillion: &dollars, PerRequest: &dollars,
 		Options: []checklist.CostOption{{Name: "spot", PerMillion: &dollars, Saving: 0.6, Why: words.Say("the scenario %s was not played", "pod-kill")}}}
 	r.Checklist = &release.Result{Name: "go-live", At: time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC), State: release.Open, Items: []release.ItemResult{
-		{ID: "runbook", Name: "Runbook", State: release.Open, Checks: []release.CheckResult{{ID: "current", Name: "It is current", State: release.Open, Why: words.Kept{Sentence: words.Say("reviewed on %s", "2026-11-01")}}}}}}
+		{ID: "runbook", Name: words.Kept{Sentence: words.Verbatim("Runbook")}, State: release.Open, Checks: []release.CheckResult{{ID: "current", Name: words.Kept{Sentence: words.Verbatim("It is current")}, State: release.Open, Why: words.Kept{Sentence: words.Say("reviewed on %s", "2026-11-01")}}}}}}
 	return r
 }
 

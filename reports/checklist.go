@@ -58,10 +58,10 @@ func ChecklistText(w io.Writer, r release.Result, l Language, color bool) error 
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s  %s\n", p.outcome(outcomeOf[r.State], strings.ToUpper(l.name("state.", r.State.String()))), printable(r.Name))
 	for _, item := range r.Items {
-		fmt.Fprintf(&b, "\n%s  %s\n", p.outcome(outcomeOf[item.State], pad(l.name("state.", item.State.String()), 6)), p.bold(printable(l.told(item.Name))))
+		fmt.Fprintf(&b, "\n%s  %s\n", p.outcome(outcomeOf[item.State], pad(l.name("state.", item.State.String()), 6)), p.bold(printable(l.Word(item.Name.Sentence))))
 		for _, c := range item.Checks {
 			fmt.Fprintf(&b, "  %s  %s\n          %s\n", p.outcome(outcomeOf[c.State], pad(l.name("state.", c.State.String()), 6)),
-				printable(l.told(c.Name)), p.dim(printable(l.Word(c.Why.Sentence))))
+				printable(l.Word(c.Name.Sentence)), p.dim(printable(l.Word(c.Why.Sentence))))
 		}
 	}
 	_, err := io.WriteString(w, b.String())
@@ -73,10 +73,10 @@ func markdownChecklist(b *strings.Builder, report Report) {
 	l, r := report.Language, *report.Checklist
 	fmt.Fprintf(b, "**%s** %s\n\n", l.say("section.checklist"), l.name("state.", r.State.String()))
 	for _, item := range r.Items {
-		fmt.Fprintf(b, "- %s %s\n", markdownSign[outcomeOf[item.State]], markdownText(l.told(item.Name)))
+		fmt.Fprintf(b, "- %s %s\n", markdownSign[outcomeOf[item.State]], markdownText(l.Word(item.Name.Sentence)))
 		for _, c := range item.Checks {
 			if c.State != release.Done {
-				fmt.Fprintf(b, "  - %s %s\n", markdownSign[outcomeOf[c.State]], l.say("text.named", markdownText(l.told(c.Name)), markdownText(l.Word(c.Why.Sentence))))
+				fmt.Fprintf(b, "  - %s %s\n", markdownSign[outcomeOf[c.State]], l.say("text.named", markdownText(l.Word(c.Name.Sentence)), markdownText(l.Word(c.Why.Sentence))))
 			}
 		}
 	}

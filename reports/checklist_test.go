@@ -15,10 +15,10 @@ func TestChecklistIsTold(t *testing.T) {
 	run := judged(t, "pass")
 	dir := t.TempDir()
 	kept := release.Result{Name: "go-live", At: time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC), State: release.Open, Items: []release.ItemResult{
-		{ID: "runbook", Name: "Runbook", State: release.Done, Checks: []release.CheckResult{{ID: "current", Name: "It is current", State: release.Done, Why: words.Kept{Sentence: words.Say("reviewed on %s", "2026-11-01")}}}},
-		{ID: "emergency", Name: "Emergency <b>plan</b>", State: release.Failed, Checks: []release.CheckResult{
-			{ID: "drill", Name: "It was played", State: release.Open, Why: words.Kept{Sentence: words.Verbatim("<script>alert(1)</script>")}},
-			{ID: "node", Name: "The loss of a node", State: release.Failed, Why: words.Kept{Sentence: words.Verbatim("too slow")}},
+		{ID: "runbook", Name: words.Kept{Sentence: words.Verbatim("Runbook")}, State: release.Done, Checks: []release.CheckResult{{ID: "current", Name: words.Kept{Sentence: words.Verbatim("It is current")}, State: release.Done, Why: words.Kept{Sentence: words.Say("reviewed on %s", "2026-11-01")}}}},
+		{ID: "emergency", Name: words.Kept{Sentence: words.Verbatim("Emergency <b>plan</b>")}, State: release.Failed, Checks: []release.CheckResult{
+			{ID: "drill", Name: words.Kept{Sentence: words.Verbatim("It was played")}, State: release.Open, Why: words.Kept{Sentence: words.Verbatim("<script>alert(1)</script>")}},
+			{ID: "node", Name: words.Kept{Sentence: words.Verbatim("The loss of a node")}, State: release.Failed, Why: words.Kept{Sentence: words.Verbatim("too slow")}},
 		}},
 	}}
 	if err := KeepChecklist(dir, kept); err != nil {

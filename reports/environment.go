@@ -47,7 +47,7 @@ func environment(r Report) []pair {
 		{l.say("environment.command"), orUnknown(l, commandLine(e.Command))},
 	}
 	for _, told := range []pair{
-		{l.say("environment.protocol"), l.told(e.Target.Protocol)}, {l.say("environment.allowed"), l.Word(e.Target.Allowance.Sentence)}, {l.say("environment.watched"), l.Word(e.Target.Watched.Sentence)},
+		{l.say("environment.protocol"), l.Word(e.Target.Protocol.Sentence)}, {l.say("environment.allowed"), l.Word(e.Target.Allowance.Sentence)}, {l.say("environment.watched"), l.Word(e.Target.Watched.Sentence)},
 	} {
 		if told.Value != "" {
 			list = append(list, told)

@@ -150,8 +150,8 @@ func functions(r Report) template.FuncMap {
 			return l.Word(value(*v, "usd"))
 		},
 		"say":       l.sayID,
-		"told":      l.told,
 		"note":      l.Word,
+		"short":     func(s words.Sentence) string { return shorten(l.Word(s), 400) },
 		"value":     func(v float64, unit string) string { return l.Word(value(v, unit)) },
 		"seconds":   func(v float64) string { return l.Word(seconds(v)) },
 		"clock":     clock,

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/launchgate/launchgate"
+
 	"github.com/launchgate/launchgate/internal/words"
 )
 
@@ -51,7 +52,7 @@ func (l Language) phrases() words.Language {
 // inChinese is what this program says, and what it reads in recordings: the
 // wordings that lie beside the packages, and those of this one.
 var inChinese = func() words.Language {
-	all := maps.Clone(words.Recorded)
+	all := words.Language{}
 	for _, table := range tables() {
 		maps.Copy(all, table)
 	}
@@ -94,10 +95,6 @@ func (l Language) say(id words.Phrase, args ...any) string {
 	}
 	return l.Word(words.Say(id, args...))
 }
-
-// told words what launchgate wrote into the recording; what others said stays
-// as it is.
-func (l Language) told(text string) string { return l.Word(words.Told(text)) }
 
 // sayID is say for templates, which know ids as strings.
 func (l Language) sayID(id string, args ...any) string { return l.say(words.Phrase(id), args...) }

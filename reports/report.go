@@ -320,7 +320,7 @@ func interruption(gate scenarios.Gate, rec *recording.Recording) *Interruption {
 func missing(gate scenarios.Gate, rec *recording.Recording, p *pass, r Report) []words.Sentence {
 	var notes []words.Sentence
 	for _, w := range rec.Warnings {
-		notes = append(notes, words.Told(w))
+		notes = append(notes, w)
 	}
 	if p.impossible > 0 {
 		notes = append(notes, words.Say("missing.impossible", count(p.impossible)))

@@ -30,7 +30,8 @@ type Story struct {
 	Retries      int32
 	Status       int32
 	Finish       string
-	Error, Text  string
+	Error        string
+	Text         words.Sentence
 	InFault      []string // ids of the faults whose span it met
 }
 
@@ -57,7 +58,7 @@ func tell(r *recording.Request) Story {
 		Sent: since(r.Sent), FirstByte: since(r.FirstByte), FirstToken: since(r.FirstToken),
 		LastToken: since(r.LastToken), End: since(r.End),
 		Chunks: len(r.Chunks), OutputTokens: r.OutputTokens, Replica: r.Replica, Retries: r.Retries,
-		Status: r.Status, Finish: r.FinishReason, Error: r.Failure(), Text: shorten(r.FailureText(), 400),
+		Status: r.Status, Finish: r.FinishReason, Error: r.Failure(), Text: r.FailureText(),
 	}
 	for i := 1; i < len(r.Chunks); i++ {
 		if gap := (r.Chunks[i] - r.Chunks[i-1]).Seconds(); s.Stall == nil || gap > s.Stall.To-s.Stall.From {

@@ -222,7 +222,7 @@ type Result struct {
 // ItemResult is how far an item has got.
 type ItemResult struct {
 	ID     string        `json:"id"`
-	Name   string        `json:"name"`
+	Name   words.Kept    `json:"name"`
 	State  State         `json:"state"`
 	Checks []CheckResult `json:"checks"`
 }
@@ -230,7 +230,7 @@ type ItemResult struct {
 // CheckResult is what became of a check, and why.
 type CheckResult struct {
 	ID    string     `json:"id"`
-	Name  string     `json:"name"`
+	Name  words.Kept `json:"name"`
 	State State      `json:"state"`
 	Why   words.Kept `json:"why"` // a report reads it again, in its own language
 }
@@ -240,11 +240,11 @@ func (c Checklist) Hold(now time.Time, runs []Run) Result {
 	r := Result{Name: c.Name, At: now.UTC().Truncate(time.Second)}
 	var items []State
 	for _, item := range c.Items {
-		held := ItemResult{ID: item.ID, Name: item.Name}
+		held := ItemResult{ID: item.ID, Name: named(item.Name)}
 		var states []State
 		for _, check := range item.Checks {
 			state, why := c.check(now, runs, item.ID+"/"+check.ID, check)
-			held.Checks = append(held.Checks, CheckResult{check.ID, check.Name, state, words.Kept{Sentence: why}})
+			held.Checks = append(held.Checks, CheckResult{check.ID, named(check.Name), state, words.Kept{Sentence: why}})
 			states = append(states, state)
 		}
 		held.State = of(states)

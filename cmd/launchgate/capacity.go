@@ -129,7 +129,7 @@ func findCapacity(ctx context.Context, gate scenarios.Gate, f capacityFlags, out
 			screen.tell(p)
 		},
 		Tried: func(p capacity.Point) {
-			screen.say("%-10s %-9s %s", scenarios.Rate(p.Rate), words.Told(string(p.Outcome)), p.Why)
+			screen.say("%-10s %-9s %s", scenarios.Rate(p.Rate), p.Outcome.Said(), p.Why)
 		},
 	}.Find(ctx)
 	screen.clear()
@@ -137,7 +137,7 @@ func findCapacity(ctx context.Context, gate scenarios.Gate, f capacityFlags, out
 		return 0, err
 	}
 	if err != nil && ctx.Err() == nil {
-		found.Why = words.Told(err.Error())
+		found.Why = words.Of(err)
 	}
 	doc := reports.Capacity{
 		Language: f.lang, Gate: one.Name, Scenario: one.Scenarios[0].Name, Target: found.Target, Seed: one.Seed,

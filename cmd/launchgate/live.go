@@ -172,7 +172,7 @@ func (p *livePage) make() {
 // notYet is shown until there is a recording to read.
 func notYet(lang reports.Language, err error) []byte {
 	return fmt.Appendf(nil, `<!doctype html><meta charset="utf-8"><title>launchgate</title><p>%s</p>`,
-		html.EscapeString(lang.Word(words.Say("The run has not begun to record: %s", words.Told(err.Error())))))
+		html.EscapeString(lang.Word(words.Say("The run has not begun to record: %s", err))))
 }
 
 // underWay is the page of a run, and whether the run has ended.

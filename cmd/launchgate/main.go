@@ -4,11 +4,12 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 func main() {
@@ -16,7 +17,7 @@ func main() {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
-		cancel(fmt.Errorf("stopped by signal: %s", <-signals))
+		cancel(words.Errorf("stopped by signal: %s", <-signals))
 		// timeout(1) signals the process and then its group, which is one wish told
 		// twice. After that the deployment dies with this process, so another
 		// signal may end it at once without leaving anything behind.

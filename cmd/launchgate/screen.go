@@ -140,7 +140,7 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 		requests += plan.Requests()
 		say("%-16s %6s  %5d requests  %s", s.Name, plan.Duration(), plan.Requests(), firstLine(s.Description))
 		for _, st := range plan.Stages {
-			say("  stage %-14s %s", st.Name, words.Told(st.String()))
+			say("  stage %-14s %s", st.Name, st.Said())
 		}
 		for _, c := range s.Classes {
 			fmt.Fprintln(out, lang.Word(words.Say("  class %-14s weight %g", c.Name, c.Weight))+way(c.Workload, s.Workload))

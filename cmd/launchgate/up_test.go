@@ -434,14 +434,14 @@ func TestRunBehindTheWholeGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	told := rec.Environment.Target
-	if !strings.HasPrefix(told.URL, "https://") || told.Protocol != "HTTP/2 over TLS 1.3" || !strings.Contains(told.Allowance.String(), "127.0.0.1 and the run's own keys may send 80 requests/s") {
+	if !strings.HasPrefix(told.URL, "https://") || told.Protocol.String() != "HTTP/2 over TLS 1.3" || !strings.Contains(told.Allowance.String(), "127.0.0.1 and the run's own keys may send 80 requests/s") {
 		t.Errorf("%+v", told)
 	}
 	if _, err := exec.LookPath("prometheus"); err == nil != strings.HasPrefix(told.Watched.String(), "Prometheus at http://127.0.0.1:") {
 		t.Errorf("watched: %q, and prometheus is on the PATH: %v", told.Watched, err)
 	}
 	report := html.UnescapeString(string(readFile(t, filepath.Join(dir, "report.html"))))
-	for _, fact := range []string{told.Protocol, told.Allowance.String(), told.Watched.String()} {
+	for _, fact := range []string{told.Protocol.String(), told.Allowance.String(), told.Watched.String()} {
 		if !strings.Contains(report, fact) {
 			t.Errorf("the report does not tell: %s", fact)
 		}

@@ -2,7 +2,6 @@ package recording
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"reflect"
 	"strings"
@@ -11,6 +10,8 @@ import (
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/parquet-go/parquet-go/encoding"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // Requests are read a column at a time: a page of one column is decoded and its
@@ -38,7 +39,7 @@ func readGroup(group parquet.RowGroup, rows []Request) error {
 			continue
 		}
 		if err := readColumn(chunk, field, rows); err != nil {
-			return fmt.Errorf("column %s: %w", leaves[i][0], err)
+			return words.Errorf("column %s: %s", leaves[i][0], err)
 		}
 	}
 	return nil
@@ -59,7 +60,7 @@ func readColumn(chunk parquet.ColumnChunk, field reflect.StructField, rows []Req
 		n := int(page.NumRows())
 		if n > len(rows) {
 			parquet.Release(page)
-			return fmt.Errorf("found %d more rows than the group has", n-len(rows))
+			return words.Errorf("found %d more rows than the group has", n-len(rows))
 		}
 		err = fill(field, page, rows[:n])
 		parquet.Release(page)
@@ -69,7 +70,7 @@ func readColumn(chunk parquet.ColumnChunk, field reflect.StructField, rows []Req
 		rows = rows[n:]
 	}
 	if len(rows) > 0 {
-		return fmt.Errorf("found %d fewer rows than the group has", len(rows))
+		return words.Errorf("found %d fewer rows than the group has", len(rows))
 	}
 	return nil
 }
@@ -120,7 +121,7 @@ func fill(field reflect.StructField, page parquet.Page, rows []Request) error {
 		}
 		return nil
 	default:
-		return fmt.Errorf("a field of kind %s cannot be read", kind)
+		return words.Errorf("a field of kind %s cannot be read", kind)
 	}
 }
 
@@ -164,7 +165,7 @@ func fillLists(page parquet.Page, rows []Request) error {
 			end++
 		}
 		if row++; repeated[i] != 0 || row >= len(rows) {
-			return errors.New("found a list that continues on another page")
+			return words.Errorf("found a list that continues on another page")
 		}
 		n := 0
 		for _, level := range defined[i:end] {

@@ -3,7 +3,6 @@ package recording
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // GapsFile counts the gaps between the chunks of every complete answer, where
@@ -80,7 +81,7 @@ func (g *gapCounter) write(dir string) error {
 		err = errors.Join(err, log.OutputIntervalHistogramWithLogOptions(g.of[tag], options))
 	}
 	if err != nil {
-		return fmt.Errorf("count the gaps between chunks: %w", err)
+		return words.Errorf("count the gaps between chunks: %s", err)
 	}
 	g.dirty = false
 	return replaceFile(filepath.Join(dir, GapsFile), b.Bytes())
@@ -99,14 +100,14 @@ func (r *Recording) readGaps() error {
 	for {
 		h, err := log.NextIntervalHistogram()
 		if err != nil {
-			return fmt.Errorf("%w: %s: %v", ErrDamaged, GapsFile, err)
+			return words.Errorf("%s: %s: %s", ErrDamaged, GapsFile, err)
 		}
 		if h == nil {
 			return nil
 		}
 		names := strings.Split(h.Tag(), "/")
 		if len(names) != 3 {
-			return fmt.Errorf("%w: %s: found the tag %q, expected scenario/stage/class", ErrDamaged, GapsFile, h.Tag())
+			return words.Errorf("%s: %s: found the tag %q, expected scenario/stage/class", ErrDamaged, GapsFile, h.Tag())
 		}
 		r.Gaps = append(r.Gaps, Gaps{names[0], names[1], names[2], h})
 	}

@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // lines is a growing file of one JSON value a line.
@@ -31,7 +33,7 @@ func createLines(path string) (*lines, error) {
 func (l *lines) write(value any) error {
 	line, err := json.Marshal(value)
 	if err != nil {
-		return fmt.Errorf("%s: write %+v: %w", filepath.Base(l.file.Name()), value, err)
+		return words.Errorf("%s: write %s: %s", filepath.Base(l.file.Name()), fmt.Sprintf("%+v", value), err)
 	}
 	l.dirty = true
 	_, err = l.buffer.Write(append(line, '\n'))
@@ -51,10 +53,10 @@ func (l *lines) close() error { return errors.Join(l.complete(), l.file.Close())
 // readLines reads a file of lines. A last line that a crash cut short is
 // reported as a warning; any other line that is not JSON is an error, because
 // evidence that cannot be read is not evidence that was never there.
-func readLines[T any](path string) (values []T, warning string, err error) {
+func readLines[T any](path string) (values []T, warning words.Sentence, err error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, "", err
+		return nil, words.Sentence{}, err
 	}
 	defer file.Close()
 	name := filepath.Base(path)
@@ -62,19 +64,19 @@ func readLines[T any](path string) (values []T, warning string, err error) {
 	for number := 1; ; number++ {
 		line, err := reader.ReadBytes('\n')
 		if err == io.EOF && len(line) == 0 {
-			return values, "", nil
+			return values, words.Sentence{}, nil
 		}
 		if err == io.EOF {
-			return values, fmt.Sprintf("%s: line %d was cut short and is left out.", name, number), nil
+			return values, words.Say("%s: line %d was cut short and is left out.", name, number), nil
 		}
 		if err != nil {
-			return nil, "", err
+			return nil, words.Sentence{}, err
 		}
 		var value T
 		decoder := json.NewDecoder(bytes.NewReader(line))
 		decoder.DisallowUnknownFields()
 		if err := decoder.Decode(&value); err != nil {
-			return nil, "", fmt.Errorf("%w: %s, line %d: %v", ErrDamaged, name, number, err)
+			return nil, words.Sentence{}, words.Errorf("%s: %s, line %d: %s", ErrDamaged, name, number, err)
 		}
 		values = append(values, value)
 	}

@@ -1,10 +1,13 @@
 package recording
 
 import (
+	"encoding/json"
 	"math"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // What a success, a TTFT, a TPOT and the other measures of a request are is
@@ -32,17 +35,40 @@ func (r *Request) Failure() string {
 	return ""
 }
 
-// FailureText says in words what went wrong; empty on success.
-func (r *Request) FailureText() string {
+// Fail says why the request did not succeed.
+func (r *Request) Fail(class string, why words.Sentence) {
+	said := why.Written()
+	r.Error, r.ErrorText, r.ErrorSaid = class, said.Text, ""
+	if said.Phrase == "" {
+		return
+	}
+	said.Text = "" // which is a column of its own
+	if b, err := json.Marshal(said); err == nil {
+		r.ErrorSaid = string(b)
+	}
+}
+
+// Why is the sentence that Fail was given.
+func (r *Request) Why() words.Sentence {
+	said := words.Written{}
+	if r.ErrorSaid != "" && json.Unmarshal([]byte(r.ErrorSaid), &said) != nil {
+		said = words.Written{}
+	}
+	said.Text = r.ErrorText
+	return said.Sentence()
+}
+
+// FailureText says in words what went wrong; it says nothing of a success.
+func (r *Request) FailureText() words.Sentence {
 	switch {
 	case r.ErrorText != "" || r.OK() || r.Error != "":
-		return r.ErrorText
+		return r.Why()
 	case r.Failure() == ErrorEmpty:
-		return "the answer has no text, though its usage counts tokens"
+		return words.Say("the answer has no text, though its usage counts tokens")
 	case r.Failure() == ErrorTruncated:
-		return "the recording has no end of the answer"
+		return words.Say("the recording has no end of the answer")
 	}
-	return "the recording has no time at which the request was sent"
+	return words.Say("the recording has no time at which the request was sent")
 }
 
 // RefusedInOrder reports whether a request that failed was refused as a service

@@ -32,7 +32,7 @@ func TestWhatASuccessIs(t *testing.T) {
 		{"never sent", func(r *Request) { r.Sent, r.End = 0, 0 }, ErrorNotSent, true},
 	} {
 		r := whole(tt.change)
-		if got := r.Failure(); got != tt.failure || r.OK() != (tt.failure == "") || (r.FailureText() != "") != tt.told {
+		if got := r.Failure(); got != tt.failure || r.OK() != (tt.failure == "") || (!r.FailureText().IsZero()) != tt.told {
 			t.Errorf("%s: %q (%q), want %q", tt.name, got, r.FailureText(), tt.failure)
 		}
 		if _, ok := r.TTFT(); ok && !r.OK() {

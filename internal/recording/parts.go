@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"github.com/parquet-go/parquet-go"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 const (
@@ -261,7 +263,7 @@ func readRows(group parquet.RowGroup, buffer []Request) (rows []Request, err err
 	}()
 	n := group.NumRows()
 	if n < 0 || n > mostGroupRows {
-		return nil, fmt.Errorf("found a group of %d rows, expected at most %d", n, mostGroupRows)
+		return nil, words.Errorf("found a group of %d rows, expected at most %d", n, mostGroupRows)
 	}
 	if int64(cap(buffer)) < n {
 		buffer = make([]Request, n)
@@ -295,5 +297,5 @@ func openPart(path string) (file *os.File, footer *parquet.File, err error) {
 }
 
 func damaged(path string, err error) error {
-	return fmt.Errorf("%w: %s: %s", ErrDamaged, filepath.Base(path), strings.TrimPrefix(err.Error(), "parquet: "))
+	return words.Errorf("%s: %s: %s", ErrDamaged, filepath.Base(path), strings.TrimPrefix(err.Error(), "parquet: "))
 }

@@ -3,12 +3,13 @@ package recording
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // Open reads the recording in dir. What a crash leaves behind (a line or a part
@@ -20,7 +21,7 @@ func Open(dir string) (*Recording, error) {
 		recording.readEvents, recording.readScan, recording.readGaps, recording.findRequests}
 	for _, step := range steps {
 		if err := step(); err != nil {
-			return nil, fmt.Errorf("open %s: %w", dir, err)
+			return nil, words.Errorf("open %s: %s", dir, err)
 		}
 	}
 	return recording, nil
@@ -48,12 +49,12 @@ func (r *Recording) readEnvironment() error {
 	content, err := os.ReadFile(filepath.Join(r.Dir, EnvironmentFile))
 	switch is, gone := os.Stat(r.Dir); {
 	case errors.Is(gone, fs.ErrNotExist):
-		return fmt.Errorf("%w: there is no such folder", ErrNotRun)
+		return words.Errorf("%s: there is no such folder", ErrNotRun)
 	case gone == nil && !is.IsDir():
-		return fmt.Errorf("%w: it is a file; name the folder of a run", ErrNotRun)
+		return words.Errorf("%s: it is a file; name the folder of a run", ErrNotRun)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: no %s in it", ErrNotRun, EnvironmentFile)
+		return words.Errorf("%s: no %s in it", ErrNotRun, EnvironmentFile)
 	}
 	if err != nil {
 		return err
@@ -64,17 +65,17 @@ func (r *Recording) readEnvironment() error {
 		Version string `json:"version"`
 	}
 	if err := json.Unmarshal(content, &format); err != nil {
-		return fmt.Errorf("%w: %s: %v", ErrDamaged, EnvironmentFile, err)
+		return words.Errorf("%s: %s: %s", ErrDamaged, EnvironmentFile, err)
 	}
 	if format.Format > Format {
-		return fmt.Errorf("%w: format %d by launchgate %s, and this launchgate reads up to %d; use a newer one",
+		return words.Errorf("%s: format %d by launchgate %s, and this launchgate reads up to %d; use a newer one",
 			ErrNewer, format.Format, format.Version, Format)
 	}
 	if format.Format < 1 {
-		return fmt.Errorf("%w: %s has no format", ErrNotRun, EnvironmentFile)
+		return words.Errorf("%s: %s has no format", ErrNotRun, EnvironmentFile)
 	}
 	if err := json.Unmarshal(content, &r.Environment); err != nil {
-		return fmt.Errorf("%w: %s: %v", ErrDamaged, EnvironmentFile, err)
+		return words.Errorf("%s: %s: %s", ErrDamaged, EnvironmentFile, err)
 	}
 	return nil
 }
@@ -98,10 +99,10 @@ func (r *Recording) checkSums() error {
 	if err != nil {
 		return err
 	}
-	var changed []string
+	var changed []words.Sentence
 	for name := range r.Environment.Files {
 		if !slices.Contains(names, name) {
-			changed = append(changed, name+" is missing")
+			changed = append(changed, words.Say("%s is missing", name))
 		}
 	}
 	for _, name := range names {
@@ -111,14 +112,14 @@ func (r *Recording) checkSums() error {
 		case err != nil:
 			return err
 		case !known:
-			changed = append(changed, name+" was added")
+			changed = append(changed, words.Say("%s was added", name))
 		case got != want:
-			changed = append(changed, name+" was changed")
+			changed = append(changed, words.Say("%s was changed", name))
 		}
 	}
 	if len(changed) > 0 {
-		slices.Sort(changed)
-		return fmt.Errorf("%w: %s", ErrTampered, strings.Join(changed, ", "))
+		slices.SortFunc(changed, func(a, b words.Sentence) int { return strings.Compare(a.String(), b.String()) })
+		return words.Errorf("%s: %s", ErrTampered, words.List("%s, %s", changed...))
 	}
 	return nil
 }
@@ -135,9 +136,9 @@ func (r *Recording) readEvents() (err error) {
 func events[T any](r *Recording, name string) ([]T, error) {
 	values, warning, err := readLines[T](filepath.Join(r.Dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
-		warning, err = name+" is missing.", nil
+		warning, err = words.Say("%s is missing.", name), nil
 	}
-	if warning != "" {
+	if !warning.IsZero() {
 		r.Warnings = append(r.Warnings, warning)
 	}
 	return values, err
@@ -154,7 +155,7 @@ func (r *Recording) findRequests() error {
 	for _, name := range names {
 		file, _, err := openPart(filepath.Join(r.Dir, name))
 		if errors.Is(err, ErrDamaged) {
-			r.Warnings = append(r.Warnings, fmt.Sprintf("%v; its requests are left out.", err))
+			r.Warnings = append(r.Warnings, words.Say("%s; its requests are left out.", err))
 			continue
 		}
 		if err != nil {
@@ -176,7 +177,7 @@ func (r *Recording) warnUnfinished() error {
 	}
 	for _, entry := range entries {
 		if strings.HasSuffix(entry.Name(), unfinished) {
-			r.Warnings = append(r.Warnings, fmt.Sprintf(
+			r.Warnings = append(r.Warnings, words.Say(
 				"%s was not finished: requests of up to the last %v before the end are left out.", entry.Name(), completeEvery))
 		}
 	}

@@ -40,7 +40,7 @@ func (i *Injection) UnmarshalJSON(b []byte) error {
 	*i = Injection(read.line)
 	i.Text = read.Written.Sentence()
 	if reason, old := strings.CutPrefix(read.Written.Text, "unsupported:"); old && read.Phrase == "" {
-		i.Unsupported, i.Text = true, Unsupported(words.Told(strings.TrimSpace(reason)))
+		i.Unsupported, i.Text = true, Unsupported(words.Verbatim(strings.TrimSpace(reason)))
 	}
 	return nil
 }

@@ -101,7 +101,8 @@ type Request struct {
 	Replica          string        `parquet:"replica,optional,dict"`       // who answered, where the service says so
 	Retries          int32         `parquet:"retries,optional"`            // by the gateway, where it says so
 	Error            string        `parquet:"error,optional,dict"`         // one of the Error constants
-	ErrorText        string        `parquet:"error_text,optional"`
+	ErrorText        string        `parquet:"error_text,optional"`         // in English; Fail sets the three, Why reads them
+	ErrorSaid        string        `parquet:"error_said,optional"`         // the phrase and what fills it, in JSON; empty: others said it
 }
 
 // The steps of a fault's life, in order. Asked is not in effect.
@@ -205,7 +206,7 @@ type Target struct {
 	Model    string `json:"model,omitempty"`
 	Replicas int    `json:"replicas,omitempty"`
 	// Protocol is what the client and the service spoke, and whether in clear.
-	Protocol string `json:"protocol,omitempty"`
+	Protocol words.Kept `json:"protocol,omitzero"`
 	// Allowance says how far the client was let past the limits of a gateway
 	// that launchgate deployed.
 	Allowance words.Kept `json:"allowance,omitzero"`
@@ -232,5 +233,5 @@ type Recording struct {
 	// Complete is whether the run wrote its end (ObsRunEnded, no ObsInterrupted).
 	Complete bool
 	// Warnings are what could not be read, in sentences.
-	Warnings []string
+	Warnings []words.Sentence
 }

@@ -3,7 +3,6 @@ package recording
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 const (
@@ -76,9 +77,9 @@ func Create(dir string) (*Writer, error) {
 
 func cannotCreate(dir string, err error) error {
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%s: %w (another run has just begun there); choose another folder", dir, ErrExists)
+		return words.Errorf("%s: %s (another run has just begun there); choose another folder", dir, ErrExists)
 	}
-	return fmt.Errorf("cannot write a recording into %s: %w; choose a folder that can be written", dir, err)
+	return words.Errorf("cannot write a recording into %s: %s; choose a folder that can be written", dir, err)
 }
 
 func refuseExisting(dir string) error {
@@ -90,7 +91,7 @@ func refuseExisting(dir string) error {
 		switch name := entry.Name(); {
 		case name == GateFile, name == EnvironmentFile, name == InjectionsFile, name == ObservationsFile, name == ScanFile, name == GapsFile,
 			name == "verdict.json", strings.HasPrefix(name, "requests-"):
-			return fmt.Errorf("%s: %w (%s is there); choose another folder or move that run away", dir, ErrExists, name)
+			return words.Errorf("%s: %s (%s is there); choose another folder or move that run away", dir, ErrExists, name)
 		}
 	}
 	return nil
@@ -102,7 +103,7 @@ func (w *Writer) LogDir() string { return filepath.Join(w.dir, LogsFolder) }
 // Gate keeps the gate as it was resolved.
 func (w *Writer) Gate(yaml []byte) error {
 	if err := replaceFile(filepath.Join(w.dir, GateFile), yaml); err != nil {
-		return fmt.Errorf("record the gate: %w", err)
+		return words.Errorf("record the gate: %s", err)
 	}
 	return nil
 }
@@ -123,7 +124,7 @@ func (w *Writer) writeEnvironment() error {
 		err = replaceFile(filepath.Join(w.dir, EnvironmentFile), append(content, '\n'))
 	}
 	if err != nil {
-		return fmt.Errorf("record the environment: %w", err)
+		return words.Errorf("record the environment: %s", err)
 	}
 	return nil
 }
@@ -180,7 +181,7 @@ func (w *Writer) Err() error {
 
 func (w *Writer) fail(err error) {
 	if err != nil {
-		err = fmt.Errorf("record the run in %s: %w", w.dir, err)
+		err = words.Errorf("record the run in %s: %s", w.dir, err)
 		w.failure.CompareAndSwap(nil, &err)
 	}
 }
@@ -203,7 +204,7 @@ func (w *Writer) close() error {
 		w.fail(w.seal())
 	}
 	if n := w.dropped.Load(); n > 0 {
-		return fmt.Errorf("%w; %d entries after it were not recorded", w.Err(), n)
+		return words.Errorf("%s; %d entries after it were not recorded", w.Err(), n)
 	}
 	return w.Err()
 }
@@ -212,7 +213,7 @@ func (w *Writer) close() error {
 // readable, and without sums.
 func (w *Writer) seal() error {
 	if err := mergeParts(w.dir); err != nil {
-		return fmt.Errorf("merge the requests: %w", err)
+		return words.Errorf("merge the requests: %s", err)
 	}
 	if w.environment == nil {
 		return nil // the run ended before it began
@@ -224,7 +225,7 @@ func (w *Writer) seal() error {
 	w.environment.Files = make(map[string]string, len(names))
 	for _, name := range names {
 		if w.environment.Files[name], err = sum(filepath.Join(w.dir, name)); err != nil {
-			return fmt.Errorf("sum %s: %w", name, err)
+			return words.Errorf("sum %s: %s", name, err)
 		}
 	}
 	return w.writeEnvironment()

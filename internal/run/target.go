@@ -47,7 +47,7 @@ func (c *conductor) environment() recording.Environment {
 	env.Target.Kind, env.Target.URL, env.Target.Model = about.Kind, about.URL, about.Model
 	env.Target.Replicas, env.Target.Allowance = about.Replicas, words.Kept{Sentence: about.Allowance}
 	if c.client != nil {
-		env.Target.Model, env.Target.Protocol = c.client.Model(), c.client.Protocol()
+		env.Target.Model, env.Target.Protocol = c.client.Model(), words.Kept{Sentence: c.client.Protocol()}
 	}
 	return env
 }
@@ -124,9 +124,9 @@ func (c *conductor) connect(ctx context.Context, to deploy.Access) error {
 	if err := c.Material.Learn(ctx, c.Gate, cl); err != nil {
 		return err
 	}
-	if how := c.Material.Vocabulary.How; how != "" {
-		c.say("tokens of prompts are counted %s", words.Told(how))
-		c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsTokensCounted, Text: words.Told(how)})
+	if how := c.Material.Vocabulary.How; !how.IsZero() {
+		c.say("tokens of prompts are counted %s", how)
+		c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsTokensCounted, Text: how})
 	}
 	c.client = cl
 	if c.Workers > 0 {

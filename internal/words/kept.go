@@ -44,7 +44,7 @@ func (w Written) Sentence() Sentence {
 	case w.Text == "":
 		return Sentence{}
 	}
-	return Told(w.Text) // of before there were phrases in files
+	return Verbatim(w.Text)
 }
 
 // MarshalBinary writes the sentence with its phrase, for another process.

@@ -12,7 +12,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -28,6 +27,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen/client/inferencepb"
 )
 
@@ -120,8 +120,9 @@ type Client struct {
 	// transport and not http.Client: a redirected request would be measured as
 	// two, and nothing else of it is wanted.
 	transport *http.Transport
-	rpc       *rpcClient // where the address is gRPC's
-	protocol  string     // that Preflight found
+	rpc       *rpcClient     // where the address is gRPC's
+	protocol  words.Sentence // that Preflight found
+	untrusted atomic.Bool    // the service has a certificate that is not trusted here
 	*watched
 
 	mu     sync.Mutex
@@ -219,7 +220,7 @@ func (cfg Config) ours() error {
 	}
 	lis, err := net.Listen("tcp", net.JoinHostPort(cfg.From, "0"))
 	if err != nil {
-		return fmt.Errorf("connections cannot come from %s, which is no address of this host: %w", cfg.From, err)
+		return words.Errorf("connections cannot come from %s, which is no address of this host: %s", cfg.From, err)
 	}
 	return lis.Close()
 }
@@ -231,11 +232,11 @@ func (cfg Config) roots() (*x509.CertPool, error) {
 	}
 	pem, err := os.ReadFile(cfg.CAFile)
 	if err != nil {
-		return nil, fmt.Errorf("read the CA file: %w", err)
+		return nil, words.Errorf("read the CA file: %s", err)
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate in PEM", cfg.CAFile)
+		return nil, words.Errorf("%s holds no certificate in PEM", cfg.CAFile)
 	}
 	return roots, nil
 }
@@ -282,7 +283,7 @@ func (c *Client) prepare(p Prompt) (pr *Prepared, err error) {
 	pr = &Prepared{by: c, stream: p.Stream, expect: p.MaxTokens, finish: p.Finish, timeout: p.Timeout}
 	if p.API == APIGRPC {
 		if c.rpc == nil {
-			return nil, fmt.Errorf("the API grpc is at an address like grpc://host:port, not %q", c.cfg.BaseURL)
+			return nil, words.Errorf("the API grpc is at an address like grpc://host:port, not %q", c.cfg.BaseURL)
 		}
 		pr.rpc, pr.head, err = c.rpc.prepare(p)
 		return pr, err
@@ -312,7 +313,9 @@ func (c *Client) Ask(ctx context.Context, p Prompt, clock recording.Clock, due t
 func (c *Client) ask(ctx context.Context, p Prompt, clock recording.Clock, due time.Duration, answer *strings.Builder) (recording.Request, string) {
 	prepared, err := c.Prepare(p)
 	if err != nil {
-		return recording.Request{Due: due, Streamed: p.Stream, Error: recording.ErrorNotSent, ErrorText: clip(err.Error())}, ""
+		row := recording.Request{Due: due, Streamed: p.Stream}
+		fail(&row, recording.ErrorNotSent, "%s", err)
+		return row, ""
 	}
 	row := prepared.by.send(ctx, prepared, clock, due, answer)
 	if answer == nil {
@@ -338,10 +341,10 @@ func (c *Client) send(ctx context.Context, p *Prepared, clock recording.Clock, d
 	}
 	switch {
 	case err != nil:
-		row.Error, row.ErrorText = class(ctx, limited, err), clip(err.Error())
+		c.note(err)
+		fail(&row, class(ctx, limited, err), "%s", err)
 	case s.cut && limited.Err() != nil:
-		row.Error = class(ctx, limited, limited.Err())
-		row.ErrorText = clip(fmt.Sprintf("given up after %s with %d chunks", row.End-row.Sent, len(row.Chunks)))
+		fail(&row, class(ctx, limited, limited.Err()), "given up after %s with %d chunks", row.End-row.Sent, len(row.Chunks))
 	}
 	return row
 }
@@ -364,7 +367,7 @@ func (c *Client) exchange(ctx context.Context, s *stream, p *Prepared, a *arriva
 			return err
 		}
 		if c.stale.Add(1); a.stale >= mostStale {
-			return fmt.Errorf("%d kept connections were closed one after the other when a request was sent on them: %w", a.stale+1, err)
+			return words.Errorf("%d kept connections were closed one after the other when a request was sent on them: %s", a.stale+1, err)
 		}
 		a.stale++
 		if req.Body, err = req.GetBody(); err != nil {
@@ -459,7 +462,7 @@ var paths = map[string]string{APIChat: "/v1/chat/completions", APICompletions: "
 func (c *Client) request(p Prompt) (*http.Request, error) {
 	path, known := paths[p.API]
 	if !known {
-		return nil, fmt.Errorf("prompts to the API %q cannot be sent over HTTP", p.API)
+		return nil, words.Errorf("prompts to the API %q cannot be sent over HTTP", p.API)
 	}
 	body, err := json.Marshal(c.body(p))
 	if err != nil {
@@ -540,7 +543,7 @@ func read(s *stream, resp *http.Response, a *arrivals) {
 	if resp.Header.Get("Content-Encoding") == "gzip" {
 		z, err := gzip.NewReader(resp.Body)
 		if err != nil {
-			s.fail(recording.ErrorProtocol, "the answer says it is gzip and is not: "+err.Error())
+			s.fail(recording.ErrorProtocol, "the answer says it is gzip and is not: %s", err)
 			return
 		}
 		content = z
@@ -550,7 +553,8 @@ func read(s *stream, resp *http.Response, a *arrivals) {
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
 		b, _ := io.ReadAll(io.LimitReader(content, maxExcerpt))
 		row.Bytes = int64(len(b))
-		s.fail(refusal(row, resp, b))
+		kind, why := refusal(row, resp, b)
+		s.fail(kind, "%s", why)
 	case strings.HasPrefix(kind, "text/event-stream") && streamed:
 		readStream(s, content, a)
 	case strings.HasPrefix(kind, "application/json"):
@@ -558,26 +562,26 @@ func read(s *stream, resp *http.Response, a *arrivals) {
 	default:
 		b, _ := io.ReadAll(io.LimitReader(content, maxExcerpt))
 		row.Bytes = int64(len(b))
-		s.fail(recording.ErrorProtocol, fmt.Sprintf("the answer is %s, and should be %s: %s", named(kind, b), wanted(streamed), clipTo(errorText(b), 120)))
+		s.fail(recording.ErrorProtocol, "the answer is %s, and should be %s: %s", named(kind, b), wanted(streamed), clipTo(errorText(b), 120))
 	}
 }
 
 func wanted(streamed bool) string {
 	if streamed {
-		return "a text/event-stream"
+		return "text/event-stream"
 	}
 	return "application/json"
 }
 
 // named is what an answer is, in a word that a person uses.
-func named(kind string, b []byte) string {
+func named(kind string, b []byte) words.Sentence {
 	if strings.HasPrefix(kind, "text/html") || isHTML(b) {
-		return "HTML"
+		return words.Say("HTML")
 	}
 	if kind == "" {
-		return "of no content type"
+		return words.Say("of no content type")
 	}
-	return strconv.Quote(clipTo(kind, maxName))
+	return words.Verbatim(strconv.Quote(clipTo(kind, maxName)))
 }
 
 // buffers are reused between answers. Each open stream holds one, so they are
@@ -600,13 +604,13 @@ func readStream(s *stream, content io.Reader, a *arrivals) {
 			after += n
 		}
 		if e := p.feed(buf[:n], at); e != nil && !s.over() {
-			s.fail(recording.ErrorProtocol, e.Error())
+			s.fail(recording.ErrorProtocol, "%s", e)
 		}
 		if n > 0 {
 			a.parsed(at)
 		}
 		if !s.over() && (row.Bytes > maxStreamed || len(row.Chunks) > maxChunks) {
-			s.fail(recording.ErrorProtocol, fmt.Sprintf("the stream has no end: %d chunks and %d bytes so far", len(row.Chunks), row.Bytes))
+			s.fail(recording.ErrorProtocol, "the stream has no end: %d chunks and %d bytes so far", len(row.Chunks), row.Bytes)
 		}
 		if s.over() && linger == nil {
 			row.End = at
@@ -628,7 +632,7 @@ func readStream(s *stream, content io.Reader, a *arrivals) {
 		default:
 			s.count()
 			s.cut = true
-			s.fail(recording.ErrorTruncated, fmt.Sprintf("the stream broke in the middle, after %d chunks: %v", len(row.Chunks), err))
+			s.fail(recording.ErrorTruncated, "the stream broke in the middle, after %d chunks: %v", len(row.Chunks), err)
 		}
 		return
 	}
@@ -643,20 +647,20 @@ func readWhole(s *stream, content io.Reader, length int64, a *arrivals) {
 	b, at := all.Bytes(), a.last()
 	s.row.Bytes = int64(len(b))
 	if len(b) > maxWhole {
-		s.fail(recording.ErrorProtocol, fmt.Sprintf("the answer is larger than %d MiB", maxWhole>>20))
+		s.fail(recording.ErrorProtocol, "the answer is larger than %d MiB", maxWhole>>20)
 		return
 	}
 	if err != nil {
 		s.cut = true
-		s.fail(recording.ErrorTruncated, "the answer broke in the middle: "+err.Error())
+		s.fail(recording.ErrorTruncated, "the answer broke in the middle: %s", err)
 		return
 	}
 	s.row.End = at
 	switch c, ok := scanChunk(b); {
 	case !ok:
-		s.fail(recording.ErrorProtocol, "the answer is not JSON, or no object: "+excerpt(b))
+		s.fail(recording.ErrorProtocol, "the answer is not JSON, or no object: %s", excerpt(b))
 	case set(c.err) || string(c.object) == `"error"`:
-		s.fail(recording.ErrorInBand, "the answer is an error with a status of success: "+errorText(b))
+		s.fail(recording.ErrorInBand, "the answer is an error with a status of success: %s", errorText(b))
 	case s.row.Streamed:
 		s.fail(recording.ErrorProtocol, "a stream was asked for, and the answer came whole: the service does not stream")
 	default:

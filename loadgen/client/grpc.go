@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -24,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen/client/inferencepb"
 )
 
@@ -84,7 +84,7 @@ func (r *rpcClient) connect() (*rpcConn, error) {
 // prepare writes the request, and says who asks.
 func (r *rpcClient) prepare(p Prompt) (*inferencepb.GenerateRequest, metadata.MD, error) {
 	if !p.Stream {
-		return nil, nil, errors.New("the API grpc has streams alone; ask it for one")
+		return nil, nil, words.Errorf("the API grpc has streams alone; ask it for one")
 	}
 	q := &inferencepb.GenerateRequest{Model: p.Model, MaxTokens: int32(p.MaxTokens), Temperature: &p.Temperature, IgnoreEos: p.IgnoreEOS}
 	if q.Model == "" {
@@ -166,17 +166,17 @@ func (s *stream) rpcError(err error) error {
 	lost := st.Code() == codes.Unavailable || st.Code() == codes.Canceled
 	switch {
 	case st.Code() == codes.DeadlineExceeded: // ours, which the service was told and may have seen first
-		s.fail(recording.ErrorTimeout, fmt.Sprintf("given up with %d chunks", len(s.row.Chunks)))
+		s.fail(recording.ErrorTimeout, "given up with %d chunks", len(s.row.Chunks))
 	case lost && len(s.row.Chunks) == 0:
 		return err
 	case lost:
 		s.cut = true
-		s.fail(recording.ErrorTruncated, fmt.Sprintf("the stream broke in the middle, after %d chunks: %s", len(s.row.Chunks), st.Message()))
+		s.fail(recording.ErrorTruncated, "the stream broke in the middle, after %d chunks: %s", len(s.row.Chunks), st.Message())
 	case len(s.row.Chunks) > 0:
-		s.fail(recording.ErrorInBand, "the stream sent an error: "+st.Message())
+		s.fail(recording.ErrorInBand, "the stream sent an error: %s", st.Message())
 	default:
 		s.row.Status = httpStatus(st.Code())
-		s.fail(refusedWith(s.row.Status), st.Code().String()+": "+st.Message())
+		s.fail(refusedWith(s.row.Status), "%s: %s", st.Code(), st.Message())
 	}
 	s.count()
 	return nil

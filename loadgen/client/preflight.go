@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // preflightFor is how long a service may take for its first small answer.
@@ -40,39 +40,50 @@ func (c *Client) Preflight(ctx context.Context, p Prompt) error {
 }
 
 // Protocol is what Preflight found to be spoken; empty over gRPC.
-func (c *Client) Protocol() string { return c.protocol }
+func (c *Client) Protocol() words.Sentence { return c.protocol }
 
-func (c *Client) spoken(conn net.Conn) string {
+func (c *Client) spoken(conn net.Conn) words.Sentence {
 	secured, ok := conn.(*tls.Conn)
 	switch {
 	case !ok && c.cfg.HTTP == "2":
-		return "HTTP/2 in clear"
+		return words.Say("HTTP/2 in clear")
 	case !ok:
-		return "HTTP/1.1 in clear"
+		return words.Say("HTTP/1.1 in clear")
 	}
 	state := secured.ConnectionState()
 	version := "HTTP/1.1"
 	if state.NegotiatedProtocol == "h2" {
 		version = "HTTP/2"
 	}
-	return version + " over " + tls.VersionName(state.Version)
+	return words.Say("%s over %s", version, tls.VersionName(state.Version))
+}
+
+// note remembers what an error is about, for Preflight to explain.
+func (c *Client) note(err error) {
+	var untrusted *tls.CertificateVerificationError
+	if errors.As(err, &untrusted) {
+		c.untrusted.Store(true)
+	}
 }
 
 // explain turns a failed request into what to do about it.
 func (c *Client) explain(row recording.Request) error {
 	switch {
-	case row.Error == recording.ErrorConnect && strings.Contains(row.ErrorText, "x509:"):
-		return fmt.Errorf("%s: no answer came: %s (its certificate is not trusted here: name the PEM of the authority that signed it: --ca-file)", c.base, row.ErrorText)
+	case row.Error == recording.ErrorConnect && c.untrusted.Load():
+		return words.Errorf("%s: no answer came: %s (its certificate is not trusted here: name the PEM of the authority that signed it: --ca-file)", c.base, row.Why())
 	case row.Error == recording.ErrorConnect:
-		return fmt.Errorf("%s: no answer came: %s (is the service running there?)", c.base, row.ErrorText)
+		return words.Errorf("%s: no answer came: %s (is the service running there?)", c.base, row.Why())
 	case row.Error == recording.ErrorTimeout:
-		return fmt.Errorf("%s: no answer within %s", c.base, preflightFor)
+		return words.Errorf("%s: no answer within %s", c.base, preflightFor)
 	case row.Status == http.StatusUnauthorized || row.Status == http.StatusForbidden:
-		return fmt.Errorf("%s: %s (name the environment variable that holds the key: --api-key-env)", c.base, row.ErrorText)
+		return words.Errorf("%s: %s (name the environment variable that holds the key: --api-key-env)", c.base, row.Why())
 	case row.Status == http.StatusNotFound:
-		return fmt.Errorf("%s: %s (is %q a model of this service, and does the address end before /v1?)", c.base, row.ErrorText, c.cfg.Model)
+		if c.cfg.Model == "" {
+			return words.Errorf("%s: %s (does the address end before /v1?)", c.base, row.Why())
+		}
+		return words.Errorf("%s: %s (is %q a model of this service, and does the address end before /v1?)", c.base, row.Why(), c.cfg.Model)
 	}
-	return fmt.Errorf("%s: %s", c.base, row.ErrorText)
+	return words.Errorf("%s: %s", c.base, row.Why())
 }
 
 // firstModel asks which models are served.
@@ -81,12 +92,15 @@ func (c *Client) firstModel(ctx context.Context) (string, error) {
 	defer cancel()
 	req, err := http.NewRequestWithContext(limited, http.MethodGet, c.base+"/v1/models", nil)
 	if err != nil {
-		return "", fmt.Errorf("%q is not an address: %w", c.cfg.BaseURL, err)
+		return "", words.Errorf("%q is not an address: %s", c.cfg.BaseURL, err)
 	}
 	c.header(req)
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
-		return "", c.explain(recording.Request{Error: class(ctx, limited, err), ErrorText: clip(err.Error())})
+		c.note(err)
+		var row recording.Request
+		fail(&row, class(ctx, limited, err), "%s", err)
+		return "", c.explain(row)
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
@@ -95,7 +109,9 @@ func (c *Client) firstModel(ctx context.Context) (string, error) {
 		return "", c.explain(recording.Request{Error: recording.ErrorTimeout})
 	}
 	if resp.StatusCode != http.StatusOK {
-		return "", c.explain(recording.Request{Error: refusedWith(int32(resp.StatusCode)), Status: int32(resp.StatusCode), ErrorText: resp.Status + ": " + errorText(b)})
+		row := recording.Request{Status: int32(resp.StatusCode)}
+		fail(&row, refusedWith(row.Status), "%s: %s", resp.Status, errorText(b))
+		return "", c.explain(row)
 	}
 	var list struct {
 		Data []struct {
@@ -104,10 +120,10 @@ func (c *Client) firstModel(ctx context.Context) (string, error) {
 	}
 	kind := resp.Header.Get("Content-Type")
 	if err := json.Unmarshal(b, &list); err != nil {
-		return "", fmt.Errorf("%s/v1/models is %s, and should be the JSON list of models: %s", c.base, named(kind, b), excerpt(b))
+		return "", words.Errorf("%s/v1/models is %s, and should be the JSON list of models: %s", c.base, named(kind, b), excerpt(b))
 	}
 	if len(list.Data) == 0 || strings.TrimSpace(list.Data[0].ID) == "" {
-		return "", fmt.Errorf("%s/v1/models lists no model; name one with --model", c.base)
+		return "", words.Errorf("%s/v1/models lists no model; name one with --model", c.base)
 	}
 	return list.Data[0].ID, nil
 }

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptrace"
@@ -14,6 +12,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // markKey is the key of a record's metadata that its mark is under.
@@ -57,7 +56,7 @@ func (c *Client) WriteUsage(ctx context.Context, p Prompt, clock recording.Clock
 	switch {
 	case row.Error != "":
 	case k.request == "" || k.Usage == nil:
-		row.Error, row.ErrorText = recording.ErrorProtocol, "the answer has no X-Request-Id or no usage, so the service does not say that it keeps any"
+		fail(&row, recording.ErrorProtocol, "the answer has no X-Request-Id or no usage, so the service does not say that it keeps any")
 	default:
 		row.Record, row.OutputTokens, row.TokensFrom = k.request, k.Usage.Completion, "usage"
 	}
@@ -83,9 +82,9 @@ func (c *Client) ReadUsage(ctx context.Context, request string, tokens int32, ti
 	case row.Error != "":
 		return row, false
 	case k.ID != request || k.Usage == nil:
-		row.Error, row.ErrorText = recording.ErrorGone, clip(fmt.Sprintf("asked for the usage of %s, the service answers with that of %q", request, k.ID))
+		fail(&row, recording.ErrorGone, "asked for the usage of %s, the service answers with that of %q", request, k.ID)
 	case k.Usage.Completion != tokens:
-		row.Error, row.ErrorText = recording.ErrorTruncated, fmt.Sprintf("the usage kept is of %d tokens, and the answer had %d", k.Usage.Completion, tokens)
+		fail(&row, recording.ErrorTruncated, "the usage kept is of %d tokens, and the answer had %d", k.Usage.Completion, tokens)
 	default:
 		row.OutputTokens, row.TokensFrom = tokens, "usage"
 	}
@@ -103,9 +102,9 @@ func (c *Client) Write(ctx context.Context, p Prompt, mark string, clock recordi
 	switch {
 	case row.Error != "":
 	case k.ID == "":
-		row.Error, row.ErrorText = recording.ErrorProtocol, "the service takes a background response in and tells no id"
+		fail(&row, recording.ErrorProtocol, "the service takes a background response in and tells no id")
 	case !k.Background:
-		row.Error, row.ErrorText = recording.ErrorProtocol, "the service answers at once and not in the background, so it does not say that it keeps anything"
+		fail(&row, recording.ErrorProtocol, "the service answers at once and not in the background, so it does not say that it keeps anything")
 	default:
 		row.Record = k.ID
 	}
@@ -118,8 +117,8 @@ func (c *Client) Write(ctx context.Context, p Prompt, mark string, clock recordi
 func (c *Client) Read(ctx context.Context, id, mark string, tokens int, timeout time.Duration, clock recording.Clock) (row recording.Request, settled bool) {
 	row, k := c.keep(ctx, http.MethodGet, paths[APIResponses]+"/"+url.PathEscape(id), nil, timeout, clock, clock.Now())
 	row.Record = id
-	fail := func(class, format string, args ...any) (recording.Request, bool) {
-		row.Error, row.ErrorText = class, clip(fmt.Sprintf(format, args...))
+	unread := func(class string, why words.Phrase, args ...any) (recording.Request, bool) {
+		fail(&row, class, why, args...)
 		return row, class != recording.ErrorTimeout
 	}
 	var text int
@@ -135,21 +134,21 @@ func (c *Client) Read(ctx context.Context, id, mark string, tokens int, timeout 
 	got, told := k.Metadata[markKey]
 	switch {
 	case row.Status == http.StatusNotFound || row.Status == http.StatusGone:
-		return fail(recording.ErrorGone, "%s", row.ErrorText)
+		return unread(recording.ErrorGone, "%s", row.Why())
 	case row.Error != "":
 		return row, false
 	case k.ID != id || told && got != mark:
-		return fail(recording.ErrorGone, "asked for the record %s with the mark %q, the service answers with %s and %q", id, mark, k.ID, got)
+		return unread(recording.ErrorGone, "asked for the record %s with the mark %q, the service answers with %s and %q", id, mark, k.ID, got)
 	case k.Status == "queued" || k.Status == "in_progress":
-		return fail(recording.ErrorTimeout, "the record is still %s", k.Status)
+		return unread(recording.ErrorTimeout, "the record is still %s", k.Status)
 	case k.Status == "completed" && text == 0:
-		return fail(recording.ErrorTruncated, "the record is completed and has no text")
+		return unread(recording.ErrorTruncated, "the record is completed and has no text")
 	case k.Status == "incomplete" && k.Incomplete.Reason == "max_output_tokens" && k.Usage != nil && int(k.Usage.Output) < tokens:
-		return fail(recording.ErrorTruncated, "the record has %d tokens, and is said to have ended at %d", k.Usage.Output, tokens)
+		return unread(recording.ErrorTruncated, "the record has %d tokens, and is said to have ended at %d", k.Usage.Output, tokens)
 	case k.Status == "completed", k.Status == "incomplete" && k.Incomplete.Reason == "max_output_tokens":
 		return row, true
 	}
-	return fail(recording.ErrorTruncated, "the record was acknowledged and then %s: %s%s", k.Status, k.Incomplete.Reason, errorText([]byte(`{"error":`+string(k.Error)+`}`)))
+	return unread(recording.ErrorTruncated, "the record was acknowledged and then %s: %s%s", k.Status, k.Incomplete.Reason, errorText([]byte(`{"error":`+string(k.Error)+`}`)))
 }
 
 // keep sends a request about a response that the service keeps.
@@ -161,19 +160,18 @@ func (c *Client) keep(ctx context.Context, method, path string, content any, tim
 	traced := httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
 		GotConn: func(got httptrace.GotConnInfo) { a.conn = under(got.Conn) },
 	})
-	fail := func(class, text string) { row.Error, row.ErrorText = class, clip(text) }
 	var sent io.Reader
 	if content != nil {
 		b, err := json.Marshal(content)
 		if err != nil {
-			fail(recording.ErrorNotSent, err.Error())
+			fail(&row, recording.ErrorNotSent, "%s", err)
 			return row, k
 		}
 		sent = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(traced, method, c.base+path, sent)
 	if err != nil {
-		fail(recording.ErrorNotSent, err.Error())
+		fail(&row, recording.ErrorNotSent, "%s", err)
 		return row, k
 	}
 	c.header(req)
@@ -182,7 +180,7 @@ func (c *Client) keep(ctx context.Context, method, path string, content any, tim
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
 		row.End = clock.Now()
-		fail(class(ctx, limited, err), err.Error())
+		fail(&row, class(ctx, limited, err), "%s", err)
 		return row, k
 	}
 	defer resp.Body.Close()
@@ -196,18 +194,19 @@ func (c *Client) keep(ctx context.Context, method, path string, content any, tim
 	row.End, row.Bytes = max(a.last(), row.FirstByte), int64(len(b))
 	switch {
 	case err != nil:
-		fail(recording.ErrorTruncated, "the answer broke in the middle: "+err.Error())
+		fail(&row, recording.ErrorTruncated, "the answer broke in the middle: %s", err)
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
-		fail(refusal(&row, resp, b))
+		kind, why := refusal(&row, resp, b)
+		fail(&row, kind, "%s", why)
 		_ = json.Unmarshal(b, &k) // its error has a code, where it is one in JSON
 	case json.Unmarshal(b, &k) != nil:
-		fail(recording.ErrorProtocol, "the answer is no response object: "+excerpt(b))
+		fail(&row, recording.ErrorProtocol, "the answer is no response object: %s", excerpt(b))
 	}
 	return row, k
 }
 
 // ErrUntold is of a service that does not say how many replicas it has.
-var ErrUntold = errors.New("GET /ready does not say how many replicas are ready")
+var ErrUntold = words.Errorf("GET /ready does not say how many replicas are ready")
 
 // Replicas asks the service how many replicas are ready: those that its /ready
 // tells, as a gateway's does, and none where it says that it is not ready.
@@ -238,7 +237,7 @@ func (c *Client) Replicas(ctx context.Context) (int, error) {
 	case resp.StatusCode == http.StatusServiceUnavailable:
 		return 0, nil
 	case resp.StatusCode != http.StatusOK, json.Unmarshal(b, &told) != nil, told.Replicas == nil:
-		return 0, fmt.Errorf("%w (%s)", ErrUntold, resp.Status)
+		return 0, words.Errorf("%s (%s)", ErrUntold, resp.Status)
 	}
 	return *told.Replicas, nil
 }

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
 )
 
@@ -138,4 +139,25 @@ func textOfParts(list []byte) string {
 // summary_text (OpenAI) and their like.
 func thinks(kind []byte) bool {
 	return bytes.Contains(kind, []byte("think")) || bytes.Contains(kind, []byte("reason")) || bytes.Contains(kind, []byte("summary"))
+}
+
+// fail says why a request did not succeed. What others said is cut to a line;
+// a sentence that is too long even so is kept as the text that a report can
+// show.
+func fail(row *recording.Request, class string, why words.Phrase, args ...any) {
+	for i, a := range args {
+		if text, ok := a.(string); ok {
+			args[i] = clip(text)
+		}
+		if err, ok := a.(error); ok {
+			if args[i] = words.Of(err); words.Of(err).IsVerbatim() {
+				args[i] = clip(err.Error())
+			}
+		}
+	}
+	said := words.Say(why, args...)
+	if text := said.String(); text != clip(text) {
+		said = words.Verbatim(clip(text))
+	}
+	row.Fail(class, said)
 }

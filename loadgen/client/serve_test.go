@@ -138,7 +138,7 @@ func TestTransports(t *testing.T) {
 			if _, reads := c.ReadDelay(); reads < 3 {
 				t.Errorf("%d reads were timed, of at least 3", reads)
 			}
-			if err := c.Preflight(context.Background(), prompt); err != nil || c.Protocol() != tt.told {
+			if err := c.Preflight(context.Background(), prompt); err != nil || c.Protocol().String() != tt.told {
 				t.Errorf("%q is spoken, want %q (%v)", c.Protocol(), tt.told, err)
 			}
 			c.Close()

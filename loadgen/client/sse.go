@@ -2,15 +2,16 @@ package client
 
 import (
 	"bytes"
-	"errors"
 	"time"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // maxEvent bounds one event, far above any real one: a server that never ends
 // a line must not fill the client's memory.
 const maxEvent = 8 << 20
 
-var errEventTooLarge = errors.New("one event is larger than 8 MiB")
+var errEventTooLarge = words.Errorf("one event is larger than 8 MiB")
 
 // event is a server-sent event, stamped when its last byte was read.
 type event struct {

@@ -2,7 +2,6 @@ package client
 
 import (
 	"bytes"
-	"fmt"
 	"math"
 	"net/http"
 	"strconv"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // mostExpected bounds the room that is made before anything came to fill it.
@@ -72,12 +72,12 @@ func (s *stream) event(e event) {
 	case s.over():
 		s.after++
 	case e.name == "error":
-		s.fail(recording.ErrorInBand, "the stream sent an error: "+errorText(data))
+		s.fail(recording.ErrorInBand, "the stream sent an error: %s", errorText(data))
 	case len(data) == 0:
 	default:
 		c, ok := scanChunk(data)
 		if !ok {
-			s.fail(recording.ErrorProtocol, fmt.Sprintf("an event of the stream is not JSON, or no object: %s", clip(string(data))))
+			s.fail(recording.ErrorProtocol, "an event of the stream is not JSON, or no object: %s", clip(string(data)))
 			return
 		}
 		s.chunk(c, e.at, data)
@@ -96,16 +96,17 @@ func (s *stream) stray(line []byte) {
 }
 
 // saying is what the service said beside the protocol, after a text of ours.
-func (s *stream) saying(ours string) string {
+func (s *stream) saying(ours words.Phrase, args ...any) words.Sentence {
+	said := words.Say(ours, args...)
 	if len(s.words) == 0 {
-		return ours
+		return said
 	}
-	return ours + ": " + errorText(s.words)
+	return words.Say("%s: %s", said, errorText(s.words))
 }
 
 func (s *stream) chunk(c chunk, at time.Duration, data []byte) {
 	if set(c.err) || string(c.object) == `"error"` || string(c.kind) == `"error"` {
-		s.fail(recording.ErrorInBand, "the stream sent an error: "+errorText(data))
+		s.fail(recording.ErrorInBand, "the stream sent an error: %s", errorText(data))
 		return
 	}
 	if bytes.HasPrefix(c.kind, responseKind) {
@@ -151,7 +152,7 @@ func (s *stream) responseEvent(c chunk, at time.Duration, data []byte) {
 		s.done = true
 	case `"response.failed"`, `"response.cancelled"`, `"response.error"`:
 		s.usage(c.response.usage)
-		s.fail(recording.ErrorInBand, "the stream sent an error: "+responseError(c, data))
+		s.fail(recording.ErrorInBand, "the stream sent an error: %s", responseError(c, data))
 	default:
 		if bytes.HasSuffix(c.kind, deltaKind) && says(c.delta) {
 			s.token(at, !bytes.HasPrefix(c.kind, reasoningKind), len(c.delta))
@@ -267,9 +268,9 @@ func (s *stream) token(at time.Duration, output bool, size int) {
 	r.Chunks = append(r.Chunks, at)
 }
 
-func (s *stream) fail(class, why string) {
+func (s *stream) fail(class string, why words.Phrase, args ...any) {
 	s.failed = true
-	s.row.Error, s.row.ErrorText = class, clip(why)
+	fail(s.row, class, why, args...)
 }
 
 // close judges the answer when its body has ended without an error.
@@ -279,16 +280,16 @@ func (s *stream) close() {
 	switch {
 	case s.failed:
 	case !s.done && isError(s.words):
-		s.fail(recording.ErrorInBand, "the stream sent an error: "+errorText(s.words))
+		s.fail(recording.ErrorInBand, "the stream sent an error: %s", errorText(s.words))
 	case r.FinishReason == "" && len(r.Chunks) == 0 && !s.done:
-		s.fail(recording.ErrorTruncated, s.saying("the stream ended before it sent anything"))
+		s.fail(recording.ErrorTruncated, "%s", s.saying("the stream ended before it sent anything"))
 	case r.FinishReason == "":
-		s.fail(recording.ErrorTruncated, s.saying(fmt.Sprintf("the stream ended in the middle: %d chunks and no finish reason", len(r.Chunks))))
+		s.fail(recording.ErrorTruncated, "%s", s.saying("the stream ended in the middle: %d chunks and no finish reason", len(r.Chunks)))
 	case !s.done:
-		s.fail(recording.ErrorTruncated, s.saying("the stream ended without [DONE]"))
+		s.fail(recording.ErrorTruncated, "%s", s.saying("the stream ended without [DONE]"))
 	case s.brokeOff():
 	case len(r.Chunks) == 0 && r.OutputTokens > 0:
-		s.fail(recording.ErrorEmpty, fmt.Sprintf("the answer has no text, though its usage counts %d tokens", r.OutputTokens))
+		s.fail(recording.ErrorEmpty, "the answer has no text, though its usage counts %d tokens", r.OutputTokens)
 	case len(r.Chunks) == 0:
 		s.fail(recording.ErrorEmpty, "the answer has no tokens")
 	}
@@ -304,7 +305,7 @@ func (s *stream) brokeOff() bool {
 	if len(expected) == 0 {
 		expected = recording.Ends
 	}
-	s.fail(recording.ErrorFinish, fmt.Sprintf("the answer ended with the finish reason %q after %d chunks; expected %s", r.FinishReason, len(r.Chunks), strings.Join(expected, ", ")))
+	s.fail(recording.ErrorFinish, "the answer ended with the finish reason %q after %d chunks; expected %s", r.FinishReason, len(r.Chunks), strings.Join(expected, ", "))
 	return true
 }
 
@@ -327,23 +328,23 @@ func (s *stream) count() {
 
 // refusal is the error of an answer outside 2xx, in the service's own words. A
 // client that may come back later is told apart from a service that is broken.
-func refusal(row *recording.Request, resp *http.Response, body []byte) (kind, text string) {
-	text = resp.Status + ": " + errorText(body)
+func refusal(row *recording.Request, resp *http.Response, body []byte) (kind string, why words.Sentence) {
+	why = words.Say("%s: %s", resp.Status, errorText(body))
 	if len(bytes.TrimSpace(body)) == 0 {
-		text = resp.Status
+		why = words.Verbatim(resp.Status)
 	}
 	if to := resp.Header.Get("Location"); to != "" {
-		text += " (it redirects to " + clip(to) + ")"
+		why = words.Say("%s (it redirects to %s)", why, clip(to))
 	}
 	if after := resp.Header.Get("Retry-After"); after != "" {
-		text += " (Retry-After: " + clip(after) + ")"
+		why = words.Say("%s (Retry-After: %s)", why, clip(after))
 		if s, err := strconv.ParseUint(after, 10, 31); err == nil {
 			row.RetryAfter = time.Duration(s) * time.Second
 		} else if at, err := http.ParseTime(after); err == nil {
 			row.RetryAfter = max(0, time.Until(at))
 		}
 	}
-	return refusedWith(int32(resp.StatusCode)), text
+	return refusedWith(int32(resp.StatusCode)), why
 }
 
 func refusedWith(status int32) string {

@@ -4,14 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // ErrNoTokenizer is of a service that counts no tokens for its clients.
-var ErrNoTokenizer = errors.New("the service has no /tokenize")
+var ErrNoTokenizer = words.Errorf("the service has no /tokenize")
 
 // tokenizeRequest asks in the words of all who answer at once: vLLM, SGLang and
 // the bundled service read model and prompt, llama.cpp content, TGI inputs.
@@ -46,12 +46,12 @@ func (c *Client) CountTokens(ctx context.Context, text string) (int, error) {
 	req.Header["Idempotency-Key"] = nil
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
-		return 0, fmt.Errorf("count tokens: %w", err)
+		return 0, words.Errorf("count tokens: %s", err)
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxWhole))
 	if err != nil {
-		return 0, fmt.Errorf("count tokens: %w", err)
+		return 0, words.Errorf("count tokens: %s", err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		return 0, ErrNoTokenizer

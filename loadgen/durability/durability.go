@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen/client"
 	"github.com/launchgate/launchgate/scenarios"
 )
@@ -128,7 +129,8 @@ func (w *Writer) read(ctx context.Context, records []recording.Request, until ti
 		reading.Go(func() {
 			defer func() { <-slots }()
 			now := w.clock.Now()
-			row, settled := recording.Request{Due: now, Record: record.Record, Error: recording.ErrorTimeout, ErrorText: "not read: the reads before it took too long"}, false
+			row, settled := recording.Request{Due: now, Record: record.Record}, false
+			row.Fail(recording.ErrorTimeout, words.Say("not read: the reads before it took too long"))
 			if now < until+timeout {
 				if w.ofUsage(record.Seq) {
 					row, settled = w.client.ReadUsage(ctx, record.Record, record.OutputTokens, timeout, w.clock)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen/client"
 	"github.com/launchgate/launchgate/loadgen/trace"
 	"github.com/launchgate/launchgate/scenarios"
@@ -38,7 +39,7 @@ func Gather(g scenarios.Gate) (*Material, error) {
 	for _, s := range g.Scenarios {
 		for _, class := range s.Mix() {
 			if err := m.dataset(class.Workload.Dataset); err != nil {
-				return nil, fmt.Errorf("scenario %s: %w", s.Name, err)
+				return nil, words.Errorf("scenario %s: %s", s.Name, err)
 			}
 		}
 		for _, stage := range s.Stages {
@@ -46,7 +47,7 @@ func Gather(g scenarios.Gate) (*Material, error) {
 				continue
 			}
 			if err := m.trace(stage.Trace.File); err != nil {
-				return nil, fmt.Errorf("scenario %s: %w", s.Name, err)
+				return nil, words.Errorf("scenario %s: %s", s.Name, err)
 			}
 		}
 	}
@@ -63,7 +64,7 @@ func (m *Material) Keys(g scenarios.Gate, keys map[string]string) error {
 			}
 			key := keys[name]
 			if key == "" {
-				return fmt.Errorf("scenario %s: the environment variable %s, which is to hold an API key, is empty", s.Name, name)
+				return words.Errorf("scenario %s: the environment variable %s, which is to hold an API key, is empty", s.Name, name)
 			}
 			m.keys[name] = key
 		}

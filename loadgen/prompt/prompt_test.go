@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen/client"
 	"github.com/launchgate/launchgate/loadgen/trace"
 	"github.com/launchgate/launchgate/scenarios"
@@ -149,7 +150,7 @@ func TestPromptsAreOfTheLengthAskedFor(t *testing.T) {
 		if err := m.Learn(context.Background(), g, tokenizer(t, tt.answer)); err != nil {
 			t.Fatalf("%s: %v", tt.says, err)
 		}
-		if !strings.Contains(m.Vocabulary.How, tt.how) {
+		if !strings.Contains(m.Vocabulary.How.String(), tt.how) {
 			t.Errorf("%s: counted %s", tt.says, m.Vocabulary.How)
 		}
 		maker := m.Maker(g.Scenarios[0].Workload, 1)
@@ -210,7 +211,7 @@ func TestReplayedBlocks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Vocabulary = Vocabulary{strings.Fields(wordList), 1, "test"}
+	m.Vocabulary = Vocabulary{strings.Fields(wordList), 1, words.Verbatim("test")}
 	maker := m.Maker(g.Scenarios[0].Workload, 1)
 	ask := func(id uint64, input int, blocks ...uint64) []string {
 		talk := maker.Replayed(trace.Request{Input: input, Output: 9, Blocks: blocks}, rand.New(rand.NewPCG(1, id)), id)

@@ -4,12 +4,12 @@ import (
 	"context"
 	_ "embed"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"strings"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen/client"
 )
 
@@ -20,7 +20,7 @@ type Vocabulary struct {
 	// PerWord is how many tokens a word is, on average.
 	PerWord float64
 	// How it is known, for the reader of the report.
-	How string
+	How words.Sentence
 }
 
 //go:embed words.txt
@@ -37,34 +37,34 @@ const (
 
 // Guessed is the vocabulary of a target that nobody could ask.
 func Guessed() Vocabulary {
-	return Vocabulary{strings.Fields(wordList), guess, fmt.Sprintf("by a guess: %.1f tokens a word", guess)}
+	return Vocabulary{strings.Fields(wordList), guess, words.Say("by a guess: %.1f tokens a word", guess)}
 }
 
 // learn finds out how the target counts: by its own tokenizer, which leaves
 // words of exactly one token; by the usage it tells with an answer; or by
 // nothing at all.
 func learn(ctx context.Context, c *client.Client, api string) (Vocabulary, error) {
-	words := strings.Fields(wordList)
-	v, err := byTokenizer(ctx, c, words)
+	list := strings.Fields(wordList)
+	v, err := byTokenizer(ctx, c, list)
 	if err == nil || !errors.Is(err, client.ErrNoTokenizer) {
 		return v, err
 	}
 	// Two lengths, so that the template around the prompt cancels out.
-	few, err := promptTokens(ctx, c, api, words[:16])
+	few, err := promptTokens(ctx, c, api, list[:16])
 	if err != nil {
 		return Vocabulary{}, err
 	}
-	many, err := promptTokens(ctx, c, api, words)
+	many, err := promptTokens(ctx, c, api, list)
 	if err != nil || many <= few { // a small context, or no usage
 		return Guessed(), nil
 	}
-	per := float64(many-few) / float64(len(words)-16)
-	return Vocabulary{words, per, fmt.Sprintf("by the usage that the service tells: %.2f tokens a word", per)}, nil
+	per := float64(many-few) / float64(len(list)-16)
+	return Vocabulary{list, per, words.Say("by the usage that the service tells: %.2f tokens a word", per)}, nil
 }
 
 // byTokenizer keeps the words that are one token each when they follow others.
 // A list in which each is one has as many tokens as words; any other is halved.
-func byTokenizer(ctx context.Context, c *client.Client, words []string) (Vocabulary, error) {
+func byTokenizer(ctx context.Context, c *client.Client, list []string) (Vocabulary, error) {
 	frame, err := c.CountTokens(ctx, "the")
 	if err != nil {
 		return Vocabulary{}, err
@@ -89,30 +89,30 @@ func byTokenizer(ctx context.Context, c *client.Client, words []string) (Vocabul
 		}
 		return nil
 	}
-	for len(words) > 0 {
-		n := min(32, len(words))
-		if err := sort(words[:n]); err != nil {
+	for len(list) > 0 {
+		n := min(32, len(list))
+		if err := sort(list[:n]); err != nil {
 			return Vocabulary{}, err
 		}
-		words = words[n:]
+		list = list[n:]
 	}
 	if len(single) >= enoughWords {
-		return Vocabulary{single, 1, fmt.Sprintf("by the service's own tokenizer: %d words of one token each", len(single))}, nil
+		return Vocabulary{single, 1, words.Say("by the service's own tokenizer: %d words of one token each", len(single))}, nil
 	}
 	all := strings.Fields(wordList)
 	per := float64(total) / float64(len(all))
-	return Vocabulary{all, per, fmt.Sprintf("by the service's own tokenizer: %.2f tokens a word on average", per)}, nil
+	return Vocabulary{all, per, words.Say("by the service's own tokenizer: %.2f tokens a word on average", per)}, nil
 }
 
 // promptTokens is how many tokens the target says a prompt has.
-func promptTokens(ctx context.Context, c *client.Client, api string, words []string) (int32, error) {
+func promptTokens(ctx context.Context, c *client.Client, api string, list []string) (int32, error) {
 	clock := recording.NewClock()
 	row := c.Do(ctx, client.Prompt{
-		API: api, Messages: []client.Message{{Role: "user", Content: strings.Join(words, " ")}}, MaxTokens: 1, Timeout: askFor,
+		API: api, Messages: []client.Message{{Role: "user", Content: strings.Join(list, " ")}}, MaxTokens: 1, Timeout: askFor,
 		Stream: api == client.APIGRPC, // which has nothing else
 	}, clock, clock.Now())
 	if !row.OK() {
-		return 0, fmt.Errorf("ask how many tokens a prompt has: %s", row.ErrorText)
+		return 0, words.Errorf("ask how many tokens a prompt has: %s", row.Why())
 	}
 	return row.PromptTokens, nil
 }

@@ -41,7 +41,7 @@ type member struct {
 func Recruit(address string, clock recording.Clock) (*Crew, error) {
 	listen, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("listen for workers: %w", err)
+		return nil, words.Errorf("listen for workers: %s", err)
 	}
 	return &Crew{Token: rand.Text(), listen: listen, clock: clock}, nil
 }
@@ -68,7 +68,7 @@ func (c *Crew) Gather(ctx context.Context, n int, task Task) error {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
 			}
-			return fmt.Errorf("%s: %w", m.name, err)
+			return words.Errorf("%s: %s", m.name, err)
 		}
 	}
 	return nil
@@ -109,7 +109,7 @@ func (c *Crew) greetAll(ctx context.Context, n int) error {
 	for len(c.members) < n {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d workers came: %w", len(c.members), n, context.Cause(ctx))
+			return words.Errorf("%d of %d workers came: %s", len(c.members), n, context.Cause(ctx))
 		case g := <-came:
 			var version versionError
 			switch {
@@ -129,8 +129,10 @@ func (c *Crew) greetAll(ctx context.Context, n int) error {
 // versionError is of a worker of another launchgate.
 type versionError struct{ theirs, ours int }
 
-func (e versionError) Error() string {
-	return fmt.Sprintf("a worker speaks version %d of the protocol, expected %d: use the same launchgate for all", e.theirs, e.ours)
+func (e versionError) Error() string { return e.Said().String() }
+
+func (e versionError) Said() words.Sentence {
+	return words.Say("a worker speaks version %d of the protocol, expected %d: use the same launchgate for all", e.theirs, e.ours)
 }
 
 func (c *Crew) greet(m *member) error {
@@ -145,7 +147,7 @@ func (c *Crew) greet(m *member) error {
 		return err
 	}
 	if subtle.ConstantTimeCompare([]byte(h.Token), []byte(c.Token)) != 1 {
-		return errors.New("wrong token")
+		return words.Errorf("wrong token")
 	}
 	if h.Protocol != protocol {
 		return versionError{h.Protocol, protocol}
@@ -206,7 +208,7 @@ func (c *Crew) Play(ctx context.Context, scenario int, sink func(recording.Reque
 		playing.Go(func() {
 			errs[i] = m.play(play{scenario, start}, sink, stages.see)
 			if m.lost != nil {
-				observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsWorkerLost, Subject: m.name, Text: words.Told(m.lost.Error())})
+				observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsWorkerLost, Subject: m.name, Text: words.Of(m.lost)})
 			}
 		})
 	}
@@ -230,8 +232,8 @@ func (m *member) play(p play, sink func(recording.Request), observe func(recordi
 		for _, o := range r.Observations {
 			observe(o)
 		}
-		if r.Error != "" {
-			return fmt.Errorf("%s: %s", m.name, r.Error)
+		if !r.Error.IsZero() {
+			return words.Errorf("%s: %s", m.name, r.Error)
 		}
 		if r.Played {
 			return nil

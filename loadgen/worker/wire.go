@@ -13,19 +13,19 @@ package worker
 
 import (
 	"encoding/gob"
-	"fmt"
 	"net"
 	"sync"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen"
 	"github.com/launchgate/launchgate/loadgen/prompt"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
 // protocol is the version of what is said over the connection.
-const protocol = 2
+const protocol = 3
 
 // hello is the first word of a worker.
 type hello struct {
@@ -73,7 +73,7 @@ type play struct {
 
 // report is what a worker says: with no field set, that an order is done.
 type report struct {
-	Error        string
+	Error        words.Sentence
 	Now          time.Duration
 	Requests     []recording.Request
 	Observations []recording.Observation
@@ -104,8 +104,8 @@ func (w *wire) answer() (report, error) {
 	if err := w.in.Decode(&r); err != nil {
 		return r, err
 	}
-	if r.Error != "" {
-		return r, fmt.Errorf("%s", r.Error)
+	if !r.Error.IsZero() {
+		return r, words.Error(r.Error)
 	}
 	return r, nil
 }

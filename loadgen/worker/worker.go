@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen"
 	"github.com/launchgate/launchgate/loadgen/client"
 	"github.com/launchgate/launchgate/loadgen/prompt"
@@ -26,7 +27,7 @@ const (
 func Work(ctx context.Context, address, token, version string) error {
 	conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", address)
 	if err != nil {
-		return fmt.Errorf("connect to the coordinator: %w", err)
+		return words.Errorf("connect to the coordinator: %s", err)
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
@@ -67,7 +68,7 @@ func (w *worker) obey(ctx context.Context) error {
 		switch o.Do {
 		case doPrepare:
 			if err := w.prepare(o.Task); err != nil {
-				return errors.Join(err, w.say(report{Error: err.Error()}))
+				return errors.Join(err, w.say(report{Error: words.Of(err)}))
 			}
 		case doTell:
 			if err := w.say(report{Now: w.clock.Now()}); err != nil {
@@ -83,7 +84,7 @@ func (w *worker) obey(ctx context.Context) error {
 			cancel()
 			continue
 		default:
-			return fmt.Errorf("the coordinator says %q, and this worker does not know how to", o.Do)
+			return words.Errorf("the coordinator says %q, and this worker does not know how to", o.Do)
 		}
 		if err := w.say(report{}); err != nil {
 			return err
@@ -132,7 +133,7 @@ func (w *worker) play(ctx context.Context, p play) {
 	beside.Wait()
 	last := report{Played: true}
 	if err != nil {
-		last.Error = err.Error()
+		last.Error = words.Of(err)
 	}
 	_ = w.say(last) // a connection that is gone is noticed where it is read
 }

@@ -1,0 +1,30 @@
+package release
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"testing"
+)
+
+// The names that can be said in another language are those of the list that
+// launchgate brings, and all of them.
+func TestNamesOfTheList(t *testing.T) {
+	list, err := os.ReadFile("../release.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names, own []string
+	for _, name := range regexp.MustCompile(`\bname: ([A-Z][^,\n]*)`).FindAllSubmatch(list, -1) {
+		names = append(names, string(name[1]))
+	}
+	for _, name := range ours {
+		own = append(own, string(name))
+	}
+	if !slices.Equal(names, own) {
+		t.Errorf("the list has %q, and named knows %q", names, own)
+	}
+	if said := named("Somebody's own item"); !said.IsVerbatim() {
+		t.Errorf("what somebody else wrote is said as %+v", said)
+	}
+}
