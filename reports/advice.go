@@ -73,7 +73,7 @@ func (r Report) beforeLaunch() []words.Sentence {
 		var names []string
 		for _, item := range c.Items {
 			if item.State != release.Done {
-				names = append(names, r.Language.told(item.Name))
+				names = append(names, r.Language.Word(item.Name.Sentence))
 			}
 		}
 		n := len(names)

@@ -16,8 +16,8 @@ import (
 // the run, nor for want of requests.
 func TestLaunchStandsOnlyWhereNothingIsOpen(t *testing.T) {
 	r := judged(t, "pass").report(t)
-	list := &release.Result{State: release.Open, Items: []release.ItemResult{{Name: "Runbook", State: release.Open}, {Name: "Drill", State: release.Failed}, {Name: "Backup", State: release.Done}}}
-	done := &release.Result{State: release.Done, Items: []release.ItemResult{{Name: "Runbook", State: release.Done}}}
+	list := &release.Result{State: release.Open, Items: []release.ItemResult{{Name: words.Kept{Sentence: words.Verbatim("Runbook")}, State: release.Open}, {Name: words.Kept{Sentence: words.Verbatim("Drill")}, State: release.Failed}, {Name: words.Kept{Sentence: words.Verbatim("Backup")}, State: release.Done}}}
+	done := &release.Result{State: release.Done, Items: []release.ItemResult{{Name: words.Kept{Sentence: words.Verbatim("Runbook")}, State: release.Done}}}
 	for _, tt := range []struct {
 		name     string
 		list     *release.Result

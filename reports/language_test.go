@@ -33,9 +33,9 @@ import (
 // sentences are put together.
 const shared = "internal/words"
 
-// unread is the package whose phrases no report shows yet: they are worded when
-// one does.
-const unread = "security"
+// unworded is the package whose phrases have no Chinese yet: a report in Chinese
+// shows what the security scan says in English.
+const unworded = "security"
 
 // Every constant of the type Phrase in the module is worded in the table beside
 // its package, every id that a page asks for is there, and there is nothing that
@@ -79,7 +79,7 @@ func TestEveryPhraseIsTranslated(t *testing.T) {
 	}
 	inOneTable := map[words.Phrase]bool{}
 	for folder, phrasesOf := range said {
-		if folder == unread {
+		if folder == unworded {
 			continue
 		}
 		delete(phrasesOf, "%s") // what is verbatim
