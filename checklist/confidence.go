@@ -1,14 +1,19 @@
 package checklist
 
-import "math"
+import (
+	"math"
 
-// confidence that a percentile or rate is not worse than its bound.
-const confidence = 0.99
+	"github.com/launchgate/launchgate/scenarios"
+)
 
-// sureAfter is the confidence to ask for so that it is 99 % over all when a
+// confidence that a percentile, a share or a rate is not worse than its bound,
+// where the gate does not say another.
+const confidence = scenarios.DefaultConfidence
+
+// sureAfter is the confidence to ask for so that it is as asked over all when a
 // stage was looked at several times, and might have ended each time
 // (Bonferroni's correction).
-func sureAfter(looks int) float64 { return 1 - (1-confidence)/float64(looks) }
+func sureAfter(sure float64, looks int) float64 { return 1 - (1-sure)/float64(looks) }
 
 // allowed is the most overruns among n samples that prove, with 99 %
 // confidence, that no more than the share q of all requests would overrun. It
@@ -93,17 +98,50 @@ func search(ok func(int64) bool) int64 {
 	return high
 }
 
-// percentileBounds are the 99 % bounds of a percentile of n sorted values:
-// order statistics, so that nothing is assumed of how they are distributed. nil
-// where there are too few samples for one.
-func percentileBounds(sure float64, n int64, quantile float64, at func(int64) float64) (upper, lower *float64) {
-	if t := allowedAt(sure, n, 1-quantile); t >= 0 {
-		upper = new(at(n - 1 - t))
+// percentileBounds are the bounds of a percentile of n sorted values: order
+// statistics, so that nothing is assumed of how they are distributed. nil where
+// there are too few samples for one. So many of the values as alike says tell as
+// much as one independent value.
+func percentileBounds(sure float64, n int64, quantile, alike float64, at func(int64) float64) (upper, lower *float64) {
+	witnesses := int64(float64(n)/alike + 1e-9)
+	rank := func(allowed int64) int64 { return min(int64(float64(allowed)*alike), n-1) }
+	if t := allowedAt(sure, witnesses, 1-quantile); t >= 0 {
+		upper = new(at(n - 1 - rank(t)))
 	}
-	if t := allowedAt(sure, n, quantile); t >= 0 {
-		lower = new(at(t))
+	if t := allowedAt(sure, witnesses, quantile); t >= 0 {
+		lower = new(at(rank(t)))
 	}
 	return upper, lower
+}
+
+// shareBoundsOf are the bounds of a share of which k of n were seen, so many of
+// which as alike says tell as much as one independent one.
+func shareBoundsOf(sure float64, k, n int64, alike float64) (low, high float64) {
+	if alike <= 1 {
+		return rateBoundsAt(sure, k, n)
+	}
+	return shareBounds(sure, k, n, max(1, float64(n)/alike))
+}
+
+// sharesFor is the fewest requests with which a share can be proven that may be
+// at most q: all of them have to go well.
+func sharesFor(sure, q float64) int64 {
+	if q <= 0 || q >= 1 {
+		return 1
+	}
+	return int64(math.Ceil(math.Log(1-sure)/math.Log1p(-q) - 1e-9))
+}
+
+// sharesNeeded is how many requests would prove that a share is at most q if it
+// stays what it is; 0 when it lies too near for any sensible number to.
+func sharesNeeded(sure, share, q float64) int64 {
+	if q <= 0 || share > 0.95*q {
+		return 0
+	}
+	return search(func(n int64) bool {
+		_, high := rateBoundsAt(sure, int64(math.Ceil(share*float64(n)-1e-9)), n)
+		return high <= q
+	})
 }
 
 // rateBounds are the one-sided 99 % bounds of a rate of which k of n were seen.

@@ -88,7 +88,7 @@ func TestPercentileBoundsCoverTheTruth(t *testing.T) {
 			values[i] = math.Pow(1-draw.Float64(), -1/1.5)
 		}
 		slices.Sort(values)
-		upper, _ := percentileBounds(confidence, n, quantile, func(i int64) float64 { return values[i] })
+		upper, _ := percentileBounds(confidence, n, quantile, 1, func(i int64) float64 { return values[i] })
 		if *upper < truth {
 			missed++
 		}

@@ -80,7 +80,7 @@ func (f *Finding) wrongLength(o scenarios.Objective, s *samples) {
 		f.Why = words.Say("no complete answer was to have a given number of tokens (ignore_eos)")
 		return
 	}
-	f.rate(s.wrongLength, s.exact, o)
+	f.share(s.wrongLength, s.exact, s.alike(f.sure, func(p *part) (int64, int64) { return p.wrongLength, p.exact }), o)
 }
 
 // cacheHits decides how much of the prompts a cache had, by what the service says.
@@ -149,7 +149,7 @@ func (f *Finding) changed(o scenarios.Objective, all []canary) {
 		f.Why = words.Say("no question was answered twice, so there is nothing to compare")
 		return
 	}
-	f.rate(changed, compared, o)
+	f.share(changed, compared, 1, o)
 }
 
 // miscounted decides how many answers had another number of tokens than the
@@ -170,7 +170,7 @@ func (f *Finding) miscounted(o scenarios.Objective, all []canary) {
 		f.Why = words.Say("the service has no /tokenize, so its counts cannot be checked")
 		return
 	}
-	f.rate(off, compared, o)
+	f.share(off, compared, 1, o)
 }
 
 // observed decides the objectives about what was seen beside the requests.

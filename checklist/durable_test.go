@@ -118,7 +118,7 @@ func TestRecords(t *testing.T) {
 			refuse(w.writes(), 503)
 			w.drop(reads)
 		}, "unproven: unproven unproven (pass)", "no write was acknowledged", -1},
-		{"even where supported: it may have it, and be broken", []string{"error_rate <= 1%", "lost_writes in steady == 0 where supported"}, func(w *world) {
+		{"even where supported: it may have it, and be broken", []string{"error_rate <= 3%", "lost_writes in steady == 0 where supported"}, func(w *world) {
 			refuse(w.writes(), 404)
 			refuse(w.writes()[3:4], 503)
 			w.drop(reads)
@@ -127,7 +127,7 @@ func TestRecords(t *testing.T) {
 			refuse(w.writes(), 404)
 			w.drop(reads)
 		}, "unproven: unproven unproven (pass)", "the service has no background responses (no such thing)", -1},
-		{"and left out where the gate says so", []string{"error_rate <= 1%", "lost_writes in steady == 0 where supported"}, func(w *world) {
+		{"and left out where the gate says so", []string{"error_rate <= 3%", "lost_writes in steady == 0 where supported"}, func(w *world) {
 			refuse(w.writes(), 404)
 			w.drop(reads)
 		}, "pass: pass unproven (pass)", "Left out: lost_writes in steady == 0 where supported: the service has no background responses", -1},
@@ -135,7 +135,7 @@ func TestRecords(t *testing.T) {
 			refuse(w.writes(), 404)
 			w.drop(reads)
 		}, "unproven: unproven (pass)", "no objective about something that this service has", -1},
-		{"a service that has it is held to it", []string{"error_rate <= 1%", "lost_writes in steady == 0 where supported"}, func(w *world) {
+		{"a service that has it is held to it", []string{"error_rate <= 3%", "lost_writes in steady == 0 where supported"}, func(w *world) {
 			refuse(w.writes()[:20], 404)
 			w.drop(func(r recording.Request) bool { return reads(r) && r.Seq < 20 })
 			fail(w.reads()[3:4], recording.ErrorGone)
@@ -146,13 +146,13 @@ func TestRecords(t *testing.T) {
 		}, "unproven: unproven unproven (pass)", "give one durability: {}", -1},
 		{"a fault that was never gone may lose more yet", []string{"rpo(pod-kill) < 1m"}, func(w *world) { w.dropInjections(recording.FaultGone) },
 			"fail: unproven (fail)", "was not seen gone", -1},
-		{"replicas that nobody tells of", []string{"error_rate <= 1%", "replicas_ready in steady >= 2 where supported"}, func(w *world) {
+		{"replicas that nobody tells of", []string{"error_rate <= 3%", "replicas_ready in steady >= 2 where supported"}, func(w *world) {
 			w.dropObservations(func(o recording.Observation) bool { return o.Name == recording.ObsReplicasReady })
 			w.observations = append(w.observations, recording.Observation{At: stageFrom, Name: recording.ObsReplicasUntold, Text: words.Verbatim("404 Not Found")})
 		}, "pass: pass unproven (pass)", "the service does not say how many of its replicas are ready: 404", 0},
-		{"or that nobody asked for", []string{"error_rate <= 1%", "replicas_ready in steady >= 2 where supported"}, nil,
+		{"or that nobody asked for", []string{"error_rate <= 3%", "replicas_ready in steady >= 2 where supported"}, nil,
 			"unproven: pass unproven (pass)", "nobody could be asked", 0},
-		{"one replica is too few where it is told", []string{"error_rate <= 1%", "replicas_ready in steady >= 2 where supported"}, func(w *world) {
+		{"one replica is too few where it is told", []string{"error_rate <= 3%", "replicas_ready in steady >= 2 where supported"}, func(w *world) {
 			w.observe(stageFrom+time.Second, recording.ObsReplicasReady, "", 3)
 			w.observe(stageFrom+5*time.Second, recording.ObsReplicasReady, "", 1)
 		}, "fail: pass fail (pass)", "it is 1", 0},
@@ -184,7 +184,7 @@ func TestRecords(t *testing.T) {
 func TestDroppingRecordsNeverMakesAPass(t *testing.T) {
 	for seed := range uint64(300) {
 		draw := rand.New(rand.NewPCG(seed, 0))
-		w := healthy(t, "error_rate <= 1%", "rpo(pod-kill) < 100s", "lost_writes == 0", "lost_writes in steady == 0 where supported").withFault().withRecords()
+		w := healthy(t, "error_rate <= 3%", "rpo(pod-kill) < 100s", "lost_writes == 0", "lost_writes in steady == 0 where supported").withFault().withRecords()
 		w.promise(t, "rpo(pod-kill) <= 500ms")
 		refuse(w.writes()[30:31], 404)
 		w.drop(func(r recording.Request) bool { return r.Kind == recording.KindRead && r.Seq == 30 })

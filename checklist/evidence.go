@@ -26,6 +26,9 @@ type evidence struct {
 	probes    map[string][]probe  // by scenario, in the order they were due
 	canaries  map[string][]canary // that were answered, by scenario
 	timelines [perRequest]bool    // latencies whose values are kept in time
+	batched   [perRequest]bool    // latencies whose values are kept by batches
+	gaps      bool                // an objective is about the gaps between chunks
+	evens     map[stageID]bool    // whether a stage's load is the same all the time
 	rates     bool                // seconds are tallied
 	records   map[string]*records // that were written to be read back, by scenario
 	faults    []*faultLife
@@ -81,6 +84,7 @@ type samples struct {
 	exact, wrongLength             int64 // complete answers that were to have a given number of tokens
 	values                         [perRequest]values
 	timeline                       [perRequest][]timed // where an objective asks for it
+	parts                          map[stageID]*parts  // of stages whose load is even
 	icl                            histogram
 	lags                           values
 	seconds                        map[int64]*tally // of the run's clock, by when requests were due, where an objective asks for it
@@ -109,7 +113,7 @@ func evidenceOf(gate scenarios.Gate, rec *recording.Recording) *evidence {
 	e := &evidence{
 		gate: gate, rec: rec, limits: requestLimits(gate), stages: map[stageID]*samples{}, scopes: map[stageID]*samples{},
 		played: map[stageID]span{}, started: map[string]bool{}, ended: map[string]bool{}, probes: map[string][]probe{},
-		canaries: map[string][]canary{}, records: map[string]*records{}, timelines: wantsTimeline(gate), rates: wantsRates(gate), calm: map[string]*values{},
+		canaries: map[string][]canary{}, records: map[string]*records{}, timelines: wantsTimeline(gate), batched: wantsParts(gate), evens: map[stageID]bool{}, gaps: wantsGaps(gate), rates: wantsRates(gate), calm: map[string]*values{},
 	}
 	e.readMarks()
 	return e
@@ -267,6 +271,11 @@ func (e *evidence) load(r *recording.Request) {
 		second = s.second(int64(r.Due / time.Second))
 	}
 	second.due++
+	batch := e.partOf(s, r)
+	if batch == nil {
+		batch = &part{}
+	}
+	batch.due++
 	if r.Sent > 0 {
 		s.lags.add((r.Sent - r.Due).Seconds())
 	}
@@ -286,8 +295,10 @@ func (e *evidence) load(r *recording.Request) {
 	}
 	if !r.OK() {
 		s.errors++
+		batch.errors++
 		if r.RefusedInOrder() {
 			s.refused++
+			batch.refused++
 		}
 		return
 	}
@@ -306,8 +317,10 @@ func (e *evidence) load(r *recording.Request) {
 	values := latenciesOf(r)
 	if r.AskedTokens > 0 {
 		s.exact++
+		batch.exact++
 		if r.OutputTokens != r.AskedTokens {
 			s.wrongLength++
+			batch.wrongLength++
 		}
 	}
 	for i, v := range values {
@@ -315,14 +328,23 @@ func (e *evidence) load(r *recording.Request) {
 			continue
 		}
 		s.values[i].add(v)
+		if e.batched[i] {
+			batch.values[i].add(v)
+		}
 		if e.timelines[i] {
 			s.timeline[i] = append(s.timeline[i], timed{r.Due.Seconds(), v})
 		}
 	}
-	r.EachGap(func(gap, _ time.Duration) { s.icl.add(gap.Seconds()) })
+	r.EachGap(func(gap, _ time.Duration) {
+		s.icl.add(gap.Seconds())
+		if e.gaps {
+			batch.icl.add(gap.Seconds())
+		}
+	})
 	if e.attains(r, id, values) {
 		s.attained++
 		second.attained++
+		batch.attained++
 		s.goodTokens += int64(r.VisibleTokens())
 	}
 }
@@ -447,6 +469,15 @@ func (s *samples) merge(o *samples) {
 	s.cached += o.cached
 	for i := range o.values {
 		s.values[i].merge(&o.values[i])
+	}
+	for id, p := range o.parts {
+		if s.parts == nil {
+			s.parts = map[stageID]*parts{}
+		}
+		if s.parts[id] == nil {
+			s.parts[id] = new(parts)
+		}
+		s.parts[id].merge(p)
 	}
 	s.icl.merge(&o.icl)
 	s.lags.merge(&o.lags)

@@ -11,18 +11,18 @@ import (
 // and at its end.
 const looks = 5
 
-// sure is the confidence that a scope's percentiles are decided with.
+// sure is the confidence that a scope's percentiles and shares are decided with.
 func (e *evidence) sure(scope stageID) float64 { return sureOf(e.gate, scope) }
 
 func sureOf(gate scenarios.Gate, scope stageID) float64 {
 	for _, s := range gate.Scenarios {
 		for _, st := range s.Stages {
 			if st.Extend > 0 && (stageID{scenario: scope.scenario, stage: scope.stage}).covers(stageID{scenario: s.Name, stage: st.Name}) {
-				return sureAfter(looks)
+				return sureAfter(gate.Sure(), looks)
 			}
 		}
 	}
-	return confidence
+	return gate.Sure()
 }
 
 // Takes is the fewest samples that can prove an objective about a percentile or a
@@ -30,8 +30,11 @@ func sureOf(gate scenarios.Gate, scope stageID) float64 {
 // with others, it takes as many of them.
 func Takes(gate scenarios.Gate, o scenarios.Objective) int64 {
 	switch {
-	case o.Quantile == 0 && o.Unit == scenarios.UnitRatio && o.Than == (scenarios.Than{}) && o.Metric != "cache_hit_rate":
-		return expressing(o.Threshold)
+	case isShare(o):
+		if counted(o) {
+			return expressing(o.Threshold)
+		}
+		return sharesFor(sureOf(gate, scopeOf(o)), bad(o))
 	case o.Quantile == 0:
 		return 0
 	case o.Than != (scenarios.Than{}):
@@ -47,6 +50,25 @@ func Takes(gate scenarios.Gate, o scenarios.Objective) int64 {
 
 // halfSure is what each side of a comparison is decided with.
 func halfSure(gate scenarios.Gate, scope stageID) float64 { return 1 - (1-sureOf(gate, scope))/2 }
+
+// isShare reports whether an objective is about a share of requests.
+func isShare(o scenarios.Objective) bool {
+	m, _ := scenarios.MetricOf(o.Metric)
+	return o.Quantile == 0 && m.Unit == scenarios.UnitRatio && !m.Grows && o.Than == (scenarios.Than{}) && o.Metric != "cache_hit_rate"
+}
+
+// bad is the share of requests that may be other than the objective promises.
+func bad(o scenarios.Objective) float64 {
+	if atLeast(o) {
+		return 1 - o.Threshold
+	}
+	return o.Threshold
+}
+
+// counted reports whether an objective about a share is one that no number of
+// requests could prove of all others, such as error_rate <= 0%: it is about what
+// was seen.
+func counted(o scenarios.Objective) bool { return o.Op == "==" || bad(o) <= 0 }
 
 // expressing is how many requests it takes to express a share: of twenty, one
 // percent cannot be seen.
@@ -73,7 +95,7 @@ func Unsettled(gate scenarios.Gate, rec *recording.Recording, scenario string) (
 	}
 	for _, o := range gate.Objectives {
 		reference := o.Reference()
-		if o.Quantile == 0 || !ofIt(o) && !ofIt(reference) {
+		if o.Quantile == 0 && !isShare(o) || !ofIt(o) && !ofIt(reference) {
 			continue
 		}
 		// More of this scenario does not decide what is compared with a later one.

@@ -65,7 +65,7 @@ func TestUnsettledComparisons(t *testing.T) {
 // Who looks at a stage five times is deceived five times as often, so one that
 // may be extended takes more to pass.
 func TestLookingOftenTakesMore(t *testing.T) {
-	if n, m := SamplesFor(0.95), samplesFor(sureAfter(looks), 0.95); n != 130 || m <= n || m > 200 {
+	if n, m := SamplesFor(0.95), samplesFor(sureAfter(confidence, looks), 0.95); n != 130 || m <= n || m > 200 {
 		t.Errorf("a p95 takes %d samples, and %d where it is looked five times", n, m)
 	}
 	judge := func(extend time.Duration) Outcome {

@@ -18,7 +18,7 @@ func Judge(gate scenarios.Gate, rec *recording.Recording) (Verdict, error) {
 	if err != nil {
 		return Verdict{}, err
 	}
-	v := Verdict{Incomplete: !rec.Complete, Client: judgeClient(e), Objectives: []Finding{}, Faults: []Fault{}, Scenarios: []Scenario{}}
+	v := Verdict{Confidence: float64(gate.Confidence), Incomplete: !rec.Complete, Client: judgeClient(e), Objectives: []Finding{}, Faults: []Fault{}, Scenarios: []Scenario{}}
 	for _, l := range e.faults {
 		l.judge(e)
 		l.tellBlast(e.calm[l.Scenario])
@@ -76,7 +76,7 @@ func (v *Verdict) decide(e *evidence) {
 		v.Reasons = append(v.Reasons, because[o]...)
 	}
 	if len(v.Reasons) == 0 {
-		v.Verdict, v.Reasons = Pass, []Reason{{Said: allHold(len(v.Objectives) - waived)}}
+		v.Verdict, v.Reasons = Pass, []Reason{{Said: e.allHold(v.Objectives)}}
 	}
 	for _, f := range v.Objectives {
 		if f.Waived {
@@ -95,8 +95,31 @@ func (v *Verdict) decide(e *evidence) {
 	}
 }
 
-func allHold(n int) words.Sentence {
-	return words.Count(int64(n), "The objective holds, with enough evidence.", "All %d objectives hold, each with enough evidence.")
+// allHold says that all objectives hold, and by what: those that have a bound are
+// proven with it, and the others are about what was seen.
+func (e *evidence) allHold(findings []Finding) words.Sentence {
+	var held, seen int64
+	for _, f := range findings {
+		if f.Waived {
+			continue
+		}
+		held++
+		if f.Bound == nil {
+			seen++
+		}
+	}
+	sure := show(e.gate.Sure(), scenarios.UnitRatio)
+	switch {
+	case held == 1 && seen == 1:
+		return words.Say("The objective holds, of what was seen.")
+	case held == 1:
+		return words.Say("The objective holds, with %s confidence.", sure)
+	case seen == held:
+		return words.Say("All %d objectives hold, of what was seen.", held)
+	case seen == 0:
+		return words.Say("All %d objectives hold, each with %s confidence.", held, sure)
+	}
+	return words.Say("All %d objectives hold: %d with %s confidence, and %d of what was seen.", held, held-seen, sure, seen)
 }
 
 // doubts are the reasons of the whole run not to pass it, the one to be said

@@ -13,10 +13,7 @@ import (
 
 // judge decides one objective.
 func (e *evidence) judge(o scenarios.Objective) Finding {
-	f := Finding{Source: o.Source, Scenario: o.Scenario, Unit: o.Unit, Threshold: o.Threshold}
-	if f.Source == "" {
-		f.Source = o.String()
-	}
+	f, scope := e.finding(o), scopeOf(o)
 	if o.Metric == "security" { // of no scenario
 		f.security(o, e)
 		return f
@@ -27,16 +24,16 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 			return f
 		}
 	}
-	scope := scopeOf(o)
 	s := e.within(scope)
 	switch {
 	case o.Than != (scenarios.Than{}):
 		f.relative(o, e)
 	case o.Metric == "icl":
-		f.distribution(e.sure(scope), s.icl.n, o, s.icl.at, s.icl.mean)
+		f.distribution(s.icl.n, o, s.icl.at, s.icl.mean, s.gapsAbove)
 	case o.Stat != "":
-		v := &s.values[slices.Index(latencyNames[:], o.Metric)]
-		f.distribution(e.sure(scope), v.n(), o, v.at, v.mean)
+		of := slices.Index(latencyNames[:], o.Metric)
+		v := &s.values[of]
+		f.distribution(v.n(), o, v.at, v.mean, s.latencyAbove(of))
 	case o.Unit == scenarios.UnitUSD:
 		f.cost(o, e, s)
 	case o.Metric == "drift":
@@ -66,6 +63,15 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 	if missing > 0 && f.Verdict == Pass {
 		f.Verdict = Unproven
 		f.Why = words.Say("%d of %d requests that were due have left no trace in the recording, so what the others say proves nothing", missing, offered)
+	}
+	return f
+}
+
+// finding is that of an objective about which nothing is known yet.
+func (e *evidence) finding(o scenarios.Objective) Finding {
+	f := Finding{Source: o.Source, Scenario: o.Scenario, Unit: o.Unit, Threshold: o.Threshold, sure: e.sure(scopeOf(o)), asked: e.gate.Sure()}
+	if f.Source == "" {
+		f.Source = o.String()
 	}
 	return f
 }
@@ -106,8 +112,9 @@ func Holds(v float64, o scenarios.Objective) bool {
 // atLeast reports whether an objective asks for no less than its threshold.
 func atLeast(o scenarios.Objective) bool { return o.Op == ">=" || o.Op == ">" }
 
-// distribution decides a statistic over n sorted values.
-func (f *Finding) distribution(sure float64, n int64, o scenarios.Objective, at func(int64) float64, mean func() float64) {
+// distribution decides a statistic over n sorted values. likeness tells how
+// much those above a value resemble one another.
+func (f *Finding) distribution(n int64, o scenarios.Objective, at func(int64) float64, mean func() float64, likeness likeness) {
 	f.Samples = n
 	switch {
 	case n == 0 && o.During != "":
@@ -115,7 +122,7 @@ func (f *Finding) distribution(sure float64, n int64, o scenarios.Objective, at 
 	case n == 0:
 		f.Why = words.Say("no request that succeeded has a %s: none did, or the answers do not carry it", o.Metric)
 	case o.Quantile > 0:
-		f.percentile(sure, n, o, at)
+		f.percentile(n, o, at, likeness)
 	case o.Stat == "mean":
 		f.decide(mean(), o)
 	case o.Stat == "max":
@@ -129,14 +136,22 @@ func (f *Finding) distribution(sure float64, n int64, o scenarios.Objective, at 
 // It has failed when the percentile of what was seen misses the threshold; of
 // fewer samples than could prove it, when even the bound on the other side
 // does.
-func (f *Finding) percentile(sure float64, n int64, o scenarios.Objective, at func(int64) float64) {
+func (f *Finding) percentile(n int64, o scenarios.Objective, at func(int64) float64, likeness likeness) {
 	value := at(rank(n, o.Quantile))
 	f.Value = &value
-	bound, best := percentileBounds(sure, n, o.Quantile, at)
-	least := samplesFor(sure, o.Quantile)
-	if atLeast(o) {
-		bound, best, least = best, bound, samplesFor(sure, 1-o.Quantile)
+	// How much requests of one moment resembled one another is asked of those above
+	// the limit. Where the slowest come near to it, those above the percentile tell
+	// too; where they are far from it, nothing hangs on when they came.
+	alike := likeness(o.Threshold, f.sure)
+	if at(n-1) > o.Threshold/2 {
+		alike = max(alike, likeness(value, f.sure))
 	}
+	bound, best := percentileBounds(f.sure, n, o.Quantile, alike, at)
+	least := samplesFor(f.sure, o.Quantile)
+	if atLeast(o) {
+		bound, best, least = best, bound, samplesFor(f.sure, 1-o.Quantile)
+	}
+	enough := int64(math.Ceil(float64(least) * alike))
 	f.Bound = bound
 	is := measured(value, o)
 	switch {
@@ -144,24 +159,25 @@ func (f *Finding) percentile(sure float64, n int64, o scenarios.Objective, at fu
 		f.Verdict, f.Why = Fail, words.Say("it is %s, and must be %s", is, must(o))
 	case bound == nil:
 		f.Why = words.Say("it is %s of %s, and a %s is proven by %d at the least: it needs %s (a longer stage, or a higher rate)",
-			is, words.Count(n, "1 sample", "%d samples"), o.Stat, least, words.Count(least-n, "1 more sample", "%d more samples"))
+			is, words.Count(n, "1 sample", "%d samples"), o.Stat, least, words.Count(max(enough-n, 1), "1 more sample", "%d more samples"))
 	case !Holds(*bound, o):
-		known := words.Phrase("it is %s, but with 99 %% confidence it is only known to be below %s, and must be %s; %s")
+		known := words.Phrase("it is %s, but with %s confidence it is only known to be below %s, and must be %s; %s")
 		if atLeast(o) {
-			known = "it is %s, but with 99 %% confidence it is only known to be above %s, and must be %s; %s"
+			known = "it is %s, but with %s confidence it is only known to be above %s, and must be %s; %s"
 		}
-		f.Why = words.Say(known, is, show(*bound, o.Unit), must(o), more(sure, n, o, at))
+		f.Why = words.Say(known, is, f.confident(), show(*bound, o.Unit), must(o), more(f.sure, n, alike, o, at))
 	default:
-		known := words.Phrase("it is %s, with 99 %% confidence up to %s, and must be %s")
+		known := words.Phrase("it is %s, with %s confidence up to %s, and must be %s")
 		if atLeast(o) {
-			known = "it is %s, with 99 %% confidence no less than %s, and must be %s"
+			known = "it is %s, with %s confidence no less than %s, and must be %s"
 		}
-		f.Verdict, f.Why = Pass, words.Say(known, is, show(*bound, o.Unit), must(o))
+		f.Verdict, f.Why = Pass, words.Say(known, is, f.confident(), show(*bound, o.Unit), must(o))
 	}
+	f.resemblance(n, alike)
 }
 
 // more says how many samples would decide.
-func more(sure float64, n int64, o scenarios.Objective, at func(int64) float64) words.Sentence {
+func more(sure float64, n int64, alike float64, o scenarios.Objective, at func(int64) float64) words.Sentence {
 	quantile, misses := o.Quantile, int64(0)
 	for i := range n {
 		if !Holds(at(i), o) {
@@ -171,7 +187,7 @@ func more(sure float64, n int64, o scenarios.Objective, at func(int64) float64) 
 	if atLeast(o) {
 		quantile = 1 - quantile
 	}
-	if total := neededFor(sure, quantile, float64(misses)/float64(n)); total > n {
+	if total := int64(math.Ceil(float64(neededFor(sure, quantile, float64(misses)/float64(n))) * alike)); total > n {
 		return words.Say("it needs about %s", words.Count(total-n, "1 more sample", "%d more samples"))
 	}
 	return words.Say("it lies too near to its limit for more samples to decide, so make the service quicker or the limit wider")
@@ -197,15 +213,15 @@ func (f *Finding) whole(o scenarios.Objective, s *samples, e *evidence) {
 	}
 	switch o.Metric {
 	case "error_rate":
-		f.rate(s.errors, s.due, o)
+		f.share(s.errors, s.due, s.alike(f.sure, func(p *part) (int64, int64) { return p.errors, p.due }), o)
 	case "attainment":
-		f.rate(s.attained, s.due, o)
+		f.share(s.attained, s.due, s.alike(f.sure, func(p *part) (int64, int64) { return p.attained, p.due }), o)
 	case "errors":
 		f.decide(float64(s.errors), o)
 	case "refused_rate":
-		f.rate(s.refused, s.due, o)
+		f.share(s.refused, s.due, s.alike(f.sure, func(p *part) (int64, int64) { return p.refused, p.due }), o)
 	case "broken_rate":
-		f.rate(s.errors-s.refused, s.due, o)
+		f.share(s.errors-s.refused, s.due, s.alike(f.sure, func(p *part) (int64, int64) { return p.errors - p.refused, p.due }), o)
 	case "goodput", "output_tokens_per_second":
 		f.throughput(o, e)
 	case "achieved_rate":
@@ -215,27 +231,85 @@ func (f *Finding) whole(o scenarios.Objective, s *samples, e *evidence) {
 	}
 }
 
-// rate decides a share k of n of this run's requests: the share itself, with
-// its 99 % bound beside it. It takes as many requests as it takes to express
-// the threshold: of twenty, one percent cannot be seen. Fewer prove nothing,
-// and fail only when the bound on the other side does.
-func (f *Finding) rate(k, n int64, o scenarios.Objective) {
+// share decides a share k of n requests, so many of which as alike says tell as
+// much as one independent request. It is proven when its bound holds too (Clopper
+// and Pearson). It has failed when the share that was seen misses the limit; of
+// too few requests to express the limit (of twenty, one percent cannot be seen),
+// when even the bound on the other side does. A limit of nothing or all, and an
+// exact one, is about what was seen: no number of requests proves it of others.
+func (f *Finding) share(k, n int64, alike float64, o scenarios.Objective) {
 	f.Samples = n
-	low, high := rateBounds(k, n)
+	low, high := shareBoundsOf(f.sure, k, n, alike)
 	bound, best := high, low
 	if atLeast(o) {
 		bound, best = low, high
 	}
-	f.decide(float64(k)/float64(n), o)
+	value := float64(k) / float64(n)
+	if alike > 1 { // what is seen to fail needs no witness for what was not
+		low, high := rateBoundsAt(f.sure, k, n)
+		if best = low; atLeast(o) {
+			best = high
+		}
+	}
+	f.decide(value, o)
 	f.Bound = &bound
+	is, failed := measured(value, o), f.Verdict == Fail
 	least := expressing(o.Threshold)
-	if n < least && (Holds(best, o) || f.Verdict == Pass) {
-		f.Verdict = Unproven
-		f.Why = words.Say("%d of %d is too little to tell %s by: it needs %s", k, n, show(o.Threshold, o.Unit), words.Count(least-n, "1 more request", "%d more requests"))
+	if counted(o) {
+		if n < least && (!failed || Holds(best, o)) {
+			f.Verdict = Unproven
+			f.Why = words.Say("%d of %d is too little to tell %s by: it needs %s", k, n, show(o.Threshold, o.Unit), words.Count(least-n, "1 more request", "%d more requests"))
+			return
+		}
+		f.Why = words.Say("%d of %d: %s", k, n, f.Why)
 		return
 	}
-	f.Why = words.Say("%d of %d: %s", k, n, f.Why)
+	switch {
+	case failed && (n >= least || !Holds(best, o)):
+		f.Why = words.Say("%d of %d: %s", k, n, f.Why)
+	case n < least:
+		f.Verdict = Unproven
+		more := int64(math.Ceil(float64(sharesFor(f.sure, bad(o)))*alike)) - n
+		f.Why = words.Say("%d of %d is too little to tell %s by: it needs %s", k, n, show(o.Threshold, o.Unit), words.Count(max(more, 1), "1 more request", "%d more requests"))
+	case !Holds(bound, o):
+		f.Verdict = Unproven
+		known := words.Phrase("%d of %d: it is %s, but with %s confidence it is only known to be below %s, and must be %s; %s")
+		if atLeast(o) {
+			known = "%d of %d: it is %s, but with %s confidence it is only known to be above %s, and must be %s; %s"
+		}
+		f.Why = words.Say(known, k, n, is, f.confident(), show(bound, o.Unit), must(o), f.moreRequests(k, n, alike, o))
+	default:
+		known := words.Phrase("%d of %d: it is %s, with %s confidence up to %s, and must be %s")
+		if atLeast(o) {
+			known = "%d of %d: it is %s, with %s confidence no less than %s, and must be %s"
+		}
+		f.Why = words.Say(known, k, n, is, f.confident(), show(bound, o.Unit), must(o))
+	}
+	f.resemblance(n, alike)
 }
+
+// moreRequests says how many more requests would decide a share.
+func (f *Finding) moreRequests(k, n int64, alike float64, o scenarios.Objective) words.Sentence {
+	share := float64(k) / float64(n)
+	if atLeast(o) {
+		share = 1 - share
+	}
+	if total := int64(math.Ceil(float64(sharesNeeded(f.sure, share, bad(o))) * alike)); total > n {
+		return words.Say("%s would decide", words.Count(total-n, "1 more request", "%d more requests"))
+	}
+	return words.Say("it lies too near to its limit for more requests to decide, so make the service better or the limit wider")
+}
+
+// resemblance adds that the requests tell less than as many independent ones.
+func (f *Finding) resemblance(n int64, alike float64) {
+	if alike > 1 && f.Verdict != Fail {
+		f.Why = words.Say("%s (requests of one moment resembled one another, so that these %d tell as much as %d independent ones)", f.Why, n, max(1, int64(float64(n)/alike)))
+	}
+}
+
+// confident is how sure the bound of a finding is, for the reader: as sure as the
+// gate asks, however often a stage was looked at.
+func (f *Finding) confident() words.Sentence { return show(f.asked, scenarios.UnitRatio) }
 
 // fault decides the metrics of a fault; where it struck several times the worst
 // counts.
@@ -250,6 +324,7 @@ func (e *evidence) fault(f *Finding, o scenarios.Objective) {
 		f.Why = words.Say("the gate injects no %s", o.Arg)
 		return
 	}
+	strikes := len(findings)
 	*f = slices.MaxFunc(findings, func(a, b Finding) int {
 		switch {
 		case a.Verdict != b.Verdict:
@@ -261,6 +336,26 @@ func (e *evidence) fault(f *Finding, o scenarios.Objective) {
 		}
 		return -1
 	})
+	if f.Value != nil && o.Metric != "errors_during" {
+		f.strikes(int64(strikes), o)
+	}
+}
+
+// strikes says of how many faults a finding is the worst: one fault is one
+// sample. Of several that all kept the promise it is known how many more of the
+// kind would at the least.
+func (f *Finding) strikes(n int64, o scenarios.Objective) {
+	if n == 1 {
+		f.Why = words.Say("%s (seen once)", f.Why)
+		return
+	}
+	f.Samples = n
+	if f.Verdict != Pass {
+		f.Why = words.Say("%s (the worst of %d)", f.Why, n)
+		return
+	}
+	low, _ := rateBoundsAt(f.sure, n, n)
+	f.Why = words.Say("%s (the worst of %d, so that with %s confidence at least %s of such faults keep it)", f.Why, n, f.confident(), show(low, scenarios.UnitRatio))
 }
 
 var badness = map[Outcome]int{Pass: 0, Unproven: 1, Fail: 2, Invalid: 3}
@@ -304,7 +399,7 @@ func (f *Finding) during(o scenarios.Objective, l *faultLife, e *evidence) {
 		f.Samples, f.Why = 0, words.Say("no request was under way while the fault lasted; a higher rate would have some meet it")
 		return
 	}
-	f.rate(failed, all, o)
+	f.share(failed, all, 1, o)
 }
 
 // recovery decides an RTO. A service that was still not there when it had been

@@ -1,6 +1,7 @@
 package checklist
 
 import (
+	"math"
 	"slices"
 
 	"github.com/launchgate/launchgate/internal/words"
@@ -34,10 +35,11 @@ func (e *evidence) side(o scenarios.Objective, sure float64) side {
 		}
 		return m
 	}
-	n, at := s.icl.n, s.icl.at
+	n, at, alikeAbove := s.icl.n, s.icl.at, likeness(s.gapsAbove)
 	if o.Metric != "icl" {
-		v := &s.values[slices.Index(latencyNames[:], o.Metric)]
-		n, at = v.n(), v.at
+		of := slices.Index(latencyNames[:], o.Metric)
+		v := &s.values[of]
+		n, at, alikeAbove = v.n(), v.at, s.latencyAbove(of)
 	}
 	m := side{samples: n}
 	if n == 0 {
@@ -45,8 +47,9 @@ func (e *evidence) side(o scenarios.Objective, sure float64) side {
 		return m
 	}
 	m.value = at(rank(n, o.Quantile))
-	m.high, m.low = percentileBounds(sure, n, o.Quantile, at)
-	if least := max(samplesFor(sure, o.Quantile), samplesFor(sure, 1-o.Quantile)); n < least {
+	alike := alikeAbove(m.value, sure)
+	m.high, m.low = percentileBounds(sure, n, o.Quantile, alike, at)
+	if least := int64(math.Ceil(alike * float64(max(samplesFor(sure, o.Quantile), samplesFor(sure, 1-o.Quantile))))); n < least {
 		m.more = words.Say("a %s is bounded by %d samples at the least, and there are %d", o.Stat, least, n)
 	}
 	return m
@@ -86,12 +89,12 @@ func (f *Finding) relative(o scenarios.Objective, e *evidence) {
 	case f.Verdict == Pass && bound == nil:
 		f.Verdict = Unproven
 		if a.more.IsZero() && b.more.IsZero() {
-			f.Why = words.Say("%s; with 99 %% confidence what it is compared with is not known to be above 0; more samples would tell it closer", f.Why)
+			f.Why = words.Say("%s; with %s confidence what it is compared with is not known to be above 0; more samples would tell it closer", f.Why, f.confident())
 		}
 	case f.Verdict == Pass && !Holds(*bound, o):
-		f.Verdict, f.Why = Unproven, words.Say("%s; with 99 %% confidence it is only known to be %s; more samples would tell it closer", f.Why, bounded(*bound, o))
+		f.Verdict, f.Why = Unproven, words.Say("%s; with %s confidence it is only known to be %s; more samples would tell it closer", f.Why, f.confident(), bounded(*bound, o))
 	case f.Verdict == Pass:
-		f.Why = words.Say("%s; with 99 %% confidence it is %s", f.Why, bounded(*bound, o))
+		f.Why = words.Say("%s; with %s confidence it is %s", f.Why, f.confident(), bounded(*bound, o))
 	}
 	for _, m := range []side{a, b} {
 		if f.Verdict == Unproven && !m.more.IsZero() {

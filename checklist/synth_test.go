@@ -47,12 +47,12 @@ objectives:
   - p95(ttft) in steady <= 1s
   - p95(tpot) in steady <= 100ms
   - p95(ttft) in burst <= 2s
-  - error_rate in steady <= 1%%
-  - error_rate in burst <= 1%%
+  - error_rate in steady <= 3%%
+  - error_rate in burst <= 2%%
   - attainment in steady >= 90%%
   - rto(pod-kill) < 5s
   - errors_during(pod-kill) <= 20%%
-  - error_rate in pod-kill <= 5%%
+  - error_rate in pod-kill <= 10%%
 `
 
 // paper is how the service and the client of a run behave.

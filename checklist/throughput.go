@@ -82,7 +82,7 @@ func (e *evidence) pace(metric string, scope stageID, sure float64) pace {
 
 // throughput decides a rate. It is proven when its 99 % bound holds too.
 func (f *Finding) throughput(o scenarios.Objective, e *evidence) {
-	p := e.pace(o.Metric, scopeOf(o), confidence)
+	p := e.pace(o.Metric, scopeOf(o), e.gate.Sure())
 	f.decide(p.value, o)
 	if o.Op == "==" {
 		return
@@ -103,16 +103,16 @@ func (f *Finding) throughput(o scenarios.Objective, e *evidence) {
 	if f.Verdict != Pass {
 		return
 	}
-	known := words.Phrase("it is %s, with 99 %% confidence up to %s, and must be %s")
+	known := words.Phrase("it is %s, with %s confidence up to %s, and must be %s")
 	switch holds := Holds(bound, o); {
 	case atLeast(o) && holds:
-		known = "it is %s, with 99 %% confidence no less than %s, and must be %s"
+		known = "it is %s, with %s confidence no less than %s, and must be %s"
 	case atLeast(o):
-		f.Verdict, known = Unproven, "it is %s, but with 99 %% confidence it is only known to be above %s, and must be %s; a longer stage tells it closer"
+		f.Verdict, known = Unproven, "it is %s, but with %s confidence it is only known to be above %s, and must be %s; a longer stage tells it closer"
 	case !holds:
-		f.Verdict, known = Unproven, "it is %s, but with 99 %% confidence it is only known to be below %s, and must be %s; a longer stage tells it closer"
+		f.Verdict, known = Unproven, "it is %s, but with %s confidence it is only known to be below %s, and must be %s; a longer stage tells it closer"
 	}
-	f.Why = words.Say(known, measured(p.value, o), show(bound, o.Unit), must(o))
+	f.Why = words.Say(known, measured(p.value, o), f.confident(), show(bound, o.Unit), must(o))
 }
 
 // batch is what the requests that were due in a stretch of load came to.

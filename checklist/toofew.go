@@ -1,42 +1,114 @@
 package checklist
 
 import (
+	"math"
+	"slices"
+	"time"
+
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
 // TooFew says of which objectives the gate's load is too little for their
-// percentile or share, however well the service does. Requests tells about how
-// many requests an objective is about, at the most, where that is known before the
-// run. Gaps between chunks are not counted by requests, and neither is who will
-// meet a fault.
+// percentile or share, however well the service does; requests is about how many
+// requests an objective is about, at the most. Gaps between chunks are not counted
+// by requests. Who will meet a fault is not known, but no more than all of the
+// scenario that has it.
 func TooFew(gate scenarios.Gate, requests func(scenarios.Objective) (int64, bool)) []words.Sentence {
 	var short []words.Sentence
 	for _, o := range gate.Objectives {
-		if m, _ := scenarios.MetricOf(o.Metric); !m.OfRequests() || o.Metric == "icl" || o.During != "" {
-			continue
-		}
-		takes := Takes(gate, o)
-		sent, known := requests(o)
-		if others, ofOthers := requests(o.Reference()); ofOthers && others < sent {
+		sent, known := mostOf(gate, o, requests)
+		if others, ofOthers := mostOf(gate, o.Reference(), requests); ofOthers && others < sent {
 			sent = others
 		}
+		takes := Takes(gate, o)
 		if !known || sent >= takes {
 			continue
 		}
-		why := words.Say("%s takes %d samples, and the stages send about %d: lengthen them, raise the rate, let the last one extend", o.Source, takes, sent)
-		for _, lower := range []struct {
-			stat     string
-			quantile float64
-		}{{"p99", 0.99}, {"p95", 0.95}, {"p90", 0.90}, {"p50", 0.50}} {
-			promise := o
-			promise.Quantile = lower.quantile
-			if lower.quantile < o.Quantile && (o.Op == "<=" || o.Op == "<") && Takes(gate, promise) <= sent {
-				why = words.Say("%s, or promise %s", why, lower.stat)
-				break
-			}
+		what := words.Say("%s takes %d samples, and the stages send about %d: lengthen them, raise the rate, let the last one extend", o.Source, takes, sent)
+		if ofCanaries(o) {
+			what = words.Say("%s takes %d answers, and about %d are asked for: ask more often (canary.every), or lengthen the stages", o.Source, takes, sent)
 		}
-		short = append(short, why)
+		if lower, ok := provable(gate, o, sent); ok {
+			what = words.Say("%s, or promise %s", what, lower)
+		}
+		short = append(short, what)
 	}
 	return short
+}
+
+// ofCanaries reports whether an objective is about the answers of canaries.
+func ofCanaries(o scenarios.Objective) bool {
+	return o.Metric == "changed_answers" || o.Metric == "miscounted_tokens"
+}
+
+// mostOf is about how many requests an objective is about, at the most.
+func mostOf(gate scenarios.Gate, o scenarios.Objective, requests func(scenarios.Objective) (int64, bool)) (int64, bool) {
+	m, _ := scenarios.MetricOf(o.Metric)
+	kind := o.During
+	if o.Metric == "errors_during" {
+		kind = o.Arg
+	}
+	switch {
+	case ofCanaries(o):
+		return canaries(gate, o), true
+	case kind != "":
+		var sum int64
+		for _, s := range gate.Scenarios {
+			if (o.Scenario == "" || o.Scenario == s.Name) && slices.ContainsFunc(s.Faults, func(f scenarios.Fault) bool { return f.Kind == kind }) {
+				of := o
+				of.Scenario = s.Name
+				n, known := requests(of)
+				if !known {
+					return 0, false
+				}
+				sum += n
+			}
+		}
+		return sum, m.OfRequests() && o.Metric != "icl" || o.Metric == "errors_during"
+	case !m.OfRequests() || o.Metric == "icl":
+		return 0, false
+	}
+	return requests(o)
+}
+
+// canaries is how many are asked in the time of the stages.
+func canaries(gate scenarios.Gate, o scenarios.Objective) (n int64) {
+	for _, s := range gate.Scenarios {
+		if s.Canary == nil || s.Canary.Every <= 0 || o.Scenario != "" && o.Scenario != s.Name {
+			continue
+		}
+		var lasts time.Duration
+		for _, st := range s.Stages {
+			lasts += time.Duration(st.For + st.Extend)
+		}
+		n += int64(lasts / time.Duration(s.Canary.Every))
+	}
+	return n
+}
+
+// provable is what so many requests could prove of the same.
+func provable(gate scenarios.Gate, o scenarios.Objective, sent int64) (words.Sentence, bool) {
+	if isShare(o) && !counted(o) && sent > 0 {
+		_, high := rateBoundsAt(sureOf(gate, scopeOf(o)), 0, sent)
+		limit := math.Ceil(high*100) / 100
+		if limit >= 1 {
+			return words.Sentence{}, false
+		}
+		if atLeast(o) {
+			limit = 1 - limit
+		}
+		return words.Say("%s %s", o.Op, show(limit, o.Unit)), true
+	}
+	for _, lower := range []struct {
+		stat     string
+		quantile float64
+	}{{"p99", 0.99}, {"p95", 0.95}, {"p90", 0.90}, {"p50", 0.50}} {
+		promise := o
+		promise.Quantile = lower.quantile
+		if lower.quantile < o.Quantile && (o.Op == "<=" || o.Op == "<") && Takes(gate, promise) <= sent {
+			return words.Verbatim(lower.stat), true
+		}
+	}
+	return words.Sentence{}, false
 }

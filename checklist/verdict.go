@@ -54,7 +54,10 @@ const (
 // Markdown, the terminal and HTML. Its sentences are English in the file, and
 // worded in the language of the reader in the rest.
 type Verdict struct {
-	Verdict    Outcome          `json:"verdict"`
+	Verdict Outcome `json:"verdict"`
+	// Confidence is how sure a promise had to be to pass, where the gate says
+	// another than 99 %.
+	Confidence float64          `json:"confidence,omitempty"`
 	ExitCode   int              `json:"exit_code"`
 	Why        []words.Sentence `json:"why"` // sentences, the deciding one first
 	Incomplete bool             `json:"incomplete"`
@@ -92,7 +95,7 @@ type Finding struct {
 	Scenario  string         `json:"scenario"` // empty: the whole run
 	Verdict   Outcome        `json:"verdict"`
 	Value     *float64       `json:"value"`
-	Bound     *float64       `json:"bound,omitempty"` // 99 % confidence bound on the side of the threshold
+	Bound     *float64       `json:"bound,omitempty"` // confidence bound on the side of the threshold
 	Unit      string         `json:"unit"`
 	Threshold float64        `json:"threshold"`
 	Samples   int64          `json:"samples"`
@@ -100,6 +103,9 @@ type Finding struct {
 	// Waived: it is unproven because the service does not have what it is about,
 	// and the gate holds only those to it that do (where supported).
 	Waived bool `json:"waived,omitempty"`
+
+	sure  float64 // how sure its bound is to be
+	asked float64 // how sure the gate asks it to be
 }
 
 // Fault is the judgement of one fault's life. Times are seconds on the run's

@@ -114,6 +114,17 @@ func (w *world) observe(at time.Duration, name, subject string, v float64) {
 func (w *world) loads() []*recording.Request  { return w.of(recording.KindLoad) }
 func (w *world) probes() []*recording.Request { return w.of(recording.KindProbe) }
 
+// spread are so many of the load requests, far apart from one another: what they
+// have in common is no matter of one moment.
+func (w *world) spread(n int) []*recording.Request {
+	var some []*recording.Request
+	loads := w.loads()
+	for i := range n {
+		some = append(some, loads[i*len(loads)/n])
+	}
+	return some
+}
+
 func (w *world) of(kind string) []*recording.Request {
 	var of []*recording.Request
 	for i := range w.requests {

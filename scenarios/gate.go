@@ -32,6 +32,8 @@ type Gate struct {
 	// Chunks says of which requests the time of every chunk is kept: all, 1 in N
 	// (such as 1/100), or none. Statistics of the gaps are kept of all.
 	Chunks string `yaml:"chunks,omitempty" json:"chunks,omitempty"`
+	// Confidence is how sure a promise has to be to pass: 99% where nothing is said.
+	Confidence Share `yaml:"confidence,omitempty" json:"confidence,omitempty"`
 	// Stop ends a run that harms more than it may.
 	Stop *Stop `yaml:"stop,omitempty" json:"stop,omitempty"`
 	// Scan looks for security flaws when the scenarios are over.

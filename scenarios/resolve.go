@@ -153,6 +153,17 @@ func (s Scenario) resolved() Scenario {
 	return s
 }
 
+// DefaultConfidence is how sure a promise has to be to pass.
+const DefaultConfidence = 0.99
+
+// Sure is how sure a promise of the gate has to be to pass.
+func (g Gate) Sure() float64 {
+	if g.Confidence == 0 {
+		return DefaultConfidence
+	}
+	return float64(g.Confidence)
+}
+
 // resolved streams, and asks at temperature 0, so that the same prompt is the
 // same work in every run. The prompts are written out: a run of a gate that
 // names none can be repeated after the default set has changed.

@@ -59,6 +59,8 @@ const (
 	maxProbeOfFault = Duration(250 * time.Millisecond) // RTO is known to within one interval
 	maxProbe        = Duration(time.Minute)
 	maxConsecutive  = 100
+	leastConfidence = 0.8
+	mostConfidence  = 0.9999
 )
 
 // Validate checks a gate that was made or changed in Go. Parse has checked what
@@ -76,6 +78,9 @@ func check(g Gate) Problems {
 		c.models(g)
 	}
 	c.between("warmup.requests", g.Warmup.Requests, 1, maxWarmup)
+	if g.Confidence != 0 && (g.Confidence < leastConfidence || g.Confidence > mostConfidence) {
+		c.add("confidence", "found %v, expected a share from %v to %v, such as 95%%: how sure a promise has to be to pass", g.Confidence, Share(leastConfidence), Share(mostConfidence))
+	}
 	c.stop(g)
 	if len(g.Scenarios) == 0 && g.Scan == nil {
 		c.add("scenarios", "found none, expected at least one scenario, or a scan")

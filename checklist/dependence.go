@@ -1,0 +1,184 @@
+package checklist
+
+import (
+	"math"
+	"slices"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// Requests of one moment resemble one another: they wait in the same queue and
+// fail of the same cause. So n of them tell less than n independent ones would.
+// How much less is seen from how a stage's batches of time differ (batch means,
+// as in throughput.go).
+
+// part is what became of the requests of one stage that were due in one of its
+// batches.
+type part struct {
+	tally
+	errors, refused    int64
+	exact, wrongLength int64
+	values             [perRequest]values // where an objective asks for them
+	icl                histogram          // likewise
+}
+
+// parts are a stage's batches in the order of time.
+type parts [mostBatches]part
+
+// partOf is the batch that a request belongs to; nil in a stage whose requests
+// are not all alike on purpose: its rate changes, or something is broken
+// meanwhile.
+func (e *evidence) partOf(s *samples, r *recording.Request) *part {
+	id := stageID{scenario: r.Scenario, stage: r.Stage}
+	played, ok := e.played[id]
+	if !ok || !e.even(id) {
+		return nil
+	}
+	if s.parts == nil {
+		s.parts = map[stageID]*parts{}
+	}
+	if s.parts[id] == nil {
+		s.parts[id] = new(parts)
+	}
+	at := int(mostBatches * int64(r.Due-played.from) / int64(played.to-played.from))
+	return &s.parts[id][min(max(at, 0), mostBatches-1)]
+}
+
+// even reports whether the load of a stage is the same all the time, and nothing
+// is broken meanwhile.
+func (e *evidence) even(id stageID) bool {
+	even, known := e.evens[id]
+	if known {
+		return even
+	}
+	if s := e.scenario(id.scenario); s != nil && len(s.Faults) == 0 {
+		i := slices.IndexFunc(s.Stages, func(st scenarios.Stage) bool { return st.Name == id.stage })
+		even = i >= 0 && s.Stages[i].To == nil && s.Stages[i].Trace == nil
+	}
+	e.evens[id] = even
+	return even
+}
+
+func (p *parts) merge(o *parts) {
+	for i := range p {
+		a, b := &p[i], &o[i]
+		a.due, a.succeeded, a.attained, a.tokens = a.due+b.due, a.succeeded+b.succeeded, a.attained+b.attained, a.tokens+b.tokens
+		a.errors, a.refused = a.errors+b.errors, a.refused+b.refused
+		a.exact, a.wrongLength = a.exact+b.exact, a.wrongLength+b.wrongLength
+		for m := range a.values {
+			a.values[m].merge(&b.values[m])
+		}
+		a.icl.merge(&b.icl)
+	}
+}
+
+// wantsParts are the latencies whose values are kept by batches.
+func wantsParts(gate scenarios.Gate) (want [perRequest]bool) {
+	for _, o := range gate.Objectives {
+		if of := slices.Index(latencyNames[:], o.Metric); of >= 0 && o.Quantile > 0 {
+			want[of] = true
+		}
+	}
+	return want
+}
+
+// alike is how many requests of a scope tell as much as one independent request
+// would: 1 where their batches differ no more than those of independent requests
+// do by chance. count says of a batch how many of its requests count, and of how
+// many. Batches of one size, of twice it and of four times are looked at: spells
+// that span two make the smaller ones look too much alike.
+func (s *samples) alike(sure float64, count func(*part) (hits, of int64)) float64 {
+	worst := 1.0
+	for _, size := range []int{1, 2, 4} {
+		var within, alone, freedom float64
+		for _, stage := range s.parts {
+			var hits, of [mostBatches]float64
+			var allHits, all float64
+			n := mostBatches / size
+			for i := range stage {
+				k, m := count(&stage[i])
+				hits[i/size], of[i/size] = hits[i/size]+float64(k), of[i/size]+float64(m)
+				allHits, all = allHits+float64(k), all+float64(m)
+			}
+			if all == 0 {
+				continue
+			}
+			for i := range n {
+				off := hits[i] - allHits*of[i]/all
+				within += off * off * float64(n) / float64(n-1)
+			}
+			alone += allHits * (all - allHits) / all
+			freedom += float64(n - 1)
+		}
+		if alone == 0 || freedom == 0 {
+			continue // all went alike: nothing is known of spells
+		}
+		ratio := within / alone
+		if ratio <= chanceRatio(freedom) {
+			continue
+		}
+		// What so few batches leave unknown of it is added (Korn and Graubard 1998).
+		t, normal := tQuantile(sure, freedom), tQuantile(sure, 1e6)
+		worst = max(worst, ratio*(t/normal)*(t/normal))
+	}
+	return worst
+}
+
+// chanceRatio is how many times their own variance the batches of independent
+// requests differ by at the most, but for one time in three hundred (the quantile
+// of χ² by Wilson and Hilferty 1931): three sizes of batches are looked at.
+func chanceRatio(freedom float64) float64 {
+	const z = 2.713
+	root := 1 - 2/(9*freedom) + z*math.Sqrt(2/(9*freedom))
+	return root * root * root
+}
+
+// likeness is how alike the values are that are above one.
+type likeness func(value, sure float64) float64
+
+// latencyAbove tells how alike the requests are whose latency is above a value.
+func (s *samples) latencyAbove(metric int) likeness {
+	return func(value, sure float64) float64 {
+		return s.alike(sure, func(p *part) (hits, of int64) {
+			v := &p.values[metric]
+			return v.above(value), v.n()
+		})
+	}
+}
+
+// gapsAbove tells how alike the gaps are that are above a value.
+func (s *samples) gapsAbove(value, sure float64) float64 {
+	return s.alike(sure, func(p *part) (hits, of int64) { return p.icl.above(value), p.icl.n })
+}
+
+// above is how many values are above one.
+func (v *values) above(x float64) int64 {
+	if v.counted != nil {
+		return v.counted.above(x)
+	}
+	if v.n() == 0 {
+		return 0
+	}
+	v.at(0) // sorts
+	at, _ := slices.BinarySearchFunc(v.kept, x, func(have, x float64) int {
+		if have <= x {
+			return -1
+		}
+		return 1
+	})
+	return int64(len(v.kept) - at)
+}
+
+func (h *histogram) above(x float64) (n int64) {
+	for i, c := range h.buckets {
+		if c > 0 && bucketFirst*math.Pow(bucketBase, float64(i)) > x {
+			n += c
+		}
+	}
+	return n
+}
+
+func wantsGaps(gate scenarios.Gate) bool {
+	return slices.ContainsFunc(gate.Objectives, func(o scenarios.Objective) bool { return o.Metric == "icl" && o.Quantile > 0 })
+}
