@@ -104,9 +104,19 @@ CREATE TABLE IF NOT EXISTS api_keys (id TEXT PRIMARY KEY, hash TEXT NOT NULL UNI
 CREATE TABLE IF NOT EXISTS usage_records (request TEXT PRIMARY KEY, tenant TEXT NOT NULL, key_id TEXT NOT NULL, model TEXT NOT NULL, prompt BIGINT NOT NULL, output BIGINT NOT NULL, at BIGINT NOT NULL);
 CREATE TABLE IF NOT EXISTS responses (id TEXT PRIMARY KEY, tenant TEXT NOT NULL, request TEXT NOT NULL, status TEXT NOT NULL, result TEXT NOT NULL, owner TEXT NOT NULL, lease BIGINT NOT NULL, created BIGINT NOT NULL);
 CREATE INDEX IF NOT EXISTS responses_open ON responses (status, lease, created);
+CREATE TABLE IF NOT EXISTS response_texts (id TEXT NOT NULL, part TEXT NOT NULL, tenant TEXT NOT NULL, bytes BIGINT NOT NULL, content TEXT NOT NULL, PRIMARY KEY (id, part));
+CREATE INDEX IF NOT EXISTS response_texts_size ON response_texts (tenant, bytes);
 CREATE TABLE IF NOT EXISTS configurations (version BIGINT PRIMARY KEY, content TEXT NOT NULL, at BIGINT NOT NULL);
 CREATE TABLE IF NOT EXISTS models (name TEXT NOT NULL, version TEXT NOT NULL, sha256 TEXT NOT NULL, status TEXT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (name, version));
 CREATE TABLE IF NOT EXISTS shares (id BIGINT PRIMARY KEY, version BIGINT NOT NULL, content TEXT NOT NULL);`
+
+// The texts of a response are rows of their own: what becomes of it is written
+// often, and a database writes a row anew as a whole. Rows of a ledger of before
+// have them in themselves.
+const (
+	requestPart = "request"
+	resultPart  = "result"
+)
 
 // tables are all that must not be lost, for backups to count. Shares are true
 // for seconds.
@@ -244,11 +254,71 @@ func (l *Ledger) UsageOf(ctx context.Context, request string) (Usage, error) {
 	return u, found(err, "usage of "+request)
 }
 
+// Bound is how many background responses may wait or be computed, and how many
+// bytes their texts and those of what has ended may take; 0 is no bound.
+type Bound struct {
+	Responses int64
+	Bytes     int64
+}
+
+// ErrTenantFull and ErrFull are returned for a response that there is no room for.
+var (
+	ErrTenantFull = errors.New("the tenant has as many background responses stored as it may have")
+	ErrFull       = errors.New("there is no room for more background responses")
+)
+
 // Accept keeps a background response that is to be computed.
 func (l *Ledger) Accept(ctx context.Context, r Response) error {
-	_, err := l.exec(ctx, "accept "+r.ID, `INSERT INTO responses (id, tenant, request, status, result, owner, lease, created) VALUES ($1, $2, $3, 'queued', '', '', 0, $4)`,
-		r.ID, r.Tenant, r.Request, micros(r.Created))
-	return err
+	return l.AcceptWithin(ctx, r, Bound{}, Bound{})
+}
+
+// AcceptWithin keeps it where the bounds of its tenant and of all leave room.
+func (l *Ledger) AcceptWithin(ctx context.Context, r Response, tenant, all Bound) error {
+	what := "accept " + r.ID
+	tx, err := l.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("ledger: %s: %w", what, err)
+	}
+	defer func() { _ = tx.Rollback() }() // nothing, once it is committed
+	for _, x := range []struct {
+		bound Bound
+		of    string
+		args  []any
+		full  error
+	}{{tenant, " AND tenant = $1", []any{r.Tenant}, ErrTenantFull}, {all, "", nil, ErrFull}} {
+		var open, bytes int64
+		if x.bound.Responses > 0 {
+			if err := tx.QueryRowContext(ctx, l.dialect(`SELECT COUNT(*) FROM responses WHERE status IN ('queued', 'in_progress')`+x.of), x.args...).Scan(&open); err != nil {
+				return fmt.Errorf("ledger: %s: %w", what, err)
+			}
+		}
+		if x.bound.Bytes > 0 {
+			if err := tx.QueryRowContext(ctx, l.dialect(`SELECT COALESCE(SUM(bytes), 0) FROM response_texts WHERE bytes >= 0`+x.of), x.args...).Scan(&bytes); err != nil {
+				return fmt.Errorf("ledger: %s: %w", what, err)
+			}
+		}
+		if x.bound.Responses > 0 && open >= x.bound.Responses || x.bound.Bytes > 0 && bytes+int64(len(r.Request)) > x.bound.Bytes {
+			return x.full
+		}
+	}
+	if _, err := tx.ExecContext(ctx, l.dialect(`INSERT INTO responses (id, tenant, request, status, result, owner, lease, created) VALUES ($1, $2, '', 'queued', '', '', 0, $3)`), r.ID, r.Tenant, micros(r.Created)); err != nil {
+		return fmt.Errorf("ledger: %s: %w", what, err)
+	}
+	if err := l.addText(ctx, tx, r.ID, r.Tenant, requestPart, r.Request); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("ledger: %s: %w", what, err)
+	}
+	return nil
+}
+
+func (l *Ledger) addText(ctx context.Context, tx *sql.Tx, id, tenant, part, content string) error {
+	_, err := tx.ExecContext(ctx, l.dialect(`INSERT INTO response_texts (id, part, tenant, bytes, content) VALUES ($1, $2, $3, $4, $5)`), id, part, tenant, len(content), content)
+	if err != nil {
+		return fmt.Errorf("ledger: the %s of %s: %w", part, id, err)
+	}
+	return nil
 }
 
 // Claim gives owner the oldest response that nobody works on, for as long as
@@ -258,7 +328,7 @@ func (l *Ledger) Claim(ctx context.Context, owner string, lease time.Duration) (
 	row := l.row(ctx, `UPDATE responses SET owner = $1, lease = $2, status = 'in_progress'
 		WHERE id = (SELECT id FROM responses WHERE status IN ('queued', 'in_progress') AND lease < $3 ORDER BY created LIMIT 1) AND lease < $3 AND status IN ('queued', 'in_progress')
 		RETURNING id, tenant, request, status, result, created`, owner, micros(now.Add(lease)), micros(now))
-	return scanResponse(row, "a response to compute")
+	return l.scanResponse(ctx, row, "a response to compute")
 }
 
 // Renew keeps a claim, and reports whether it was still held.
@@ -273,11 +343,33 @@ func (l *Ledger) Release(ctx context.Context, id, owner string) error {
 	return err
 }
 
-// Finish keeps the answer. It reports false where the response was cancelled,
-// or is another owner's by now; nothing is changed then.
+// Finish keeps the answer, and lets go of the request. It reports false where the
+// response was cancelled, or is another owner's by now; nothing is changed then.
 func (l *Ledger) Finish(ctx context.Context, id, owner, status, result string) (bool, error) {
-	n, err := l.exec(ctx, "finish "+id, `UPDATE responses SET status = $1, result = $2 WHERE id = $3 AND owner = $4 AND status = 'in_progress'`, status, result, id, owner)
-	return n == 1, err
+	what := "finish " + id
+	tx, err := l.db.BeginTx(ctx, nil)
+	if err != nil {
+		return false, fmt.Errorf("ledger: %s: %w", what, err)
+	}
+	defer func() { _ = tx.Rollback() }() // nothing, once it is committed
+	var tenant string
+	err = tx.QueryRowContext(ctx, l.dialect(`UPDATE responses SET status = $1, request = '' WHERE id = $2 AND owner = $3 AND status = 'in_progress' RETURNING tenant`), status, id, owner).Scan(&tenant)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("ledger: %s: %w", what, err)
+	}
+	if _, err := tx.ExecContext(ctx, l.dialect(`DELETE FROM response_texts WHERE id = $1`), id); err != nil {
+		return false, fmt.Errorf("ledger: %s: %w", what, err)
+	}
+	if err := l.addText(ctx, tx, id, tenant, resultPart, result); err != nil {
+		return false, err
+	}
+	if err := tx.Commit(); err != nil {
+		return false, fmt.Errorf("ledger: %s: %w", what, err)
+	}
+	return true, nil
 }
 
 // Cancel ends a response that has not ended.
@@ -289,21 +381,96 @@ func (l *Ledger) Cancel(ctx context.Context, id, tenant string) error {
 // ResponseOf finds a tenant's response. Another tenant's is not found.
 func (l *Ledger) ResponseOf(ctx context.Context, id, tenant string) (Response, error) {
 	row := l.row(ctx, `SELECT id, tenant, request, status, result, created FROM responses WHERE id = $1 AND tenant = $2`, id, tenant)
-	return scanResponse(row, "response "+id)
+	return l.scanResponse(ctx, row, "response "+id)
 }
 
-func scanResponse(row *sql.Row, what string) (Response, error) {
+func (l *Ledger) scanResponse(ctx context.Context, row *sql.Row, what string) (Response, error) {
 	var r Response
 	var created int64
 	err := row.Scan(&r.ID, &r.Tenant, &r.Request, &r.Status, &r.Result, &created)
 	r.Created = timeOf(created)
-	return r, found(err, what)
+	if err != nil {
+		return r, found(err, what)
+	}
+	rows, err := l.db.QueryContext(ctx, l.dialect(`SELECT part, content FROM response_texts WHERE id = $1`), r.ID)
+	if err != nil {
+		return r, found(err, what)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var part, content string
+		if err := rows.Scan(&part, &content); err != nil {
+			return r, found(err, what)
+		}
+		if part == requestPart {
+			r.Request = content
+		} else {
+			r.Result = content
+		}
+	}
+	return r, found(rows.Err(), what)
 }
 
 // Forget deletes a tenant's response.
 func (l *Ledger) Forget(ctx context.Context, id, tenant string) error {
-	_, err := l.exec(ctx, "forget "+id, `DELETE FROM responses WHERE id = $1 AND tenant = $2`, id, tenant)
+	if _, err := l.exec(ctx, "forget "+id, `DELETE FROM responses WHERE id = $1 AND tenant = $2`, id, tenant); err != nil {
+		return err
+	}
+	_, err := l.exec(ctx, "forget "+id, `DELETE FROM response_texts WHERE id = $1 AND tenant = $2`, id, tenant)
 	return err
+}
+
+// sweptAtOnce is how many rows a sweep removes in one transaction, so that
+// others do not wait for it.
+const sweptAtOnce = 1000
+
+// Sweep removes responses that have ended and were made before a time, and usage
+// records of before another one; the zero time removes none. It returns how many
+// rows it removed.
+func (l *Ledger) Sweep(ctx context.Context, responses, usage time.Time) (removed int64, err error) {
+	sweep := func(table, key, where string, before time.Time) error {
+		for !before.IsZero() {
+			n, err := l.exec(ctx, "sweep "+table, fmt.Sprintf(`DELETE FROM %s WHERE %s IN (SELECT %s FROM %s WHERE %s < $1 LIMIT %d)`, table, key, key, table, where, sweptAtOnce), micros(before))
+			removed += n
+			if err != nil || n < sweptAtOnce {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := sweep("responses", "id", "status NOT IN ('queued', 'in_progress') AND created", responses); err != nil {
+		return removed, err
+	}
+	if err := sweep("usage_records", "request", "at", usage); err != nil {
+		return removed, err
+	}
+	// Texts whose response is gone, by the sweep or because a gateway died in
+	// between.
+	n, err := l.exec(ctx, "sweep response_texts", `DELETE FROM response_texts WHERE id NOT IN (SELECT id FROM responses)`)
+	return removed + n, err
+}
+
+// Scrub has nothing of what was deleted stay in the write-ahead log: the pages
+// themselves are overwritten when a row is deleted. Where the log is in use just
+// now, or another process copies it, it does nothing: Replicate does it then.
+func (l *Ledger) Scrub(ctx context.Context) error {
+	if !l.sqlite {
+		return nil // PostgreSQL recycles its log by itself
+	}
+	c, err := l.db.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("ledger: scrub: %w", err)
+	}
+	defer c.Close()
+	if _, err := c.ExecContext(ctx, "PRAGMA busy_timeout = 50"); err != nil {
+		return fmt.Errorf("ledger: scrub: %w", err)
+	}
+	defer func() { _, _ = c.ExecContext(context.WithoutCancel(ctx), "PRAGMA busy_timeout = 10000") }()
+	var busy, log, moved int64
+	if err := c.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &log, &moved); err != nil {
+		return fmt.Errorf("ledger: scrub: %w", err)
+	}
+	return nil
 }
 
 // AddConfiguration keeps the next version of the configuration and returns its

@@ -32,9 +32,9 @@ func open(at string) (*Ledger, error) {
 
 // sqliteName asks for a write-ahead log that is synced at every commit: less
 // would acknowledge what a power cut can take back. Transactions wait for one
-// another instead of failing.
+// another instead of failing. What is deleted is overwritten.
 func sqliteName(path, mode string) string {
-	q := url.Values{"mode": {mode}, "_txlock": {"immediate"}, "_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)"}}
+	q := url.Values{"mode": {mode}, "_txlock": {"immediate"}, "_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "secure_delete(ON)"}}
 	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
 }
 

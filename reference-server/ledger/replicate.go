@@ -18,10 +18,19 @@ import (
 // looked at, and then copied).
 const replicateEvery = 200 * time.Millisecond
 
+// forgetting is when the second place, and the log of the first, let go of what
+// was deleted. A snapshot has none of it; what is older than the one before the
+// last goes. So nothing deleted is anywhere after four times this, an hour.
+const forgetting = 15 * time.Minute
+
 // Replicate copies a SQLite ledger that is in use to a second place, another
 // disk, until ctx ends. It is litestream, in a process of its own: a gateway
 // that is killed does not stop it.
 func Replicate(ctx context.Context, path, to string, log *slog.Logger) error {
+	return replicate(ctx, path, to, forgetting, log)
+}
+
+func replicate(ctx context.Context, path, to string, forget time.Duration, log *slog.Logger) error {
 	if _, err := os.Stat(path); err != nil {
 		return fmt.Errorf("there is no SQLite ledger to replicate: %w; a PostgreSQL has its standby", err)
 	}
@@ -31,18 +40,33 @@ func Replicate(ctx context.Context, path, to string, log *slog.Logger) error {
 	}
 	db.MonitorInterval, db.Replica.SyncInterval = replicateEvery, replicateEvery
 	store := litestream.NewStore([]*litestream.DB{db}, litestream.CompactionLevels{{Level: 0}, {Level: 1, Interval: 10 * time.Second}, {Level: 2, Interval: 5 * time.Minute}})
+	store.SnapshotInterval, store.SnapshotRetention = forget, forget
+	store.SetL0Retention(min(forget, litestream.DefaultL0Retention))
+	store.L0RetentionCheckInterval = min(forget, litestream.DefaultL0RetentionCheckInterval)
 	store.Logger = log
 	db.SetLogger(log)
 	if err := store.Open(ctx); err != nil {
 		return fmt.Errorf("replicate the ledger: %w", err)
 	}
-	<-ctx.Done()
+	for pause(ctx, forget); ctx.Err() == nil; pause(ctx, forget) {
+		// The ledger's own process cannot: the log is held for what is to be copied.
+		if err := db.Checkpoint(ctx, litestream.CheckpointModeTruncate); err != nil && ctx.Err() == nil {
+			log.Warn("what was deleted stays in the write-ahead log until the next time", "why", err)
+		}
+	}
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if err := store.Close(last); err != nil {
 		return fmt.Errorf("the last of the ledger is not replicated: %w", err)
 	}
 	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }
 
 func replicaOf(path, to string) (*litestream.DB, *litestream.Replica, error) {
