@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/launchgate/launchgate/reference-server/access"
 	"github.com/launchgate/launchgate/reference-server/gateway"
 	"github.com/launchgate/launchgate/reference-server/ledger"
 )
@@ -54,6 +55,7 @@ responses; without it, it lets everybody pass.`,
 	f.StringVar(&o.ledger, "ledger", "", "the ledger: a SQLite file or a postgres:// URL; several gateways may share it")
 	f.StringVar(&o.config, "config", "", "limits, as deploy/gateway.yaml has them, read again at SIGHUP; the defaults are the guide's")
 	f.StringVar(&o.audit, "audit-log", "audit.log", "where a line is appended for each request, where there is a ledger")
+	f.StringVar(&o.secretFile, "gateway-secret-file", "", "a `file` with the secret by which replicas know their gateway (or GATEWAY_SECRET)")
 	f.StringVar(&o.devTLS, "dev-tls", "", "a folder for a development CA and certificate, made where none is valid")
 	f.StringVar(&o.cert, "tls-cert", "", "a certificate, read again when its file changes; without one and without --dev-tls the door speaks plain HTTP")
 	f.StringVar(&o.key, "tls-key", "", "its key")
@@ -87,6 +89,7 @@ type gatewayOptions struct {
 	addr, metricsAddr     string
 	ledger, config, audit string
 	devTLS, cert, key     string
+	secretFile            string
 	replicas              []gateway.Replica
 }
 
@@ -118,9 +121,9 @@ func (o gatewayOptions) guard(ctx context.Context, g *gateway.Gateway) (closeAll
 			return nil, err
 		}
 	}
-	audit, err := os.OpenFile(o.audit, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	audit, err := gateway.OpenAuditLog(o.audit, config.Audit.Megabytes, config.Audit.Files)
 	if err != nil {
-		return nil, fmt.Errorf("audit log: %w", err)
+		return nil, err
 	}
 	books, err := ledger.Open(ctx, o.ledger)
 	if err != nil {
@@ -144,8 +147,25 @@ func (o gatewayOptions) name() string {
 	return host + "/" + o.addr
 }
 
+// gatewaySecret is the secret of gateway and replicas, from a file or the
+// environment; empty where there is none.
+func gatewaySecret(file string) (string, error) {
+	if file != "" {
+		return access.ReadSecret(file)
+	}
+	if secret := os.Getenv("GATEWAY_SECRET"); secret != "" {
+		return access.CheckSecret(secret)
+	}
+	return "", nil
+}
+
 func runGateway(ctx context.Context, o gatewayOptions, log *slog.Logger) error {
+	secret, err := gatewaySecret(o.secretFile)
+	if err != nil {
+		return err
+	}
 	g := gateway.New(o.replicas, log)
+	g.Secret(secret)
 	closeAll, err := o.guard(ctx, g)
 	if err != nil {
 		return err

@@ -302,12 +302,7 @@ func (o serveOptions) configs() ([]engine.Config, error) {
 // in clear.
 func (o serveOptions) access(log *slog.Logger) (p access.Policy, certificate *tls.Config, err error) {
 	p.Hosts = o.hosts
-	switch secret := os.Getenv("GATEWAY_SECRET"); {
-	case o.secretFile != "":
-		p.Secret, err = access.ReadSecret(o.secretFile)
-	case secret != "":
-		p.Secret, err = access.CheckSecret(secret)
-	}
+	p.Secret, err = gatewaySecret(o.secretFile)
 	if err == nil && o.cert != "" {
 		certificate, err = gateway.LoadTLS(o.cert, o.key, log)
 	}

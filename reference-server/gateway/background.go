@@ -43,7 +43,16 @@ func (g *Gateway) accept(w http.ResponseWriter, r *http.Request) {
 	resp := ledger.Response{ID: "resp_" + strings.ToLower(rand.Text()), Tenant: c.key.Tenant, Request: string(q.bytes()), Status: "queued", Created: time.Now()}
 	ctx, cancel := context.WithTimeout(r.Context(), ledgerWithin)
 	defer cancel()
-	if err := g.guard.ledger.Accept(ctx, resp); err != nil {
+	bounds := g.guard.limits().Background
+	err := g.guard.ledger.AcceptWithin(ctx, resp, bounds.Tenant.bound(), bounds.All.bound())
+	switch {
+	case errors.Is(err, ledger.ErrTenantFull):
+		g.deny(w, deny(http.StatusTooManyRequests, "background_full", fmt.Sprintf("the tenant has as many background responses stored as it may have: %d that wait, %d MiB of all that is kept; delete some, or wait", bounds.Tenant.Responses, bounds.Tenant.Megabytes), 10*time.Second))
+		return
+	case errors.Is(err, ledger.ErrFull):
+		g.deny(w, deny(http.StatusServiceUnavailable, "background_full", "there is no room for more background responses now", 10*time.Second))
+		return
+	case err != nil:
 		g.log.Error("a background response is not stored", "why", err)
 		g.fail(w, refusal{http.StatusServiceUnavailable, "not_stored", "the response could not be stored, so it is not accepted"})
 		return
@@ -169,7 +178,7 @@ func (g *Gateway) work(ctx context.Context, r ledger.Response, owner string) {
 // answer asks a replica. The error is of a replica that may do better later.
 func (g *Gateway) answer(ctx context.Context, r ledger.Response) (status, result string, err error) {
 	asking := &call{id: r.ID, key: ledger.Key{Tenant: r.Tenant}, class: "0"} // after all who wait for their answers
-	ctx = context.WithValue(context.WithValue(ctx, bodyKey{}, []byte(r.Request)), callKey{}, asking)
+	ctx = context.WithValue(context.WithValue(ctx, bodyKey{}, &payload{body: []byte(r.Request)}), callKey{}, asking)
 	ctx, cancel := context.WithTimeout(ctx, 300*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://replica/v1/responses", nil)

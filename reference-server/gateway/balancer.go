@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -88,7 +87,7 @@ func newBalancer(replicas []Replica, log *slog.Logger) *balancer {
 // fails before it answers. What was begun to be answered is never tried again:
 // the client has a part of it already.
 func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
-	body, _ := r.Context().Value(bodyKey{}).([]byte)
+	sent, _ := r.Context().Value(bodyKey{}).(*payload)
 	work := workOf(r.Context())
 	var tried, failed []*replica
 	var last error = errNoneReady
@@ -100,7 +99,7 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 		tried = append(tried, rep)
 		began := time.Now()
 		try := newAttempt(r.Context(), b.waitFor)
-		resp, err := b.send(r.WithContext(try.ctx), body, rep)
+		resp, err := b.send(r.WithContext(try.ctx), sent, rep)
 		err = try.why(err)
 		try.idle.Stop() // each part of the answer has its own time
 		again := err != nil && r.Context().Err() == nil || err == nil && resp.StatusCode == http.StatusServiceUnavailable && len(tried) < tries && b.others(tried)
@@ -113,6 +112,7 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 			for _, other := range failed { // at what this one did not fail at
 				b.failed(other)
 			}
+			sent.done()
 			fault := resp.Header.Get(headerFault) == "request"
 			resp.Header.Set(HeaderReplica, rep.Name)
 			resp.Header.Set(HeaderRetries, retriesHeader(len(tried)-1))
@@ -153,11 +153,13 @@ func isStream(r *http.Response) bool {
 	return strings.HasPrefix(r.Header.Get("Content-Type"), "text/event-stream")
 }
 
-func (b *balancer) send(r *http.Request, body []byte, rep *replica) (*http.Response, error) {
+func (b *balancer) send(r *http.Request, sent *payload, rep *replica) (*http.Response, error) {
 	out := r.Clone(r.Context())
 	out.URL.Scheme, out.URL.Host, out.Host = rep.URL.Scheme, rep.URL.Host, rep.URL.Host
-	out.Body = io.NopCloser(bytes.NewReader(body))
-	out.ContentLength = int64(len(body))
+	if out.Body, out.ContentLength, out.GetBody = http.NoBody, 0, nil; sent != nil && len(sent.body) > 0 {
+		out.Body, out.ContentLength = sent.reader(), int64(len(sent.body))
+		out.GetBody = func() (io.ReadCloser, error) { return sent.reader(), nil } // over another connection
+	}
 	b.introduce(out.Header, r.Context())
 	return rep.line.RoundTrip(out)
 }
@@ -342,7 +344,7 @@ func (b *balancer) question(r *replica) error {
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set(headerTenant, "launchgate")
 	req.Header.Set(headerClass, "3")
-	resp, err := b.send(req, []byte(`{"prompt":"hi","max_tokens":1}`), r)
+	resp, err := b.send(req, &payload{body: []byte(`{"prompt":"hi","max_tokens":1}`)}, r)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/goccy/go-yaml"
 
@@ -27,6 +28,10 @@ type Config struct {
 	Degrade  Degrade         `yaml:"degrade"`
 
 	Connections Connections    `yaml:"connections"`
+	Bodies      Bodies         `yaml:"bodies"`
+	Background  Background     `yaml:"background"`
+	Keep        Keep           `yaml:"keep"`
+	Audit       Audit          `yaml:"audit"`
 	Doors       []netip.Prefix `yaml:"doors"` // other doors, such as nginx, whose X-Forwarded-For is believed at /validate
 }
 
@@ -68,6 +73,43 @@ type Plan struct {
 	Key    *Limit `yaml:"key"` // of each of its keys
 }
 
+// Bodies bounds the megabytes of requests that are held until their answers
+// begin; 0 is no bound.
+type Bodies struct {
+	Tenant int `yaml:"tenant"`
+	All    int `yaml:"all"`
+}
+
+// Background bounds what is stored of background responses.
+type Background struct {
+	Tenant Stored `yaml:"tenant"`
+	All    Stored `yaml:"all"`
+}
+
+// Stored is how many may wait or be computed, and how much all texts may take; 0
+// is no bound.
+type Stored struct {
+	Responses int `yaml:"responses"`
+	Megabytes int `yaml:"megabytes"`
+}
+
+func (s Stored) bound() ledger.Bound {
+	return ledger.Bound{Responses: int64(s.Responses), Bytes: int64(s.Megabytes) * megabyte}
+}
+
+// Keep is how long rows of the ledger are kept; 0 is for ever.
+type Keep struct {
+	Responses time.Duration `yaml:"responses"` // that have ended
+	Usage     time.Duration `yaml:"usage"`
+}
+
+// Audit is the audit log.
+type Audit struct {
+	Unwritable string `yaml:"unwritable"` // refuse or serve: what happens to requests while it cannot be written
+	Megabytes  int    `yaml:"megabytes"`  // of a file, which is begun anew then
+	Files      int    `yaml:"files"`      // that are kept beside it; 0: it is never begun anew
+}
+
 // Degrade says what gives way when replicas have more requests under way than
 // Queue each. The class at place i of Classes is refused past Queue·(i+1), the
 // most important one never; one that allows it is shortened past half of that.
@@ -100,6 +142,10 @@ func DefaultConfig() Config {
 		Classes:     []string{"batch", "standard", "interactive"},
 		Degrade:     Degrade{Queue: 30, MaxTokens: 64, Shorten: []string{"batch"}},
 		Connections: Connections{Address: 256, Tenant: 1024},
+		Bodies:      Bodies{Tenant: 128, All: 512},
+		Background:  Background{Stored{1000, 64}, Stored{10_000, 512}},
+		Keep:        Keep{24 * time.Hour, 400 * 24 * time.Hour},
+		Audit:       Audit{"refuse", 64, 8},
 	}
 }
 
@@ -155,6 +201,12 @@ func (c Config) check() error {
 		if !p.IsValid() {
 			return fmt.Errorf("doors[%d]: found no network, expected one such as 127.0.0.1/32", i)
 		}
+	}
+	if c.Audit.Unwritable != "refuse" && c.Audit.Unwritable != "serve" {
+		return fmt.Errorf("audit.unwritable: found %q, expected refuse or serve", c.Audit.Unwritable)
+	}
+	if min(c.Bodies.Tenant, c.Bodies.All, c.Background.Tenant.Responses, c.Background.Tenant.Megabytes, c.Background.All.Responses, c.Background.All.Megabytes, c.Audit.Megabytes, c.Audit.Files) < 0 || min(c.Keep.Responses, c.Keep.Usage) < 0 {
+		return errors.New("bodies, background, keep and audit: found a negative number, expected 0 (no bound) or more")
 	}
 	if c.Connections.Address < 1 || c.Connections.Tenant < 0 || c.Connections.All < 0 {
 		return fmt.Errorf("connections: found address %d, tenant %d and all %d, expected 1 or more of an address and 0 (no bound of its own) or more of the others", c.Connections.Address, c.Connections.Tenant, c.Connections.All)

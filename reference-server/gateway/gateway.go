@@ -8,7 +8,6 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,6 +49,7 @@ type Gateway struct {
 	metrics  *metrics
 	guard    *guard // nil: everybody may pass
 	visitors *visitors
+	bodies   bodies
 
 	bodyWithin time.Duration // for a client to send the body of a request
 }
@@ -103,6 +103,9 @@ func (g *Gateway) connectionsOf(a netip.Addr) (open int, opening Limit) {
 	return open, Limit{openings * l.Rate, openings * l.Burst}
 }
 
+// Secret is by what replicas know their gateway. It is called before Run.
+func (g *Gateway) Secret(secret string) { g.balancer.secret = secret }
+
 // Run asks the replicas whether they are ready, and has them compute the
 // background responses of the ledger, until ctx ends.
 func (g *Gateway) Run(ctx context.Context) {
@@ -111,6 +114,7 @@ func (g *Gateway) Run(ctx context.Context) {
 	if g.guard != nil {
 		running.Go(func() { g.guard.keepSharing(ctx) })
 		running.Go(func() { g.compute(ctx) })
+		running.Go(func() { g.guard.sweep(ctx) })
 	}
 	running.Wait()
 }
@@ -230,7 +234,20 @@ func (g *Gateway) decoded(w http.ResponseWriter, r *http.Request, body []byte) (
 
 // readBody reads the body of a request within the limits, or answers.
 func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (body []byte, ok bool) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	c, guarded := r.Context().Value(callKey{}).(*call)
+	h, bounds := &held{of: &g.bodies}, Bodies{}
+	if guarded {
+		h.tenant, bounds, c.held = c.key.Tenant, g.guard.limits().Bodies, h
+	}
+	body, err := h.read(http.MaxBytesReader(w, r.Body, maxBody), r.ContentLength, bounds)
+	if !guarded {
+		h.release()
+	}
+	if errors.Is(err, errManyBytes) {
+		w.Header().Set("Retry-After", "1")
+		g.fail(w, tooManyBytes(bounds))
+		return nil, false
+	}
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
 		g.fail(w, refusal{http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("the body is larger than %d bytes", maxBody)})
@@ -261,14 +278,48 @@ func (g *Gateway) send(w http.ResponseWriter, r *http.Request, body []byte, q *q
 		}
 		body = q.bytes()
 	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	r.ContentLength = int64(len(body))
-	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	g.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), bodyKey{}, body)))
+	// The balancer sends the body, as often as need be, and lets go of it when a
+	// replica has begun to answer: streams are long.
+	r.Body, r.ContentLength, r.GetBody = http.NoBody, 0, nil
+	sent := &payload{body: body}
+	if c, ok := r.Context().Value(callKey{}).(*call); ok {
+		sent.held = c.held
+	}
+	g.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), bodyKey{}, sent)))
 }
 
-// bodyKey holds the whole body of a request on its way through the proxy.
+// bodyKey holds the payload of a request on its way through the proxy.
 type bodyKey struct{}
+
+// payload is the whole body of a request, until a replica has begun to answer.
+type payload struct {
+	body []byte
+	held *held
+}
+
+// reader reads it once, and holds nothing of it afterwards.
+func (p *payload) reader() io.ReadCloser { return &parting{rest: p.body} }
+
+type parting struct{ rest []byte }
+
+func (r *parting) Read(p []byte) (int, error) {
+	n := copy(p, r.rest)
+	if r.rest = r.rest[n:]; len(r.rest) == 0 {
+		r.rest = nil
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (r *parting) Close() error { return nil }
+
+// done lets go of it.
+func (p *payload) done() {
+	if p != nil {
+		p.body = nil
+		p.held.release()
+	}
+}
 
 // refusal is an answer of the gateway's own.
 type refusal struct {

@@ -42,6 +42,7 @@ type guard struct {
 
 	auditing sync.Mutex
 	audit    io.Writer
+	unsaid   [][]byte // lines that could not be written, to be written first
 
 	mu      sync.Mutex
 	tenants map[string]*tenant // that have something under way, or just had
@@ -65,6 +66,7 @@ type call struct {
 	model     string    // that it asks
 	class     string    // of its key, as replicas know it
 	unbilled  bool      // by a flaw
+	held      *held     // bytes of its body
 	leave     func()    // what was counted in besides the request itself
 }
 
@@ -257,6 +259,9 @@ func (g *guard) admit(r *http.Request, load float64) (c *call, leave func(), d *
 	if wait := g.keys.take(c.key.ID, limit.part(g.gateways.Load()), 1, now); wait > 0 && !planted("no-limit") {
 		return c, nil, deny(http.StatusTooManyRequests, "rate_limit_exceeded", "too many requests with this API key", wait)
 	}
+	if d := g.audits(); d != nil {
+		return c, nil, d
+	}
 	if d := g.shed(c, load); d != nil {
 		return c, nil, d
 	}
@@ -386,12 +391,72 @@ func (g *guard) record(r *http.Request, c *call, status int, began time.Time) {
 		line, err = fmt.Appendf(nil, "%s %s %s %s %d", began.UTC().Format(time.RFC3339Nano), c.id, r.Method, r.URL.Path, status), nil
 	}
 	if err == nil {
-		g.auditing.Lock()
-		_, err = g.audit.Write(append(line, '\n')) // one write, so that two gateways may share a file
-		g.auditing.Unlock()
+		err = g.say(append(line, '\n'))
 	}
 	if err != nil {
-		g.log.Error("the audit log is not written", "why", err)
+		g.metrics.unaudited.Inc()
+		g.log.Error("the audit log is not written", "why", err, "unless", g.limits().Audit.Unwritable)
+	}
+}
+
+// unsaidMost is how many lines wait for an audit log that cannot be written:
+// those of what was under way when that began.
+const unsaidMost = 4096
+
+// say writes a line, after those that could not be written before.
+func (g *guard) say(line []byte) error {
+	g.auditing.Lock()
+	defer g.auditing.Unlock()
+	for i, waiting := range append(g.unsaid, line) {
+		if _, err := g.audit.Write(waiting); err != nil { // one write, so that two gateways may share a file
+			g.unsaid = append(g.unsaid[:0:0], g.unsaid[min(i, len(g.unsaid)):]...)
+			if len(g.unsaid) < unsaidMost {
+				g.unsaid = append(g.unsaid, line)
+			}
+			return err
+		}
+	}
+	g.unsaid = nil
+	return nil
+}
+
+// audits reports whether the audit log can be written, and tries to say what
+// waits for it.
+func (g *guard) audits() *denial {
+	if g.limits().Audit.Unwritable == "serve" {
+		return nil
+	}
+	g.auditing.Lock()
+	defer g.auditing.Unlock()
+	for len(g.unsaid) > 0 {
+		if _, err := g.audit.Write(g.unsaid[0]); err != nil {
+			return deny(http.StatusServiceUnavailable, "audit_unavailable", "requests cannot be written down now, so none is served", 2*time.Second)
+		}
+		g.unsaid = g.unsaid[1:]
+	}
+	return nil
+}
+
+// sweepEvery is how often rows whose time is over are removed.
+const sweepEvery = time.Minute
+
+// sweep removes them until ctx ends.
+func (g *guard) sweep(ctx context.Context) {
+	for pause(ctx, sweepEvery); ctx.Err() == nil; pause(ctx, sweepEvery) {
+		keep, now := g.limits().Keep, time.Now()
+		before := func(d time.Duration) time.Time {
+			if d == 0 {
+				return time.Time{}
+			}
+			return now.Add(-d)
+		}
+		if _, err := g.ledger.Sweep(ctx, before(keep.Responses), before(keep.Usage)); err != nil && ctx.Err() == nil {
+			g.log.Error("what is over is not removed from the ledger", "why", err)
+			continue
+		}
+		if err := g.ledger.Scrub(ctx); err != nil && ctx.Err() == nil {
+			g.log.Warn("what was deleted stays in the ledger's log", "why", err)
+		}
 	}
 }
 
@@ -445,6 +510,7 @@ func (g *Gateway) guarded(next http.HandlerFunc) http.HandlerFunc {
 		}
 		defer func() {
 			leave()
+			c.held.release()
 			if c.leave != nil {
 				c.leave()
 			}

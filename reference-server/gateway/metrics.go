@@ -19,6 +19,8 @@ type metrics struct {
 	broken   *prometheus.CounterVec   // replica
 	refused  *prometheus.CounterVec   // code
 	degraded *prometheus.CounterVec   // how
+
+	unaudited prometheus.Counter
 }
 
 func newMetrics(b *balancer) *metrics {
@@ -32,7 +34,8 @@ func newMetrics(b *balancer) *metrics {
 		refused:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gateway_refused_total", Help: "Requests that the guard did not let in, by the code of the error."}, []string{"code"}),
 		degraded: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "gateway_degraded_total", Help: "Requests that were shed or shortened because replicas were overloaded."}, []string{"how"}),
 	}
-	m.registry.MustRegister(m.requests, m.duration, m.retried, m.broken, m.refused, m.degraded, replicaCollector{b},
+	m.unaudited = prometheus.NewCounter(prometheus.CounterOpts{Name: "gateway_unaudited_total", Help: "Lines that the audit log did not take when they were due."})
+	m.registry.MustRegister(m.unaudited, m.requests, m.duration, m.retried, m.broken, m.refused, m.degraded, replicaCollector{b},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	// A rate needs two samples, so what is first counted during an outage would
 	// not be seen to grow: what alerts are made of is there from the start.
