@@ -100,6 +100,7 @@ func longestContext(ctx context.Context, address string) (name string, tokens in
 	if err != nil {
 		return "", 0, err
 	}
+	asGateway(req)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return "", 0, err
@@ -112,6 +113,17 @@ func longestContext(ctx context.Context, address string) (name string, tokens in
 		return "", 0, words.Errorf("the models of %s: found %s, expected one with a max_model_len above %d", address, fmt.Sprintf("%+v", models.Data), 2*hogAnswer)
 	}
 	return models.Data[0].ID, models.Data[0].Tokens, nil
+}
+
+// guarded is a target whose replicas answer only who knows their secret; it is
+// empty where they answer everybody.
+type guarded interface{ ReplicaSecret() string }
+
+// asGateway has a replica that answers its gateway only answer this process too.
+func asGateway(req *http.Request) {
+	if secret := os.Getenv(deploy.SecretVariable); secret != "" {
+		req.Header.Set("X-Launchgate-Secret", secret)
+	}
 }
 
 // askLong has one context of that many tokens computed and held. Its tokens are
@@ -129,6 +141,7 @@ func askLong(ctx context.Context, address, name string, tokens int) error {
 	if err != nil {
 		return err
 	}
+	asGateway(req)
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -182,7 +195,11 @@ func prepareKVExhaustion(ctx context.Context, target any, f scenarios.Fault, see
 	if err != nil {
 		return nil, err
 	}
-	h.hog, err = startChild(exec.Command(self, HogCommand, p.target.Address(p.victim), h.metrics))
+	cmd := exec.Command(self, HogCommand, p.target.Address(p.victim), h.metrics)
+	if t, ok := p.target.(guarded); ok {
+		cmd.Env = append(os.Environ(), deploy.SecretVariable+"="+t.ReplicaSecret())
+	}
+	h.hog, err = startChild(cmd)
 	return h, err
 }
 

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"math"
@@ -81,6 +82,7 @@ type door struct {
 	server, dir string
 	allow       Allowance
 	key         string // the deployment's own
+	secret      string // that gateway and replicas share
 	replicated  bool   // the ledger has a second place
 	onEvent     func(Event)
 
@@ -99,7 +101,7 @@ type issued struct {
 func LedgerFolder(logDir string) string { return filepath.Join(logDir, "gateway") }
 
 func openDoor(ctx context.Context, spec scenarios.Gateway, allow Allowance, o Setup) (*door, error) {
-	d := &door{server: o.Server, dir: LedgerFolder(o.LogDir), allow: allow, replicated: !spec.Unreplicated, onEvent: o.OnEvent}
+	d := &door{server: o.Server, dir: LedgerFolder(o.LogDir), allow: allow, replicated: !spec.Unreplicated, onEvent: o.OnEvent, secret: rand.Text()}
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -112,6 +114,27 @@ func openDoor(ctx context.Context, spec scenarios.Gateway, allow Allowance, o Se
 	}
 	d.key, err = d.addKey(ctx, KeySpec{ID: fmt.Sprintf("%s-%d", owner, time.Now().UnixMilli()), Tenant: owner, Class: "interactive", Inside: true})
 	return d, err
+}
+
+// SecretVariable is the environment variable in which the processes of a
+// deployment get the secret of gateway and replicas: arguments are anybody's to
+// see on the machine.
+const SecretVariable = "GATEWAY_SECRET"
+
+// ReplicaSecret is by what replicas know who may ask them; empty where a plain
+// gateway has everybody pass anyway.
+func (l *Local) ReplicaSecret() string {
+	if l.door == nil {
+		return ""
+	}
+	return l.door.secret
+}
+
+func (l *Local) secretEnv() []string {
+	if l.door == nil {
+		return nil
+	}
+	return []string{SecretVariable + "=" + l.door.secret}
 }
 
 // limits is the configuration of a gateway: a file's, with the allowance in

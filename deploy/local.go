@@ -172,9 +172,9 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 			}
 		}
 		gatewayArgs = append(gatewayArgs, "--replica", name+"=http://"+l.paths[name])
-		l.replicas = append(l.replicas, &process{name: name, node: node, argv: argv})
+		l.replicas = append(l.replicas, &process{name: name, node: node, argv: argv, env: l.secretEnv()})
 	}
-	l.gateway = &process{name: Gateway, argv: gatewayArgs}
+	l.gateway = &process{name: Gateway, argv: gatewayArgs, env: l.secretEnv()}
 	if l.door != nil {
 		l.gateway.before = l.door.bringLedger
 	}

@@ -171,10 +171,13 @@ func (m *monitor) watch(ctx context.Context, tell func(Event)) {
 	}
 }
 
-func askJSON(ctx context.Context, url string, into any) error {
+func askJSON(ctx context.Context, url string, into any, secret ...string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
+	}
+	for _, s := range secret { // of a replica
+		req.Header.Set("X-Launchgate-Secret", s)
 	}
 	resp, err := statusClient.Do(req)
 	if err != nil {

@@ -236,7 +236,7 @@ func (l *Local) setModel(ctx context.Context, r Release, status string) error {
 // servedName is what the replicas call their model.
 func (l *Local) servedName(ctx context.Context) (string, error) {
 	var list struct{ Data []struct{ ID string } }
-	if err := askJSON(ctx, "http://"+l.addrs[l.replicas[0].name]+"/v1/models", &list); err != nil {
+	if err := askJSON(ctx, "http://"+l.addrs[l.replicas[0].name]+"/v1/models", &list, l.ReplicaSecret()); err != nil {
 		return "", err
 	}
 	if len(list.Data) != 1 {
