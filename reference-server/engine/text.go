@@ -11,11 +11,15 @@ import (
 
 // newTokenizer builds the tokenizer that a model's metadata describes.
 func newTokenizer(m weights.Meta) (*tokenizer.Tokenizer, error) {
+	architecture, err := m.Architecture()
+	if err != nil {
+		return nil, err
+	}
 	const key = "tokenizer.ggml."
 	kind := m.String(key+"model", "")
 	return tokenizer.New(tokenizer.Config{
 		Model:  kind,
-		Pre:    m.String(key+"pre", ""),
+		Pre:    m.String(key+"pre", architecture.Pre),
 		Split:  m.Strings(weights.SplitKey),
 		Tokens: m.Strings(key + "tokens"),
 		Types:  m.Ints(key + "token_type"),

@@ -23,16 +23,13 @@ type Config struct {
 	Rotation     tensor.Rotation
 }
 
-// Architectures are those that can be computed: Llama stands for Mistral,
-// SmolLM2 and TinyLlama too.
-var Architectures = []string{"llama", "qwen2", "qwen3"}
-
 // ReadConfig reads the shape of a model and checks what it claims.
 func ReadConfig(w *weights.Model) (c Config, err error) {
-	c.Architecture = w.Meta.String("general.architecture", "")
-	if c.Architecture != "llama" && c.Architecture != "qwen2" && c.Architecture != "qwen3" {
-		return c, fmt.Errorf("architecture %q cannot be computed; %v can", c.Architecture, Architectures)
+	architecture, err := w.Meta.Architecture()
+	if err != nil {
+		return c, err
 	}
+	c.Architecture = architecture.Name
 	key := func(k string) string { return c.Architecture + "." + k }
 	for _, n := range []struct {
 		to   *int
@@ -108,7 +105,7 @@ func (c *Config) rotation(w *weights.Model) error {
 	for i := range divide {
 		c.Rotation.Inverse[i] = float32(math.Pow(base, -float64(2*i)/float64(c.HeadDim)) / factor / float64(divide[i]))
 	}
-	// Files of Llama in GGUF have their rows permuted for neighbouring pairs.
-	c.Rotation.Halves = c.Architecture != "llama" || w.Meta.Bool("launchgate.rope.halves", false)
-	return nil
+	architecture, err := w.Meta.Architecture()
+	c.Rotation.Halves = architecture.Halves || w.Meta.Bool("launchgate.rope.halves", false)
+	return err
 }

@@ -9,7 +9,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )
@@ -66,13 +65,12 @@ type hfRope struct {
 	Theta    float64 `json:"rope_theta"`
 }
 
-var hfArchitectures = map[string]string{"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
-
 func (c hfConfig) describe(m *Model) error {
-	arch, ok := hfArchitectures[c.ModelType]
-	if !ok {
-		return fmt.Errorf("model_type %q is not known; llama, mistral, qwen2 and qwen3 are", c.ModelType)
+	entry, err := architectureOf(c.ModelType)
+	if err != nil {
+		return err
 	}
+	arch := entry.Name
 	if c.Act != "" && c.Act != "silu" {
 		return fmt.Errorf("hidden_act %q is not known; silu is", c.Act)
 	}
@@ -162,6 +160,10 @@ func (c hfConfig) llama3Factors() []float32 {
 
 // openShards maps the safetensors files and renames their tensors.
 func (m *Model) openShards(dir string) error {
+	a, err := m.Meta.Architecture()
+	if err != nil {
+		return err
+	}
 	files, err := filepath.Glob(filepath.Join(dir, "*.safetensors"))
 	if err != nil {
 		return err
@@ -187,16 +189,16 @@ func (m *Model) openShards(dir string) error {
 			return fmt.Errorf("%s: %w", filepath.Base(file), err)
 		}
 		for name, s := range stored {
-			if to, ok := ggufName(name); ok {
+			if to, ok := a.ggufName(name); ok {
 				m.Tensors[to] = s
 			}
 		}
 	}
-	return m.missingShards(dir)
+	return m.missingShards(dir, a)
 }
 
 // missingShards says which files the index names that are not there.
-func (m *Model) missingShards(dir string) error {
+func (m *Model) missingShards(dir string, a Architecture) error {
 	var index struct {
 		WeightMap map[string]string `json:"weight_map"`
 	}
@@ -208,30 +210,13 @@ func (m *Model) missingShards(dir string) error {
 		return err
 	}
 	for name, file := range index.WeightMap {
-		if to, ok := ggufName(name); ok {
+		if to, ok := a.ggufName(name); ok {
 			if _, there := m.Tensors[to]; !there {
 				return fmt.Errorf("tensor %q is missing: the index says it lies in %s", name, file)
 			}
 		}
 	}
 	return nil
-}
-
-var hfNames = strings.NewReplacer(
-	"model.embed_tokens.", "token_embd.", "model.norm.", "output_norm.", "lm_head.", "output.",
-	"model.layers.", "blk.", ".self_attn.q_proj.", ".attn_q.", ".self_attn.k_proj.", ".attn_k.", ".self_attn.v_proj.", ".attn_v.",
-	".self_attn.o_proj.", ".attn_output.", ".self_attn.q_norm.", ".attn_q_norm.", ".self_attn.k_norm.", ".attn_k_norm.",
-	".mlp.gate_proj.", ".ffn_gate.", ".mlp.up_proj.", ".ffn_up.", ".mlp.down_proj.", ".ffn_down.",
-	".input_layernorm.", ".attn_norm.", ".post_attention_layernorm.", ".ffn_norm.",
-)
-
-// ggufName is what GGUF calls a tensor; buffers such as rotary tables are not
-// weights.
-func ggufName(name string) (string, bool) {
-	if strings.HasSuffix(name, "rotary_emb.inv_freq") {
-		return "", false
-	}
-	return hfNames.Replace(name), true
 }
 
 func readJSON(path string, v any) error {
