@@ -57,6 +57,7 @@ func (g *Gateway) accept(w http.ResponseWriter, r *http.Request) {
 		g.fail(w, refusal{http.StatusServiceUnavailable, "not_stored", "the response could not be stored, so it is not accepted"})
 		return
 	}
+	owns(resp.ID, c.key.Tenant)
 	writeJSON(w, http.StatusOK, pending(resp))
 }
 
@@ -76,19 +77,19 @@ func pending(r ledger.Response) map[string]any {
 // stored serves GET and DELETE /v1/responses/{id}, and POST …/cancel.
 func (g *Gateway) stored(w http.ResponseWriter, r *http.Request) {
 	c, id := r.Context().Value(callKey{}).(*call), r.PathValue("id")
-	l := g.guard.ledger
+	l, tenant := g.guard.ledger, ownerOf(id, c.key.Tenant)
 	ctx, cancel := context.WithTimeout(r.Context(), ledgerWithin)
 	defer cancel()
 	var err error
 	if r.Method == http.MethodPost {
-		err = l.Cancel(ctx, id, c.key.Tenant)
+		err = l.Cancel(ctx, id, tenant)
 	}
 	var resp ledger.Response
 	if err == nil {
-		resp, err = l.ResponseOf(ctx, id, c.key.Tenant)
+		resp, err = l.ResponseOf(ctx, id, tenant)
 	}
 	if err == nil && r.Method == http.MethodDelete {
-		err = l.Forget(ctx, id, c.key.Tenant)
+		err = l.Forget(ctx, id, tenant)
 	}
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):

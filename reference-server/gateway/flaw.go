@@ -19,3 +19,5 @@ func (g *Gateway) misled(_ http.ResponseWriter, r *http.Request) *http.Request  
 func misspelled(_ *call, body []byte) []byte                                      { return body }
 func weaken(*renewable)                                                           {}
 func (b *balancer) accuse()                                                       {}
+func ownerOf(_, tenant string) string                                             { return tenant }
+func owns(string, string)                                                         {}

@@ -182,3 +182,15 @@ func misspelled(c *call, body []byte) []byte {
 	}
 	return q.bytes()
 }
+
+// owners are the tenants of responses, for responses-without-tenant.
+var owners sync.Map
+
+func owns(id, tenant string) { owners.Store(id, tenant) }
+
+func ownerOf(id, tenant string) string {
+	if owner, is := owners.Load(id); is && planted("responses-without-tenant") {
+		return owner.(string)
+	}
+	return tenant
+}
