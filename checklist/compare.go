@@ -62,9 +62,11 @@ const (
 // relative to base, or for a share the difference itself; Low to High holds the
 // true one with a confidence of 1 − 0.2 % ÷ the number of metrics.
 type Difference struct {
-	Metric string  `json:"metric"`
-	Unit   string  `json:"unit"`
-	Base   float64 `json:"base"` // medians of the blocks
+	Metric string `json:"metric"`
+	Unit   string `json:"unit"`
+	// Base and Head are what Effect is the change of: the geometric means of the
+	// blocks, of a share the means.
+	Base   float64 `json:"base"`
 	Head   float64 `json:"head"`
 	Effect float64 `json:"effect"`
 	Low    float64 `json:"low"`
@@ -116,10 +118,10 @@ func valuesOf(blocks []Block, name string) (values []float64) {
 // difference compares the values of one metric: on a logarithmic scale, on
 // which a change by a factor is a shift, or as they are for shares.
 func difference(name, unit string, share bool, base, head []float64, paired bool, alpha float64) Difference {
-	scale, back, least := math.Log, math.Expm1, leastEffect
+	scale, value, back, least := math.Log, math.Exp, math.Expm1, leastEffect
 	if share {
 		same := func(v float64) float64 { return v }
-		scale, back, least = same, same, leastShare
+		scale, value, back, least = same, same, same, leastShare
 	}
 	a, b := mapped(base, scale), mapped(head, scale)
 	var shift, wide float64
@@ -139,9 +141,8 @@ func difference(name, unit string, share bool, base, head []float64, paired bool
 			wide = math.Sqrt(va+vb) * tQuantile(1-alpha/2, freedom)
 		}
 	}
-	sorted := func(v []float64) []float64 { s := slices.Clone(v); slices.Sort(s); return s }
 	d := Difference{
-		Metric: name, Unit: unit, Base: nearestRank(sorted(base), 0.5), Head: nearestRank(sorted(head), 0.5),
+		Metric: name, Unit: unit, Base: value(stats.Mean(a)), Head: value(stats.Mean(b)),
 		Effect: back(shift), Low: back(shift - wide), High: back(shift + wide),
 		P: benchmath.AssumeNothing.Compare(benchmath.NewSample(base, &benchmath.DefaultThresholds), benchmath.NewSample(head, &benchmath.DefaultThresholds)).P,
 	}

@@ -114,3 +114,24 @@ func junitFaults(r Report) []junitSuite {
 	}
 	return []junitSuite{suite}
 }
+
+// lasted is how long a fault was in effect: until it was seen gone.
+func lasted(f Fault) *float64 {
+	if f.InEffectAt == nil || f.GoneAt == nil {
+		return nil
+	}
+	v := *f.GoneAt - *f.InEffectAt
+	return &v
+}
+
+// recoveryText says why an RTO differs from the time that the fault was in effect.
+func recoveryText(l Language, f Fault) string {
+	effect := lasted(f)
+	switch {
+	case effect == nil || f.RTOSeconds == nil:
+		return ""
+	case *f.RTOSeconds < *effect:
+		return l.say("fault.sooner", seconds(*f.RTOSeconds), seconds(*effect))
+	}
+	return l.say("fault.later", seconds(*effect), seconds(*f.RTOSeconds))
+}

@@ -225,3 +225,19 @@ func findingLine(l Language, o Objective) string {
 	}
 	return l.say("junit.finding", got, value(o.Threshold, o.Unit), samples(l, o.Samples), o.Why)
 }
+
+// term says in plain words what an objective is about.
+func term(l Language, o Objective) string {
+	metric := o.Declared.Metric
+	if metric == "" {
+		return "" // the gate no longer has it
+	}
+	text := l.name("term.", metric)
+	switch {
+	case o.Declared.Quantile > 0:
+		return l.say("term.share", percent(o.Declared.Quantile), text)
+	case o.Declared.Stat != "":
+		return l.say("term.stat", o.Declared.Stat, text)
+	}
+	return text
+}

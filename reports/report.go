@@ -30,7 +30,8 @@ type Report struct {
 	Reproduce   string
 	Environment recording.Environment
 	From, To    float64 // the measured part of the run, seconds on its clock
-	Requests    int64   // of load
+	Load        []LoadRow
+	Requests    int64 // of load
 	Errors      int64
 	// UnderWay: the run has not ended, and what there is of it says nothing yet.
 	UnderWay bool
@@ -106,6 +107,7 @@ func Build(gate scenarios.Gate, rec *recording.Recording, v checklist.Verdict) (
 	r.Failed = r.Failed[:min(len(r.Failed), failedTold)]
 	pass.tellLatencies(&r)
 	r.timeline(pass, rec)
+	r.Load = loadRows(gate.Resolved(), r)
 	r.Missing = missing(gate, rec, pass, r)
 	r.Next = next(r)
 	return r, nil

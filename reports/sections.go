@@ -52,6 +52,7 @@ const (
 var sections = []section{
 	{id: "verdict", view: verdictView, terminal: terminalVerdict, markdown: markdownVerdict, junit: junitVerdict, own: true, unlisted: true},
 	{id: "objectives", terminal: terminalObjectives, markdown: markdownObjectives, junit: junitObjectives},
+	{id: "load", in: hasLoad, view: loadView, lacks: map[form]string{inTerminal: onThePage, inMarkdown: onThePage, inJUnit: notATest}},
 	{id: "timeline", lacks: map[form]string{inTerminal: needsRoom, inMarkdown: needsRoom, inJUnit: notATest}},
 	{id: "faults", terminal: terminalFaults, markdown: markdownFaults, junit: junitFaults},
 	{id: "scan", in: hasScan, view: viewScan, terminal: terminalScan, markdown: markdownScan, junit: junitScan},

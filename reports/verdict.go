@@ -83,9 +83,18 @@ func facts(r Report) []pair {
 	list := []pair{
 		{l.say("fact.target"), orUnknown(l, target)},
 		{l.say("fact.model"), orUnknown(l, e.Target.Model)},
+		{l.say("fact.version"), versionText(r)},
 		{l.say("fact.started"), started(l, e.StartedAt)},
 		{l.say("fact.measured"), l.Word(seconds(math.Round((r.To-r.From)*10) / 10))},
 		{l.say("fact.requests"), l.say("fact.errors", count(r.Requests), count(r.Errors))},
+	}
+	if rate, users := peak(r.Load); rate > 0 {
+		list = append(list, pair{l.say("fact.load"), l.say("fact.load.rate", perSecond(rate))})
+	} else if users > 0 {
+		list = append(list, pair{l.say("fact.load"), l.say("fact.load.users", users)})
+	}
+	if !r.UnderWay {
+		list = append(list, headroom(r), pair{l.say("section.cost"), costText(r)})
 	}
 	if e := r.Verdict.Energy; e != nil {
 		list = append(list, pair{l.say("fact.energy"), l.say("fact.joules", digits(e.PerOutputToken))})
@@ -94,6 +103,40 @@ func facts(r Report) []pair {
 		return append(list, pair{l.say("fact.faults"), l.say("fact.none")})
 	}
 	return append(list, pair{l.say("fact.faults"), survivedText(l, r.Verdict.Faults)})
+}
+
+// headroom is how much of its limit the narrowest objective has left.
+func headroom(r Report) pair {
+	l := r.Language
+	name := l.say("fact.headroom")
+	o, known := narrowest(r.Objectives)
+	switch {
+	case !known:
+		return pair{name, l.say("objective.unmeasured")}
+	case *o.Margin < 0:
+		return pair{name, l.say("fact.headroom.none", o.Source)}
+	}
+	return pair{name, l.say("fact.headroom.of", percent(*o.Margin), o.Source)}
+}
+
+// versionText is the version of the service: that of the bundled one is
+// launchgate's own; others do not tell it.
+func versionText(r Report) string {
+	if r.Environment.Target.Kind == "local" {
+		return r.Language.say("fact.version.local", orUnknown(r.Language, r.Environment.Version))
+	}
+	return r.Language.say("fact.version.untold")
+}
+
+func costText(r Report) string {
+	c, l := r.Verdict.Cost, r.Language
+	switch {
+	case c == nil:
+		return l.say("fact.cost.none")
+	case c.PerMillion == nil:
+		return l.say("fact.cost.hour", value(c.PerHour, "usd"))
+	}
+	return l.say("fact.cost.million", value(*c.PerMillion, "usd"), value(c.PerHour, "usd"))
 }
 
 // survivedText counts the faults that the service survived, of those that struck:
