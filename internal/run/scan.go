@@ -26,7 +26,7 @@ func (c *conductor) scan(ctx context.Context) error {
 	}
 	if len(s.Binaries) > 0 {
 		if err := c.bill(s.Binaries); err != nil {
-			return words.Errorf("the security scan: %w", err)
+			return words.Errorf("the security scan: %s", err)
 		}
 	}
 	made, _ := security.Planned(s)
