@@ -68,7 +68,7 @@ func prepareBadRelease(ctx context.Context, target any, f scenarios.Fault, _ uin
 		}
 	}
 	if b.victim != deploy.Gateway && !slices.Contains(b.serving, b.victim) {
-		return nil, words.Errorf("%s, which is to be the canary, does not serve", b.victim)
+		return nil, words.Errorf("%s was to be the canary and does not serve", b.victim)
 	}
 	var err error
 	b.model, err = t.ModelFile(ctx)
@@ -285,6 +285,6 @@ func (b *bad) SeeGone(ctx context.Context) (sight, error) {
 				return words.Sentence{}, false
 			}
 		}
-		return words.Say("every replica has its command of before, and the gateway routes to %d", len(b.serving)), true
+		return words.Say("every replica runs its previous command, and the gateway routes to %d", len(b.serving)), true
 	})
 }

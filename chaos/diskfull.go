@@ -106,7 +106,7 @@ type onDisk interface{ LedgerFolder() string }
 func prepareDiskFull(_ context.Context, target any, _ scenarios.Fault, _ uint64) (fault, error) {
 	t, ok := target.(onDisk)
 	if !ok {
-		return nil, notOurs("the disk of its ledger is not at hand")
+		return nil, notOurs("launchgate cannot fill the disk of its ledger")
 	}
 	folder := t.LedgerFolder()
 	if folder == "" {

@@ -34,7 +34,7 @@ type accounted interface {
 func prepareGPUOOM(ctx context.Context, target any, f scenarios.Fault, _ uint64) (fault, error) {
 	t, ok := target.(accounted)
 	if !ok {
-		return nil, notOurs("the memory of its device is not at hand")
+		return nil, notOurs("launchgate cannot take the memory of its device")
 	}
 	b := &ballast{target: t, leave: f.Memory}
 	var err error

@@ -31,7 +31,7 @@ type losable interface {
 func prepareLedgerLoss(ctx context.Context, target any, _ scenarios.Fault, _ uint64) (fault, error) {
 	t, ok := target.(removable)
 	if !ok {
-		return nil, notOurs("it has no ledger of it to lose")
+		return nil, notOurs("launchgate has no ledger of it to lose")
 	}
 	inFlight, err := t.InFlight(ctx)
 	r := &removal{target: t, victim: deploy.Gateway}

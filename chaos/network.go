@@ -124,12 +124,12 @@ func stormOn(target any, f scenarios.Fault) (*storm, error) {
 		return &storm{target: t, onHost: words.Errorf("its node has no network of its own"), most: 256 << 10, serves: "the gateway routes to %s"}, nil
 	case *deploy.Endpoint:
 		if f.MinStreams > 0 {
-			return nil, notOurs("its streams in flight are not known, and min_streams cannot be waited for")
+			return nil, notOurs("its streams in flight are not known, so min_streams cannot be waited for")
 		}
 		d, err := distantOf(t)
 		return &storm{target: d, from: d.through, onHost: words.Errorf("launchgate did not deploy it"), most: mostPadding, serves: "%s answers"}, err
 	}
-	return nil, notOurs("its network is not launchgate's to break")
+	return nil, notOurs("launchgate cannot shape its network")
 }
 
 // findMeans has the kernel play it where it can.
@@ -222,7 +222,7 @@ func (s *storm) Revert(context.Context) (sight, error) {
 	if s.node != nil {
 		return sight{how: words.Say("the veth of %s is as it was", strings.Join(s.all, ", "))}, nil
 	}
-	return sight{how: words.Say("the proxy in front of %s does so no more", s.victim)}, nil
+	return sight{how: words.Say("the proxy in front of %s passes everything on again", s.victim)}, nil
 }
 
 // SeeGone waits until the link is quick again, as far as a busy machine lets

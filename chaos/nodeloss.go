@@ -67,7 +67,7 @@ func prepareSpotPreemption(ctx context.Context, target any, f scenarios.Fault, s
 func prepareRemoval(ctx context.Context, target any, f scenarios.Fault, seed uint64) (*removal, error) {
 	t, ok := target.(removable)
 	if !ok {
-		return nil, notOurs("it has no machine of it to take away")
+		return nil, notOurs("launchgate has no machine of it to take away")
 	}
 	victim, streams, err := chooseVictim(ctx, t, f, seed)
 	return &removal{target: t, victim: victim, streams: streams}, err
@@ -182,7 +182,7 @@ func (r *removal) SeeInEffect(ctx context.Context) (sight, error) {
 	if r.node != nil {
 		_, err := roundTrip(ctx, r.path, 0, silence)
 		if err == nil || refused(err) {
-			return sight{}, words.Errorf("%s is lost, and a connection to it is answered: %s", r.victim, err)
+			return sight{}, words.Errorf("%s should be lost, but a connection to it was answered: %s", r.victim, err)
 		}
 		how = append(how, words.Say("a connection made now does not get through (%s)", err))
 	}

@@ -44,7 +44,7 @@ func (m means) lacks(k deploy.Kernel, f scenarios.Fault) error {
 	case m == netem:
 		return k.Packets
 	case f.Cut == scenarios.CutReset:
-		return words.Errorf("a link that is down tells nobody, and so resets nothing")
+		return words.Errorf("a link that is down drops packets in silence, so it cannot reset connections")
 	}
 	return nil
 }

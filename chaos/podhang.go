@@ -59,7 +59,7 @@ type onProcess struct {
 func prepareOnProcess(ctx context.Context, target any, f scenarios.Fault, seed uint64) (onProcess, error) {
 	t, ok := target.(reachable)
 	if !ok {
-		return onProcess{}, notOurs("it has no process of it at hand")
+		return onProcess{}, notOurs("launchgate cannot reach its processes")
 	}
 	victim, streams, err := chooseVictim(ctx, t, f, seed)
 	if err != nil {

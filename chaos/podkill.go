@@ -40,7 +40,7 @@ type killable interface {
 func preparePodKill(ctx context.Context, target any, f scenarios.Fault, seed uint64) (fault, error) {
 	t, ok := target.(killable)
 	if !ok {
-		return nil, notOurs("it has no process of it to kill")
+		return nil, notOurs("launchgate has no process of it to kill")
 	}
 	victim, streams, err := chooseVictim(ctx, t, f, seed)
 	if err != nil {
@@ -52,7 +52,7 @@ func preparePodKill(ctx context.Context, target any, f scenarios.Fault, seed uin
 func prepareGatewayKill(ctx context.Context, target any, _ scenarios.Fault, _ uint64) (fault, error) {
 	t, ok := target.(killable)
 	if !ok {
-		return nil, notOurs("it has no gateway of it to kill")
+		return nil, notOurs("launchgate has no gateway of it to kill")
 	}
 	inFlight, err := t.InFlight(ctx)
 	if err != nil {
@@ -106,7 +106,7 @@ func seeDeath(ctx context.Context, killed deploy.Killed) (sight, error) {
 			return sight{at, words.Say("pid %d is gone (%s)", killed.PID, how)}, nil
 		case <-tick.C:
 			if killed.Dying() {
-				return sight{how: words.Say("pid %d is ending and runs no more", killed.PID)}, nil
+				return sight{how: words.Say("pid %d is ending and no longer runs", killed.PID)}, nil
 			}
 		}
 	}

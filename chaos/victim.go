@@ -58,7 +58,7 @@ func chooseVictim(ctx context.Context, t crowd, f scenarios.Fault, seed uint64) 
 		if idle {
 			return "", 0, words.Errorf("%s had %d streams in flight and the fault waits for %d: %s", victim, streams[victim], f.MinStreams, ctx.Err())
 		}
-		return "", 0, words.Errorf("%s does not serve, and to strike what the gateway does not route to proves nothing: %s", victim, ctx.Err())
+		return "", 0, words.Errorf("%s does not serve: the gateway does not route to it, so a fault on it would prove nothing: %s", victim, ctx.Err())
 	}
 }
 

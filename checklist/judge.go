@@ -50,7 +50,11 @@ func (v *Verdict) decide(e *evidence) {
 	}
 	for _, l := range e.faults {
 		if l.Verdict != Pass && !l.broken { // the objective says so itself
-			say(AboutFault, l.Verdict, "%s of %s: %s.", l.Kind, l.Target, l.Why)
+			if l.Target == "" { // such as a fault of the whole machine
+				say(AboutFault, l.Verdict, "%s: %s.", l.Kind, l.Why)
+			} else {
+				say(AboutFault, l.Verdict, "%s of %s: %s.", l.Kind, l.Target, l.Why)
+			}
 		}
 	}
 	waived := 0

@@ -94,7 +94,7 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(words.Sentence
 				return err
 			}
 			if i == 0 {
-				tell(words.Say("%s is ready and judged on what users ask", replica.name))
+				tell(words.Say("%s is ready and is now judged by its answers to users", replica.name))
 				if err := l.judge(ctx, replica.name, before); err != nil {
 					return err
 				}

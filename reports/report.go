@@ -321,9 +321,7 @@ func interruption(gate scenarios.Gate, rec *recording.Recording) *Interruption {
 // when it is not.
 func missing(gate scenarios.Gate, rec *recording.Recording, p *pass, r Report) []words.Sentence {
 	var notes []words.Sentence
-	for _, w := range rec.Warnings {
-		notes = append(notes, w)
-	}
+	notes = append(notes, rec.Warnings...)
 	if p.impossible > 0 {
 		notes = append(notes, words.Say("missing.impossible", count(p.impossible)))
 	}

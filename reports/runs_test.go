@@ -91,11 +91,13 @@ var codes = func() map[string]words.Sentence {
 		words.Say("pid %d is gone (%s)", 4711, words.Say("signal: %s", "killed")),
 		words.Say("nothing to undo: the supervisor restarts %s", "the replica"),
 		words.Say("the gateway routes to %s again, now pid %d", "replica-1", 4802),
-		words.Say("launchgate did not deploy this target, so %s; use target.local, or break it by other means", words.Say("it has no process of it to kill")),
 		words.Say("%s (%s)", words.Say("GET /ready does not say how many replicas are ready"), "404 Not Found"),
 	} {
 		byText[s.String()] = s
 	}
+	// What has been reworded since.
+	byText["launchgate did not deploy this target, so it has no process of it to kill; use target.local, or break it by other means"] =
+		words.Say("launchgate did not deploy this target, so %s; use target.local, or break it by other means", words.Say("launchgate has no process of it to kill"))
 	return byText
 }()
 

@@ -128,7 +128,7 @@ func (c *checker) size(path string, s, least Size) {
 }
 
 // fault checks a fault by what its kind is told with.
-func (c *checker) fault(path string, f Fault, length time.Duration) {
+func (c *checker) fault(path string, first bool, f Fault, length time.Duration) {
 	kind, known := kindOf(f.Kind)
 	if !known {
 		c.add(path+".kind", "unknown fault kind %s; %s", f.Kind, oneOf(f.Kind, FaultKinds))
@@ -144,7 +144,7 @@ func (c *checker) fault(path string, f Fault, length time.Duration) {
 	}
 	if f.After != "" {
 		c.word(path+".after", f.After, AfterPrevious)
-		if strings.HasSuffix(path, "[0]") {
+		if first {
 			c.add(path+".after", "found %s for the first fault, expected another one before it", f.After)
 		}
 	}

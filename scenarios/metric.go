@@ -106,7 +106,7 @@ var metrics = []Metric{
 	{Name: "rto", Unit: UnitSeconds, Arg: FaultArg, Scope: ByScenario, Example: "rto(pod-kill) < 5m",
 		Means: "recovery time: from the fault seen in effect to the end of the first of the probes that were answered again"},
 	{Name: "rpo", Unit: UnitSeconds, Arg: FaultArg, Scope: ByScenario, Example: "rpo(node-loss) < 1m",
-		Means: "recovery point: how long before the fault the oldest of the writes had been acknowledged that it lost"},
+		Means: "recovery point: the age, when the fault struck, of the oldest acknowledged write that was lost"},
 	{Name: "lost", Unit: UnitCount, Arg: FaultArg, Scope: ByScenario, Example: "lost(pod-kill) == 0",
 		Means: "requests under way when the fault struck that failed"},
 	{Name: "errors_during", Unit: UnitRatio, Arg: FaultArg, Scope: ByScenario, Example: "errors_during(pod-kill) <= 2%",

@@ -341,7 +341,7 @@ func (c *checker) scenario(path string, s Scenario) {
 		c.add(path+".stages", "found load of %.0f requests, expected at most %d in a scenario", n, maxRequests)
 	}
 	for i, f := range s.Faults {
-		c.fault(fmt.Sprintf("%s.faults[%d]", path, i), f, s.Duration())
+		c.fault(fmt.Sprintf("%s.faults[%d]", path, i), i == 0, f, s.Duration())
 	}
 	if s.Canary != nil {
 		c.lasts(path+".canary.every", s.Canary.Every, minProbe, maxProbe)

@@ -17,7 +17,7 @@ func main() {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
-		cancel(words.Errorf("stopped by signal: %s", <-signals))
+		cancel(words.Errorf("the signal %s", <-signals))
 		// timeout(1) signals the process and then its group, which is one wish told
 		// twice. After that the deployment dies with this process, so another
 		// signal may end it at once without leaving anything behind.

@@ -93,7 +93,10 @@ func (s *Session) Drain(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		if good == 0 && time.Since(began) > drainFor {
-			return words.Errorf("%s after the load had ended the service still did not answer as quickly as before it (first token after %s, before it %s)",
+			if !ok {
+				return words.Errorf("%s after the load had ended the service still did not answer a small question; before the load its first token came after %s", drainFor, s.idle.Round(time.Millisecond))
+			}
+			return words.Errorf("%s after the load had ended the service still answered more slowly than before it: the first token came after %s, and before the load after %s",
 				drainFor, wait.Round(time.Millisecond), s.idle.Round(time.Millisecond))
 		}
 		select {
