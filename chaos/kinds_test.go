@@ -62,7 +62,7 @@ func TestEveryKindIsLived(t *testing.T) {
 			says: map[string]string{"injected": "SIGTERM sent to replica-1", "in_effect": "(signal: terminated)"}},
 		{name: "pod-slow", fault: scenarios.Fault{Kind: "pod-slow", Target: "replica-1", For: second, Cores: 0.1}, during: telling("replica-1", "/burn"),
 			want: "injected in_effect held reverted gone",
-			says: map[string]string{"injected": "10ms of a core in every 100ms", "in_effect": "kept pid"}},
+			says: map[string]string{"injected": "10ms of processor time in every 100ms", "in_effect": "kept pid"}},
 		{name: "network-delay", fault: scenarios.Fault{Kind: "network-delay", Target: "replica-1", For: second, Delay: scenarios.Duration(150 * time.Millisecond)},
 			want: "injected in_effect held reverted gone",
 			says: map[string]string{"injected": "adds 150ms", "in_effect": "through the proxy took"}},
