@@ -32,9 +32,9 @@ var connectionExhaustion = Check{
 	Name:    "connection-exhaustion",
 	Asks:    "whether very many idle connections of one address, without a key, keep others from connecting",
 	Control: "another address is served before and after",
-	Flaw:    "while 500 connections of one address are held, or as many as are let in, another address is not served (five of five requests), and is after; twice. That connections beyond a limit are refused is safe",
+	Flaw:    "while 500 connections of one address are held, or as many as are let in, another address is not served (three of three requests), and is after; twice. That connections beyond a limit are refused is safe",
 	Planted: "no-connection-limit with few descriptors in the test service; LAUNCHGATE_FLAW of the reference server", Disruptive: true,
-	Cap:   Cap{Requests: 2500, Seconds: 120, Bytes: 64 << 20},
+	Cap:   Cap{Requests: 2500, Seconds: 180, Bytes: 64 << 20},
 	worst: "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:H",
 	run:   runConnectionExhaustion,
 }
@@ -42,6 +42,7 @@ var connectionExhaustion = Check{
 const (
 	manyStreams     = 220
 	manyConnections = 500
+	enoughRefusals  = 32 // one after the other, after which no more is tried
 )
 
 // unread are streams whose answers are not read.
@@ -171,7 +172,7 @@ func runConnectionExhaustion(ctx context.Context, t *trial) end {
 		}
 		conns := t.hold(ctx)
 		kept = max(kept, len(conns))
-		ok, _, last := t.served(ctx, t.target.Key, 5)
+		ok, _, last := t.served(ctx, t.target.Key, 3)
 		for _, c := range conns {
 			c.Close()
 		}
@@ -210,7 +211,7 @@ func (t *trial) hold(ctx context.Context) []net.Conn {
 	h2 := t.speaksHTTP2(ctx)
 	var mu sync.Mutex
 	var conns []net.Conn
-	var next atomic.Int64
+	var next, failed atomic.Int64
 	var all sync.WaitGroup
 	for range 16 {
 		all.Go(func() {
@@ -232,8 +233,12 @@ func (t *trial) hold(ctx context.Context) []net.Conn {
 				}
 				cancel()
 				if err != nil {
+					if failed.Add(1) > enoughRefusals {
+						return // nobody more is let in
+					}
 					continue
 				}
+				failed.Store(0)
 				mu.Lock()
 				conns = append(conns, c)
 				mu.Unlock()

@@ -78,7 +78,7 @@ func startFake(t *testing.T, flaws ...string) *fake {
 		t.Fatal(err)
 	}
 	server := &http.Server{Handler: f, ReadHeaderTimeout: time.Second, ReadTimeout: 2 * time.Second, IdleTimeout: 2 * time.Second, ErrorLog: log.New(io.Discard, "", 0), MaxHeaderBytes: 1 << 17}
-	if f.flaws["no-header-timeout"] {
+	if f.flaws["no-header-timeout"] || f.flaws["no-connection-limit"] {
 		server.ReadHeaderTimeout, server.ReadTimeout, server.IdleTimeout = 0, 0, 0
 	}
 	if f.flaws["no-body-timeout"] {

@@ -68,11 +68,17 @@ func runPermissions(_ context.Context, t *trial) end {
 		closed := map[string]bool{}
 		named := false
 		err := filepath.WalkDir(where, func(path string, d fs.DirEntry, err error) error {
+			if path != where && errors.Is(err, fs.ErrNotExist) {
+				return nil // it went while the others were looked at
+			}
 			if err != nil {
 				return err
 			}
 			info, err := d.Info()
-			if err != nil || info.Mode()&fs.ModeSymlink != 0 {
+			switch {
+			case path != where && errors.Is(err, fs.ErrNotExist):
+				return nil
+			case err != nil || info.Mode()&fs.ModeSymlink != 0:
 				return err
 			}
 			named = true

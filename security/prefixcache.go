@@ -118,21 +118,22 @@ func runPrefixCache(ctx context.Context, t *trial) end {
 	return safe("right guesses of another tenant's prompt were answered as fast as wrong ones; the usage does not tell of cached tokens")
 }
 
-// warm asks several times at once, so that each of several replicas has the prompt.
+// warm asks several times at once, so that each of several replicas has the prompt,
+// and reports whether most were answered.
 func (t *trial) warm(ask func() bool) bool {
-	var failed atomic.Bool
+	var answered atomic.Int64
 	for range 2 {
 		var all sync.WaitGroup
 		for range 4 {
 			all.Go(func() {
-				if !ask() {
-					failed.Store(true)
+				if ask() {
+					answered.Add(1)
 				}
 			})
 		}
 		all.Wait()
 	}
-	return !failed.Load()
+	return answered.Load() >= 5
 }
 
 func middle(v []float64) float64 {
