@@ -85,6 +85,7 @@ type samples struct {
 	values                         [perRequest]values
 	timeline                       [perRequest][]timed // where an objective asks for it
 	parts                          map[stageID]*parts  // of stages whose load is even
+	flow                           flow
 	icl                            histogram
 	lags                           values
 	seconds                        map[int64]*tally // of the run's clock, by when requests were due, where an objective asks for it
@@ -271,6 +272,7 @@ func (e *evidence) load(r *recording.Request) {
 		second = s.second(int64(r.Due / time.Second))
 	}
 	second.due++
+	e.flowOf(s, r)
 	batch := e.partOf(s, r)
 	if batch == nil {
 		batch = &part{}
@@ -464,6 +466,8 @@ func (s *samples) merge(o *samples) {
 	s.exact += o.exact
 	s.wrongLength += o.wrongLength
 	s.refused += o.refused
+	s.flow.arrived += o.flow.arrived
+	s.flow.answered += o.flow.answered
 	s.told += o.told
 	s.prompt += o.prompt
 	s.cached += o.cached

@@ -55,6 +55,11 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 	default:
 		f.whole(o, s, e)
 	}
+	if f.Verdict == Pass {
+		if why := e.unsettled(o); !why.IsZero() {
+			f.Verdict, f.Why = Unproven, why
+		}
+	}
 	missing, offered := e.unrecorded(scope)
 	if o.Than != (scenarios.Than{}) {
 		m, n := e.unrecorded(scopeOf(o.Reference()))
