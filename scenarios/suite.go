@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/onsi/ginkgo/v2"
 	"github.com/onsi/ginkgo/v2/formatter"
@@ -24,9 +25,10 @@ type Suite struct {
 	// Scan makes the gate's security scan, where it has one, when the scenarios are
 	// over.
 	Scan func(ctx context.Context) error
-	// Judge returns nil when the objective is proven to hold by what is recorded
-	// so far, and otherwise why not.
-	Judge func(o Objective) error
+	// Judge judges what is recorded so far. What it returns tells of each objective
+	// nil when it is proven to hold, and otherwise why not. It is called once for
+	// each scenario that has objectives, and once for those of the whole run.
+	Judge func() (func(o Objective) error, error)
 	// Out receives Ginkgo's own report, and JUnit names the file for its JUnit.
 	Out   io.Writer
 	JUnit string
@@ -128,9 +130,12 @@ func (s Suite) declareScan() {
 }
 
 func (s Suite) declareObjectives(objectives []Objective) {
+	judged := sync.OnceValues(s.Judge)
 	for _, o := range objectives {
 		ginkgo.It(o.Source, func() {
-			gomega.Expect(s.Judge(o)).To(gomega.Succeed())
+			verdict, err := judged()
+			gomega.Expect(err).NotTo(gomega.HaveOccurred())
+			gomega.Expect(verdict(o)).To(gomega.Succeed())
 		})
 	}
 }

@@ -262,7 +262,7 @@ func runGate(ctx context.Context, gate scenarios.Gate, material *prompt.Material
 	err = run.Run(ctx, run.Options{
 		Gate: gate, Material: material, Dir: dir, Focus: f.focus, Server: server, Version: run.Version(), Command: os.Args,
 		Watchdog: []string{self, watchdogName}, Workers: f.workers, Worker: []string{self, workerName},
-		Judge: judgeObjective, Undecided: undecided, Tell: screen.tell,
+		Judge: judgeSoFar, Undecided: undecided, Tell: screen.tell,
 	})
 	screen.clear()
 	if err != nil {
@@ -281,23 +281,25 @@ func runGate(ctx context.Context, gate scenarios.Gate, material *prompt.Material
 	return v.ExitCode, nil
 }
 
-// judgeObjective judges the recording as far as it got, and returns nil when
-// the objective is proven, or waived.
-func judgeObjective(dir string, o scenarios.Objective) error {
+// judgeSoFar judges the recording as far as it got. What it returns tells of an
+// objective nil when that is proven, or waived.
+func judgeSoFar(dir string) (func(scenarios.Objective) error, error) {
 	gate, rec, err := openRun(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	v, err := checklist.Judge(gate, rec)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, f := range v.Objectives {
-		if f.Source == o.Source && f.Verdict != checklist.Pass && !f.Waived {
-			return fmt.Errorf("%s: %s", f.Verdict, f.Why)
+	return func(o scenarios.Objective) error {
+		for _, f := range v.Objectives {
+			if f.Source == o.Source && f.Verdict != checklist.Pass && !f.Waived {
+				return fmt.Errorf("%s: %s", f.Verdict, f.Why)
+			}
 		}
-	}
-	return nil
+		return nil
+	}, nil
 }
 
 // undecided reports whether a scenario that may be extended has to be.

@@ -48,10 +48,11 @@ type Options struct {
 	// command that is one; 0 sends it from here.
 	Workers int
 	Worker  []string
-	// Judge tells whether an objective is proven by what is recorded so far.
-	// Without it the scenarios are played and nothing is judged meanwhile, and
-	// there is no Ginkgo suite, of which a process can run only one.
-	Judge func(dir string, o scenarios.Objective) error
+	// Judge judges what is recorded so far, and tells of each objective whether it
+	// is proven. It is called when a scenario has ended. Without it the scenarios
+	// are played and nothing is judged meanwhile, and there is no Ginkgo suite, of
+	// which a process can run only one.
+	Judge func(dir string) (func(o scenarios.Objective) error, error)
 	// Undecided tells, by what is recorded so far, whether a scenario that may be
 	// extended has to be. Without it none is.
 	Undecided func(dir, scenario string) (bool, error)
@@ -246,11 +247,11 @@ func (c *conductor) openJournal() (err error) {
 	return err
 }
 
-func (c *conductor) judge(o scenarios.Objective) error {
+func (c *conductor) judge() (func(o scenarios.Objective) error, error) {
 	if err := c.rec.Flush(); err != nil {
-		return err
+		return nil, err
 	}
-	return c.Judge(c.Dir, o)
+	return c.Judge(c.Dir)
 }
 
 // finish writes the last line of a complete run, or that it was cut short.
