@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/launchgate/launchgate/deploy/targets"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -52,60 +53,66 @@ func TestExamplesAreOfGates(t *testing.T) {
 	}
 }
 
-// A gate's network faults ask for links, and what of a service that launchgate
+// What of a service that launchgate
 // did not deploy cannot be broken is told before the run.
-func TestWhatAGateNeeds(t *testing.T) {
+func TestWhatATargetLacks(t *testing.T) {
 	gate := func(local bool, kinds ...string) scenarios.Gate {
 		g := scenarios.Gate{Scenarios: []scenarios.Scenario{{}}}
 		if local {
-			g.Target.Local = &scenarios.Local{}
+			g.Target = scenarios.Target{Local: &scenarios.Local{}}
 		}
 		for _, k := range kinds {
 			g.Scenarios[0].Faults = append(g.Scenarios[0].Faults, scenarios.Fault{Kind: k})
 		}
 		return g
 	}
-	for _, kinds := range [][]string{{"pod-kill", "cpu-stress"}, {"pod-kill", "network-loss"}} {
-		if g := gate(true, kinds...); (NeedsLinks(g) || NeedsNodes(g)) != (kinds[1] == "network-loss") {
-			t.Errorf("links and networks of nodes are for faults of the network, not for %v", kinds)
-		}
-	}
-	if NeedsNodes(gate(true, "node-loss")) != (kernel().Nodes == nil) {
-		t.Error("a node that is lost has a network of its own where it can")
-	}
-	if unable := Unable(gate(true, "pod-kill", "node-partition")); len(unable) > 0 {
+	if unable := Unable(gate(true, "pod-kill", "node-partition"), targets.PlanFor(gate(true, "pod-kill", "node-partition"))); len(unable) > 0 {
 		t.Errorf("kinds that every machine can play: %v", unable)
 	}
 	expired := gate(true, "certificate-expiry")
-	if unable := Unable(expired); len(unable) > 0 {
+	if unable := Unable(expired, targets.PlanFor(expired)); len(unable) > 0 {
 		t.Errorf("of the gateway that every deployment has: %v", unable)
 	}
-	expired.Target.Local.Gateway.Plain = true
-	if unable := Unable(expired); len(unable) != 1 || !strings.Contains(unable[0].String(), "take plain out of target.local.gateway") {
+	expired.Target = scenarios.Target{Local: &scenarios.Local{Gateway: scenarios.Gateway{Plain: true}}}
+	if unable := Unable(expired, targets.PlanFor(expired)); len(unable) != 1 || !strings.Contains(unable[0].String(), "take plain out of target.local.gateway") {
 		t.Errorf("of a gateway that only balances: %v", unable)
 	}
 	lost := gate(true, "node-loss")
 	lost.Scenarios[0].Faults[0].Disk = scenarios.DiskLost
-	lost.Target.Local.Gateway.Plain = true
-	if unable := Unable(lost); len(unable) != 1 || !strings.Contains(unable[0].String(), "no disk with a ledger") {
+	lost.Target = scenarios.Target{Local: &scenarios.Local{Gateway: scenarios.Gateway{Plain: true}}}
+	if unable := Unable(lost, targets.PlanFor(lost)); len(unable) != 1 || !strings.Contains(unable[0].String(), "no disk with a ledger") {
 		t.Errorf("of a disk that is not there: %v", unable)
 	}
 	wrong := gate(true, "pod-kill", "node-partition", "pod-hang")
-	wrong.Target.Local.Replicas = 2
+	wrong.Target = scenarios.Target{Local: &scenarios.Local{Replicas: 2}}
 	wrong.Scenarios[0].Faults[0].Target, wrong.Scenarios[0].Faults[1].Target = "replica-2", "replica-1"
-	if unable := Unable(wrong); len(unable) != 1 || unable[0].String() != `pod-kill: no replica is named "replica-2"; there are replica-0, replica-1` {
+	if unable := Unable(wrong, targets.PlanFor(wrong)); len(unable) != 1 || unable[0].String() != `pod-kill: no replica is named "replica-2"; there are replica-0, replica-1` {
 		t.Errorf("of replicas that will not be there: %v", unable)
-	}
-	if far := gate(false, "node-partition"); !NeedsLinks(far) || NeedsNodes(far) {
-		t.Error("a service that is not ours has its network broken by a proxy")
 	}
 	named := gate(false, "node-partition")
 	named.Scenarios[0].Faults[0].Target = "replica-0"
-	if unable := Unable(named); len(unable) != 1 || unable[0].String() != `node-partition: no replica is named "replica-0": launchgate did not start this service and sees it as one replica; leave target out of the fault` {
+	if unable := Unable(named, targets.PlanFor(named)); len(unable) != 1 || unable[0].String() != `node-partition: no replica is named "replica-0": launchgate did not start this service and sees it as one replica; leave target out of the fault` {
 		t.Errorf("%q", unable)
 	}
-	unable := Unable(gate(false, "pod-kill", "pod-kill", "node-partition"))
+	unable := Unable(gate(false, "pod-kill", "pod-kill", "node-partition"), targets.PlanFor(gate(false, "pod-kill", "pod-kill", "node-partition")))
 	if len(unable) != 1 || !strings.Contains(unable[0].String(), "pod-kill: unsupported: launchgate did not deploy this target") {
 		t.Errorf("of a service that is not ours: %v", unable)
+	}
+}
+
+// The kinds a gate may name are those that can be played, and each says all
+// there is to say of it.
+func TestKindsAreWhatGatesMayName(t *testing.T) {
+	var names []string
+	for _, k := range Kinds {
+		names = append(names, k.Name)
+		for what, text := range map[string]string{"does": k.Does, "needs": k.Needs, "seen": k.Seen, "simulates": k.Simulates} {
+			if len(text) < 10 {
+				t.Errorf("%s does not say what it %s", k.Name, what)
+			}
+		}
+	}
+	if got, want := strings.Join(names, " "), strings.Join(scenarios.FaultKinds, " "); got != want {
+		t.Errorf("chaos plays %s; a gate may name %s", got, want)
 	}
 }

@@ -24,16 +24,16 @@ const JournalFile = "faults.jsonl"
 // entry is a line of the journal. The first says whose it is; each other one
 // is about a fault that is about to be injected, or that was reverted.
 type entry struct {
-	Run      string     `json:"run,omitempty"` // the run folder
-	PID      int        `json:"pid,omitempty"` // of the harness
-	Start    uint64     `json:"start,omitempty"`
-	Boot     string     `json:"boot,omitempty"` // of the machine: processes of an earlier one are gone
-	At       *time.Time `json:"at,omitempty"`
-	Fault    string     `json:"fault,omitempty"`
-	Kind     string     `json:"kind,omitempty"`
-	Victim   string     `json:"victim,omitempty"`
-	Undo     []Undo     `json:"undo,omitempty"`
-	Reverted bool       `json:"reverted,omitempty"`
+	Run      string        `json:"run,omitempty"` // the run folder
+	PID      int           `json:"pid,omitempty"` // of the harness
+	Start    uint64        `json:"start,omitempty"`
+	Boot     string        `json:"boot,omitempty"` // of the machine: processes of an earlier one are gone
+	At       *time.Time    `json:"at,omitempty"`
+	Fault    string        `json:"fault,omitempty"`
+	Kind     string        `json:"kind,omitempty"`
+	Victim   string        `json:"victim,omitempty"`
+	Undo     []deploy.Undo `json:"undo,omitempty"`
+	Reverted bool          `json:"reverted,omitempty"`
 }
 
 // String names the fault, by its victim where it has one by a name.
@@ -62,6 +62,7 @@ type Journal struct {
 	lifeline io.Closer     // closing it tells the watchdog that the harness ended
 	gone     chan struct{} // closed when the watchdog ended
 	log      string        // what the watchdog says
+	undo     Undoer
 }
 
 // StateDir is where the journals of runs under way lie, and of those that
@@ -77,9 +78,13 @@ func StateDir() (string, error) {
 	return filepath.Join(home, ".local", "state", "launchgate", "faults"), nil
 }
 
+// Undoer takes back what a target did: deploy/targets has the one of all targets.
+type Undoer func(deploy.Undo) error
+
 // OpenJournal begins the journal of a run; logDir gets a copy of it. The
-// watchdog is this command with the journal's path after its arguments.
-func OpenJournal(runDir, logDir string, watchdog ...string) (*Journal, error) {
+// watchdog is this command with the journal's path after its arguments. What even
+// that leaves, undo takes back.
+func OpenJournal(runDir, logDir string, undo Undoer, watchdog ...string) (*Journal, error) {
 	dir, err := StateDir()
 	if err != nil {
 		return nil, err
@@ -92,7 +97,7 @@ func OpenJournal(runDir, logDir string, watchdog ...string) (*Journal, error) {
 	}
 	pid := os.Getpid()
 	self, _ := deploy.Stat(pid) // without /proc a process is known by its number alone
-	j := &Journal{path: filepath.Join(dir, fmt.Sprintf("%d-%d-%d.jsonl", pid, self.Start, time.Now().UnixNano()))}
+	j := &Journal{undo: undo, path: filepath.Join(dir, fmt.Sprintf("%d-%d-%d.jsonl", pid, self.Start, time.Now().UnixNano()))}
 	if j.file, err = os.OpenFile(j.path, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
 		return nil, words.Errorf("the journal of faults: %s", err)
 	}
@@ -148,9 +153,9 @@ func (j *Journal) startWatchdog(argv []string) error {
 	return nil
 }
 
-// begin notes a fault that is about to be injected. Without the note on disk,
+// Begin notes a fault that is about to be injected. Without the note on disk,
 // or without a watchdog, it must not be.
-func (j *Journal) begin(id, kind, victim string, undo []Undo) error {
+func (j *Journal) Begin(id, kind, victim string, undo []deploy.Undo) error {
 	select {
 	case <-j.gone:
 		return words.Errorf("the watchdog of the faults is gone, and without it none is injected; it said: %s", j.said())
@@ -165,8 +170,8 @@ func (j *Journal) begin(id, kind, victim string, undo []Undo) error {
 	return nil
 }
 
-// end crosses a fault out.
-func (j *Journal) end(id string) error {
+// End crosses a fault out.
+func (j *Journal) End(id string) error {
 	if err := j.write(entry{At: new(time.Now().Round(0)), Fault: id, Reverted: true}); err != nil {
 		return err
 	}
@@ -209,7 +214,7 @@ func (j *Journal) Close() error {
 	err := errors.Join(j.file.Close(), j.copy.Close())
 	_ = j.lifeline.Close() // it is closed where the watchdog is gone
 	<-j.gone
-	if _, left := reap(j.path); left != nil { // the watchdog was gone, or failed
+	if _, left := reap(j.path, j.undo); left != nil { // the watchdog was gone, or failed
 		err = errors.Join(err, words.Errorf("a fault is not undone, see launchgate recover: %s", left))
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
@@ -18,17 +19,11 @@ const (
 	revertEvery = 200 * time.Millisecond
 )
 
-// sight is what was seen and when; a zero time means now.
-type sight struct {
-	at  time.Time
-	how words.Sentence
-}
-
 // Player plays the faults of a run. Record is given their steps as they happen,
 // from several goroutines.
 type Player struct {
 	Clock   recording.Clock
-	Target  any
+	Target  deploy.Target
 	Journal *Journal
 	Record  func(recording.Injection)
 }
@@ -68,6 +63,7 @@ func (p Player) Play(ctx context.Context, scenario scenarios.Scenario, seed uint
 type life struct {
 	Player
 	fault   scenarios.Fault
+	kind    Kind // once it was prepared
 	seed    uint64
 	started time.Time           // of the scenario
 	ends    time.Time           // of its load
@@ -83,7 +79,7 @@ func (l *life) live(ctx context.Context) {
 	if l.after != nil {
 		due = words.Say("due %s after the fault before it", at)
 	}
-	l.step(recording.FaultDeclared, sight{how: due})
+	l.step(recording.FaultDeclared, sight{How: due})
 	f, err := l.prepare(ctx, at)
 	if err != nil {
 		l.failed(words.Say("not injected"), err)
@@ -120,6 +116,7 @@ func (l *life) prepare(ctx context.Context, at time.Duration) (fault, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.kind = kind
 	from := l.started
 	if l.after != nil {
 		select {
@@ -132,14 +129,18 @@ func (l *life) prepare(ctx context.Context, at time.Duration) (fault, error) {
 	if err := sleep(ctx, time.Until(from.Add(at))); err != nil {
 		return nil, err
 	}
-	if kind.can != nil {
-		if err := kind.can(); err != nil {
-			return nil, err
-		}
+	if err := l.Target.Lacks(kind.ask.capability, l.fault); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(l.fault.Within))
 	defer cancel()
-	return kind.prepare(ctx, l.Target, l.fault, l.seed)
+	var victim deploy.Victim
+	if kind.Replica {
+		if victim, err = chooseVictim(ctx, l.Target, l.fault, l.seed); err != nil {
+			return nil, err
+		}
+	}
+	return kind.ask.prepare(ctx, l.Target, victim, l.fault)
 }
 
 // hold keeps the fault in effect for as long as it is to be, and sees that it
@@ -147,7 +148,7 @@ func (l *life) prepare(ctx context.Context, at time.Duration) (fault, error) {
 // is over at once, as a kill, is not held.
 func (l *life) hold(ctx context.Context, m *machine) bool {
 	until := l.struck.Add(time.Duration(l.fault.For))
-	if l.fault.For == 0 && l.fault.Kind == nodeLoss.Name {
+	if l.fault.For == 0 && l.kind.UntilLoadEnds {
 		until = l.ends
 	} else if l.fault.For == 0 {
 		return true
@@ -158,7 +159,7 @@ func (l *life) hold(ctx context.Context, m *machine) bool {
 	}
 	return l.waitFor(ctx, recording.FaultHeld, func(ctx context.Context) (sight, error) {
 		seen, err := m.hold(ctx)
-		seen.at, seen.how = time.Time{}, words.Say("for %s, and still: %s", time.Since(l.struck).Round(time.Millisecond), seen.how)
+		seen.At, seen.How = time.Time{}, words.Say("for %s, and still: %s", time.Since(l.struck).Round(time.Millisecond), seen.How)
 		return seen, err
 	})
 }
@@ -196,11 +197,11 @@ func (l *life) waitFor(ctx context.Context, state string, see func(context.Conte
 		l.failed(neverSeen(state), err)
 		return false
 	}
-	if seen.at.IsZero() {
-		seen.at = time.Now()
+	if seen.At.IsZero() {
+		seen.At = time.Now()
 	}
 	if state == recording.FaultInEffect {
-		l.struck = seen.at
+		l.struck = seen.At
 	}
 	l.step(state, seen)
 	return true
@@ -223,17 +224,17 @@ func (l *life) failed(step words.Sentence, err error) {
 	}
 	line := l.line
 	line.Text = words.Say("%s: %s", step, err)
-	var un Unsupported
-	if errors.As(err, &un) {
-		line.Unsupported, line.Text = true, un.Said()
+	var lack deploy.Lack
+	if errors.As(err, &lack) {
+		line.Unsupported, line.Text = true, unsupported(lack)
 	}
 	l.record(line, recording.FaultFailed, time.Time{})
 }
 
 func (l *life) step(state string, seen sight) {
 	line := l.line
-	line.Text = seen.how
-	l.record(line, state, seen.at)
+	line.Text = seen.How
+	l.record(line, state, seen.At)
 }
 
 // record records a step that was seen at a time; the zero time is now.

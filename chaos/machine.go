@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
 )
@@ -21,12 +22,12 @@ type machine struct {
 	fault   fault
 	id      string
 	kind    string
-	journal *Journal
+	journal deploy.Journal
 	state   string
 	dirty   bool
 }
 
-func newMachine(f fault, id, kind string, j *Journal) *machine {
+func newMachine(f fault, id, kind string, j deploy.Journal) *machine {
 	return &machine{fault: f, id: id, kind: kind, journal: j, state: recording.FaultDeclared}
 }
 
@@ -37,14 +38,14 @@ func (m *machine) inject(ctx context.Context) (sight, error) {
 	if err := m.legal("inject", recording.FaultDeclared); err != nil {
 		return sight{}, err
 	}
-	if err := m.journal.begin(m.id, m.kind, m.fault.Victim(), m.fault.Undo()); err != nil {
+	if err := m.journal.Begin(m.id, m.kind, m.fault.Victim(), m.fault.Undo()); err != nil {
 		_, _ = m.fault.Revert(ctx) // what was prepared; nothing was injected
 		return sight{}, err
 	}
 	m.dirty = true
 	began := time.Now() // a fault may be in effect before Inject is back
 	seen, err := m.step(ctx, recording.FaultInjected, m.fault.Inject)
-	seen.at = began
+	seen.At = began
 	return seen, err
 }
 
@@ -73,7 +74,7 @@ func (m *machine) revert(ctx context.Context) (sight, error) {
 		return seen, err
 	}
 	m.dirty = false
-	return seen, m.journal.end(m.id)
+	return seen, m.journal.End(m.id)
 }
 
 func (m *machine) seeGone(ctx context.Context) (sight, error) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/recording"
 )
 
@@ -25,8 +26,8 @@ type broken struct {
 	t       *testing.T
 }
 
-func (b *broken) Victim() string { return "replica-0" }
-func (b *broken) Undo() []Undo   { return nil }
+func (b *broken) Victim() string      { return "replica-0" }
+func (b *broken) Undo() []deploy.Undo { return nil }
 
 func (b *broken) Inject(context.Context) (sight, error) {
 	b.calls = append(b.calls, "inject")

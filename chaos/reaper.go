@@ -24,11 +24,11 @@ const (
 // Watchdog waits until lifeline ends, which it does when the harness does, in
 // whatever way, and undoes what the journal has left. It is the whole of a
 // process of its own.
-func Watchdog(journal string, lifeline io.Reader) error {
+func Watchdog(journal string, lifeline io.Reader, undo Undoer) error {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP) // it ends when its work does
 	_, _ = io.Copy(io.Discard, lifeline)
 	for deadline := time.Now().Add(reapFor); ; time.Sleep(reapEvery) {
-		_, err := reap(journal)
+		_, err := reap(journal, undo)
 		if err == nil || time.Now().After(deadline) {
 			return err
 		}
@@ -45,7 +45,7 @@ type Recovered struct {
 
 // Recover undoes what runs that ended before their faults have left. It can be
 // called any number of times.
-func Recover() ([]Recovered, error) {
+func Recover(undo Undoer) ([]Recovered, error) {
 	dir, err := StateDir()
 	if err != nil {
 		return nil, err
@@ -56,12 +56,12 @@ func Recover() ([]Recovered, error) {
 	}
 	var all []Recovered
 	for _, path := range journals {
-		all = append(all, recoverOne(path))
+		all = append(all, recoverOne(path, undo))
 	}
 	return all, nil
 }
 
-func recoverOne(path string) Recovered {
+func recoverOne(path string, undo Undoer) Recovered {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return Recovered{} // its watchdog was quicker
@@ -70,13 +70,13 @@ func recoverOne(path string) Recovered {
 	if st, alive := deploy.Stat(head.PID); err == nil && alive == nil && st.Start == head.Start && head.Boot == bootID() && st.State != "Z" {
 		return Recovered{Run: head.Run, Alive: head.PID}
 	}
-	undone, err := reap(path)
+	undone, err := reap(path, undo)
 	return Recovered{Run: head.Run, Undone: undone, Err: err}
 }
 
 // reap undoes every fault of a journal that was not reverted, and removes the
 // journal once all are. A journal that is gone is done.
-func reap(path string) (undone []string, err error) {
+func reap(path string, undo Undoer) (undone []string, err error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -89,10 +89,10 @@ func reap(path string) (undone []string, err error) {
 	var failed error
 	for _, e := range open {
 		for _, u := range e.Undo {
-			if u.PID != 0 && !sameBoot {
+			if !u.OutlivesBoot() && !sameBoot {
 				continue // the process is gone with the boot, and its number may be another's
 			}
-			if err := u.apply(); err != nil {
+			if err := undo(u); err != nil {
 				failed = errors.Join(failed, words.Errorf("%s: %s", e, err))
 			}
 		}

@@ -15,18 +15,16 @@ import (
 // pollEvery is how often a condition is looked at while it is waited for.
 const pollEvery = 10 * time.Millisecond
 
-// crowd is what choosing a victim needs of a target.
-type crowd interface {
-	Replicas() []deploy.Replica
-	InFlight(ctx context.Context) (map[string]int, error)
-	Serving(ctx context.Context, replica string) bool
-}
-
 // chooseVictim picks the replica the fault's target names, once it serves and
 // has the streams in flight that the fault wants: a fault must hit work, and to
 // strike what nobody is routed to would prove nothing. The streams are those it
 // had then.
-func chooseVictim(ctx context.Context, t crowd, f scenarios.Fault, seed uint64) (victim string, inFlight int, err error) {
+func chooseVictim(ctx context.Context, target deploy.Target, f scenarios.Fault, seed uint64) (deploy.Victim, error) {
+	var none deploy.Victim
+	t, ok := target.(deploy.Crowd)
+	if !ok {
+		return none, deploy.Lack{Reason: words.Say("this kind of target does not tell which of its replicas serve")}
+	}
 	candidates := deploy.Names(t.Replicas())
 	switch f.Target {
 	case scenarios.VictimBusiest:
@@ -38,38 +36,26 @@ func chooseVictim(ctx context.Context, t crowd, f scenarios.Fault, seed uint64) 
 	for {
 		streams, err := t.InFlight(ctx)
 		if err != nil && ctx.Err() == nil {
-			return "", 0, err
+			return none, err
 		}
 		victims := slices.Clone(candidates)
 		slices.SortStableFunc(victims, func(a, b string) int { return streams[b] - streams[a] })
 		victim := victims[0]
 		if _, known := streams[victim]; err == nil && !known {
-			return "", 0, words.Errorf("no replica is named %q; there are %s", victim, strings.Join(deploy.Names(t.Replicas()), ", "))
+			return none, words.Errorf("no replica is named %q; there are %s", victim, strings.Join(deploy.Names(t.Replicas()), ", "))
 		}
 		idle := streams[victim] < f.MinStreams
 		for _, v := range victims {
 			if err == nil && streams[v] >= f.MinStreams && t.Serving(ctx, v) {
-				return v, streams[v], nil
+				return deploy.Victim{Replica: v, Streams: streams[v]}, nil
 			}
 		}
 		if sleep(ctx, pollEvery) == nil {
 			continue
 		}
 		if idle {
-			return "", 0, words.Errorf("%s had %d streams in flight and the fault waits for %d: %s", victim, streams[victim], f.MinStreams, ctx.Err())
+			return none, words.Errorf("%s had %d streams in flight and the fault waits for %d: %s", victim, streams[victim], f.MinStreams, ctx.Err())
 		}
-		return "", 0, words.Errorf("%s does not serve: the gateway does not route to it, so a fault on it would prove nothing: %s", victim, ctx.Err())
-	}
-}
-
-// until looks every so often until see saw something, or ctx ends.
-func until(ctx context.Context, every time.Duration, see func() (words.Sentence, bool)) (sight, error) {
-	for {
-		if how, ok := see(); ok {
-			return sight{how: how}, nil
-		}
-		if err := sleep(ctx, every); err != nil {
-			return sight{}, err
-		}
+		return none, words.Errorf("%s does not serve: the gateway does not route to it, so a fault on it would prove nothing: %s", victim, ctx.Err())
 	}
 }

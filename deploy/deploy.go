@@ -26,33 +26,30 @@ type Event struct {
 	Text    words.Sentence
 }
 
-// endpointPlan is a service that launchgate does not deploy.
-type endpointPlan struct{ spec scenarios.Endpoint }
+// EndpointPlan is a service that launchgate does not deploy.
+type EndpointPlan struct{ Spec scenarios.Endpoint }
 
-func (p endpointPlan) About() About {
-	return About{Kind: "endpoint", URL: p.spec.URL, Model: p.spec.Model}
+// About is what the gate says of it.
+func (p EndpointPlan) About() About {
+	return About{Kind: "endpoint", URL: p.Spec.URL, Model: p.Spec.Model}
 }
 
 // Replicas are not known of a service that is already there.
-func (endpointPlan) Replicas() []Replica { return nil }
-
-func (p endpointPlan) Open(_ context.Context, o Setup) (Target, error) {
-	return OpenEndpoint(p.spec, o.Links)
-}
+func (EndpointPlan) Replicas() []Replica { return nil }
 
 // Endpoint is a service launchgate did not deploy: it can be driven and
 // probed, and the network between here and it can be broken.
 //
 //	client ──▶ (link) ──▶ service
 type Endpoint struct {
-	endpointPlan
+	EndpointPlan
 	link *Link // nil without
 }
 
 // OpenEndpoint points at an OpenAI-compatible service; linked, clients are to
 // reach it through a Link. Stop must then be called.
 func OpenEndpoint(spec scenarios.Endpoint, linked bool) (*Endpoint, error) {
-	e := &Endpoint{endpointPlan: endpointPlan{spec}}
+	e := &Endpoint{EndpointPlan: EndpointPlan{spec}}
 	if !linked {
 		return e, nil
 	}
@@ -82,17 +79,17 @@ func addressOf(at string) (string, error) {
 }
 
 // URL is where requests go.
-func (e *Endpoint) URL() string { return e.spec.URL }
+func (e *Endpoint) URL() string { return e.Spec.URL }
 
 // Access is the endpoint as the gate has it.
-func (e *Endpoint) Access() Access { return Access{Endpoint: e.spec, Via: e.Via()} }
+func (e *Endpoint) Access() Access { return Access{Endpoint: e.Spec, Via: e.Via()} }
 
 // Metrics are perhaps beside the API, where that is of HTTP.
 func (e *Endpoint) Metrics() []Source {
-	if !strings.HasPrefix(e.spec.URL, "http") {
+	if !strings.HasPrefix(e.Spec.URL, "http") {
 		return nil
 	}
-	base := strings.TrimSuffix(strings.TrimRight(e.spec.URL, "/"), "/v1")
+	base := strings.TrimSuffix(strings.TrimRight(e.Spec.URL, "/"), "/v1")
 	return []Source{{Name: "service", URL: base + "/metrics", Guess: true}}
 }
 

@@ -42,7 +42,7 @@ var tellsOfItself = []string{"replicas_ready", "memory_bytes"}
 // Nodes with networks of their own, and links, are there where a gate has faults
 // of the network, the ledger unless it asks for a plain gateway.
 type Local struct {
-	localPlan
+	LocalPlan
 	server     string // the reference-server program
 	gateway    *process
 	replicas   []*process
@@ -104,7 +104,7 @@ func (s Status) Ready() (n int) {
 
 // StartLocal starts the processes and returns at once; WaitReady waits for
 // them. Stop must be called, whatever happens.
-func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Setup) (*Local, error) {
+func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Setup, on Ground) (*Local, error) {
 	if _, err := os.Stat(o.Server); err != nil {
 		return nil, words.Errorf("the bundled service cannot be deployed: no reference-server program at %s: build it beside launchgate (make build)", o.Server)
 	}
@@ -125,11 +125,11 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 		front = spec.Port
 	}
 	l := &Local{
-		localPlan: localPlan{spec: spec}, issued: map[string]string{}, server: o.Server, logDir: o.LogDir, onEvent: o.OnEvent,
+		LocalPlan: LocalPlan{Spec: spec}, issued: map[string]string{}, server: o.Server, logDir: o.LogDir, onEvent: o.OnEvent,
 		url:     "http://" + Loopback(front),
 		status:  "http://" + Loopback(gatewayMetrics) + "/status",
 		scraped: []Scraped{{Gateway, Loopback(gatewayMetrics)}},
-		nodes:   o.Nodes, addrs: map[string]string{}, paths: map[string]string{}, links: map[string]*Link{},
+		nodes:   on.Nodes, addrs: map[string]string{}, paths: map[string]string{}, links: map[string]*Link{},
 	}
 	if err := os.MkdirAll(l.logDir, 0o755); err != nil {
 		return nil, words.Errorf("log folder: %s", err)
@@ -164,7 +164,7 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 		}
 		l.addrs[name], l.paths[name] = http, http
 		l.scraped = append(l.scraped, Scraped{name, metrics})
-		if o.Links {
+		if on.Links {
 			l.paths[name] = link
 			if l.links[name], err = newLink(node, link, http); err != nil {
 				l.stopLinks()
@@ -247,7 +247,7 @@ func (l *Local) URL() string { return l.url }
 
 // About is what its plan knew, and where it is and who watches it.
 func (l *Local) About() About {
-	a := l.localPlan.About()
+	a := l.LocalPlan.About()
 	a.URL, a.Watched = l.url, l.monitor.told()
 	return a
 }
@@ -286,10 +286,10 @@ func (l *Local) stopLinks() {
 // WaitReady waits until the gateway routes to every replica. The error of a
 // service that never gets there carries the last lines of its log.
 func (l *Local) WaitReady(ctx context.Context) error {
-	timeout := time.Duration(l.spec.ReadyTimeout)
+	timeout := time.Duration(l.Spec.ReadyTimeout)
 	deadline := time.After(timeout)
 	for {
-		if l.Status().Ready() == l.spec.Replicas && l.monitor.ready(ctx) {
+		if l.Status().Ready() == l.Spec.Replicas && l.monitor.ready(ctx) {
 			return nil
 		}
 		select {
@@ -307,10 +307,10 @@ func (l *Local) neverReady(timeout time.Duration) error {
 	if len(st.Replicas) == 0 {
 		return words.Errorf("the gateway did not answer at %s within %s; its log ends:\n%s", l.status, timeout, tail(l.logFile(Gateway), 5))
 	}
-	if st.Ready() == l.spec.Replicas {
+	if st.Ready() == l.Spec.Replicas {
 		return words.Errorf("after %s not every process is watched by Prometheus (monitoring: {disabled: true} does without); its log ends:\n%s", timeout, tail(l.logFile(Prometheus), 5))
 	}
-	said := words.Say("%d of %d replicas were ready after %s", st.Ready(), l.spec.Replicas, timeout)
+	said := words.Say("%d of %d replicas were ready after %s", st.Ready(), l.Spec.Replicas, timeout)
 	for _, r := range st.Replicas {
 		if !r.Ready {
 			said = words.Say("%s\n%s is not ready; its log ends:\n%s", said, r.Name, tail(l.logFile(r.Name), 5))
@@ -466,7 +466,7 @@ func (l *Local) Node(replica string) *Node {
 
 // OnNodeOf names the replicas that share a simulated node with one, and it.
 func (l *Local) OnNodeOf(replica string) []string {
-	nodes := CountNodes(l.spec)
+	nodes := CountNodes(l.Spec)
 	var same []string
 	at := slices.Index(Names(l.Replicas()), replica)
 	for i, name := range Names(l.Replicas()) {

@@ -14,27 +14,29 @@ import (
 // anyLoad is allowed where nobody knows how much will come.
 var anyLoad = Allowance{PerSecond: 1e5, UnderWay: 1e6}
 
-// localPlan is the bundled service, before it is started.
-type localPlan struct {
-	gate scenarios.Gate
-	spec scenarios.Local
+// LocalPlan is the bundled service, before it is started.
+type LocalPlan struct {
+	Gate scenarios.Gate
+	Spec scenarios.Local
 }
 
-func (p localPlan) About() About {
-	a := About{Kind: "local", Model: p.spec.Model, Replicas: p.spec.Replicas, RunsServer: true, Watched: Unwatched(p.spec.Monitoring), Tells: tellsOfItself}
-	for _, name := range slices.Sorted(maps.Keys(p.spec.Models)) {
-		a.Models = append(a.Models, ServedModel{Name: name, Quantization: p.spec.Models[name].Quantization})
+// About is what the gate says of it.
+func (p LocalPlan) About() About {
+	a := About{Kind: "local", Model: p.Spec.Model, Replicas: p.Spec.Replicas, RunsServer: true, Watched: Unwatched(p.Spec.Monitoring), Tells: tellsOfItself}
+	for _, name := range slices.Sorted(maps.Keys(p.Spec.Models)) {
+		a.Models = append(a.Models, ServedModel{Name: name, Quantization: p.Spec.Models[name].Quantization})
 	}
-	if !p.spec.Gateway.Plain {
-		a.Allowance = AllowanceFor(p.gate).Told()
+	if !p.Spec.Gateway.Plain {
+		a.Allowance = AllowanceFor(p.Gate).Told()
 	}
 	return a
 }
 
-func (p localPlan) Replicas() []Replica {
-	all := make([]Replica, p.spec.Replicas)
+// Replicas are as many as the gate says, spread over the nodes.
+func (p LocalPlan) Replicas() []Replica {
+	all := make([]Replica, p.Spec.Replicas)
 	for i := range all {
-		all[i] = Replica{Name: replicaName(i), Node: nodeName(i % CountNodes(p.spec)), Device: deviceName}
+		all[i] = Replica{Name: replicaName(i), Node: nodeName(i % CountNodes(p.Spec)), Device: deviceName}
 	}
 	return all
 }
@@ -46,31 +48,40 @@ func nodeName(i int) string { return fmt.Sprintf("node-%d", i) }
 // deviceName is of the device that all replicas of this machine share.
 const deviceName = "device-0"
 
-// Open starts the deployment. Where its gateway asks for keys, they are issued:
+// Ground is what a local deployment stands on, besides this machine's loopback.
+type Ground struct {
+	// Links has the gateway reach every replica through a Link.
+	Links bool
+	// Nodes are the networks of the simulated nodes, as many as CountNodes says;
+	// without them every replica is on loopback.
+	Nodes []*Node
+}
+
+// Start starts the deployment. Where its gateway asks for keys, they are issued:
 // one is the run's own, and each workload that names a variable of its own is a
 // tenant of its own.
-func (p localPlan) Open(ctx context.Context, o Setup) (Target, error) {
+func (p LocalPlan) Start(ctx context.Context, o Setup, on Ground) (*Local, error) {
 	allow := anyLoad
 	if !o.AnyLoad {
-		allow = AllowanceFor(p.gate)
+		allow = AllowanceFor(p.Gate)
 	}
 	variables := p.variables()
 	for _, v := range variables {
-		if !p.spec.Gateway.Keys[v].Limited {
+		if !p.Spec.Gateway.Keys[v].Limited {
 			allow.Tenants = append(allow.Tenants, strings.ToLower(v))
 		}
 	}
-	l, err := StartLocal(ctx, p.spec, allow, o)
+	l, err := StartLocal(ctx, p.Spec, allow, o, on)
 	if err != nil {
 		return nil, err
 	}
-	l.gate = p.gate
+	l.Gate = p.Gate
 	if l.door == nil {
 		return l, nil
 	}
 	for _, v := range variables {
 		tenant := strings.ToLower(v)
-		class := cmp.Or(p.spec.Gateway.Keys[v].Class, scenarios.DefaultKeyClass)
+		class := cmp.Or(p.Spec.Gateway.Keys[v].Class, scenarios.DefaultKeyClass)
 		if l.issued[v], err = l.AddKey(ctx, KeySpec{ID: tenant, Tenant: tenant, Class: class, Inside: true}); err != nil {
 			l.Stop()
 			return nil, err
@@ -80,8 +91,8 @@ func (p localPlan) Open(ctx context.Context, o Setup) (Target, error) {
 }
 
 // variables are those that the workloads of the gate name their keys by.
-func (p localPlan) variables() (all []string) {
-	for _, s := range p.gate.Scenarios {
+func (p LocalPlan) variables() (all []string) {
+	for _, s := range p.Gate.Scenarios {
 		for _, class := range s.Mix() {
 			if v := class.Workload.APIKeyEnv; v != "" && !slices.Contains(all, v) {
 				all = append(all, v)

@@ -68,7 +68,7 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(words.Sentence
 		return Released{}, errBusy
 	}
 	defer l.releasing.Unlock()
-	if len(l.spec.Models) > 0 {
+	if len(l.Spec.Models) > 0 {
 		return Released{}, words.Errorf("the replicas serve several models (target.local.models), and a release is of one: put the new one in its place and start the deployment again")
 	}
 	began := time.Now()
@@ -263,7 +263,7 @@ func (l *Local) change(ctx context.Context, p *process, argv []string) (old []st
 			return old, context.Cause(ctx)
 		}
 	}
-	for deadline := time.Now().Add(time.Duration(l.spec.ReadyTimeout)); ; {
+	for deadline := time.Now().Add(time.Duration(l.Spec.ReadyTimeout)); ; {
 		if l.Serving(ctx, p.name) {
 			return old, nil
 		}
@@ -271,7 +271,7 @@ func (l *Local) change(ctx context.Context, p *process, argv []string) (old []st
 			return old, words.Errorf("%s ended instead of getting ready: %s", p.name, tail(l.logFile(p.name), 1))
 		}
 		if time.Now().After(deadline) {
-			return old, words.Errorf("%s was not ready within %s; its log ends with: %s", p.name, time.Duration(l.spec.ReadyTimeout), tail(l.logFile(p.name), 1))
+			return old, words.Errorf("%s was not ready within %s; its log ends with: %s", p.name, time.Duration(l.Spec.ReadyTimeout), tail(l.logFile(p.name), 1))
 		}
 		if !sleep(ctx, 50*time.Millisecond) {
 			return old, context.Cause(ctx)
@@ -354,7 +354,7 @@ func worse(own, others ReplicaStatus) words.Sentence {
 
 // Limits is the file of limits that the gateway began with; empty where it has
 // the guide's.
-func (l *Local) Limits() string { return l.spec.Gateway.Config }
+func (l *Local) Limits() string { return l.Spec.Gateway.Config }
 
 // LogDir is where the deployment keeps its logs.
 func (l *Local) LogDir() string { return l.logDir }

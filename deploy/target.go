@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"cmp"
 	"context"
 	"slices"
 
@@ -16,17 +15,24 @@ type Plan interface {
 	// Replicas are those that will serve. There are none where launchgate does
 	// not know them, as those of a service that is already there.
 	Replicas() []Replica
+	// Lacks is why the target will not be able to have the effect of a fault, as
+	// far as that is known before it is up; nil where it will.
+	Lacks(c Capability, f scenarios.Fault) error
+	// PlayedBy says by what a fault will be played, where there is a choice.
+	PlayedBy(f scenarios.Fault) words.Sentence
 	// Open brings the target up, or points at it, and returns at once. What has
 	// been opened must be stopped.
 	Open(ctx context.Context, o Setup) (Target, error)
 }
 
 // Target is a service under test, whatever it runs on. What a fault may do to it
-// is asked of it as one of the small interfaces of this package.
+// is asked of it by the interface of a Capability.
 type Target interface {
 	About() About
 	Access() Access
 	Replicas() []Replica
+	// Lacks is why the target cannot have the effect of a fault; nil where it can.
+	Lacks(c Capability, f scenarios.Fault) error
 	// Metrics are where it tells its metrics, as far as that is known.
 	Metrics() []Source
 	// WaitReady waits until every replica serves. Its error says what the target
@@ -34,15 +40,7 @@ type Target interface {
 	WaitReady(ctx context.Context) error
 	// Stop ends what Open has started, and returns when nothing of it runs. What
 	// was there before goes on.
-	Stop()
-}
-
-// PlanFor is the one place that chooses by the gate what kind of target it has.
-func PlanFor(g scenarios.Gate) Plan {
-	if l := g.Target.Local; l != nil {
-		return localPlan{gate: g, spec: *l}
-	}
-	return endpointPlan{*cmp.Or(g.Target.Endpoint, &scenarios.Endpoint{})}
+	Stop() error
 }
 
 // About is what a target is, for the recording, for a plan and for a person who
@@ -114,15 +112,11 @@ type Source struct {
 type Setup struct {
 	Server string // the reference-server program
 	LogDir string // of logs, and of what the gateway keeps
-	// Links has every replica reached through a Link, and a service that is
-	// already there too.
-	Links bool
-	// Nodes are the networks of the simulated nodes, as many as CountNodes says;
-	// without them every replica is on loopback.
-	Nodes []*Node
 	// AnyLoad has the run's own keys let past the limits of the gateway at any
 	// load, and not only at twice what the gate plans.
 	AnyLoad bool
+	// Journal is of the run's faults; nil where it plays none.
+	Journal Journal
 	// OnEvent is told what happens. It must be safe for concurrent use.
 	OnEvent func(Event)
 }

@@ -7,41 +7,92 @@ import (
 	"time"
 )
 
-// faultKind is what a fault of a kind is told with, besides kind, at and
-// within, which all have.
-type faultKind struct {
-	name    string
-	replica bool     // it strikes a replica: target and min_streams choose it
-	needs   []string // keys it cannot do without
-	may     []string // keys it may have
+// FaultKind is what there is to know of the faults of a kind without breaking
+// anything: what a gate may say of them, besides kind, at and within, which all
+// have, and what those who play and judge the gate have to know. chaos has the
+// rest of the entry.
+type FaultKind struct {
+	Name    string
+	Replica bool     // it strikes a replica: target and min_streams choose it
+	Needs   []string // keys it cannot do without
+	May     []string // keys it may have
+
+	// UntilLoadEnds: without for it lasts until the load of the scenario ends. The
+	// others are over at once then.
+	UntilLoadEnds bool
+	// Node: it strikes a node, with all that is on it.
+	Node bool
+	// NewConnections: only who connects anew can notice it.
+	NewConnections bool
+	// OwnDisk: the ledger has to be on a disk of its own.
+	OwnDisk bool
+	// Network is what in a network it strikes; empty: it strikes none.
+	Network Network
 }
 
-// faultKinds are the faults a scenario may inject. chaos knows how each is
-// done.
-var faultKinds = []faultKind{
-	{name: "pod-kill", replica: true},
-	{name: "pod-hang", replica: true, needs: []string{"for"}},
-	{name: "pod-slow", replica: true, needs: []string{"for", "cores"}},
-	{name: "gateway-kill"},
-	{name: "node-loss", replica: true, may: []string{"for", "disk"}},
-	{name: "spot-preemption", replica: true, needs: []string{"notice"}, may: []string{"for"}},
-	{name: "network-delay", replica: true, needs: []string{"for", "delay"}},
-	{name: "network-loss", replica: true, needs: []string{"for", "loss"}},
-	{name: "network-bandwidth", replica: true, needs: []string{"for", "bandwidth"}},
-	{name: "node-partition", replica: true, needs: []string{"for"}, may: []string{"cut"}},
-	{name: "cpu-stress", needs: []string{"for", "cores"}},
-	{name: "memory-pressure", replica: true, needs: []string{"for", "memory"}},
-	{name: "gpu-oom", needs: []string{"for", "memory"}},
-	{name: "kv-exhaustion", replica: true, needs: []string{"for"}},
-	{name: "certificate-expiry", needs: []string{"for"}},
-	{name: "ledger-loss", may: []string{"for"}},
-	{name: "disk-full", needs: []string{"for"}},
-	{name: "clock-skew", replica: true, needs: []string{"for", "skew"}},
-	{name: "bad-release", needs: []string{"release"}},
+// Network is what a fault strikes in a network.
+type Network string
+
+// What faults strike in networks.
+const (
+	NetworkPackets   Network = "packets"   // they are late, or lost
+	NetworkBandwidth Network = "bandwidth" // there is less of it
+	NetworkReach     Network = "reach"     // nothing comes through
+)
+
+// The kinds of faults that a scenario may inject.
+var (
+	PodKill           = FaultKind{Name: "pod-kill", Replica: true}
+	PodHang           = FaultKind{Name: "pod-hang", Replica: true, Needs: []string{"for"}}
+	PodSlow           = FaultKind{Name: "pod-slow", Replica: true, Needs: []string{"for", "cores"}}
+	GatewayKill       = FaultKind{Name: "gateway-kill"}
+	NodeLoss          = FaultKind{Name: "node-loss", Replica: true, May: []string{"for", "disk"}, UntilLoadEnds: true, Node: true}
+	SpotPreemption    = FaultKind{Name: "spot-preemption", Replica: true, Needs: []string{"notice"}, May: []string{"for"}}
+	DelayedNetwork    = FaultKind{Name: "network-delay", Replica: true, Needs: []string{"for", "delay"}, Network: NetworkPackets}
+	LossyNetwork      = FaultKind{Name: "network-loss", Replica: true, Needs: []string{"for", "loss"}, Network: NetworkPackets}
+	NarrowNetwork     = FaultKind{Name: "network-bandwidth", Replica: true, Needs: []string{"for", "bandwidth"}, Network: NetworkBandwidth}
+	NodePartition     = FaultKind{Name: "node-partition", Replica: true, Needs: []string{"for"}, May: []string{"cut"}, Network: NetworkReach}
+	CPUStress         = FaultKind{Name: "cpu-stress", Needs: []string{"for", "cores"}}
+	MemoryPressure    = FaultKind{Name: "memory-pressure", Replica: true, Needs: []string{"for", "memory"}}
+	GPUOOM            = FaultKind{Name: "gpu-oom", Needs: []string{"for", "memory"}}
+	KVExhaustion      = FaultKind{Name: "kv-exhaustion", Replica: true, Needs: []string{"for"}}
+	CertificateExpiry = FaultKind{Name: "certificate-expiry", Needs: []string{"for"}, NewConnections: true}
+	LedgerLoss        = FaultKind{Name: "ledger-loss", May: []string{"for"}}
+	DiskFull          = FaultKind{Name: "disk-full", Needs: []string{"for"}, OwnDisk: true}
+	ClockSkew         = FaultKind{Name: "clock-skew", Replica: true, Needs: []string{"for", "skew"}}
+	BadRelease        = FaultKind{Name: "bad-release", Needs: []string{"release"}}
+)
+
+var faultKinds = []FaultKind{
+	PodKill, PodHang, PodSlow, GatewayKill, NodeLoss, SpotPreemption,
+	DelayedNetwork, LossyNetwork, NarrowNetwork, NodePartition, CPUStress, MemoryPressure, GPUOOM, KVExhaustion,
+	CertificateExpiry, LedgerLoss, DiskFull, ClockSkew, BadRelease,
+}
+
+// FaultKindOf is the kind that has a name; false where none has.
+func FaultKindOf(name string) (FaultKind, bool) {
+	i := slices.IndexFunc(faultKinds, func(k FaultKind) bool { return k.Name == name })
+	if i < 0 {
+		return FaultKind{}, false
+	}
+	return faultKinds[i], true
+}
+
+// AnyFault reports whether one of a gate's faults, with its kind, is such a one.
+func (g Gate) AnyFault(is func(Fault, FaultKind) bool) bool {
+	return slices.ContainsFunc(g.Scenarios, func(s Scenario) bool { return s.AnyFault(is) })
+}
+
+// AnyFault is Gate.AnyFault of a scenario.
+func (s Scenario) AnyFault(is func(Fault, FaultKind) bool) bool {
+	return slices.ContainsFunc(s.Faults, func(f Fault) bool {
+		k, known := FaultKindOf(f.Kind)
+		return known && is(f, k)
+	})
 }
 
 // FaultKinds are the names of the faults a scenario may inject.
-var FaultKinds = namesOf(faultKinds, func(k faultKind) string { return k.name })
+var FaultKinds = namesOf(faultKinds, func(k FaultKind) string { return k.Name })
 
 // The words of a fault's cut.
 const (
@@ -75,14 +126,6 @@ const (
 	minSkew    = Offset(5 * time.Second) // a Date has whole seconds
 	maxSkew    = Offset(maxDuration)
 )
-
-func kindOf(name string) (faultKind, bool) {
-	i := slices.IndexFunc(faultKinds, func(k faultKind) bool { return k.name == name })
-	if i < 0 {
-		return faultKind{}, false
-	}
-	return faultKinds[i], true
-}
 
 // parameter is one key of a fault that some kinds have.
 type parameter struct {
@@ -129,7 +172,7 @@ func (c *checker) size(path string, s, least Size) {
 
 // fault checks a fault by what its kind is told with.
 func (c *checker) fault(path string, first bool, f Fault, length time.Duration) {
-	kind, known := kindOf(f.Kind)
+	kind, known := FaultKindOf(f.Kind)
 	if !known {
 		c.add(path+".kind", "unknown fault kind %s; %s", f.Kind, oneOf(f.Kind, FaultKinds))
 	}
@@ -163,8 +206,8 @@ func (c *checker) fault(path string, first bool, f Fault, length time.Duration) 
 	}
 }
 
-func (c *checker) victim(path string, f Fault, kind faultKind, known bool) {
-	if known && !kind.replica {
+func (c *checker) victim(path string, f Fault, kind FaultKind, known bool) {
+	if known && !kind.Replica {
 		if f.Target != "" {
 			c.add(path+".target", "found %s, expected none: %s has only one victim", quoted(f.Target), f.Kind)
 		}
@@ -179,13 +222,13 @@ func (c *checker) victim(path string, f Fault, kind faultKind, known bool) {
 	c.between(path+".min_streams", f.MinStreams, 0, maxMinStreams)
 }
 
-func (c *checker) parameters(path string, f Fault, kind faultKind) {
+func (c *checker) parameters(path string, f Fault, kind FaultKind) {
 	for _, p := range f.parameters() {
 		switch at := path + "." + p.key; {
-		case !p.given && slices.Contains(kind.needs, p.key):
-			c.add(at, "missing key %q, which %s needs", p.key, kind.name)
-		case p.given && !slices.Contains(kind.needs, p.key) && !slices.Contains(kind.may, p.key):
-			c.add(at, "%s has no %s; %s", kind.name, p.key, kind.takes())
+		case !p.given && slices.Contains(kind.Needs, p.key):
+			c.add(at, "missing key %q, which %s needs", p.key, kind.Name)
+		case p.given && !slices.Contains(kind.Needs, p.key) && !slices.Contains(kind.May, p.key):
+			c.add(at, "%s has no %s; %s", kind.Name, p.key, kind.takes())
 		case p.given:
 			p.check(c, at)
 		}
@@ -193,8 +236,8 @@ func (c *checker) parameters(path string, f Fault, kind faultKind) {
 }
 
 // takes says which parameters a kind has.
-func (k faultKind) takes() string {
-	all := append(slices.Clone(k.needs), k.may...)
+func (k FaultKind) takes() string {
+	all := append(slices.Clone(k.Needs), k.May...)
 	if len(all) == 0 {
 		return "it has no parameters"
 	}

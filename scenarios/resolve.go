@@ -116,10 +116,10 @@ func (s Scenario) resolved() Scenario {
 	}
 	s.Faults = slices.Clone(s.Faults)
 	for i := range s.Faults {
-		if kind, known := kindOf(s.Faults[i].Kind); kind.replica || !known {
+		if kind, known := FaultKindOf(s.Faults[i].Kind); kind.Replica || !known {
 			or(&s.Faults[i].Target, DefaultVictim)
 		}
-		if kind, _ := kindOf(s.Faults[i].Kind); slices.Contains(kind.may, "cut") {
+		if kind, _ := FaultKindOf(s.Faults[i].Kind); slices.Contains(kind.May, "cut") {
 			or(&s.Faults[i].Cut, CutSilent)
 		}
 		or(&s.Faults[i].Within, DefaultWithin)

@@ -16,7 +16,7 @@ import (
 	"github.com/launchgate/launchgate/capacity"
 	"github.com/launchgate/launchgate/capacity/measure"
 	"github.com/launchgate/launchgate/checklist"
-	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/deploy/targets"
 	"github.com/launchgate/launchgate/internal/run"
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/reports"
@@ -186,7 +186,7 @@ func (f runFlags) base(gate scenarios.Gate, server string) (measure.Side, error)
 		gate.Target = scenarios.Target{Endpoint: &scenarios.Endpoint{URL: f.baseline, Model: f.model, APIKeyEnv: f.apiKeyEnv}}
 		return measure.Side{Gate: gate, Server: server}, nil
 	}
-	if !deploy.PlanFor(gate).About().RunsServer {
+	if !targets.PlanFor(gate).About().RunsServer {
 		return measure.Side{}, errors.New("--baseline names a program, and the target is a service that is already there; give the URL of its baseline")
 	}
 	return measure.Side{Gate: gate, Server: f.baseline}, nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/launchgate/launchgate/chaos"
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/deploy/targets"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/scenarios"
 )
@@ -109,8 +110,8 @@ objectives: [rto(bad-release) < 30s]
 // named as a user does, from where launchgate is called and behind a link: the
 // kernel and the watchdog know its file system by its whole path.
 func TestDiskOfTheLedgerIsFull(t *testing.T) {
-	if gate := (scenarios.Gate{Target: scenarios.Target{Local: &scenarios.Local{}}, Scenarios: []scenarios.Scenario{{Faults: []scenarios.Fault{{Kind: "disk-full"}}}}}); len(chaos.Unable(gate)) > 0 {
-		t.Skipf("skipped: %s", chaos.Unable(gate))
+	if gate := (scenarios.Gate{Target: scenarios.Target{Local: &scenarios.Local{}}, Scenarios: []scenarios.Scenario{{Faults: []scenarios.Fault{{Kind: "disk-full"}}}}}); len(chaos.Unable(gate, targets.PlanFor(gate))) > 0 {
+		t.Skipf("skipped: %s", chaos.Unable(gate, targets.PlanFor(gate)))
 	}
 	real, link := t.TempDir(), filepath.Join(t.TempDir(), "link")
 	if err := os.Symlink(real, link); err != nil {

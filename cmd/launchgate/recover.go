@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/launchgate/launchgate/chaos"
+	"github.com/launchgate/launchgate/deploy/host"
+	"github.com/launchgate/launchgate/deploy/targets"
 )
 
 // watchdogName is the command that run starts beside itself.
@@ -22,14 +24,14 @@ func watchdogCommand() *cobra.Command {
 		Short:  "Wait for the end of standard input, then undo the faults of a journal",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
-		RunE:   func(_ *cobra.Command, args []string) error { return chaos.Watchdog(args[0], os.Stdin) },
+		RunE:   func(_ *cobra.Command, args []string) error { return chaos.Watchdog(args[0], os.Stdin, targets.Undo) },
 	}
 }
 
 // burnCommand is what cpu-stress starts.
 func burnCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:    chaos.BurnCommand + " CORES",
+		Use:    host.BurnCommand + " CORES",
 		Short:  "Burn processor cores until standard input ends",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
@@ -38,7 +40,7 @@ func burnCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return chaos.Burn(cores, os.Stdin)
+			return host.Burn(cores, os.Stdin)
 		},
 	}
 }
@@ -46,11 +48,11 @@ func burnCommand() *cobra.Command {
 // hogCommand is what kv-exhaustion starts.
 func hogCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:    chaos.HogCommand + " ADDRESS METRICS",
+		Use:    host.HogCommand + " ADDRESS METRICS",
 		Short:  "Fill the KV cache of a replica until standard input ends",
 		Hidden: true,
 		Args:   cobra.ExactArgs(2),
-		RunE:   func(_ *cobra.Command, args []string) error { return chaos.Hog(args[0], args[1], os.Stdin) },
+		RunE:   func(_ *cobra.Command, args []string) error { return host.Hog(args[0], args[1], os.Stdin) },
 	}
 }
 
@@ -64,7 +66,7 @@ recover is for when it was killed too, or the machine lost its power. It can be
 called any number of times, and leaves runs that still go on alone.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			all, err := chaos.Recover()
+			all, err := chaos.Recover(targets.Undo)
 			if err != nil {
 				return err
 			}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/launchgate/launchgate/chaos"
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/deploy/targets"
 	"github.com/launchgate/launchgate/internal/run"
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen"
@@ -77,7 +78,7 @@ report that is marked incomplete.`,
 			if f.workers > 0 && extends(gate) {
 				return errors.New("found --workers and a stage with extend; workers are told all of their load before the run, so leave one of them out")
 			}
-			unable := chaos.Unable(gate)
+			unable := chaos.Unable(gate, targets.PlanFor(gate))
 			for _, why := range unable {
 				fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("this fault cannot be injected here, so the gate cannot pass: %s", why)))
 			}
@@ -133,7 +134,7 @@ func playable(target string) []string {
 		if target != "" {
 			g.Target = against(target)
 		}
-		if g.Breaks() && len(chaos.Unable(g)) == 0 {
+		if g.Breaks() && len(chaos.Unable(g, targets.PlanFor(g))) == 0 {
 			names = append(names, g.Name)
 		}
 	}

@@ -11,8 +11,7 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/launchgate/launchgate/chaos"
-	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/deploy/targets"
 	"github.com/launchgate/launchgate/internal/run"
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen"
@@ -103,7 +102,8 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 	} else {
 		fmt.Fprintln(out, gate.Name)
 	}
-	about := deploy.PlanFor(gate).About()
+	target := targets.PlanFor(gate)
+	about := target.About()
 	if about.Replicas == 0 {
 		say("target: %s", about.URL)
 	} else {
@@ -153,7 +153,7 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 			if f.For != 0 {
 				moment = words.Say("%s, for %s", moment, f.For)
 			}
-			if by := chaos.PlayedBy(gate.Target, f); !by.IsZero() {
+			if by := target.PlayedBy(f); !by.IsZero() {
 				moment = words.Say("%s; %s", moment, by)
 			}
 			say("  fault %-18s %6s%s", f.Kind, time.Duration(f.At), moment)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/launchgate/launchgate/chaos"
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/deploy/targets"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen"
@@ -29,7 +30,7 @@ import (
 // Options say what to run and where to.
 type Options struct {
 	Gate scenarios.Gate
-	// Plan makes the plan of the gate's target; without it, it is deploy.PlanFor.
+	// Plan makes the plan of the gate's target; without it, it is targets.PlanFor.
 	Plan func(scenarios.Gate) deploy.Plan
 	// Keys are API keys that were issued for the target before this run, by the
 	// variables that the gate names them by.
@@ -78,7 +79,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		rec.KeepChunks(o.Gate.KeepChunks)
 	}
 	if o.Plan == nil {
-		o.Plan = deploy.PlanFor
+		o.Plan = targets.PlanFor
 	}
 	c := &conductor{Options: o, rec: rec, clock: recording.NewClock(), plan: o.Plan(o.Gate)}
 	if c.Material == nil {
@@ -98,16 +99,11 @@ func Run(ctx context.Context, o Options) (err error) {
 		}
 	}()
 	defer func() {
-		for _, release := range c.made {
-			err = errors.Join(err, release())
-		}
-	}()
-	defer func() {
 		if c.crew != nil {
 			c.crew.dismiss()
 		}
 		if c.target != nil {
-			c.target.Stop()
+			err = errors.Join(err, c.target.Stop())
 		}
 	}()
 	if err := c.deploy(ctx); err != nil {
@@ -134,10 +130,7 @@ type conductor struct {
 	crew   *crew             // nil where the load is sent from here
 	// journal is of the faults, where the gate has any.
 	journal *chaos.Journal
-	// made takes away what the deployment was given of the machine: a disk of the
-	// ledger's own, networks of the nodes.
-	made   []func() error
-	budget *budget
+	budget  *budget
 	// abort ends the play at once; harm is why it had to.
 	abort context.CancelCauseFunc
 	harm  atomic.Pointer[error]
@@ -242,7 +235,7 @@ func (c *conductor) probe(ctx context.Context, s scenarios.Scenario, sink func(r
 // openJournal begins the journal of the faults, if there are any.
 func (c *conductor) openJournal() (err error) {
 	if c.Gate.Breaks() {
-		c.journal, err = chaos.OpenJournal(c.Dir, c.rec.LogDir(), c.Watchdog...)
+		c.journal, err = chaos.OpenJournal(c.Dir, c.rec.LogDir(), targets.Undo, c.Watchdog...)
 	}
 	return err
 }

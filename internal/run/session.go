@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/deploy/targets"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen"
@@ -41,7 +42,7 @@ func Open(ctx context.Context, g scenarios.Gate, server, logs string) (s *Sessio
 			s.Close()
 		}
 	}()
-	if s.target, err = deploy.PlanFor(g).Open(ctx, deploy.Setup{Server: server, LogDir: logs, AnyLoad: true, OnEvent: func(deploy.Event) {}}); err != nil {
+	if s.target, err = targets.PlanFor(g).Open(ctx, deploy.Setup{Server: server, LogDir: logs, AnyLoad: true, OnEvent: func(deploy.Event) {}}); err != nil {
 		return s, err
 	}
 	access := s.target.Access()
@@ -110,6 +111,6 @@ func (s *Session) Drain(ctx context.Context) error {
 // Close stops what was opened.
 func (s *Session) Close() {
 	if s.target != nil {
-		s.target.Stop()
+		_ = s.target.Stop() // it was given nothing that could be left behind
 	}
 }

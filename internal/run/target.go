@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/launchgate/launchgate/chaos"
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
@@ -62,14 +61,14 @@ func (c *conductor) deploy(ctx context.Context) error {
 		c.say("asking %s whether it serves", about.URL)
 	}
 	setup := deploy.Setup{Server: c.Server, LogDir: c.rec.LogDir(), OnEvent: c.event}
-	release, err := chaos.PrepareGround(c.Gate, c.journal, &setup)
-	c.made = append(c.made, release...)
+	if c.journal != nil {
+		setup.Journal = c.journal
+	}
+	target, err := c.plan.Open(ctx, setup)
 	if err != nil {
 		return err
 	}
-	if c.target, err = c.plan.Open(ctx, setup); err != nil {
-		return err
-	}
+	c.target = target
 	access := c.target.Access()
 	if access.Via != "" {
 		c.say("its network is broken in this gate: every request goes through a TCP proxy of launchgate's")

@@ -1,0 +1,181 @@
+package deploy
+
+import (
+	"context"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/words"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// Effect is one thing that a target does to itself because a fault asks for it,
+// and takes back. Its methods are called in the order of a fault's life; those
+// that wait return when they saw what they wait for, with a sentence of how, or
+// when ctx ends.
+type Effect interface {
+	// Victim is who is struck, by name; empty where nobody of a name is.
+	Victim() string
+	// Undo is what remains to be undone should this process die once Inject has
+	// begun. It is known before.
+	Undo() []Undo
+	Inject(ctx context.Context) (Sight, error)
+	// SeeInEffect is called when the fault was injected, and once more at the
+	// end of its hold: it must still be in effect.
+	SeeInEffect(ctx context.Context) (Sight, error)
+	// Revert undoes what Inject did or only began to do. It can be repeated.
+	Revert(ctx context.Context) (Sight, error)
+	SeeGone(ctx context.Context) (Sight, error)
+}
+
+// Sight is what was seen and when; a zero time means now.
+type Sight struct {
+	At  time.Time
+	How words.Sentence
+}
+
+// Undo takes back one thing that a fault does, as a line of a journal. It is
+// plain data, so that another process can do it, and it can be done any number of
+// times, also when the thing was never done. What it does is known to who made
+// the target: see deploy/targets.
+type Undo struct {
+	Do    string `json:"do"`
+	PID   int    `json:"pid,omitempty"`   // a process of this machine
+	Start uint64 `json:"start,omitempty"` // with PID: the process that is meant, and no later one
+	Path  string `json:"path,omitempty"`
+	Home  string `json:"home,omitempty"` // the control group the processes came from, or the file that was swapped
+	At    uint64 `json:"at,omitempty"`   // an address in the process
+	Code  []byte `json:"code,omitempty"` // what stood there
+}
+
+// OutlivesBoot reports whether what it undoes may be there after a reboot of this
+// machine.
+func (u Undo) OutlivesBoot() bool { return u.PID == 0 }
+
+// Journal is where a target notes on disk what has to be undone, before it does
+// something to bring itself up that its process could leave behind.
+type Journal interface {
+	Begin(id, kind, victim string, undo []Undo) error
+	End(id string) error
+}
+
+// Lack is the error of a fault that a target cannot have.
+type Lack struct{ Reason words.Sentence }
+
+func (l Lack) Error() string { return l.Reason.String() }
+
+// Victim is the replica that a fault was told to strike, and how many streams
+// were under way there. It is empty for what has only one victim.
+type Victim struct {
+	Replica string
+	Streams int
+}
+
+// Crowd is what choosing a victim needs of a target.
+type Crowd interface {
+	Replicas() []Replica
+	// InFlight is how many streams run through each replica now.
+	InFlight(ctx context.Context) (map[string]int, error)
+	// Serving reports whether a replica takes part.
+	Serving(ctx context.Context, replica string) bool
+}
+
+// Capability is something that a target may be able to do to itself. A target has
+// the interface of a capability, of which each has one method, or Lacks says why
+// not.
+type Capability int
+
+// The capabilities of targets, each with its interface below.
+const (
+	KillReplica Capability = iota
+	KillGateway
+	HangReplica
+	SlowReplica
+	LimitMemory
+	TakeNode
+	Preempt
+	ShapeNetwork
+	BurnCores
+	FillDevice
+	FillCache
+	ExpireCertificate
+	LoseLedger
+	FillDisk
+	SkewClock
+	RollOutBad
+)
+
+// said follows "it cannot".
+var said = [...]words.Phrase{
+	KillReplica:       "kill a replica",
+	KillGateway:       "kill the gateway",
+	HangReplica:       "stop a replica from answering",
+	SlowReplica:       "take cores from a replica",
+	LimitMemory:       "limit the memory of a replica",
+	TakeNode:          "take a node away",
+	Preempt:           "take the place of a replica away",
+	ShapeNetwork:      "shape the network in front of a replica",
+	BurnCores:         "burn cores beside the service",
+	FillDevice:        "take the memory of its device",
+	FillCache:         "fill the KV cache of a replica",
+	ExpireCertificate: "replace its certificate",
+	LoseLedger:        "lose the disk of its ledger",
+	FillDisk:          "fill the disk of its ledger",
+	SkewClock:         "set the clock of a replica wrong",
+	RollOutBad:        "have a bad version rolled out",
+}
+
+// Said is what is done, in words that follow "it cannot".
+func (c Capability) Said() words.Sentence { return words.Say(said[c]) }
+
+// What each capability is asked by. They prepare the effect, and do nothing yet;
+// how much of it there is to be, the fault says.
+type (
+	ReplicaKiller interface {
+		KillReplica(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)
+	}
+	GatewayKiller interface {
+		KillGateway(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)
+	}
+	ReplicaHanger interface {
+		HangReplica(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)
+	}
+	ReplicaSlower interface {
+		SlowReplica(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)
+	}
+	MemoryLimiter interface {
+		LimitMemory(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)
+	}
+	NodeTaker interface {
+		TakeNode(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)
+	}
+	Preempter interface {
+		Preempt(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)
+	}
+	NetworkShaper interface {
+		ShapeNetwork(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)
+	}
+	CoreBurner interface {
+		BurnCores(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)
+	}
+	DeviceFiller interface {
+		FillDevice(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)
+	}
+	CacheFiller interface {
+		FillCache(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)
+	}
+	CertificateExpirer interface {
+		ExpireCertificate(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)
+	}
+	LedgerLoser interface {
+		LoseLedger(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)
+	}
+	DiskFiller interface {
+		FillDisk(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)
+	}
+	ClockSkewer interface {
+		SkewClock(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)
+	}
+	BadReleaser interface {
+		RollOutBad(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)
+	}
+)

@@ -1,0 +1,74 @@
+package host
+
+import (
+	"bufio"
+	"io"
+	"os/exec"
+
+	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/words"
+)
+
+// child is a process that is a fault. It is started to be known by its pid, so
+// that it can be journaled, and does nothing until it is told to. It ends when
+// its standard input does: it cannot outlive this process.
+type child struct {
+	cmd      *exec.Cmd
+	lifeline io.WriteCloser
+	says     *bufio.Reader
+	pid      int
+	start    uint64
+	ended    bool
+}
+
+func startChild(cmd *exec.Cmd) (*child, error) {
+	cmd.SysProcAttr = apartAttr()
+	lifeline, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, words.Errorf("start the process of the fault: %s", err)
+	}
+	c := &child{cmd: cmd, lifeline: lifeline, says: bufio.NewReader(out), pid: cmd.Process.Pid}
+	st, err := deploy.Stat(c.pid)
+	if err != nil {
+		c.end()
+		return nil, err
+	}
+	c.start = st.Start
+	return c, nil
+}
+
+// begin tells it to.
+func (c *child) begin() error {
+	if _, err := io.WriteString(c.lifeline, "\n"); err != nil {
+		return words.Errorf("tell pid %d to begin: %s", c.pid, err)
+	}
+	return nil
+}
+
+// stat is of this process and no later one; false when it is gone.
+func (c *child) stat() (deploy.ProcStat, bool) {
+	st, err := deploy.Stat(c.pid)
+	return st, err == nil && st.Start == c.start && st.State != "Z"
+}
+
+func (c *child) undo() []deploy.Undo {
+	return []deploy.Undo{{Do: undoKill, PID: c.pid, Start: c.start}}
+}
+
+// end kills it and waits for it; it can be called more than once.
+func (c *child) end() {
+	if c.ended {
+		return
+	}
+	c.ended = true
+	c.lifeline.Close()
+	_ = c.cmd.Process.Kill()
+	_ = c.cmd.Wait()
+}

@@ -1,0 +1,281 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/words"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// linked is what faults of the network need of a target.
+type linked interface {
+	crowd
+	onNode
+	Address(replica string) string
+	Serving(ctx context.Context, replica string) bool
+	Link(replica string) (*deploy.Link, bool)
+	OnNodeOf(replica string) []string
+}
+
+// look is how a storm is seen to be in effect: a sentence, and whether it is.
+type look func(ctx context.Context, s *storm) (words.Sentence, bool)
+
+// storm is bad weather on the links of a node or of one replica.
+type storm struct {
+	target  linked
+	from    dialer       // by which requests go where the weather is; nil: any does
+	onHost  error        // why it has no node
+	most    int          // bytes that a request may have
+	serves  words.Phrase // what it means that the victim does
+	victim  string
+	all     []string     // whose links it is on
+	node    *deploy.Node // on whose veth it is; nil: the proxies play it
+	links   []*deploy.Link
+	weather deploy.Weather
+	ends    []func() error // of the weather, once it has begun
+	played  words.Sentence // by what
+	over    words.Sentence // what requests go over
+	what    words.Sentence
+	before  time.Duration
+	look    look
+	padding int
+	seen    bool // in effect
+}
+
+// ShapeNetwork breaks the network between the gateway and a replica.
+func (l *Local) ShapeNetwork(ctx context.Context, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
+	s := &storm{target: l.Local, onHost: words.Errorf("its node has no network of its own"), most: 256 << 10, serves: "the gateway routes to %s"}
+	return s.prepare(ctx, v, f)
+}
+
+// ShapeNetwork breaks the network between the load and the service.
+func (e *Endpoint) ShapeNetwork(ctx context.Context, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
+	s := &storm{target: e, from: e.through, onHost: words.Errorf("launchgate did not deploy it"), most: mostPadding, serves: "%s answers"}
+	return s.prepare(ctx, v, f)
+}
+
+// prepare measures how quick the link is in fine weather.
+func (s *storm) prepare(ctx context.Context, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
+	s.victim, s.all = v.Replica, []string{v.Replica}
+	if err := s.findMeans(meansOf(f), f); err != nil {
+		return nil, err
+	}
+	switch {
+	case f.Delay > 0:
+		delayed(f, s)
+	case f.Loss > 0:
+		lossy(f, s)
+	case f.Bandwidth > 0:
+		narrow(f, s)
+	default:
+		cutOff(f, s)
+	}
+	var err error
+	s.before, err = s.quickest(ctx, 3)
+	return s, err
+}
+
+// findMeans has the kernel play it where it can.
+func (s *storm) findMeans(m means, f scenarios.Fault) error {
+	why := s.onHost
+	if s.node = s.target.Node(s.victim); s.node != nil {
+		why = m.lacks(kernel(), f)
+	}
+	if why == nil || m == linkDown {
+		s.all = s.target.OnNodeOf(s.victim)
+	}
+	if why == nil {
+		s.played, s.over = words.Say("the kernel, %s of %s", m.said(), strings.Join(s.all, ", ")), words.Say("over the veth")
+		return nil
+	}
+	s.node = nil
+	s.played, s.over = words.Say("a proxy in front of %s (%s)", s.victim, why), words.Say("through the proxy")
+	for _, name := range s.all {
+		link, ok := s.target.Link(name)
+		if !ok {
+			return words.Errorf("there is no proxy in front of %s", name)
+		}
+		s.links = append(s.links, link)
+	}
+	return nil
+}
+
+// quickest is the quickest of n round trips through the victim's link: the
+// others may have waited for a processor.
+func (s *storm) quickest(ctx context.Context, n int) (time.Duration, error) {
+	var took []time.Duration
+	for range n {
+		t, err := s.across(ctx, 30*time.Second)
+		if err != nil {
+			return 0, words.Errorf("%s does not answer %s: %s", s.victim, s.over, err)
+		}
+		took = append(took, t)
+	}
+	return slices.Min(took), nil
+}
+
+// across is how long a request takes that goes where the weather is.
+func (s *storm) across(ctx context.Context, within time.Duration) (time.Duration, error) {
+	_, took, err := health(ctx, s.from, s.target.Path(s.victim), s.padding, within)
+	return took, err
+}
+
+func (s *storm) Victim() string { return s.victim }
+
+// Undo is nothing of the proxies: they are in this process, and end with it.
+func (s *storm) Undo() []deploy.Undo { return undoNode(s.node) }
+
+// undoNode takes the veth of a node away, with all that is on it.
+func undoNode(n *deploy.Node) []deploy.Undo {
+	if n == nil {
+		return nil
+	}
+	return []deploy.Undo{{Do: undoLink, Path: n.Name()}}
+}
+
+func (s *storm) Inject(context.Context) (sight, error) {
+	if s.node != nil {
+		end, err := s.node.Begin(s.weather)
+		s.ends = append(s.ends, end)
+		if err != nil {
+			return sight{}, err
+		}
+	}
+	for _, link := range s.links {
+		end := link.Begin(s.weather)
+		s.ends = append(s.ends, func() error { end(); return nil })
+	}
+	return sight{How: words.Say("by %s: %s", s.played, s.what)}, nil
+}
+
+func (s *storm) SeeInEffect(ctx context.Context) (sight, error) {
+	began := time.Now()
+	seen, err := until(ctx, pollEvery, func() (words.Sentence, bool) { return s.look(ctx, s) })
+	seen.At = began // it is seen by what it takes away, which takes a while
+	s.seen = s.seen || err == nil
+	return seen, err
+}
+
+func (s *storm) Revert(context.Context) (sight, error) {
+	for _, end := range s.ends {
+		if err := end(); err != nil {
+			return sight{}, err
+		}
+	}
+	if s.node != nil {
+		return sight{How: words.Say("the veth of %s is as it was", strings.Join(s.all, ", "))}, nil
+	}
+	return sight{How: words.Say("the proxy in front of %s does so no more", s.victim)}, nil
+}
+
+// SeeGone waits until the link is quick again, as far as a busy machine lets
+// one say so.
+func (s *storm) SeeGone(ctx context.Context) (sight, error) {
+	quick := s.before + max(s.before, 20*time.Millisecond)
+	return until(ctx, pollEvery, func() (words.Sentence, bool) {
+		took, err := s.quickest(ctx, 1)
+		if err != nil || took > quick {
+			return words.Sentence{}, false
+		}
+		for _, name := range s.all {
+			if !s.target.Serving(ctx, name) {
+				return words.Sentence{}, false
+			}
+		}
+		return words.Say("a request %s took %s; %s", s.over, round(took), words.Say(s.serves, s.victim)), true
+	})
+}
+
+// counts are the packets that were lost on the victim's link, and those that
+// passed.
+func (s *storm) counts() (lost, passed int64) {
+	if s.node != nil {
+		return s.node.Counts()
+	}
+	return s.links[0].Counts()
+}
+
+func round(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
+
+func delayed(f scenarios.Fault, s *storm) {
+	delay := time.Duration(f.Delay)
+	s.weather, s.what = deploy.Weather{Delay: delay}, words.Say("adds %s to every round trip", delay)
+	s.look = func(ctx context.Context, s *storm) (words.Sentence, bool) {
+		took, err := s.quickest(ctx, 2)
+		return words.Say("a request %s took %s, and %s before: %s more", s.over, round(took), round(s.before), round(took-s.before)),
+			err == nil && took >= s.before/2+delay
+	}
+}
+
+func lossy(f scenarios.Fault, s *storm) {
+	s.weather, s.what = deploy.Weather{Loss: float64(f.Loss)}, words.Say("loses %v of the packets, each way", f.Loss)
+	s.look = func(ctx context.Context, s *storm) (words.Sentence, bool) {
+		took, err := s.quickest(ctx, 1)
+		lost, passed := s.counts()
+		return words.Say("%d of %d packets were lost and came again later; a request %s took %s, and %s before", lost, lost+passed, s.over, round(took), round(s.before)),
+			err == nil && lost > 0 && took >= s.before/2+200*time.Millisecond
+	}
+}
+
+// narrow asks with a request that takes half a second at the bandwidth, or longer
+// where the kernel would let so little of it through at once.
+func narrow(f scenarios.Fault, s *storm) {
+	bandwidth, atOnce := int64(f.Bandwidth), int64(0)
+	s.padding = min(max(int(bandwidth/2), 512), s.most)
+	if s.node != nil {
+		atOnce = deploy.Burst(bandwidth)
+		s.padding = max(s.padding, int(2*atOnce))
+	}
+	least := time.Duration(float64(int64(s.padding)-atOnce) / float64(bandwidth) * float64(time.Second))
+	s.weather, s.what = deploy.Weather{Bandwidth: bandwidth}, words.Say("lets %v a second through, each way", f.Bandwidth)
+	s.look = func(ctx context.Context, s *storm) (words.Sentence, bool) {
+		patience := 30 * time.Second
+		if s.seen { // behind all that waits there it could take as long as the fault itself
+			patience = 2*least + time.Second
+		}
+		took, err := s.across(ctx, patience)
+		if s.seen && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			how := words.Say("a request %s got no answer in %s", s.over, round(patience))
+			took, err := s.beside(ctx)
+			return words.Say("%s, and %s itself answered in %s", how, s.victim, round(took)), err == nil
+		}
+		return words.Say("a request of %v %s took %s, and %s before: %.1f KiB a second", scenarios.Size(s.padding), s.over, round(took), round(s.before), float64(s.padding)/1024/took.Seconds()),
+			err == nil && took >= least && took > s.before
+	}
+}
+
+func cutOff(f scenarios.Fault, s *storm) {
+	s.weather = deploy.Weather{Silent: f.Cut != scenarios.CutReset, Reset: f.Cut == scenarios.CutReset}
+	s.what = words.Say("drops every packet, so that neither side is told")
+	if s.weather.Reset {
+		s.what = words.Say("resets every connection, and refuses new ones")
+	}
+	s.look = func(ctx context.Context, s *storm) (words.Sentence, bool) {
+		_, through := s.across(ctx, silence)
+		took, beside := s.beside(ctx)
+		how := words.Say("a request %s got no answer in %s", s.over, silence)
+		if s.weather.Reset {
+			how = words.Say("a request %s was refused", s.over)
+		}
+		if s.node != nil {
+			how = words.Say("a connection made now does not get through (%s)", through)
+		}
+		return words.Say("%s, and %s itself answered in %s", how, s.victim, round(took)),
+			through != nil && beside == nil && refused(through) == s.weather.Reset
+	}
+}
+
+// beside asks the victim past what cuts it off: past the proxy, or from within
+// its node.
+func (s *storm) beside(ctx context.Context) (time.Duration, error) {
+	if s.node == nil {
+		return roundTrip(ctx, s.target.Address(s.victim), 0, time.Second)
+	}
+	_, took, err := health(ctx, s.node.DialContext, s.target.Address(s.victim), 0, time.Second)
+	return took, err
+}

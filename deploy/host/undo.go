@@ -1,0 +1,112 @@
+package host
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/words"
+)
+
+// What an Undo does.
+const (
+	undoContinue = "continue" // a stopped process runs again
+	undoKill     = "kill"     // a process of a fault's own ends
+	undoCgroup   = "cgroup"   // processes leave a control group, and it is removed
+	undoSwap     = "swap"     // a file comes back from the folder it is kept in, and that is removed
+	undoClock    = "clock"    // a process reads the kernel's clock again
+	undoRemove   = "remove"   // a file or a folder of a fault's goes
+	undoUnmount  = "unmount"  // a file system of launchgate's goes
+	undoLink     = "link"     // the veth of a simulated node goes, with its queues and its namespace
+)
+
+// ofOurs marks what may be removed from the machine: a journal that was damaged
+// must not make recover remove anything else.
+const ofOurs = "launchgate-fault-"
+
+// Undo takes back what an effect of this package did; nil means that it is not
+// there any more.
+func Undo(u deploy.Undo) error {
+	switch u.Do {
+	case undoContinue:
+		return signalIf(u.PID, u.Start, syscall.SIGCONT)
+	case undoKill:
+		return signalIf(u.PID, u.Start, syscall.SIGKILL)
+	case undoClock:
+		return restoreClock(u.PID, u.Start, u.At, u.Code)
+	case undoRemove:
+		if !strings.HasPrefix(filepath.Base(u.Path), ofOurs) {
+			return words.Errorf("undo: %q is no file of launchgate's", u.Path)
+		}
+		return remove(u.Path)
+	case undoUnmount:
+		return unmount(u.Path)
+	case undoLink:
+		return deploy.RemoveNode(u.Path)
+	case undoCgroup:
+		if !strings.HasPrefix(filepath.Base(u.Path), ofOurs) {
+			return words.Errorf("undo: %q is no control group of launchgate's", u.Path)
+		}
+		return removeGroup(u.Path, u.Home)
+	case undoSwap:
+		if !strings.HasPrefix(filepath.Base(u.Path), ofOurs) {
+			return words.Errorf("undo: %q is no folder of launchgate's", u.Path)
+		}
+		return swapBack(u.Path, u.Home)
+	}
+	return words.Errorf("undo: %q is not known; this journal is of a newer launchgate", u.Do)
+}
+
+// signalIf sends a signal to the process that is meant, if it is there still.
+func signalIf(pid int, start uint64, signal syscall.Signal) error {
+	if st, err := deploy.Stat(pid); err != nil || st.Start != start || pid <= 1 {
+		return nil
+	}
+	if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return words.Errorf("undo: send %s to pid %d: %s", signal, pid, err)
+	}
+	return nil
+}
+
+// swapBack puts a file that is kept in a folder back in its place, and removes
+// the folder, with what else a fault keeps there.
+func swapBack(kept, home string) error {
+	err := os.Rename(filepath.Join(kept, filepath.Base(home)), home)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return words.Errorf("undo: %s", err)
+	}
+	return remove(kept)
+}
+
+func remove(path string) error {
+	if err := os.RemoveAll(path); err != nil {
+		return words.Errorf("undo: %s", err)
+	}
+	return nil
+}
+
+// removeGroup moves what is in a control group back, and removes it. A process
+// that is ending keeps the group busy for a moment: then it is to be tried
+// again.
+func removeGroup(path, home string) error {
+	pids, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return words.Errorf("undo: %s", err)
+	}
+	for _, pid := range strings.Fields(string(pids)) {
+		err := os.WriteFile(filepath.Join(home, "cgroup.procs"), []byte(pid), 0o644)
+		if err != nil && !errors.Is(err, syscall.ESRCH) {
+			return words.Errorf("undo: move pid %s back to %s: %s", pid, home, err)
+		}
+	}
+	if err := syscall.Rmdir(path); err != nil && !errors.Is(err, syscall.ENOENT) {
+		return words.Errorf("undo: remove the control group %s: %s", path, err)
+	}
+	return nil
+}
