@@ -12,6 +12,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -268,7 +269,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	guessing := tenant == "" && f.flaws["unlimited-guesses"]
 	if !f.flaws["no-limit"] && !guessing && !f.allowed(host) {
 		h.Set("Retry-After", "1")
-		http.Error(w, `{"error":"too many requests"}`, 429)
+		http.Error(w, `{"error":"too many requests"}`, http.StatusTooManyRequests)
 		return
 	}
 	f.mu.Lock()
@@ -276,7 +277,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	shed := f.flaws["shed-by-open-streams"] && f.open > 100
 	f.mu.Unlock()
 	if ejected || shed {
-		http.Error(w, `{"error":"no replica"}`, 503)
+		http.Error(w, `{"error":"no replica"}`, http.StatusServiceUnavailable)
 		return
 	}
 	path := r.URL.Path
@@ -294,7 +295,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if f.flaws["echo-key"] {
 			text = `{"error":"the key ` + key + ` is wrong"}`
 		}
-		http.Error(w, text, 401)
+		http.Error(w, text, http.StatusUnauthorized)
 		return
 	}
 	f.serve(w, r, path, tenant)
@@ -311,7 +312,7 @@ func (f *fake) strangers(w http.ResponseWriter, r *http.Request, path string) bo
 		fmt.Fprint(w, "<p>Types of profiles available: goroutine</p>")
 	case path == "/sleep" && f.flaws["vllm-admin"] && r.Method != "POST":
 		w.Header().Set("Allow", "POST")
-		w.WriteHeader(405)
+		w.WriteHeader(http.StatusMethodNotAllowed)
 	case path == "/invocations" && f.flaws["invocations"]:
 		f.chat(w, r, "one")
 	default:
@@ -336,7 +337,7 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request, path, tenant string
 		id, cancels := strings.CutSuffix(id, "/cancel")
 		o := f.responses[id]
 		if o == nil || o.tenant != tenant && !f.flaws["responses-without-tenant"] {
-			http.Error(w, `{"error":"no such response"}`, 404)
+			http.Error(w, `{"error":"no such response"}`, http.StatusNotFound)
 			return
 		}
 		if r.Method == "DELETE" {
@@ -351,12 +352,12 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request, path, tenant string
 		u, ok := f.usage[record]
 		f.mu.Unlock()
 		if !ok || u[0] != tenant {
-			http.Error(w, `{"error":"no such record"}`, 404)
+			http.Error(w, `{"error":"no such record"}`, http.StatusNotFound)
 			return
 		}
 		fmt.Fprintf(w, `{"output_tokens":%d}`, u[1])
 	default:
-		http.Error(w, `{"error":"not found"}`, 404)
+		http.Error(w, `{"error":"not found"}`, http.StatusNotFound)
 	}
 }
 
@@ -366,7 +367,7 @@ func (f *fake) respond(w http.ResponseWriter, r *http.Request, tenant string) {
 		Max   json.Number `json:"max_output_tokens"`
 	}
 	if json.NewDecoder(io.LimitReader(r.Body, 1<<20)).Decode(&q) != nil || len(q.Max) > 9 {
-		http.Error(w, `{"error":"bad request"}`, 400)
+		http.Error(w, `{"error":"bad request"}`, http.StatusBadRequest)
 		return
 	}
 	f.mu.Lock()
@@ -386,7 +387,7 @@ func (f *fake) tokens(text string) int {
 }
 
 func (f *fake) chat(w http.ResponseWriter, r *http.Request, tenant string) {
-	src, err := io.ReadAll(io.LimitReader(r.Body, 8<<20))
+	src, readErr := io.ReadAll(io.LimitReader(r.Body, 8<<20))
 	var q struct {
 		Model    string
 		Messages []struct {
@@ -405,7 +406,7 @@ func (f *fake) chat(w http.ResponseWriter, r *http.Request, tenant string) {
 			} `json:"json_schema"`
 		} `json:"response_format"`
 	}
-	err = json.Unmarshal(src, &q)
+	err := errors.Join(readErr, json.Unmarshal(src, &q))
 	tooMany, _ := strconv.ParseUint(string(q.MaxTokens), 10, 64)
 	if tooMany > 1<<60 && f.flaws["eject-on-client-error"] {
 		f.mu.Lock()
@@ -413,7 +414,7 @@ func (f *fake) chat(w http.ResponseWriter, r *http.Request, tenant string) {
 			f.ejected, f.panics = time.Now().Add(4*time.Second), 0
 		}
 		f.mu.Unlock()
-		http.Error(w, `{"error":"replica failed"}`, 502)
+		http.Error(w, `{"error":"replica failed"}`, http.StatusBadGateway)
 		return
 	}
 	if tooMany > 1<<60 && f.flaws["panic-on-max-tokens"] {
@@ -424,11 +425,11 @@ func (f *fake) chat(w http.ResponseWriter, r *http.Request, tenant string) {
 		if f.flaws["stack-trace"] {
 			text = `{"error":"Traceback (most recent call last): File \"/usr/lib/python3/server.py\", line 3"}`
 		}
-		http.Error(w, text, 400)
+		http.Error(w, text, http.StatusBadRequest)
 		return
 	}
 	if q.Model != "fake" {
-		http.Error(w, `{"error":"no such model"}`, 404)
+		http.Error(w, `{"error":"no such model"}`, http.StatusNotFound)
 		return
 	}
 	if n := len(q.Format.Schema.Schema.Properties); n > 64 {
