@@ -5,6 +5,7 @@ import (
 
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen/client"
+	"github.com/launchgate/launchgate/loadgen/prompt"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -20,6 +21,13 @@ func KeysFor(g scenarios.Gate, e scenarios.Endpoint, issued map[string]string) m
 		}
 	}
 	find(e.APIKeyEnv)
+	for _, values := range []map[string]string{e.Headers, e.Query} {
+		for _, value := range values {
+			for _, name := range scenarios.Variables(value) {
+				find(name)
+			}
+		}
+	}
 	for _, s := range g.Scenarios {
 		for _, class := range s.Mix() {
 			find(class.Workload.APIKeyEnv)
@@ -28,14 +36,48 @@ func KeysFor(g scenarios.Gate, e scenarios.Endpoint, issued map[string]string) m
 	return keys
 }
 
-// Connect makes a client of an endpoint, with the key that goes by its variable;
-// via is connected to in its place, if not empty. Nothing is sent yet.
+// Connect makes a client of an endpoint, with the key that goes by its variable,
+// and what its headers and parameters take from others; via is connected to in its
+// place, if not empty. Nothing is sent yet.
 func Connect(e scenarios.Endpoint, via string, keys map[string]string) (*client.Client, error) {
-	if e.APIKeyEnv != "" && keys[e.APIKeyEnv] == "" {
-		return nil, words.Errorf("the environment variable %s, which is to hold the API key, is empty", e.APIKeyEnv)
+	var secrets []string
+	secret := func(name, what string) (string, error) {
+		value, err := prompt.OneLine(keys[name])
+		if err != nil {
+			return "", words.Errorf("the environment variable %s, which is to hold %s, %s", name, what, err)
+		}
+		secrets = append(secrets, value)
+		return value, nil
+	}
+	key := ""
+	if e.APIKeyEnv != "" {
+		var err error
+		if key, err = secret(e.APIKeyEnv, "the API key"); err != nil {
+			return nil, err
+		}
+	}
+	expanded := func(values map[string]string, what string) (map[string]string, error) {
+		all := make(map[string]string, len(values))
+		for name, value := range values {
+			filled, err := scenarios.Expanded(value, func(variable string) (string, error) { return secret(variable, what+" "+name) })
+			if err != nil {
+				return nil, err
+			}
+			all[name] = filled
+		}
+		return all, nil
+	}
+	headers, err := expanded(e.Headers, "the header")
+	if err != nil {
+		return nil, err
+	}
+	query, err := expanded(e.Query, "the parameter")
+	if err != nil {
+		return nil, err
 	}
 	growFiles()
 	return client.New(client.Config{
-		BaseURL: e.URL, Model: e.Model, APIKey: keys[e.APIKeyEnv], Headers: e.Headers, HTTP: e.HTTP, CAFile: e.CAFile, NewConnections: e.NewConnections, Via: via,
+		BaseURL: e.URL, Model: e.Model, APIKey: key, Headers: headers, Query: query, Fields: scenarios.Texts(e.Fields), Secrets: secrets,
+		HTTP: e.HTTP, CAFile: e.CAFile, NewConnections: e.NewConnections, Via: via,
 	})
 }

@@ -119,6 +119,10 @@ func (d *decoder) decode(node ast.Node, to reflect.Value, path string) {
 		}
 		return
 	}
+	if field, ok := to.Addr().Interface().(*Field); ok {
+		d.decodeField(node, field, path)
+		return
+	}
 	if reader, ok := to.Addr().Interface().(encoding.TextUnmarshaler); ok {
 		d.decodeText(node, reader, path)
 		return

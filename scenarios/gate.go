@@ -136,15 +136,24 @@ type Key struct {
 
 // Endpoint is a service launchgate did not deploy and cannot break.
 type Endpoint struct {
-	// URL of the service, without the path of its API.
+	// URL of the service, as its clients are given it: a path in it is taken as it
+	// is (https://host/v1beta/openai); without one, /v1 is put behind it.
 	URL string `yaml:"url" json:"url"`
 	// Model to ask for; empty asks for the first the service lists.
 	Model string `yaml:"model,omitempty" json:"model,omitempty"`
 	// APIKeyEnv names the environment variable that holds the key, so that no
 	// key is ever written into a gate or a run folder.
 	APIKeyEnv string `yaml:"api_key_env,omitempty" json:"api_key_env,omitempty"`
-	// Headers are sent with every request. Secrets have no place in them.
+	// Headers are sent with every request; ${NAME} stands for what an environment
+	// variable holds, which is never printed or recorded.
 	Headers map[string]string `yaml:"headers,omitempty" json:"headers,omitempty"`
+	// Query are the parameters of every request's URL, with ${NAME} as in headers.
+	Query map[string]string `yaml:"query,omitempty" json:"query,omitempty"`
+	// Fields are put into the JSON of every request, as those of a workload are.
+	Fields map[string]Field `yaml:"fields,omitempty" json:"fields,omitempty"`
+	// ReadyTimeout is how long the service may take until it serves, from the first
+	// question on.
+	ReadyTimeout Duration `yaml:"ready_timeout,omitempty" json:"ready_timeout,omitempty"`
 	// CAFile holds the certificate of the authority that signed the service's.
 	CAFile string `yaml:"ca_file,omitempty" json:"ca_file,omitempty"`
 	// HTTP is the version spoken: 1.1 or 2; empty is what is negotiated.
@@ -261,6 +270,10 @@ type Workload struct {
 	// Salt makes every prompt one of a kind at its end, so that a cache of whole
 	// responses cannot flatter; a cache of prefixes still helps.
 	Salt *bool `yaml:"salt,omitempty" json:"salt,omitempty"`
+	// Fields are put into the JSON of each request: any value, null to leave a field
+	// out, and ${max_tokens} and its like for what the field of that name would have
+	// held, so that a field can be renamed.
+	Fields map[string]Field `yaml:"fields,omitempty" json:"fields,omitempty"`
 	// Temperature of the sampling; at 0 the same prompt is the same work.
 	Temperature *float64 `yaml:"temperature,omitempty" json:"temperature,omitempty"`
 	// Timeout is when the client gives a request up; it counts as an error.

@@ -99,6 +99,9 @@ func (e *encoder) texts(v reflect.Value, indent string) {
 }
 
 func (e *encoder) scalar(v reflect.Value) (string, bool) {
+	if field, ok := v.Interface().(Field); ok {
+		return field.JSON(), true
+	}
 	if writer, ok := v.Interface().(encoding.TextMarshaler); ok {
 		text, err := writer.MarshalText()
 		if err != nil {

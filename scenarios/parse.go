@@ -29,8 +29,8 @@ const (
 // Load reads the gate in a file.
 func Load(path string) (Gate, error) { return load(path, Target{}) }
 
-// LoadAgainst reads the gate in a file for a service that is already there, in
-// place of the target that the file names, if it names one.
+// LoadAgainst reads the gate in a file for a service that is already there, at
+// the address of e: see Target.At.
 func LoadAgainst(path string, e Endpoint) (Gate, error) { return load(path, Target{Endpoint: &e}) }
 
 func load(path string, instead Target) (Gate, error) {
@@ -51,6 +51,18 @@ func load(path string, instead Target) (Gate, error) {
 		return Gate{}, err
 	}
 	return gate.relativeTo(filepath.Dir(path))
+}
+
+// At is a target at another address. Of an endpoint the address alone is another,
+// and what is asked for there, with which key and how, stays; a service that
+// launchgate would deploy is left out.
+func (t Target) At(e Endpoint) Target {
+	if t.Endpoint == nil {
+		return Target{Endpoint: &e}
+	}
+	moved := *t.Endpoint
+	moved.URL = e.URL
+	return Target{Endpoint: &moved}
 }
 
 // relativeTo has the files that a gate names lie beside it, and makes their
@@ -108,8 +120,8 @@ func parse(name string, src []byte, instead Target) (Gate, error) {
 	var gate Gate
 	d := newDecoder(root)
 	d.decodeInto(root, &gate)
-	if instead != (Target{}) {
-		gate.Target = instead
+	if instead.Endpoint != nil {
+		gate.Target = gate.Target.At(*instead.Endpoint)
 	}
 	written := gate
 	gate = gate.Resolved()

@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -38,6 +39,8 @@ const (
 	DefaultProbeConsecutive = 3
 	DefaultProbeMaxTokens   = 4
 	DefaultProbeTimeout     = Duration(2 * time.Second)
+
+	DefaultProbeMaxTokensOfResponses = 16 // the fewest that OpenAI takes
 )
 
 // Resolved is the gate with everything it leaves out filled in, so that it says
@@ -62,6 +65,10 @@ func (g Gate) Resolved() Gate {
 		}
 		g.Target.Local = &local
 	}
+	if g.Target.Endpoint != nil {
+		endpoint := g.Target.Endpoint.resolved()
+		g.Target.Endpoint = &endpoint
+	}
 	or(&g.Warmup.Requests, DefaultWarmup)
 	or(&g.Chunks, DefaultChunks)
 	if g.Stop != nil {
@@ -83,6 +90,31 @@ func (g Gate) Resolved() Gate {
 		g.Objectives[i].Scenario = g.scenarioOf(o)
 	}
 	return g
+}
+
+// resolved has the parameters that stand in the URL among the others, so that the
+// URL is an address.
+func (e Endpoint) resolved() Endpoint {
+	address, query, has := strings.Cut(e.URL, "?")
+	values, err := url.ParseQuery(query)
+	if u, bad := url.Parse(e.URL); !has || err != nil || bad != nil || u.User != nil || u.Fragment != "" {
+		return e // said of the URL
+	}
+	for name, v := range values {
+		if holdsSecret(name, v[len(v)-1]) {
+			return e
+		}
+	}
+	e.URL, e.Query = address, maps.Clone(e.Query)
+	if e.Query == nil {
+		e.Query = map[string]string{}
+	}
+	for name, v := range values {
+		if _, given := e.Query[name]; !given {
+			e.Query[name] = v[len(v)-1]
+		}
+	}
+	return e
 }
 
 // scenarioOf is the scenario that an objective is about: of one about alerts, where
@@ -147,6 +179,9 @@ func (s Scenario) resolved() Scenario {
 	}
 	or(&probe.Every, DefaultProbeEvery)
 	or(&probe.Consecutive, DefaultProbeConsecutive)
+	if s.Mix()[0].Workload.API == APIResponses {
+		or(&probe.MaxTokens, DefaultProbeMaxTokensOfResponses)
+	}
 	or(&probe.MaxTokens, DefaultProbeMaxTokens)
 	or(&probe.Timeout, DefaultProbeTimeout)
 	s.Probe = &probe
@@ -212,6 +247,7 @@ func (w Workload) over(base Workload) Workload {
 	}
 	or(&w.Salt, base.Salt)
 	or(&w.Temperature, base.Temperature)
+	w.Fields = merged(base.Fields, w.Fields)
 	or(&w.Timeout, base.Timeout)
 	return w
 }

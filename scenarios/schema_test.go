@@ -54,6 +54,7 @@ func schemaOfGate(t *testing.T) *jsonschema.Schema {
 		reflect.TypeFor[Share]():     text(sharePattern.String(), "20%", "A share: 20%."),
 		reflect.TypeFor[Objective](): objective,
 		reflect.TypeFor[Lengths]():   lengths,
+		reflect.TypeFor[Field]():     {},
 		reflect.TypeFor[Dollars]():   text(dollarsPattern, "$0.80", "US dollars an hour: $0.80."),
 	}})
 	if err != nil {

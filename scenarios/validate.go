@@ -251,6 +251,7 @@ func (c *checker) models(g Gate) {
 
 var (
 	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	apiPath      = regexp.MustCompile(`/(chat/completions|completions|responses)/*$`)
 	headerName   = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 )
 
@@ -294,8 +295,21 @@ func (c *checker) endpoint(e Endpoint) {
 		c.add("target.endpoint.url", "found %s, expected a URL such as http://127.0.0.1:8000", quoted(e.URL))
 	case u.User != nil:
 		c.add("target.endpoint.url", "found a user or password in the URL, expected none; name the variable that holds the key in api_key_env")
-	case u.RawQuery != "" || u.Fragment != "":
-		c.add("target.endpoint.url", "found a query or fragment in the URL, expected none, as in http://127.0.0.1:8000")
+	case u.Fragment != "":
+		c.add("target.endpoint.url", "found a fragment (#…) in the URL, expected none, as in http://127.0.0.1:8000")
+	case apiPath.MatchString(u.Path):
+		c.add("target.endpoint.url", "found the path of an API at its end, expected the URL without it, as in http://127.0.0.1:8000/v1: api in a workload says which it is")
+	default:
+		query := map[string]string{}
+		for name, values := range u.Query() {
+			query[name] = values[len(values)-1]
+		}
+		c.values("target.endpoint.url", "parameter", query, func(name string) bool { return name != "" }, "a name")
+	}
+	c.values("target.endpoint.query", "parameter", e.Query, func(name string) bool { return name != "" }, "a name")
+	c.fields("target.endpoint.fields", e.Fields, "")
+	if e.ReadyTimeout != 0 {
+		c.lasts("target.endpoint.ready_timeout", e.ReadyTimeout, 1, maxTimeout)
 	}
 	if e.APIKeyEnv != "" && !variableName.MatchString(e.APIKeyEnv) {
 		c.add("target.endpoint.api_key_env", "expected the name of an environment variable, such as OPENAI_API_KEY, and not the key itself")
@@ -305,17 +319,7 @@ func (c *checker) endpoint(e Endpoint) {
 	if e.HTTP != "" {
 		c.word("target.endpoint.http", e.HTTP, "1.1", "2")
 	}
-	for name, value := range e.Headers {
-		path := "target.endpoint.headers." + name
-		switch {
-		case !headerName.MatchString(name):
-			c.add(path, "found the header %s, expected letters, digits and -", quoted(name))
-		case slices.Contains([]string{"authorization", "api-key", "x-api-key", "cookie", "proxy-authorization"}, strings.ToLower(name)):
-			c.add(path, "found a header that holds a secret, expected none: gates are kept in run folders; name the variable that holds the key in api_key_env")
-		case strings.ContainsAny(value, "\r\n\x00"):
-			c.add(path, "found a line break in the value of a header, expected one line")
-		}
-	}
+	c.values("target.endpoint.headers", "header", e.Headers, headerName.MatchString, "letters, digits and -")
 }
 
 func (c *checker) scenario(path string, s Scenario) {
@@ -362,6 +366,7 @@ func (c *checker) workload(path string, w Workload) {
 		c.add(path+".api_key_env", "expected the name of an environment variable, such as TENANT_KEY, and not the key itself")
 	}
 	c.connection(path+".connection", w)
+	c.fields(path+".fields", w.Fields, w.API)
 	for i, prompt := range w.Prompts {
 		path := fmt.Sprintf("%s.prompts[%d]", path, i)
 		if strings.TrimSpace(prompt) == "" {

@@ -85,6 +85,11 @@ report that is marked incomplete.`,
 			if ready := playable(f.target); len(unable) > 0 && len(ready) > 0 {
 				fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("ready gates whose faults can all be injected here: %s", strings.Join(ready, ", "))))
 			}
+			if f.target != "" && len(args) == 1 {
+				if own, err := gateOf(args, ""); err == nil && own.Target.Local != nil {
+					fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("--target is tested in place of the gate's target.local, whose replicas, models, gateway and keys are left out")))
+				}
+			}
 			if f.baseline == "" && (cmd.Flags().Changed("pairs") || cmd.Flags().Changed("block")) {
 				return errors.New("--pairs and --block are of a comparison: give the --baseline to compare with too")
 			}
@@ -186,14 +191,15 @@ func gateOf(args []string, target string) (scenarios.Gate, error) {
 	}
 	if gate, ok, err := scenarios.Ready(name); ok {
 		if target != "" {
-			gate.Target = against(target)
+			gate.Target = gate.Target.At(*against(target).Endpoint)
+			gate = gate.Resolved()
 		}
 		return gate, err
 	}
 	read := scenarios.Load
 	if target != "" {
 		read = func(path string) (scenarios.Gate, error) {
-			return scenarios.LoadAgainst(path, scenarios.Endpoint{URL: target})
+			return scenarios.LoadAgainst(path, *against(target).Endpoint)
 		}
 	}
 	gate, err := read(name)

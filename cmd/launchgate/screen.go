@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -94,6 +96,31 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// asked is how a service that is already there is asked, a line each.
+func asked(e scenarios.Endpoint) (lines []words.Sentence) {
+	list := func(p words.Phrase, of []string) {
+		if len(of) > 0 {
+			lines = append(lines, words.Say(p, strings.Join(of, ", ")))
+		}
+	}
+	one := func(p words.Phrase, value string) {
+		if value != "" {
+			lines = append(lines, words.Say(p, value))
+		}
+	}
+	one("for the model %s", e.Model)
+	one("with the API key in %s", e.APIKeyEnv)
+	list("with the headers %s", slices.Sorted(maps.Keys(e.Headers)))
+	list("with the parameters %s", slices.Sorted(maps.Keys(e.Query)))
+	list("with the fields %s", slices.Sorted(maps.Keys(e.Fields)))
+	one("trusting %s", e.CAFile)
+	one("over HTTP/%s", e.HTTP)
+	if e.NewConnections {
+		lines = append(lines, words.Say("each request on a connection of its own"))
+	}
+	return lines
+}
+
 // printPlan tells what a run of the gate would do.
 func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans []*loadgen.Plan, focus []string) {
 	say := func(p words.Phrase, args ...any) { fmt.Fprintln(out, lang.Word(words.Say(p, args...))) }
@@ -106,6 +133,11 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 	about := target.About()
 	if about.Replicas == 0 {
 		say("target: %s", about.URL)
+		if e := gate.Target.Endpoint; e != nil {
+			for _, line := range asked(*e) {
+				fmt.Fprintln(out, "       ", lang.Word(line))
+			}
+		}
 	} else {
 		model := words.Say("the model it carries")
 		if about.Model != "" {

@@ -55,9 +55,9 @@ func Open(ctx context.Context, g scenarios.Gate, server, logs string) (s *Sessio
 		return s, err
 	}
 	w := g.Scenarios[0].Mix()[0].Workload
-	s.ask = client.Prompt{API: w.API, Model: w.Model, APIKey: keys[w.APIKeyEnv], Messages: []client.Message{{Role: "user", Content: "Hello!"}},
-		MaxTokens: 2, Stream: true, Timeout: 10 * time.Second}
-	if err := s.client.Preflight(ctx, s.ask); err != nil {
+	s.ask = client.Prompt{API: w.API, Model: w.Model, APIKey: keys[w.APIKeyEnv], Fields: scenarios.Texts(w.Fields), Messages: []client.Message{{Role: "user", Content: "Hello!"}},
+		MaxTokens: client.Least(w.API), Stream: true, Finish: recording.OrEnd(w.Finish), Timeout: time.Duration(w.Timeout)}
+	if err := s.client.Preflight(ctx, s.ask, client.Patience{Ready: time.Duration(s.Endpoint.ReadyTimeout)}); err != nil {
 		return s, words.Errorf("the target does not serve: %s", err)
 	}
 	var waits []time.Duration

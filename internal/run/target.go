@@ -117,7 +117,11 @@ func (c *conductor) connect(ctx context.Context, to deploy.Access) error {
 		return c.rec.Environment(c.environment())
 	}
 	first := c.Gate.Scenarios[0]
-	if err := cl.Preflight(ctx, loadgen.NewPlan(first, SeedFor(c.Gate, first.Name), c.Material).Warmup(0).Prompt); err != nil {
+	if through := cl.Proxy(); through != "" {
+		c.say("requests go through the proxy %s, which the environment names", through)
+	}
+	patience := client.Patience{Ready: time.Duration(to.Endpoint.ReadyTimeout), Tell: c.say}
+	if err := cl.Preflight(ctx, loadgen.NewPlan(first, SeedFor(c.Gate, first.Name), c.Material).Warmup(0).Prompt, patience); err != nil {
 		return words.Errorf("the target does not serve: %s", err)
 	}
 	if err := c.Material.Learn(ctx, c.Gate, cl); err != nil {

@@ -26,15 +26,17 @@ var writers = []string{
 
 // notTold are texts of the writers that no person is told.
 var notTold = map[string]string{
-	"the network":            "of launchgate recover",
-	"the nodes %s":           "of launchgate recover",
-	"%s MiB":                 "a size",
-	"<!doctype html":         "how a page begins",
-	"Bearer %s":              "a header",
-	"MemTotal: %s kB":        "a line of the kernel's",
-	"model name":             "a line of the kernel's",
-	"network: {rate: ten}\n": "limits that mean nothing",
-	"Tell me a story.":       "a prompt",
+	"the network":             "of launchgate recover",
+	"the nodes %s":            "of launchgate recover",
+	"%s MiB":                  "a size",
+	"<!doctype html":          "how a page begins",
+	"Bearer %s":               "a header",
+	"POST %s%s":               "what was asked",
+	"HEAD / HTTP/1.0\r\n\r\n": "what a server is asked",
+	"MemTotal: %s kB":         "a line of the kernel's",
+	"model name":              "a line of the kernel's",
+	"network: {rate: ten}\n":  "limits that mean nothing",
+	"Tell me a story.":        "a prompt",
 	"Tell me a story about a dog that has %s friends.": "a prompt",
 	"the %s":     "words whose tokens are counted",
 	"plan of %s": "the name of an attack",
@@ -162,6 +164,10 @@ func textsOf(t *testing.T, file string) map[string]string {
 		case *ast.KeyValueExpr:
 			if key, ok := n.Key.(*ast.Ident); ok && slices.Contains(ofCatalogue, key.Name) {
 				return false
+			}
+		case *ast.CallExpr:
+			if f, ok := n.Fun.(*ast.SelectorExpr); ok && f.Sel.Name == "MustCompile" {
+				return false // a pattern is no sentence
 			}
 		case *ast.BasicLit, *ast.BinaryExpr:
 			if b, ok := n.(*ast.BinaryExpr); ok && b.Op != token.ADD {

@@ -33,6 +33,7 @@ var questions = []string{
 func Watch(ctx context.Context, clock recording.Clock, s scenarios.Scenario, c *client.Client, sink func(recording.Request)) {
 	w := watcher{client: c, counts: map[int64]int32{}}
 	work := s.Mix()[0].Workload
+	fields := scenarios.Texts(work.Fields)
 	start := clock.Now()
 	var inFlight sync.WaitGroup
 	defer inFlight.Wait()
@@ -48,7 +49,7 @@ func Watch(ctx context.Context, clock recording.Clock, s scenarios.Scenario, c *
 		inFlight.Go(func() {
 			which := n % len(questions)
 			row, answer := c.Ask(ctx, client.Prompt{
-				API: work.API, Model: work.Model, Messages: []client.Message{{Role: "user", Content: questions[which]}},
+				API: work.API, Model: work.Model, Fields: fields, Messages: []client.Message{{Role: "user", Content: questions[which]}},
 				MaxTokens: s.Canary.MaxTokens, Stream: true, Finish: recording.OrEnd(work.Finish), Timeout: time.Duration(work.Timeout),
 			}, clock, due)
 			row.Seq, row.Kind, row.Scenario, row.Class = int64(n), recording.KindCanary, s.Name, fmt.Sprintf("canary-%d", which)

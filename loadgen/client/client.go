@@ -10,12 +10,12 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -64,10 +64,15 @@ const (
 
 // Config says where to send prompts, and as whom.
 type Config struct {
-	BaseURL string // without the path of the API; a /v1 at its end is taken as meant
+	// BaseURL is without the path of the API. A path in it is taken as it is;
+	// without one, /v1 is put behind it.
+	BaseURL string
 	Model   string // empty: Preflight asks for the first that is served
 	APIKey  string
 	Headers map[string]string
+	Query   map[string]string // of every URL
+	Fields  map[string]string // put into the JSON of every request: see encode
+	Secrets []string          // beside APIKey: what is never told
 	// HTTP is the version spoken: 1.1, 2 (in clear: at once, without asking), or
 	// empty for what is negotiated under TLS and 1.1 in clear.
 	HTTP string
@@ -104,7 +109,8 @@ type Prompt struct {
 	Model       string // empty: the client's
 	APIKey      string // of the tenant who asks; empty: the client's
 	Connection  Connection
-	Messages    []Message // the conversation so far; completions has the text of the last alone
+	Messages    []Message         // the conversation so far; completions has the text of the last alone
+	Fields      map[string]string // put into the JSON: see encode
 	MaxTokens   int
 	Temperature float64
 	IgnoreEOS   bool     // go on to MaxTokens, where the service can
@@ -115,8 +121,12 @@ type Prompt struct {
 
 // Client sends prompts over kept connections. It is safe for concurrent use.
 type Client struct {
-	cfg  Config
-	base string
+	cfg    Config
+	base   string // without the path of the APIs' version
+	api    string // the address of the APIs
+	query  string // of every URL, with its question mark
+	proxy  string // that requests go through; empty: none
+	hidden secrets
 	// transport and not http.Client: a redirected request would be measured as
 	// two, and nothing else of it is wanted.
 	transport *http.Transport
@@ -148,8 +158,24 @@ func newClient(cfg Config, w *watched) (*Client, error) {
 	if err := cfg.ours(); err != nil {
 		return nil, err
 	}
-	c := &Client{cfg: cfg, base: strings.TrimSuffix(strings.TrimRight(cfg.BaseURL, "/"), "/v1"), watched: w}
+	c := &Client{cfg: cfg, watched: w, hidden: cfg.Secrets}
+	if cfg.APIKey != "" {
+		c.hidden = append(append(secrets(nil), cfg.Secrets...), cfg.APIKey)
+	}
+	c.base, c.api = addresses(cfg.BaseURL)
+	if len(cfg.Query) > 0 {
+		values := url.Values{}
+		for name, value := range cfg.Query {
+			values.Set(name, value)
+		}
+		c.query = "?" + values.Encode()
+	}
+	proxy, err := c.throughProxy()
+	if err != nil {
+		return nil, err
+	}
 	transport := &http.Transport{
+		Proxy:               proxy,
 		DialContext:         c.dial,
 		TLSHandshakeTimeout: connectTimeout,
 		ForceAttemptHTTP2:   true,
@@ -173,10 +199,23 @@ func newClient(cfg Config, w *watched) (*Client, error) {
 	}
 	transport.TLSClientConfig = &tls.Config{RootCAs: roots}
 	c.transport = transport
-	if address, secure, ok := rpcAddress(c.base); ok {
+	if address, secure, ok := rpcAddress(strings.TrimRight(cfg.BaseURL, "/")); ok {
 		c.rpc, err = newRPC(c, address, secure, roots)
 	}
 	return c, err
+}
+
+// addresses are where a service is, and where its APIs are: a path that stands in
+// the URL is taken as it is.
+func addresses(base string) (service, api string) {
+	base = strings.TrimRight(base, "/")
+	if service, has := strings.CutSuffix(base, "/v1"); has {
+		return service, base
+	}
+	if u, err := url.Parse(base); err == nil && strings.Trim(u.Path, "/") != "" {
+		return base, base
+	}
+	return base, base + "/v1"
 }
 
 // Anew is a client of the same service that gives every request a connection of
@@ -254,15 +293,16 @@ func (c *Client) Close() {
 	}
 }
 
-// Model is what is asked for.
-func (c *Client) Model() string { return c.cfg.Model }
+// Model is what is asked for, as it can be shown.
+func (c *Client) Model() string { return words.Harmless(c.cfg.Model) }
 
 // Prepared is a request that has only to be sent.
 type Prepared struct {
 	by      *Client // who sends it
 	request *http.Request
 	rpc     *inferencepb.GenerateRequest // in its stead, where the API is gRPC
-	head    metadata.MD                  // of rpc
+	secrets secrets
+	head    metadata.MD // of rpc
 	stream  bool
 	expect  int      // tokens, at most
 	finish  []string // reasons that are no error
@@ -280,7 +320,7 @@ func (c *Client) Prepare(p Prompt) (pr *Prepared, err error) {
 }
 
 func (c *Client) prepare(p Prompt) (pr *Prepared, err error) {
-	pr = &Prepared{by: c, stream: p.Stream, expect: p.MaxTokens, finish: p.Finish, timeout: p.Timeout}
+	pr = &Prepared{by: c, stream: p.Stream, expect: p.MaxTokens, finish: p.Finish, timeout: p.Timeout, secrets: c.secrets(p.APIKey)}
 	if p.API == APIGRPC {
 		if c.rpc == nil {
 			return nil, words.Errorf("the API grpc is at an address like grpc://host:port, not %q", c.cfg.BaseURL)
@@ -292,10 +332,19 @@ func (c *Client) prepare(p Prompt) (pr *Prepared, err error) {
 	return pr, err
 }
 
+// secrets are what is never told, with the key of a tenant.
+func (c *Client) secrets(key string) secrets {
+	if key == "" {
+		return c.hidden
+	}
+	return append(append(secrets(nil), c.hidden...), key)
+}
+
 // Send sends what was prepared and was due at the given time, and returns what
 // happened. What is prepared is sent once.
 func (c *Client) Send(ctx context.Context, p *Prepared, clock recording.Clock, due time.Duration) recording.Request {
-	return p.by.send(ctx, p, clock, due, nil)
+	row, _ := p.by.send(ctx, p, clock, due, nil)
+	return row
 }
 
 // Do sends a prompt that was due at the given time, and returns what happened.
@@ -317,16 +366,17 @@ func (c *Client) ask(ctx context.Context, p Prompt, clock recording.Clock, due t
 		fail(&row, recording.ErrorNotSent, "%s", err)
 		return row, ""
 	}
-	row := prepared.by.send(ctx, prepared, clock, due, answer)
+	row, _ := prepared.by.send(ctx, prepared, clock, due, answer)
 	if answer == nil {
 		return row, ""
 	}
 	return row, answer.String()
 }
 
-func (c *Client) send(ctx context.Context, p *Prepared, clock recording.Clock, due time.Duration, answer *strings.Builder) recording.Request {
+// send sends a request; its error is that no answer came, and is told in the row.
+func (c *Client) send(ctx context.Context, p *Prepared, clock recording.Clock, due time.Duration, answer *strings.Builder) (recording.Request, error) {
 	row := recording.Request{Due: due, Streamed: p.stream}
-	s := &stream{row: &row, answer: answer, expect: p.expect, finish: p.finish}
+	s := &stream{row: &row, answer: answer, expect: p.expect, finish: p.finish, secrets: p.secrets}
 	limited, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	a := &arrivals{clock: clock, delays: &c.delays, stop: cancel}
@@ -341,12 +391,11 @@ func (c *Client) send(ctx context.Context, p *Prepared, clock recording.Clock, d
 	}
 	switch {
 	case err != nil:
-		c.note(err)
-		fail(&row, class(ctx, limited, err), "%s", err)
+		fail(&row, class(ctx, limited, err), "%s", why(err))
 	case s.cut && limited.Err() != nil:
 		fail(&row, class(ctx, limited, limited.Err()), "given up after %s with %d chunks", row.End-row.Sent, len(row.Chunks))
 	}
-	return row
+	return row, err
 }
 
 // exchange sends a request and reads the answer; its error is that none came. A
@@ -457,18 +506,18 @@ func class(run, limited context.Context, err error) string {
 }
 
 // paths of the APIs.
-var paths = map[string]string{APIChat: "/v1/chat/completions", APICompletions: "/v1/completions", APIResponses: "/v1/responses"}
+var paths = map[string]string{APIChat: "/chat/completions", APICompletions: "/completions", APIResponses: "/responses"}
 
 func (c *Client) request(p Prompt) (*http.Request, error) {
 	path, known := paths[p.API]
 	if !known {
 		return nil, words.Errorf("prompts to the API %q cannot be sent over HTTP", p.API)
 	}
-	body, err := json.Marshal(c.body(p))
+	body, err := c.encode(c.body(p), p.Fields)
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequest(http.MethodPost, c.base+path, bytes.NewReader(body))
+	req, err := http.NewRequest(http.MethodPost, c.api+path+c.query, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -553,6 +602,7 @@ func read(s *stream, resp *http.Response, a *arrivals) {
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
 		b, _ := io.ReadAll(io.LimitReader(content, maxExcerpt))
 		row.Bytes = int64(len(b))
+		b = s.secrets.hide(b)
 		kind, why := refusal(row, resp, b)
 		s.fail(kind, "%s", why)
 	case strings.HasPrefix(kind, "text/event-stream") && streamed:
@@ -562,6 +612,7 @@ func read(s *stream, resp *http.Response, a *arrivals) {
 	default:
 		b, _ := io.ReadAll(io.LimitReader(content, maxExcerpt))
 		row.Bytes = int64(len(b))
+		b = s.secrets.hide(b)
 		s.fail(recording.ErrorProtocol, "the answer is %s, and should be %s: %s", named(kind, b), wanted(streamed), clipTo(errorText(b), 120))
 	}
 }
@@ -658,9 +709,9 @@ func readWhole(s *stream, content io.Reader, length int64, a *arrivals) {
 	s.row.End = at
 	switch c, ok := scanChunk(b); {
 	case !ok:
-		s.fail(recording.ErrorProtocol, "the answer is not JSON, or no object: %s", excerpt(b))
+		s.fail(recording.ErrorProtocol, "the answer is not JSON, or no object: %s", excerpt(s.secrets.hide(b)))
 	case set(c.err) || string(c.object) == `"error"`:
-		s.fail(recording.ErrorInBand, "the answer is an error with a status of success: %s", errorText(b))
+		s.fail(recording.ErrorInBand, "the answer is an error with a status of success: %s", errorText(s.secrets.hide(b)))
 	case s.row.Streamed:
 		s.fail(recording.ErrorProtocol, "a stream was asked for, and the answer came whole: the service does not stream")
 	default:

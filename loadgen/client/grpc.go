@@ -163,6 +163,7 @@ func (s *stream) message(m *inferencepb.GenerateResponse, at time.Duration) {
 // rpcError puts a stream's error in its class. Its error is that no answer came.
 func (s *stream) rpcError(err error) error {
 	st := status.Convert(err)
+	said := string(s.secrets.hide([]byte(st.Message())))
 	lost := st.Code() == codes.Unavailable || st.Code() == codes.Canceled
 	switch {
 	case st.Code() == codes.DeadlineExceeded: // ours, which the service was told and may have seen first
@@ -171,12 +172,12 @@ func (s *stream) rpcError(err error) error {
 		return err
 	case lost:
 		s.cut = true
-		s.fail(recording.ErrorTruncated, "the stream broke in the middle, after %d chunks: %s", len(s.row.Chunks), st.Message())
+		s.fail(recording.ErrorTruncated, "the stream broke in the middle, after %d chunks: %s", len(s.row.Chunks), said)
 	case len(s.row.Chunks) > 0:
-		s.fail(recording.ErrorInBand, "the stream sent an error: %s", st.Message())
+		s.fail(recording.ErrorInBand, "the stream sent an error: %s", said)
 	default:
 		s.row.Status = httpStatus(st.Code())
-		s.fail(refusedWith(s.row.Status), "%s: %s", st.Code(), st.Message())
+		s.fail(refusedWith(s.row.Status), "%s: %s", st.Code(), said)
 	}
 	s.count()
 	return nil

@@ -1,6 +1,8 @@
 package client
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -9,34 +11,182 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"regexp"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// preflightFor is how long a service may take for its first small answer.
-const preflightFor = 10 * time.Second
+const (
+	// answerFor is how long a service may take for what it only has to look up.
+	answerFor = 10 * time.Second
+	// listenFor is how long nobody may listen at an address before it is said that
+	// nobody does.
+	listenFor = 5 * time.Second
+	// askAgain is how long after each other a service that is not ready is asked.
+	askAgain = 500 * time.Millisecond
+	// mostModels is how many of the listed models are tried, and named.
+	mostModels = 5
+)
 
-// Preflight makes sure that the service answers, by one small question like p.
-// It settles which model to ask for where nobody said, and learns what is spoken.
+// Patience is how long a service that does not serve yet is waited for.
+type Patience struct {
+	// Ready is how long it may take until it serves; 0: while it says that it is not
+	// ready, or takes its time for the answer, as long as the question's timeout,
+	// and a few seconds while nobody listens.
+	Ready time.Duration
+	// Tell is told what is waited for.
+	Tell func(format words.Phrase, args ...any)
+}
+
+// Preflight makes sure that the service answers, by one question like p and as
+// small as its API allows. It settles which model to ask for where nobody said, and
+// learns what is spoken. A service that says that it is not ready yet is waited for.
 // Its error is a sentence for the person who typed the address.
-func (c *Client) Preflight(ctx context.Context, p Prompt) error {
-	if c.cfg.Model == "" && c.rpc == nil { // gRPC has a default model
-		name, err := c.firstModel(ctx)
-		if err != nil {
+func (c *Client) Preflight(ctx context.Context, p Prompt, patience ...Patience) error {
+	wait := Patience{}
+	if len(patience) > 0 {
+		wait = patience[0]
+	}
+	p.Timeout = max(p.Timeout, wait.Ready)
+	p.Finish = recording.OrEnd(p.Finish)
+	began, told := time.Now(), ""
+	for {
+		err := c.attempt(ctx, p)
+		if err == nil || ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		var early *notYet
+		if !errors.As(err, &early) {
 			return err
 		}
+		most := cmp.Or(wait.Ready, early.waits(p.Timeout))
+		if time.Since(began) >= most {
+			return words.Errorf("%s (waited for %s; ready_timeout in target.endpoint makes it longer)", err, most)
+		}
+		if wait.Tell != nil && told != early.says.String() {
+			wait.Tell("not ready yet: %s; asking again for up to %s", early.says, most)
+			told = early.says.String()
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(askAgain):
+		}
+	}
+}
+
+// notYet is of a service that may serve later.
+type notYet struct {
+	says   words.Sentence
+	absent bool // nobody listens
+	error
+}
+
+func (e *notYet) Unwrap() error { return e.error }
+
+func (e *notYet) waits(timeout time.Duration) time.Duration {
+	if e.absent {
+		return min(listenFor, timeout)
+	}
+	return timeout
+}
+
+// later is an error of a service that may serve later, or the error as it is.
+func later(row recording.Request, failed, told error) error {
+	switch {
+	case errors.Is(failed, syscall.ECONNREFUSED):
+		return &notYet{row.Why(), true, told}
+	case row.Status == http.StatusBadGateway || row.Status == http.StatusGatewayTimeout: // whoever is behind it
+		return &notYet{row.Why(), true, told}
+	case row.Status == http.StatusServiceUnavailable || row.Status >= 400 && loads.MatchString(row.ErrorText):
+		return &notYet{row.Why(), false, told}
+	}
+	return told
+}
+
+var loads = regexp.MustCompile(`(?i)\b(loading|load) (the |a |your )?(model|weights)|model\b.{0,80}\b(loading|not (yet )?(ready|loaded))|(starting|warming) up|initiali[sz]ing|not ready yet`)
+
+// attempt asks once: which models there are, where that is to be known, and one
+// small question.
+func (c *Client) attempt(ctx context.Context, p Prompt) error {
+	if c.cfg.Model != "" || p.Model != "" || c.rpc != nil { // gRPC has a default model
+		return c.first(ctx, p, nil)
+	}
+	models, err := c.models(ctx)
+	var unlisted *noList
+	if errors.As(err, &unlisted) { // some need no name: Azure has it in the path, others have one model
+		if c.first(ctx, p, nil) == nil {
+			return nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	for i, name := range models[:min(len(models), mostModels)] {
 		c.cfg.Model = name
+		if err = c.first(ctx, p, models); err == nil {
+			return nil
+		}
+		var other *notThisModel
+		if !errors.As(err, &other) || i == min(len(models), mostModels)-1 {
+			break
+		}
 	}
-	p.MaxTokens, p.Timeout = 4, preflightFor
+	c.cfg.Model = "" // settled when one answers
+	return err
+}
+
+// noList is of a service that does not list its models.
+type noList struct{ error }
+
+func (e *noList) Unwrap() error { return e.error }
+
+// notThisModel is of a model that does not answer such questions, where another
+// may.
+type notThisModel struct{ error }
+
+func (e *notThisModel) Unwrap() error { return e.error }
+
+// first asks one small question: the smallest that the API allows, and one as
+// large as the load's where that is refused or has no room for an answer.
+func (c *Client) first(ctx context.Context, p Prompt, models []string) error {
+	small := p
+	small.MaxTokens = min(p.MaxTokens, Least(p.API))
+	row, failed := c.tried(ctx, small)
+	tooSmall := row.Status == http.StatusBadRequest || row.Status == http.StatusUnprocessableEntity || row.Error == recording.ErrorEmpty || row.Error == recording.ErrorFinish
+	if tooSmall && small.MaxTokens < p.MaxTokens && ctx.Err() == nil {
+		if whole, err := c.tried(ctx, p); whole.OK() || row.Error == recording.ErrorEmpty || row.Error == recording.ErrorFinish {
+			row, failed = whole, err
+		}
+	}
+	if row.OK() {
+		return nil
+	}
+	told := c.explain(ctx, p, row, failed)
+	if len(models) > 0 {
+		names := models[:min(len(models), mostModels)]
+		told = words.Errorf("%s; the model that was asked is %q, of %d that are listed (%s): name another with --model", told, c.Model(), len(models), clip(strings.Join(names, ", ")))
+		if row.Status == http.StatusBadRequest || row.Status == http.StatusNotFound || row.Status == http.StatusUnprocessableEntity || row.Status == http.StatusMethodNotAllowed {
+			return &notThisModel{told}
+		}
+	}
+	return later(row, failed, told)
+}
+
+// tried asks one question and learns what is spoken.
+func (c *Client) tried(ctx context.Context, p Prompt) (recording.Request, error) {
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { c.protocol = c.spoken(got.Conn) }})
-	row := c.Do(traced, p, recording.NewClock(), 0)
-	if row.OK() || ctx.Err() != nil {
-		return context.Cause(ctx)
+	prepared, err := c.Prepare(p)
+	if err != nil {
+		var row recording.Request
+		fail(&row, recording.ErrorNotSent, "%s", err)
+		return row, err
 	}
-	return c.explain(row)
+	return prepared.by.send(traced, prepared, recording.NewClock(), 1, nil)
 }
 
 // Protocol is what Preflight found to be spoken; empty over gRPC.
@@ -58,72 +208,129 @@ func (c *Client) spoken(conn net.Conn) words.Sentence {
 	return words.Say("%s over %s", version, tls.VersionName(state.Version))
 }
 
-// note remembers what an error is about, for Preflight to explain.
-func (c *Client) note(err error) {
-	var untrusted *tls.CertificateVerificationError
-	if errors.As(err, &untrusted) {
-		c.untrusted.Store(true)
+// explain turns a failed request into what was asked, what came and what to do
+// about it.
+func (c *Client) explain(ctx context.Context, p Prompt, row recording.Request, failed error) error {
+	asked := c.base
+	if path, known := paths[p.API]; known && row.Status != 0 {
+		asked = "POST " + c.api + path
 	}
-}
-
-// explain turns a failed request into what to do about it.
-func (c *Client) explain(row recording.Request) error {
 	switch {
-	case row.Error == recording.ErrorConnect && c.untrusted.Load():
-		return words.Errorf("%s: no answer came: %s (its certificate is not trusted here: name the PEM of the authority that signed it: --ca-file)", c.base, row.Why())
+	case row.Error == recording.ErrorNotSent:
+		return words.Errorf("%s: nothing was sent: %s", c.base, row.Why())
 	case row.Error == recording.ErrorConnect:
-		return words.Errorf("%s: no answer came: %s (is the service running there?)", c.base, row.Why())
+		return words.Errorf("%s: no answer came: %s (%s)", c.base, row.Why(), c.advice(ctx, failed))
 	case row.Error == recording.ErrorTimeout:
-		return words.Errorf("%s: no answer within %s", c.base, preflightFor)
+		return words.Errorf("%s: no answer within %s (the timeout of the workload; ready_timeout in target.endpoint gives the first answer more)", c.base, p.Timeout)
 	case row.Status == http.StatusUnauthorized || row.Status == http.StatusForbidden:
-		return words.Errorf("%s: %s (name the environment variable that holds the key: --api-key-env)", c.base, row.Why())
+		return words.Errorf("%s: %s (name the environment variable that holds the key: --api-key-env, or a header in target.endpoint such as api-key: ${AZURE_KEY})", asked, row.Why())
+	case row.Status == http.StatusNotFound && !strings.HasSuffix(c.api, "/v1"):
+		return words.Errorf("%s: %s (is %q a model of this service? A path in the address is taken as it is: does it lack a /v1 at its end?)", asked, row.Why(), c.Model())
 	case row.Status == http.StatusNotFound:
-		if c.cfg.Model == "" {
-			return words.Errorf("%s: %s (does the address end before /v1?)", c.base, row.Why())
-		}
-		return words.Errorf("%s: %s (is %q a model of this service, and does the address end before /v1?)", c.base, row.Why(), c.cfg.Model)
+		return words.Errorf("%s: %s (is %q a model of this service, and does the address end before /v1?)", asked, row.Why(), c.Model())
+	case row.Status == http.StatusBadRequest && parameter.MatchString(row.ErrorText):
+		return words.Errorf("%s: %s (fields in the workload or in target.endpoint rename, add and leave out what is sent, such as fields: {max_completion_tokens: \"${max_tokens}\", max_tokens: null, temperature: null})", asked, row.Why())
+	case row.Status >= 300 && row.Status < 400:
+		return words.Errorf("%s: %s (redirects are not followed, which would measure two requests as one: give the address that it redirects to)", asked, row.Why())
+	case row.Status >= 400 && strings.Contains(row.ErrorText, "HTTPS") && strings.HasPrefix(c.base, "http://"):
+		return words.Errorf("%s: %s (the port speaks TLS: give the address as https://)", asked, row.Why())
 	}
-	return words.Errorf("%s: %s", c.base, row.Why())
+	return words.Errorf("%s: %s", asked, row.Why())
 }
 
-// firstModel asks which models are served.
-func (c *Client) firstModel(ctx context.Context) (string, error) {
-	limited, cancel := context.WithTimeout(ctx, preflightFor)
+var parameter = regexp.MustCompile(`(?i)max_completion_tokens|unsupported (parameter|value)|unrecognized|unknown (parameter|field|argument)|extra (fields|inputs)|not (supported|permitted|allowed)|unexpected keyword`)
+
+// models asks which models are served, those for other work than answering last.
+func (c *Client) models(ctx context.Context) ([]string, error) {
+	limited, cancel := context.WithTimeout(ctx, answerFor)
 	defer cancel()
-	req, err := http.NewRequestWithContext(limited, http.MethodGet, c.base+"/v1/models", nil)
+	address := c.api + "/models"
+	req, err := http.NewRequestWithContext(limited, http.MethodGet, address+c.query, nil)
 	if err != nil {
-		return "", words.Errorf("%q is not an address: %s", c.cfg.BaseURL, err)
+		return nil, words.Errorf("%q is not an address: %s", c.cfg.BaseURL, err)
 	}
 	c.header(req)
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
-		c.note(err)
 		var row recording.Request
-		fail(&row, class(ctx, limited, err), "%s", err)
-		return "", c.explain(row)
+		fail(&row, class(ctx, limited, err), "%s", why(err))
+		return nil, later(row, err, c.explain(ctx, Prompt{Timeout: answerFor}, row, err))
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	var netErr net.Error
 	if errors.As(err, &netErr) && netErr.Timeout() {
-		return "", c.explain(recording.Request{Error: recording.ErrorTimeout})
+		return nil, words.Errorf("GET %s: no whole answer within %s; name the model to ask for with --model", address, answerFor)
 	}
+	b = c.hidden.hide(b)
 	if resp.StatusCode != http.StatusOK {
 		row := recording.Request{Status: int32(resp.StatusCode)}
-		fail(&row, refusedWith(row.Status), "%s: %s", resp.Status, errorText(b))
-		return "", c.explain(row)
+		kind, why := refusal(&row, resp, b)
+		fail(&row, kind, "%s", why)
+		told := c.explain(ctx, Prompt{}, row, nil)
+		switch resp.StatusCode {
+		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+			return nil, &noList{words.Errorf("GET %s: %s: the service does not list its models there and does not answer without the name of one, so name it with --model (and see that the address is right)", address, row.Why())}
+		}
+		return nil, later(row, nil, told)
 	}
-	var list struct {
-		Data []struct {
-			ID string `json:"id"`
-		} `json:"data"`
+	names, ok := modelsIn(b)
+	if !ok {
+		kind := resp.Header.Get("Content-Type")
+		told := words.Errorf("GET %s is %s, and should be the JSON list of models: %s; name the model to ask for with --model", address, named(kind, b), excerpt(b))
+		if strings.HasPrefix(kind, "text/event-stream") { // whatever is asked is taken for a question
+			return nil, &noList{told}
+		}
+		return nil, told
 	}
-	kind := resp.Header.Get("Content-Type")
-	if err := json.Unmarshal(b, &list); err != nil {
-		return "", words.Errorf("%s/v1/models is %s, and should be the JSON list of models: %s", c.base, named(kind, b), excerpt(b))
+	if len(names) == 0 {
+		return nil, words.Errorf("GET %s lists no model; name one with --model", address)
 	}
-	if len(list.Data) == 0 || strings.TrimSpace(list.Data[0].ID) == "" {
-		return "", words.Errorf("%s/v1/models lists no model; name one with --model", c.base)
+	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(otherWork(a), otherWork(b)) })
+	return names, nil
+}
+
+// modelsIn are the names in a list of models, in the shapes of the field:
+// {"data": [{"id": …}]} (OpenAI), a bare list (Together), {"models": [{"name": …}]}
+// (Ollama), or names alone. It is false for what is no list of models.
+func modelsIn(b []byte) (names []string, ok bool) {
+	b = bytes.TrimPrefix(bytes.TrimSpace(b), byteOrderMark)
+	var list []json.RawMessage
+	if json.Unmarshal(b, &list) != nil {
+		var in struct {
+			Data   []json.RawMessage `json:"data"`
+			Models []json.RawMessage `json:"models"`
+		}
+		if json.Unmarshal(b, &in) != nil || in.Data == nil && in.Models == nil {
+			return nil, false
+		}
+		list = append(in.Data, in.Models...)
 	}
-	return list.Data[0].ID, nil
+	for _, entry := range list {
+		var name string
+		if json.Unmarshal(entry, &name) != nil {
+			var of struct {
+				ID    string `json:"id"`
+				Name  string `json:"name"`
+				Model string `json:"model"`
+			}
+			_ = json.Unmarshal(entry, &of) // what is none has no name
+			name = cmp.Or(of.ID, of.Name, of.Model)
+		}
+		if name = strings.TrimSpace(name); name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, true
+}
+
+var notForAnswers = regexp.MustCompile(`(?i)embed|rerank|whisper|\btts\b|\bbge\b|\bgte\b|\be5\b|moderation|dall-e|stable-diffusion|\bclip\b|transcri|speech`)
+
+// otherWork is 1 for a model whose name says that it does other work than
+// answering, and else 0.
+func otherWork(name string) int {
+	if notForAnswers.MatchString(name) {
+		return 1
+	}
+	return 0
 }

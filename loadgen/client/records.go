@@ -70,7 +70,7 @@ const usageNotFound = "usage_not_found"
 // settled when the answer says for good what became of it: there (no error), of
 // another number of tokens (truncated), or gone.
 func (c *Client) ReadUsage(ctx context.Context, request string, tokens int32, timeout time.Duration, clock recording.Clock) (row recording.Request, settled bool) {
-	row, k := c.keep(ctx, http.MethodGet, "/v1/usage/"+url.PathEscape(request), nil, timeout, clock, clock.Now())
+	row, k := c.keep(ctx, http.MethodGet, "/usage/"+url.PathEscape(request), nil, timeout, clock, clock.Now())
 	row.Record = request
 	var e struct{ Code string }
 	_ = json.Unmarshal(k.Error, &e) // what is no error of the gateway's has no code
@@ -162,14 +162,14 @@ func (c *Client) keep(ctx context.Context, method, path string, content any, tim
 	})
 	var sent io.Reader
 	if content != nil {
-		b, err := json.Marshal(content)
+		b, err := c.encode(content, nil)
 		if err != nil {
 			fail(&row, recording.ErrorNotSent, "%s", err)
 			return row, k
 		}
 		sent = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(traced, method, c.base+path, sent)
+	req, err := http.NewRequestWithContext(traced, method, c.api+path+c.query, sent)
 	if err != nil {
 		fail(&row, recording.ErrorNotSent, "%s", err)
 		return row, k
@@ -180,7 +180,7 @@ func (c *Client) keep(ctx context.Context, method, path string, content any, tim
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
 		row.End = clock.Now()
-		fail(&row, class(ctx, limited, err), "%s", err)
+		fail(&row, class(ctx, limited, err), "%s", why(err))
 		return row, k
 	}
 	defer resp.Body.Close()
@@ -214,9 +214,9 @@ func (c *Client) Replicas(ctx context.Context) (int, error) {
 	if c.rpc != nil {
 		return 0, ErrUntold
 	}
-	limited, cancel := context.WithTimeout(ctx, preflightFor)
+	limited, cancel := context.WithTimeout(ctx, answerFor)
 	defer cancel()
-	req, err := http.NewRequestWithContext(limited, http.MethodGet, c.base+"/ready", nil)
+	req, err := http.NewRequestWithContext(limited, http.MethodGet, c.base+"/ready"+c.query, nil)
 	if err != nil {
 		return 0, err
 	}

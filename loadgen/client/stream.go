@@ -44,21 +44,22 @@ const mostExpected = 1024
 // keep-alives change nothing; lines that are no part of the protocol are the
 // service's words, should the answer have no end.
 type stream struct {
-	row    *recording.Request
-	answer *strings.Builder // takes the text, where somebody wants it
-	expect int              // tokens, at most: room for their times
-	finish []string         // the finish reasons that are no error
-	done   bool
-	failed bool
-	after  int    // events after the end
-	cut    bool   // the connection broke before the answer had ended
-	left   bool   // the body did not end with the answer
-	words  []byte // lines that are no part of the protocol
-	counts int32  // of usage, the latest told
-	any    pieces // chunks of any kind
-	output pieces // those of output
-	prompt int32
-	told   bool // usage was told at all
+	row     *recording.Request
+	answer  *strings.Builder // takes the text, where somebody wants it
+	expect  int              // tokens, at most: room for their times
+	finish  []string         // the finish reasons that are no error
+	done    bool
+	failed  bool
+	after   int    // events after the end
+	cut     bool   // the connection broke before the answer had ended
+	left    bool   // the body did not end with the answer
+	words   []byte // lines that are no part of the protocol
+	secrets secrets
+	counts  int32  // of usage, the latest told
+	any     pieces // chunks of any kind
+	output  pieces // those of output
+	prompt  int32
+	told    bool // usage was told at all
 	// reasoned is how many of counts were reasoning, whether anybody saw it or not.
 	reasoned int32
 }
@@ -72,12 +73,12 @@ func (s *stream) event(e event) {
 	case s.over():
 		s.after++
 	case e.name == "error":
-		s.fail(recording.ErrorInBand, "the stream sent an error: %s", errorText(data))
+		s.fail(recording.ErrorInBand, "the stream sent an error: %s", errorText(s.secrets.hide(data)))
 	case len(data) == 0:
 	default:
 		c, ok := scanChunk(data)
 		if !ok {
-			s.fail(recording.ErrorProtocol, "an event of the stream is not JSON, or no object: %s", clip(string(data)))
+			s.fail(recording.ErrorProtocol, "an event of the stream is not JSON, or no object: %s", clip(string(s.secrets.hide(data))))
 			return
 		}
 		s.chunk(c, e.at, data)
@@ -101,12 +102,12 @@ func (s *stream) saying(ours words.Phrase, args ...any) words.Sentence {
 	if len(s.words) == 0 {
 		return said
 	}
-	return words.Say("%s: %s", said, errorText(s.words))
+	return words.Say("%s: %s", said, errorText(s.secrets.hide(s.words)))
 }
 
 func (s *stream) chunk(c chunk, at time.Duration, data []byte) {
 	if set(c.err) || string(c.object) == `"error"` || string(c.kind) == `"error"` {
-		s.fail(recording.ErrorInBand, "the stream sent an error: %s", errorText(data))
+		s.fail(recording.ErrorInBand, "the stream sent an error: %s", errorText(s.secrets.hide(data)))
 		return
 	}
 	if bytes.HasPrefix(c.kind, responseKind) {
@@ -152,7 +153,7 @@ func (s *stream) responseEvent(c chunk, at time.Duration, data []byte) {
 		s.done = true
 	case `"response.failed"`, `"response.cancelled"`, `"response.error"`:
 		s.usage(c.response.usage)
-		s.fail(recording.ErrorInBand, "the stream sent an error: %s", responseError(c, data))
+		s.fail(recording.ErrorInBand, "the stream sent an error: %s", s.responseError(c, data))
 	default:
 		if bytes.HasSuffix(c.kind, deltaKind) && says(c.delta) {
 			s.token(at, !bytes.HasPrefix(c.kind, reasoningKind), len(c.delta))
@@ -160,11 +161,11 @@ func (s *stream) responseEvent(c chunk, at time.Duration, data []byte) {
 	}
 }
 
-func responseError(c chunk, data []byte) string {
+func (s *stream) responseError(c chunk, data []byte) string {
 	if set(c.response.err) {
-		return errorText(append(append([]byte(`{"error":`), c.response.err...), '}'))
+		return errorText(s.secrets.hide(append(append([]byte(`{"error":`), c.response.err...), '}')))
 	}
-	return clip(string(data))
+	return clip(string(s.secrets.hide(data)))
 }
 
 // finish is the reason for which an answer of the responses API ended, in the
@@ -280,7 +281,7 @@ func (s *stream) close() {
 	switch {
 	case s.failed:
 	case !s.done && isError(s.words):
-		s.fail(recording.ErrorInBand, "the stream sent an error: %s", errorText(s.words))
+		s.fail(recording.ErrorInBand, "the stream sent an error: %s", errorText(s.secrets.hide(s.words)))
 	case r.FinishReason == "" && len(r.Chunks) == 0 && !s.done:
 		s.fail(recording.ErrorTruncated, "%s", s.saying("the stream ended before it sent anything"))
 	case r.FinishReason == "":

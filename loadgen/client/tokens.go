@@ -28,13 +28,13 @@ func (c *Client) CountTokens(ctx context.Context, text string) (int, error) {
 	if c.rpc != nil {
 		return 0, ErrNoTokenizer
 	}
-	limited, cancel := context.WithTimeout(ctx, preflightFor)
+	limited, cancel := context.WithTimeout(ctx, answerFor)
 	defer cancel()
 	body, err := json.Marshal(tokenizeRequest{c.cfg.Model, text, text, text})
 	if err != nil {
 		return 0, err
 	}
-	req, err := http.NewRequestWithContext(limited, http.MethodPost, c.base+"/tokenize", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(limited, http.MethodPost, c.base+"/tokenize"+c.query, bytes.NewReader(body))
 	if err != nil {
 		return 0, err
 	}

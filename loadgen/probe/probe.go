@@ -22,7 +22,7 @@ const question = "Hello!"
 // when the service hangs.
 func Watch(ctx context.Context, clock recording.Clock, p scenarios.Probe, s scenarios.Scenario, c *client.Client, sink func(recording.Request)) error {
 	w := s.Mix()[0].Workload
-	ask := client.Prompt{API: w.API, Model: w.Model, Messages: []client.Message{{Role: "user", Content: question}}, MaxTokens: p.MaxTokens, Stream: true, Finish: recording.OrEnd(w.Finish), Timeout: time.Duration(p.Timeout)}
+	ask := client.Prompt{API: w.API, Model: w.Model, Fields: scenarios.Texts(w.Fields), Messages: []client.Message{{Role: "user", Content: question}}, MaxTokens: p.MaxTokens, Stream: true, Finish: recording.OrEnd(w.Finish), Timeout: time.Duration(p.Timeout)}
 	start := clock.Now()
 	var inFlight sync.WaitGroup
 	defer inFlight.Wait()

@@ -33,7 +33,7 @@ type Material struct {
 // tokens are a guess.
 func Gather(g scenarios.Gate) (*Material, error) {
 	m := &Material{Nonce: rand.Uint64(), datasets: map[string][]Talk{}, traces: map[string]trace.Trace{}, keys: map[string]string{}}
-	if counted(g) != "" {
+	if _, has := counted(g); has {
 		m.Vocabulary = Guessed()
 	}
 	for _, s := range g.Scenarios {
@@ -62,9 +62,9 @@ func (m *Material) Keys(g scenarios.Gate, keys map[string]string) error {
 			if name == "" {
 				continue
 			}
-			key := keys[name]
-			if key == "" {
-				return words.Errorf("scenario %s: the environment variable %s, which is to hold an API key, is empty", s.Name, name)
+			key, err := OneLine(keys[name])
+			if err != nil {
+				return words.Errorf("scenario %s: the environment variable %s, which is to hold an API key, %s", s.Name, name, err)
 			}
 			m.keys[name] = key
 		}
@@ -72,31 +72,45 @@ func (m *Material) Keys(g scenarios.Gate, keys map[string]string) error {
 	return nil
 }
 
+// OneLine is a secret without the line break that a file of one line leaves at its
+// end. Its error never repeats the secret.
+func OneLine(secret string) (string, error) {
+	secret = strings.TrimSpace(secret)
+	if secret == "" {
+		return "", words.Errorf("is empty")
+	}
+	if i := strings.IndexFunc(secret, func(r rune) bool { return r < ' ' || r == 0x7f }); i >= 0 {
+		return "", words.Errorf("has a line break or another control character after %d bytes, expected one line", i)
+	}
+	return secret, nil
+}
+
 // Learn finds out how the target counts tokens, where a prompt is of a given
-// length.
+// length. It asks as the load does.
 func (m *Material) Learn(ctx context.Context, g scenarios.Gate, c *client.Client) (err error) {
-	if api := counted(g); api != "" {
-		m.Vocabulary, err = learn(ctx, c, api)
+	if w, has := counted(g); has {
+		maker := m.Maker(w, 0)
+		m.Vocabulary, err = learn(ctx, c, maker.Prompt(Talk{MaxTokens: client.Least(w.API)}, nil, rand.New(rand.NewPCG(0, 0))))
 	}
 	return err
 }
 
-// counted is the API of the first prompts whose length is given in tokens; empty
-// where none are.
-func counted(g scenarios.Gate) string {
+// counted is the workload of the first prompts whose length is given in tokens;
+// false where none are.
+func counted(g scenarios.Gate) (scenarios.Workload, bool) {
 	for _, s := range g.Scenarios {
 		for _, class := range s.Mix() {
 			if class.Workload.Synthetic != nil {
-				return class.Workload.API
+				return class.Workload, true
 			}
 		}
 		for _, stage := range s.Stages {
 			if stage.Trace != nil {
-				return s.Mix()[0].Workload.API
+				return s.Mix()[0].Workload, true
 			}
 		}
 	}
-	return ""
+	return scenarios.Workload{}, false
 }
 
 func (m *Material) dataset(file string) (err error) {
@@ -122,11 +136,13 @@ type Maker struct {
 	from  *Material
 	talks []Talk
 	seed  uint64 // of what groups of prompts have in common
+	// fields of the requests, as the client takes them.
+	fields map[string]string
 }
 
 // Maker of a workload's prompts.
 func (m *Material) Maker(w scenarios.Workload, seed uint64) *Maker {
-	return &Maker{work: w, from: m, talks: m.datasets[w.Dataset], seed: seed}
+	return &Maker{work: w, from: m, talks: m.datasets[w.Dataset], seed: seed, fields: scenarios.Texts(w.Fields)}
 }
 
 // saltWords is how many of a synthetic prompt's last words are new in every
@@ -235,7 +251,7 @@ func (m *Maker) Prompt(t Talk, messages []client.Message, rng *rand.Rand) client
 		tokens = w.MaxTokens.Draw(rng)
 	}
 	return client.Prompt{
-		API: w.API, Model: w.Model, APIKey: m.from.keys[w.APIKeyEnv], Connection: client.Connection(w.Connection), Messages: messages, MaxTokens: tokens,
+		API: w.API, Model: w.Model, APIKey: m.from.keys[w.APIKeyEnv], Connection: client.Connection(w.Connection), Messages: messages, MaxTokens: tokens, Fields: m.fields,
 		Temperature: *w.Temperature, IgnoreEOS: w.IgnoreEOS, Finish: w.Finish, Stream: *w.Stream, Timeout: time.Duration(w.Timeout),
 	}
 }

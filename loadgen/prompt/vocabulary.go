@@ -43,18 +43,19 @@ func Guessed() Vocabulary {
 // learn finds out how the target counts: by its own tokenizer, which leaves
 // words of exactly one token; by the usage it tells with an answer; or by
 // nothing at all.
-func learn(ctx context.Context, c *client.Client, api string) (Vocabulary, error) {
+// It asks with a prompt like those of the load.
+func learn(ctx context.Context, c *client.Client, ask client.Prompt) (Vocabulary, error) {
 	list := strings.Fields(wordList)
 	v, err := byTokenizer(ctx, c, list)
 	if err == nil || !errors.Is(err, client.ErrNoTokenizer) {
 		return v, err
 	}
 	// Two lengths, so that the template around the prompt cancels out.
-	few, err := promptTokens(ctx, c, api, list[:16])
+	few, err := promptTokens(ctx, c, ask, list[:16])
 	if err != nil {
 		return Vocabulary{}, err
 	}
-	many, err := promptTokens(ctx, c, api, list)
+	many, err := promptTokens(ctx, c, ask, list)
 	if err != nil || many <= few { // a small context, or no usage
 		return Guessed(), nil
 	}
@@ -105,13 +106,14 @@ func byTokenizer(ctx context.Context, c *client.Client, list []string) (Vocabula
 }
 
 // promptTokens is how many tokens the target says a prompt has.
-func promptTokens(ctx context.Context, c *client.Client, api string, list []string) (int32, error) {
+func promptTokens(ctx context.Context, c *client.Client, ask client.Prompt, list []string) (int32, error) {
 	clock := recording.NewClock()
-	row := c.Do(ctx, client.Prompt{
-		API: api, Messages: []client.Message{{Role: "user", Content: strings.Join(list, " ")}}, MaxTokens: 1, Timeout: askFor,
-		Stream: api == client.APIGRPC, // which has nothing else
-	}, clock, clock.Now())
-	if !row.OK() {
+	ask.Messages = []client.Message{{Role: "user", Content: strings.Join(list, " ")}}
+	ask.Stream = ask.API == client.APIGRPC // which has nothing else
+	ask.Timeout = max(ask.Timeout, askFor)
+	row := c.Do(ctx, ask, clock, clock.Now())
+	// An answer this short may have nothing in it, of a model that thinks first.
+	if !row.OK() && row.PromptTokens == 0 {
 		return 0, words.Errorf("ask how many tokens a prompt has: %s", row.Why())
 	}
 	return row.PromptTokens, nil

@@ -1,0 +1,46 @@
+package client
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/launchgate/launchgate/internal/words"
+	"golang.org/x/net/http/httpproxy"
+)
+
+// throughProxy is how requests find the proxy that the environment names for the
+// service, as every HTTP client's do; nil where there is none. Where a proxy cannot
+// be used its error says so: to leave it aside in silence would measure another
+// way to the service than its users have.
+func (c *Client) throughProxy() (func(*http.Request) (*url.URL, error), error) {
+	target, err := url.Parse(c.base)
+	if err != nil {
+		return nil, nil // said when it is asked
+	}
+	asked := *target
+	rpc := strings.HasPrefix(target.Scheme, "grpc")
+	if rpc {
+		asked.Scheme = strings.Replace(target.Scheme, "grpc", "http", 1)
+	}
+	find := httpproxy.FromEnvironment().ProxyFunc()
+	proxy, err := find(&asked)
+	switch {
+	case err != nil:
+		return nil, words.Errorf("the environment names a proxy (HTTP_PROXY, HTTPS_PROXY) that is no URL, expected one such as http://proxy:3128")
+	case proxy == nil:
+		return nil, nil
+	case rpc:
+		return nil, words.Errorf("the environment names the proxy %s for %s, and gRPC is not sent through proxies here: put the host into NO_PROXY", proxy.Redacted(), target.Host)
+	case c.cfg.HTTP == "2" && target.Scheme == "http":
+		return nil, words.Errorf("the environment names the proxy %s for %s, and HTTP/2 in clear is not sent through proxies: put the host into NO_PROXY, or take http: \"2\" out", proxy.Redacted(), target.Host)
+	case c.cfg.Via != "":
+		return nil, words.Errorf("the environment names the proxy %s for %s, and this gate breaks the network to the service, which is connected to directly for that: put the host into NO_PROXY", proxy.Redacted(), target.Host)
+	}
+	c.proxy = proxy.Redacted()
+	return func(r *http.Request) (*url.URL, error) { return find(r.URL) }, nil
+}
+
+// Proxy is the one that requests go through; empty where they go to the service
+// directly.
+func (c *Client) Proxy() string { return c.proxy }

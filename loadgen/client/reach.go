@@ -1,0 +1,123 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/words"
+)
+
+// why is what kept an answer from coming, in words: of a certificate, what is
+// wrong with it, and of two that do not speak alike, that they do not.
+func why(err error) words.Sentence {
+	var name x509.HostnameError
+	var unknown x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.As(err, &name):
+		return words.Say("x509: the certificate is for %s, and not for %s, which was asked", namesOf(name.Certificate), name.Host)
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return words.Say("x509: the certificate holds from %s to %s, and now it is %s", invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339), time.Now().UTC().Format(time.RFC3339))
+	case errors.As(err, &unknown):
+		signer := ""
+		if unknown.Cert != nil {
+			signer = unknown.Cert.Issuer.String()
+		}
+		return words.Say("x509: the certificate is signed by an authority that is not trusted here (%s)", clip(signer))
+	case errors.As(err, &record):
+		return words.Say("the port does not speak TLS: its first bytes are %s", strconv.Quote(string(record.RecordHeader[:])))
+	}
+	return words.Verbatim(err.Error())
+}
+
+// namesOf are the names that a certificate is for.
+func namesOf(cert *x509.Certificate) any {
+	names := append([]string(nil), cert.DNSNames...)
+	for _, ip := range cert.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if len(names) == 0 {
+		return words.Say("nobody by name")
+	}
+	return clip(strings.Join(names, ", "))
+}
+
+// advice is what to do about an answer that did not come. Where the two may not
+// speak alike, the other way is tried.
+func (c *Client) advice(ctx context.Context, failed error) words.Sentence {
+	var name x509.HostnameError
+	var unknown x509.UnknownAuthorityError
+	var invalid x509.CertificateInvalidError
+	var record tls.RecordHeaderError
+	secure := strings.HasPrefix(c.base, "https://") || strings.HasPrefix(c.base, "grpcs://")
+	switch {
+	case errors.As(failed, &name):
+		return words.Say("ask it by a name that its certificate has, or give it a certificate with this one")
+	case errors.As(failed, &invalid) && invalid.Reason == x509.Expired:
+		return words.Say("give it a certificate that holds now, or set the clock")
+	case errors.As(failed, &unknown) && c.cfg.CAFile != "":
+		return words.Say("%s, which is trusted, did not sign it: name the PEM of the authority that did: --ca-file", c.cfg.CAFile)
+	case errors.As(failed, &unknown), failed != nil && strings.Contains(failed.Error(), "x509:"):
+		return words.Say("its certificate is not trusted here: name the PEM of the authority that signed it: --ca-file")
+	case errors.As(failed, &record):
+		return words.Say("it answers in clear: give the address as http://")
+	case failed != nil && strings.Contains(failed.Error(), "proxyconnect"):
+		return words.Say("the proxy %s, which the environment names, let nothing through: put the host into NO_PROXY if it is reached directly", c.proxy)
+	case secure && c.speaksClear(ctx):
+		return words.Say("it answers in clear: give the address as http://")
+	case !secure && c.speaksTLS(ctx):
+		return words.Say("the port speaks TLS: give the address as https://")
+	}
+	return words.Say("is the service running there?")
+}
+
+// speaksTLS reports whether somebody at the address shakes hands as TLS does.
+func (c *Client) speaksTLS(ctx context.Context) bool {
+	return c.reach(ctx, "80", func(ctx context.Context, conn net.Conn) bool {
+		// What it is does not matter, only that it is TLS: nothing is sent over it.
+		return tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(ctx) == nil
+	})
+}
+
+// speaksClear reports whether somebody at the address answers HTTP in clear.
+func (c *Client) speaksClear(ctx context.Context) bool {
+	return c.reach(ctx, "443", func(ctx context.Context, conn net.Conn) bool {
+		deadline, _ := ctx.Deadline()
+		_ = conn.SetDeadline(deadline)
+		head := make([]byte, len("HTTP/"))
+		_, err := io.WriteString(conn, "HEAD / HTTP/1.0\r\n\r\n")
+		if err == nil {
+			_, err = io.ReadFull(conn, head)
+		}
+		return err == nil && string(head) == "HTTP/"
+	})
+}
+
+// reach connects to the service's address, and asks who is there.
+func (c *Client) reach(ctx context.Context, port string, ask func(context.Context, net.Conn) bool) bool {
+	u, err := url.Parse(c.base)
+	if err != nil || c.proxy != "" {
+		return false
+	}
+	address := u.Host
+	if u.Port() == "" {
+		address = net.JoinHostPort(u.Hostname(), port)
+	}
+	limited, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	conn, err := c.dial(limited, "tcp", address)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	return ask(limited, conn)
+}
