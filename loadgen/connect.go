@@ -41,7 +41,7 @@ func KeysFor(g scenarios.Gate, e scenarios.Endpoint, issued map[string]string) m
 // place, if not empty. Nothing is sent yet.
 func Connect(e scenarios.Endpoint, via string, keys map[string]string) (*client.Client, error) {
 	var secrets []string
-	secret := func(name, what string) (string, error) {
+	secret := func(name string, what words.Sentence) (string, error) {
 		value, err := prompt.OneLine(keys[name])
 		if err != nil {
 			return "", words.Errorf("the environment variable %s, which is to hold %s, %s", name, what, err)
@@ -52,14 +52,14 @@ func Connect(e scenarios.Endpoint, via string, keys map[string]string) (*client.
 	key := ""
 	if e.APIKeyEnv != "" {
 		var err error
-		if key, err = secret(e.APIKeyEnv, "the API key"); err != nil {
+		if key, err = secret(e.APIKeyEnv, words.Say("the API key")); err != nil {
 			return nil, err
 		}
 	}
-	expanded := func(values map[string]string, what string) (map[string]string, error) {
+	expanded := func(values map[string]string, what words.Phrase) (map[string]string, error) {
 		all := make(map[string]string, len(values))
 		for name, value := range values {
-			filled, err := scenarios.Expanded(value, func(variable string) (string, error) { return secret(variable, what+" "+name) })
+			filled, err := scenarios.Expanded(value, func(variable string) (string, error) { return secret(variable, words.Say(what, name)) })
 			if err != nil {
 				return nil, err
 			}
@@ -67,11 +67,11 @@ func Connect(e scenarios.Endpoint, via string, keys map[string]string) (*client.
 		}
 		return all, nil
 	}
-	headers, err := expanded(e.Headers, "the header")
+	headers, err := expanded(e.Headers, "the header %s")
 	if err != nil {
 		return nil, err
 	}
-	query, err := expanded(e.Query, "the parameter")
+	query, err := expanded(e.Query, "the parameter %s")
 	if err != nil {
 		return nil, err
 	}

@@ -40,7 +40,7 @@ func why(err error) words.Sentence {
 }
 
 // namesOf are the names that a certificate is for.
-func namesOf(cert *x509.Certificate) any {
+func namesOf(cert *x509.Certificate) words.Sentence {
 	names := append([]string(nil), cert.DNSNames...)
 	for _, ip := range cert.IPAddresses {
 		names = append(names, ip.String())
@@ -48,7 +48,7 @@ func namesOf(cert *x509.Certificate) any {
 	if len(names) == 0 {
 		return words.Say("nobody by name")
 	}
-	return clip(strings.Join(names, ", "))
+	return words.Verbatim(clip(strings.Join(names, ", ")))
 }
 
 // advice is what to do about an answer that did not come. Where the two may not
