@@ -26,23 +26,18 @@ var writers = []string{
 
 // notTold are texts of the writers that no person is told.
 var notTold = map[string]string{
-	"the network":             "of launchgate recover",
-	"the nodes %s":            "of launchgate recover",
-	"%s MiB":                  "a size",
 	"<!doctype html":          "how a page begins",
 	"Bearer %s":               "a header",
 	"POST %s%s":               "what was asked",
 	"HEAD / HTTP/1.0\r\n\r\n": "what a server is asked",
 	"MemTotal: %s kB":         "a line of the kernel's",
 	"model name":              "a line of the kernel's",
-	"network: {rate: ten}\n":  "limits that mean nothing",
 	"Tell me a story.":        "a prompt",
 	"Tell me a story about a dog that has %s friends.": "a prompt",
 	"the %s":     "words whose tokens are counted",
 	"plan of %s": "the name of an attack",
 	"[gaps between chunks, in nanoseconds, by scenario/stage/class]": "of a file",
 	"%s on %s":                 "of launchgate recover",
-	"%s pid %s":                "of launchgate recover",
 	"of the deployment itself": "stands for the name of a variable",
 	"security scan":            "what a seed is for",
 }
