@@ -107,6 +107,22 @@ func mixOf(s scenarios.Scenario, seed uint64, m *prompt.Material) (mix []class) 
 	return mix
 }
 
+// Idle are the stages whose trace ends before they do: nothing is sent in the
+// rest of them, and it lowers every rate.
+func (p *Plan) Idle() (remarks []words.Sentence) {
+	for _, st := range p.Stages {
+		if st.replay == nil || st.Requests == 0 {
+			continue
+		}
+		last := p.due[st.first+st.Requests-1] - st.Start
+		if rest := st.Duration - last; rest > st.Duration/10 && rest > time.Second {
+			remarks = append(remarks, words.Say("the trace of stage %s ends after %s, and the stage lasts %s: nothing is sent in the rest, which lowers its rates; give the stage for: %s",
+				st.Name, last.Round(time.Millisecond).String(), st.Duration.String(), (last+time.Second).Truncate(time.Second).String()))
+		}
+	}
+	return remarks
+}
+
 // Duration is how long the load lasts.
 func (p *Plan) Duration() time.Duration {
 	if len(p.Stages) == 0 {

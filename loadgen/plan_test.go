@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/loadgen/prompt"
+	"github.com/launchgate/launchgate/loadgen/trace"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -252,5 +253,18 @@ func TestKeysFor(t *testing.T) {
 	}
 	if _, err := Connect(e, "", keys); err == nil || !strings.Contains(err.Error(), "LAUNCHGATE_TEST_OWN") {
 		t.Error(err)
+	}
+}
+
+// A stage that outlasts its trace sends nothing in the rest, and the plan says so.
+func TestIdleAfterTrace(t *testing.T) {
+	for _, tt := range []struct {
+		lasts, ends time.Duration
+		idle        bool
+	}{{20 * time.Second, 2 * time.Second, true}, {20 * time.Second, 19 * time.Second, false}, {2 * time.Second, 1500 * time.Millisecond, false}} {
+		p := &Plan{Stages: []PlannedStage{{Name: "main", Duration: tt.lasts, Requests: 2, replay: make([]trace.Request, 2)}}, due: []time.Duration{0, tt.ends}}
+		if got := p.Idle(); (len(got) == 1) != tt.idle {
+			t.Errorf("a trace of %s in a stage of %s: %v", tt.ends, tt.lasts, got)
+		}
 	}
 }

@@ -101,6 +101,9 @@ report that is marked incomplete.`,
 				}
 				plans = plansOf(gate, material)
 			}
+			for _, remark := range remarksOn(material, plans) {
+				fmt.Fprintln(errOut, "launchgate:", f.lang.Word(remark))
+			}
 			if f.baseline == "" { // a comparison is of other load, and of nothing absolute
 				for _, why := range tooFew(gate, plans) {
 					fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("this objective can fail, but cannot be proven: %s", why)))
@@ -330,4 +333,15 @@ func serverProgram() (string, error) {
 		name += ".exe"
 	}
 	return filepath.Join(filepath.Dir(self), name), nil
+}
+
+// remarksOn are what a person should know of the load before it is sent.
+func remarksOn(material *prompt.Material, plans []*loadgen.Plan) (remarks []words.Sentence) {
+	if material != nil {
+		remarks = material.Remarks()
+	}
+	for _, p := range plans {
+		remarks = append(remarks, p.Idle()...)
+	}
+	return remarks
 }

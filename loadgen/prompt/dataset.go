@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/launchgate/launchgate/loadgen/client"
 )
@@ -22,18 +23,26 @@ type Talk struct {
 	MaxTokens int // of an answer, where the dataset says so
 }
 
+// Dataset is what was read of a file.
+type Dataset struct {
+	Talks []Talk
+	// LeftOut is how many records of ShareGPT were left out because no user asks
+	// anything in them. Other records that cannot be asked are errors.
+	LeftOut int
+}
+
 // LoadDataset reads the prompts of a file.
-func LoadDataset(path string) ([]Talk, error) {
+func LoadDataset(path string) (Dataset, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("read the dataset: %w", err)
+		return Dataset{}, fmt.Errorf("read the dataset: %w", err)
 	}
 	defer f.Close()
-	talks, err := ReadDataset(f)
+	d, err := ReadDataset(f)
 	if err != nil {
-		return nil, fmt.Errorf("dataset %s: %w", path, err)
+		return Dataset{}, fmt.Errorf("dataset %s: %w", path, err)
 	}
-	return talks, nil
+	return d, nil
 }
 
 // record is a line of a dataset, in one of the shapes of the field.
@@ -48,6 +57,7 @@ type record struct {
 	} `json:"conversations"`
 	Prompt       json.RawMessage `json:"prompt"`
 	Instruction  string          `json:"instruction"` // Alpaca
+	Input        string          `json:"input"`       // what the instruction is about
 	MaxTokens    int             `json:"max_tokens"`
 	OutputTokens int             `json:"output_tokens"`
 }
@@ -56,44 +66,56 @@ type record struct {
 // (OpenAI), conversations (ShareGPT) or a prompt. Where the last message is a
 // user's, all before it is the history of that one question; otherwise the
 // record is a conversation, and its questions are those of the user.
-func ReadDataset(r io.Reader) ([]Talk, error) {
+func ReadDataset(r io.Reader) (Dataset, error) {
 	in := bufio.NewReaderSize(r, 1<<16)
 	d := json.NewDecoder(in)
 	list, err := isList(in)
 	if err != nil {
-		return nil, err
+		return Dataset{}, err
 	}
 	if list {
 		_, _ = d.Token()
 	}
-	var talks []Talk
+	var read Dataset
 	for n := 1; ; n++ {
 		if list && !d.More() {
 			if _, err := d.Token(); err != nil {
-				return nil, fmt.Errorf("after record %d: the list has no end: %w", n-1, err)
+				return Dataset{}, fmt.Errorf("after record %d: the list has no end: %w", n-1, err)
 			}
 			break
 		}
-		var rec record
-		err := d.Decode(&rec)
+		var line json.RawMessage
+		err := d.Decode(&line)
 		if errors.Is(err, io.EOF) && !list {
 			break
 		}
+		if err == nil && !utf8.Valid(line) {
+			return Dataset{}, fmt.Errorf("record %d is not UTF-8: convert the file, for example with iconv -f latin1 -t utf-8", n)
+		}
+		var rec record
+		if err == nil {
+			err = json.Unmarshal(line, &rec)
+		}
 		if err != nil {
-			return nil, fmt.Errorf("record %d is not a JSON object of a dataset: %w", n, err)
+			return Dataset{}, fmt.Errorf("record %d is not a JSON object of a dataset: %w", n, err)
 		}
 		talk, err := rec.talk()
 		if err != nil {
-			return nil, fmt.Errorf("record %d: %w", n, err)
+			return Dataset{}, fmt.Errorf("record %d: %w", n, err)
 		}
-		if len(talk.Questions) > 0 { // some of ShareGPT's have nothing but answers
-			talks = append(talks, talk)
+		if len(talk.Questions) == 0 && len(rec.Conversations) > 0 {
+			read.LeftOut++
+			continue
 		}
+		if len(talk.Questions) == 0 {
+			return Dataset{}, fmt.Errorf("record %d has no question of a user, expected at least one: leave the record out of the file", n)
+		}
+		read.Talks = append(read.Talks, talk)
 	}
-	if len(talks) == 0 {
-		return nil, errors.New("found no question of a user, expected at least one")
+	if len(read.Talks) == 0 {
+		return Dataset{}, errors.New("found no question of a user, expected at least one")
 	}
-	return talks, nil
+	return read, nil
 }
 
 // isList skips blanks and looks whether what follows opens a list.
@@ -103,7 +125,7 @@ func isList(in *bufio.Reader) (bool, error) {
 		if err != nil {
 			return false, errors.New("found nothing, expected JSON lines with messages, conversations or a prompt")
 		}
-		if c := head[n-1]; !bytes.ContainsRune([]byte(" \t\r\n\xef\xbb\xbf"), rune(c)) {
+		if c := head[n-1]; bytes.IndexByte([]byte(" \t\r\n\xef\xbb\xbf"), c) < 0 { // blanks and the bytes of a byte order mark
 			_, _ = in.Discard(n - 1)
 			return c == '[', nil
 		}
@@ -159,6 +181,9 @@ func (r record) messages() ([]client.Message, error) {
 		}
 		if prompt == "" {
 			prompt = r.Instruction
+			if strings.TrimSpace(r.Input) != "" {
+				prompt += "\n\n" + r.Input
+			}
 		}
 		all = append(all, client.Message{Role: "user", Content: prompt})
 	}
@@ -169,7 +194,8 @@ func (r record) messages() ([]client.Message, error) {
 	return all, nil
 }
 
-// textOf is a content: a text, or a list of parts of which the texts count.
+// textOf is a content: a text, or a list of parts, which all have to be texts. A
+// question about an image is another question without it.
 func textOf(raw json.RawMessage) (string, error) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return "", nil
@@ -179,16 +205,18 @@ func textOf(raw json.RawMessage) (string, error) {
 		return s, nil
 	}
 	var parts []struct {
-		Text string `json:"text"`
+		Type string  `json:"type"`
+		Text *string `json:"text"`
 	}
 	if json.Unmarshal(raw, &parts) != nil {
-		return "", fmt.Errorf("found a content that is neither a text nor a list of parts")
+		return "", errors.New("found a content that is neither a text nor a list of parts")
 	}
 	var texts []string
 	for _, p := range parts {
-		if p.Text != "" {
-			texts = append(texts, p.Text)
+		if p.Text == nil {
+			return "", fmt.Errorf("found a part of the type %q, and only texts can be asked: leave the record out of the file", p.Type)
 		}
+		texts = append(texts, *p.Text)
 	}
 	return strings.Join(texts, "\n"), nil
 }

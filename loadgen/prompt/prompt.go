@@ -6,7 +6,9 @@ package prompt
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +26,7 @@ type Material struct {
 	Vocabulary Vocabulary
 	// Nonce tells this run's prompts from any other's.
 	Nonce    uint64
-	datasets map[string][]Talk
+	datasets map[string]Dataset
 	traces   map[string]trace.Trace
 	keys     map[string]string // by the variables that hold them
 }
@@ -32,7 +34,7 @@ type Material struct {
 // Gather reads the files that a gate names. Until Learn was called, the target's
 // tokens are a guess.
 func Gather(g scenarios.Gate) (*Material, error) {
-	m := &Material{Nonce: rand.Uint64(), datasets: map[string][]Talk{}, traces: map[string]trace.Trace{}, keys: map[string]string{}}
+	m := &Material{Nonce: rand.Uint64(), datasets: map[string]Dataset{}, traces: map[string]trace.Trace{}, keys: map[string]string{}}
 	if _, has := counted(g); has {
 		m.Vocabulary = Guessed()
 	}
@@ -127,6 +129,21 @@ func (m *Material) trace(file string) (err error) {
 	return err
 }
 
+// Remarks tell what of the gate's files is not sent as it stands there.
+func (m *Material) Remarks() (remarks []words.Sentence) {
+	for _, file := range slices.Sorted(maps.Keys(m.datasets)) {
+		if n := m.datasets[file].LeftOut; n > 0 {
+			remarks = append(remarks, words.Say("dataset %s: %d of its %d records are left out, because no user asks anything in them", file, n, n+len(m.datasets[file].Talks)))
+		}
+	}
+	for _, file := range slices.Sorted(maps.Keys(m.traces)) {
+		if n := m.traces[file].Failed; n > 0 {
+			remarks = append(remarks, words.Say("trace %s: %d of its %d requests are left out, because they had no answer when it was recorded", file, n, n+len(m.traces[file].Requests)))
+		}
+	}
+	return remarks
+}
+
 // Trace is one that a gate names.
 func (m *Material) Trace(file string) trace.Trace { return m.traces[file] }
 
@@ -142,7 +159,7 @@ type Maker struct {
 
 // Maker of a workload's prompts.
 func (m *Material) Maker(w scenarios.Workload, seed uint64) *Maker {
-	return &Maker{work: w, from: m, talks: m.datasets[w.Dataset], seed: seed, fields: scenarios.Texts(w.Fields)}
+	return &Maker{work: w, from: m, talks: m.datasets[w.Dataset].Talks, seed: seed, fields: scenarios.Texts(w.Fields)}
 }
 
 // saltWords is how many of a synthetic prompt's last words are new in every

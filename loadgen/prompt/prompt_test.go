@@ -33,14 +33,15 @@ func TestDatasetsOfTheField(t *testing.T) {
 			[]Talk{{[]client.Message{system("be kind"), user("a"), assistant("b")}, []string{"c"}, 7}}},
 		{"OpenAI, a conversation", `{"messages":[{"role":"system","content":"s"},{"role":"user","content":"a"},{"role":"assistant","content":"b"},{"role":"user","content":"c"},{"role":"assistant","content":"d"}]}`,
 			[]Talk{{[]client.Message{system("s")}, []string{"a", "c"}, 0}}},
-		{"OpenAI, content in parts", `{"messages":[{"role":"user","content":[{"type":"text","text":"look"},{"type":"image_url","image_url":{"url":"x"}},{"type":"text","text":"here"}]}]}`,
+		{"OpenAI, content in parts", `{"messages":[{"role":"user","content":[{"type":"text","text":"look"},{"type":"text","text":"here"}]}]}`,
 			[]Talk{{[]client.Message{}, []string{"look\nhere"}, 0}}},
 		{"ShareGPT, in one list", ` [{"id":"x","conversations":[{"from":"human","value":"a"},{"from":"gpt","value":"b"},{"from":"human","value":"c"},{"from":"gpt","value":"d"}]},
 			{"id":"y","conversations":[{"from":"gpt","value":"only answers"}]}]`, []Talk{{nil, []string{"a", "c"}, 0}}},
+		{"Alpaca, an instruction with its input", "\ufeff" + `{"instruction":"Translate:","input":"Good morning","output":"Bonjour"}`, []Talk{{[]client.Message{}, []string{"Translate:\n\nGood morning"}, 0}}},
 		{"prompts", "{\"prompt\":\"p\",\"output_tokens\":9}\n\n{\"instruction\":\"q\"}\n", []Talk{{[]client.Message{}, []string{"p"}, 9}, {[]client.Message{}, []string{"q"}, 0}}},
 	} {
 		got, err := ReadDataset(strings.NewReader(tt.src))
-		if err != nil || !reflect.DeepEqual(got, tt.want) {
+		if err != nil || !reflect.DeepEqual(got.Talks, tt.want) || (got.LeftOut == 1) != strings.Contains(tt.src, "only answers") {
 			t.Errorf("%s: %+v, %v; want %+v", tt.says, got, err, tt.want)
 		}
 	}
@@ -54,6 +55,10 @@ func TestWhatIsNoDataset(t *testing.T) {
 		{`{"prompt":"a"} {"text":"b"}`, "record 2: expected messages, conversations or a prompt"},
 		{`{"messages":[{"role":"user","content":5}]}`, "record 1: found a content"},
 		{`{"conversations":[{"from":"martian","value":"a"}]}`, `found the speaker "martian"`},
+		{`{"prompt":"a"} {"messages":[{"role":"user","content":[{"type":"text","text":"look"},{"type":"image_url","image_url":{"url":"x"}}]}]}`, `record 2: found a part of the type "image_url"`},
+		{`{"messages":[{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}]}`, `record 1: found a part of the type "input_audio"`},
+		{"{\"prompt\":\"a\"}\n{\"prompt\":\"caf\xe9\"}", "record 2 is not UTF-8"},
+		{`{"messages":[{"role":"assistant","content":"a"}]}`, "record 1 has no question"},
 		{`[]`, "found no question"},
 		{`[{"prompt":"a"}`, "after record 1: the list has no end"},
 	} {
@@ -68,11 +73,11 @@ func FuzzReadDataset(f *testing.F) {
 	f.Add(`[{"conversations":[{"from":"human","value":"a"},{"from":"gpt","value":"b"}]}]`)
 	f.Add(`{"prompt":["a"]}`)
 	f.Fuzz(func(t *testing.T, src string) {
-		talks, err := ReadDataset(strings.NewReader(src))
+		read, err := ReadDataset(strings.NewReader(src))
 		if err != nil {
 			return
 		}
-		for _, talk := range talks {
+		for _, talk := range read.Talks {
 			if len(talk.Questions) == 0 || talk.MaxTokens < 0 || strings.TrimSpace(talk.Questions[0]) == "" {
 				t.Fatalf("%+v", talk)
 			}
