@@ -132,7 +132,6 @@ type Client struct {
 	transport *http.Transport
 	rpc       *rpcClient     // where the address is gRPC's
 	protocol  words.Sentence // that Preflight found
-	untrusted atomic.Bool    // the service has a certificate that is not trusted here
 	*watched
 
 	mu     sync.Mutex
