@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Weather is what a link does to the bytes that pass. The zero Weather passes
+// Impairment is what a link does to the bytes that pass. The zero Impairment passes
 // them on as they come.
-type Weather struct {
+type Impairment struct {
 	Delay     time.Duration // added to every round trip, half of it each way
 	Loss      float64       // of segments, each way; TCP sends them again, later
 	Bandwidth int64         // bytes a second each way, over all connections; 0: no limit
@@ -34,15 +34,15 @@ type Link struct {
 	to       string
 	running  sync.WaitGroup
 
-	mu      sync.Mutex
-	fronts  map[*Weather]struct{} // what makes the weather, see Begin
-	weather Weather               // all of it together
-	changed chan struct{}         // closed, and made anew, when the weather changes
-	conns   map[net.Conn]struct{}
-	dice    *rand.Rand
-	stopped bool
-	lost    int64
-	passed  int64
+	mu          sync.Mutex
+	impairments map[*Impairment]struct{} // those in effect, see Begin
+	impairment  Impairment               // all of it together
+	changed     chan struct{}            // closed, and made anew, when the impairment changes
+	conns       map[net.Conn]struct{}
+	dice        *rand.Rand
+	stopped     bool
+	lost        int64
+	passed      int64
 }
 
 const (
@@ -60,34 +60,34 @@ func newLink(node *Node, addr, to string) (*Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Link{listener: listener, node: node, to: to, changed: make(chan struct{}), conns: map[net.Conn]struct{}{}, fronts: map[*Weather]struct{}{}, dice: rand.New(rand.NewPCG(1, 1))}
+	l := &Link{listener: listener, node: node, to: to, changed: make(chan struct{}), conns: map[net.Conn]struct{}{}, impairments: map[*Impairment]struct{}{}, dice: rand.New(rand.NewPCG(1, 1))}
 	l.running.Go(l.accept)
 	return l, nil
 }
 
-// Begin adds to the weather, also of the connections that are there, until end
+// Begin adds to the impairment, also of the connections that are there, until end
 // is called, which may be more than once. Several faults on a link are all in
 // effect: delays add up, and the narrowest bandwidth counts.
-func (l *Link) Begin(w Weather) (end func()) {
+func (l *Link) Begin(w Impairment) (end func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	front := &w
-	l.fronts[front] = struct{}{}
+	l.impairments[front] = struct{}{}
 	l.change()
 	return func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if _, there := l.fronts[front]; there {
-			delete(l.fronts, front)
+		if _, there := l.impairments[front]; there {
+			delete(l.impairments, front)
 			l.change()
 		}
 	}
 }
 
-// change makes the weather of its fronts; the lock is held.
+// change makes the impairment of its impairments; the lock is held.
 func (l *Link) change() {
-	all := together(l.fronts)
-	l.weather, l.lost, l.passed = all, 0, 0
+	all := together(l.impairments)
+	l.impairment, l.lost, l.passed = all, 0, 0
 	close(l.changed)
 	l.changed = make(chan struct{})
 	if all.Reset {
@@ -95,10 +95,10 @@ func (l *Link) change() {
 	}
 }
 
-// together is the weather that several fronts make.
-func together(fronts map[*Weather]struct{}) (all Weather) {
+// together is what several impairments come to.
+func together(impairments map[*Impairment]struct{}) (all Impairment) {
 	passes := 1.0
-	for w := range fronts {
+	for w := range impairments {
 		all.Delay += w.Delay
 		passes *= 1 - w.Loss
 		if w.Bandwidth > 0 && (all.Bandwidth == 0 || w.Bandwidth < all.Bandwidth) {
@@ -115,7 +115,7 @@ func together(fronts map[*Weather]struct{}) (all Weather) {
 func (l *Link) Addr() string { return l.listener.Addr().String() }
 
 // Counts are the segments that were lost, and those that passed, since the
-// weather changed.
+// impairment changed.
 func (l *Link) Counts() (lost, passed int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -144,10 +144,10 @@ func (l *Link) breakAll() {
 	}
 }
 
-func (l *Link) now() (Weather, <-chan struct{}, bool) {
+func (l *Link) now() (Impairment, <-chan struct{}, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.weather, l.changed, l.stopped
+	return l.impairment, l.changed, l.stopped
 }
 
 func (l *Link) accept() {
@@ -193,7 +193,7 @@ func (l *Link) connect(front net.Conn, up, down *lane) {
 func (l *Link) keep(c net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.stopped || l.weather.Reset {
+	if l.stopped || l.impairment.Reset {
 		_ = c.(*net.TCPConn).SetLinger(0)
 		c.Close()
 		return false
@@ -242,7 +242,7 @@ func (l *Link) carry(to, from net.Conn, shared *lane) {
 func (l *Link) due(n int, last time.Time, shared *lane) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	w := l.weather
+	w := l.impairment
 	due := shared.after(time.Now(), n, w.Bandwidth).Add(w.Delay / 2)
 	if due.Before(last) {
 		due = last
@@ -294,7 +294,7 @@ func (l *Link) arrive(to, from net.Conn, onTheWay <-chan piece) {
 }
 
 // wait returns when something may arrive: it is due and the link is not
-// silent. It is false when the link was stopped. Once the weather is fine
+// silent. It is false when the link was stopped. Once the impairment is fine
 // nothing waits any more.
 func (l *Link) wait(due time.Time) bool {
 	for {
@@ -305,7 +305,7 @@ func (l *Link) wait(due time.Time) bool {
 			return false
 		case w.Silent:
 			<-changed
-		case left <= 0 || w == Weather{}:
+		case left <= 0 || w == Impairment{}:
 			return true
 		default:
 			timer := time.NewTimer(left)

@@ -54,26 +54,26 @@ func dial(t *testing.T, l *Link) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// In whatever weather, what arrives is what was sent, in order and whole, and
-// it takes as long as the weather says.
+// In whatever impairment, what arrives is what was sent, in order and whole, and
+// it takes as long as the impairment says.
 func TestLinkPassesEverythingOn(t *testing.T) {
 	tests := []struct {
 		name        string
-		weather     Weather
+		impairment  Impairment
 		bytes       int
 		least, most time.Duration
 	}{
-		{"fine", Weather{}, 4 << 20, 0, 5 * time.Second},
-		{"delay", Weather{Delay: 200 * time.Millisecond}, 100 << 10, 200 * time.Millisecond, 2 * time.Second},
-		{"bandwidth", Weather{Bandwidth: 200 << 10}, 100 << 10, 500 * time.Millisecond, 3 * time.Second}, // each way, one after the other in part
-		{"loss", Weather{Loss: 0.05}, 20 << 10, 0, 60 * time.Second},
-		{"all of it", Weather{Delay: 20 * time.Millisecond, Loss: 0.02, Bandwidth: 500 << 10}, 50 << 10, 100 * time.Millisecond, 60 * time.Second},
+		{"fine", Impairment{}, 4 << 20, 0, 5 * time.Second},
+		{"delay", Impairment{Delay: 200 * time.Millisecond}, 100 << 10, 200 * time.Millisecond, 2 * time.Second},
+		{"bandwidth", Impairment{Bandwidth: 200 << 10}, 100 << 10, 500 * time.Millisecond, 3 * time.Second}, // each way, one after the other in part
+		{"loss", Impairment{Loss: 0.05}, 20 << 10, 0, 60 * time.Second},
+		{"all of it", Impairment{Delay: 20 * time.Millisecond, Loss: 0.02, Bandwidth: 500 << 10}, 50 << 10, 100 * time.Millisecond, 60 * time.Second},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			l := echo(t)
-			l.Begin(tt.weather)
+			l.Begin(tt.impairment)
 			sent := make([]byte, tt.bytes)
 			for i := range sent {
 				sent[i] = byte(rand.Uint32())
@@ -95,7 +95,7 @@ func TestLinkPassesEverythingOn(t *testing.T) {
 			if !bytes.Equal(got, sent) {
 				t.Errorf("%d bytes arrived, not the %d that were sent", len(got), len(sent))
 			}
-			if lost, passed := l.Counts(); passed == 0 || tt.weather.Loss == 0 && lost > 0 {
+			if lost, passed := l.Counts(); passed == 0 || tt.impairment.Loss == 0 && lost > 0 {
 				t.Errorf("%d segments lost, %d passed", lost, passed)
 			}
 		})
@@ -121,7 +121,7 @@ func TestLinkSilent(t *testing.T) {
 	if got, err := hear(time.Second); got != "one" {
 		t.Fatal(got, err)
 	}
-	end := l.Begin(Weather{Silent: true})
+	end := l.Begin(Impairment{Silent: true})
 	say("two")
 	if got, err := hear(200 * time.Millisecond); err == nil {
 		t.Fatalf("%q came through", got)
@@ -141,7 +141,7 @@ func TestLinkReset(t *testing.T) {
 	if _, err := io.ReadFull(c, make([]byte, 3)); err != nil {
 		t.Fatal(err)
 	}
-	end := l.Begin(Weather{Reset: true})
+	end := l.Begin(Impairment{Reset: true})
 	_ = c.SetReadDeadline(time.Now().Add(time.Second))
 	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the connection ended with %v", err)
@@ -167,18 +167,18 @@ func TestLinkReset(t *testing.T) {
 // Faults that meet on a link are all in effect, and each ends by itself.
 func TestWeatherAddsUp(t *testing.T) {
 	l := echo(t)
-	endSlow := l.Begin(Weather{Delay: 10 * time.Millisecond, Bandwidth: 1000})
-	endWorse := l.Begin(Weather{Delay: 5 * time.Millisecond, Bandwidth: 500, Loss: 0.5})
-	if w, _, _ := l.now(); w != (Weather{Delay: 15 * time.Millisecond, Bandwidth: 500, Loss: 0.5}) {
+	endSlow := l.Begin(Impairment{Delay: 10 * time.Millisecond, Bandwidth: 1000})
+	endWorse := l.Begin(Impairment{Delay: 5 * time.Millisecond, Bandwidth: 500, Loss: 0.5})
+	if w, _, _ := l.now(); w != (Impairment{Delay: 15 * time.Millisecond, Bandwidth: 500, Loss: 0.5}) {
 		t.Errorf("both together are %+v", w)
 	}
 	endWorse()
 	endWorse()
-	if w, _, _ := l.now(); w != (Weather{Delay: 10 * time.Millisecond, Bandwidth: 1000}) {
+	if w, _, _ := l.now(); w != (Impairment{Delay: 10 * time.Millisecond, Bandwidth: 1000}) {
 		t.Errorf("the first alone is %+v", w)
 	}
 	endSlow()
-	if w, _, _ := l.now(); w != (Weather{}) {
+	if w, _, _ := l.now(); w != (Impairment{}) {
 		t.Errorf("after all it is %+v", w)
 	}
 }

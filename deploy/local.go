@@ -1,13 +1,8 @@
 package deploy
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
-	"io"
 	"maps"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/words"
@@ -43,63 +37,17 @@ var tellsOfItself = []string{"replicas_ready", "memory_bytes"}
 // of the network, the ledger unless it asks for a plain gateway.
 type Local struct {
 	LocalPlan
-	server     string // the reference-server program
-	gateway    *process
-	replicas   []*process
-	nodes      []*Node           // the networks of the simulated nodes; none: all is on loopback
-	addrs      map[string]string // of the API of each replica
-	paths      map[string]string // where the gateway reaches it: a link, where there is one
-	links      map[string]*Link  // in front of it; empty without links
-	url        string            // the gateway
-	issued     map[string]string // API keys, by the variables that workloads name them by
-	status     string            // its /status
-	scraped    []Scraped         // metrics of all processes
-	door       *door             // nil: the gateway only balances
-	replicator *process          // of the ledger, where there is one
-	monitor    *monitor
-	logDir     string
-	onEvent    func(Event)
-	stop       context.CancelFunc
-	running    sync.WaitGroup
-
-	releasing sync.Mutex                  // one at a time
-	takeBack  func(context.Context) error // the last release; nil: it is taken back
-
-	mu   sync.Mutex
-	last Status
-}
-
-// Status is what the gateway says of its replicas.
-type Status struct {
-	Replicas []ReplicaStatus `json:"replicas"`
-}
-
-// ReplicaStatus is one replica as the gateway sees it.
-type ReplicaStatus struct {
-	Name     string `json:"name"`
-	URL      string `json:"url"`
-	Ready    bool   `json:"ready"`
-	InFlight int    `json:"in_flight"`
-	// How often it was taken out, and when last.
-	Outages int       `json:"outages"`
-	OutAt   time.Time `json:"out_at"`
-	// How it did since the gateway began: answers to their ends, and those of
-	// them that were errors. The median is of how long the last of the others
-	// took, in seconds, since it became ready; Timed is how many.
-	Answered int     `json:"answered"`
-	Failed   int     `json:"failed"`
-	Median   float64 `json:"median"`
-	Timed    int     `json:"timed"`
-}
-
-// Ready counts the replicas the gateway would route to.
-func (s Status) Ready() (n int) {
-	for _, r := range s.Replicas {
-		if r.Ready {
-			n++
-		}
-	}
-	return n
+	front
+	programs
+	network
+	releases
+	server  string            // the reference-server program
+	issued  map[string]string // API keys, by the variables that workloads name them by
+	scraped []Scraped         // metrics of all processes
+	logDir  string
+	onEvent func(Event)
+	stop    context.CancelFunc
+	running sync.WaitGroup
 }
 
 // StartLocal starts the processes and returns at once; WaitReady waits for
@@ -120,30 +68,29 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 	if err != nil {
 		return nil, err
 	}
-	front, gatewayMetrics, watcher, rest := ports[0], ports[1], ports[2], ports[3:]
+	port, gatewayMetrics, watcher, rest := ports[0], ports[1], ports[2], ports[3:]
 	if spec.Port != 0 {
-		front = spec.Port
+		port = spec.Port
 	}
 	l := &Local{
 		LocalPlan: LocalPlan{Spec: spec}, issued: map[string]string{}, server: o.Server, logDir: o.LogDir, onEvent: o.OnEvent,
-		url:     "http://" + Loopback(front),
-		status:  "http://" + Loopback(gatewayMetrics) + "/status",
+		front:   front{url: "http://" + Loopback(port), status: "http://" + Loopback(gatewayMetrics) + "/status"},
+		network: network{nodes: on.Nodes, addrs: map[string]string{}, paths: map[string]string{}, links: map[string]*Link{}},
 		scraped: []Scraped{{Gateway, Loopback(gatewayMetrics)}},
-		nodes:   on.Nodes, addrs: map[string]string{}, paths: map[string]string{}, links: map[string]*Link{},
 	}
 	if err := os.MkdirAll(l.logDir, 0o755); err != nil {
 		return nil, words.Errorf("log folder: %s", err)
 	}
-	gatewayArgs := []string{o.Server, "gateway", "--addr", Loopback(front), "--metrics-addr", Loopback(gatewayMetrics)}
+	gatewayArgs := []string{o.Server, "gateway", "--addr", Loopback(port), "--metrics-addr", Loopback(gatewayMetrics)}
 	if !spec.Gateway.Plain {
-		if l.door, err = openDoor(ctx, spec.Gateway, allow, o); err != nil {
+		if l.admission, err = openAdmission(ctx, spec.Gateway, allow, o); err != nil {
 			return nil, words.Errorf("the gateway: %s", err)
 		}
-		l.url = "https://" + Loopback(front)
-		gatewayArgs = append(gatewayArgs, l.door.args()...)
+		l.url = "https://" + Loopback(port)
+		gatewayArgs = append(gatewayArgs, l.admission.args()...)
 		if !spec.Gateway.Unreplicated {
-			l.replicator = l.door.replicator()
-			l.replicator.before = l.door.bringLedger
+			l.replicator = l.admission.replicator()
+			l.replicator.before = l.admission.bringLedger
 		}
 	}
 	for i := range spec.Replicas {
@@ -175,8 +122,8 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 		l.replicas = append(l.replicas, &process{name: name, node: node, argv: argv, env: l.secretEnv()})
 	}
 	l.gateway = &process{name: Gateway, argv: gatewayArgs, env: l.secretEnv()}
-	if l.door != nil {
-		l.gateway.before = l.door.bringLedger
+	if l.admission != nil {
+		l.gateway.before = l.admission.bringLedger
 	}
 	if l.monitor, err = newMonitor(spec.Monitoring, watcher, l.scraped, filepath.Join(l.logDir, "monitoring")); err != nil {
 		l.stopLinks()
@@ -212,7 +159,7 @@ func threadsPerReplica(spec scenarios.Local) int {
 func (l *Local) start() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	l.stop = cancel
-	for _, p := range l.processes() {
+	for _, p := range l.all() {
 		f, err := os.OpenFile(l.logFile(p.name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 		if err != nil {
 			l.Stop()
@@ -229,21 +176,7 @@ func (l *Local) start() error {
 	return nil
 }
 
-func (l *Local) processes() []*process {
-	all := append(slices.Clone(l.replicas), l.gateway)
-	if l.replicator != nil {
-		all = append(all, l.replicator)
-	}
-	if l.monitor.process != nil {
-		all = append(all, l.monitor.process)
-	}
-	return all
-}
-
 func (l *Local) logFile(name string) string { return filepath.Join(l.logDir, name+".log") }
-
-// URL is the gateway's address.
-func (l *Local) URL() string { return l.url }
 
 // About is what its plan knew, and where it is and who watches it.
 func (l *Local) About() About {
@@ -255,13 +188,13 @@ func (l *Local) About() About {
 // Access goes by a variable of the deployment's own, because two may stand at a
 // time.
 func (l *Local) Access() Access {
-	if l.door == nil {
+	if l.admission == nil {
 		return Access{Endpoint: scenarios.Endpoint{URL: l.url}}
 	}
 	own := "LAUNCHGATE_KEY_" + l.url[strings.LastIndexByte(l.url, ':')+1:]
 	keys := maps.Clone(l.issued)
-	keys[own] = l.door.key
-	return Access{Endpoint: scenarios.Endpoint{URL: l.url, CAFile: l.door.file("tls/ca.pem"), APIKeyEnv: own}, Keys: keys}
+	keys[own] = l.admission.key
+	return Access{Endpoint: scenarios.Endpoint{URL: l.url, CAFile: l.admission.file("tls/ca.pem"), APIKeyEnv: own}, Keys: keys}
 }
 
 // Stop stops every process, gracefully where it can be had, and waits until
@@ -270,16 +203,8 @@ func (l *Local) Stop() {
 	l.stop()
 	l.running.Wait()
 	l.stopLinks()
-	if l.door != nil {
-		l.door.close()
-	}
-}
-
-func (l *Local) stopLinks() {
-	for _, link := range l.links {
-		if link != nil {
-			link.stop()
-		}
+	if l.admission != nil {
+		l.admission.close()
 	}
 }
 
@@ -319,27 +244,6 @@ func (l *Local) neverReady(timeout time.Duration) error {
 	return words.Error(said)
 }
 
-// Status is what the gateway said last.
-func (l *Local) Status() Status {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.last
-}
-
-// InFlight is how many streams run through each replica now, as the gateway
-// counts them.
-func (l *Local) InFlight(ctx context.Context) (map[string]int, error) {
-	st, err := l.ask(ctx)
-	if err != nil {
-		return nil, err
-	}
-	streams := make(map[string]int, len(st.Replicas))
-	for _, r := range st.Replicas {
-		streams[r.Name] = r.InFlight
-	}
-	return streams, nil
-}
-
 // Serving reports whether a replica takes part: it says itself that it is
 // ready, and the gateway routes to it. The gateway's word alone could be older
 // than a death it has not noticed.
@@ -354,108 +258,6 @@ func (l *Local) Serving(ctx context.Context, replica string) bool {
 		}
 	}
 	return false
-}
-
-func answersReady(ctx context.Context, url string) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/ready", nil)
-	if err != nil {
-		return false
-	}
-	resp, err := statusClient.Do(req)
-	if err != nil {
-		return false
-	}
-	resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
-}
-
-// Killed is a replica that was sent SIGKILL.
-type Killed struct {
-	PID    int
-	Exited <-chan struct{} // closed once the process is gone
-	how    func() (time.Time, words.Sentence)
-}
-
-// NewKilled describes the death of a process; how is asked after exited was
-// closed.
-func NewKilled(pid int, exited <-chan struct{}, how func() (time.Time, words.Sentence)) Killed {
-	return Killed{PID: pid, Exited: exited, how: how}
-}
-
-// How tells when and how the process ended; only after Exited is closed.
-func (k Killed) How() (time.Time, words.Sentence) { return k.how() }
-
-// Dying reports whether the process is seen to be ending, which is before it
-// has exited: the kernel frees its memory first.
-func (k Killed) Dying() bool { return dying(k.PID) }
-
-// Names of processes beside the replicas.
-const (
-	Gateway    = "gateway"
-	Replicator = "ledger-replicator"
-)
-
-// Kill sends SIGKILL to a process: a replica's, streams and all, or the
-// Gateway's. The supervisor starts it again.
-func (l *Local) Kill(name string) (Killed, error) { return l.end(name, syscall.SIGKILL, "SIGKILL") }
-
-// Terminate sends SIGTERM to a process, which lets it end what is under way.
-func (l *Local) Terminate(name string) (Killed, error) {
-	return l.end(name, syscall.SIGTERM, "SIGTERM")
-}
-
-func (l *Local) end(name string, signal syscall.Signal, called string) (Killed, error) {
-	p, err := l.process(name)
-	if err != nil {
-		return Killed{}, err
-	}
-	life := p.current()
-	if life == nil {
-		return Killed{}, words.Errorf("%s is not running, so it cannot be sent %s", name, called)
-	}
-	if err := syscall.Kill(life.pid, signal); err != nil {
-		return Killed{}, words.Errorf("send %s to %s (pid %d): %s", called, name, life.pid, err)
-	}
-	return NewKilled(life.pid, life.exited, func() (time.Time, words.Sentence) { return life.at, life.how }), nil
-}
-
-// Hold keeps processes that end from being started again until release is
-// called, which may be more than once.
-func (l *Local) Hold(names ...string) (release func(), err error) {
-	var held []*process
-	for _, name := range names {
-		p, err := l.process(name)
-		if err != nil {
-			return nil, err
-		}
-		held = append(held, p)
-	}
-	for _, p := range held {
-		p.hold()
-	}
-	return sync.OnceFunc(func() {
-		for _, p := range held {
-			p.release()
-		}
-	}), nil
-}
-
-// CountNodes is how many simulated nodes a deployment has: one for each replica,
-// where the gate does not say.
-func CountNodes(spec scenarios.Local) int {
-	if spec.Nodes > 0 {
-		return spec.Nodes
-	}
-	return spec.Replicas
-}
-
-// nodeOf is the network of the node that a replica is on, by its number; nil
-// where that is the host's.
-func (l *Local) nodeOf(i int) *Node {
-	if len(l.nodes) == 0 || i < 0 {
-		return nil
-	}
-	return l.nodes[i%len(l.nodes)]
 }
 
 // Node is the network of the node that a replica is on; nil where that is the
@@ -475,16 +277,6 @@ func (l *Local) OnNodeOf(replica string) []string {
 		}
 	}
 	return same
-}
-
-// PID is the process of a replica or the Gateway, 0 while it has none.
-func (l *Local) PID(name string) int {
-	if p, err := l.process(name); err == nil {
-		if life := p.current(); life != nil {
-			return life.pid
-		}
-	}
-	return 0
 }
 
 // deviceFile is where the replicas account for the memory of the device that
@@ -515,27 +307,6 @@ func (l *Local) Deepen(ctx context.Context, model, to string) error {
 	return nil
 }
 
-// Address is where a replica itself listens, past any link.
-func (l *Local) Address(replica string) string { return l.addrs[replica] }
-
-// Path is where the gateway reaches a replica.
-func (l *Local) Path(replica string) string { return l.paths[replica] }
-
-// Link is the network in front of a replica, where the deployment has links.
-func (l *Local) Link(replica string) (*Link, bool) {
-	link, ok := l.links[replica]
-	return link, ok
-}
-
-func (l *Local) process(name string) (*process, error) {
-	for _, p := range l.processes() {
-		if p.name == name {
-			return p, nil
-		}
-	}
-	return nil, words.Errorf("no process is named %q; there are %s and %s", name, strings.Join(Names(l.Replicas()), ", "), Gateway)
-}
-
 // watch asks the gateway what it routes to and tells what changed.
 func (l *Local) watch(ctx context.Context) {
 	tick := time.NewTicker(statusEvery)
@@ -548,60 +319,12 @@ func (l *Local) watch(ctx context.Context) {
 		case <-tick.C:
 		}
 		if st, err := l.ask(ctx); err == nil {
-			l.tellChanges(st)
+			l.tellChanges(st, l.onEvent)
 		}
 		if time.Since(gauges) >= gaugesEvery {
 			gauges = time.Now()
 			l.tellGauges()
 		}
-	}
-}
-
-var statusClient = &http.Client{Timeout: 2 * time.Second}
-
-func (l *Local) ask(ctx context.Context) (Status, error) {
-	return askStatus(ctx, l.status)
-}
-
-func askStatus(ctx context.Context, url string) (Status, error) {
-	var st Status
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return st, err
-	}
-	resp, err := statusClient.Do(req)
-	if err != nil {
-		return st, words.Errorf("gateway status: %s", err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err != nil {
-		return st, words.Errorf("gateway status: %s", err)
-	}
-	return st, json.Unmarshal(body, &st)
-}
-
-func (l *Local) tellChanges(st Status) {
-	l.mu.Lock()
-	old := l.last
-	l.last = st
-	l.mu.Unlock()
-	now := time.Now()
-	for i, r := range st.Replicas {
-		known := i < len(old.Replicas)
-		out := known && r.Outages > old.Replicas[i].Outages // it may be back already
-		if out {
-			l.onEvent(Event{At: r.OutAt, Name: "replica_ready", Subject: r.Name, Value: 0})
-		}
-		switch {
-		case r.Ready && (!known || out || !old.Replicas[i].Ready):
-			l.onEvent(Event{At: now, Name: "replica_ready", Subject: r.Name, Value: 1})
-		case !r.Ready && !out && (!known || old.Replicas[i].Ready):
-			l.onEvent(Event{At: now, Name: "replica_ready", Subject: r.Name, Value: 0})
-		}
-	}
-	if len(old.Replicas) == 0 || old.Ready() != st.Ready() {
-		l.onEvent(Event{At: now, Name: "replicas_ready", Value: float64(st.Ready())})
 	}
 }
 
@@ -611,27 +334,7 @@ func (l *Local) tellGauges() {
 	for _, r := range l.Status().Replicas {
 		l.onEvent(Event{At: now, Name: "streams_in_flight", Subject: r.Name, Value: float64(r.InFlight)})
 	}
-	for _, p := range append(slices.Clone(l.replicas), l.gateway) { // what watches them grows as it likes
-		if life := p.current(); life != nil {
-			if rss, ok := residentBytes(life.pid); ok {
-				l.onEvent(Event{At: now, Name: "memory_bytes", Subject: p.name, Value: rss})
-			}
-		}
-	}
-}
-
-// residentBytes is the resident memory of a process, where /proc tells it.
-func residentBytes(pid int) (float64, bool) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
-	if err != nil {
-		return 0, false
-	}
-	fields := bytes.Fields(b)
-	if len(fields) < 2 {
-		return 0, false
-	}
-	pages, err := strconv.ParseInt(string(fields[1]), 10, 64)
-	return float64(pages) * float64(os.Getpagesize()), err == nil
+	l.tellMemory(now, l.onEvent)
 }
 
 func portFree(port int) error {

@@ -76,7 +76,7 @@ func (p LocalPlan) Start(ctx context.Context, o Setup, on Ground) (*Local, error
 		return nil, err
 	}
 	l.Gate = p.Gate
-	if l.door == nil {
+	if l.admission == nil {
 		return l, nil
 	}
 	for _, v := range variables {

@@ -36,10 +36,10 @@ type Node struct {
 	ns      netns.NsHandle
 	ends    [2]end // the host's, and the namespace's
 
-	mu     sync.Mutex
-	fronts map[*Weather]struct{}
-	now    Weather
-	unsure bool // now was not wholly made
+	mu          sync.Mutex
+	impairments map[*Impairment]struct{}
+	now         Impairment
+	unsure      bool // now was not wholly made
 }
 
 // end is one end of a veth.
@@ -87,7 +87,7 @@ func MakeNodes(names []string) (nodes []*Node, err error) {
 	for i, name := range names {
 		base := network.Addr().As4()
 		base[3] = byte(2 * i)
-		n := &Node{name: name, ns: netns.None(), fronts: map[*Weather]struct{}{}}
+		n := &Node{name: name, ns: netns.None(), impairments: map[*Impairment]struct{}{}}
 		nodes = append(nodes, n)
 		if err := n.make(netip.PrefixFrom(netip.AddrFrom4(base), 31)); err != nil {
 			return nodes, words.Errorf("the network of a node, %s: %s", name, err)
@@ -258,24 +258,24 @@ func (n *Node) Host() string {
 // Name is the host's end of the veth, which RemoveNode takes.
 func (n *Node) Name() string { return n.name }
 
-// Begin adds to the weather on the node's link, as Link.Begin does, until end is
+// Begin adds to the impairment on the node's link, as Link.Begin does, until end is
 // called. Nobody is told of a link that is down.
-func (n *Node) Begin(w Weather) (end func() error, err error) {
+func (n *Node) Begin(w Impairment) (end func() error, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	front := &w
-	n.fronts[front] = struct{}{}
+	n.impairments[front] = struct{}{}
 	return func() error {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		delete(n.fronts, front)
+		delete(n.impairments, front)
 		return n.change()
 	}, n.change()
 }
 
-// change makes the weather of its fronts; the lock is held.
+// change makes the impairment of its impairments; the lock is held.
 func (n *Node) change() error {
-	all := together(n.fronts)
+	all := together(n.impairments)
 	if all == n.now && !n.unsure {
 		return nil
 	}
@@ -304,7 +304,7 @@ func (n *Node) change() error {
 // shape has the kernel treat what leaves at an end.
 //
 //	netem (delay, loss) ─▶ tbf (bandwidth) ─▶ the other end
-func (e end) shape(w Weather) error {
+func (e end) shape(w Impairment) error {
 	index := e.link.Attrs().Index
 	root := netlink.QdiscAttrs{LinkIndex: index, Parent: netlink.HANDLE_ROOT, Handle: netlink.MakeHandle(1, 0)}
 	// What comes with the device has the handle 0, and cannot be removed.
@@ -412,7 +412,7 @@ func TryKernel() Kernel {
 	if k.Nodes = n.try(); k.Nodes != nil {
 		return Kernel{k.Nodes, k.Nodes, k.Nodes}
 	}
-	k.Bandwidth, k.Packets = n.tryWeather("tbf", Weather{Bandwidth: 1 << 20}), n.tryWeather("netem", Weather{Delay: time.Millisecond, Loss: 0.01})
+	k.Bandwidth, k.Packets = n.tryImpairment("tbf", Impairment{Bandwidth: 1 << 20}), n.tryImpairment("netem", Impairment{Delay: time.Millisecond, Loss: 0.01})
 	return k
 }
 
@@ -430,7 +430,7 @@ func (n *Node) try() error {
 		return words.Errorf("a network namespace of its own cannot be reached, perhaps because of a firewall: %s", err)
 	}
 	c.Close()
-	up, err := n.Begin(Weather{Silent: true})
+	up, err := n.Begin(Impairment{Silent: true})
 	if err != nil {
 		return err
 	}
@@ -441,7 +441,7 @@ func (n *Node) try() error {
 	return up()
 }
 
-func (n *Node) tryWeather(called string, w Weather) error {
+func (n *Node) tryImpairment(called string, w Impairment) error {
 	end, err := n.Begin(w)
 	if err = errors.Join(err, end()); errors.Is(err, unix.ENOENT) {
 		return words.Errorf("this kernel has no %s", called)

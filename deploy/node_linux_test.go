@@ -66,7 +66,7 @@ func echoed(t *testing.T, c net.Conn, size int) time.Duration {
 	return time.Since(began)
 }
 
-func makeWeather(t *testing.T, n *Node, w Weather) (end func() error) {
+func impair(t *testing.T, n *Node, w Impairment) (end func() error) {
 	t.Helper()
 	end, err := n.Begin(w)
 	if err != nil {
@@ -104,7 +104,7 @@ func TestNodeIsCutOff(t *testing.T) {
 	n, addr := node(t, func(k Kernel) error { return k.Nodes })
 	c := connect(t, addr)
 	echoed(t, c, 1<<10)
-	first, second := makeWeather(t, n, Weather{Silent: true}), makeWeather(t, n, Weather{Silent: true})
+	first, second := impair(t, n, Impairment{Silent: true}), impair(t, n, Impairment{Silent: true})
 	var timeout net.Error
 	if _, err := net.DialTimeout("tcp", addr, 300*time.Millisecond); !errors.As(err, &timeout) || !timeout.Timeout() {
 		t.Errorf("who connects is told: %v", err)
@@ -137,7 +137,7 @@ func TestNodeIsNarrow(t *testing.T) {
 	n, addr := node(t, func(k Kernel) error { return k.Bandwidth })
 	const size, rate = 96 << 10, 128 << 10
 	before := echoed(t, connect(t, addr), size)
-	end := makeWeather(t, n, Weather{Bandwidth: rate})
+	end := impair(t, n, Impairment{Bandwidth: rate})
 	took := echoed(t, connect(t, addr), size)
 	if want := 750 * time.Millisecond; took < want*9/10 {
 		t.Errorf("%d bytes took %s, want %s at least", size, took, want)
@@ -155,7 +155,7 @@ func TestNodeIsNarrow(t *testing.T) {
 // Delay and loss are of packets, and go with bandwidth.
 func TestNodeLosesAndDelays(t *testing.T) {
 	n, addr := node(t, func(k Kernel) error { return errors.Join(k.Packets, k.Bandwidth) })
-	end := makeWeather(t, n, Weather{Delay: 100 * time.Millisecond, Bandwidth: 64 << 10})
+	end := impair(t, n, Impairment{Delay: 100 * time.Millisecond, Bandwidth: 64 << 10})
 	c := connect(t, addr)
 	if took := echoed(t, c, 16); took < 100*time.Millisecond || took > 5*time.Second {
 		t.Errorf("a round trip took %s", took)
@@ -163,7 +163,7 @@ func TestNodeLosesAndDelays(t *testing.T) {
 	if took := echoed(t, c, 64<<10); took < time.Second {
 		t.Errorf("64 KiB took %s at 64 KiB a second", took)
 	}
-	lossy := makeWeather(t, n, Weather{Loss: 0.2})
+	lossy := impair(t, n, Impairment{Loss: 0.2})
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	for lost := int64(0); lost < 5; lost, _ = n.Counts() {

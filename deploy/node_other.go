@@ -36,8 +36,8 @@ func (n *Node) Host() string { return loopback }
 // Name is none.
 func (n *Node) Name() string { return "" }
 
-// Begin makes no weather.
-func (n *Node) Begin(Weather) (end func() error, err error) {
+// Begin makes no impairment.
+func (n *Node) Begin(Impairment) (end func() error, err error) {
 	return func() error { return nil }, errNoNodes
 }
 

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -55,6 +56,12 @@ const drainsWithin = 30 * time.Second
 
 // errBusy is returned while another release is under way.
 var errBusy = words.Errorf("another release is under way; wait for its end")
+
+// releases is what is known of the releases to a deployment.
+type releases struct {
+	releasing sync.Mutex                  // one at a time
+	takeBack  func(context.Context) error // the last release; nil: it is taken back
+}
 
 // Release rolls a version out: first to one replica, the canary, and to the
 // others when that has proven itself on requests of users. A version that never
@@ -128,13 +135,13 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(words.Sentence
 
 // TakeBack has the replicas run what they did before the last release, where
 // that went live or could not be rolled back.
-func (l *Local) TakeBack(ctx context.Context) error {
-	l.releasing.Lock()
-	defer l.releasing.Unlock()
-	if l.takeBack == nil {
+func (r *releases) TakeBack(ctx context.Context) error {
+	r.releasing.Lock()
+	defer r.releasing.Unlock()
+	if r.takeBack == nil {
 		return nil
 	}
-	return l.takeBack(ctx)
+	return r.takeBack(ctx)
 }
 
 // Command is what a replica runs, from its next start on.
@@ -226,10 +233,10 @@ func hashOf(path string) (string, error) {
 }
 
 func (l *Local) setModel(ctx context.Context, r Release, status string) error {
-	if l.door == nil {
+	if l.admission == nil {
 		return nil // no ledger, no registry
 	}
-	_, err := l.door.ledger(ctx, "set-model", "--version", r.Version, "--sha256", r.SHA256, "--status", status)
+	_, err := l.admission.ledger(ctx, "set-model", "--version", r.Version, "--sha256", r.SHA256, "--status", status)
 	return err
 }
 
@@ -362,26 +369,26 @@ func (l *Local) LogDir() string { return l.logDir }
 // Reconfigure gives the gateway other limits, from a file, without a request
 // being lost. Limits that mean nothing are refused before anything is changed.
 func (l *Local) Reconfigure(ctx context.Context, file string) (Released, error) {
-	if l.door == nil {
+	if l.admission == nil {
 		return Released{}, words.Errorf("this gateway is plain and has no limits; take plain out of target.local.gateway")
 	}
 	began := time.Now()
 	refused := func(err error) (Released, error) {
 		return Released{Why: kept(words.Of(err)), Took: time.Since(began).Seconds()}, ctx.Err()
 	}
-	content, err := limits(file, l.door.allow)
+	content, err := limits(file, l.admission.allow)
 	if err != nil {
 		return refused(err)
 	}
-	next := l.door.file("gateway.yaml.next")
+	next := l.admission.file("gateway.yaml.next")
 	if err := os.WriteFile(next, content, 0o600); err != nil {
 		return Released{}, err
 	}
-	version, err := l.door.ledger(ctx, "add-configuration", "--from", next)
+	version, err := l.admission.ledger(ctx, "add-configuration", "--from", next)
 	if err != nil {
 		return refused(errors.Join(err, os.Remove(next)))
 	}
-	if err := os.Rename(next, l.door.file("gateway.yaml")); err != nil {
+	if err := os.Rename(next, l.admission.file("gateway.yaml")); err != nil {
 		return Released{}, err
 	}
 	if pid := l.PID(Gateway); pid != 0 { // one that is being started reads it anyway

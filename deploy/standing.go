@@ -144,8 +144,8 @@ func Keep(ctx context.Context, dir string, order Order, server string) error {
 	}
 	defer func() { _ = orders.close() }()
 	s.Control = orders.socket()
-	if l.door != nil {
-		s.CA, s.KeyFile, s.Allowed = l.door.file("tls/ca.pem"), filepath.Join(dir, "api-key"), kept(order.Allow.Told())
+	if l.admission != nil {
+		s.CA, s.KeyFile, s.Allowed = l.admission.file("tls/ca.pem"), filepath.Join(dir, "api-key"), kept(order.Allow.Told())
 		if err := os.WriteFile(s.KeyFile, []byte(l.Key()+"\n"), 0o600); err != nil {
 			return err
 		}

@@ -25,7 +25,7 @@ const (
 // descriptors and ports. Numbers of a client that was itself short of anything
 // are not the service's.
 func WatchSelf(ctx context.Context, clock recording.Clock, c *client.Client, observe func(recording.Observation)) {
-	goFirst()
+	raisePriority()
 	first := time.NewTicker(firstEvery)
 	defer first.Stop()
 	c.ReadDelay() // what was before belongs to nobody
@@ -37,7 +37,7 @@ func WatchSelf(ctx context.Context, clock recording.Clock, c *client.Client, obs
 		case <-ctx.Done():
 			return
 		case <-first.C:
-			goFirst()
+			raisePriority()
 			continue
 		case <-tick.C:
 		}

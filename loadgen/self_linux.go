@@ -78,11 +78,11 @@ func waiting() int {
 	return sockstatWaiting(string(stat))
 }
 
-// goFirst gives the threads of this process precedence over others where that
+// raisePriority gives the threads of this process precedence over others where that
 // is allowed (as root, or with CAP_SYS_NICE), and only those: what it starts has
 // the precedence it would have had. A client that shares a machine with the
 // service it asks would otherwise wait for it, and measure that.
-func goFirst() {
+func raisePriority() {
 	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return

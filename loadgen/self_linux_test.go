@@ -20,7 +20,7 @@ func TestGoFirst(t *testing.T) {
 	if err != nil || own.Nice != 0 {
 		t.Skipf("skipped: this thread has a precedence of its own (%v, %v)", own, err)
 	}
-	goFirst()
+	raisePriority()
 	if own, err = unix.SchedGetAttr(0, 0); err != nil {
 		t.Fatal(err)
 	}

@@ -8,4 +8,4 @@ func portsUsed(int) (float64, bool) { return 0, false }
 
 func growFiles() {}
 
-func goFirst() {}
+func raisePriority() {}

@@ -22,45 +22,45 @@ type linked interface {
 	OnNodeOf(replica string) []string
 }
 
-// look is how a storm is seen to be in effect: a sentence, and whether it is.
-type look func(ctx context.Context, s *storm) (words.Sentence, bool)
+// look is how a network fault is seen to be in effect: a sentence, and whether it is.
+type look func(ctx context.Context, s *networkFault) (words.Sentence, bool)
 
-// storm is bad weather on the links of a node or of one replica.
-type storm struct {
-	target  linked
-	from    dialer       // by which requests go where the weather is; nil: any does
-	onHost  error        // why it has no node
-	most    int          // bytes that a request may have
-	serves  words.Phrase // what it means that the victim does
-	victim  string
-	all     []string     // whose links it is on
-	node    *deploy.Node // on whose veth it is; nil: the proxies play it
-	links   []*deploy.Link
-	weather deploy.Weather
-	ends    []func() error // of the weather, once it has begun
-	played  words.Sentence // by what
-	over    words.Sentence // what requests go over
-	what    words.Sentence
-	before  time.Duration
-	look    look
-	padding int
-	seen    bool // in effect
+// networkFault impairs the links of a node or of one replica.
+type networkFault struct {
+	target     linked
+	from       dialer       // by which requests go where the impairment is; nil: any does
+	onHost     error        // why it has no node
+	most       int          // bytes that a request may have
+	serves     words.Phrase // what it means that the victim does
+	victim     string
+	all        []string     // whose links it is on
+	node       *deploy.Node // on whose veth it is; nil: the proxies play it
+	links      []*deploy.Link
+	impairment deploy.Impairment
+	ends       []func() error // of the impairment, once it has begun
+	played     words.Sentence // by what
+	over       words.Sentence // what requests go over
+	what       words.Sentence
+	before     time.Duration
+	look       look
+	padding    int
+	seen       bool // in effect
 }
 
 // ShapeNetwork breaks the network between the gateway and a replica.
 func (l *Local) ShapeNetwork(ctx context.Context, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
-	s := &storm{target: l.Local, onHost: words.Errorf("its node has no network of its own"), most: 256 << 10, serves: "the gateway routes to %s"}
+	s := &networkFault{target: l.Local, onHost: words.Errorf("its node has no network of its own"), most: 256 << 10, serves: "the gateway routes to %s"}
 	return s.prepare(ctx, v, f)
 }
 
 // ShapeNetwork breaks the network between the load and the service.
 func (e *Endpoint) ShapeNetwork(ctx context.Context, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
-	s := &storm{target: e, from: e.through, onHost: words.Errorf("launchgate did not deploy it"), most: mostPadding, serves: "%s answers"}
+	s := &networkFault{target: e, from: e.through, onHost: words.Errorf("launchgate did not deploy it"), most: mostPadding, serves: "%s answers"}
 	return s.prepare(ctx, v, f)
 }
 
-// prepare measures how quick the link is in fine weather.
-func (s *storm) prepare(ctx context.Context, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
+// prepare measures how quick the link is in fine impairment.
+func (s *networkFault) prepare(ctx context.Context, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
 	s.victim, s.all = v.Replica, []string{v.Replica}
 	if err := s.findMeans(meansOf(f), f); err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func (s *storm) prepare(ctx context.Context, v deploy.Victim, f scenarios.Fault)
 }
 
 // findMeans has the kernel play it where it can.
-func (s *storm) findMeans(m means, f scenarios.Fault) error {
+func (s *networkFault) findMeans(m means, f scenarios.Fault) error {
 	why := s.onHost
 	if s.node = s.target.Node(s.victim); s.node != nil {
 		why = m.lacks(kernel(), f)
@@ -107,7 +107,7 @@ func (s *storm) findMeans(m means, f scenarios.Fault) error {
 
 // quickest is the quickest of n round trips through the victim's link: the
 // others may have waited for a processor.
-func (s *storm) quickest(ctx context.Context, n int) (time.Duration, error) {
+func (s *networkFault) quickest(ctx context.Context, n int) (time.Duration, error) {
 	var took []time.Duration
 	for range n {
 		t, err := s.across(ctx, 30*time.Second)
@@ -119,16 +119,16 @@ func (s *storm) quickest(ctx context.Context, n int) (time.Duration, error) {
 	return slices.Min(took), nil
 }
 
-// across is how long a request takes that goes where the weather is.
-func (s *storm) across(ctx context.Context, within time.Duration) (time.Duration, error) {
+// across is how long a request takes that goes where the impairment is.
+func (s *networkFault) across(ctx context.Context, within time.Duration) (time.Duration, error) {
 	_, took, err := health(ctx, s.from, s.target.Path(s.victim), s.padding, within)
 	return took, err
 }
 
-func (s *storm) Victim() string { return s.victim }
+func (s *networkFault) Victim() string { return s.victim }
 
 // Undo is nothing of the proxies: they are in this process, and end with it.
-func (s *storm) Undo() []deploy.Undo { return undoNode(s.node) }
+func (s *networkFault) Undo() []deploy.Undo { return undoNode(s.node) }
 
 // undoNode takes the veth of a node away, with all that is on it.
 func undoNode(n *deploy.Node) []deploy.Undo {
@@ -138,22 +138,22 @@ func undoNode(n *deploy.Node) []deploy.Undo {
 	return []deploy.Undo{{Do: undoLink, Path: n.Name()}}
 }
 
-func (s *storm) Inject(context.Context) (sight, error) {
+func (s *networkFault) Inject(context.Context) (sight, error) {
 	if s.node != nil {
-		end, err := s.node.Begin(s.weather)
+		end, err := s.node.Begin(s.impairment)
 		s.ends = append(s.ends, end)
 		if err != nil {
 			return sight{}, err
 		}
 	}
 	for _, link := range s.links {
-		end := link.Begin(s.weather)
+		end := link.Begin(s.impairment)
 		s.ends = append(s.ends, func() error { end(); return nil })
 	}
 	return sight{How: words.Say("by %s: %s", s.played, s.what)}, nil
 }
 
-func (s *storm) SeeInEffect(ctx context.Context) (sight, error) {
+func (s *networkFault) SeeInEffect(ctx context.Context) (sight, error) {
 	began := time.Now()
 	seen, err := until(ctx, pollEvery, func() (words.Sentence, bool) { return s.look(ctx, s) })
 	seen.At = began // it is seen by what it takes away, which takes a while
@@ -161,7 +161,7 @@ func (s *storm) SeeInEffect(ctx context.Context) (sight, error) {
 	return seen, err
 }
 
-func (s *storm) Revert(context.Context) (sight, error) {
+func (s *networkFault) Revert(context.Context) (sight, error) {
 	for _, end := range s.ends {
 		if err := end(); err != nil {
 			return sight{}, err
@@ -175,7 +175,7 @@ func (s *storm) Revert(context.Context) (sight, error) {
 
 // SeeGone waits until the link is quick again, as far as a busy machine lets
 // one say so.
-func (s *storm) SeeGone(ctx context.Context) (sight, error) {
+func (s *networkFault) SeeGone(ctx context.Context) (sight, error) {
 	quick := s.before + max(s.before, 20*time.Millisecond)
 	return until(ctx, pollEvery, func() (words.Sentence, bool) {
 		took, err := s.quickest(ctx, 1)
@@ -193,7 +193,7 @@ func (s *storm) SeeGone(ctx context.Context) (sight, error) {
 
 // counts are the packets that were lost on the victim's link, and those that
 // passed.
-func (s *storm) counts() (lost, passed int64) {
+func (s *networkFault) counts() (lost, passed int64) {
 	if s.node != nil {
 		return s.node.Counts()
 	}
@@ -202,19 +202,19 @@ func (s *storm) counts() (lost, passed int64) {
 
 func round(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
 
-func delayed(f scenarios.Fault, s *storm) {
+func delayed(f scenarios.Fault, s *networkFault) {
 	delay := time.Duration(f.Delay)
-	s.weather, s.what = deploy.Weather{Delay: delay}, words.Say("adds %s to every round trip", delay)
-	s.look = func(ctx context.Context, s *storm) (words.Sentence, bool) {
+	s.impairment, s.what = deploy.Impairment{Delay: delay}, words.Say("adds %s to every round trip", delay)
+	s.look = func(ctx context.Context, s *networkFault) (words.Sentence, bool) {
 		took, err := s.quickest(ctx, 2)
 		return words.Say("a request %s took %s, and %s before: %s more", s.over, round(took), round(s.before), round(took-s.before)),
 			err == nil && took >= s.before/2+delay
 	}
 }
 
-func lossy(f scenarios.Fault, s *storm) {
-	s.weather, s.what = deploy.Weather{Loss: float64(f.Loss)}, words.Say("loses %v of the packets, each way", f.Loss)
-	s.look = func(ctx context.Context, s *storm) (words.Sentence, bool) {
+func lossy(f scenarios.Fault, s *networkFault) {
+	s.impairment, s.what = deploy.Impairment{Loss: float64(f.Loss)}, words.Say("loses %v of the packets, each way", f.Loss)
+	s.look = func(ctx context.Context, s *networkFault) (words.Sentence, bool) {
 		took, err := s.quickest(ctx, 1)
 		lost, passed := s.counts()
 		return words.Say("%d of %d packets were lost and came again later; a request %s took %s, and %s before", lost, lost+passed, s.over, round(took), round(s.before)),
@@ -224,7 +224,7 @@ func lossy(f scenarios.Fault, s *storm) {
 
 // narrow asks with a request that takes half a second at the bandwidth, or longer
 // where the kernel would let so little of it through at once.
-func narrow(f scenarios.Fault, s *storm) {
+func narrow(f scenarios.Fault, s *networkFault) {
 	bandwidth, atOnce := int64(f.Bandwidth), int64(0)
 	s.padding = min(max(int(bandwidth/2), 512), s.most)
 	if s.node != nil {
@@ -232,8 +232,8 @@ func narrow(f scenarios.Fault, s *storm) {
 		s.padding = max(s.padding, int(2*atOnce))
 	}
 	least := time.Duration(float64(int64(s.padding)-atOnce) / float64(bandwidth) * float64(time.Second))
-	s.weather, s.what = deploy.Weather{Bandwidth: bandwidth}, words.Say("lets %v a second through, each way", f.Bandwidth)
-	s.look = func(ctx context.Context, s *storm) (words.Sentence, bool) {
+	s.impairment, s.what = deploy.Impairment{Bandwidth: bandwidth}, words.Say("lets %v a second through, each way", f.Bandwidth)
+	s.look = func(ctx context.Context, s *networkFault) (words.Sentence, bool) {
 		patience := 30 * time.Second
 		if s.seen { // behind all that waits there it could take as long as the fault itself
 			patience = 2*least + time.Second
@@ -249,30 +249,30 @@ func narrow(f scenarios.Fault, s *storm) {
 	}
 }
 
-func cutOff(f scenarios.Fault, s *storm) {
-	s.weather = deploy.Weather{Silent: f.Cut != scenarios.CutReset, Reset: f.Cut == scenarios.CutReset}
+func cutOff(f scenarios.Fault, s *networkFault) {
+	s.impairment = deploy.Impairment{Silent: f.Cut != scenarios.CutReset, Reset: f.Cut == scenarios.CutReset}
 	s.what = words.Say("drops every packet, so that neither side is told")
-	if s.weather.Reset {
+	if s.impairment.Reset {
 		s.what = words.Say("resets every connection, and refuses new ones")
 	}
-	s.look = func(ctx context.Context, s *storm) (words.Sentence, bool) {
+	s.look = func(ctx context.Context, s *networkFault) (words.Sentence, bool) {
 		_, through := s.across(ctx, silence)
 		took, beside := s.beside(ctx)
 		how := words.Say("a request %s got no answer in %s", s.over, silence)
-		if s.weather.Reset {
+		if s.impairment.Reset {
 			how = words.Say("a request %s was refused", s.over)
 		}
 		if s.node != nil {
 			how = words.Say("a connection made now does not get through (%s)", through)
 		}
 		return words.Say("%s, and %s itself answered in %s", how, s.victim, round(took)),
-			through != nil && beside == nil && refused(through) == s.weather.Reset
+			through != nil && beside == nil && refused(through) == s.impairment.Reset
 	}
 }
 
 // beside asks the victim past what cuts it off: past the proxy, or from within
 // its node.
-func (s *storm) beside(ctx context.Context) (time.Duration, error) {
+func (s *networkFault) beside(ctx context.Context) (time.Duration, error) {
 	if s.node == nil {
 		return roundTrip(ctx, s.target.Address(s.victim), 0, time.Second)
 	}

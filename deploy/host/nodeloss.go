@@ -82,7 +82,7 @@ func (r *removal) Inject(ctx context.Context) (sight, error) {
 		return sight{}, err
 	}
 	if r.node != nil { // before the kernel can tell anybody that the processes end
-		if r.linkUp, err = r.node.Begin(deploy.Weather{Silent: true}); err != nil {
+		if r.linkUp, err = r.node.Begin(deploy.Impairment{Silent: true}); err != nil {
 			return sight{}, err
 		}
 	}

@@ -20,16 +20,16 @@ import (
 // planted: it is off by 250 ms at most.
 func TestRTOOfPlantedOutages(t *testing.T) {
 	tests := []struct {
-		name    string
-		lasts   time.Duration
-		weather deploy.Weather
-		long    bool
+		name       string
+		lasts      time.Duration
+		impairment deploy.Impairment
+		long       bool
 	}{
-		{"half a second of silence", 500 * time.Millisecond, deploy.Weather{Silent: true}, false},
-		{"two seconds of silence", 2 * time.Second, deploy.Weather{Silent: true}, false},
-		{"two seconds of refusals", 2 * time.Second, deploy.Weather{Reset: true}, false},
-		{"ten seconds of silence", 10 * time.Second, deploy.Weather{Silent: true}, false},
-		{"a minute of silence", time.Minute, deploy.Weather{Silent: true}, true},
+		{"half a second of silence", 500 * time.Millisecond, deploy.Impairment{Silent: true}, false},
+		{"two seconds of silence", 2 * time.Second, deploy.Impairment{Silent: true}, false},
+		{"two seconds of refusals", 2 * time.Second, deploy.Impairment{Reset: true}, false},
+		{"ten seconds of silence", 10 * time.Second, deploy.Impairment{Silent: true}, false},
+		{"a minute of silence", time.Minute, deploy.Impairment{Silent: true}, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -40,7 +40,7 @@ func TestRTOOfPlantedOutages(t *testing.T) {
 			l := service(t, scenarios.Local{Replicas: 1})
 			// What else runs on the machine can only make it look worse.
 			for round := 1; ; round++ {
-				rto, lasted := plant(t, l, tt.lasts, tt.weather)
+				rto, lasted := plant(t, l, tt.lasts, tt.impairment)
 				off := rto - lasted
 				t.Logf("RTO of an outage of %s is %s", lasted.Round(time.Millisecond), rto.Round(time.Millisecond))
 				if math.Abs(off.Seconds()) <= 0.25 {
@@ -56,7 +56,7 @@ func TestRTOOfPlantedOutages(t *testing.T) {
 
 // plant makes an outage of a length, with probes beside it, and has the
 // recording of it judged. It also tells how long the outage really was.
-func plant(t *testing.T, l *Local, lasts time.Duration, w deploy.Weather) (rto, lasted time.Duration) {
+func plant(t *testing.T, l *Local, lasts time.Duration, w deploy.Impairment) (rto, lasted time.Duration) {
 	t.Helper()
 	gate, err := scenarios.Parse("gate.yaml", []byte(`
 name: planted

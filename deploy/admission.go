@@ -71,14 +71,14 @@ func (a Allowance) Told() words.Sentence {
 	return told
 }
 
-// door is what a whole gateway keeps in its folder:
+// admission is what a whole gateway keeps in its folder:
 //
 //	ledger.db     keys, usage, background responses
 //	gateway.yaml  the limits, with the allowance
 //	audit.log     who asked, when, and how it ended
 //	second-place/ a copy of the ledger, a fifth of a second behind
 //	tls/          the development CA, a certificate (and one that has expired), and its key while it runs
-type door struct {
+type admission struct {
 	server, dir string
 	allow       Allowance
 	key         string // the deployment's own
@@ -100,8 +100,8 @@ type issued struct {
 // LedgerFolder is where a gateway keeps its ledger, below the folder of logs.
 func LedgerFolder(logDir string) string { return filepath.Join(logDir, "gateway") }
 
-func openDoor(ctx context.Context, spec scenarios.Gateway, allow Allowance, o Setup) (*door, error) {
-	d := &door{server: o.Server, dir: LedgerFolder(o.LogDir), allow: allow, replicated: !spec.Unreplicated, onEvent: o.OnEvent, secret: rand.Text()}
+func openAdmission(ctx context.Context, spec scenarios.Gateway, allow Allowance, o Setup) (*admission, error) {
+	d := &admission{server: o.Server, dir: LedgerFolder(o.LogDir), allow: allow, replicated: !spec.Unreplicated, onEvent: o.OnEvent, secret: rand.Text()}
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -123,18 +123,18 @@ const SecretVariable = "GATEWAY_SECRET"
 
 // ReplicaSecret is by what replicas know who may ask them; empty where a plain
 // gateway has everybody pass anyway.
-func (l *Local) ReplicaSecret() string {
-	if l.door == nil {
+func (f *front) ReplicaSecret() string {
+	if f.admission == nil {
 		return ""
 	}
-	return l.door.secret
+	return f.admission.secret
 }
 
-func (l *Local) secretEnv() []string {
-	if l.door == nil {
+func (f *front) secretEnv() []string {
+	if f.admission == nil {
 		return nil
 	}
-	return []string{SecretVariable + "=" + l.door.secret}
+	return []string{SecretVariable + "=" + f.admission.secret}
 }
 
 // limits is the configuration of a gateway: a file's, with the allowance in
@@ -166,15 +166,15 @@ func limits(file string, a Allowance) ([]byte, error) {
 	return yaml.Marshal(config)
 }
 
-func (d *door) file(name string) string { return filepath.Join(d.dir, name) }
+func (d *admission) file(name string) string { return filepath.Join(d.dir, name) }
 
-func (d *door) args() []string {
+func (d *admission) args() []string {
 	return []string{"--ledger", d.file("ledger.db"), "--config", d.file("gateway.yaml"), "--audit-log", d.file("audit.log"), "--dev-tls", d.file("tls")}
 }
 
 // replicator keeps a second place for the ledger. It is a process of its own,
 // so that what the gateway wrote before it was killed is copied all the same.
-func (d *door) replicator() *process {
+func (d *admission) replicator() *process {
 	return &process{name: Replicator, argv: []string{d.server, "ledger", "replicate", "--ledger", d.file("ledger.db"), "--to", d.file("second-place")}}
 }
 
@@ -193,7 +193,7 @@ func (k KeySpec) scopes() string {
 }
 
 // addKey has the reference server put a key into the ledger.
-func (d *door) addKey(ctx context.Context, k KeySpec) (secret string, err error) {
+func (d *admission) addKey(ctx context.Context, k KeySpec) (secret string, err error) {
 	secret, err = d.ledger(ctx, "add-key", "--id", k.ID, "--tenant", k.Tenant, "--class", k.Class, "--scope", k.scopes(), "--valid", keysLast.String())
 	if err != nil {
 		return "", words.Errorf("add the API key %s: %s", k.ID, err)
@@ -207,7 +207,7 @@ func (d *door) addKey(ctx context.Context, k KeySpec) (secret string, err error)
 // bringLedger makes a ledger that was lost again before a process of its opens
 // it: from its second place, or empty and with the keys that were issued. What
 // begins empty is served, and what it lost is for the run to measure.
-func (d *door) bringLedger(ctx context.Context) {
+func (d *admission) bringLedger(ctx context.Context) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.hasLedger() {
@@ -227,7 +227,7 @@ func (d *door) bringLedger(ctx context.Context) {
 	d.onEvent(Event{At: time.Now(), Name: "ledger_returned", Subject: Gateway, Value: restored, Text: d.returned})
 }
 
-func (d *door) restore(ctx context.Context) (said words.Sentence, err error) {
+func (d *admission) restore(ctx context.Context) (said words.Sentence, err error) {
 	if !d.replicated {
 		return words.Sentence{}, words.Errorf("it has no second place")
 	}
@@ -238,18 +238,18 @@ func (d *door) restore(ctx context.Context) (said words.Sentence, err error) {
 	return words.Say("restored and verified in %s", time.Since(began).Round(time.Millisecond)), nil
 }
 
-func (d *door) hasLedger() bool {
+func (d *admission) hasLedger() bool {
 	_, err := os.Stat(d.file("ledger.db"))
 	return err == nil
 }
 
 // ledger runs a command of the reference server on the gateway's ledger.
-func (d *door) ledger(ctx context.Context, command string, args ...string) (string, error) {
+func (d *admission) ledger(ctx context.Context, command string, args ...string) (string, error) {
 	return d.ledgerWith(ctx, "", command, args...)
 }
 
 // ledgerWith is ledger, and gives the command something to read.
-func (d *door) ledgerWith(ctx context.Context, in, command string, args ...string) (string, error) {
+func (d *admission) ledgerWith(ctx context.Context, in, command string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, d.server, append([]string{"ledger", command, "--ledger", d.file("ledger.db")}, args...)...)
 	cmd.Stdin = strings.NewReader(in)
 	out, err := cmd.Output()
@@ -261,7 +261,7 @@ func (d *door) ledgerWith(ctx context.Context, in, command string, args ...strin
 }
 
 // close takes the certificate's key away: run folders are passed on.
-func (d *door) close() { _ = os.Remove(d.file("tls/key.pem")) }
+func (d *admission) close() { _ = os.Remove(d.file("tls/key.pem")) }
 
 // Certificate is what the gateway shows to who connects.
 type Certificate struct {
@@ -272,36 +272,36 @@ type Certificate struct {
 }
 
 // Certificate is the gateway's, where it has one.
-func (l *Local) Certificate() (Certificate, bool) {
-	if l.door == nil {
+func (f *front) Certificate() (Certificate, bool) {
+	if f.admission == nil {
 		return Certificate{}, false
 	}
-	return Certificate{Address: strings.TrimPrefix(l.url, "https://"), File: l.door.file("tls/cert.pem"), Expired: l.door.file("tls/expired.pem"), CA: l.door.file("tls/ca.pem")}, true
+	return Certificate{Address: strings.TrimPrefix(f.url, "https://"), File: f.admission.file("tls/cert.pem"), Expired: f.admission.file("tls/expired.pem"), CA: f.admission.file("tls/ca.pem")}, true
 }
 
 // LedgerFolder is where the gateway's ledger and its audit log are; empty where
 // it has none.
-func (l *Local) LedgerFolder() string {
-	if l.door == nil {
+func (f *front) LedgerFolder() string {
+	if f.admission == nil {
 		return ""
 	}
-	return l.door.dir
+	return f.admission.dir
 }
 
 // HasLedger reports whether the gateway's ledger is there.
-func (l *Local) HasLedger() bool { return l.door != nil && l.door.hasLedger() }
+func (f *front) HasLedger() bool { return f.admission != nil && f.admission.hasLedger() }
 
 // LedgerReturned is how the ledger came back when it was last lost.
-func (l *Local) LedgerReturned() words.Sentence {
-	l.door.mu.Lock()
-	defer l.door.mu.Unlock()
-	return l.door.returned
+func (f *front) LedgerReturned() words.Sentence {
+	f.admission.mu.Lock()
+	defer f.admission.mu.Unlock()
+	return f.admission.returned
 }
 
 // WithLedger names the processes that are where the ledger is.
 func (l *Local) WithLedger() []string {
 	switch {
-	case l.door == nil:
+	case l.admission == nil:
 		return nil
 	case l.replicator == nil:
 		return []string{Gateway}
@@ -311,9 +311,9 @@ func (l *Local) WithLedger() []string {
 
 // LoseLedger removes the ledger, with its log and what its replicator keeps
 // beside it. Nothing that has it open may run.
-func (l *Local) LoseLedger() error {
-	files, err := filepath.Glob(l.door.file("ledger.db*"))
-	for _, file := range append(files, l.door.file(".ledger.db-litestream")) {
+func (f *front) LoseLedger() error {
+	files, err := filepath.Glob(f.admission.file("ledger.db*"))
+	for _, file := range append(files, f.admission.file(".ledger.db-litestream")) {
 		err = errors.Join(err, os.RemoveAll(file))
 	}
 	return err
@@ -321,36 +321,36 @@ func (l *Local) LoseLedger() error {
 
 // Key is the API key of whoever deployed the service; empty where none is
 // asked for.
-func (l *Local) Key() string {
-	if l.door == nil {
+func (f *front) Key() string {
+	if f.admission == nil {
 		return ""
 	}
-	return l.door.key
+	return f.admission.key
 }
 
 // AddKey makes another API key, for a tenant who is held to the gateway's
 // limits.
-func (l *Local) AddKey(ctx context.Context, k KeySpec) (string, error) {
-	if l.door == nil {
+func (f *front) AddKey(ctx context.Context, k KeySpec) (string, error) {
+	if f.admission == nil {
 		return "", words.Errorf("the gateway of this deployment is plain and asks for no API keys; take plain out of target.local.gateway")
 	}
-	return l.door.addKey(ctx, k)
+	return f.admission.addKey(ctx, k)
 }
 
 // AddOldKeys makes two keys of a tenant that must not work any more: one that has
 // expired and one that was revoked.
-func (l *Local) AddOldKeys(ctx context.Context, tenant string) (expired, revoked string, err error) {
-	if l.door == nil {
+func (f *front) AddOldKeys(ctx context.Context, tenant string) (expired, revoked string, err error) {
+	if f.admission == nil {
 		return "", "", words.Errorf("the gateway of this deployment is plain and asks for no API keys; take plain out of target.local.gateway")
 	}
 	add := func(id, valid string) (string, error) {
-		return l.door.ledger(ctx, "add-key", "--id", id, "--tenant", tenant, "--class", "standard", "--valid", valid)
+		return f.admission.ledger(ctx, "add-key", "--id", id, "--tenant", tenant, "--class", "standard", "--valid", valid)
 	}
 	if expired, err = add(tenant+"-expired", "1ns"); err != nil {
 		return "", "", words.Errorf("make a key that has expired: %s", err)
 	}
 	if revoked, err = add(tenant+"-revoked", keysLast.String()); err == nil {
-		_, err = l.door.ledger(ctx, "revoke-key", "--id", tenant+"-revoked")
+		_, err = f.admission.ledger(ctx, "revoke-key", "--id", tenant+"-revoked")
 	}
 	if err != nil {
 		return "", "", words.Errorf("make a key that was revoked: %s", err)

@@ -1,0 +1,143 @@
+package deploy
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/words"
+)
+
+// front is the gateway as the rest of the deployment sees it: where it listens,
+// the admission of requests where there is one, and what it said last of the
+// replicas behind it.
+type front struct {
+	url       string
+	status    string     // the URL of its status
+	admission *admission // nil: the gateway only balances
+
+	mu   sync.Mutex
+	last Status
+}
+
+// Status is what the gateway says of its replicas.
+type Status struct {
+	Replicas []ReplicaStatus `json:"replicas"`
+}
+
+// ReplicaStatus is one replica as the gateway sees it.
+type ReplicaStatus struct {
+	Name     string `json:"name"`
+	URL      string `json:"url"`
+	Ready    bool   `json:"ready"`
+	InFlight int    `json:"in_flight"`
+	// How often it was taken out, and when last.
+	Outages int       `json:"outages"`
+	OutAt   time.Time `json:"out_at"`
+	// How it did since the gateway began: answers to their ends, and those of
+	// them that were errors. The median is of how long the last of the others
+	// took, in seconds, since it became ready; Timed is how many.
+	Answered int     `json:"answered"`
+	Failed   int     `json:"failed"`
+	Median   float64 `json:"median"`
+	Timed    int     `json:"timed"`
+}
+
+// Ready counts the replicas the gateway would route to.
+func (s Status) Ready() (n int) {
+	for _, r := range s.Replicas {
+		if r.Ready {
+			n++
+		}
+	}
+	return n
+}
+
+// URL is the gateway's address.
+func (f *front) URL() string { return f.url }
+
+// Status is what the gateway said last.
+func (f *front) Status() Status {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.last
+}
+
+// InFlight is how many streams run through each replica now, as the gateway
+// counts them.
+func (f *front) InFlight(ctx context.Context) (map[string]int, error) {
+	st, err := f.ask(ctx)
+	if err != nil {
+		return nil, err
+	}
+	streams := make(map[string]int, len(st.Replicas))
+	for _, r := range st.Replicas {
+		streams[r.Name] = r.InFlight
+	}
+	return streams, nil
+}
+
+var statusClient = &http.Client{Timeout: 2 * time.Second}
+
+func (f *front) ask(ctx context.Context) (Status, error) {
+	return askStatus(ctx, f.status)
+}
+
+func askStatus(ctx context.Context, url string) (Status, error) {
+	var st Status
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return st, err
+	}
+	resp, err := statusClient.Do(req)
+	if err != nil {
+		return st, words.Errorf("gateway status: %s", err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return st, words.Errorf("gateway status: %s", err)
+	}
+	return st, json.Unmarshal(body, &st)
+}
+
+// tellChanges tells what is different in the status since the one before.
+func (f *front) tellChanges(st Status, onEvent func(Event)) {
+	f.mu.Lock()
+	old := f.last
+	f.last = st
+	f.mu.Unlock()
+	now := time.Now()
+	for i, r := range st.Replicas {
+		known := i < len(old.Replicas)
+		out := known && r.Outages > old.Replicas[i].Outages // it may be back already
+		if out {
+			onEvent(Event{At: r.OutAt, Name: "replica_ready", Subject: r.Name, Value: 0})
+		}
+		switch {
+		case r.Ready && (!known || out || !old.Replicas[i].Ready):
+			onEvent(Event{At: now, Name: "replica_ready", Subject: r.Name, Value: 1})
+		case !r.Ready && !out && (!known || old.Replicas[i].Ready):
+			onEvent(Event{At: now, Name: "replica_ready", Subject: r.Name, Value: 0})
+		}
+	}
+	if len(old.Replicas) == 0 || old.Ready() != st.Ready() {
+		onEvent(Event{At: now, Name: "replicas_ready", Value: float64(st.Ready())})
+	}
+}
+
+func answersReady(ctx context.Context, url string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/ready", nil)
+	if err != nil {
+		return false
+	}
+	resp, err := statusClient.Do(req)
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
