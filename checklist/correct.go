@@ -110,19 +110,14 @@ func canaryOf(r *recording.Request) canary {
 	return canary{r.Class, r.AnswerHash, r.OutputTokens, r.AnswerTokens, r.TokensFrom == "usage"}
 }
 
-// canaries decides the objectives that canaries are evidence for.
-func (f *Finding) canaries(o scenarios.Objective, e *evidence) {
-	var all []canary
+// canariesOf are the canaries that an objective is about.
+func (e *evidence) canariesOf(o scenarios.Objective) (all []canary) {
 	for _, s := range e.gate.Scenarios {
 		if o.Scenario == "" || o.Scenario == s.Name {
 			all = append(all, e.canaries[s.Name]...)
 		}
 	}
-	if o.Metric == "changed_answers" {
-		f.changed(o, all)
-		return
-	}
-	f.miscounted(o, all)
+	return all
 }
 
 // changed decides how many answers were not what most to the same question

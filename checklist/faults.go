@@ -297,7 +297,7 @@ func (l *faultLife) promises(e *evidence) {
 		if o.Arg != l.Kind || o.Scenario != "" && o.Scenario != l.Scenario || l.Verdict != Pass {
 			continue
 		}
-		if f := e.ofFault(e.finding(o), o, l); f.Verdict == Fail {
+		if f := e.ofFault(e.finding(o), o, measureOf(o.Metric), l); f.Verdict == Fail {
 			l.Verdict, l.broken = Fail, true
 			l.Why = words.Say("%s; but not as promised (%s)", l.Why, o.Source)
 		}

@@ -187,11 +187,8 @@ func warnings(gate scenarios.Gate) []words.Sentence {
 // the chunks counted in their place may hold several tokens each.
 func (e *evidence) untoldTokens() []words.Sentence {
 	counts := func(o scenarios.Objective) bool {
-		switch o.Metric {
-		case "tpot", "output_tokens_per_second", "cost_per_million_output_tokens", "wrong_length":
-			return true
-		}
-		return false
+		m, _ := scenarios.MetricOf(o.Metric)
+		return m.Tokens
 	}
 	i := slices.IndexFunc(e.gate.Objectives, counts)
 	if e.uncounted == 0 || i < 0 {
@@ -212,13 +209,14 @@ func inFull(gate scenarios.Gate, o scenarios.Objective) scenarios.Objective {
 // countsErrors reports whether an objective would notice that requests in the
 // scope of a latency objective failed.
 func countsErrors(o, beside scenarios.Objective) bool {
-	switch o.Metric {
-	case "error_rate", "errors", "attainment", "goodput":
-		return scopeOf(o).covers(scopeOf(beside))
-	case "errors_during": // an error rate of those who met the fault
-		return beside.During == o.Arg && scopeOf(o).covers(scopeOf(beside))
+	m, _ := scenarios.MetricOf(o.Metric)
+	switch {
+	case !m.Errors || !scopeOf(o).covers(scopeOf(beside)):
+		return false
+	case m.Arg == scenarios.FaultArg: // of those who met the fault
+		return beside.During == o.Arg
 	}
-	return false
+	return true
 }
 
 // summary is what a scenario measured, for the reader.

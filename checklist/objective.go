@@ -13,9 +13,9 @@ import (
 
 // judge decides one objective.
 func (e *evidence) judge(o scenarios.Objective) Finding {
-	f, scope := e.finding(o), scopeOf(o)
-	if o.Metric == "security" { // of no scenario
-		f.security(o, e)
+	f, scope, m := e.finding(o), scopeOf(o), measureOf(o.Metric)
+	if m.wholeRun {
+		m.of(&f, o, e, nil)
 		return f
 	}
 	for _, part := range []scenarios.Objective{o, o.Reference()} {
@@ -24,36 +24,13 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 			return f
 		}
 	}
-	s := e.within(scope)
 	switch {
 	case o.Than != (scenarios.Than{}):
 		f.relative(o, e)
-	case o.Metric == "icl":
-		f.distribution(s.icl.n, o, s.icl.at, s.icl.mean, s.gapsAbove)
-	case o.Stat != "":
-		of := slices.Index(latencyNames[:], o.Metric)
-		v := &s.values[of]
-		f.distribution(v.n(), o, v.at, v.mean, s.latencyAbove(of))
-	case o.Unit == scenarios.UnitUSD:
-		f.cost(o, e, s)
-	case o.Metric == "drift":
-		f.drift(o, e)
-	case o.Metric == "wrong_length":
-		f.wrongLength(o, s)
-	case o.Metric == "cache_hit_rate":
-		f.cacheHits(o, s)
-	case o.Metric == "changed_answers" || o.Metric == "miscounted_tokens":
-		f.canaries(o, e)
-	case o.Metric == "lost_writes":
-		f.lostWrites(o, e)
-	case o.Metric == "memory_growth" || o.Metric == "replicas_ready":
-		f.observed(o, e)
-	case o.Metric == "alert" || o.Metric == "alerts":
-		f.alerts(o, e)
-	case o.Arg != "":
-		e.fault(&f, o)
+	case m.strike != nil:
+		e.fault(&f, o, m)
 	default:
-		f.whole(o, s, e)
+		m.of(&f, o, e, e.within(scope))
 	}
 	if f.Verdict == Pass {
 		if why := e.unsettled(o); !why.IsZero() {
@@ -208,34 +185,6 @@ func (f *Finding) decide(value float64, o scenarios.Objective) {
 	f.Why = words.Say("it is %s, and must be %s", measured(value, o), must(o))
 }
 
-// whole decides the metrics that are one number for a scope.
-func (f *Finding) whole(o scenarios.Objective, s *samples, e *evidence) {
-	seconds := e.seconds(scopeOf(o))
-	f.Samples = s.due
-	if s.due == 0 || seconds <= 0 {
-		f.Why = words.Say("no request was due")
-		return
-	}
-	switch o.Metric {
-	case "error_rate":
-		f.share(s.errors, s.due, s.alike(f.sure, func(p *part) (int64, int64) { return p.errors, p.due }), o)
-	case "attainment":
-		f.share(s.attained, s.due, s.alike(f.sure, func(p *part) (int64, int64) { return p.attained, p.due }), o)
-	case "errors":
-		f.decide(float64(s.errors), o)
-	case "refused_rate":
-		f.share(s.refused, s.due, s.alike(f.sure, func(p *part) (int64, int64) { return p.refused, p.due }), o)
-	case "broken_rate":
-		f.share(s.errors-s.refused, s.due, s.alike(f.sure, func(p *part) (int64, int64) { return p.errors - p.refused, p.due }), o)
-	case "goodput", "output_tokens_per_second":
-		f.throughput(o, e)
-	case "achieved_rate":
-		f.decide(float64(s.due-s.notSent)/seconds, o)
-	default:
-		f.Why = words.Say("this version does not know how to measure %s", o.Metric)
-	}
-}
-
 // share decides a share k of n requests, so many of which as alike says tell as
 // much as one independent request. It is proven when its bound holds too (Clopper
 // and Pearson). It has failed when the share that was seen misses the limit; of
@@ -318,11 +267,11 @@ func (f *Finding) confident() words.Sentence { return show(f.asked, scenarios.Un
 
 // fault decides the metrics of a fault; where it struck several times the worst
 // counts.
-func (e *evidence) fault(f *Finding, o scenarios.Objective) {
+func (e *evidence) fault(f *Finding, o scenarios.Objective, m measure) {
 	var findings []Finding
 	for _, l := range e.faults {
 		if l.Kind == o.Arg && (o.Scenario == "" || l.Scenario == o.Scenario) {
-			findings = append(findings, e.ofFault(*f, o, l))
+			findings = append(findings, e.ofFault(*f, o, m, l))
 		}
 	}
 	if len(findings) == 0 {
@@ -365,31 +314,13 @@ func (f *Finding) strikes(n int64, o scenarios.Objective) {
 
 var badness = map[Outcome]int{Pass: 0, Unproven: 1, Fail: 2, Invalid: 3}
 
-func (e *evidence) ofFault(f Finding, o scenarios.Objective, l *faultLife) Finding {
+func (e *evidence) ofFault(f Finding, o scenarios.Objective, m measure, l *faultLife) Finding {
 	if !l.struck() {
 		f.Verdict, f.Why = l.Verdict, l.Why
 		return f
 	}
 	f.Samples = 1
-	switch o.Metric {
-	case "rto":
-		f.recovery(o, l, e)
-	case "rpo":
-		f.recoveryPoint(o, l, e)
-	case "detection":
-		if l.DetectionSeconds == nil {
-			f.Why = words.Say("the service was never seen to notice: it said of the victim all the while that it was ready, or was not looked at")
-			return f
-		}
-		f.decide(*l.DetectionSeconds, o)
-	case "lost":
-		f.decide(float64(l.LostRequests), o)
-		f.Why = words.Say("%s (requests under way when the fault struck that failed; whether what had been acknowledged was lost is rpo's to say)", f.Why)
-	case "errors_during":
-		f.during(o, l, e)
-	default:
-		f.Why = words.Say("this version does not know how to measure %s", o.Metric)
-	}
+	m.strike(&f, o, e, l)
 	return f
 }
 

@@ -28,7 +28,24 @@ type Metric struct {
 	Arg Arg
 	// Scope is how far "in" may narrow the metric.
 	Scope Scope
+	// Needs is what the gate has to have for it to be measured.
+	Needs Need
+	// Tokens: it counts tokens, so it needs to be told how many there were.
+	Tokens bool
+	// Errors: failed requests make it worse.
+	Errors bool
 }
+
+// Need is what of a gate a metric is measured by, beside its load.
+type Need int
+
+const (
+	NeedsNothing  Need = iota
+	NeedsCanaries      // canary in the scenario
+	NeedsRecords       // durability in the scenario
+	NeedsPrice         // cost in the gate
+	NeedsLengths       // ignore_eos in the workload
+)
 
 // Arg is the kind of argument that a metric takes.
 type Arg string
@@ -61,7 +78,7 @@ var metrics = []Metric{
 		Means: "time to first token: from when the request was due to its first non-empty fragment"},
 	{Name: "ttfo", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p95(ttfo) <= 3s",
 		Means: "time to first output: as ttft, but reasoning does not count"},
-	{Name: "tpot", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p99(tpot) in steady/main <= 50ms",
+	{Name: "tpot", Tokens: true, Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p99(tpot) in steady/main <= 50ms",
 		Means: "time per output token of a request after its first chunk"},
 	{Name: "icl", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p99(icl) <= 200ms",
 		Means: "inter-chunk latency: the gaps between content chunks"},
@@ -71,45 +88,45 @@ var metrics = []Metric{
 		Means: "as ttft, from when the request was sent"},
 	{Name: "service_latency", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "mean(service_latency) <= 5s",
 		Means: "as latency, from when the request was sent"},
-	{Name: "error_rate", Unit: UnitRatio, Scope: ByStage, Example: "error_rate <= 5%",
+	{Name: "error_rate", Errors: true, Unit: UnitRatio, Scope: ByStage, Example: "error_rate <= 5%",
 		Means: "failed requests, unsent ones too, out of those due"},
-	{Name: "errors", Unit: UnitCount, Scope: ByStage, Example: "errors in steady == 0",
+	{Name: "errors", Errors: true, Unit: UnitCount, Scope: ByStage, Example: "errors in steady == 0",
 		Means: "how many requests failed, unsent ones too"},
 	{Name: "refused_rate", Unit: UnitRatio, Scope: ByStage, Example: "refused_rate of batch in overload >= 20%",
 		Means: "requests refused in good order, with 429 or 503 and when to come back (Retry-After), out of those due"},
 	{Name: "broken_rate", Unit: UnitRatio, Scope: ByStage, Example: "broken_rate in overload <= 1%",
 		Means: "requests that failed in any other way than by being refused in good order, out of those due"},
-	{Name: "goodput", Unit: UnitPerSecond, Scope: ByStage, Example: "goodput in steady >= 4/s",
+	{Name: "goodput", Errors: true, Unit: UnitPerSecond, Scope: ByStage, Example: "goodput in steady >= 4/s",
 		Means: "requests a second that met every latency objective"},
-	{Name: "attainment", Unit: UnitRatio, Scope: ByStage, Example: "attainment in steady >= 90%",
+	{Name: "attainment", Errors: true, Unit: UnitRatio, Scope: ByStage, Example: "attainment in steady >= 90%",
 		Means: "requests that met every latency objective, out of those due"},
-	{Name: "output_tokens_per_second", Unit: UnitTokensPerSecond, Scope: ByStage, Example: "output_tokens_per_second >= 100",
+	{Name: "output_tokens_per_second", Tokens: true, Unit: UnitTokensPerSecond, Scope: ByStage, Example: "output_tokens_per_second >= 100",
 		Means: "output tokens of complete answers a second"},
 	{Name: "achieved_rate", Unit: UnitPerSecond, Scope: ByStage, Example: "achieved_rate in burst >= 14/s",
 		Means: "requests a second that the client did send"},
 	{Name: "drift", Unit: UnitRatio, Grows: true, Arg: Latency, Scope: ByStage, Example: "drift(ttft) in steady <= 50%",
 		Means: "how much longer the median of a latency is in the last third of the time than in the first"},
-	{Name: "wrong_length", Unit: UnitRatio, Scope: ByStage, Example: "wrong_length in steady <= 1%",
+	{Name: "wrong_length", Needs: NeedsLengths, Tokens: true, Unit: UnitRatio, Scope: ByStage, Example: "wrong_length in steady <= 1%",
 		Means: "complete answers with another number of tokens than was asked for, where ignore_eos asks for all of them"},
 	{Name: "cache_hit_rate", Unit: UnitRatio, Optional: true, Scope: ByStage, Example: "cache_hit_rate of shared in prefixes >= 50%",
 		Means: "prompt tokens that the service says its cache had (usage, cached_tokens), out of all of answers that say so"},
-	{Name: "changed_answers", Unit: UnitRatio, Scope: ByScenario, Example: "changed_answers in steady <= 1%",
+	{Name: "changed_answers", Needs: NeedsCanaries, Unit: UnitRatio, Scope: ByScenario, Example: "changed_answers in steady <= 1%",
 		Means: "canaries whose answer was not what most answers to the same question were"},
-	{Name: "miscounted_tokens", Unit: UnitRatio, Scope: ByScenario, Example: "miscounted_tokens in steady <= 1%",
+	{Name: "miscounted_tokens", Needs: NeedsCanaries, Unit: UnitRatio, Scope: ByScenario, Example: "miscounted_tokens in steady <= 1%",
 		Means: "canaries whose usage is more than 10 %, and more than one token, off what the service's own tokenizer counts"},
 	{Name: "memory_growth", Unit: UnitRatio, Grows: true, Scope: ByScenario, Example: "memory_growth in steady <= 20%",
 		Means: "how much more memory the process that grew most has in the last third of the time than in the first"},
-	{Name: "lost_writes", Unit: UnitCount, Optional: true, Scope: ByScenario, Example: "lost_writes in steady == 0",
+	{Name: "lost_writes", Needs: NeedsRecords, Unit: UnitCount, Optional: true, Scope: ByScenario, Example: "lost_writes in steady == 0",
 		Means: "background responses that were acknowledged and then lost, duplicated or truncated"},
 	{Name: "replicas_ready", Unit: UnitCount, Optional: true, Scope: ByScenario, Example: "replicas_ready in steady >= 3",
 		Means: "the fewest replicas that the gateway would route to"},
 	{Name: "rto", Unit: UnitSeconds, Arg: FaultArg, Scope: ByScenario, Example: "rto(pod-kill) < 5m",
 		Means: "recovery time: from the fault seen in effect to the end of the first of the probes that were answered again"},
-	{Name: "rpo", Unit: UnitSeconds, Arg: FaultArg, Scope: ByScenario, Example: "rpo(node-loss) < 1m",
+	{Name: "rpo", Needs: NeedsRecords, Unit: UnitSeconds, Arg: FaultArg, Scope: ByScenario, Example: "rpo(node-loss) < 1m",
 		Means: "recovery point: the age, when the fault struck, of the oldest acknowledged write that was lost"},
 	{Name: "lost", Unit: UnitCount, Arg: FaultArg, Scope: ByScenario, Example: "lost(pod-kill) == 0",
 		Means: "requests under way when the fault struck that failed"},
-	{Name: "errors_during", Unit: UnitRatio, Arg: FaultArg, Scope: ByScenario, Example: "errors_during(pod-kill) <= 2%",
+	{Name: "errors_during", Errors: true, Unit: UnitRatio, Arg: FaultArg, Scope: ByScenario, Example: "errors_during(pod-kill) <= 2%",
 		Means: "the error rate from the injection until users are served again and the fault is gone, over ten seconds at least"},
 	{Name: "detection", Unit: UnitSeconds, Arg: FaultArg, Scope: ByScenario, Example: "detection(pod-kill) < 10s",
 		Means: "from the fault seen in effect to the service itself noticing it"},
@@ -117,7 +134,7 @@ var metrics = []Metric{
 		Means: "from the first fault seen in effect, or where there is none from the scenario's start, to this alert firing"},
 	{Name: "alerts", Unit: UnitCount, Scope: ByScenario, Example: "alerts in loss <= 1",
 		Means: "how many different alerts fired"},
-	{Name: "cost_per_million_output_tokens", Unit: UnitUSD, Scope: ByScenario, Example: "cost_per_million_output_tokens <= $2.50",
+	{Name: "cost_per_million_output_tokens", Needs: NeedsPrice, Tokens: true, Unit: UnitUSD, Scope: ByScenario, Example: "cost_per_million_output_tokens <= $2.50",
 		Means: "dollars for a million output tokens that met the objectives"},
 	{Name: "security", Unit: UnitCount, Arg: Severity, Scope: WholeRun, Example: "security(high) == 0",
 		Means: "security findings of this severity or worse"},

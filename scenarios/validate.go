@@ -665,27 +665,27 @@ func (c *checker) class(path string, o Objective, scenarios []Scenario) {
 // judged by.
 func (c *checker) evidence(path string, o Objective, scenarios []Scenario) {
 	has := func(with func(Scenario) bool) bool { return slices.ContainsFunc(scenarios, with) }
-	switch o.Metric {
-	case "changed_answers", "miscounted_tokens":
+	switch m, _ := MetricOf(o.Metric); m.Needs {
+	case NeedsCanaries:
 		if !has(func(s Scenario) bool { return s.Canary != nil }) {
 			c.add(path, "%s is seen by canaries, expected canary: {} in the scenario", o.Metric)
 		}
-	case "rpo", "lost_writes":
+	case NeedsRecords:
 		concerned := func(s Scenario) bool {
 			return o.Arg == "" || slices.ContainsFunc(s.Faults, func(f Fault) bool { return f.Kind == o.Arg })
 		}
 		if has(concerned) && !has(func(s Scenario) bool { return concerned(s) && s.Durability != nil }) {
 			c.add(path, "%s is of records that were acknowledged, expected durability: {} in the scenario", o.Metric)
 		}
-	case "cost_per_million_output_tokens":
+	case NeedsPrice:
 		if !c.priced {
 			c.add(path, "%s needs a price, expected cost: {book: prices.yaml, instance: NAME} in the gate", o.Metric)
 		}
-	case "wrong_length":
+	case NeedsLengths:
 		if !has(func(s Scenario) bool {
 			return s.Workload.IgnoreEOS || slices.ContainsFunc(s.Mix(), func(m Class) bool { return m.Workload.IgnoreEOS })
 		}) {
-			c.add(path, "wrong_length needs answers whose length is known, expected ignore_eos: true in the workload")
+			c.add(path, "%s needs answers whose length is known, expected ignore_eos: true in the workload", o.Metric)
 		}
 	}
 }

@@ -1,0 +1,119 @@
+package checklist
+
+import (
+	"slices"
+
+	"github.com/launchgate/launchgate/internal/words"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// measure is how one metric of scenarios.Metrics is decided, by one of the two
+// functions. How each is bounded is said by the function that it calls:
+// distribution, share and throughput have a confidence bound, decide has none.
+type measure struct {
+	metric string
+	// of decides an objective over its scope: the samples that are within it, and
+	// the rest of the evidence.
+	of func(f *Finding, o scenarios.Objective, e *evidence, s *samples)
+	// strike decides an objective about one strike of a fault.
+	strike func(f *Finding, o scenarios.Objective, e *evidence, l *faultLife)
+	// wholeRun: it is about no scenario, so none has to have been played for it.
+	wholeRun bool
+}
+
+// measures are the metrics, in the order of scenarios.Metrics.
+var measures = []measure{
+	{metric: "ttft", of: ofRequests(ttft)},
+	{metric: "ttfo", of: ofRequests(ttfo)},
+	{metric: "tpot", of: ofRequests(tpot)},
+	{metric: "icl", of: func(f *Finding, o scenarios.Objective, _ *evidence, s *samples) {
+		f.distribution(s.icl.n, o, s.icl.at, s.icl.mean, s.gapsAbove)
+	}},
+	{metric: "latency", of: ofRequests(latency)},
+	{metric: "service_ttft", of: ofRequests(serviceTTFT)},
+	{metric: "service_latency", of: ofRequests(serviceLatency)},
+	{metric: "error_rate", of: shareOfDue(func(n became) int64 { return n.errors })},
+	{metric: "errors", of: ofDue(func(f *Finding, o scenarios.Objective, e *evidence, s *samples) { f.decide(float64(s.errors), o) })},
+	{metric: "refused_rate", of: shareOfDue(func(n became) int64 { return n.refused })},
+	{metric: "broken_rate", of: shareOfDue(func(n became) int64 { return n.errors - n.refused })},
+	{metric: "goodput", of: ofDue(rateOfTime)},
+	{metric: "attainment", of: shareOfDue(func(n became) int64 { return n.attained })},
+	{metric: "output_tokens_per_second", of: ofDue(rateOfTime)},
+	{metric: "achieved_rate", of: ofDue(func(f *Finding, o scenarios.Objective, e *evidence, s *samples) {
+		f.decide(float64(s.due-s.notSent)/e.seconds(scopeOf(o)), o)
+	})},
+	{metric: "drift", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.drift(o, e) }},
+	{metric: "wrong_length", of: func(f *Finding, o scenarios.Objective, _ *evidence, s *samples) { f.wrongLength(o, s) }},
+	{metric: "cache_hit_rate", of: func(f *Finding, o scenarios.Objective, _ *evidence, s *samples) { f.cacheHits(o, s) }},
+	{metric: "changed_answers", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.changed(o, e.canariesOf(o)) }},
+	{metric: "miscounted_tokens", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.miscounted(o, e.canariesOf(o)) }},
+	{metric: "memory_growth", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.observed(o, e) }},
+	{metric: "lost_writes", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.lostWrites(o, e) }},
+	{metric: "replicas_ready", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.observed(o, e) }},
+	{metric: "rto", strike: func(f *Finding, o scenarios.Objective, e *evidence, l *faultLife) { f.recovery(o, l, e) }},
+	{metric: "rpo", strike: func(f *Finding, o scenarios.Objective, e *evidence, l *faultLife) { f.recoveryPoint(o, l, e) }},
+	{metric: "lost", strike: func(f *Finding, o scenarios.Objective, _ *evidence, l *faultLife) {
+		f.decide(float64(l.LostRequests), o)
+		f.Why = words.Say("%s (requests under way when the fault struck that failed; whether what had been acknowledged was lost is rpo's to say)", f.Why)
+	}},
+	{metric: "errors_during", strike: func(f *Finding, o scenarios.Objective, e *evidence, l *faultLife) { f.during(o, l, e) }},
+	{metric: "detection", strike: func(f *Finding, o scenarios.Objective, _ *evidence, l *faultLife) {
+		if l.DetectionSeconds == nil {
+			f.Why = words.Say("the service was never seen to notice: it said of the victim all the while that it was ready, or was not looked at")
+			return
+		}
+		f.decide(*l.DetectionSeconds, o)
+	}},
+	{metric: "alert", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.alerts(o, e) }},
+	{metric: "alerts", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.alerts(o, e) }},
+	{metric: "cost_per_million_output_tokens", of: func(f *Finding, o scenarios.Objective, e *evidence, s *samples) { f.cost(o, e, s) }},
+	{metric: "security", wholeRun: true, of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.security(o, e) }},
+}
+
+// measureOf is the measure of a metric; of one that this version does not know it
+// leaves the finding unproven.
+func measureOf(metric string) measure {
+	i := slices.IndexFunc(measures, func(m measure) bool { return m.metric == metric })
+	if i >= 0 {
+		return measures[i]
+	}
+	return measure{of: func(f *Finding, o scenarios.Objective, _ *evidence, _ *samples) {
+		f.Why = words.Say("this version does not know how to measure %s", o.Metric)
+	}}
+}
+
+// ofRequests decides a statistic of a latency that each request has.
+func ofRequests(of int) func(*Finding, scenarios.Objective, *evidence, *samples) {
+	return func(f *Finding, o scenarios.Objective, _ *evidence, s *samples) {
+		v := &s.values[of]
+		f.distribution(v.n(), o, v.at, v.mean, s.latencyAbove(of))
+	}
+}
+
+// ofDue decides a number of the requests that were due, where any were.
+func ofDue(decide func(*Finding, scenarios.Objective, *evidence, *samples)) func(*Finding, scenarios.Objective, *evidence, *samples) {
+	return func(f *Finding, o scenarios.Objective, e *evidence, s *samples) {
+		f.Samples = s.due
+		if s.due == 0 || e.seconds(scopeOf(o)) <= 0 {
+			f.Why = words.Say("no request was due")
+			return
+		}
+		decide(f, o, e, s)
+	}
+}
+
+// became is what became of requests that were due.
+type became struct {
+	errors, refused int64 // refused of the errors, in good order
+	attained        int64
+}
+
+// shareOfDue decides the share of the requests due that count picks.
+func shareOfDue(count func(became) int64) func(*Finding, scenarios.Objective, *evidence, *samples) {
+	return ofDue(func(f *Finding, o scenarios.Objective, _ *evidence, s *samples) {
+		alike := s.alike(f.sure, func(p *part) (int64, int64) { return count(became{p.errors, p.refused, p.attained}), p.due })
+		f.share(count(became{s.errors, s.refused, s.attained}), s.due, alike, o)
+	})
+}
+
+func rateOfTime(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.throughput(o, e) }

@@ -1,0 +1,26 @@
+package checklist
+
+import (
+	"testing"
+
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// A metric that can be promised is measured, and in one way.
+func TestEveryMetricHasAMeasure(t *testing.T) {
+	declared := scenarios.Metrics()
+	if len(declared) != len(measures) {
+		t.Errorf("%d metrics are declared and %d measured", len(declared), len(measures))
+	}
+	for i, m := range measures {
+		if i < len(declared) && declared[i].Name != m.metric {
+			t.Errorf("the measure of %s stands where that of %s should", m.metric, declared[i].Name)
+		}
+		if (m.of == nil) == (m.strike == nil) {
+			t.Errorf("%s has to be decided by one function: over a scope, or for each strike of a fault", m.metric)
+		}
+		if i < len(declared) && (m.strike != nil) != (declared[i].Arg == scenarios.FaultArg) {
+			t.Errorf("%s is declared with the argument %q", m.metric, declared[i].Arg)
+		}
+	}
+}
