@@ -87,7 +87,7 @@ func (v *Verdict) decide(e *evidence) {
 			v.Reasons = append(v.Reasons, Reason{Said: words.Say("Left out: %s: %s.", f.Source, f.Why)})
 		}
 	}
-	for _, warning := range slices.Concat(warnings(e.gate), e.untoldTokens()) {
+	for _, warning := range slices.Concat(warnings(e.gate), e.untoldTokens(), e.connections()) {
 		v.Reasons = append(v.Reasons, Reason{Said: warning})
 	}
 	for _, r := range v.Reasons {
@@ -178,6 +178,22 @@ func warnings(gate scenarios.Gate) []words.Sentence {
 		if !slices.Contains(asked, beside) {
 			asked = append(asked, beside)
 			said = append(said, words.Say("A warning: failed requests have no latency, so a service that fails quickly looks quick, and no objective counts the errors beside %s; add %s.", o.Source, beside))
+		}
+	}
+	return said
+}
+
+// connections tells what the client met of connections and is no error.
+func (e *evidence) connections() (said []words.Sentence) {
+	for _, seen := range e.rec.Observations {
+		n := int64(seen.Value)
+		switch seen.Name {
+		case recording.ObsResent:
+			said = append(said, words.Say("%s again on a new connection, because the service had closed the kept one before it answered; each counts once, and not as an error.", words.Count(n, "1 request was sent", "%d requests were sent")))
+		case recording.ObsLeftOpen:
+			said = append(said, words.Say("The service left %s open after an answer had ended; the answer ended with its last event, as clients see it.", words.Count(n, "1 connection", "%d connections")))
+		case recording.ObsSentAfterEnd:
+			said = append(said, words.Say("%s after its end; what came then was not counted.", words.Count(n, "1 answer went on", "%d answers went on")))
 		}
 	}
 	return said

@@ -548,6 +548,15 @@ var chinese = words.Language{
 	"the recording does not say by what":                                                                                                             "记录没有说明原因",
 	"The recording has no end: launchgate itself was ended, or the disk was full; run the gate again.":                                               "记录没有结尾：launchgate 自身被终止，或磁盘已满；请重新运行门禁。",
 	"A warning: failed requests have no latency, so a service that fails quickly looks quick, and no objective counts the errors beside %s; add %s.": "警告：失败的请求没有延迟，失败得快的服务会显得很快，而 %s 之外没有目标统计错误；请添加 %s。",
+	"%s again on a new connection, because the service had closed the kept one before it answered; each counts once, and not as an error.":           "%s，改用新连接重新发送，因为服务在应答之前关闭了保持的连接；每个只计一次，且不算错误。",
+	"1 request was sent":    "1 个请求",
+	"%d requests were sent": "%d 个请求",
+	"The service left %s open after an answer had ended; the answer ended with its last event, as clients see it.": "应答结束后服务仍保持 %s 打开；应答以其最后一个事件为结束，与客户端所见一致。",
+	"1 connection":   "1 个连接",
+	"%d connections": "%d 个连接",
+	"%s after its end; what came then was not counted.": "%s，在结束之后仍继续发送；其后的内容未计入。",
+	"1 answer went on":   "1 个应答",
+	"%d answers went on": "%d 个应答",
 	"A warning: %d of %d answers came without usage, so each chunk of theirs was counted as one token (none, where they were not streamed), and %s is not of tokens where a chunk holds several; let the service tell its usage (stream_options.include_usage).": "警告：共 %[2]d 个回答，其中 %[1]d 个没有 usage，因此它们的每个数据块按一个 token 计（非流式的不计），当一个数据块含多个 token 时，%[3]s 便不是按 token 计算的；请让服务给出 usage（stream_options.include_usage）。",
 
 	// Objectives.

@@ -141,6 +141,9 @@ const (
 	ObsScanEnded       = "scan_ended"                 // every check has ended; Value: how many
 	ObsRunEnded        = "run_ended"                  // the last line of a complete run
 	ObsTokensCounted   = "tokens_counted"             // Text: how the lengths of prompts are known
+	ObsResent          = "requests_resent"            // Value: how many were sent again because the kept connection had been closed
+	ObsLeftOpen        = "connections_left_open"      // Value: how many the service left open after the end of an answer
+	ObsSentAfterEnd    = "answers_sent_after_end"     // Value: how many answers went on after their end
 	ObsReplicasReady   = "replicas_ready"             // Value: how many the gateway would route to
 	ObsReplicasUntold  = "replicas_untold"            // the service does not say how many are ready; Text: what it answers
 	ObsReadBack        = "read_back"                  // the final read of the records has ended; Subject: scenario; Value: writes that were due

@@ -147,6 +147,7 @@ func (c *conductor) play(ctx context.Context) error {
 	beside.Go(func() { c.watchRecording(ctx, cancel) })
 	defer beside.Wait()
 	defer cancel(nil)
+	defer c.countConnections()
 
 	if c.Judge == nil {
 		for _, s := range c.Gate.Scenarios {
@@ -169,6 +170,20 @@ func (c *conductor) play(ctx context.Context) error {
 	}
 	suite.Run()
 	return c.rec.Err()
+}
+
+// countConnections records what the client met of connections and is no error of
+// a request.
+func (c *conductor) countConnections() {
+	left, more := c.client.AfterEnd()
+	for _, seen := range []struct {
+		name  string
+		count int64
+	}{{recording.ObsResent, c.client.Stale()}, {recording.ObsLeftOpen, left}, {recording.ObsSentAfterEnd, more}} {
+		if seen.count > 0 {
+			c.observe(recording.Observation{At: c.clock.Now(), Name: seen.name, Value: float64(seen.count)})
+		}
+	}
 }
 
 // act plays one scenario: its load, its faults and its probe side by side. The
