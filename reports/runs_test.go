@@ -97,7 +97,7 @@ var codes = func() map[string]words.Sentence {
 	}
 	// What has been reworded since.
 	byText["launchgate did not deploy this target, so it has no process of it to kill; use target.local, or break it by other means"] =
-		words.Say("launchgate did not deploy this target, so %s; use target.local, or break it by other means", words.Say("launchgate has no process of it to kill"))
+		words.Say("launchgate did not deploy this target, so %s; use target.local, or break it by other means", words.Say("it cannot %s", words.Say("kill a replica")))
 	return byText
 }()
 

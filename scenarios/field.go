@@ -34,6 +34,12 @@ func (f *Field) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+// GobEncode writes the value for a worker.
+func (f Field) GobEncode() ([]byte, error) { return []byte(f.JSON()), nil }
+
+// GobDecode reads what GobEncode wrote.
+func (f *Field) GobDecode(b []byte) error { return f.UnmarshalJSON(b) }
+
 // Texts are fields as JSON.
 func Texts(fields map[string]Field) map[string]string {
 	if len(fields) == 0 {
