@@ -20,24 +20,24 @@ func TestObjectivesDoc(t *testing.T) {
 	b.WriteString(`# Objectives
 
 An objective is one promise on one line: a metric, where it is measured, and
-its limit. The text is kept as it was written and stands in every report.
-How an objective is decided is told in [judging.md](judging.md).
+its limit. Every report shows this text exactly as you wrote it.
+[judging.md](judging.md) explains how an objective is decided.
 
 ` + "```" + `
 p95(ttft) in burst <= 2s          a percentile of a scenario's requests
 error_rate in steady/main <= 1%   a share, in one stage
-rto(pod-kill) < 15s               of a fault
-p95(ttft) during pod-kill <= 5s   of those who met one
-p95(ttft) outside faults <= 1s    of all the others
-goodput >= 10/s                   of the whole run
-p50(ttft) of cached <= 50% of that of fresh    of one class, compared with another
+rto(pod-kill) < 15s               the recovery time of a fault
+p95(ttft) during pod-kill <= 5s   of the requests that met a fault
+p95(ttft) outside faults <= 1s    of all other requests
+goodput >= 10/s                   a rate over the whole run
+p50(ttft) of cached <= 50% of that of fresh    one class of requests compared with another
 ` + "```" + `
 
 ## Grammar
 
 ` + "```\n")
 	b.WriteString(grammarOf(t, string(src)))
-	b.WriteString("```\n\n## Metrics\n\nThe first group is of distributions: an objective names a statistic of them,\n`p` and a percentile, `mean`, `min` or `max`.\n\n| metric | means | example |\n|---|---|---|\n")
+	b.WriteString("```\n\n## Metrics\n\nThe metrics from `ttft` to `service_latency` have one value for each request. An\nobjective names a statistic of those values: `mean`, `min`, `max`, or `p` and a\npercentile.\n\n| metric | means | example |\n|---|---|---|\n")
 	for _, distribution := range []bool{true, false} {
 		for _, m := range Metrics() {
 			if m.Distribution != distribution {
