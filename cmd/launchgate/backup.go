@@ -18,14 +18,14 @@ func backupCommand(out, errOut io.Writer) *cobra.Command {
 	var dir, to string
 	cmd := &cobra.Command{
 		Use:   "backup --to FILE",
-		Short: "Copy the ledger of what up has started, while it is in use, and verify the copy",
+		Short: "Back up the ledger of the running deployment, and verify the copy",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return onLedger(cmd.Context(), dir, out, errOut, "backup", "--to", to)
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", standingAt, "the `folder` that up was given")
-	cmd.Flags().StringVar(&to, "to", "", "the new `file`; a backup never replaces one")
+	cmd.Flags().StringVar(&dir, "dir", standingAt, "the `folder` of the deployment, as given to up")
+	cmd.Flags().StringVar(&to, "to", "", "the `file` to write, which must not exist yet")
 	_ = cmd.MarkFlagRequired("to")
 	return cmd
 }
@@ -34,10 +34,10 @@ func restoreCommand(out, errOut io.Writer) *cobra.Command {
 	var dir, from string
 	cmd := &cobra.Command{
 		Use:   "restore [--from FILE]",
-		Short: "Make a lost ledger again, from a backup or from its second place, and verify it",
-		Long: `Restore makes the ledger that up will find, from a backup, or without --from from
-the second place it was replicated to. It never overwrites a ledger, and refuses
-while the service is up.`,
+		Short: "Restore a lost ledger from a backup or from its replica, and verify it",
+		Long: `Restore writes the ledger that the next up will use. It reads the backup named by
+--from. Without --from it reads the replica in the ledger's second place. Restore
+never overwrites a ledger, and refuses to run while the service is up.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			at, err := filepath.Abs(dir)
@@ -55,8 +55,8 @@ while the service is up.`,
 			return onLedger(cmd.Context(), dir, out, errOut, "restore", "--replica", filepath.Join(at, deploy.SecondPlace))
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", standingAt, "the `folder` that up was given")
-	cmd.Flags().StringVar(&from, "from", "", "a `backup`; without one, the second place")
+	cmd.Flags().StringVar(&dir, "dir", standingAt, "the `folder` of the deployment, as given to up")
+	cmd.Flags().StringVar(&from, "from", "", "the `backup` to read (default the replica in the second place)")
 	return cmd
 }
 

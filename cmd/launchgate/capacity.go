@@ -39,21 +39,23 @@ func capacityCommand(out, errOut io.Writer, code *int) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "capacity [GATE.yaml | NAME]",
 		Short: "Find the highest rate at which the objectives hold",
-		Long: `Capacity deploys the gate's target (or drives the one named with --target) and
-plays the workload of one scenario at one rate after the other, until it knows
-the highest at which every objective of that scenario holds. The rate doubles
-until an objective is missed; then the interval between what held and what did
-not is halved until it is no wider than --precision; then what held is tried
-again with other arrivals. Each try is a run folder of its own, with a report.
+		Long: `Capacity finds the highest rate at which every objective of one scenario holds. It
+deploys the gate's target (or drives the one named with --target) and plays the
+scenario's workload at one rate after another:
 
-A try ends early when requests pile up faster than they are answered, and the
-next begins when the service answers as quickly as it did without load. A try
-that the client was too slow for ends the search: it says nothing about the
-service.
+  1. It doubles the rate until an objective is missed.
+  2. It halves the interval between the highest rate that held and the lowest that
+     did not, until the interval is no wider than --precision.
+  3. It tries the rate that held again, with other arrivals.
 
-A percentile needs samples (p95 130, p99 662), so a try at a low rate lasts as
-long as that takes, up to --longest; what is then still short of samples is
-decided by what was measured, and the result says so.`,
+Each try has its own run folder with a report. A try ends early when requests pile
+up faster than they are answered. The next try begins when the service answers as
+quickly as it did without load. If the client was too slow for a try, the search
+ends, because such a try says nothing about the service.
+
+A percentile needs samples (p95 130, p99 662), so a try at a low rate lasts until it
+has them, up to --longest. An objective that still has too few samples is decided by
+what was measured, and the result says so.`,
 		Example: `  launchgate capacity
   launchgate capacity --target http://127.0.0.1:8000 --profile mlperf-llama-3.1-8b-server my-gate.yaml
   launchgate capacity --from 4/s --to 64/s --precision 2 --scenario steady my-gate.yaml`,
@@ -72,14 +74,14 @@ decided by what was measured, and the result says so.`,
 	}
 	f.targetFlags(cmd)
 	cmd.Flags().StringVar(&f.out, "out", "", "the `folder` to make (default runs/<time>-capacity-<gate>)")
-	cmd.Flags().StringVar(&f.scenario, "scenario", "", "whose workload and objectives (default the gate's first without faults)")
-	cmd.Flags().StringVar(&f.profile, "profile", "", "a ready set of objectives in place of the gate's (launchgate list profiles)")
-	cmd.Flags().Var((*rateFlag)(&f.from), "from", "the `rate` to begin with")
+	cmd.Flags().StringVar(&f.scenario, "scenario", "", "the `scenario` whose workload and objectives to use (default the gate's first without faults)")
+	cmd.Flags().StringVar(&f.profile, "profile", "", "use this ready-made `set` of objectives in place of the gate's (see launchgate list profiles)")
+	cmd.Flags().Var((*rateFlag)(&f.from), "from", "the `rate` to start with")
 	cmd.Flags().Var((*rateFlag)(&f.to), "to", "the highest `rate` to try")
-	cmd.Flags().DurationVar(&f.probe, "probe", 15*time.Second, "how long a try lasts at least")
-	cmd.Flags().DurationVar(&f.longest, "longest", time.Minute, "how long a try lasts at most, for the samples that a percentile needs")
-	cmd.Flags().Float64Var(&f.percent, "precision", 5, "how wide the interval may be at the end, in `percent` of the rate")
-	cmd.Flags().IntVar(&f.confirm, "confirm", 1, "how many `times` the rate that is found has to hold again")
+	cmd.Flags().DurationVar(&f.probe, "probe", 15*time.Second, "the shortest time that a try lasts")
+	cmd.Flags().DurationVar(&f.longest, "longest", time.Minute, "the longest time that a try lasts to collect the samples that a percentile needs")
+	cmd.Flags().Float64Var(&f.percent, "precision", 5, "the largest width of the final interval, in `percent` of the rate")
+	cmd.Flags().IntVar(&f.confirm, "confirm", 1, "how many more `times` the rate that was found must hold")
 	return cmd
 }
 

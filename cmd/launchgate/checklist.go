@@ -20,11 +20,11 @@ func checklistCommand(out io.Writer, code *int) *cobra.Command {
 	var lang reports.Language
 	cmd := &cobra.Command{
 		Use:   "checklist [RUN...]",
-		Short: "What is still missing for a launch, by runs, files and signed statements",
-		Long: `Checklist holds a go-live checklist against its evidence: what runs proved, what
-tests and scans found, when the runbook was reviewed, and what people have
-signed for. What has no evidence is open, never done. The result is kept in the
-newest run's folder, and told in its report.`,
+		Short: "Show what is still missing before the service may go live",
+		Long: `Checklist compares a go-live checklist with its evidence: what runs proved, what
+tests and scans found, when the runbook was reviewed, and which statements people
+signed. An item without evidence is open, never done. The result is written into the
+newest run's folder and shown in its report.`,
 		Example: `  launchgate checklist runs/A runs/B
   launchgate checklist --print > release.yaml
   launchgate checklist --file release.yaml runs/*
@@ -42,9 +42,9 @@ newest run's folder, and told in its report.`,
 			return reports.ChecklistText(out, result, lang, isTerminal(out))
 		},
 	}
-	cmd.Flags().StringVar(&file, "file", "", "the `checklist` (default release.yaml, where there is one, or else the ready one)")
+	cmd.Flags().StringVar(&file, "file", "", "the `checklist` file (default release.yaml if it exists, otherwise the ready-made checklist)")
 	languageFlag(cmd, &lang)
-	cmd.Flags().BoolVar(&text, "print", false, "print the ready checklist, to change it")
+	cmd.Flags().BoolVar(&text, "print", false, "print the ready-made checklist, as a file to start from")
 	return cmd
 }
 

@@ -43,22 +43,23 @@ func newRoot(out, errOut io.Writer, code *int) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "launchgate",
 		Short: "May this inference service launch?",
-		Long: `launchgate deploys an AI inference service (or is pointed at one), drives it
-with streaming load, breaks it on purpose, and gives one verdict against
-latency, error and recovery targets, with an HTML report.
+		Long: `launchgate decides whether an AI inference service is ready to launch. It deploys
+the service (or uses one that already runs), sends it streaming load, and breaks it
+on purpose. It then gives one verdict against latency, error and recovery targets,
+with an HTML report.
 
-  launchgate run                 the bundled service through the quick gate
+  launchgate run                 test the bundled service with the quick gate
   launchgate init                write a commented gate to start from
-  launchgate run my-gate.yaml    your gate
+  launchgate run my-gate.yaml    play your own gate
   launchgate run --target http://127.0.0.1:8000 --model NAME my-gate.yaml
-                                 a service that is already there
+                                 test a service that already runs
   launchgate scan                look for security flaws of a service
-  launchgate up                  keep the bundled service up, until launchgate down
-  launchgate capacity            the highest rate at which the objectives hold
-  launchgate checklist runs/*    what else is missing before it may go live
+  launchgate up                  keep the bundled service running until launchgate down
+  launchgate capacity            find the highest rate at which the objectives hold
+  launchgate checklist runs/*    show what is still missing before going live
 
 Exit codes of a run: 0 pass, 1 fail, 2 unproven, 3 invalid, 4 could not run,
-130 interrupted. The help of each command has its own.`,
+130 interrupted. The help of each command lists that command's codes.`,
 		Version:       run.Version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -77,9 +78,9 @@ func judgeCommand(out io.Writer, code *int) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "judge DIR",
 		Short: "Judge a recorded run again, offline",
-		Long: `Judge reads a run folder, judges it by the gate that lies in it, and writes
-verdict.json, report.html, junit.xml and summary.md anew: byte for byte the
-same for the same folder. Nothing is sent anywhere.`,
+		Long: `Judge reads a run folder, judges it by the gate in that folder, and rewrites
+verdict.json, report.html, junit.xml and summary.md. The same folder gives the same
+files, byte for byte. Judge sends nothing over the network.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			v, err := judgeDir(args[0], lang)
@@ -98,7 +99,7 @@ func reportCommand(out io.Writer) *cobra.Command {
 	var lang reports.Language
 	cmd := &cobra.Command{
 		Use:   "report DIR",
-		Short: "Write the report of a recorded run again, also after a crash",
+		Short: "Rewrite the report of a recorded run, even of one that crashed",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if _, err := judgeDir(args[0], lang); err != nil {
@@ -116,7 +117,7 @@ func listCommand(out io.Writer) *cobra.Command {
 	topics := []string{"gates", "faults", "objectives", "profiles"}
 	return &cobra.Command{
 		Use:       "list [gates|faults|objectives|profiles]",
-		Short:     "List the ready gates, the faults, what objectives can say, and their ready sets",
+		Short:     "List the ready-made gates, the faults, the metrics for objectives, and the profiles",
 		ValidArgs: topics,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 || len(args) == 1 && !slices.Contains(topics, args[0]) {

@@ -29,15 +29,15 @@ func compareCommand(out io.Writer, code *int) *cobra.Command {
 	var perStage int
 	cmd := &cobra.Command{
 		Use:   "compare BASE HEAD",
-		Short: "Compare two recorded runs: a regression, an improvement, or the same",
+		Short: "Compare two recorded runs and find regressions",
 		Long: `Compare reads two run folders and decides for each metric whether HEAD is worse
-than BASE, better, or the same. Each stage without faults is cut into blocks of
-time, and blocks are what is compared: requests of one moment are not
-independent witnesses.
+than BASE, better, or the same. It cuts each stage without faults into blocks of
+time and compares the blocks, because requests of one moment are not independent
+samples.
 
-Two runs were made at different times, so whatever else changed on the machine
-between them is part of the difference. launchgate run --baseline takes turns
-between the two services and does not have this fault.`,
+The two runs were made at different times, so any other change on the machine is
+part of the difference. launchgate run --baseline avoids this: it alternates between
+the two services.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			var sides [2][]checklist.Block
@@ -72,9 +72,9 @@ between the two services and does not have this fault.`,
 			return reports.CompareTerminal(out, doc, to)
 		},
 	}
-	cmd.Flags().StringVar(&to, "out", "", "a `folder` for compare.json and compare.html")
+	cmd.Flags().StringVar(&to, "out", "", "write compare.json and compare.html into this `folder`")
 	languageFlag(cmd, &lang)
-	cmd.Flags().IntVar(&perStage, "blocks", 10, "into how many blocks a stage is cut")
+	cmd.Flags().IntVar(&perStage, "blocks", 10, "the number of blocks that each stage is cut into")
 	return cmd
 }
 
@@ -111,9 +111,9 @@ type baselineFlags struct {
 }
 
 func (f *baselineFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.baseline, "baseline", "", "compare with the service at this `URL`, or with this reference-server program, in turns: one scenario of the gate in blocks, base and head alternating")
-	cmd.Flags().IntVar(&f.pairs, "pairs", 60, "how many `blocks` of each --baseline measures: 60 of 100 requests find a p95 that is 10 % worse 19 times of 20")
-	cmd.Flags().DurationVar(&f.block, "block", 5*time.Second, "how long a block of --baseline is")
+	cmd.Flags().StringVar(&f.baseline, "baseline", "", "compare with the service at this `URL`, or with this reference-server program. Plays one scenario of the gate in blocks that alternate between base and head")
+	cmd.Flags().IntVar(&f.pairs, "pairs", 60, "how many `blocks` of each side --baseline measures. 60 blocks of 100 requests find a p95 that is 10 % worse in 19 of 20 comparisons")
+	cmd.Flags().DurationVar(&f.block, "block", 5*time.Second, "the length of a block of --baseline")
 }
 
 // runBaseline compares the gate's target with a baseline in turns, and returns

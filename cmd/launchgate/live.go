@@ -43,7 +43,7 @@ func liveCommand(in io.Reader, out io.Writer) *cobra.Command {
 	var lang reports.Language
 	cmd := &cobra.Command{
 		Use:    liveName + " --listen HOST:PORT DIR",
-		Short:  "Serve the report of a run that is under way",
+		Short:  "Serve the report of a run in progress",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -59,11 +59,11 @@ func hogCommand() *cobra.Command {
 func recoverCommand(out io.Writer) *cobra.Command {
 	return &cobra.Command{
 		Use:   "recover",
-		Short: "Undo the faults of runs that died before they could",
-		Long: `Recover undoes what runs that died have left of their faults: stopped processes,
-control groups and the like. A watchdog does that by itself within seconds;
-recover is for when it was killed too, or the machine lost its power. It can be
-called any number of times, and leaves runs that still go on alone.`,
+		Short: "Undo faults that runs left behind when they died",
+		Long: `Recover undoes the faults that a run left behind when it died, such as stopped
+processes and control groups. Normally a watchdog does this within seconds. Use
+recover if the watchdog was killed too, or the machine lost power. You can run it
+as often as you like. It does not touch runs that are still going on.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			all, err := chaos.Recover(targets.Undo)

@@ -27,14 +27,14 @@ func releaseCommand(out io.Writer, code *int) *cobra.Command {
 	var r deploy.Release
 	cmd := &cobra.Command{
 		Use:   "release --model FILE --version V | --config FILE",
-		Short: "Roll a model or limits out to what up has started; what is bad is rolled back",
-		Long: `Release gives one replica after another the new model, the first as a canary: it
-has to get ready, and to do as well as the others on what users ask (and on a
-few questions of launchgate's own). One that is corrupt, answers with errors or
-is slow is rolled back on its own, and release says why and how long that took.
+		Short: "Roll out a model or new limits to the running deployment; bad ones are rolled back",
+		Long: `Release gives the new model to one replica after another. The first is a canary: it
+must get ready, and must do as well as the others on users' requests and on a few
+questions of launchgate's own. A model that is corrupt, answers with errors or is slow
+is rolled back automatically. Release says why, and how long that took.
 
-With --config the gateway gets other limits, without a restart; a file that
-means nothing is refused.`,
+With --config the gateway gets new limits without a restart. An invalid file is
+refused.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if (r.Model == "") == (config == "") {
@@ -69,11 +69,11 @@ means nothing is refused.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&dir, "dir", standingAt, "the `folder` that up was given")
-	f.StringVar(&r.Model, "model", "", "a GGUF `file` or a Hugging Face folder")
-	f.StringVar(&r.Version, "version", "", "what it is called in the registry of models")
-	f.StringVar(&r.SHA256, "sha256", "", "the `hash` that the file has to have")
-	f.StringVar(&config, "config", "", "a `file` of limits, as deploy/gateway.yaml has them")
+	f.StringVar(&dir, "dir", standingAt, "the `folder` of the deployment, as given to up")
+	f.StringVar(&r.Model, "model", "", "the GGUF `file` or Hugging Face folder of the new model")
+	f.StringVar(&r.Version, "version", "", "the `version` under which the model registry lists it")
+	f.StringVar(&r.SHA256, "sha256", "", "the SHA-256 `hash` that the file must have")
+	f.StringVar(&config, "config", "", "a `file` of limits, like deploy/gateway.yaml")
 	return cmd
 }
 

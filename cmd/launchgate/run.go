@@ -48,12 +48,12 @@ func runCommand(out, errOut io.Writer, code *int) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run [GATE.yaml | NAME]",
 		Short: "Play a gate and judge the service (the quick gate by default)",
-		Long: `Run deploys the gate's target (or drives the one named with --target), plays its
-scenarios, and judges what happened. The run folder holds the recording, the
-verdict and report.html; it can be judged again with launchgate judge.
+		Long: `Run deploys the gate's target (or drives the one named with --target), plays the
+gate's scenarios, and judges the result. The run folder holds the recording, the
+verdict and report.html. You can judge it again with launchgate judge.
 
-Ctrl-C stops the load, reverts the fault, stops the service, and still writes a
-report that is marked incomplete.`,
+Ctrl-C stops the load, reverts the fault and stops the service. Run still writes a
+report, which is marked incomplete.`,
 		Example: `  launchgate run
   launchgate run --dry-run my-gate.yaml
   launchgate run --target http://127.0.0.1:8000 --model llama --api-key-env KEY my-gate.yaml
@@ -126,9 +126,9 @@ report that is marked incomplete.`,
 	}
 	f.targetFlags(cmd)
 	cmd.Flags().StringVar(&f.out, "out", "", "the run `folder` to make (default runs/<time>-<gate>)")
-	cmd.Flags().StringArrayVar(&f.focus, "focus", nil, "play only what matches this `regexp` (Ginkgo's focus; may be repeated); what is not played is unproven")
-	cmd.Flags().IntVar(&f.workers, "workers", 0, "share the load out to this `number` of processes; 0 sends it from one")
-	cmd.Flags().StringVar(&f.live, "live", "", "show the report filling while the run goes on, on this `HOST:PORT`, such as 127.0.0.1:7070")
+	cmd.Flags().StringArrayVar(&f.focus, "focus", nil, "play only the parts of the gate that match this `regexp` (like Ginkgo's focus; may be repeated). The parts that are not played are unproven")
+	cmd.Flags().IntVar(&f.workers, "workers", 0, "send the load from this `number` of worker processes; 0 sends it from launchgate itself")
+	cmd.Flags().StringVar(&f.live, "live", "", "serve the report on this `HOST:PORT` while the run goes on, such as 127.0.0.1:7070")
 	f.baselineFlags.add(cmd)
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "print the plan and do nothing")
 	return cmd
@@ -172,17 +172,17 @@ func plansOf(gate scenarios.Gate, material *prompt.Material) []*loadgen.Plan {
 
 // targetFlags are those of every command that drives a target.
 func (f *runFlags) targetFlags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.target, "target", "", "`URL` of an OpenAI-compatible service that is already there, in place of the gate's target")
-	cmd.Flags().StringVar(&f.model, "model", "", "the model to ask for at --target; without it, the GGUF file or Hugging Face folder the bundled service serves")
+	cmd.Flags().StringVar(&f.target, "target", "", "the `URL` of an OpenAI-compatible service that already runs, in place of the gate's target")
+	cmd.Flags().StringVar(&f.model, "model", "", "with --target, the model to request; otherwise the GGUF file or Hugging Face folder that the bundled service serves")
 	cmd.Flags().StringVar(&f.apiKeyEnv, "api-key-env", "", "the environment `VARIABLE` that holds the API key")
-	cmd.Flags().StringVar(&f.caFile, "ca-file", "", "the `PEM` of the authority that signed the certificate of --target")
+	cmd.Flags().StringVar(&f.caFile, "ca-file", "", "the `PEM` file of the authority that signed the certificate of --target")
 	languageFlag(cmd, &f.lang)
 	cmd.Flags().Uint64Var(&f.seed, "seed", 0, "the seed of arrivals, prompts and victims, in place of the gate's")
 }
 
 // languageFlag is that of every command that writes for a reader.
 func languageFlag(cmd *cobra.Command, l *reports.Language) {
-	cmd.Flags().TextVar(l, "lang", reports.English, "the `language` of what is told: en (English) or zh (Chinese)")
+	cmd.Flags().TextVar(l, "lang", reports.English, "the `language` of the output: en (English) or zh (Chinese)")
 }
 
 // gateOf reads the gate that is named: a file, a ready gate, or the quick one;

@@ -24,15 +24,17 @@ func scanCommand(out, errOut io.Writer, code *int) *cobra.Command {
 	var f scanFlags
 	cmd := &cobra.Command{
 		Use:   "scan [GATE.yaml | NAME]",
-		Short: "Look for security flaws of a service and of what it is deployed with",
-		Long: `Scan makes the security scan of a gate (its scan: section) without its load; without a
-gate, that of the service named by --target, or of the bundled service. Each check runs
-its control first and ends as safe, flaw or unproven; what could not be looked at is
-never safe. Checks that may harm the service are made with --allow-disruptive only.
+		Short: "Look for security flaws in a service and in its deployment files",
+		Long: `Scan runs the security scan of a gate (its scan: section) without the gate's load.
+Without a gate it scans the service named by --target, or the bundled service. Each
+check runs its control first and ends as safe, flaw or unproven. Anything that could
+not be examined is never safe. Checks that may harm the service run only with
+--allow-disruptive.
 
-Requests carry the User-Agent launchgate-scan and the header X-Launchgate-Scan. Scan only
-what you may scan. The run folder holds scan.jsonl, results.sarif, report.html, junit.xml
-and, of Go programs, sbom.cdx.json.`,
+Scan only services that you are permitted to scan. Requests carry the User-Agent
+launchgate-scan and the header X-Launchgate-Scan. The run folder holds scan.jsonl,
+results.sarif, report.html and junit.xml. If Go programs were scanned, it also holds
+sbom.cdx.json.`,
 		Example: `  launchgate scan
   launchgate scan --target https://llm.example.com --api-key-env KEY --other-key-env OTHER
   launchgate scan --target http://127.0.0.1:8000 --only open-doors,authentication
@@ -60,16 +62,16 @@ and, of Go programs, sbom.cdx.json.`,
 	}
 	f.targetFlags(cmd)
 	cmd.Flags().StringVar(&f.out, "out", "", "the run `folder` to make (default runs/<time>-<gate>)")
-	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "say which checks would be made and do nothing")
-	cmd.Flags().StringVar(&f.fail, "fail-on", "high", "the `severity` (critical, high, medium, low) from which on a finding fails the scan, where the gate has no objective about it")
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "print which checks would run and do nothing")
+	cmd.Flags().StringVar(&f.fail, "fail-on", "high", "the lowest `severity` (critical, high, medium, low) of a finding that fails the scan, if the gate has no objective about security")
 	s := &f.scan
-	cmd.Flags().StringSliceVar(&s.Only, "only", nil, "make these `checks` only")
-	cmd.Flags().StringSliceVar(&s.Skip, "skip", nil, "do not make these `checks`")
-	cmd.Flags().BoolVar(&s.AllowDisruptive, "allow-disruptive", false, "make the checks too that may harm the service")
+	cmd.Flags().StringSliceVar(&s.Only, "only", nil, "run only these `checks`")
+	cmd.Flags().StringSliceVar(&s.Skip, "skip", nil, "leave out these `checks`")
+	cmd.Flags().BoolVar(&s.AllowDisruptive, "allow-disruptive", false, "also run the checks that may harm the service")
 	cmd.Flags().StringVar(&s.OtherKeyEnv, "other-key-env", "", "the environment `VARIABLE` with the key of another tenant")
 	cmd.Flags().StringVar(&s.ExpiredKeyEnv, "expired-key-env", "", "the environment `VARIABLE` with a key that has expired")
 	cmd.Flags().StringVar(&s.RevokedKeyEnv, "revoked-key-env", "", "the environment `VARIABLE` with a key that was revoked")
-	cmd.Flags().StringVar(&s.Usage, "usage", "", "the `path` with {id} at which the usage of an answer is read (default "+scenarios.DefaultUsage+")")
+	cmd.Flags().StringVar(&s.Usage, "usage", "", "the `path`, with {id}, from which the usage of an answer is read (default "+scenarios.DefaultUsage+")")
 	cmd.Flags().StringVar(&s.SystemCanary, "system-canary", "", "a `word` of the service's own system prompt that no user may see")
 	cmd.Flags().StringSliceVar(&s.Doors, "door", nil, "another `URL` of the service that strangers can reach")
 	cmd.Flags().StringSliceVar(&s.Logs, "logs", nil, "a `file` or folder of the service's logs")
@@ -77,9 +79,9 @@ and, of Go programs, sbom.cdx.json.`,
 	cmd.Flags().StringVar(&s.Nginx, "nginx", "", "a `file` or folder of nginx configuration")
 	cmd.Flags().StringVar(&s.Gateway, "gateway", "", "a `file` with the configuration of the bundled gateway")
 	cmd.Flags().StringSliceVar(&s.Secrets, "secrets", nil, "a `file` or folder with keys, ledgers or logs")
-	cmd.Flags().StringSliceVar(&s.Binaries, "binary", nil, "a Go `program` that is deployed")
+	cmd.Flags().StringSliceVar(&s.Binaries, "binary", nil, "a deployed Go `program`")
 	cmd.Flags().StringVar(&s.Vulnerabilities, "vulnerabilities", "", "the `folder` or URL of a Go vulnerability database")
-	cmd.Flags().StringVar(&s.Waivers, "waivers", "", "a `file` of findings that do not count for a time")
+	cmd.Flags().StringVar(&s.Waivers, "waivers", "", "a `file` of findings that do not count for a limited time")
 	return cmd
 }
 

@@ -31,10 +31,11 @@ func upCommand(out io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "up [GATE.yaml | NAME]",
 		Short: "Start the bundled service in the background; down stops it",
-		Long: `Up deploys what a gate's target.local describes, as run does, and leaves it
-running when this terminal is closed. Its key is allowed the load of that gate.
-Without a gate it is three replicas behind the whole gateway, with the limits of
-deploy/gateway.yaml for everybody. Called again, it tells how the service is.`,
+		Long: `Up deploys what a gate's target.local describes, as run does. The service keeps
+running when you close this terminal. Its API key has an allowance for the load of
+that gate. Without a gate, up deploys three replicas behind the gateway with all its
+functions, and the limits of deploy/gateway.yaml apply to everybody. If the service
+already runs, up shows its state.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			want, err := orderedBy(args)
@@ -171,8 +172,8 @@ func downCommand(out io.Writer) *cobra.Command {
 	var dir string
 	cmd := &cobra.Command{
 		Use:   "down",
-		Short: "Stop what up has started, all of it",
-		Long: `Down lets what is under way end and returns when no process of the deployment
+		Short: "Stop everything that up started",
+		Long: `Down lets requests in progress finish, and returns when no process of the deployment
 runs any more. The logs, the ledger and the audit log stay in the folder.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -194,7 +195,7 @@ runs any more. The logs, the ledger and the audit log stay in the folder.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&dir, "dir", standingAt, "the `folder` that up was given")
+	cmd.Flags().StringVar(&dir, "dir", standingAt, "the `folder` of the deployment, as given to up")
 	return cmd
 }
 

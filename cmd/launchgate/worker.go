@@ -19,8 +19,8 @@ func workerCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   workerName + " --connect HOST:PORT",
 		Short: "Send a part of a run's load",
-		Long: `Worker connects to a run and sends its share of the load until the run hangs
-up. The token that the run asks for is in ` + run.WorkerTokenVariable + `.`,
+		Long: `Worker connects to a run and sends its share of the load until the run closes the
+connection. It reads the run's token from the environment variable ` + run.WorkerTokenVariable + `.`,
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
