@@ -374,7 +374,7 @@ scenarios:
     classes:
       - {name: flood, weight: 9, workload: {api_key_env: FLOOD_KEY, connection: {from: 127.0.0.2}}}
       - {name: user, weight: 1, workload: {api_key_env: USER_KEY, model: exact, connection: {from: 127.0.0.3, new: true}}}
-    stages: [{name: main, for: 4s, rate: 50/s, arrivals: constant}]
+    stages: [{name: main, for: 10s, rate: 50/s, arrivals: constant}]
 objectives:
   - refused_rate of flood in door >= 40%
   - broken_rate in door <= 1%

@@ -26,7 +26,7 @@ func why(err error) words.Sentence {
 	case errors.As(err, &name):
 		return words.Say("x509: the certificate is for %s, and not for %s, which was asked", namesOf(name.Certificate), name.Host)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return words.Say("x509: the certificate holds from %s to %s, and now it is %s", invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339), time.Now().UTC().Format(time.RFC3339))
+		return words.Say("x509: the certificate has expired or is not yet valid: it holds from %s to %s, and now it is %s", invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339), time.Now().UTC().Format(time.RFC3339))
 	case errors.As(err, &unknown):
 		signer := ""
 		if unknown.Cert != nil {
