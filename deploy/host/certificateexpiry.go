@@ -67,7 +67,7 @@ func (e *expiry) Inject(context.Context) (sight, error) {
 	if err != nil {
 		return sight{}, err
 	}
-	return sight{How: words.Say("%s was replaced by one of the same authority that has expired; connections that are open go on, and only who connects anew is refused", e.certificate.File)}, nil
+	return sight{How: words.Say("%s was replaced by an expired certificate of the same authority; open connections go on, and new ones are refused", e.certificate.File)}, nil
 }
 
 func (e *expiry) SeeInEffect(ctx context.Context) (sight, error) {
@@ -77,7 +77,7 @@ func (e *expiry) SeeInEffect(ctx context.Context) (sight, error) {
 		if !errors.As(err, &invalid) || invalid.Reason != x509.Expired {
 			return words.Sentence{}, false
 		}
-		return words.Say("a client that connects anew to %s refuses the certificate: it expired at %s", e.certificate.Address, invalid.Cert.NotAfter.UTC().Format(time.RFC3339)), true
+		return words.Say("a new connection to %s was refused by the client: the certificate expired at %s", e.certificate.Address, invalid.Cert.NotAfter.UTC().Format(time.RFC3339)), true
 	})
 }
 
@@ -94,7 +94,7 @@ func (e *expiry) SeeGone(ctx context.Context) (sight, error) {
 		if err != nil || !c.Equal(e.good) {
 			return words.Sentence{}, false
 		}
-		return words.Say("a client that connects anew accepts the certificate, which is valid until %s", c.NotAfter.UTC().Format(time.RFC3339)), true
+		return words.Say("a new connection was accepted by the client: the certificate is valid until %s", c.NotAfter.UTC().Format(time.RFC3339)), true
 	})
 }
 

@@ -76,7 +76,7 @@ func (b *burning) Undo() []deploy.Undo { return b.undo() }
 
 func (b *burning) Inject(context.Context) (sight, error) {
 	b.from = time.Now()
-	return sight{How: words.Say("pid %d begins to burn %g of %d cores", b.pid, b.cores, runtime.NumCPU())}, b.begin()
+	return sight{How: words.Say("pid %d begins to use %g of %d cores", b.pid, b.cores, runtime.NumCPU())}, b.begin()
 }
 
 // SeeInEffect waits for a tenth of the processor time that it asks for in a
@@ -99,7 +99,7 @@ func (b *burning) Revert(context.Context) (sight, error) {
 
 func (b *burning) SeeGone(context.Context) (sight, error) {
 	if _, alive := b.stat(); alive {
-		return sight{}, words.Errorf("the process that burns is still there")
+		return sight{}, words.Errorf("the process that uses the processor still runs")
 	}
 	return sight{How: words.Say("pid %d is gone", b.pid)}, nil
 }

@@ -170,7 +170,7 @@ func (s *networkFault) Revert(context.Context) (sight, error) {
 	if s.node != nil {
 		return sight{How: words.Say("the veth of %s is as it was", strings.Join(s.all, ", "))}, nil
 	}
-	return sight{How: words.Say("the proxy in front of %s does so no more", s.victim)}, nil
+	return sight{How: words.Say("the proxy in front of %s passes everything on again", s.victim)}, nil
 }
 
 // SeeGone waits until the link is quick again, as far as a busy machine lets

@@ -163,7 +163,7 @@ func (r *removal) SeeInEffect(ctx context.Context) (sight, error) {
 	if r.node != nil {
 		_, err := roundTrip(ctx, r.path, 0, silence)
 		if err == nil || refused(err) {
-			return sight{}, words.Errorf("%s is lost, and a connection to it is answered: %s", r.victim, err)
+			return sight{}, words.Errorf("%s should be lost, but a connection to it was answered: %s", r.victim, err)
 		}
 		how = append(how, words.Say("a connection made now does not get through (%s)", err))
 	}

@@ -84,7 +84,7 @@ func seeDeath(ctx context.Context, killed deploy.Killed) (sight, error) {
 			return sight{At: at, How: words.Say("pid %d is gone (%s)", killed.PID, how)}, nil
 		case <-tick.C:
 			if killed.Dying() {
-				return sight{How: words.Say("pid %d is ending and runs no more", killed.PID)}, nil
+				return sight{How: words.Say("pid %d is ending and no longer runs", killed.PID)}, nil
 			}
 		}
 	}

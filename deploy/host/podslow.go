@@ -48,7 +48,7 @@ func (s *slowing) Inject(context.Context) (sight, error) {
 	if err := s.group.take(s.pid, limits); err != nil {
 		return sight{}, err
 	}
-	return sight{How: words.Say("pid %d has %s of a core in every %s, with %d streams in flight", s.pid, quota, quotaPeriod, s.streams)}, nil
+	return sight{How: words.Say("pid %d may use %s of processor time in every %s, with %d streams in flight", s.pid, quota, quotaPeriod, s.streams)}, nil
 }
 
 func (s *slowing) SeeInEffect(ctx context.Context) (sight, error) {
