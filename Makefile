@@ -19,9 +19,9 @@ test: build ## every test, with the race detector
 	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v -e /cmd/launchgate -e /cmd/reference-server -e /chaos -e /deploy/host -e /security -e /reference-server/gateway -e /reference-server/tokenizer -e '/loadgen$$' -e '/internal/run$$')
 	@# These measure a service on this machine, so nothing else may run beside them,
 	@# and the race detector only where it does not take the time that is measured.
-	$(GO) test -race -p 1 -timeout 20m ./chaos ./deploy/host ./security ./reference-server/gateway ./reference-server/tokenizer ./cmd/launchgate ./cmd/reference-server
-	$(GO) test -race -short ./loadgen ./internal/run
-	$(GO) test -p 1 -timeout 20m ./loadgen ./internal/run
+	$(GO) test -race -p 1 -timeout 20m ./chaos ./deploy/host ./reference-server/gateway ./reference-server/tokenizer ./cmd/launchgate ./cmd/reference-server
+	$(GO) test -race -short ./loadgen ./internal/run ./security
+	$(GO) test -p 1 -timeout 20m ./loadgen ./internal/run ./security
 
 test-gpu: ## the tests of the CUDA backend, where a GPU is: built here, run in place (bin/*.test need no Go there)
 	$(GO) test -c -o bin/cuda.test ./reference-server/backend/cuda

@@ -433,7 +433,7 @@ func (f *fake) chat(w http.ResponseWriter, r *http.Request, tenant string) {
 		return
 	}
 	if n := len(q.Format.Schema.Schema.Properties); n > 64 {
-		time.Sleep(time.Duration(float64(n*n) / 16e6 * 90 * float64(time.Millisecond)))
+		time.Sleep(time.Duration(float64(n*n) / 16e6 * 160 * float64(time.Millisecond)))
 	}
 	if len(q.Format.Schema.Schema.Enum) > 3000 && f.flaws["engine-blocks"] {
 		f.engine.Lock()
