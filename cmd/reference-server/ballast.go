@@ -37,7 +37,7 @@ left beside what it takes to ask, so 0 where that is too much.`,
 		RunE:   func(*cobra.Command, []string) error { return o.run(bufio.NewReader(in), out) },
 	}
 	cmd.Flags().StringVar(&o.device, "device", "auto", "whose memory: as for serve")
-	cmd.Flags().Int64Var(&o.deviceMiB, "device-memory-mib", hostMiB(), "memory of the device, as the servers have it")
+	cmd.Flags().Int64Var(&o.deviceMiB, "device-memory-mib", defaultMiB(os.DirFS("/")), "memory of the device, as the servers have it")
 	cmd.Flags().StringVar(&o.deviceFile, "device-file", device.DefaultPath(), "the `file` that they share")
 	cmd.Flags().Int64Var(&o.leave, "leave-bytes", 0, "what is left to the servers")
 	cmd.Flags().BoolVar(&o.ask, "ask", false, "say how many bytes are free, and end")

@@ -56,7 +56,8 @@ func serveCommand(errOut io.Writer) *cobra.Command {
 		Use:   "serve",
 		Short: "Serve one model or several",
 		Long: `serve loads a model and serves it with the OpenAI API. /health answers at
-once, /ready when the model is loaded. SIGTERM lets what is under way end.
+once, /ready when the model is loaded. A model that is not there yet is waited
+for. SIGTERM lets what is under way end.
 
 Several models share the device: --model a=a.gguf --model b=b.gguf. A request
 names its model; one that is not loaded is loaded then, and idle ones are
@@ -105,7 +106,7 @@ OTEL_EXPORTER_OTLP_ENDPOINT sends OpenTelemetry traces there.`,
 	f.StringArrayVar(&o.models, "model", paths, "a GGUF file or a Hugging Face folder, as `[NAME=]PATH[,QUANTIZATION]`; may be repeated (default: the small model that is built in)")
 	f.StringVar(&o.name, "model-name", environment("MODEL_NAME", ""), "what a single model is called in the API (default: by its file)")
 	f.StringVar(&o.engine.Quantization, "quantization", engine.DefaultQuantization, "how weights are kept: none, fp16 or int8")
-	f.IntVar(&o.engine.Threads, "threads", 0, "threads that compute (default: one for each core)")
+	f.IntVar(&o.engine.Threads, "threads", 0, "threads that compute (default: one for each core, or as many as the container may use)")
 	f.IntVar(&o.engine.MaxBatch, "max-batch-size", number("MAX_BATCH_SIZE", engine.DefaultMaxBatch), "requests that are computed together")
 	f.IntVar(&o.engine.MaxTokens, "max-step-tokens", engine.DefaultMaxTokens, "tokens that are computed in one step: more is faster for prompts, less is smoother for others")
 	f.IntVar(&o.engine.MaxSequence, "max-sequence-length", number("MAX_SEQUENCE_LENGTH", engine.DefaultMaxSequence), "tokens of a prompt and its answer, at most the model's context")
@@ -114,7 +115,7 @@ OTEL_EXPORTER_OTLP_ENDPOINT sends OpenTelemetry traces there.`,
 	f.StringVar(&o.engine.KVCache, "kv-cache", engine.DefaultKVCache, "how keys and values are kept: auto (float32 on the CPU, 16 bits on a GPU) or int8, of which about 4 or 2 times as many fit")
 	f.StringVar(&o.engine.Activations, "activations", engine.DefaultActivations, "what a GPU multiplies int8 weights by in steps with prompts: 16 (bits), int8, fp8 (Hopper), or auto: int8 where that is faster, else 16")
 	f.Float64Var(&o.fraction, "gpu-memory-fraction", fraction("GPU_MEMORY_FRACTION", engine.DefaultFraction), "share of the device's free memory that a model and its cache may take")
-	f.Int64Var(&o.deviceMiB, "device-memory-mib", hostMiB(), "memory of the device, shared by all servers on this host")
+	f.Int64Var(&o.deviceMiB, "device-memory-mib", defaultMiB(os.DirFS("/")), "memory of the device, shared by all servers on this host: 7/8 of the host's, or of its container's limit, where it is left out")
 	f.StringVar(&o.device, "device", "auto", "what computes: cpu, cuda:N, or auto: the first GPU where one is found, else the CPU")
 	f.StringVar(&o.deviceFile, "device-file", device.DefaultPath(), "the `file` that they share")
 	f.BoolVar(&o.engine.NoPrefix, "no-prefix-cache", false, "compute every prompt anew, even where it begins like an earlier one")
@@ -201,17 +202,6 @@ func (o *serveOptions) onGPU(gpu *cuda.GPU, changed func(flag string) bool) {
 	if !changed("kv-cache-mib") {
 		o.kvMiB = math.MaxInt64 >> 20 // all that the fraction leaves
 	}
-}
-
-// hostMiB is the memory that servers may share by default: what the host has,
-// less an eighth for everything else.
-func hostMiB() int64 {
-	b, err := os.ReadFile("/proc/meminfo")
-	var kib int64
-	if _, scanned := fmt.Sscanf(string(b), "MemTotal: %d kB", &kib); err != nil || scanned != nil {
-		return 8 << 10
-	}
-	return kib >> 10 * 7 / 8
 }
 
 // fraction is the number in an environment variable; what is not one makes the
@@ -356,6 +346,11 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 	log.Info("listening", "api", front.url(), "grpc", o.grpcAddr, "metrics", back.url()+"/metrics")
 
 	defer func() { pool.Close(); s.Wait() }()
+	if err := pool.WaitForFiles(ctx); ctx.Err() != nil {
+		return nil // it was asked to stop, and serves nobody yet
+	} else if err != nil {
+		return err
+	}
 	if err := pool.Load(); err != nil {
 		return err
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -20,6 +22,7 @@ type Pool struct {
 
 	mu       sync.Mutex
 	draining bool
+	missing  string // the file of a model that is waited for; empty: none
 }
 
 // slot is a model that can be loaded.
@@ -70,6 +73,45 @@ func (p *Pool) Names() (names []string) {
 		names = append(names, s.cfg.Name)
 	}
 	return names
+}
+
+// fileEvery is how often a missing file of a model is looked for.
+const fileEvery = 250 * time.Millisecond
+
+// WaitForFiles waits until the file or folder of every model is there, or ctx
+// ends: a volume may be filled after the server has started. What is written
+// bit by bit has to get its name when it is complete.
+func (p *Pool) WaitForFiles(ctx context.Context) error {
+	for _, s := range p.models {
+		for {
+			_, err := os.Stat(s.cfg.Path)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("model %s: %w", s.cfg.Path, err)
+			}
+			if p.miss(s.cfg.Path) {
+				p.log.Warn("the model is not there yet: waiting, not ready, until it is; is the path right, and is its volume mounted?", "path", s.cfg.Path)
+			}
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(fileEvery):
+			}
+		}
+	}
+	p.miss("")
+	return nil
+}
+
+// miss notes which file is waited for, and reports whether that is news.
+func (p *Pool) miss(path string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	news := p.missing != path
+	p.missing = path
+	return news
 }
 
 // Load loads the models in their order, as far as the device has memory: the
@@ -234,6 +276,8 @@ func (p *Pool) Ready() error {
 	switch {
 	case p.draining:
 		return ErrDraining
+	case p.missing != "":
+		return fmt.Errorf("%w: %s is not there yet", ErrLoading, p.missing)
 	case s.engine == nil && s.loading != nil:
 		return fmt.Errorf("%w: %.0f%%", ErrLoading, s.done*100)
 	case s.engine == nil && len(p.loadedLocked()) == 0:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -153,5 +154,52 @@ func TestModelsShareADevice(t *testing.T) {
 func TestPoolOfEqualNames(t *testing.T) {
 	if _, err := NewPool([]Config{{Path: "x/a.gguf"}, {Path: "y/a.gguf"}}, nil); err == nil {
 		t.Error("two models of one name were taken")
+	}
+}
+
+// A model whose file is not there yet is waited for: not ready, and it says what
+// for. Another trouble with the file is an error.
+func TestMissingFilesAreWaitedFor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "later.gguf")
+	p, err := NewPool([]Config{{Path: path, KVBytes: 2 * mebi, MaxBatch: 2}}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	waited := make(chan error, 1)
+	go func() { waited <- p.WaitForFiles(t.Context()) }()
+	for err := p.Ready(); !strings.Contains(err.Error(), path); err = p.Ready() {
+		if !errors.Is(err, ErrLoading) {
+			t.Fatalf("while it waits: %v", err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	whole, err := filepath.Abs(defaultModel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(whole, path); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waited; err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Load(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Ready(); err != nil {
+		t.Error(err)
+	}
+
+	for name, at := range map[string]string{"a wait that is ended": path + ".never", "a folder that is a file": filepath.Join(path, "model.gguf")} {
+		p, err := NewPool([]Config{{Path: at}}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if err := p.WaitForFiles(ctx); err == nil || errors.Is(err, context.DeadlineExceeded) != (name == "a wait that is ended") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
