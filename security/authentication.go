@@ -11,10 +11,10 @@ import (
 
 var authentication = Check{
 	Name:    "authentication",
-	Asks:    "whether a route answers who has no key, however its path and method are spelled and wherever else something like a key stands",
-	Control: "the route does its work for the key, and refuses the same request without it (401 or 403)",
-	Flaw:    "an answer of 2xx that does the route's work (a completion with usage, a list with data, a response with an id) without the key, twice; redirects are not followed",
-	Planted: "skip-auth (no key at all), auth-double-slash, auth-options in the test service; LAUNCHGATE_FLAW of the reference server",
+	Asks:    "whether a route answers a request without a key when its path, its method or the place of the key is spelled in an unusual way",
+	Control: "the route serves the request with the key, and refuses the same request without it (401 or 403)",
+	Flaw:    "without the key, the route twice answers 2xx with its real content (a completion with usage, a list with data, a response with an id); redirects are not followed",
+	Planted: "test service: skip-auth, auth-double-slash, auth-options; reference server: skip-auth-for",
 	Cap:     Cap{Requests: 1500, Seconds: 60, Bytes: 32 << 20},
 	worst:   "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:L/A:H",
 	run:     runAuthentication,
@@ -57,16 +57,16 @@ func runAuthentication(ctx context.Context, t *trial) end {
 				t.found(flaw{
 					title: say("a route answers without a key when it is spelled differently"), kind: v.kind, where: r.method + " " + r.path,
 					vector: t.check.worst, tags: authTags, evidence: []recording.Exchange{exchange(plain, without), exchange(v.request, again)},
-					verified: say("the plain request was refused, and this spelling of it (%s) was answered twice with what the route does", v.kind),
-					fix:      say("clean the path and the method before the key is looked at, refuse what is not clean, and ask for the key before anything is routed"),
+					verified: say("the route refused the ordinary request, but twice served this spelling of it (%s)", v.kind),
+					fix:      say("normalise the path and the method before checking the key, refuse what is not normal, and require the key before routing"),
 				})
 			}
 		}
 	}
 	if guarded == 0 {
-		return unproven("no route both does its work for the key and refuses who has none")
+		return unproven("no route both serves the key and refuses requests without one")
 	}
-	return t.ended("%s routes do their work for the key and for no spelling of the request without it", number(int64(guarded)))
+	return t.ended("%s routes serve requests with the key and no spelling of the request without it", number(int64(guarded)))
 }
 
 // openToAll is of a service that is scanned without a key.
@@ -89,10 +89,10 @@ func (t *trial) foundOpen(r route, sent request, came answer) {
 		vector = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:L/I:N/A:N"
 	}
 	t.found(flaw{
-		title: say("the service asks for no key"), kind: "open", where: r.method + " " + r.path, vector: vector, tags: authTags,
+		title: say("the service requires no key"), kind: "open", where: r.method + " " + r.path, vector: vector, tags: authTags,
 		evidence: []recording.Exchange{exchange(sent, came)},
-		verified: say("the request without any key was answered twice with what the route does"),
-		fix:      say("ask for an API key on every route but those of health, or put a gateway in front that does, and let the service listen where only the gateway reaches it"),
+		verified: say("the route twice served the request without any key"),
+		fix:      say("require an API key on every route except health checks; or put a gateway that does so in front, and let only the gateway reach the service"),
 	})
 }
 

@@ -13,10 +13,10 @@ import (
 
 var billing = Check{
 	Name:    "billing",
-	Asks:    "whether what was used is billed, however the request is spelled and however the client leaves",
-	Control: "a streamed answer asked for in the plain way has a record of usage with its tokens, by its X-Request-Id",
-	Flaw:    "an answer with text has no record of usage, or one of no output tokens, within five seconds; twice",
-	Planted: "usage-by-exact-key, usage-only-at-end in the test service; LAUNCHGATE_FLAW of the reference server",
+	Asks:    "whether usage is billed when the request is spelled in an unusual way or the client leaves early",
+	Control: "an ordinary streamed answer has a usage record with its tokens, found by its X-Request-Id",
+	Flaw:    "twice, an answer with text has no usage record within five seconds, or one with no output tokens",
+	Planted: "test service and reference server: usage-by-exact-key, usage-only-at-end",
 	Cap:     Cap{Requests: 1200, Seconds: 90, Bytes: 16 << 20},
 	worst:   "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:U/C:N/I:H/A:L",
 	run:     runBilling,
@@ -131,7 +131,7 @@ func (t *trial) billed(ctx context.Context, id string) int64 {
 
 func runBilling(ctx context.Context, t *trial) end {
 	if t.target.Key == "" || !t.chat {
-		return unproven("no key was given, or the service does not chat: nobody could be billed")
+		return unproven("no key was given, or the service does not chat, so there is nobody to bill")
 	}
 	body := func(more string) string {
 		return t.message("Count from one to one hundred, in words.", `"max_tokens":48,"temperature":0`+comma(more))
@@ -143,13 +143,13 @@ func runBilling(ctx context.Context, t *trial) end {
 	control := t.stream(ctx, ask(plainStream), 0)
 	switch {
 	case control.err != nil || control.text == "":
-		return unproven("the control was not answered with a stream that has text")
+		return unproven("the control did not get a stream with text")
 	case control.id == "":
 		return unproven("answers have no X-Request-Id, so their usage cannot be asked for")
 	}
 	n := t.billed(ctx, control.id)
 	if n <= 0 {
-		return unproven("the usage of the control cannot be read at %s: name the path with usage", orElse(t.Scan.Usage, "/v1/usage/{id}"))
+		return unproven("the usage of the control cannot be read at %s: set the path with usage", orElse(t.Scan.Usage, "/v1/usage/{id}"))
 	}
 	spelled := []struct{ kind, more string }{
 		{"Stream", `"Stream":true`}, {"STREAM", `"STREAM":true`}, {"ſtream (U+017F)", "\"\u017ftream\":true"}, {"stream twice", `"stream":false,"stream":true`},
@@ -167,25 +167,25 @@ func runBilling(ctx context.Context, t *trial) end {
 	for _, s := range spelled {
 		if t.unbilledTwice(ctx, ask(s.more), 0, &tried) {
 			free = append(free, s.kind)
-			evidence = append(evidence, recording.Exchange{Sent: ask(s.more).shown(), Came: "an answer with text, and no record of its usage"})
+			evidence = append(evidence, recording.Exchange{Sent: ask(s.more).shown(), Came: "an answer with text, but no usage record"})
 		}
 	}
 	if len(free) > 0 {
-		t.foundUnbilled("spelling", say("what was used is not billed when the request is spelled differently: %s", strings.Join(free, ", ")), evidence[:min(3, len(evidence))])
+		t.foundUnbilled("spelling", say("usage is not billed when the request is spelled differently: %s", strings.Join(free, ", ")), evidence[:min(3, len(evidence))])
 	}
 	for _, pieces := range []int{1, 12} {
 		r := ask(plainStream)
 		r.body = strings.Replace(r.body, `"max_tokens":48`, `"max_tokens":160`, 1)
 		if t.unbilledTwice(ctx, r, pieces, &tried) {
-			t.foundUnbilled("leaving early", say("what was used is not billed when the client leaves before the end"),
+			t.foundUnbilled("leaving early", say("usage is not billed when the client leaves before the end"),
 				[]recording.Exchange{{Sent: r.shown(), Came: "the connection was closed after " + number(int64(pieces)) + " pieces with text, and there is no record of its usage"}})
 			break
 		}
 	}
 	if tried == 0 {
-		return unproven("none of the spellings was answered with text")
+		return unproven("no spelling of the request got an answer with text")
 	}
-	return t.ended("%s answers, spelled in %s ways or left early, have a record of usage as the control has (%s output tokens)", number(int64(tried)), number(int64(len(spelled))), number(n))
+	return t.ended("%s answers, to requests spelled in %s ways or left early, have a usage record like the control's (%s output tokens)", number(int64(tried)), number(int64(len(spelled))), number(n))
 }
 
 // unbilled reports whether an answer had text and no record of its usage.
@@ -210,7 +210,7 @@ func (t *trial) foundUnbilled(kind string, title words.Sentence, evidence []reco
 	t.found(flaw{
 		title: title, kind: kind, where: "POST /v1/chat/completions", vector: t.check.worst, tags: []string{"OWASP API6:2023", "OWASP LLM10:2025", "CWE-436"},
 		evidence: evidence,
-		verified: say("twice, an answer with text had no record of usage after five seconds, while the control's was there"),
-		fix:      say("decode the request once, forward what was decoded, and count what was sent to the client up to the moment it left"),
+		verified: say("twice, an answer with text had no usage record after five seconds, while the control had one"),
+		fix:      say("decode the request once and forward the decoded form; bill what was sent to the client until it left"),
 	})
 }

@@ -18,10 +18,10 @@ import (
 
 var unreadStreams = Check{
 	Name:    "unread-streams",
-	Asks:    "whether answers that one client never reads have others be refused",
-	Control: "the other tenant is served before, and within five seconds after the streams are let go",
-	Flaw:    "the other tenant is refused (429 or 503) while 220 streams of the first one are not read, and served again after; twice",
-	Planted: "shed-by-open-streams in the test service; LAUNCHGATE_FLAW of the reference server", Disruptive: true,
+	Asks:    "whether one client that does not read its streams causes the service to refuse others",
+	Control: "the other tenant is served before the streams open and within five seconds after they close",
+	Flaw:    "twice, the other tenant is refused (429 or 503) while the first one leaves 220 streams unread, and is served again afterwards",
+	Planted: "test service and reference server: shed-by-open-streams", Disruptive: true,
 	Needs: "a key of another tenant (other_key_env)",
 	Cap:   Cap{Requests: 3000, Seconds: 120, Bytes: 32 << 20},
 	worst: "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:C/C:N/I:N/A:H",
@@ -30,10 +30,10 @@ var unreadStreams = Check{
 
 var connectionExhaustion = Check{
 	Name:    "connection-exhaustion",
-	Asks:    "whether very many idle connections of one address, without a key, keep others from connecting",
-	Control: "another address is served before and after",
-	Flaw:    "while 500 connections of one address are held, or as many as are let in, another address is not served (three of three requests), and is after; twice. That connections beyond a limit are refused is safe",
-	Planted: "no-connection-limit with few descriptors in the test service; LAUNCHGATE_FLAW of the reference server", Disruptive: true,
+	Asks:    "whether many idle connections from one address, without a key, keep others from connecting",
+	Control: "another address is served before and afterwards",
+	Flaw:    "twice, another address is not served (three of three requests) while one address holds 500 connections or as many as it is allowed, and is served again afterwards. A service that refuses connections beyond a limit is safe",
+	Planted: "test service and reference server: no-connection-limit", Disruptive: true,
 	Cap:   Cap{Requests: 2500, Seconds: 180, Bytes: 64 << 20},
 	worst: "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:H",
 	run:   runConnectionExhaustion,
@@ -148,17 +148,17 @@ func runUnreadStreams(ctx context.Context, t *trial) end {
 		evidence = recording.Exchange{Sent: fmt.Sprintf("%d streams of the first tenant, not read; then POST /v1/chat/completions as the other one", u.opened), Came: last.String()}
 		sleep(ctx, 5*time.Second)
 		if ok, _, _ := t.served(ctx, t.target.OtherKey, 3); ok == 0 {
-			return unproven("the other tenant was not served again within five seconds after the streams were let go, so what refused it is not known")
+			return unproven("the other tenant was not served within five seconds after the streams were closed, so the cause is unknown")
 		}
 		harmed++
 	}
 	if opened < manyStreams/4 {
-		return unproven("only %s streams could be left unread", number(int64(opened)))
+		return unproven("only %s unread streams could be opened", number(int64(opened)))
 	}
 	if harmed == 2 {
-		t.found(flaw{title: say("answers that one tenant does not read have others be refused"), kind: "unread", where: "POST /v1/chat/completions", vector: t.check.worst, tags: []string{"OWASP API4:2023", "OWASP LLM10:2025", "CWE-770"},
-			evidence: []recording.Exchange{evidence}, verified: say("twice, the other tenant was refused while %s streams were left unread, and served within five seconds after", number(int64(opened))),
-			fix: say("count what is being computed as load, and not what waits for its client; end streams that nobody reads")})
+		t.found(flaw{title: say("streams that one tenant does not read cause the service to refuse others"), kind: "unread", where: "POST /v1/chat/completions", vector: t.check.worst, tags: []string{"OWASP API4:2023", "OWASP LLM10:2025", "CWE-770"},
+			evidence: []recording.Exchange{evidence}, verified: say("twice, the other tenant was refused while %s streams were left unread, and was served within five seconds afterwards", number(int64(opened))),
+			fix: say("count only what is being computed as load, not what waits for its client; close streams that nobody reads")})
 	}
 	return t.ended("the other tenant was served while %s streams of the first one were left unread", number(int64(opened)))
 }
@@ -189,7 +189,7 @@ func runConnectionExhaustion(ctx context.Context, t *trial) end {
 			}
 		}
 		if !back {
-			return unproven("another address was not served again after the connections were closed, so what kept it out is not known")
+			return unproven("another address was not served after the connections were closed either, so the cause is unknown")
 		}
 		harmed++
 	}
@@ -197,11 +197,11 @@ func runConnectionExhaustion(ctx context.Context, t *trial) end {
 		return unproven("no connection could be opened")
 	}
 	if harmed == 2 {
-		t.found(flaw{title: say("idle connections of one address keep everybody out"), kind: "connections", where: "the port", vector: t.check.worst, tags: []string{"OWASP API4:2023", "CWE-770", "CWE-400"},
-			evidence: []recording.Exchange{evidence}, verified: say("twice, another address was not served while %s connections were held, and was after", number(int64(kept))),
-			fix: say("bound the connections of one address and in all well below the descriptors there are, and close idle ones")})
+		t.found(flaw{title: say("idle connections of one address keep all others out"), kind: "connections", where: "the port", vector: t.check.worst, tags: []string{"OWASP API4:2023", "CWE-770", "CWE-400"},
+			evidence: []recording.Exchange{evidence}, verified: say("twice, another address was not served while %s connections were held, and was served afterwards", number(int64(kept))),
+			fix: say("limit the connections of one address and of all addresses to well below the number of file descriptors, and close idle ones")})
 	}
-	return t.ended("another address was served while one held %s idle connections of %s that it tried", number(int64(kept)), number(manyConnections))
+	return t.ended("another address was served while one address held %s of the %s idle connections that it tried to open", number(int64(kept)), number(manyConnections))
 }
 
 // hold opens many connections of one address and keeps those that are let in: half

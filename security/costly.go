@@ -13,10 +13,10 @@ import (
 
 var costlyRequests = Check{
 	Name:    "costly-requests",
-	Asks:    "whether one request of modest size costs out of proportion, or keeps others from being served",
-	Control: "the harmless request of the same size is answered quickly; another client is served before",
-	Flaw:    "from size n to 2n to 4n the time grows more than threefold twice, beyond what others' answers vary by, and to a second or more; or while it is worked on, another client waits for more than two seconds and more than twenty times as long as before; both again. It stops at the first size that takes two seconds",
-	Planted: "quadratic-schema, engine-blocks in the test service; LAUNCHGATE_FLAW of the reference server", Disruptive: true,
+	Asks:    "whether one request of modest size takes far more work than its size justifies, or blocks other clients",
+	Control: "a harmless request of the same size is answered quickly; another client is served before the check",
+	Flaw:    "the time grows more than threefold from size n to 2n and again from 2n to 4n, exceeds the variation of other answers and reaches one second; or another client waits more than two seconds, and more than twenty times as long as before, while the request is processed. Both are repeated. The check stops at the first size that takes two seconds",
+	Planted: "test service: quadratic-schema, engine-blocks; reference server: also quadratic-tokens", Disruptive: true,
 	Cap:   Cap{Requests: 900, Seconds: 240, Bytes: 256 << 20},
 	worst: "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:C/C:N/I:N/A:H",
 	run:   runCostly,
@@ -145,7 +145,7 @@ func (t *trial) orUnproven(looked, of int) end {
 	if looked < of && len(t.findings) == 0 {
 		return unproven("only %s of %s kinds of request could be tried", number(int64(looked)), number(int64(of)))
 	}
-	return t.ended("%s kinds of request cost in proportion to their size, and another client was served meanwhile", number(int64(looked)))
+	return t.ended("the cost of %s kinds of request grew in proportion to their size, and another client was served meanwhile", number(int64(looked)))
 }
 
 // costs tries a recipe in three sizes.
@@ -171,16 +171,16 @@ func (t *trial) costs(ctx context.Context, r recipe, quiet time.Duration) (ok bo
 		return []recording.Exchange{{Sent: "POST /v1/chat/completions, " + r.kind + "\n\n" + clip(r.body(t, 3), 400), Came: strings.Join(came, "\n")}}
 	}
 	tags := []string{"OWASP API4:2023", "OWASP LLM10:2025", "CWE-400"}
-	fix := say("bound the work of a request before it is done, by its size and its parts, and let it be given up when its client leaves")
+	fix := say("limit the work of a request by its size and its parts before starting it, and cancel it when the client leaves")
 	if last.slowest > max(tooLong, 20*quiet) || last.failed > 0 && last.slowest > tooLong {
-		return true, &flaw{title: say("one client's request keeps others from being served: %s", r.kind), kind: "others: " + r.kind, where: "POST /v1/chat/completions", vector: t.check.worst,
+		return true, &flaw{title: say("a request of one client blocks other clients: %s", r.kind), kind: "others: " + r.kind, where: "POST /v1/chat/completions", vector: t.check.worst,
 			tags: tags, evidence: shown(), fix: fix,
-			verified: say("twice, another client waited up to %s for a small answer while it was worked on, and %s before", last.slowest.Round(time.Millisecond).String(), quiet.Round(time.Millisecond).String())}
+			verified: say("twice, another client waited up to %s for a small answer while the request was processed, and %s before", last.slowest.Round(time.Millisecond).String(), quiet.Round(time.Millisecond).String())}
 	}
 	if len(sizes) == 3 && sizes[2].took > time.Second && grows(sizes[0].took, sizes[1].took, quiet) && grows(sizes[1].took, sizes[2].took, quiet) && r.kind != "choices" {
-		return true, &flaw{title: say("a request costs out of proportion to its size: %s", r.kind), kind: "cost: " + r.kind, where: "POST /v1/chat/completions", vector: outOfProportion,
+		return true, &flaw{title: say("the cost of a request grows faster than its size: %s", r.kind), kind: "cost: " + r.kind, where: "POST /v1/chat/completions", vector: outOfProportion,
 			tags: tags, evidence: shown(), fix: fix,
-			verified: say("twice, the time grew more than threefold from each size to the double: %s, %s, %s", sizes[0].took.Round(time.Millisecond).String(), sizes[1].took.Round(time.Millisecond).String(), sizes[2].took.Round(time.Millisecond).String())}
+			verified: say("twice, the time more than tripled each time the size doubled: %s, %s, %s", sizes[0].took.Round(time.Millisecond).String(), sizes[1].took.Round(time.Millisecond).String(), sizes[2].took.Round(time.Millisecond).String())}
 	}
 	if last.took > 4*tooLong && last.size < 3<<20 && r.kind != "choices" {
 		return true, &flaw{title: say("a request of modest size takes many seconds: %s", r.kind), kind: "long: " + r.kind, where: "POST /v1/chat/completions", vector: outOfProportion,

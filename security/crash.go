@@ -14,10 +14,10 @@ import (
 
 var crash = Check{
 	Name:    "crash",
-	Asks:    "whether a request that no service should accept breaks it, or has replicas be taken out of service, so that others are refused",
-	Control: "a harmless request of the same size is answered with 2xx or 4xx right after; another client is served before",
-	Flaw:    "the connection is closed without an answer, or the answer is a 5xx, twice, while the harmless one is answered; and, when it is sent six times, whether another client is then refused or not served",
-	Planted: "panic-on-max-tokens, eject-on-client-error in the test service; LAUNCHGATE_FLAW of the reference server", Disruptive: true,
+	Asks:    "whether an invalid request crashes its handler, or makes the gateway eject replicas so that others are refused",
+	Control: "a harmless request of the same size gets 2xx or 4xx immediately afterwards; another client is served before the check",
+	Flaw:    "twice, the connection closes without an answer or the answer is a 5xx, while the harmless request is answered. The request is then sent six times to see whether another client is refused or not served",
+	Planted: "test service and reference server: panic-on-max-tokens, eject-on-client-error", Disruptive: true,
 	Cap:   Cap{Requests: 1500, Seconds: 240, Bytes: 64 << 20},
 	worst: "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:C/C:N/I:N/A:H",
 	run:   runCrash,
@@ -102,22 +102,22 @@ func runCrash(ctx context.Context, t *trial) end {
 		harm := t.others.since(mark)
 		tags := []string{"OWASP API4:2023", "CWE-20", "CWE-248"}
 		f := flaw{kind: o.kind, where: r.method + " " + r.path, tags: tags, evidence: []recording.Exchange{exchange(r, a)},
-			fix: say("check every number against its bounds before it is used, answer the client's mistakes with 4xx, and take a replica out of service only for what the replica did")}
+			fix: say("check every number against its bounds before using it, answer mistakes of the client with 4xx, and eject a replica only for its own failures")}
 		if harm != nil && before != nil && before.Failed == 0 && harm.Failed > 0 {
-			f.title, f.vector = say("a request of one client has others be refused: %s", o.kind), t.check.worst
-			f.verified = say("after six of them, %s of %s requests of another client failed, and none before", number(int64(harm.Failed)), number(int64(harm.Asked)))
+			f.title, f.vector = say("a request of one client causes the service to refuse others: %s", o.kind), t.check.worst
+			f.verified = say("after six such requests, %s of %s requests of another client failed; none failed before", number(int64(harm.Failed)), number(int64(harm.Asked)))
 			t.waitServed(ctx)
 			t.found(f)
 			continue
 		}
-		f.title, f.vector = say("a request breaks the handler: %s", o.kind), "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:U/C:N/I:N/A:L"
-		f.verified = say("twice it was answered with a 5xx or with a closed connection, and a harmless request right after with 2xx; another client was served meanwhile")
+		f.title, f.vector = say("a request crashes its handler: %s", o.kind), "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:U/C:N/I:N/A:L"
+		f.verified = say("twice, the request got a 5xx or a closed connection, and a harmless request immediately afterwards got 2xx; another client was served meanwhile")
 		t.found(f)
 	}
 	if looked == 0 {
-		return unproven("no odd request could be tried between harmless ones")
+		return unproven("no malformed request could be tried between harmless ones")
 	}
-	return t.ended("%s odd requests were refused or answered, each with a harmless one answered after it, and another client was served throughout", number(int64(looked)))
+	return t.ended("%s malformed requests were refused or answered, the harmless request after each was answered, and another client was served throughout", number(int64(looked)))
 }
 
 // breaks sends a request and a harmless one after it, and reports whether it broke

@@ -24,11 +24,11 @@ import (
 
 var permissions = Check{
 	Name:    "permissions",
-	Asks:    "whether others on the machine can read or change keys, ledgers and audit logs",
-	Control: "the files that are named are there",
-	Flaw:    "a private key, a key or a ledger that others than its owner can read, in a folder that they can enter; or anything that they can write",
-	Planted: "files of the tests",
-	Needs:   "the files (secrets)",
+	Asks:    "whether other users of the machine can read or change keys, ledgers and audit logs",
+	Control: "the named files exist",
+	Flaw:    "users other than the owner can read a private key, an API key or a ledger, in a folder that they can enter; or they can write any of the files",
+	Planted: "files written by the test",
+	Needs:   "the files with secrets (secrets)",
 	worst:   "CVSS:3.1/AV:L/AC:L/PR:L/UI:N/S:U/C:H/I:H/A:N",
 	asked:   func(s scenarios.Scan) bool { return len(s.Secrets) > 0 },
 	offline: true,
@@ -37,11 +37,11 @@ var permissions = Check{
 
 var knownVulnerabilities = Check{
 	Name:    "known-vulnerabilities",
-	Asks:    "whether Go programs that are deployed hold modules with known vulnerabilities, and code of them that is vulnerable",
-	Control: "the programs say which modules they are made of, and the database can be read",
-	Flaw:    "golang.org/x/vuln finds a vulnerable symbol of a module in the program",
-	Planted: "a database of the tests that names a module of the test's own program",
-	Needs:   "the programs (binaries)",
+	Asks:    "whether deployed Go programs contain vulnerable code from modules with known vulnerabilities",
+	Control: "the programs contain their list of modules, and the vulnerability database can be read",
+	Flaw:    "golang.org/x/vuln finds a vulnerable symbol in the program",
+	Planted: "a test database that lists a module of the test program",
+	Needs:   "the Go programs (binaries)",
 	worst:   "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:L/I:L/A:L",
 	asked:   func(s scenarios.Scan) bool { return len(s.Binaries) > 0 },
 	offline: true,
@@ -60,7 +60,7 @@ func secretFile(path string) bool {
 
 func runPermissions(_ context.Context, t *trial) end {
 	if runtime.GOOS == "windows" {
-		return unproven("permissions of files are told by mode bits only, which this system does not have")
+		return unproven("file permissions are read from mode bits, which this system does not have")
 	}
 	looked := 0
 	for _, where := range t.Scan.Secrets {
@@ -87,7 +87,7 @@ func runPermissions(_ context.Context, t *trial) end {
 			if d.IsDir() {
 				closed[path] = inside || mode&0o011 == 0
 				if !inside && mode&0o002 != 0 && info.Mode()&fs.ModeSticky == 0 {
-					t.file(relative(where, path), "written", t.check.worst, say("others on the machine can change what is in a folder of secrets"), fmt.Sprintf("mode %v", mode), say("chmod 0700"), "CWE-732")
+					t.file(relative(where, path), "written", t.check.worst, say("other users of the machine can change the contents of a folder with secrets"), fmt.Sprintf("mode %v", mode), say("chmod 0700"), "CWE-732")
 				}
 				return nil
 			}
@@ -98,9 +98,9 @@ func runPermissions(_ context.Context, t *trial) end {
 			switch {
 			case inside:
 			case mode&0o022 != 0:
-				t.file(relative(where, path), "written", t.check.worst, say("others on the machine can change a file of secrets"), fmt.Sprintf("mode %v", mode), say("chmod 0600"), "CWE-732")
+				t.file(relative(where, path), "written", t.check.worst, say("other users of the machine can change a file with secrets"), fmt.Sprintf("mode %v", mode), say("chmod 0600"), "CWE-732")
 			case mode&0o044 != 0 && (secretFile(path) || path == where || holdsPrivateKey(path)):
-				t.file(relative(where, path), "read", "CVSS:3.1/AV:L/AC:L/PR:L/UI:N/S:U/C:H/I:N/A:N", say("others on the machine can read a file of secrets"), fmt.Sprintf("mode %v", mode), say("chmod 0600"), "CWE-732")
+				t.file(relative(where, path), "read", "CVSS:3.1/AV:L/AC:L/PR:L/UI:N/S:U/C:H/I:N/A:N", say("other users of the machine can read a file with secrets"), fmt.Sprintf("mode %v", mode), say("chmod 0600"), "CWE-732")
 			}
 			if looked > maxFiles {
 				return fs.SkipAll
@@ -108,13 +108,13 @@ func runPermissions(_ context.Context, t *trial) end {
 			return nil
 		})
 		if err != nil || !named {
-			return unproven("the files cannot be looked at: %s", orError(err, where))
+			return unproven("the files cannot be examined: %s", orError(err, where))
 		}
 	}
 	if looked == 0 {
-		return unproven("there is no file in what is named")
+		return unproven("the named paths contain no file")
 	}
-	return t.ended("%s files can be read by their owner only, where they are secret, and changed by nobody else", number(int64(looked)))
+	return t.ended("only the owner can read the secret ones of %s files, and nobody else can change any", number(int64(looked)))
 }
 
 func orError(err error, where string) string {
@@ -144,28 +144,28 @@ func holdsPrivateKey(path string) bool {
 func runVulnerabilities(ctx context.Context, t *trial) end {
 	db := t.Scan.Vulnerabilities
 	if db == "" {
-		return unproven("no vulnerability database is named (vulnerabilities): a copy of the Go vulnerability database, as a folder or a URL")
+		return unproven("no vulnerability database was given; set vulnerabilities to the folder or URL of a copy of the Go vulnerability database")
 	}
 	if !strings.Contains(db, "://") {
 		if _, err := os.Stat(filepath.Join(db, "index", "modules.json")); err != nil {
-			return unproven("%s is no copy of a vulnerability database: %s", filepath.Base(db), err)
+			return unproven("%s is not a copy of a vulnerability database: %s", filepath.Base(db), err)
 		}
 		db = (&url.URL{Scheme: "file", Path: filepath.ToSlash(db)}).String()
 	}
 	for _, binary := range t.Scan.Binaries {
 		if _, err := buildinfo.ReadFile(binary); err != nil {
-			return unproven("%s does not say which modules it is made of: %s", filepath.Base(binary), err)
+			return unproven("%s contains no list of its modules: %s", filepath.Base(binary), err)
 		}
 		out, err := vulncheck(ctx, db, binary)
 		if err != nil {
-			return unproven("%s could not be held against the database: %s", filepath.Base(binary), err)
+			return unproven("%s could not be checked against the database: %s", filepath.Base(binary), err)
 		}
 		for _, v := range out {
-			t.file(filepath.Base(binary)+" "+v.module, v.id, t.check.worst, say("a program holds code with a known vulnerability: %s", v.id), v.module+" "+v.version+", fixed in "+orElse(v.fixed, "no version yet"),
-				say("take %s of %s, and build again", orElse(v.fixed, "another module"), v.module), "CWE-1395")
+			t.file(filepath.Base(binary)+" "+v.module, v.id, t.check.worst, say("a program contains code with a known vulnerability: %s", v.id), v.module+" "+v.version+", fixed in "+orElse(v.fixed, "no version yet"),
+				say("upgrade to %s of %s and build again", orElse(v.fixed, "another module"), v.module), "CWE-1395")
 		}
 	}
-	return t.ended("no known vulnerability is in %s programs", number(int64(len(t.Scan.Binaries))))
+	return t.ended("%s programs contain no known vulnerability", number(int64(len(t.Scan.Binaries))))
 }
 
 // vulnerability is one that was found in a program.

@@ -9,10 +9,10 @@ import (
 
 var headersAndCORS = Check{
 	Name:    "headers-and-cors",
-	Asks:    "whether web pages of strangers may use the service with a visitor's credentials (CORS), and whether answers carry the headers that keep browsers from guessing",
+	Asks:    "whether foreign web pages may use the service with a visitor's credentials (CORS), and whether answers carry the headers that stop browsers from guessing the content type",
 	Control: "the same request without Origin is answered",
-	Flaw:    "a random Origin comes back in Access-Control-Allow-Origin with credentials allowed, twice with two origins; any origin is allowed by a service that asks for no key; a JSON answer without nosniff or with no-store missing where it holds what a model said",
-	Planted: "cors-reflect, no-nosniff in the test service; LAUNCHGATE_FLAW of the reference server",
+	Flaw:    "two random Origins come back in Access-Control-Allow-Origin with credentials allowed; a service that requires no key allows any origin; a JSON answer lacks nosniff",
+	Planted: "test service: cors-reflect, no-nosniff; reference server: cors-reflect, no-security-headers",
 	Cap:     Cap{Requests: 60, Seconds: 20, Bytes: 4 << 20},
 	worst:   "CVSS:3.1/AV:N/AC:L/PR:N/UI:R/S:U/C:H/I:L/A:N",
 	run:     runHeaders,
@@ -45,13 +45,13 @@ func runHeaders(ctx context.Context, t *trial) end {
 	}
 	if len(nosniff) > 0 {
 		t.found(flaw{
-			title: say("answers let a browser guess what they are (no X-Content-Type-Options: nosniff)"), kind: "nosniff", where: "X-Content-Type-Options",
+			title: say("browsers may guess the content type of answers (no X-Content-Type-Options: nosniff)"), kind: "nosniff", where: "X-Content-Type-Options",
 			vector: "CVSS:3.1/AV:N/AC:H/PR:N/UI:R/S:U/C:N/I:L/A:N", tags: []string{"OWASP API8:2023", "CWE-693"}, evidence: []recording.Exchange{example},
 			verified: say("the header was missing on %s of %s routes that answered: %s", number(int64(len(nosniff))), number(int64(tried)), strings.Join(nosniff, ", ")),
-			fix:      say("send X-Content-Type-Options: nosniff with every answer: what a model writes is chosen by whoever asked"),
+			fix:      say("send X-Content-Type-Options: nosniff with every answer, because users influence what a model writes"),
 		})
 	}
-	return t.ended("no random Origin was allowed with credentials, and answers carry nosniff: %s routes", number(int64(tried)))
+	return t.ended("on %s routes, no random Origin was allowed with credentials, and answers carry nosniff", number(int64(tried)))
 }
 
 // tryOrigin asks as a page of two strangers would.
@@ -77,9 +77,9 @@ func (t *trial) tryOrigin(ctx context.Context, r route, method string) {
 	f := flaw{kind: "origin", where: method + " " + r.path, tags: []string{"OWASP API8:2023", "CWE-942"}, evidence: []recording.Exchange{exchange(sent, came[1])},
 		title: say("pages of any origin may use the service with a visitor's credentials"), vector: t.check.worst,
 		verified: say("two random origins came back in Access-Control-Allow-Origin, with credentials allowed"),
-		fix:      say("allow the origins of your own pages by name, or none")}
+		fix:      say("allow only the origins of your own pages by name, or no origin")}
 	if t.target.Key == "" {
-		f.title = say("any web page that a person visits may use this service, which asks for no key")
+		f.title = say("the service requires no key, so any web page that a person visits may use it")
 		f.vector = "CVSS:3.1/AV:N/AC:L/PR:N/UI:R/S:U/C:L/I:L/A:L"
 		f.verified = say("two random origins were allowed by Access-Control-Allow-Origin")
 	}

@@ -15,10 +15,10 @@ import (
 
 var keyValidation = Check{
 	Name:    "key-validation",
-	Asks:    "whether keys that only look like the right one are taken: wrong, cut short, lengthened, in other letters, its hash, its beginning",
-	Control: "the same request with the right key works right before and right after each try",
-	Flaw:    "an answer that does the route's work for a key that was never issued, twice",
-	Planted: "accept-any-key, accept-prefix in the test service; LAUNCHGATE_FLAW of the reference server",
+	Asks:    "whether the service accepts keys that only resemble the right one: a wrong key, a truncated or longer one, one in another case, the hash of the key, its prefix",
+	Control: "the same request with the right key works immediately before and after each attempt",
+	Flaw:    "the route twice serves a request with a key that was never issued",
+	Planted: "test service and reference server: accept-any-key, accept-prefix",
 	Needs:   "a key",
 	Cap:     Cap{Requests: 200, Seconds: 40, Bytes: 8 << 20},
 	worst:   "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H",
@@ -27,10 +27,10 @@ var keyValidation = Check{
 
 var keyLifetime = Check{
 	Name:    "key-lifetime",
-	Asks:    "whether a key still works when it has expired or was revoked",
-	Control: "the same request with the key that is valid works right before and right after",
-	Flaw:    "an answer that does the route's work for the expired or revoked key, twice",
-	Planted: "ignore-expiry in the test service; LAUNCHGATE_FLAW of the reference server",
+	Asks:    "whether a key still works after it expired or was revoked",
+	Control: "the same request with the valid key works immediately before and after",
+	Flaw:    "the route twice serves a request with the expired or revoked key",
+	Planted: "test service: ignore-expiry",
 	Needs:   "an expired or revoked key (expired_key_env, revoked_key_env)",
 	Cap:     Cap{Requests: 60, Seconds: 30, Bytes: 4 << 20},
 	worst:   "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:U/C:H/I:H/A:N",
@@ -75,7 +75,7 @@ func runKeyValidation(ctx context.Context, t *trial) end {
 	case !has:
 		return unproven("no route of OpenAI's API answered")
 	case r.means(t.ask(ctx, request{method: r.method, path: r.path, body: r.body})):
-		return unproven("the service asks for no key at all, which authentication tells of")
+		return unproven("the service requires no key at all; see the check authentication")
 	}
 	sum := sha256.Sum256([]byte(key))
 	prefix, _, _ := strings.Cut(key, "-")
@@ -109,17 +109,17 @@ func runKeyValidation(ctx context.Context, t *trial) end {
 		if again, _, _, ok := t.tryKey(ctx, r, try.key); ok && again {
 			sent.key = "«" + try.kind + "»"
 			t.found(flaw{
-				title: say("a key that was never issued is taken"), kind: try.kind, where: r.method + " " + r.path, vector: t.check.worst, tags: keyTags,
+				title: say("the service accepts a key that was never issued"), kind: try.kind, where: r.method + " " + r.path, vector: t.check.worst, tags: keyTags,
 				evidence: []recording.Exchange{exchange(sent, came)},
-				verified: say("it was answered twice with what the route does, between requests with the right key: %s", try.kind),
-				fix:      say("compare the whole key, in constant time, by a hash of it, and refuse every other one with 401"),
+				verified: say("the route served the request twice, between requests with the right key: %s", try.kind),
+				fix:      say("compare a hash of the whole key in constant time, and refuse every other key with 401"),
 			})
 		}
 	}
 	if tried < len(tries)/2 {
-		return unproven("the right key did not work before and after: only %s of %s tries have a control", number(int64(tried)), number(int64(len(tries))))
+		return unproven("the right key did not always work before and after: only %s of %s attempts have a control", number(int64(tried)), number(int64(len(tries))))
 	}
-	return t.ended("%s keys that only look like the right one were refused, with the right one working before and after each", number(int64(tried)))
+	return t.ended("%s keys that only resemble the right one were refused, and the right one worked before and after each", number(int64(tried)))
 }
 
 // changed is another character of the same kind.
@@ -158,20 +158,20 @@ func runKeyLifetime(ctx context.Context, t *trial) end {
 		}
 		worked, sent, came, ok := t.tryKey(ctx, r, old.key)
 		if !ok {
-			return unproven("the valid key did not work before and after")
+			return unproven("the valid key did not work both before and after")
 		}
 		tried++
 		if again, _, _, ok := t.tryKey(ctx, r, old.key); worked && ok && again {
 			t.found(flaw{
 				title: old.title, kind: old.kind, where: r.method + " " + r.path, vector: t.check.worst, tags: append(keyTags, "CWE-613"),
 				evidence: []recording.Exchange{exchange(sent, came)},
-				verified: say("it was answered twice with what the route does, between requests with the valid key"),
-				fix:      say("look up whether a key has expired or was revoked on every request, and keep no answer of that lookup for longer than a few seconds"),
+				verified: say("the route served the request twice, between requests with the valid key"),
+				fix:      say("on every request, look up whether the key has expired or was revoked, and cache the result for a few seconds at most"),
 			})
 		}
 	}
 	if tried == 0 {
-		return unproven("the variables of the expired and the revoked key are empty")
+		return unproven("the environment variables of the expired and the revoked key are empty")
 	}
-	return t.ended("the old keys that were given are refused, and the valid one works: %s tried", number(int64(tried)))
+	return t.ended("the service refuses the %s expired or revoked keys and accepts the valid one", number(int64(tried)))
 }

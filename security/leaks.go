@@ -14,10 +14,10 @@ import (
 
 var leaks = Check{
 	Name:    "leaks",
-	Asks:    "whether what is secret comes out elsewhere: keys and prompts in errors, metrics and logs; stack traces, addresses and paths of the inside in errors",
-	Control: "the request with the canary is answered (of logs: something was written to them meanwhile)",
-	Flaw:    "a random canary of 24 letters, sent in a key, a prompt or a header, is found where it does not belong, as it is or encoded; an error holds the signature of a stack trace, an inner address or a path, twice",
-	Planted: "echo-key, log-prompts, stack-trace in the test service; LAUNCHGATE_FLAW of the reference server",
+	Asks:    "whether secrets leak: keys and prompts into errors, metrics and logs; stack traces, internal addresses and paths into errors",
+	Control: "the request with the canary is answered; where logs are checked, they grew during the check",
+	Flaw:    "a random canary of 24 letters, sent in a key, a prompt or a header, appears where it does not belong, plain or encoded; or an error twice contains a stack trace, an internal address or a path",
+	Planted: "test service: echo-key, log-prompts, stack-trace; reference server: also inside-errors",
 	Cap:     Cap{Requests: 200, Seconds: 40, Bytes: 64 << 20},
 	worst:   "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:N/A:N",
 	run:     runLeaks,
@@ -76,7 +76,7 @@ func runLeaks(ctx context.Context, t *trial) end {
 		if holdsAnywhere(a, wrongKey) {
 			if again := t.ask(ctx, refuse); holdsAnywhere(again, wrongKey) {
 				t.found(flaw{title: say("an error repeats the key that was sent"), kind: "echo key", where: "GET /v1/models", vector: "CVSS:3.1/AV:N/AC:L/PR:N/UI:R/S:U/C:L/I:N/A:N", tags: leakTags,
-					evidence: []recording.Exchange{exchange(refuse, again)}, verified: say("a random key came back in the answer, twice"), fix: say("answer that the key is wrong, and not which it was")})
+					evidence: []recording.Exchange{exchange(refuse, again)}, verified: say("a random key came back in the answer, twice"), fix: say("say that the key is wrong, but do not repeat the key")})
 			}
 		}
 	}
@@ -100,8 +100,8 @@ func runLeaks(ctx context.Context, t *trial) end {
 			}
 			if again := t.ask(ctx, r); sign.pattern.Match(again.body) {
 				seen[sign.kind] = true
-				t.found(flaw{title: say("an error tells of the inside: %s", sign.kind), kind: sign.kind, where: r.method + " " + r.path, vector: tellsLittle, tags: leakTags,
-					evidence: []recording.Exchange{exchange(r, again)}, verified: say("two answers to the same refused request held it: %s", string(found)), fix: say("answer with a short sentence and an id, and keep the rest in the log")})
+				t.found(flaw{title: say("an error reveals internal details: %s", sign.kind), kind: sign.kind, where: r.method + " " + r.path, vector: tellsLittle, tags: leakTags,
+					evidence: []recording.Exchange{exchange(r, again)}, verified: say("two answers to the same refused request contained it: %s", string(found)), fix: say("answer with a short sentence and an id, and write the details to the log")})
 			}
 		}
 	}
@@ -113,11 +113,11 @@ func runLeaks(ctx context.Context, t *trial) end {
 	read, grew := t.searchLogs(before, secrets)
 	switch {
 	case len(t.target.Logs) > 0 && read == 0:
-		return unproven("no log could be read of those that are named")
+		return unproven("none of the named logs could be read")
 	case len(t.target.Logs) > 0 && !grew:
-		return unproven("nothing was written to the logs that are named while the check was made, so they are not those of this service")
+		return unproven("nothing was written to the named logs during the check, so they are not the logs of this service")
 	}
-	return t.ended("%s answers and %s log files hold no canary and no trace of the inside", number(int64(answered)), number(int64(read)))
+	return t.ended("%s answers and %s log files contain no canary and no internal details", number(int64(answered)), number(int64(read)))
 }
 
 func holdsAnywhere(a answer, secret string) bool {
@@ -144,7 +144,7 @@ func (t *trial) searchMetrics(ctx context.Context, secrets map[string]string) {
 		for kind, secret := range secrets {
 			if len(secret) >= 8 && a.ok() && holdsSecret(a.body, secret) {
 				t.found(flaw{title: say("metrics hold %s", kind), kind: kind, where: at + "/metrics", vector: t.check.worst, tags: leakTags,
-					evidence: []recording.Exchange{{Sent: r.shown(), Came: around(a.body, secret)}}, verified: say("a random canary that was sent before is in them"), fix: say("label metrics with names from a list that you wrote, and never with what clients send")})
+					evidence: []recording.Exchange{{Sent: r.shown(), Came: around(a.body, secret)}}, verified: say("they contain a random canary that was sent before"), fix: say("take the labels of metrics from a fixed list, never from what clients send")})
 			}
 		}
 	}
@@ -226,7 +226,7 @@ func (t *trial) searchLogs(before map[string]int64, secrets map[string]string) (
 		for kind, secret := range secrets {
 			if len(secret) >= 8 && holdsSecret(text, secret) {
 				t.found(flaw{title: say("a log holds %s", kind), kind: kind, where: filepath.Base(path), vector: "CVSS:3.1/AV:L/AC:L/PR:L/UI:N/S:U/C:H/I:N/A:N", tags: leakTags,
-					evidence: []recording.Exchange{{Sent: "a request with a random canary", Came: path + ": " + around(text, secret)}}, verified: say("the canary was written to it after it was sent"), fix: say("log ids, sizes and times, and neither keys nor what users say")})
+					evidence: []recording.Exchange{{Sent: "a request with a random canary", Came: path + ": " + around(text, secret)}}, verified: say("the canary appeared there after it was sent"), fix: say("log ids, sizes and times, but neither keys nor user text")})
 			}
 		}
 	}

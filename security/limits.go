@@ -18,10 +18,10 @@ const (
 
 var rateLimit = Check{
 	Name:    "rate-limit",
-	Asks:    "whether there is a limit to how often one address may ask: with the key, and while it guesses keys",
-	Control: "one request of the burst alone is answered",
-	Flaw:    "a burst of 240 requests from one address over 12 connections within seconds, of which none is refused with 429 or 503 and no connection is refused; twice",
-	Planted: "no-limit, unlimited-validate in the test service; LAUNCHGATE_FLAW of the reference server",
+	Asks:    "whether the requests of one address are limited, both with a valid key and while it guesses keys",
+	Control: "a single request of the burst is answered",
+	Flaw:    "twice, one address sends a burst of 240 requests over 12 connections within seconds, and the service refuses no request (429 or 503) and no connection",
+	Planted: "test service: no-limit, unlimited-guesses; reference server: no-limit, unlimited-validate",
 	Cap:     Cap{Requests: 2500, Seconds: 60, Bytes: 64 << 20},
 	worst:   "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:L",
 	run:     runRateLimit,
@@ -29,10 +29,10 @@ var rateLimit = Check{
 
 var forwardedHeaders = Check{
 	Name:    "forwarded-headers",
-	Asks:    "whether a client escapes the limit by saying that it is somebody else (X-Forwarded-For and its kin)",
-	Control: "the same burst without the header is limited, right before",
-	Flaw:    "the burst is limited without the header and not with it, twice in turn",
-	Planted: "trust-x-forwarded-for in the test service; LAUNCHGATE_FLAW of the reference server",
+	Asks:    "whether a client evades the rate limit by claiming another address (X-Forwarded-For and similar headers)",
+	Control: "the same burst without the header is limited immediately before",
+	Flaw:    "in two rounds, the burst is limited without the header and not limited with it",
+	Planted: "test service and reference server: trust-x-forwarded-for",
 	Cap:     Cap{Requests: 8000, Seconds: 90, Bytes: 128 << 20},
 	worst:   "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:L",
 	run:     runForwardedHeaders,
@@ -121,7 +121,7 @@ type doorOf struct {
 }
 
 func (t *trial) doors(r route) []doorOf {
-	all := []doorOf{{"requests", say("one address may ask as often as it likes"), func(int64) request {
+	all := []doorOf{{"requests", say("the requests of one address are not limited"), func(int64) request {
 		return request{method: r.method, path: r.path, body: r.body, key: t.target.Key}
 	}}}
 	if t.target.Key != "" {
@@ -130,8 +130,8 @@ func (t *trial) doors(r route) []doorOf {
 				return request{method: "GET", path: path, key: t.random.letters(max(16, len(t.target.Key)))}
 			}
 		}
-		all = append(all, doorOf{"guesses", say("one address may guess keys as often as it likes"), guess("/v1/models")},
-			doorOf{"guesses at /validate", say("one address may guess keys as often as it likes"), guess("/validate")})
+		all = append(all, doorOf{"guesses", say("guesses of keys from one address are not limited"), guess("/v1/models")},
+			doorOf{"guesses at /validate", say("guesses of keys from one address are not limited"), guess("/validate")})
 	}
 	return all
 }
@@ -164,14 +164,14 @@ func runRateLimit(ctx context.Context, t *trial) end {
 		t.found(flaw{
 			title: d.title, kind: d.kind, where: first.method + " " + first.path, vector: t.check.worst, tags: limitTags,
 			evidence: []recording.Exchange{{Sent: first.shown(), Came: again.String()}},
-			verified: say("two bursts of %s requests from one address over %s connections were answered in full", number(burstSize), number(burstLines)),
-			fix:      say("limit each address and each key (429 with Retry-After), wrong keys and the gateway's own routes too"),
+			verified: say("two bursts of %s requests from one address over %s connections were answered completely", number(burstSize), number(burstLines)),
+			fix:      say("limit each address and each key (429 with Retry-After), including wrong keys and the gateway's own routes"),
 		})
 	}
 	if looked == 0 {
-		return unproven("one request alone was not answered")
+		return unproven("a single request was not answered")
 	}
-	return t.ended("a burst of %s requests from one address was refused in part, at each of %s doors", number(burstSize), number(int64(looked)))
+	return t.ended("each of %[2]s entry points refused a part of a burst of %[1]s requests from one address", number(burstSize), number(int64(looked)))
 }
 
 // claims are headers by which a proxy tells whom a request is from.
@@ -209,10 +209,10 @@ func runForwardedHeaders(ctx context.Context, t *trial) end {
 	}
 	_, escaped, ok := escapes(all)
 	if !ok {
-		return unproven("the burst without the header was not limited, so there is nothing to escape from")
+		return unproven("the burst without the header was not limited, so there is no limit to evade")
 	}
 	if !escaped {
-		return safe("a burst that was limited stayed limited with %s headers that name another address", number(int64(len(claims))))
+		return safe("the limit on a burst still applied with %s headers that claim another address", number(int64(len(claims))))
 	}
 	for _, name := range claims {
 		if ctx.Err() != nil {
@@ -228,12 +228,12 @@ func runForwardedHeaders(ctx context.Context, t *trial) end {
 		}
 		if b, second, _ := escapes(with); second {
 			t.found(flaw{
-				title: say("a client escapes the limit by naming another address"), kind: name, where: name, vector: t.check.worst, tags: append(limitTags, "CWE-348"),
+				title: say("a client evades the rate limit by claiming another address"), kind: name, where: name, vector: t.check.worst, tags: append(limitTags, "CWE-348"),
 				evidence: []recording.Exchange{{Sent: with(0).shown(), Came: b.String()}},
-				verified: say("twice in turn, a burst without the header was limited and the same burst with it was not"),
-				fix:      say("take the client's address from the connection; believe a header only from proxies that are named, and only the last entry that they wrote"),
+				verified: say("in two rounds, a burst without the header was limited and the same burst with it was not"),
+				fix:      say("take the client's address from the connection; trust a header only from listed proxies, and only the last entry that they added"),
 			})
 		}
 	}
-	return t.ended("a burst that was limited stayed limited with %s headers that name another address, one at a time", number(int64(len(claims))))
+	return t.ended("the limit on a burst still applied with each of %s headers that claim another address", number(int64(len(claims))))
 }

@@ -14,10 +14,10 @@ import (
 
 var logInjection = Check{
 	Name:    "log-injection",
-	Asks:    "whether a client can write lines of its own into the logs, or control characters that a terminal obeys",
-	Control: "a plain request before leaves a line in the log that is named",
-	Flaw:    "a line of the log begins with what was sent after a line break, or a line of a log that is JSON throughout is none, or holds a raw control character; the canary of the request is in it",
-	Planted: "raw-audit-line in the test service; LAUNCHGATE_FLAW of the reference server",
+	Asks:    "whether a client can inject lines into the logs, or control characters that a terminal interprets",
+	Control: "an ordinary request leaves a line in the named log",
+	Flaw:    "a log line with the request's canary begins with what the client sent after a line break, is not JSON in a log that otherwise is, or contains a raw control character",
+	Planted: "test service and reference server: raw-audit-line",
 	Needs:   "the logs (logs)",
 	Cap:     Cap{Requests: 80, Seconds: 20, Bytes: 64 << 20},
 	worst:   "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:H/A:N",
@@ -52,7 +52,7 @@ func (t *trial) injections(forged string) []request {
 func runLogInjection(ctx context.Context, t *trial) end {
 	before := t.sizes()
 	if len(before) == 0 {
-		return unproven("no log could be read of those that are named")
+		return unproven("none of the named logs could be read")
 	}
 	t.ask(ctx, request{method: "GET", path: "/v1/models", key: t.target.Key})
 	t.ask(ctx, request{method: "GET", path: "/v1/" + t.random.letters(8), key: t.target.Key})
@@ -67,7 +67,7 @@ func runLogInjection(ctx context.Context, t *trial) end {
 		}
 	}
 	if !written {
-		return unproven("nothing was written to the logs that are named while the check was made, so they are not those of this service")
+		return unproven("nothing was written to the named logs during the check, so they are not the logs of this service")
 	}
 	before = t.sizes()
 	canary := t.random.letters(24)
@@ -91,16 +91,16 @@ func runLogInjection(ctx context.Context, t *trial) end {
 			begins := bytes.HasPrefix(bytes.TrimLeft(line, "\r "), []byte(`{"forged"`))
 			if begins || raw || structured[path] && !json.Valid(line) {
 				t.found(flaw{
-					title: say("a client can write lines or control characters into a log"), kind: "line", where: filepath.Base(path), vector: t.check.worst, tags: []string{"OWASP API8:2023", "CWE-117"},
+					title: say("a client can inject lines or control characters into a log"), kind: "line", where: filepath.Base(path), vector: t.check.worst, tags: []string{"OWASP API8:2023", "CWE-117"},
 					evidence: []recording.Exchange{{Sent: sent[0].shown(), Came: path + ": " + printable(clip(string(line), 300))}},
-					verified: say("the line holds the canary of a request, and it begins with what the client sent, is not JSON in a log that otherwise is, or holds a raw control character"),
-					fix:      say("write each entry as JSON by a library that escapes, with a bound on its length"),
+					verified: say("the line contains the canary of a request, and it begins with what the client sent, is not JSON in a log that otherwise is, or contains a raw control character"),
+					fix:      say("write each entry as JSON with a library that escapes it, and limit its length"),
 				})
 				return t.ended("")
 			}
 		}
 	}
-	return t.ended("%s requests with line breaks and control characters left %s lines, each whole", number(int64(len(sent))), number(int64(lines)))
+	return t.ended("%s requests with line breaks and control characters left %s log lines, each intact", number(int64(len(sent))), number(int64(lines)))
 }
 
 func allJSON(text []byte) bool {

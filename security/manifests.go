@@ -23,10 +23,10 @@ import (
 
 var manifests = Check{
 	Name:    "manifests",
-	Asks:    "whether Kubernetes manifests keep to the Pod Security Standard “restricted”, bound what a pod may use, probe it, keep secrets out of the environment, name the very image, and cut the network down",
-	Control: "the files hold at least one workload",
-	Flaw:    "the standard's own evaluator refuses the pod; a container without limits of processor and memory or without probes; a value in the environment under a name of a secret; an image of no version or of latest; a token mounted that nothing asks for; a namespace with workloads and no NetworkPolicy",
-	Planted: "manifests of the tests",
+	Asks:    "whether Kubernetes manifests meet the Pod Security Standard “restricted”, set resource limits and probes, keep secrets out of the environment, pin the image and restrict the network",
+	Control: "the files contain at least one workload",
+	Flaw:    "the evaluator of the standard rejects the pod; a container has no CPU or memory limits or no probes; an environment variable with the name of a secret has a literal value; an image has no version or is latest; a service account token is mounted without need; a namespace with workloads has no NetworkPolicy",
+	Planted: "manifests written by the test",
 	Needs:   "the manifests (manifests)",
 	worst:   "CVSS:3.1/AV:L/AC:L/PR:L/UI:N/S:C/C:H/I:H/A:H",
 	asked:   func(s scenarios.Scan) bool { return s.Manifests != "" },
@@ -120,12 +120,12 @@ func runManifests(_ context.Context, t *trial) end {
 				err = gatherPods(file, object, &pods, policies)
 			}
 			if err != nil {
-				return unproven("%s is no manifest: %s", filepath.Base(file), err)
+				return unproven("%s is not a Kubernetes manifest: %s", filepath.Base(file), err)
 			}
 		}
 	}
 	if len(pods) == 0 {
-		return unproven("the manifests hold no workload")
+		return unproven("the manifests contain no workload")
 	}
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
@@ -140,21 +140,21 @@ func runManifests(_ context.Context, t *trial) end {
 			if !privileged.Allowed {
 				vector = t.check.worst
 			}
-			t.file(p.where(), "restricted", vector, say("a pod does not keep to the Pod Security Standard “restricted”"), result.ForbiddenReason()+": "+result.ForbiddenDetail(),
-				say("set runAsNonRoot, allowPrivilegeEscalation: false, capabilities.drop: [ALL] and a seccompProfile of RuntimeDefault, and take away what the host gives"), "CWE-250")
+			t.file(p.where(), "restricted", vector, say("a pod does not meet the Pod Security Standard “restricted”"), result.ForbiddenReason()+": "+result.ForbiddenDetail(),
+				say("set runAsNonRoot, allowPrivilegeEscalation: false, capabilities.drop: [ALL] and a seccompProfile of RuntimeDefault, and remove access to the host"), "CWE-250")
 		}
 		t.containers(p)
 		if p.Spec.AutomountServiceAccountToken == nil && p.Spec.ServiceAccountName == "" || p.Spec.AutomountServiceAccountToken != nil && *p.Spec.AutomountServiceAccountToken && p.Spec.ServiceAccountName == "" {
-			t.file(p.where(), "token", "CVSS:3.1/AV:L/AC:H/PR:L/UI:N/S:U/C:L/I:N/A:N", say("a token for the cluster's API is mounted that nothing asks for"), "no serviceAccountName, and automountServiceAccountToken is not false",
+			t.file(p.where(), "token", "CVSS:3.1/AV:L/AC:H/PR:L/UI:N/S:U/C:L/I:N/A:N", say("a token for the cluster's API is mounted without need"), "no serviceAccountName, and automountServiceAccountToken is not false",
 				say("set automountServiceAccountToken: false"), "CWE-522")
 		}
 		if !policies[p.namespace] && !bare[p.namespace] {
 			bare[p.namespace] = true
-			t.file("namespace "+orElse(p.namespace, "default"), "network", "CVSS:3.1/AV:A/AC:H/PR:N/UI:N/S:U/C:L/I:L/A:N", say("no NetworkPolicy cuts down who may reach the pods of a namespace"), "workloads, and no NetworkPolicy, in "+orElse(p.namespace, "the default namespace"),
-				say("deny all traffic into the namespace, and allow what is needed: the replicas from the gateway, the metrics from Prometheus"), "CWE-923")
+			t.file("namespace "+orElse(p.namespace, "default"), "network", "CVSS:3.1/AV:A/AC:H/PR:N/UI:N/S:U/C:L/I:L/A:N", say("no NetworkPolicy restricts who may reach the pods of a namespace"), "workloads, and no NetworkPolicy, in "+orElse(p.namespace, "the default namespace"),
+				say("deny all traffic into the namespace, and allow only what is needed: the gateway to the replicas, Prometheus to the metrics"), "CWE-923")
 		}
 	}
-	return t.ended("%s workloads keep to “restricted”, have limits and probes, and a NetworkPolicy", number(int64(len(pods))))
+	return t.ended("%s workloads meet “restricted” and have limits, probes and a NetworkPolicy", number(int64(len(pods))))
 }
 
 // gatherPods finds the workloads of an object, or of a list of them.
@@ -198,20 +198,20 @@ func (t *trial) containers(p pod) {
 	for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
 		where := p.where() + " " + c.Name
 		if c.Resources.Limits.Memory().IsZero() || c.Resources.Limits.Cpu().IsZero() && c.Resources.Requests.Cpu().IsZero() {
-			t.file(where, "limits", "CVSS:3.1/AV:L/AC:H/PR:L/UI:N/S:C/C:N/I:N/A:L", say("a container may use all of its node's memory or processor"), "no limit of memory, or neither limit nor request of cpu",
+			t.file(where, "limits", "CVSS:3.1/AV:L/AC:H/PR:L/UI:N/S:C/C:N/I:N/A:L", say("a container may use all memory or CPU of its node"), "no limit of memory, or neither limit nor request of cpu",
 				say("set resources.limits.memory, and resources.requests of both"), "CWE-770")
 		}
 		_, version, tagged := strings.Cut(c.Image[strings.LastIndexByte(c.Image, '/')+1:], ":")
 		if !strings.Contains(c.Image, "@sha256:") && (!tagged || version == "latest") {
-			t.file(where, "image", "CVSS:3.1/AV:N/AC:H/PR:H/UI:N/S:U/C:L/I:L/A:L", say("an image has no version of its own: what runs may change without a release"), "image: "+c.Image,
-				say("name the image by its digest (@sha256:…), or by a version"), "CWE-1357")
+			t.file(where, "image", "CVSS:3.1/AV:N/AC:H/PR:H/UI:N/S:U/C:L/I:L/A:L", say("an image has no fixed version, so the running code can change without a release"), "image: "+c.Image,
+				say("pin the image by its digest (@sha256:…) or by a version"), "CWE-1357")
 		}
 		for _, e := range c.Env {
 			name := strings.ToUpper(e.Name)
 			secret := slices.ContainsFunc(secretNames, func(s string) bool { return strings.Contains(name, s) }) && !strings.HasSuffix(name, "_FILE") && !strings.HasSuffix(name, "_ENV") && !strings.HasSuffix(name, "_PATH")
 			if secret && len(e.Value) > 3 && !strings.Contains(e.Value, "$(") {
-				t.file(where, "secret "+e.Name, "CVSS:3.1/AV:L/AC:L/PR:L/UI:N/S:U/C:H/I:N/A:N", say("a secret stands in the manifest"), e.Name+"=«"+number(int64(len(e.Value)))+" characters»",
-					say("keep it in a Secret, and mount that as a file"), "CWE-798")
+				t.file(where, "secret "+e.Name, "CVSS:3.1/AV:L/AC:L/PR:L/UI:N/S:U/C:H/I:N/A:N", say("the manifest contains a secret"), e.Name+"=«"+number(int64(len(e.Value)))+" characters»",
+					say("keep it in a Secret and mount the Secret as a file"), "CWE-798")
 			}
 		}
 	}
@@ -229,5 +229,5 @@ func (t *trial) containers(p pod) {
 // file notes what was found in a file.
 func (t *trial) file(where, kind, vector string, title words.Sentence, came string, fix words.Sentence, cwe string) {
 	t.found(flaw{title: title, kind: kind, where: where, vector: vector, tags: []string{"OWASP API8:2023", cwe}, fix: fix,
-		evidence: []recording.Exchange{{Sent: where, Came: came}}, verified: say("it was read in the file")})
+		evidence: []recording.Exchange{{Sent: where, Came: came}}, verified: say("found in the file")})
 }

@@ -15,11 +15,11 @@ import (
 
 var nginx = Check{
 	Name:    "nginx",
-	Asks:    "whether a configuration of nginx takes old TLS, lets requests be as many and as large as they like, gives itself away, or lists folders",
-	Control: "the files parse, and hold a server",
-	Flaw:    "a directive that is in force and unsafe, or one that is missing in a server and in what is around it",
-	Planted: "configurations of the tests",
-	Needs:   "the configuration (nginx)",
+	Asks:    "whether an nginx configuration accepts old TLS, sets no limits on requests, reveals its version or lists folders",
+	Control: "the files parse and contain a server",
+	Flaw:    "a directive in force is unsafe, or a needed directive is missing in a server and in the blocks around it",
+	Planted: "configuration written by the test",
+	Needs:   "the nginx configuration (nginx)",
 	worst:   "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:H/I:H/A:N",
 	asked:   func(s scenarios.Scan) bool { return s.Nginx != "" },
 	offline: true,
@@ -28,11 +28,11 @@ var nginx = Check{
 
 var gatewayConfig = Check{
 	Name:    "gateway-config",
-	Asks:    "whether a configuration of the bundled gateway takes a limit away that keeps one client from using up everything",
+	Asks:    "whether a configuration of the bundled gateway removes a limit that protects clients from one another",
 	Control: "the file parses",
-	Flaw:    "a limit that is 0 or so high that it bounds nothing, an exception for every address, an audit log that may fail unnoticed, or a cache that tenants share",
-	Planted: "configurations of the tests",
-	Needs:   "the configuration (gateway)",
+	Flaw:    "a limit is 0 or too high to have an effect, every address is exempt, the gateway serves while its audit log fails, or tenants share a cache",
+	Planted: "configuration written by the test",
+	Needs:   "the gateway configuration (gateway)",
 	worst:   "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:H",
 	asked:   func(s scenarios.Scan) bool { return s.Gateway != "" },
 	offline: true,
@@ -180,9 +180,9 @@ func runNginx(_ context.Context, t *trial) end {
 		}
 	}
 	if n == 0 {
-		return unproven("the configuration holds no server")
+		return unproven("the configuration contains no server")
 	}
-	return t.ended("%s servers take TLS 1.2 and 1.3 only, bound requests and connections, and give nothing away", number(int64(n)))
+	return t.ended("%s servers accept only TLS 1.2 and 1.3, limit requests and connections, and hide their version", number(int64(n)))
 }
 
 func (t *trial) server(file string, s directive) {
@@ -203,13 +203,13 @@ func (t *trial) server(file string, s directive) {
 	if !hasTLS {
 		redirects := s.first("return") != nil
 		if listen := s.first("listen"); listen != nil && !redirects && !strings.HasPrefix(listen.args[0], "127.") && !strings.HasPrefix(listen.args[0], "unix:") {
-			note("clear", t.check.worst, say("a server is reached in clear"), listen, say("listen with ssl, and answer in clear with a redirect only"), "CWE-319")
+			note("clear", t.check.worst, say("a server listens without encryption"), listen, say("listen with ssl, and answer unencrypted requests only with a redirect"), "CWE-319")
 		}
 	}
 	if p := s.first("ssl_protocols"); p != nil {
 		for _, old := range []string{"SSLv2", "SSLv3", "TLSv1", "TLSv1.1"} {
 			if slices.Contains(p.args, old) {
-				note("protocols", t.check.worst, say("old versions of TLS are taken"), p, say("ssl_protocols TLSv1.2 TLSv1.3"), "CWE-326")
+				note("protocols", t.check.worst, say("old versions of TLS are accepted"), p, say("ssl_protocols TLSv1.2 TLSv1.3"), "CWE-326")
 				break
 			}
 		}
@@ -218,37 +218,37 @@ func (t *trial) server(file string, s directive) {
 		for _, weak := range []string{"RC4", "3DES", "NULL", "EXPORT", "MD5", "aNULL"} {
 			for part := range strings.SplitSeq(c.args[0], ":") {
 				if strings.Contains(part, weak) && !strings.HasPrefix(part, "!") && !strings.HasPrefix(part, "-") {
-					note("ciphers", t.check.worst, say("broken suites of TLS are taken"), c, say("name suites with ECDHE and GCM or ChaCha20 only"), "CWE-327")
+					note("ciphers", t.check.worst, say("broken TLS cipher suites are accepted"), c, say("list only cipher suites with ECDHE and GCM or ChaCha20"), "CWE-327")
 				}
 			}
 		}
 	}
 	if d := s.first("server_tokens"); d == nil || d.args[0] != "off" {
-		note("tokens", little, say("nginx tells its version"), d, say("server_tokens off"), "CWE-200")
+		note("tokens", little, say("nginx reveals its version"), d, say("server_tokens off"), "CWE-200")
 	}
 	if d := s.first("autoindex"); d != nil && d.args[0] == "on" {
-		note("autoindex", "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:L/I:N/A:N", say("folders are listed"), d, say("autoindex off"), "CWE-548")
+		note("autoindex", "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:L/I:N/A:N", say("nginx lists the contents of folders"), d, say("autoindex off"), "CWE-548")
 	}
 	if s.anywhere("proxy_pass") || s.anywhere("grpc_pass") {
 		if !s.anywhere("limit_req") {
-			note("limit_req", much, say("requests of one address are not limited"), nil, say("limit_req_zone by the address, and limit_req where requests are passed on"), "CWE-770")
+			note("limit_req", much, say("the rate of requests from one address is not limited"), nil, say("set limit_req_zone by address, and use limit_req where requests are forwarded"), "CWE-770")
 		}
 		if !s.anywhere("limit_conn") {
-			note("limit_conn", much, say("connections of one address are not limited"), nil, say("limit_conn_zone by the address, and limit_conn"), "CWE-770")
+			note("limit_conn", much, say("the connections of one address are not limited"), nil, say("set limit_conn_zone by address, and use limit_conn"), "CWE-770")
 		}
 	}
 	if d := s.first("client_max_body_size"); d != nil && (d.args[0] == "0" || strings.HasSuffix(strings.ToLower(d.args[0]), "g")) {
-		note("body", much, say("a body may be of any size"), d, say("client_max_body_size of a few megabytes"), "CWE-770")
+		note("body", much, say("the size of a request body is not limited"), d, say("set client_max_body_size to a few megabytes"), "CWE-770")
 	}
 	for _, name := range []string{"client_header_timeout", "client_body_timeout"} {
 		if d := s.first(name); d != nil && (strings.HasSuffix(d.args[0], "m") || strings.HasSuffix(d.args[0], "h") || len(d.args[0]) > 3) {
-			note(name, much, say("a slow client is waited for very long"), d, say("wait for 10 to 30 s"), "CWE-400")
+			note(name, much, say("the server waits very long for a slow client"), d, say("set the timeout to 10 to 30 s"), "CWE-400")
 		}
 	}
 	if hasTLS && !slices.ContainsFunc(s.in, func(d directive) bool {
 		return d.name == "add_header" && len(d.args) > 0 && strings.EqualFold(d.args[0], "Strict-Transport-Security")
 	}) && !s.anywhere("include") {
-		note("hsts", little, say("answers do not tell browsers to come by TLS only (HSTS)"), nil, say("add_header Strict-Transport-Security with always"), "CWE-319")
+		note("hsts", little, say("answers do not tell browsers to use only TLS (HSTS)"), nil, say("add_header Strict-Transport-Security with always"), "CWE-319")
 	}
 }
 
@@ -290,8 +290,8 @@ func runGatewayConfig(_ context.Context, t *trial) end {
 		most float64
 	}{{[]string{"network", "rate"}, 5000}, {[]string{"network", "burst"}, 20_000}, {[]string{"key", "rate"}, 20_000}, {[]string{"key", "burst"}, 100_000}, {[]string{"tenant", "concurrency"}, 20_000}, {[]string{"connections", "address"}, 10_000}, {[]string{"connections", "tenant"}, 50_000}} {
 		if unbounded(c, limit.most, limit.path...) {
-			t.file(file, strings.Join(limit.path, "."), much, say("a limit bounds nothing: %s", strings.Join(limit.path, ".")), fmt.Sprintf("%s: %v", strings.Join(limit.path, "."), value(c, limit.path...)),
-				say("leave it out for the default, or set it to what a client of yours needs"), "CWE-770")
+			t.file(file, strings.Join(limit.path, "."), much, say("a limit has no effect: %s", strings.Join(limit.path, ".")), fmt.Sprintf("%s: %v", strings.Join(limit.path, "."), value(c, limit.path...)),
+				say("remove it to use the default, or set it to what your clients need"), "CWE-770")
 		}
 	}
 	if networks, ok := c["networks"].([]any); ok {
@@ -299,16 +299,16 @@ func runGatewayConfig(_ context.Context, t *trial) end {
 			m, _ := n.(map[string]any)
 			cidr := fmt.Sprint(m["cidr"])
 			if strings.HasSuffix(cidr, "/0") {
-				t.file(file, "networks", t.check.worst, say("every address is an exception from the limits"), fmt.Sprint(n), say("name the networks that need it"), "CWE-770")
+				t.file(file, "networks", t.check.worst, say("every address is exempt from the limits"), fmt.Sprint(n), say("list only the networks that need it"), "CWE-770")
 			}
 		}
 	}
 	if doors, ok := c["doors"].([]any); ok {
 		for _, d := range doors {
 			if strings.HasSuffix(fmt.Sprint(d), "/0") {
-				t.file(file, "doors", "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:L/A:L", say("everybody is believed about whom a request is from"), fmt.Sprint(d), say("name the proxies"), "CWE-348")
+				t.file(file, "doors", "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:L/A:L", say("every client may claim the address that a request comes from"), fmt.Sprint(d), say("list the proxies by address"), "CWE-348")
 			}
 		}
 	}
-	return t.ended("no limit is taken away")
+	return t.ended("the configuration removes no limit")
 }

@@ -13,10 +13,10 @@ import (
 
 var openDoors = Check{
 	Name:    "open-doors",
-	Asks:    "whether strangers reach what is for operators: metrics, profiles, documentation, files, routes that load, sleep, reset or change weights (vLLM, SGLang, llama.cpp, Ollama, TGI, Triton), and routes beside /v1 that infer without a key (/invocations)",
-	Control: "a random path is answered as one that is not there",
-	Flaw:    "an answer without a key whose content is that of the door and not only a 200, twice, and that a random path does not get; of a route that changes something, a refusal of the method that names the right one (405 with Allow), or its place in the service's own OpenAPI, never the change itself",
-	Planted: "metrics-on-door, pprof, vllm-admin, invocations in the test service; LAUNCHGATE_FLAW of the reference server",
+	Asks:    "whether strangers reach endpoints for operators: metrics, profiles, documentation, files, routes that load, reset or change the model (vLLM, SGLang, llama.cpp, Ollama, TGI, Triton), and inference routes outside /v1 without a key (/invocations)",
+	Control: "a random path gets the answer of a path that does not exist",
+	Flaw:    "without a key, the endpoint twice answers with its typical content (a 200 alone does not count), and a random path does not. A route that changes the service is never called: it counts if it answers another method with 405 and Allow, or if the service's OpenAPI document lists it and it does not ask for a key",
+	Planted: "test service: metrics-on-door, pprof, vllm-admin, invocations; reference server: metrics-on-door, pprof",
 	Cap:     Cap{Requests: 600, Seconds: 40, Bytes: 32 << 20},
 	worst:   "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:H/A:H",
 	run:     runOpenDoors,
@@ -106,7 +106,7 @@ func runOpenDoors(ctx context.Context, t *trial) end {
 	never := request{method: "GET", path: "/" + t.random.letters(16)}
 	absent := t.ask(ctx, never)
 	if absent.err != nil {
-		return unproven("a random path was not answered at all: %s", absent.err)
+		return unproven("a random path got no answer: %s", absent.err)
 	}
 	looked := t.lookAround(ctx, absent, "")
 	described := t.paths(ctx)
@@ -126,7 +126,7 @@ func runOpenDoors(ctx context.Context, t *trial) end {
 		}
 		absent := other.ask(ctx, never)
 		if absent.err != nil {
-			return unproven("%s, which is to be looked at too, cannot be reached: %s", where, absent.err)
+			return unproven("the additional address %s cannot be reached: %s", where, absent.err)
 		}
 		beside++
 		other.lookAround(ctx, absent, strings.TrimSuffix(where, "/"))
@@ -134,7 +134,7 @@ func runOpenDoors(ctx context.Context, t *trial) end {
 		t.requests.Add(other.requests.Load())
 		t.bytes.Add(other.bytes.Load())
 	}
-	return t.ended("%s doors for operators are not open to who has no key, at the target and at %s other addresses", number(int64(looked+len(inferring))), number(int64(beside)))
+	return t.ended("%s operator endpoints are closed to requests without a key, at the target and at %s other addresses", number(int64(looked+len(inferring))), number(int64(beside)))
 }
 
 // beside is the same check at another address.
@@ -167,7 +167,7 @@ func (t *trial) lookAround(ctx context.Context, absent answer, at string) (looke
 			r := request{method: d.method, path: d.path}
 			if a := t.ask(ctx, r); d.shownBy(a) && !d.shownBy(absent) {
 				if again := t.ask(ctx, r); d.shownBy(again) {
-					t.foundDoor(d, at, exchange(r, again), say("what was answered twice without a key is what such a door shows, and a random path does not get it"))
+					t.foundDoor(d, at, exchange(r, again), say("without a key, the endpoint twice returned the typical content of such an endpoint; a random path does not return it"))
 				}
 			}
 			continue
@@ -180,7 +180,7 @@ func (t *trial) lookAround(ctx context.Context, absent answer, at string) (looke
 			return a.err == nil && a.status == 405 && strings.Contains(a.header.Get("Allow"), d.method)
 		}
 		if a := t.ask(ctx, r); names(a) && !names(absent) && names(t.ask(ctx, request{method: "GET", path: d.path})) {
-			t.foundDoor(d, at, exchange(r, a), say("a request with another method and without a key was answered with 405 and the method that the route takes, twice; what the route does was not tried"))
+			t.foundDoor(d, at, exchange(r, a), say("twice, a request without a key and with another method got 405 and the method that the route accepts; the route itself was not called"))
 		}
 	}
 	return looked
@@ -203,12 +203,12 @@ func (d openDoor) shownBy(a answer) bool {
 }
 
 func (t *trial) foundDoor(d openDoor, at string, e recording.Exchange, how words.Sentence) {
-	title := say("a door for operators is open to strangers: %s", d.whose)
+	title := say("an operator endpoint is open to strangers: %s", d.whose)
 	if d.holds == nil {
 		title = say("a route that changes the service is open to strangers: %s", d.whose)
 	}
 	t.found(flaw{title: title, kind: "door", where: d.method + " " + at + d.path, vector: d.vector, tags: doorTags, evidence: []recording.Exchange{e},
-		verified: how, fix: say("serve it on a port that only operators reach, or ask for a key of theirs, and let the front door route what users need and nothing else")})
+		verified: how, fix: say("serve it on a port that only operators reach, or require an operator key, and let the entry point forward only the routes that users need")})
 }
 
 // foundDescribed tells of a route that changes something, that the service itself
@@ -223,7 +223,7 @@ func (t *trial) foundDescribed(ctx context.Context, d openDoor) {
 	if a.err != nil || a.refused() || a.status == 404 {
 		return
 	}
-	t.foundDoor(d, "", exchange(request{method: "GET", path: d.path}, a), say("the service's OpenAPI names the route, and a request without a key was not refused for want of one; what the route does was not tried"))
+	t.foundDoor(d, "", exchange(request{method: "GET", path: d.path}, a), say("the service's OpenAPI document lists the route, and a request without a key was not refused for that reason; the route itself was not called"))
 }
 
 // paths are those that the service's OpenAPI shows to strangers.
@@ -264,10 +264,10 @@ func (t *trial) tryInferring(ctx context.Context, path, whose string) {
 		}
 		if again := t.ask(ctx, r); infers(again) {
 			t.found(flaw{
-				title: say("a route beside the API does its work without a key: %s", whose), kind: "infers", where: "POST " + path, vector: usesIt,
+				title: say("a route outside the API works without a key: %s", whose), kind: "infers", where: "POST " + path, vector: usesIt,
 				tags: doorTags, evidence: []recording.Exchange{exchange(r, again)},
-				verified: say("it was answered twice with what a model or a tokenizer says, without a key"),
-				fix:      say("ask for the key on every route but those of health, and let the front door route what users need and nothing else"),
+				verified: say("without a key, the route twice returned the output of a model or a tokenizer"),
+				fix:      say("require the key on every route except health checks, and let the entry point forward only the routes that users need"),
 			})
 		}
 		return

@@ -13,10 +13,10 @@ import (
 
 var prefixCache = Check{
 	Name:    "prefix-cache",
-	Asks:    "whether a tenant can tell by a cache what another one has asked: by cached_tokens in the usage, or by the time to an answer",
-	Control: "the first tenant's own second request is answered; where the usage tells of cached tokens, it tells of its own",
-	Flaw:    "the other tenant's right guesses of a random prompt hit the cache and the wrong ones do not, asked in random order: Fisher's exact test on cached_tokens with p < 0.001, or Mann-Whitney on times with p < 0.001 in two halves",
-	Planted: "shared-prefix-cache in the test service; LAUNCHGATE_FLAW of the reference server",
+	Asks:    "whether a tenant can find out through the prefix cache what another tenant has asked, by cached_tokens in the usage or by response times",
+	Control: "the first tenant's own second request is answered; if the usage reports cached tokens, it reports them for this request",
+	Flaw:    "in random order, the other tenant's right guesses of a random prompt hit the cache and its wrong guesses do not: Fisher's exact test on cached_tokens with p < 0.001, or Mann-Whitney on response times with p < 0.001 in both halves",
+	Planted: "test service and reference server: shared-prefix-cache",
 	Needs:   "a key of another tenant (other_key_env)",
 	Cap:     Cap{Requests: 600, Seconds: 75, Bytes: 16 << 20},
 	worst:   "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:C/C:H/I:N/A:N",
@@ -60,7 +60,7 @@ func runPrefixCache(ctx context.Context, t *trial) end {
 	order := t.random.perm(2 * guesses)
 	for _, i := range order {
 		if ctx.Err() != nil {
-			return unproven("the guesses could not all be made in time")
+			return unproven("not all guesses could be made in time")
 		}
 		// A secret of its own for each guess: what the other tenant asked may itself be
 		// in the cache afterwards.
@@ -96,10 +96,10 @@ func runPrefixCache(ctx context.Context, t *trial) end {
 			}
 		}
 	}
-	fix := say("key the cache by tenant (vLLM: cache_salt), and tell each tenant of the hits on its own prompts only")
+	fix := say("separate the cache by tenant (vLLM: cache_salt), and report to each tenant only the hits on its own prompts")
 	tags := []string{"OWASP LLM02:2025", "CWE-524", "CWE-208"}
 	if p := fisher(hits, guesses, wrongHits, guesses); p < 0.001 {
-		t.found(flaw{title: say("a tenant sees by cached_tokens what another one has asked"), kind: "cached_tokens", where: "POST /v1/chat/completions", vector: t.check.worst, tags: tags,
+		t.found(flaw{title: say("cached_tokens shows a tenant what another tenant has asked"), kind: "cached_tokens", where: "POST /v1/chat/completions", vector: t.check.worst, tags: tags,
 			evidence: []recording.Exchange{example}, fix: fix,
 			verified: say("%s of %s right guesses and %s of %s wrong ones hit the cache (Fisher's exact test, p = %s)", number(int64(hits)), number(guesses), number(int64(wrongHits)), number(guesses), fmt.Sprintf("%.1g", p))})
 		return t.ended("")
@@ -107,15 +107,15 @@ func runPrefixCache(ctx context.Context, t *trial) end {
 	half := guesses / 2
 	p := max(less(right[:half], wrong[:half]), less(right[half:], wrong[half:]))
 	if whole := less(right, wrong); whole < 0.001 && p < 0.05 && middle(right) < 0.8*middle(wrong) {
-		t.found(flaw{title: say("a tenant sees by the time to an answer what another one has asked"), kind: "time", where: "POST /v1/chat/completions", vector: "CVSS:3.1/AV:N/AC:H/PR:L/UI:N/S:C/C:L/I:N/A:N", tags: tags,
+		t.found(flaw{title: say("response times show a tenant what another tenant has asked"), kind: "time", where: "POST /v1/chat/completions", vector: "CVSS:3.1/AV:N/AC:H/PR:L/UI:N/S:C/C:L/I:N/A:N", tags: tags,
 			evidence: []recording.Exchange{{Sent: "as the other tenant: right and wrong guesses of the first tenant's system prompt, in random order", Came: fmt.Sprintf("median time %.1f ms of right ones, %.1f ms of wrong ones", 1e3*middle(right), 1e3*middle(wrong))}}, fix: fix,
-			verified: say("right guesses were answered sooner (Mann-Whitney, p = %s; in both halves of the series)", fmt.Sprintf("%.1g", whole))})
+			verified: say("right guesses were answered faster (Mann-Whitney, p = %s; in both halves of the series)", fmt.Sprintf("%.1g", whole))})
 		return t.ended("")
 	}
 	if told > 0 {
-		return safe("right guesses of another tenant's prompt look like wrong ones: %s of %s hits against %s of %s by cached_tokens, and no difference in time", number(int64(hits)), number(guesses), number(int64(wrongHits)), number(guesses))
+		return safe("right guesses of another tenant's prompt look like wrong ones: %s of %s against %s of %s cache hits by cached_tokens, and no difference in response time", number(int64(hits)), number(guesses), number(int64(wrongHits)), number(guesses))
 	}
-	return safe("right guesses of another tenant's prompt were answered as fast as wrong ones; the usage does not tell of cached tokens")
+	return safe("right guesses of another tenant's prompt were answered as fast as wrong ones; the usage does not report cached tokens")
 }
 
 // warm asks several times at once, so that each of several replicas has the prompt,

@@ -85,11 +85,11 @@ func Planned(s scenarios.Scan) (made []Check, leftOut map[string]words.Sentence)
 	for _, c := range Checks {
 		switch {
 		case len(s.Only) > 0 && !slices.Contains(s.Only, c.Name), slices.Contains(s.Skip, c.Name):
-			leftOut[c.Name] = say("the gate leaves it out")
+			leftOut[c.Name] = say("the gate leaves this check out")
 		case c.Disruptive && !s.AllowDisruptive:
-			leftOut[c.Name] = say("it may harm the service, and that was not allowed (allow_disruptive, --allow-disruptive)")
+			leftOut[c.Name] = say("the check may harm the service and was not allowed (allow_disruptive, --allow-disruptive)")
 		case c.asked != nil && !c.asked(s) && !slices.Contains(s.Only, c.Name):
-			leftOut[c.Name] = say("what it needs was not given: %s", c.Needs)
+			leftOut[c.Name] = say("the check needs %s, which was not given", c.Needs)
 		default:
 			made = append(made, c)
 		}
@@ -149,7 +149,7 @@ func (s *session) try(ctx context.Context, c Check) recording.ScanResult {
 		return t.result(c.run(ctx, t), nil)
 	}
 	if why, down := s.down(ctx); down {
-		return t.result(unproven("the target did not serve before the check: %s", why), nil)
+		return t.result(unproven("the target was not serving before the check: %s", why), nil)
 	}
 	within, cancel := context.WithTimeout(ctx, time.Duration(c.Cap.Seconds*float64(time.Second)))
 	mark := s.others.mark()
@@ -160,9 +160,9 @@ func (s *session) try(ctx context.Context, c Check) recording.ScanResult {
 	case ctx.Err() != nil:
 		e = unproven("the scan was stopped")
 	case t.capped() && e.outcome != recording.ScanFlaw:
-		e = unproven("it came to the end of what it may send or take: %s requests, %s bytes", number(c.Cap.Requests), number(c.Cap.Bytes))
+		e = unproven("the check reached its limit of %s requests and %s bytes", number(c.Cap.Requests), number(c.Cap.Bytes))
 	case late && e.outcome == recording.ScanSafe:
-		e = unproven("it did not end within %s s", number(int64(c.Cap.Seconds)))
+		e = unproven("the check did not finish within %s s", number(int64(c.Cap.Seconds)))
 	}
 	others := s.others.since(mark)
 	if c.Disruptive {

@@ -64,7 +64,7 @@ func newSession(o Options) (*session, error) {
 	if o.Target.CAFile != "" {
 		pem, err := os.ReadFile(o.Target.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("the authority of the target's certificate: %w", err)
+			return nil, fmt.Errorf("reading the certificate authority of the target: %w", err)
 		}
 		s.tlsConfig.RootCAs = x509.NewCertPool()
 		if !s.tlsConfig.RootCAs.AppendCertsFromPEM(pem) {
@@ -331,7 +331,7 @@ func (s *session) learn(ctx context.Context) {
 	}
 }
 
-var errNoRoute = errors.New("none of the routes of OpenAI's API answered")
+var errNoRoute = errors.New("no route of the OpenAI API answered")
 
 // down reports whether the service does not serve who has the key, and why.
 func (s *session) down(ctx context.Context) (error, bool) {

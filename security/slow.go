@@ -16,10 +16,10 @@ import (
 
 var slowConnections = Check{
 	Name:    "slow-connections",
-	Asks:    "for how long a connection is kept on which a request never comes to its end: before TLS, in the middle of its handshake, in the headers, in the body, in a header block of HTTP/2",
-	Control: "a connection that behaves is served meanwhile",
-	Flaw:    "of five connections of one kind, all are still kept after 75 seconds",
-	Planted: "no-header-timeout, no-body-timeout in the test service; LAUNCHGATE_FLAW of the reference server", Disruptive: true,
+	Asks:    "how long the service keeps a connection whose request never ends: before TLS, within the handshake, within the headers, within the body, within a header block of HTTP/2",
+	Control: "a normal connection is served meanwhile",
+	Flaw:    "all five connections of one kind are still open after 75 seconds",
+	Planted: "test service and reference server: no-header-timeout, no-body-timeout", Disruptive: true,
 	Cap:   Cap{Requests: 200, Seconds: 110, Bytes: 8 << 20},
 	worst: "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:H",
 	run:   runSlowConnections,
@@ -114,7 +114,7 @@ func runSlowConnections(ctx context.Context, t *trial) end {
 	}
 	all.Wait()
 	if served == 0 {
-		return unproven("a connection that behaves was not served meanwhile")
+		return unproven("a normal connection was not served meanwhile")
 	}
 	looked := 0
 	longest := time.Duration(0)
@@ -126,10 +126,10 @@ func runSlowConnections(ctx context.Context, t *trial) end {
 		looked++
 		longest = max(longest, f.longest)
 		if f.opened == slowLines && f.held == slowLines && ctx.Err() == nil {
-			t.found(flaw{title: say("a connection is kept on which nothing whole ever comes: %s", d.kind), kind: d.kind, where: d.kind, vector: t.check.worst, tags: []string{"OWASP API4:2023", "CWE-400", "CWE-772"},
+			t.found(flaw{title: say("the service keeps a connection that never sends a whole request: %s", d.kind), kind: d.kind, where: d.kind, vector: t.check.worst, tags: []string{"OWASP API4:2023", "CWE-400", "CWE-772"},
 				evidence: []recording.Exchange{{Sent: fmt.Sprintf("%d connections of one address, each with %s", slowLines, d.kind), Came: fmt.Sprintf("all of them open after %s", patience)}},
-				verified: say("five of five connections were still open after %s, while one that behaved was served", patience.String()),
-				fix:      say("bound the time for the handshake, for the headers, for the body and for idling (of HTTP/2 too), and the connections of one address")})
+				verified: say("five of five connections were still open after %s, while a normal connection was served", patience.String()),
+				fix:      say("set timeouts for the handshake, the headers, the body and idle connections (HTTP/2 too), and limit the connections of one address")})
 		}
 	}
 	if looked == 0 {

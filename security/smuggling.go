@@ -12,10 +12,10 @@ import (
 
 var smuggling = Check{
 	Name:    "smuggling",
-	Asks:    "whether two servers on the way read the end of a request differently, so that a part of one client's request becomes the beginning of another's",
-	Control: "ten plain requests of another connection are answered as they always are; the smuggled path, asked for plainly, is answered differently",
-	Flaw:    "a later plain request on another connection gets the answer of the smuggled path, which only ever was in the body of the request before; twice, with two random paths",
-	Planted: "te-cl and cl-te in a listener of the tests (net/http cannot)",
+	Asks:    "whether two servers in a chain disagree on where a request ends, so that a part of one client's request becomes the beginning of another's (request smuggling)",
+	Control: "ten ordinary requests on another connection get the usual answer; an ordinary request for the smuggled path gets a different one",
+	Flaw:    "twice, with two random paths, a later ordinary request on another connection gets the answer of the smuggled path, which was sent only inside the body of an earlier request",
+	Planted: "a test listener in which two servers disagree: cl-te (net/http itself cannot)",
 	Cap:     Cap{Requests: 1200, Seconds: 60, Bytes: 16 << 20},
 	worst:   "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:C/C:H/I:H/A:L",
 	run:     runSmuggling,
@@ -88,15 +88,15 @@ func runSmuggling(ctx context.Context, t *trial) end {
 	victim := request{method: "GET", path: "/v1/models", key: t.target.Key}
 	usual := t.ask(ctx, victim)
 	if usual.err != nil || !usual.ok() {
-		return unproven("the plain request of a victim (GET /v1/models) was not answered with 2xx")
+		return unproven("the ordinary request of the victim (GET /v1/models) did not get 2xx")
 	}
 	absent := t.ask(ctx, request{method: "GET", path: "/" + t.random.letters(12), key: t.target.Key})
 	if absent.err != nil || absent.status == usual.status {
-		return unproven("a path that is not there is answered like one that is, so a smuggled request could not be told")
+		return unproven("a missing path gets the same answer as an existing one, so a smuggled request could not be recognised")
 	}
 	for range 10 {
 		if a := t.ask(ctx, victim); a.err == nil && a.status != usual.status && !a.limited() {
-			return unproven("the plain request of a victim is not answered alike every time (%s and %s)", number(int64(usual.status)), number(int64(a.status)))
+			return unproven("the ordinary request of the victim does not always get the same answer (%s and %s)", number(int64(usual.status)), number(int64(a.status)))
 		}
 	}
 	answered := 0
@@ -115,15 +115,15 @@ func runSmuggling(ctx context.Context, t *trial) end {
 			t.found(flaw{
 				title: say("a part of one client's request becomes another client's request (%s)", a.kind), kind: a.kind, where: "POST /v1/chat/completions", vector: t.check.worst,
 				tags: []string{"OWASP API8:2023", "CWE-444"}, evidence: []recording.Exchange{{Sent: printable(clip(sent, 600)), Came: came}},
-				verified: say("twice, a later plain request on another connection got the answer of a random path that was in the body of the request before, and plain requests before never did"),
-				fix:      say("refuse requests with both Content-Length and Transfer-Encoding, or with either in an odd spelling, at the first server, and speak HTTP/2 or no kept connections between servers"),
+				verified: say("twice, a later ordinary request on another connection got the answer of a random path from the body of the request before; earlier ordinary requests never did"),
+				fix:      say("at the first server, refuse requests with both Content-Length and Transfer-Encoding or with an unusual spelling of either; between servers, use HTTP/2 or no keep-alive"),
 			})
 		}
 	}
 	if answered == 0 {
-		return unproven("none of the ambiguous requests was answered, not even with a refusal")
+		return unproven("none of the ambiguous requests got any answer")
 	}
-	return t.ended("%s ambiguous requests were answered or refused, and none of them changed what a later request got", number(int64(answered)))
+	return t.ended("%s ambiguous requests were answered or refused, and none changed the answer to a later request", number(int64(answered)))
 }
 
 // smuggle sends an ambiguous request over one connection, and plain ones over

@@ -10,10 +10,10 @@ import (
 
 var chatTemplate = Check{
 	Name:    "chat-template",
-	Asks:    "whether control tokens in what users write become control tokens: a user could then end the turn and speak as the system",
-	Control: "the usage counts the prompt's tokens, and grows as the prompt does",
-	Flaw:    "fifty times a control token adds exactly fifty tokens to the prompt, and fifty times the same letters with one of them changed adds twice as many or more",
-	Planted: "parse-special in the test service; LAUNCHGATE_FLAW of the reference server",
+	Asks:    "whether the text of a control token in a user message becomes a control token, which would let the user end the turn and write as the system",
+	Control: "the usage counts the prompt's tokens and grows with the prompt",
+	Flaw:    "fifty control tokens add exactly fifty tokens to the prompt, while fifty copies with one letter changed add at least twice as many",
+	Planted: "test service and reference server: parse-special",
 	Cap:     Cap{Requests: 200, Seconds: 60, Bytes: 16 << 20},
 	worst:   "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:U/C:L/I:H/A:N",
 	run:     runChatTemplate,
@@ -75,14 +75,14 @@ func runChatTemplate(ctx context.Context, t *trial) end {
 	}
 	if len(taken) > 0 {
 		t.found(flaw{
-			title: say("control tokens that users write are control tokens: %s", strings.Join(taken, " ")), kind: "control tokens", where: "POST /v1/chat/completions", vector: t.check.worst,
+			title: say("control tokens in user messages are read as control tokens: %s", strings.Join(taken, " ")), kind: "control tokens", where: "POST /v1/chat/completions", vector: t.check.worst,
 			tags: []string{"OWASP LLM01:2025", "CWE-74"}, evidence: evidence[:1],
-			verified: say("fifty times the token added fifty tokens to the prompt, twice, and fifty times the same letters with one changed added a hundred or more"),
-			fix:      say("render the template from pieces, and encode what users write without special tokens"),
+			verified: say("twice, fifty copies of the token added fifty tokens to the prompt, while fifty copies with one letter changed added a hundred or more"),
+			fix:      say("render the template in parts, and encode user text without special tokens"),
 		})
 	}
 	if looked == 0 {
 		return unproven("no prompt with a control token was answered")
 	}
-	return t.ended("%s control tokens of templates are plain text where users write them", number(int64(looked)))
+	return t.ended("%s template control tokens are plain text in user messages", number(int64(looked)))
 }

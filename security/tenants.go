@@ -15,10 +15,10 @@ import (
 
 var tenantObjects = Check{
 	Name:    "tenant-objects",
-	Asks:    "whether a tenant reads, cancels or deletes what another one made: responses, files, stored completions, records of usage",
-	Control: "the first tenant reads the object, which holds a random canary, before and after; an id that never was is asked for too",
-	Flaw:    "the other tenant's answer holds the canary or the id's data, or the object is gone or cancelled for its owner after the other one's attempt; again with another object",
-	Planted: "responses-without-tenant in the test service; LAUNCHGATE_FLAW of the reference server",
+	Asks:    "whether a tenant can read, cancel or delete what another tenant made: responses, files, stored completions, usage records",
+	Control: "the first tenant reads its object, which contains a random canary, before and afterwards; an id that never existed is requested too",
+	Flaw:    "the other tenant's answer contains the canary or the object's data, or the object is gone or cancelled for its owner after the attempt; repeated with another object",
+	Planted: "test service and reference server: responses-without-tenant",
 	Needs:   "a key of another tenant (other_key_env)",
 	Cap:     Cap{Requests: 200, Seconds: 60, Bytes: 8 << 20},
 	worst:   "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:U/C:H/I:H/A:N",
@@ -100,8 +100,8 @@ func runTenantObjects(ctx context.Context, t *trial) end {
 				if a.attempt == b.attempt {
 					t.found(flaw{
 						title: b.title, kind: o.kind, where: strings.Join(b.attempt[:], " "), vector: b.vector, tags: tenantTags, evidence: a.evidence,
-						verified: say("it was seen with two objects, each with a canary of its own, which the owner could read; an id that never was is answered with %s", a.unknown),
-						fix:      say("look every object up by its id and its tenant together, and answer for those of others exactly as for those that never were"),
+						verified: say("this was seen with two objects, each with its own canary, which the owner could read; an id that never existed gets %s", a.unknown),
+						fix:      say("look up every object by its id and its tenant together, and answer for objects of others exactly as for objects that never existed"),
 					})
 				}
 			}
@@ -109,7 +109,7 @@ func runTenantObjects(ctx context.Context, t *trial) end {
 		}
 	}
 	if len(looked) == 0 {
-		return unproven("the service keeps nothing that a tenant could ask for by an id, or keeps it from its owner too")
+		return unproven("the service stores nothing that a tenant can request by id, or refuses it to its owner too")
 	}
 	return t.ended("the other tenant could not read, cancel or delete what the first one made: %s", strings.Join(looked, ", "))
 }
@@ -178,9 +178,9 @@ func (t *trial) steal(ctx context.Context, o object) (ok bool, worked []theft) {
 		harmed := attempt[0] != "GET" && (!after.ok() || statusOf(after) == "cancelled" && statusOf(before) != "cancelled")
 		switch {
 		case harmed:
-			worked = append(worked, theft{attempt, say("a tenant cancels or deletes what another one made"), t.check.worst, []recording.Exchange{exchange(r, came)}, number(int64(unknown.status))})
+			worked = append(worked, theft{attempt, say("a tenant can cancel or delete what another tenant made"), t.check.worst, []recording.Exchange{exchange(r, came)}, number(int64(unknown.status))})
 		case shows:
-			worked = append(worked, theft{attempt, say("a tenant reads what another one made"), "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:U/C:H/I:N/A:N", []recording.Exchange{exchange(r, came)}, number(int64(unknown.status))})
+			worked = append(worked, theft{attempt, say("a tenant can read what another tenant made"), "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:U/C:H/I:N/A:N", []recording.Exchange{exchange(r, came)}, number(int64(unknown.status))})
 		}
 		if harmed {
 			if id, _ = make(); id == "" {

@@ -16,10 +16,10 @@ import (
 
 var tlsCheck = Check{
 	Name:    "tls",
-	Asks:    "which versions and suites of TLS the service takes, whether its certificate can be verified and for how long, and what it says to who speaks no TLS",
-	Control: "a handshake with TLS 1.2 or 1.3 succeeds; a version or suite counts as refused only where the service said so",
-	Flaw:    "a handshake with TLS 1.0 or 1.1, or with a suite of RC4, 3DES, RSA key exchange or CBC, succeeds; the chain, the name or the dates do not verify; HTTP in clear is answered with what a route does; no HSTS",
-	Planted: "tls10, weak-cipher, expired, no-hsts, clear-text in the test service; LAUNCHGATE_FLAW of the reference server",
+	Asks:    "which TLS versions and cipher suites the service accepts, whether its certificate verifies and for how long, and whether it answers unencrypted requests",
+	Control: "a handshake with TLS 1.2 or 1.3 succeeds; a version or suite counts as refused only if the service refused it explicitly",
+	Flaw:    "a handshake with TLS 1.0 or 1.1, or with RC4, 3DES, RSA key exchange or CBC, succeeds; the chain, the name or the dates do not verify; the service answers unencrypted HTTP; HSTS is missing",
+	Planted: "test service: tls10, weak-cipher, no-hsts; reference server: also expired, no-aki",
 	Cap:     Cap{Requests: 80, Seconds: 40, Bytes: 4 << 20},
 	worst:   "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:H/I:H/A:N",
 	run:     runTLS,
@@ -41,11 +41,11 @@ func runTLS(ctx context.Context, t *trial) end {
 	t.verify(state)
 	t.versions(ctx)
 	if !t.suites(ctx) {
-		return unproven("the suites could not all be tried in time")
+		return unproven("not all cipher suites could be tried in time")
 	}
 	t.plaintext(ctx)
 	t.hsts(ctx)
-	return t.ended("%s; older versions and weak suites are refused, the certificate verifies, and clear text is not served", tls.VersionName(state.Version))
+	return t.ended("%s; older versions and weak suites are refused, the certificate verifies, and unencrypted requests are not served", tls.VersionName(state.Version))
 }
 
 // shake makes one handshake that verifies nothing and sends nothing else.
@@ -68,7 +68,7 @@ func (t *trial) shake(ctx context.Context, c *tls.Config) (tls.ConnectionState, 
 
 func (t *trial) tlsFlaw(kind string, title words.Sentence, vector, sent, came string, fix words.Sentence) {
 	t.found(flaw{title: title, kind: kind, where: "TLS", vector: vector, tags: tlsTags, evidence: []recording.Exchange{{Sent: sent, Came: came}},
-		verified: say("the handshake was made, and made again"), fix: fix})
+		verified: say("the handshake succeeded twice"), fix: fix})
 }
 
 func (t *trial) verify(state tls.ConnectionState) {
@@ -82,7 +82,7 @@ func (t *trial) verify(state tls.ConnectionState) {
 	certificate := func(kind string, title words.Sentence, vector string, fix words.Sentence) {
 		t.tlsFlaw(kind, title, vector, "a handshake with TLS 1.2 or 1.3", shown, fix)
 	}
-	renew := say("renew it, and have it renewed by a program a month before its end")
+	renew := say("renew the certificate, and automate its renewal a month before it expires")
 	switch {
 	case now.After(leaf.NotAfter):
 		certificate("expired", say("the certificate has expired"), t.check.worst, renew)
@@ -95,7 +95,7 @@ func (t *trial) verify(state tls.ConnectionState) {
 		if _, err := leaf.Verify(options); err != nil {
 			options.DNSName = ""
 			if _, chain := leaf.Verify(options); chain == nil {
-				certificate("name", say("the certificate is of another name"), t.check.worst, say("issue it for the names and addresses that clients use"))
+				certificate("name", say("the certificate is for another name"), t.check.worst, say("issue the certificate for the names and addresses that clients use"))
 			} else {
 				certificate("chain", say("the certificate cannot be verified: %s", chain), t.check.worst, say("serve the whole chain up to an authority that clients trust, or give them the authority (ca_file, --ca-file)"))
 			}
@@ -103,7 +103,7 @@ func (t *trial) verify(state tls.ConnectionState) {
 	}
 	if len(leaf.AuthorityKeyId) == 0 && !bytes.Equal(leaf.RawIssuer, leaf.RawSubject) {
 		certificate("aki", say("the certificate has no Authority Key Identifier, so strict clients (Python 3.13 and newer) refuse it"), "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:N/I:N/A:L",
-			say("give the authority's certificate a Subject Key Identifier, and issue again"))
+			say("add a Subject Key Identifier to the certificate of the authority, and issue the certificate again"))
 	}
 }
 
@@ -125,8 +125,8 @@ func (t *trial) versions(ctx context.Context) {
 			continue
 		}
 		if s, err := old(); err == nil {
-			t.tlsFlaw(tls.VersionName(v), say("the service still takes %s", tls.VersionName(v)), "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:H/I:L/A:N",
-				"a handshake with "+tls.VersionName(v)+" only", tls.VersionName(s.Version)+" with "+tls.CipherSuiteName(s.CipherSuite), say("take TLS 1.2 and 1.3 only"))
+			t.tlsFlaw(tls.VersionName(v), say("the service still accepts %s", tls.VersionName(v)), "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:H/I:L/A:N",
+				"a handshake with "+tls.VersionName(v)+" only", tls.VersionName(s.Version)+" with "+tls.CipherSuiteName(s.CipherSuite), say("accept only TLS 1.2 and 1.3"))
 		}
 	}
 }
@@ -166,12 +166,12 @@ func (t *trial) suites(ctx context.Context) bool {
 			}
 		}
 	}
-	fix := say("take suites with authenticated encryption and forward secrecy only (ECDHE with GCM or ChaCha20)")
+	fix := say("accept only cipher suites with authenticated encryption and forward secrecy (ECDHE with GCM or ChaCha20)")
 	if len(broken) > 0 {
-		t.tlsFlaw("broken suites", say("the service takes suites that are broken or have no forward secrecy"), "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:H/I:N/A:N", "a TLS 1.2 handshake with one suite each", strings.Join(broken, ", "), fix)
+		t.tlsFlaw("broken suites", say("the service accepts cipher suites that are broken or have no forward secrecy"), "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:H/I:N/A:N", "a TLS 1.2 handshake with one suite each", strings.Join(broken, ", "), fix)
 	}
 	if len(weak) > 0 {
-		t.tlsFlaw("CBC suites", say("the service takes suites with CBC"), "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:L/I:N/A:N", "a TLS 1.2 handshake with one suite each", strings.Join(weak, ", "), fix)
+		t.tlsFlaw("CBC suites", say("the service accepts cipher suites with CBC"), "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:L/I:N/A:N", "a TLS 1.2 handshake with one suite each", strings.Join(weak, ", "), fix)
 	}
 	return true
 }
@@ -188,8 +188,8 @@ func (t *trial) plaintext(ctx context.Context) {
 	a := c.once(ctx, r)
 	again := c.once(ctx, r)
 	if t.routes[0].means(again) || a.refused() && again.refused() {
-		t.found(flaw{title: say("the port of TLS is served in clear too"), kind: "clear", where: "TLS", vector: t.check.worst, tags: tlsTags, evidence: []recording.Exchange{exchange(r, again)},
-			verified: say("a request in clear was answered twice with what the route does, or with its refusal"), fix: say("answer clear text with 400, or close the connection")})
+		t.found(flaw{title: say("the TLS port also serves unencrypted requests"), kind: "clear", where: "TLS", vector: t.check.worst, tags: tlsTags, evidence: []recording.Exchange{exchange(r, again)},
+			verified: say("the route twice answered or refused an unencrypted request"), fix: say("answer unencrypted requests with 400, or close the connection")})
 	}
 	t.requests.Add(c.requests.Load())
 }
@@ -200,7 +200,7 @@ func (t *trial) hsts(ctx context.Context) {
 	}
 	r := request{method: t.routes[0].method, path: t.routes[0].path, body: t.routes[0].body, key: t.target.Key}
 	if a := t.ask(ctx, r); a.ok() && a.header.Get("Strict-Transport-Security") == "" {
-		t.found(flaw{title: say("answers do not tell browsers to come by TLS only (HSTS)"), kind: "hsts", where: "Strict-Transport-Security", vector: "CVSS:3.1/AV:N/AC:H/PR:N/UI:R/S:U/C:L/I:N/A:N", tags: tlsTags,
+		t.found(flaw{title: say("answers do not tell browsers to use only TLS (HSTS)"), kind: "hsts", where: "Strict-Transport-Security", vector: "CVSS:3.1/AV:N/AC:H/PR:N/UI:R/S:U/C:L/I:N/A:N", tags: tlsTags,
 			evidence: []recording.Exchange{exchange(r, a)}, verified: say("the header was missing on an answer over TLS"), fix: say("send Strict-Transport-Security: max-age=31536000 with every answer")})
 	}
 }
@@ -211,7 +211,7 @@ func (t *trial) inClear(ctx context.Context) end {
 	host, _, _ := net.SplitHostPort(t.address)
 	ip := net.ParseIP(host)
 	if host == "localhost" || ip != nil && ip.IsLoopback() {
-		return unproven("the target is in clear and on this machine: scan the address that clients use")
+		return unproven("the target is unencrypted and on this machine: scan the address that clients use")
 	}
 	for _, r := range t.routes {
 		q := request{method: r.method, path: r.path, body: r.body}
@@ -219,8 +219,8 @@ func (t *trial) inClear(ctx context.Context) end {
 		if a.err != nil {
 			continue
 		}
-		t.found(flaw{title: say("the service is reached in clear: keys, prompts and answers can be read on their way"), kind: "clear", where: "TLS", vector: t.check.worst, tags: tlsTags,
-			evidence: []recording.Exchange{exchange(q, a)}, verified: say("the target speaks HTTP without TLS at an address that is not of this machine"), fix: say("put TLS in front of it")})
+		t.found(flaw{title: say("the service is reached without encryption: keys, prompts and answers can be read in transit"), kind: "clear", where: "TLS", vector: t.check.worst, tags: tlsTags,
+			evidence: []recording.Exchange{exchange(q, a)}, verified: say("the target uses HTTP without TLS at an address outside this machine"), fix: say("put TLS in front of it")})
 		return t.ended("")
 	}
 	return unproven("no route of OpenAI's API answered")

@@ -30,7 +30,7 @@ func ReadWaivers(file string) (Waivers, error) {
 	}
 	src, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("the waivers of the scan: %w", err)
+		return nil, fmt.Errorf("reading the waivers of the scan: %w", err)
 	}
 	if len(src) > maxWaivers {
 		return nil, fmt.Errorf("%s: found %d bytes, expected a list of waivers of at most %d", file, len(src), maxWaivers)

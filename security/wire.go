@@ -23,7 +23,7 @@ const (
 	replyTimeout = 20 * time.Second
 )
 
-var errCap = errors.New("the check came to the end of what it may send or take")
+var errCap = errors.New("the check reached its limit of requests or bytes")
 
 // request is what goes onto the wire: its first line and headers are sent letter
 // for letter.
