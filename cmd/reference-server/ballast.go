@@ -28,19 +28,19 @@ func ballastCommand(in io.Reader, out io.Writer) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ballast",
 		Short: "Take the device's memory until standard input ends",
-		Long: `ballast waits for a line on standard input, claims what is free of the device's
-memory but for --leave-bytes, says "taken", and holds it until standard input
-ends. With --ask it only says how many bytes are free: of a GPU's memory what is
-left beside what it takes to ask, so 0 where that is too much.`,
+		Long: `ballast waits for a line on standard input. It then takes all free memory of the
+device except --leave-bytes, prints "taken", and holds the memory until standard
+input ends. With --ask it only prints how many bytes are free. On a GPU it subtracts
+the memory that asking takes, and prints 0 if there is not enough to ask.`,
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE:   func(*cobra.Command, []string) error { return o.run(bufio.NewReader(in), out) },
 	}
-	cmd.Flags().StringVar(&o.device, "device", "auto", "whose memory: as for serve")
-	cmd.Flags().Int64Var(&o.deviceMiB, "device-memory-mib", defaultMiB(os.DirFS("/")), "memory of the device, as the servers have it")
-	cmd.Flags().StringVar(&o.deviceFile, "device-file", device.DefaultPath(), "the `file` that they share")
-	cmd.Flags().Int64Var(&o.leave, "leave-bytes", 0, "what is left to the servers")
-	cmd.Flags().BoolVar(&o.ask, "ask", false, "say how many bytes are free, and end")
+	cmd.Flags().StringVar(&o.device, "device", "auto", "the device, as for serve")
+	cmd.Flags().Int64Var(&o.deviceMiB, "device-memory-mib", defaultMiB(os.DirFS("/")), "the device memory in MiB, as for serve")
+	cmd.Flags().StringVar(&o.deviceFile, "device-file", device.DefaultPath(), "the `file` through which servers share --device-memory-mib")
+	cmd.Flags().Int64Var(&o.leave, "leave-bytes", 0, "the bytes to leave free for the servers")
+	cmd.Flags().BoolVar(&o.ask, "ask", false, "print the number of free bytes and end")
 	return cmd
 }
 

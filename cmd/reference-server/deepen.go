@@ -19,8 +19,8 @@ func deepenCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "deepen --to FILE MODEL.gguf",
 		Short: "Write a model with the same answers that takes longer for them",
-		Long: `deepen writes a GGUF file whose every layer is followed by others that add
-nothing to it: the same answers, to the last bit, for so many times the work.`,
+		Long: `deepen writes a GGUF file in which layers that add nothing follow each layer. The
+model gives the same answers, to the last bit, and takes several times the work.`,
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) (err error) {
@@ -39,8 +39,8 @@ nothing to it: the same answers, to the last bit, for so many times the work.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&to, "to", "", "the `file`, which must not be there")
-	cmd.Flags().IntVar(&times, "times", 4, "how many layers are made of one; what is no layer takes as long as before")
+	cmd.Flags().StringVar(&to, "to", "", "the `file` to write, which must not exist yet")
+	cmd.Flags().IntVar(&times, "times", 4, "how many layers replace each layer")
 	_ = cmd.MarkFlagRequired("to") // it is there
 	return cmd
 }

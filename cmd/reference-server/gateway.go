@@ -26,14 +26,14 @@ func gatewayCommand(errOut io.Writer) *cobra.Command {
 	var replicas []string
 	cmd := &cobra.Command{
 		Use:   "gateway --replica NAME=URL …",
-		Short: "Balance over several replicas",
-		Long: `gateway sends every request to the ready replica with the fewest under way,
-and to another one if that fails before its first byte. Its metrics port tells
-on /status what it thinks of each replica.
+		Short: "Balance requests over replicas, with API keys and limits",
+		Long: `gateway sends each request to the ready replica with the fewest requests under way.
+If that replica fails before the first byte of its answer, gateway tries another one.
+/status on the metrics port shows the state of each replica.
 
-With --ledger it asks for API keys (reference-server ledger add-key makes them),
-holds callers to the limits of --config, and keeps usage and background
-responses; without it, it lets everybody pass.`,
+With --ledger, gateway requires API keys (made by reference-server ledger add-key),
+enforces the limits of --config, and stores usage and background responses. Without
+--ledger, it serves everybody.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := newLog(errOut, level)
@@ -49,23 +49,23 @@ responses; without it, it lets everybody pass.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.addr, "addr", "127.0.0.1:8000", "address of the front door")
-	f.StringVar(&o.metricsAddr, "metrics-addr", "127.0.0.1:9091", "address of metrics and /status")
-	f.StringArrayVar(&replicas, "replica", nil, "a replica, as NAME=URL; once for each")
+	f.StringVar(&o.addr, "addr", "127.0.0.1:8000", "address of the API")
+	f.StringVar(&o.metricsAddr, "metrics-addr", "127.0.0.1:9091", "address of the metrics and of /status")
+	f.StringArrayVar(&replicas, "replica", nil, "a replica, as NAME=URL; repeat it for each replica")
 	f.StringVar(&o.ledger, "ledger", "", "the ledger: a SQLite file or a postgres:// URL; several gateways may share it")
-	f.StringVar(&o.config, "config", "", "limits, as deploy/gateway.yaml has them, read again at SIGHUP; the defaults are the guide's")
-	f.StringVar(&o.audit, "audit-log", "audit.log", "where a line is appended for each request, where there is a ledger")
-	f.StringVar(&o.secretFile, "gateway-secret-file", "", "a `file` with the secret by which replicas know their gateway (or GATEWAY_SECRET)")
-	f.StringVar(&o.devTLS, "dev-tls", "", "a folder for a development CA and certificate, made where none is valid")
-	f.StringVar(&o.cert, "tls-cert", "", "a certificate, read again when its file changes; without one and without --dev-tls the door speaks plain HTTP")
-	f.StringVar(&o.key, "tls-key", "", "its key")
+	f.StringVar(&o.config, "config", "", "a file of limits, like deploy/gateway.yaml; reloaded at SIGHUP")
+	f.StringVar(&o.audit, "audit-log", "audit.log", "the audit log, with a line for each request (only with --ledger)")
+	f.StringVar(&o.secretFile, "gateway-secret-file", "", "a `file` with the secret shared with the replicas (or GATEWAY_SECRET)")
+	f.StringVar(&o.devTLS, "dev-tls", "", "a folder for a development CA and certificate, created if there is no valid one")
+	f.StringVar(&o.cert, "tls-cert", "", "the certificate of the API, reloaded when the file changes; without it and without --dev-tls there is no TLS")
+	f.StringVar(&o.key, "tls-key", "", "the private key of --tls-cert")
 	f.StringVar(&level, "log-level", environment("LOG_LEVEL", "info"), "debug, info, warn or error")
 	return cmd
 }
 
 func parseReplicas(list []string) ([]gateway.Replica, error) {
 	if len(list) == 0 {
-		return nil, errors.New("a gateway needs at least one --replica NAME=URL")
+		return nil, errors.New("no replica was given, expected at least one --replica NAME=URL")
 	}
 	var out []gateway.Replica
 	seen := map[string]bool{}
@@ -73,10 +73,10 @@ func parseReplicas(list []string) ([]gateway.Replica, error) {
 		name, at, ok := strings.Cut(s, "=")
 		u, err := url.Parse(at)
 		if !ok || name == "" || err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return nil, fmt.Errorf("--replica %q is not like replica-0=http://127.0.0.1:8080", s)
+			return nil, fmt.Errorf("--replica: found %q, expected NAME=URL, such as replica-0=http://127.0.0.1:8080", s)
 		}
 		if seen[name] {
-			return nil, fmt.Errorf("--replica: the name %s is there twice", name)
+			return nil, fmt.Errorf("--replica: the name %s occurs twice, expected a different name for each replica", name)
 		}
 		seen[name] = true
 		out = append(out, gateway.Replica{Name: name, URL: u})
@@ -97,7 +97,7 @@ type gatewayOptions struct {
 func (o gatewayOptions) tls(log *slog.Logger) (*tls.Config, error) {
 	switch {
 	case o.devTLS != "" && o.cert != "":
-		return nil, errors.New("--dev-tls and --tls-cert exclude each other")
+		return nil, errors.New("found both --dev-tls and --tls-cert, expected only one of them")
 	case o.devTLS != "":
 		return gateway.DevTLS(o.devTLS, log)
 	case o.cert != "":
@@ -111,7 +111,7 @@ func (o gatewayOptions) tls(log *slog.Logger) (*tls.Config, error) {
 func (o gatewayOptions) guard(ctx context.Context, g *gateway.Gateway) (closeAll func(), err error) {
 	if o.ledger == "" {
 		if o.config != "" {
-			return nil, errors.New("--config limits callers by their keys, so it needs a --ledger")
+			return nil, errors.New("--config needs --ledger, because its limits apply to API keys")
 		}
 		return func() {}, nil
 	}

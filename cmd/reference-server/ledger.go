@@ -23,7 +23,7 @@ func ledgerCommand(out, errOut io.Writer) *cobra.Command {
 	var at string
 	cmd := &cobra.Command{
 		Use:   "ledger",
-		Short: "API keys, models, configurations, backups and restores of the gateway's ledger",
+		Short: "Manage the gateway's ledger: API keys, models, configurations, backups",
 	}
 	cmd.PersistentFlags().StringVar(&at, "ledger", "ledger.db", "a SQLite file, or a postgres:// URL")
 	with := func(do func(context.Context, *ledger.Ledger) error) func(*cobra.Command, []string) error {
@@ -45,14 +45,14 @@ func addKeyCommand(in io.Reader, out io.Writer, with withLedger) *cobra.Command 
 	k := ledger.Key{ID: "key_" + strings.ToLower(rand.Text()[:12])}
 	var valid time.Duration
 	var again bool
-	cmd := &cobra.Command{Use: "add-key", Short: "Make an API key and print it, once: the ledger keeps only its hash", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "add-key", Short: "Make an API key and print it once; the ledger keeps only its hash", Args: cobra.NoArgs}
 	f := cmd.Flags()
-	f.StringVar(&k.Tenant, "tenant", "default", "whose it is")
-	f.StringVar(&k.Class, "class", "standard", "how important its requests are, one of the configuration's classes")
-	f.StringSliceVar(&k.Scopes, "scope", []string{"inference"}, "what it may do: inference, inside (to be told which replica answered, and why one did not), admin")
-	f.StringVar(&k.ID, "id", k.ID, "its name, for revoke-key and the audit log")
-	f.BoolVar(&again, "secret-from-stdin", false, "the key is one that was made before, for a ledger that was lost and begins anew")
-	f.DurationVar(&valid, "valid", 90*24*time.Hour, "how long; 0 is for ever")
+	f.StringVar(&k.Tenant, "tenant", "default", "the tenant that the key belongs to")
+	f.StringVar(&k.Class, "class", "standard", "the class of its requests, one of the classes in the configuration")
+	f.StringSliceVar(&k.Scopes, "scope", []string{"inference"}, "what the key permits: inference, inside (shows which replica answered, and why one failed), admin")
+	f.StringVar(&k.ID, "id", k.ID, "the id of the key, used by revoke-key and the audit log")
+	f.BoolVar(&again, "secret-from-stdin", false, "read an existing key from standard input, to register it in a new ledger after the old one was lost")
+	f.DurationVar(&valid, "valid", 90*24*time.Hour, "how long the key is valid; 0: for ever")
 	cmd.RunE = with(func(ctx context.Context, l *ledger.Ledger) error {
 		if valid > 0 {
 			k.Expires = time.Now().Add(valid)
@@ -61,7 +61,7 @@ func addKeyCommand(in io.Reader, out io.Writer, with withLedger) *cobra.Command 
 		if again {
 			b, err := io.ReadAll(io.LimitReader(in, 1<<10))
 			if secret = strings.TrimSpace(string(b)); err != nil || len(secret) < 16 {
-				return errors.Join(errors.New("standard input holds no key of 16 letters or more"), err)
+				return errors.Join(errors.New("expected a key of at least 16 characters on standard input"), err)
 			}
 		}
 		if err := l.AddKey(ctx, k, secret); err != nil {
@@ -75,20 +75,20 @@ func addKeyCommand(in io.Reader, out io.Writer, with withLedger) *cobra.Command 
 
 func revokeKeyCommand(with withLedger) *cobra.Command {
 	var id string
-	cmd := &cobra.Command{Use: "revoke-key --id ID", Short: "End an API key at once", Args: cobra.NoArgs}
-	cmd.Flags().StringVar(&id, "id", "", "its name")
+	cmd := &cobra.Command{Use: "revoke-key --id ID", Short: "Revoke an API key at once", Args: cobra.NoArgs}
+	cmd.Flags().StringVar(&id, "id", "", "the id of the key")
 	cmd.RunE = with(func(ctx context.Context, l *ledger.Ledger) error { return l.RevokeKey(ctx, id) })
 	return cmd
 }
 
 func setModelCommand(with withLedger) *cobra.Command {
 	var m ledger.Model
-	cmd := &cobra.Command{Use: "set-model", Short: "Register a version of a model, or what has become of it", Args: cobra.NoArgs}
+	cmd := &cobra.Command{Use: "set-model", Short: "Register a version of a model, or change its status", Args: cobra.NoArgs}
 	f := cmd.Flags()
-	f.StringVar(&m.Name, "name", "default", "of the model")
-	f.StringVar(&m.Version, "version", "", "of it")
-	f.StringVar(&m.SHA256, "sha256", "", "of its file, which a version keeps")
-	f.StringVar(&m.Status, "status", "candidate", "candidate, live (the one before is then retired) or rejected")
+	f.StringVar(&m.Name, "name", "default", "the name of the model")
+	f.StringVar(&m.Version, "version", "", "the version")
+	f.StringVar(&m.SHA256, "sha256", "", "the SHA-256 of its file, which is fixed for a version")
+	f.StringVar(&m.Status, "status", "candidate", "candidate, live (this retires the live one before) or rejected")
 	for _, name := range []string{"version", "sha256"} {
 		_ = cmd.MarkFlagRequired(name)
 	}
@@ -100,7 +100,7 @@ func setModelCommand(with withLedger) *cobra.Command {
 }
 
 func modelsCommand(out io.Writer, with withLedger) *cobra.Command {
-	return &cobra.Command{Use: "models", Short: "List the versions that were released", Args: cobra.NoArgs,
+	return &cobra.Command{Use: "models", Short: "List the registered model versions", Args: cobra.NoArgs,
 		RunE: with(func(ctx context.Context, l *ledger.Ledger) error {
 			all, err := l.Models(ctx)
 			for _, m := range all {
@@ -112,8 +112,8 @@ func modelsCommand(out io.Writer, with withLedger) *cobra.Command {
 
 func addConfigurationCommand(out io.Writer, with withLedger) *cobra.Command {
 	var from string
-	cmd := &cobra.Command{Use: "add-configuration --from FILE", Short: "Keep limits as the next version of the configuration, if they mean something", Args: cobra.NoArgs}
-	cmd.Flags().StringVar(&from, "from", "", "limits, as deploy/gateway.yaml has them")
+	cmd := &cobra.Command{Use: "add-configuration --from FILE", Short: "Check limits and store them as the next version of the configuration", Args: cobra.NoArgs}
+	cmd.Flags().StringVar(&from, "from", "", "a file of limits, like deploy/gateway.yaml")
 	_ = cmd.MarkFlagRequired("from")
 	cmd.RunE = with(func(ctx context.Context, l *ledger.Ledger) error {
 		if _, err := gateway.ReadConfig(from); err != nil {
@@ -135,8 +135,8 @@ func addConfigurationCommand(out io.Writer, with withLedger) *cobra.Command {
 
 func backupCommand(out io.Writer, with withLedger) *cobra.Command {
 	var to string
-	cmd := &cobra.Command{Use: "backup --to FILE", Short: "Copy a SQLite ledger that is in use, and verify the copy", Args: cobra.NoArgs}
-	cmd.Flags().StringVar(&to, "to", "", "the new file")
+	cmd := &cobra.Command{Use: "backup --to FILE", Short: "Back up a SQLite ledger that is in use, and verify the copy", Args: cobra.NoArgs}
+	cmd.Flags().StringVar(&to, "to", "", "the file to write")
 	_ = cmd.MarkFlagRequired("to")
 	cmd.RunE = with(func(ctx context.Context, l *ledger.Ledger) error {
 		counts, err := l.Backup(ctx, to)
@@ -150,9 +150,9 @@ func backupCommand(out io.Writer, with withLedger) *cobra.Command {
 
 func restoreCommand(out io.Writer, at *string) *cobra.Command {
 	var from, replica string
-	cmd := &cobra.Command{Use: "restore --from FILE | --replica FOLDER", Short: "Make the ledger from a backup or a second place, where none is, and verify it", Args: cobra.NoArgs}
-	cmd.Flags().StringVar(&from, "from", "", "the backup")
-	cmd.Flags().StringVar(&replica, "replica", "", "the second place that replicate wrote to")
+	cmd := &cobra.Command{Use: "restore --from FILE | --replica FOLDER", Short: "Restore a missing ledger from a backup or a second place, and verify it", Args: cobra.NoArgs}
+	cmd.Flags().StringVar(&from, "from", "", "the backup to read")
+	cmd.Flags().StringVar(&replica, "replica", "", "the folder that replicate wrote to")
 	cmd.MarkFlagsOneRequired("from", "replica")
 	cmd.MarkFlagsMutuallyExclusive("from", "replica")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -173,8 +173,8 @@ func restoreCommand(out io.Writer, at *string) *cobra.Command {
 
 func replicateCommand(errOut io.Writer, at *string) *cobra.Command {
 	var to string
-	cmd := &cobra.Command{Use: "replicate --to FOLDER", Short: "Copy a SQLite ledger that is in use to a second place, until SIGTERM", Args: cobra.NoArgs}
-	cmd.Flags().StringVar(&to, "to", "", "the second place, on another disk")
+	cmd := &cobra.Command{Use: "replicate --to FOLDER", Short: "Replicate a SQLite ledger that is in use to a second place, until SIGTERM", Args: cobra.NoArgs}
+	cmd.Flags().StringVar(&to, "to", "", "the folder of the second place, on another disk")
 	_ = cmd.MarkFlagRequired("to")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		log, err := newLog(errOut, "warn")

@@ -29,9 +29,9 @@ func main() {
 func referenceServer(ctx context.Context, args []string, out, errOut io.Writer) error {
 	root := &cobra.Command{
 		Use:   "reference-server",
-		Short: "An inference server with an OpenAI API, and a gateway for several",
-		Long: `reference-server serves language models of the Llama family with the OpenAI
-API. Try it:
+		Short: "An inference server with an OpenAI-compatible API, and a gateway",
+		Long: `reference-server serves language models of the Llama family through an
+OpenAI-compatible API. Try it:
 
   reference-server serve
   curl http://127.0.0.1:8080/v1/chat/completions -d \
@@ -50,7 +50,7 @@ API. Try it:
 func newLog(w io.Writer, level string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("log level %q is not known; debug, info, warn and error are", level)
+		return nil, fmt.Errorf("found log level %q, expected debug, info, warn or error", level)
 	}
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l})), nil
 }

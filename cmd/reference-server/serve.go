@@ -54,30 +54,28 @@ func serveCommand(errOut io.Writer) *cobra.Command {
 	var o serveOptions
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Serve one model or several",
-		Long: `serve loads a model and serves it with the OpenAI API. /health answers at
-once, /ready when the model is loaded. A model that is not there yet is waited
-for. SIGTERM lets what is under way end.
+		Short: "Serve one or more models",
+		Long: `serve loads a model and serves it through an OpenAI-compatible API. /health answers
+at once, /ready when the model is loaded. If the model file does not exist yet, serve
+waits for it. After SIGTERM, serve completes the requests under way and ends.
 
-Several models share the device: --model a=a.gguf --model b=b.gguf. A request
-names its model; one that is not loaded is loaded then, and idle ones are
-unloaded when there is no memory for it. The same weights can be served in
-several ways, of which PATH may be left out for the small model that is built
-in: --model exact=,none --model quick=,int8.
+Several models can share the device: --model a=a.gguf --model b=b.gguf. Each request
+names its model. serve loads a model on its first request and unloads idle models when
+it needs their memory. The same weights can be served with different quantizations. An
+empty PATH means the built-in model: --model exact=,none --model quick=,int8.
 
-A replica is for its gateway: with --gateway-secret-file it answers nobody else,
-and believes what the gateway says of tenant and class. Without a secret keep it
-on an address that only this host reaches.
+With --gateway-secret-file, serve answers only its gateway and takes tenant and class
+from the gateway's headers. Without a secret, listen only on an address that other
+hosts cannot reach.
 
-A GPU computes where one is found (--device). Its own memory is the budget:
---gpu-memory-fraction of what is free at the start. On the CPU, the memory that
-servers on this host may take together is --device-memory-mib, accounted for in
-a file that they share, so that they compete for it as they would on a GPU.
+serve uses a GPU if it finds one (--device). --gpu-memory-fraction limits the share of
+its free memory that serve takes. On the CPU, --device-memory-mib limits the memory
+that all servers on this host take together. They share it through --device-file, as
+they would share a GPU.
 
-Flags can be given by the environment too: MODEL_PATH, MODEL_NAME,
-MAX_BATCH_SIZE, MAX_SEQUENCE_LENGTH, GPU_MEMORY_FRACTION, GATEWAY_SECRET and
-LOG_LEVEL.
-OTEL_EXPORTER_OTLP_ENDPOINT sends OpenTelemetry traces there.`,
+These environment variables set the default of their flags: MODEL_PATH, MODEL_NAME,
+MAX_BATCH_SIZE, MAX_SEQUENCE_LENGTH, GPU_MEMORY_FRACTION, GATEWAY_SECRET and LOG_LEVEL.
+With OTEL_EXPORTER_OTLP_ENDPOINT, serve exports OpenTelemetry traces to that address.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			log, err := newLog(errOut, o.logLevel)
@@ -100,36 +98,36 @@ OTEL_EXPORTER_OTLP_ENDPOINT sends OpenTelemetry traces there.`,
 		paths = []string{path}
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.addr, "addr", "127.0.0.1:8080", "address of the API: HTTP/1.1, and HTTP/2 without TLS")
-	f.StringVar(&o.grpcAddr, "grpc-addr", "127.0.0.1:8081", "address of the gRPC service; empty for none")
+	f.StringVar(&o.addr, "addr", "127.0.0.1:8080", "address of the API (HTTP/1.1 and HTTP/2)")
+	f.StringVar(&o.grpcAddr, "grpc-addr", "127.0.0.1:8081", "address of the gRPC service; empty: no gRPC")
 	f.StringVar(&o.metricsAddr, "metrics-addr", "127.0.0.1:9090", "address of the Prometheus metrics")
-	f.StringArrayVar(&o.models, "model", paths, "a GGUF file or a Hugging Face folder, as `[NAME=]PATH[,QUANTIZATION]`; may be repeated (default: the small model that is built in)")
-	f.StringVar(&o.name, "model-name", environment("MODEL_NAME", ""), "what a single model is called in the API (default: by its file)")
-	f.StringVar(&o.engine.Quantization, "quantization", engine.DefaultQuantization, "how weights are kept: none, fp16 or int8")
-	f.IntVar(&o.engine.Threads, "threads", 0, "threads that compute (default: one for each core, or as many as the container may use)")
-	f.IntVar(&o.engine.MaxBatch, "max-batch-size", number("MAX_BATCH_SIZE", engine.DefaultMaxBatch), "requests that are computed together")
-	f.IntVar(&o.engine.MaxTokens, "max-step-tokens", engine.DefaultMaxTokens, "tokens that are computed in one step: more is faster for prompts, less is smoother for others")
-	f.IntVar(&o.engine.MaxSequence, "max-sequence-length", number("MAX_SEQUENCE_LENGTH", engine.DefaultMaxSequence), "tokens of a prompt and its answer, at most the model's context")
-	f.IntVar(&o.engine.MaxQueue, "max-queue", engine.DefaultMaxQueue, "requests that may wait; more are answered 429")
-	f.Int64Var(&o.kvMiB, "kv-cache-mib", engine.DefaultKVBytes>>20, "the most memory for keys and values of a model, in MiB (default on a GPU: what the fraction leaves)")
-	f.StringVar(&o.engine.KVCache, "kv-cache", engine.DefaultKVCache, "how keys and values are kept: auto (float32 on the CPU, 16 bits on a GPU) or int8, of which about 4 or 2 times as many fit")
-	f.StringVar(&o.engine.Activations, "activations", engine.DefaultActivations, "what a GPU multiplies int8 weights by in steps with prompts: 16 (bits), int8, fp8 (Hopper), or auto: int8 where that is faster, else 16")
-	f.Float64Var(&o.fraction, "gpu-memory-fraction", fraction("GPU_MEMORY_FRACTION", engine.DefaultFraction), "share of the device's free memory that a model and its cache may take")
-	f.Int64Var(&o.deviceMiB, "device-memory-mib", defaultMiB(os.DirFS("/")), "memory of the device, shared by all servers on this host: 7/8 of the host's, or of its container's limit, where it is left out")
-	f.StringVar(&o.device, "device", "auto", "what computes: cpu, cuda:N, or auto: the first GPU where one is found, else the CPU")
-	f.StringVar(&o.deviceFile, "device-file", device.DefaultPath(), "the `file` that they share")
-	f.BoolVar(&o.engine.NoPrefix, "no-prefix-cache", false, "compute every prompt anew, even where it begins like an earlier one")
-	f.BoolVar(&o.engine.SharePrefix, "share-prefix-cache", false, "let tenants find what others' prompts left in the cache: faster where all begin alike, but each can tell what others ask")
-	f.StringVar(&o.secretFile, "gateway-secret-file", "", "a `file` with the secret that the gateway has too; with one, only the gateway is answered (or GATEWAY_SECRET)")
-	f.StringArrayVar(&o.hosts, "allow-host", nil, "a `name` under which this replica may be asked without a secret, beside addresses and localhost; may be repeated")
-	f.StringVar(&o.cert, "tls-cert", "", "a certificate for the API and gRPC, read again when its file changes; without one they speak in clear")
-	f.StringVar(&o.key, "tls-key", "", "its key")
+	f.StringArrayVar(&o.models, "model", paths, "a GGUF file or Hugging Face folder, as `[NAME=]PATH[,QUANTIZATION]`; may be repeated (default: the small built-in model)")
+	f.StringVar(&o.name, "model-name", environment("MODEL_NAME", ""), "the name of a single model in the API (default: from its file)")
+	f.StringVar(&o.engine.Quantization, "quantization", engine.DefaultQuantization, "the quantization of weights: none, fp16 or int8")
+	f.IntVar(&o.engine.Threads, "threads", 0, "number of compute threads (default: one for each core, or as many as the container may use)")
+	f.IntVar(&o.engine.MaxBatch, "max-batch-size", number("MAX_BATCH_SIZE", engine.DefaultMaxBatch), "the most sequences in a batch")
+	f.IntVar(&o.engine.MaxTokens, "max-step-tokens", engine.DefaultMaxTokens, "the most tokens in a step: a larger number computes prompts faster, a smaller one delays other streams less")
+	f.IntVar(&o.engine.MaxSequence, "max-sequence-length", number("MAX_SEQUENCE_LENGTH", engine.DefaultMaxSequence), "the most tokens of a prompt and its answer; the model's context is the upper limit")
+	f.IntVar(&o.engine.MaxQueue, "max-queue", engine.DefaultMaxQueue, "the most waiting requests; further ones get 429")
+	f.Int64Var(&o.kvMiB, "kv-cache-mib", engine.DefaultKVBytes>>20, "the most memory for a model's KV cache, in MiB (default on a GPU: what --gpu-memory-fraction leaves)")
+	f.StringVar(&o.engine.KVCache, "kv-cache", engine.DefaultKVCache, "the type of the KV cache: auto (float32 on the CPU, 16 bits on a GPU) or int8, which holds about 4 times (CPU) or 2 times (GPU) as many tokens")
+	f.StringVar(&o.engine.Activations, "activations", engine.DefaultActivations, "the type of activations that a GPU multiplies with int8 weights in steps with prompts: 16 (bits), int8, fp8 (Hopper), or auto (int8 where it is faster, else 16)")
+	f.Float64Var(&o.fraction, "gpu-memory-fraction", fraction("GPU_MEMORY_FRACTION", engine.DefaultFraction), "the share of the device's free memory that a model and its KV cache may take")
+	f.Int64Var(&o.deviceMiB, "device-memory-mib", defaultMiB(os.DirFS("/")), "memory in MiB that all servers on this host share on the CPU; default: 7/8 of the memory of the host or of its container's limit")
+	f.StringVar(&o.device, "device", "auto", "the compute device: cpu, cuda:N, or auto (the first GPU, or the CPU if there is none)")
+	f.StringVar(&o.deviceFile, "device-file", device.DefaultPath(), "the `file` through which servers share --device-memory-mib")
+	f.BoolVar(&o.engine.NoPrefix, "no-prefix-cache", false, "do not reuse the KV blocks of earlier prompts")
+	f.BoolVar(&o.engine.SharePrefix, "share-prefix-cache", false, "share the prefix cache between tenants: faster if their prompts begin alike, but a tenant can find out what others ask")
+	f.StringVar(&o.secretFile, "gateway-secret-file", "", "a `file` with the secret shared with the gateway; with it, only the gateway is served (or GATEWAY_SECRET)")
+	f.StringArrayVar(&o.hosts, "allow-host", nil, "without a secret, another host `name` that requests may use besides IP addresses and localhost; may be repeated")
+	f.StringVar(&o.cert, "tls-cert", "", "the certificate of the API and gRPC, reloaded when the file changes; without one there is no TLS")
+	f.StringVar(&o.key, "tls-key", "", "the private key of --tls-cert")
 	f.StringVar(&o.logLevel, "log-level", environment("LOG_LEVEL", "info"), "debug, info, warn or error")
 	return cmd
 }
 
 func modelFileCommand(out io.Writer) *cobra.Command {
-	return &cobra.Command{Use: "model-file", Short: "Print the path of the built-in model, unpacked", Args: cobra.NoArgs,
+	return &cobra.Command{Use: "model-file", Short: "Unpack the built-in model and print its path", Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			path, err := defaultmodel.Path()
 			if err != nil {
@@ -176,7 +174,7 @@ func parseDevice(name string) (index int, named bool, err error) {
 			return index, true, nil
 		}
 	}
-	return -1, true, fmt.Errorf("--device is %q; auto, cpu and cuda:0, cuda:1 … are possible", name)
+	return -1, true, fmt.Errorf("--device: found %q, expected auto, cpu, or cuda:0, cuda:1 …", name)
 }
 
 // What a GPU does by default where nobody says otherwise: its steps take as long
@@ -234,14 +232,14 @@ func (o *serveOptions) check() error {
 		v    int
 	}{{"max-batch-size", o.engine.MaxBatch}, {"max-step-tokens", o.engine.MaxTokens}, {"max-sequence-length", o.engine.MaxSequence}, {"max-queue", o.engine.MaxQueue}, {"kv-cache-mib", int(o.kvMiB)}, {"device-memory-mib", int(o.deviceMiB)}} {
 		if n.v < 1 {
-			return fmt.Errorf("--%s must be a number from 1 on", n.name)
+			return fmt.Errorf("--%s: expected a number of 1 or more", n.name)
 		}
 	}
 	if o.engine.Threads < 0 {
-		return fmt.Errorf("--threads is %d; 1 and more, or 0 for one a core, are possible", o.engine.Threads)
+		return fmt.Errorf("--threads: found %d, expected 1 or more, or 0 for one thread per core", o.engine.Threads)
 	}
 	if !(o.fraction > 0 && o.fraction <= 1) {
-		return fmt.Errorf("--gpu-memory-fraction is %v; above 0 to 1 is possible", o.fraction)
+		return fmt.Errorf("--gpu-memory-fraction: found %v, expected more than 0 and at most 1", o.fraction)
 	}
 	o.engine.KVBytes, o.engine.Fraction = o.kvMiB<<20, o.fraction
 	return nil
@@ -280,7 +278,7 @@ func (o serveOptions) configs() ([]engine.Config, error) {
 		configs = append(configs, c)
 	}
 	if o.name != "" && len(configs) > 1 {
-		return nil, errors.New("--model-name is for a single model; of several each is named: --model NAME=PATH")
+		return nil, errors.New("--model-name names a single model; with several models, use --model NAME=PATH")
 	}
 	if o.name != "" {
 		configs[0].Name = o.name
