@@ -96,13 +96,15 @@ const (
 	ttft = iota
 	ttfo
 	tpot
+	maxICL
+	endDelay
 	latency
 	serviceTTFT
 	serviceLatency
 	perRequest
 )
 
-var latencyNames = [perRequest]string{"ttft", "ttfo", "tpot", "latency", "service_ttft", "service_latency"}
+var latencyNames = [perRequest]string{"ttft", "ttfo", "tpot", "max_icl", "end_delay", "latency", "service_ttft", "service_latency"}
 
 // latencies of one request; NaN where it has none: the TTFT of an answer that
 // was not streamed, the TPOT of a single token.
@@ -353,7 +355,7 @@ func (e *evidence) load(r *recording.Request) {
 
 func latenciesOf(r *recording.Request) (v latencies) {
 	for i, of := range [perRequest]func() (time.Duration, bool){
-		ttft: r.TTFT, ttfo: r.TTFO, tpot: r.TPOT, latency: r.Latency, serviceTTFT: r.ServiceTTFT, serviceLatency: r.ServiceLatency,
+		ttft: r.TTFT, ttfo: r.TTFO, tpot: r.TPOT, maxICL: r.MaxICL, endDelay: r.EndDelay, latency: r.Latency, serviceTTFT: r.ServiceTTFT, serviceLatency: r.ServiceLatency,
 	} {
 		v[i] = math.NaN()
 		if d, ok := of(); ok {

@@ -29,6 +29,8 @@ var measures = []measure{
 	{metric: "icl", of: func(f *Finding, o scenarios.Objective, _ *evidence, s *samples) {
 		f.distribution(s.icl.n, o, s.icl.at, s.icl.mean, s.gapsAbove)
 	}},
+	{metric: "max_icl", of: ofRequests(maxICL)},
+	{metric: "end_delay", of: ofRequests(endDelay)},
 	{metric: "latency", of: ofRequests(latency)},
 	{metric: "service_ttft", of: ofRequests(serviceTTFT)},
 	{metric: "service_latency", of: ofRequests(serviceLatency)},

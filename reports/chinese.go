@@ -496,7 +496,7 @@ var chinese = words.Language{
 	"define.due":             "应发时刻",
 	"define.due.text":        "按计划应当发出请求的时刻。响应时间由此起算，不论客户端或服务是否就绪。",
 	"define.ttft":            "TTFT",
-	"define.ttft.text":       "首 token 时间：首个非空的文本、推理或工具调用片段到达的时刻减去应发时刻。空的首块不算 token。",
+	"define.ttft.text":       "首 token 时间：首个读者可见的文本、推理或工具调用片段到达的时刻减去应发时刻。空的或仅含空白的首块不算 token。",
 	"define.tpot":            "TPOT",
 	"define.tpot.text":       "单个请求的每 token 时间：从首个到最后一个 token 的时间，除以首块之后的 token 数。只有一个 token 时无定义，绝不记为零。",
 	"define.icl":             "ICL",

@@ -494,7 +494,7 @@ var phrases = words.Language{
 	"define.due":             "Due",
 	"define.due.text":        "When the schedule wanted the request sent. Response times start here, whether or not the client or the service was ready.",
 	"define.ttft":            "TTFT",
-	"define.ttft.text":       "Time to first token: the first non-empty fragment of text, reasoning or tool call, minus Due. An empty first chunk is not a token.",
+	"define.ttft.text":       "Time to first token: the first fragment of text, reasoning or tool call that a reader sees, minus Due. An empty or blank first chunk is not a token.",
 	"define.tpot":            "TPOT",
 	"define.tpot.text":       "Time per output token of one request: from first to last token, divided by the tokens after the first chunk. Undefined for a single token, never zero.",
 	"define.icl":             "ICL",

@@ -75,13 +75,17 @@ var Latencies = []string{"ttft", "tpot", "latency"}
 
 var metrics = []Metric{
 	{Name: "ttft", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p95(ttft) in burst <= 2s",
-		Means: "time to first token: from the time the request was due to its first non-empty fragment"},
+		Means: "time to first token: from the time the request was due to the first fragment that a reader sees (blanks and characters without width do not count)"},
 	{Name: "ttfo", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p95(ttfo) <= 3s",
 		Means: "time to first output: like ttft, but reasoning does not count"},
 	{Name: "tpot", Tokens: true, Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p99(tpot) in steady/main <= 50ms",
 		Means: "time per output token of a request after its first chunk"},
 	{Name: "icl", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p99(icl) <= 200ms",
 		Means: "inter-chunk latency: the gaps between content chunks"},
+	{Name: "max_icl", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p99(max_icl) <= 1s",
+		Means: "the longest gap between two content chunks of an answer, one value for each answer"},
+	{Name: "end_delay", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p95(end_delay) <= 500ms",
+		Means: "from the last fragment that a reader sees to the end of the answer"},
 	{Name: "latency", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p95(latency) <= 10s",
 		Means: "from the time the request was due to the end of its answer"},
 	{Name: "service_ttft", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p95(service_ttft) <= 2s",

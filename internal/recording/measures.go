@@ -77,9 +77,9 @@ func (r *Request) RefusedInOrder() bool {
 	return (r.Error == ErrorLimited || r.Error == ErrorShed) && r.RetryAfter > 0
 }
 
-// TTFT is the time to first token: from when the request was due to its first
-// fragment. Like every latency it is of requests that succeeded; an answer that
-// was not streamed has none.
+// TTFT is the time to first token: from when the request was due to the first
+// fragment that a reader sees. Like every latency it is of requests that
+// succeeded; an answer that was not streamed has none.
 func (r *Request) TTFT() (time.Duration, bool) {
 	return r.FirstToken - r.Due, r.FirstToken > 0 && r.OK()
 }
@@ -92,6 +92,25 @@ func (r *Request) TTFO() (time.Duration, bool) {
 // ServiceTTFT is TTFT from when the request was sent.
 func (r *Request) ServiceTTFT() (time.Duration, bool) {
 	return r.FirstToken - r.Sent, r.FirstToken > 0 && r.OK()
+}
+
+// EndDelay is from the last fragment that a reader sees to the end of the answer:
+// how long the client waits though it has all of the text. An answer that was not
+// streamed has none.
+func (r *Request) EndDelay() (time.Duration, bool) {
+	from := r.LastVisible
+	if from == 0 {
+		from = r.LastToken
+	}
+	return r.End - from, r.FirstToken > 0 && from > 0 && r.OK()
+}
+
+// MaxICL is the longest gap between two chunks of the answer; one of a single
+// chunk has none.
+func (r *Request) MaxICL() (time.Duration, bool) {
+	longest := r.MaxGap
+	r.EachGap(func(gap, _ time.Duration) { longest = max(longest, gap) })
+	return longest, longest > 0 && r.OK()
 }
 
 // Latency is from when the request was due to the end of its answer.

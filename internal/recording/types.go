@@ -71,10 +71,11 @@ type Request struct {
 	Due         time.Duration `parquet:"due_ns"`                   // when the schedule wanted it sent
 	Sent        time.Duration `parquet:"sent_ns,optional"`         // when the client began to send it
 	FirstByte   time.Duration `parquet:"first_byte_ns,optional"`   // response headers
-	FirstToken  time.Duration `parquet:"first_token_ns,optional"`  // first non-empty fragment of any kind
+	FirstToken  time.Duration `parquet:"first_token_ns,optional"`  // first fragment of any kind that a reader sees
 	FirstOutput time.Duration `parquet:"first_output_ns,optional"` // first non-reasoning fragment
 	LastToken   time.Duration `parquet:"last_token_ns,optional"`
-	End         time.Duration `parquet:"end_ns,optional"` // the body was read to its end, or it failed
+	LastVisible time.Duration `parquet:"last_visible_ns,optional"` // last fragment that a reader sees, where it is known
+	End         time.Duration `parquet:"end_ns,optional"`          // the body was read to its end, or it failed
 
 	// Chunks holds the offset of every content chunk (FirstToken … LastToken),
 	// where the gate keeps them of this request.

@@ -659,8 +659,8 @@ func readStream(s *stream, content io.Reader, a *arrivals) {
 		if n > 0 {
 			a.parsed(at)
 		}
-		if !s.over() && (row.Bytes > maxStreamed || len(row.Chunks) > maxChunks) {
-			s.fail(recording.ErrorProtocol, "the stream has no end: %d chunks and %d bytes so far", len(row.Chunks), row.Bytes)
+		if !s.over() && (row.Bytes > maxStreamed || s.any.chunks > maxChunks) {
+			s.fail(recording.ErrorProtocol, "the stream has no end: %d chunks and %d bytes so far", s.any.chunks, row.Bytes)
 		}
 		if s.over() && linger == nil {
 			row.End = at

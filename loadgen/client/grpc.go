@@ -146,7 +146,7 @@ func (s *stream) message(m *inferencepb.GenerateResponse, at time.Duration) {
 	s.told = s.told || m.Tokens > 0
 	s.counts += m.Tokens
 	if m.Text != "" {
-		s.token(at, true, len(m.Text))
+		s.token(at, true, sightOfText(m.Text), len(m.Text))
 		if s.answer != nil {
 			s.answer.WriteString(m.Text)
 		}

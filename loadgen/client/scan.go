@@ -24,6 +24,7 @@ type chunk struct {
 // they count together.
 type choices struct {
 	output, reasoning bool
+	seen              sight    // what a reader sees of it, of either kind
 	size              int      // bytes of text in it
 	said              fragment // by the first
 	text              []byte   // completions: by the first
@@ -34,7 +35,8 @@ type choices struct {
 type fragment struct {
 	content           []byte
 	output, reasoning bool
-	size              int // bytes of text in it
+	seen              sight // what a reader sees of it, of either kind
+	size              int   // bytes of text in it
 }
 
 type usage struct {
@@ -162,6 +164,7 @@ func (s *scanner) choice(c *choices, first bool) (ok bool) {
 	c.output = c.output || delta.output || message.output || says(text)
 	c.reasoning = c.reasoning || delta.reasoning || message.reasoning
 	c.size += delta.size + message.size + len(text)
+	c.seen = max(c.seen, delta.seen, message.seen, sightOf(text))
 	if c.finish == nil && set(finish) {
 		c.finish = finish
 	}
@@ -209,6 +212,10 @@ func (s *scanner) fragment() (f fragment, ok bool) {
 	}
 	f.output = content.some || says(refusal) || tools || function
 	f.reasoning = content.thought || details.some || details.thought || says(reasoningContent) || says(reasoning) || says(thinking)
+	f.seen = max(content.seen, details.seen, sightOf(refusal), sightOf(reasoningContent), sightOf(reasoning), sightOf(thinking))
+	if tools || function {
+		f.seen = visible
+	}
 	f.size = len(f.content) + len(refusal) + max(len(reasoningContent), len(reasoning), len(thinking))
 	return f, s.closed('}')
 }
@@ -220,7 +227,7 @@ func (s *scanner) content() (value []byte, p parts, ok bool) {
 	if s.peek() == '[' {
 		p, ok = s.parts()
 	} else if ok = s.skip(); ok {
-		p.some = says(s.b[start:s.i])
+		p.some, p.seen = says(s.b[start:s.i]), sightOf(s.b[start:s.i])
 	}
 	return s.b[start:s.i], p, ok
 }
@@ -439,6 +446,7 @@ func (s *scanner) item() (i item, ok bool) {
 type parts struct {
 	some    bool   // text, or a refusal, or what has no name here
 	thought bool   // what the model thought
+	seen    sight  // what a reader sees of both
 	said    []byte // the first text
 }
 
@@ -452,7 +460,9 @@ func (s *scanner) parts() (p parts, ok bool) {
 			if !ok {
 				return p, false
 			}
-			p.some = p.some || value[0] == '"' && says(value)
+			if value[0] == '"' {
+				p.some, p.seen = p.some || says(value), max(p.seen, sightOf(value))
+			}
 			continue
 		}
 		var kind, text, refusal []byte
@@ -482,8 +492,9 @@ func (s *scanner) parts() (p parts, ok bool) {
 			return p, false
 		}
 		for _, of := range [...]parts{thinking, reasoning, summary} {
-			p.thought = p.thought || of.some || of.thought
+			p.thought, p.seen = p.thought || of.some || of.thought, max(p.seen, of.seen)
 		}
+		p.seen = max(p.seen, sightOf(text), sightOf(refusal))
 		if thinks(kind) {
 			p.thought = p.thought || says(text)
 			continue

@@ -24,8 +24,10 @@ const mostExpected = 1024
 // The protocol of chat and completions moves it so:
 //
 //	opened      the headers came; role-only, empty and usage chunks do not count
-//	answering   a fragment that is not empty came: of text, reasoning, a refusal
-//	            or a tool call; this is the first token
+//	answering   a fragment that a reader sees came: of text, reasoning, a refusal
+//	            or a tool call; this is the first token. Blanks and characters
+//	            without width that come before it do not count, unless nothing else
+//	            comes
 //	finished    a choice told its finish reason; more text may still follow it
 //	done        [DONE] came
 //	failed      an error came in band, or something that is not the protocol
@@ -62,6 +64,10 @@ type stream struct {
 	told    bool // usage was told at all
 	// reasoned is how many of counts were reasoning, whether anybody saw it or not.
 	reasoned int32
+	// lead are the times of the chunks before the first that a reader sees, and
+	// began when the first of output came, seen or not.
+	lead  []time.Duration
+	began time.Duration
 }
 
 // event takes the next event of the stream.
@@ -120,7 +126,7 @@ func (s *stream) chunk(c chunk, at time.Duration, data []byte) {
 	}
 	s.usage(c.usage)
 	if c.choices.output || c.choices.reasoning {
-		s.token(at, c.choices.output, c.choices.size)
+		s.token(at, c.choices.output, c.choices.seen, c.choices.size)
 	}
 	s.keep(c.choices.text)
 	s.keep(c.choices.said.content)
@@ -140,12 +146,12 @@ func (s *stream) responseEvent(c chunk, at time.Duration, data []byte) {
 	switch string(c.kind) {
 	case `"response.output_text.delta"`:
 		if says(c.delta) {
-			s.token(at, true, len(c.delta))
+			s.token(at, true, sightOf(c.delta), len(c.delta))
 			s.keep(c.delta)
 		}
 	case `"response.output_item.added"`:
 		if c.item.calls() {
-			s.token(at, true, 0)
+			s.token(at, true, visible, 0)
 		}
 	case `"response.completed"`, `"response.incomplete"`, `"response.done"`:
 		s.usage(c.response.usage)
@@ -156,7 +162,7 @@ func (s *stream) responseEvent(c chunk, at time.Duration, data []byte) {
 		s.fail(recording.ErrorInBand, "the stream sent an error: %s", s.responseError(c, data))
 	default:
 		if bytes.HasSuffix(c.kind, deltaKind) && says(c.delta) {
-			s.token(at, !bytes.HasPrefix(c.kind, reasoningKind), len(c.delta))
+			s.token(at, !bytes.HasPrefix(c.kind, reasoningKind), sightOf(c.delta), len(c.delta))
 		}
 	}
 }
@@ -217,56 +223,103 @@ func finish(value []byte) string {
 	return clipTo(string(value), maxName)
 }
 
-// pieces are how an answer is cut into chunks.
+// pieces are how an answer is cut into chunks. The first piece ends with the first
+// chunk that a reader sees.
 type pieces struct {
 	chunks      int
-	first, size int   // bytes of text in the first chunk, and in all
-	counts      int32 // tokens in the first chunk, of a server that tells usage in every chunk
+	size        int   // bytes of text in all
+	first, head piece // to the first chunk that a reader sees; the very first
+	seen        bool  // there was one that a reader sees
 }
 
-func (p *pieces) add(size int, counts int32) {
+// piece is a beginning of an answer.
+type piece struct {
+	chunks int
+	size   int
+	counts int32 // tokens so far, of a server that tells usage in every chunk
+}
+
+func (p *pieces) add(size int, counts int32, seen bool) {
+	if !p.seen {
+		p.first = piece{p.first.chunks + 1, p.first.size + size, counts}
+		p.seen = seen
+	}
 	if p.chunks == 0 {
-		p.first, p.counts = size, counts
+		p.head = p.first
 	}
 	p.chunks++
 	p.size += size
 }
 
-// firstTokens is how many of so many tokens were in the first chunk: as the
-// server says, one where there is a chunk for each token, and otherwise by the
-// chunk's share of the text, rounded up. It is 0, not known, where the pieces have
-// no text that could be weighed.
+// firstTokens is how many of so many tokens were in the first piece: as the
+// server says, one for each chunk where there is a chunk for each token, and
+// otherwise by the piece's share of the text, rounded up. It is 0, not known, where
+// the pieces have no text that could be weighed. Where nobody sees any of an
+// answer, its first chunk is the first piece.
 func (p pieces) firstTokens(tokens int32) int32 {
+	first := p.first
+	if !p.seen {
+		first = p.head
+	}
+	chunks := int32(first.chunks)
 	switch {
 	case p.chunks == 0:
 		return 0
-	case p.counts > 0:
-		return p.counts
+	case first.counts > 0:
+		return first.counts
 	case tokens <= int32(p.chunks):
-		return 1
-	case p.first == 0 || p.size == 0:
+		return min(chunks, max(tokens, 1))
+	case first.size == 0 || p.size == 0:
 		return 0
 	}
-	share := int32(math.Ceil(float64(tokens) * float64(p.first) / float64(p.size)))
-	return min(max(share, 1), tokens-int32(p.chunks)+1)
+	share := int32(math.Ceil(float64(tokens) * float64(first.size) / float64(p.size)))
+	return min(max(share, chunks), tokens-int32(p.chunks)+chunks)
 }
 
-// token notes a chunk of content, with so many bytes of text.
-func (s *stream) token(at time.Duration, output bool, size int) {
+// token notes a chunk of content, with so many bytes of text. What a reader does
+// not see is no first token, and characters without width are no sign of life
+// later either.
+func (s *stream) token(at time.Duration, output bool, seen sight, size int) {
 	r := s.row
-	s.any.add(size, s.counts)
+	s.any.add(size, s.counts, seen == visible)
 	if output {
-		s.output.add(size, 0)
+		s.output.add(size, 0, seen == visible)
+		if s.began == 0 {
+			s.began = at
+		}
+	}
+	switch {
+	case seen == visible:
+	case r.FirstToken == 0:
+		s.lead = append(s.lead, at)
+		return
+	case seen == unseen:
+		return
 	}
 	if r.FirstToken == 0 {
 		r.FirstToken = at
 		r.Chunks = make([]time.Duration, 0, min(s.expect, mostExpected))
 	}
-	if output && r.FirstOutput == 0 {
-		r.FirstOutput = at
+	if seen == visible {
+		r.LastVisible = at
+		if output && r.FirstOutput == 0 {
+			r.FirstOutput = at
+		}
 	}
 	r.LastToken = at
 	r.Chunks = append(r.Chunks, at)
+}
+
+// settle takes an answer of which a reader sees nothing, or no output, as it came:
+// a model may say nothing but blanks, and a short answer be one of them.
+func (s *stream) settle() {
+	r := s.row
+	if n := len(s.lead); r.FirstToken == 0 && n > 0 {
+		r.Chunks, r.FirstToken, r.LastToken = s.lead, s.lead[0], s.lead[n-1]
+	}
+	if r.FirstOutput == 0 {
+		r.FirstOutput = s.began
+	}
 }
 
 func (s *stream) fail(class string, why words.Phrase, args ...any) {
@@ -313,12 +366,13 @@ func (s *stream) brokeOff() bool {
 // count takes the number of tokens from the usage, or else from the chunks.
 func (s *stream) count() {
 	r := s.row
+	s.settle()
 	r.PromptTokens = s.prompt
 	if s.told && s.counts > 0 {
 		r.OutputTokens, r.TokensFrom = s.counts, "usage"
 		r.ReasoningTokens = min(s.reasoned, s.counts)
 	} else if len(r.Chunks) > 0 {
-		r.OutputTokens, r.TokensFrom = int32(len(r.Chunks)), "chunks"
+		r.OutputTokens, r.TokensFrom = int32(s.any.chunks), "chunks"
 		r.ReasoningTokens = int32(s.any.chunks - s.output.chunks)
 	}
 	r.FirstChunkTokens = s.any.firstTokens(r.OutputTokens)
