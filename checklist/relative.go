@@ -27,6 +27,9 @@ func (e *evidence) side(o scenarios.Objective, sure float64) side {
 			return side{why: words.Say("no request was due")}
 		}
 		p := e.pace(o.Metric, scope, sure)
+		if p.good == 0 {
+			return side{samples: s.due, why: words.Say("no request was good (%d were due), and a %s without one proves nothing when it is compared with another; see why they failed", s.due, o.Metric)}
+		}
 		m := side{value: p.value, samples: s.due}
 		if p.bounded {
 			m.low, m.high = &p.low, &p.high

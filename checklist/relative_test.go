@@ -115,3 +115,40 @@ func TestTheBoundOfARatioHolds(t *testing.T) {
 		}
 	}
 }
+
+// A side of which no request was good says nothing of the other: it is 0, with no
+// doubt beside it, and would be below any share of what it is compared with.
+func TestARateWithoutASuccessIsComparedWithNothing(t *testing.T) {
+	all := func(e *evidence, class string, good bool) {
+		for _, second := range e.stage(stageID{scenario: "s", stage: "main", class: class}).seconds {
+			second.attained = second.due
+			if !good {
+				second.succeeded, second.attained, second.tokens = 0, 0, 0
+			}
+		}
+	}
+	for _, tt := range []struct {
+		objective    string
+		goodA, goodB bool
+		want         Outcome
+		says         string
+	}{
+		{"goodput of a <= 50% of that of b", false, true, Unproven, "no request was good"},
+		{"goodput of a >= 50% of that of b", false, true, Unproven, "no request was good"},
+		{"goodput of a <= 50% of that of b", true, false, Unproven, "no request was good"},
+		{"goodput of a <= 50% of that of b", false, false, Unproven, "no request was good"},
+		{"output_tokens_per_second of a <= 50% of that of b", false, true, Unproven, "no request was good"},
+		{"goodput of a >= 50% of that of b", true, true, Pass, "100 %"},
+	} {
+		o, err := scenarios.ParseObjective(tt.objective)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := two(repeated(1, 400), repeated(1, 400))
+		all(e, "a", tt.goodA)
+		all(e, "b", tt.goodB)
+		if f := e.judge(o); f.Verdict != tt.want || !strings.Contains(f.Why.String(), tt.says) {
+			t.Errorf("%s (good: %t, %t): %s, because %q; want %s, saying %q", tt.objective, tt.goodA, tt.goodB, f.Verdict, f.Why, tt.want, tt.says)
+		}
+	}
+}

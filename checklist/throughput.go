@@ -32,6 +32,7 @@ func wantsRates(gate scenarios.Gate) bool {
 type pace struct {
 	value, low, high float64
 	seconds          float64
+	good             int64 // requests that it is of
 	bounded          bool
 }
 
@@ -53,7 +54,7 @@ func (e *evidence) pace(metric string, scope stageID, sure float64) pace {
 		g, b := of(*t)
 		good, sum = good+g, sum+b
 	}
-	p := pace{value: float64(sum) / seconds, seconds: seconds}
+	p := pace{value: float64(sum) / seconds, seconds: seconds, good: good}
 	batches := min(mostBatches, int(seconds+1e-9))
 	if batches < leastBatches {
 		return p
