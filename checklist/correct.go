@@ -1,6 +1,8 @@
 package checklist
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/launchgate/launchgate/internal/recording"
@@ -18,60 +20,200 @@ type timed struct{ at, value float64 }
 // be compared.
 const leastThird = 20
 
-// growth compares the medians of the last and the first third of a stretch of
-// time: last ÷ first − 1. It is false when either has too few values, and then
-// says how many.
-func growth(values []timed, from, to float64, least int) (ratio float64, fewest int, ok bool) {
-	var first, last []float64
-	for _, v := range values {
-		switch {
-		case v.at < from+(to-from)/3:
-			first = append(first, v.value)
-		case v.at >= to-(to-from)/3:
-			last = append(last, v.value)
-		}
-	}
-	if fewest = min(len(first), len(last)); fewest < least {
-		return 0, fewest, false
-	}
-	slices.Sort(first)
-	slices.Sort(last)
-	before := nearestRank(first, 0.5)
-	return nearestRank(last, 0.5)/before - 1, fewest, before > 0
+// leastMemory is how often the memory of a process must have been seen in a third
+// of the time.
+const leastMemory = 3
+
+// third is what was seen in a third of a stretch of time.
+type third struct {
+	values  []float64 // sorted
+	batches [][]timed // by time
 }
 
-// drift decides how a latency changed in a scope.
-func (f *Finding) drift(o scenarios.Objective, e *evidence) {
-	of := slices.Index(latencyNames[:], o.Arg)
-	var ratio *float64
-	where := scopeOf(o)
-	where.class = ""
-	for id, played := range e.played { // each stage by itself: another load has another latency
-		if !where.covers(id) {
+// thirds are the first and the last third of a stretch of time.
+func thirds(values []timed, from, to float64) (first, last third) {
+	length := (to - from) / 3
+	for begin, t := range map[float64]*third{from: &first, to - length: &last} {
+		t.batches = make([][]timed, mostBatches)
+		for _, v := range values {
+			if v.at < begin || v.at > begin+length || t == &first && v.at == begin+length {
+				continue
+			}
+			at := min(int(mostBatches*(v.at-begin)/length), mostBatches-1)
+			t.batches[at] = append(t.batches[at], v)
+			t.values = append(t.values, v.value)
+		}
+		slices.Sort(t.values)
+	}
+	return first, last
+}
+
+// above is how many values of each batch are above the middle of the third. What
+// rises or falls all the time is what is measured, and does not make requests of
+// one moment alike: it is taken off first.
+func (t third) above() []hits {
+	slope := t.slope()
+	level := func(v timed) float64 { return nanosecond(v.value - slope*v.at) }
+	var levelled []float64
+	for _, b := range t.batches {
+		for _, v := range b {
+			levelled = append(levelled, level(v))
+		}
+	}
+	slices.Sort(levelled)
+	middle := nearestRank(levelled, 0.5)
+	cut := make([]hits, len(t.batches))
+	for i, b := range t.batches {
+		for _, v := range b {
+			if level(v) > middle {
+				cut[i].count++
+			}
+		}
+		cut[i].of = float64(len(b))
+	}
+	return cut
+}
+
+// slope is how fast the values rise: the median of the slopes between each two
+// batches, of their medians (Theil 1950, Sen 1968), which no outlier bends.
+func (t third) slope() float64 {
+	var middles []timed
+	for _, b := range t.batches {
+		if len(b) == 0 {
 			continue
 		}
+		middles = append(middles, timed{
+			middle(b, func(t timed) float64 { return t.at }),
+			middle(b, func(t timed) float64 { return t.value }),
+		})
+	}
+	var slopes []float64
+	for i, a := range middles {
+		for _, b := range middles[:i] {
+			if a.at != b.at {
+				slopes = append(slopes, (a.value-b.value)/(a.at-b.at))
+			}
+		}
+	}
+	if len(slopes) == 0 {
+		return 0
+	}
+	slices.Sort(slopes)
+	return nearestRank(slopes, 0.5)
+}
+
+// middle is the median of what of says of each; of an even number the mean of the
+// two in the middle.
+func middle(all []timed, of func(timed) float64) float64 {
+	var sorted []float64
+	for _, t := range all {
+		sorted = append(sorted, of(t))
+	}
+	slices.Sort(sorted)
+	n := len(sorted)
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+// growth compares the medians of two thirds: last ÷ first − 1. It is false when
+// either has fewer values than the least.
+func growth(first, last third, least int) (ratio float64, ok bool) {
+	if min(len(first.values), len(last.values)) < least {
+		return 0, false
+	}
+	before := nearestRank(first.values, 0.5)
+	return nearestRank(last.values, 0.5)/before - 1, before > 0
+}
+
+// rise is how much a latency rose in a stage, and between what that lies.
+type rise struct {
+	ratio     float64
+	high, low *float64
+	alike     float64
+	n         int64
+}
+
+// riseOf is that between two thirds. Its bounds are of the farther bounds of both
+// medians, each so sure that both together are as sure as is asked (Bonferroni).
+func riseOf(first, last third, ratio, sure float64) rise {
+	each := 1 - (1-sure)/2
+	alike := alikeIn(each, [][]hits{first.above(), last.above()})
+	bounds := func(t third) (upper, lower *float64) {
+		return percentileBounds(each, int64(len(t.values)), 0.5, alike, func(i int64) float64 { return t.values[i] })
+	}
+	firstHigh, firstLow := bounds(first)
+	lastHigh, lastLow := bounds(last)
+	r := rise{ratio: max(ratio, 0), high: over(lastHigh, firstLow), low: over(lastLow, firstHigh), alike: alike, n: int64(len(first.values) + len(last.values))}
+	for _, bound := range []*float64{r.high, r.low} {
+		if bound != nil {
+			*bound = max(*bound-1, 0)
+		}
+	}
+	return r
+}
+
+// drift decides how a latency changed in a scope: in the stage in which it rose
+// most, where each is compared with itself, because another load has another
+// latency. It is proven when its bound holds too, in each stage.
+func (f *Finding) drift(o scenarios.Objective, e *evidence) {
+	of := slices.Index(latencyNames[:], o.Arg)
+	where := scopeOf(o)
+	where.class = ""
+	var worst, widest *rise
+	stages := slices.SortedFunc(maps.Keys(e.played), func(a, b stageID) int { return cmp.Compare(e.played[a].from, e.played[b].from) })
+	stages = slices.DeleteFunc(stages, func(id stageID) bool { return !where.covers(id) })
+	for _, id := range stages {
 		var values []timed
 		for stage, s := range e.stages {
 			if stage.scenario == id.scenario && stage.stage == id.stage && (o.Class == "" || o.Class == stage.class) {
 				values = append(values, s.timeline[of]...)
 			}
 		}
-		grown, fewest, ok := growth(values, played.from.Seconds(), played.to.Seconds(), leastThird)
+		played := e.played[id]
+		first, last := thirds(values, played.from.Seconds(), played.to.Seconds())
+		ratio, ok := growth(first, last, leastThird)
 		if !ok {
-			f.Why = words.Say("%s/%s has %d answers in a third of its time, and %d are the least that a median is compared by; a longer stage would have more", id.scenario, id.stage, fewest, leastThird)
-			f.Value = nil
+			f.Samples = 0
+			f.Why = words.Say("%s/%s has %d answers in a third of its time, and %d are the least that a median is compared by; a longer stage would have more", id.scenario, id.stage, min(len(first.values), len(last.values)), leastThird)
 			return
 		}
 		f.Samples += int64(len(values))
-		if ratio == nil || grown > *ratio {
-			ratio = &grown
+		r := riseOf(first, last, ratio, f.sure)
+		if worst == nil || r.ratio > worst.ratio {
+			worst = &r
+		}
+		if widest == nil || widest.high != nil && (r.high == nil || *r.high > *widest.high) {
+			widest = &r
 		}
 	}
-	if ratio == nil {
+	if worst == nil {
 		f.Why = words.Say("no stage was played to its end")
 		return
 	}
-	f.decide(max(*ratio, 0), o)
+	f.decide(worst.ratio, o)
+	if o.Op == "==" {
+		return
+	}
+	bound := widest.high
+	if atLeast(o) {
+		bound = worst.low
+	}
+	f.Bound = bound
+	is := measured(worst.ratio, o)
+	switch {
+	case f.Verdict != Pass:
+	case bound == nil:
+		f.Verdict = Unproven
+		f.Why = words.Say("%s; there are too few independent answers to tell how much more it may be; a longer stage would have more", f.Why)
+	case Holds(*bound, o) && atLeast(o):
+		f.Why = words.Say("it is %s, with %s confidence no less than %s, and must be %s", is, f.confident(), show(*bound, o.Unit), must(o))
+	case Holds(*bound, o):
+		f.Why = words.Say("it is %s, with %s confidence up to %s, and must be %s", is, f.confident(), show(*bound, o.Unit), must(o))
+	case atLeast(o):
+		f.Verdict, f.Why = Unproven, words.Say("it is %s, but with %s confidence it is only known to be above %s, and must be %s; a longer stage tells it closer", is, f.confident(), show(*bound, o.Unit), must(o))
+	default:
+		f.Verdict, f.Why = Unproven, words.Say("it is %s, but with %s confidence it is only known to be below %s, and must be %s; a longer stage tells it closer", is, f.confident(), show(*bound, o.Unit), must(o))
+	}
+	f.resemblance(worst.n, worst.alike)
 }
 
 // wrongLength decides how many answers had another length than was asked for.
@@ -149,7 +291,8 @@ func (f *Finding) changed(o scenarios.Objective, all []canary) {
 
 // miscounted decides how many answers had another number of tokens than the
 // service said.
-func (f *Finding) miscounted(o scenarios.Objective, all []canary) {
+func (f *Finding) miscounted(o scenarios.Objective, e *evidence) {
+	all := e.canariesOf(o)
 	var off, compared int64
 	for _, c := range all {
 		if c.counted == 0 {
@@ -161,11 +304,36 @@ func (f *Finding) miscounted(o scenarios.Objective, all []canary) {
 			off++
 		}
 	}
-	if compared == 0 {
-		f.Why = words.Say("the service has no /tokenize, so its counts cannot be checked")
+	failed, tellsWhy := e.said(recording.ObsTokenizerFailed, o.Scenario)
+	if compared > 0 {
+		f.share(off, compared, 1, o)
+		if tellsWhy {
+			f.Why = words.Say("%s (%s: %s)", f.Why, words.Count(int64(failed.Value), "1 answer could not be counted", "%d answers could not be counted"), failed.Text)
+		}
 		return
 	}
-	f.share(off, compared, 1, o)
+	absent, has := e.said(recording.ObsTokenizerAbsent, o.Scenario)
+	switch {
+	case tellsWhy: // it has one, and is to be held to it
+		f.Why = words.Say("no answer could be counted: %s", failed.Text)
+	case has:
+		f.Waived, f.Why = o.WhereSupported, words.Say("%s, so its counts cannot be checked", absent.Text)
+	case len(all) == 0:
+		f.Why = words.Say("no canary was answered, so there is nothing to count")
+	default:
+		f.Why = words.Say("no answer was counted: the recording has nothing of a /tokenize of the service")
+	}
+}
+
+// said is what a service told, or did not, in a scenario; of the whole run the
+// first that there is.
+func (e *evidence) said(name, scenario string) (recording.Observation, bool) {
+	for _, o := range e.rec.Observations {
+		if o.Name == name && (scenario == "" || scenario == o.Subject) {
+			return o, true
+		}
+	}
+	return recording.Observation{}, false
 }
 
 // observed decides the objectives about what was seen beside the requests.
@@ -204,16 +372,34 @@ func (f *Finding) observed(o scenarios.Objective, e *evidence) {
 	}
 	var most *float64
 	for _, values := range bySubject {
-		if ratio, _, ok := growth(values, from, to, 3); ok && (most == nil || ratio > *most) {
+		first, last := thirds(values, from, to)
+		if ratio, ok := growth(first, last, leastMemory); ok && (most == nil || ratio > *most) {
 			most = &ratio
 			f.Samples = int64(len(values))
 		}
 	}
 	if most == nil {
-		f.Why = words.Say("the memory of the service was not seen often enough: it was not deployed by launchgate and has no process_resident_memory_bytes on its /metrics, or the scenario was too short")
+		f.unseenMemory(o, e, len(bySubject) > 0)
 		return
 	}
 	f.decide(max(*most, 0), o)
+	f.Why = words.Say("%s; it is what was seen, and has no bound", f.Why)
+}
+
+// unseenMemory says why it is not known how much the memory of a service grew.
+func (f *Finding) unseenMemory(o scenarios.Objective, e *evidence, seen bool) {
+	untold, has := e.said(recording.ObsMemoryUntold, o.Scenario)
+	unread, failed := e.said(recording.ObsMetricsUnread, o.Scenario)
+	switch {
+	case seen:
+		f.Why = words.Say("the memory of the service was seen fewer than %d times in a third of the time; a longer stage would see it more often", leastMemory)
+	case failed:
+		f.Why = words.Say("the metrics of the service could not be read: %s", unread.Text)
+	case has:
+		f.Waived, f.Why = o.WhereSupported, words.Say("the service does not tell how much memory it takes: %s", untold.Text)
+	default:
+		f.Why = words.Say("nobody told how much memory the service takes (process_resident_memory_bytes on its /metrics, where launchgate did not deploy it)")
+	}
 }
 
 // untold is what a service answered that does not say how many replicas are

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -42,6 +43,11 @@ func minute(f func(i int, r *recording.Request), more ...recording.Observation) 
 	seen = append(seen, recording.Observation{At: 61 * time.Second, Name: recording.ObsStageEnded, Subject: "s/m", Value: 120},
 		recording.Observation{At: 61 * time.Second, Name: recording.ObsScenarioEnded, Subject: "s"}, recording.Observation{At: 62 * time.Second, Name: recording.ObsRunEnded})
 	return recording.InMemory(rows, nil, seen)
+}
+
+// because is a reason that a service gave, or its tokenizer.
+func because(name string, n float64, why string) recording.Observation {
+	return recording.Observation{At: stageFrom, Name: name, Subject: "s", Value: n, Text: words.Verbatim(why)}
 }
 
 func TestWhetherAServiceIsRight(t *testing.T) {
@@ -119,6 +125,21 @@ func TestWhetherAServiceIsRight(t *testing.T) {
 		{"usage of twice the tokens", "miscounted_tokens in s <= 4%", minute(func(_ int, r *recording.Request) { r.OutputTokens = 20 }), Fail, "120 of 120"},
 		{"no usage at all", "miscounted_tokens in s <= 4%", minute(func(_ int, r *recording.Request) { r.TokensFrom = "chunks" }), Fail, "120 of 120"},
 		{"no tokenizer", "miscounted_tokens in s <= 4%", minute(func(_ int, r *recording.Request) { r.AnswerTokens = 0 }), Unproven, "/tokenize"},
+		{"a service without tokenizer", "miscounted_tokens in s <= 4%", minute(func(_ int, r *recording.Request) { r.AnswerTokens = 0 },
+			because(recording.ObsTokenizerAbsent, 0, "the service has no /tokenize (404 Not Found)")), Unproven, "no /tokenize (404 Not Found), so"},
+		{"a tokenizer that fails", "miscounted_tokens in s <= 4%", minute(func(_ int, r *recording.Request) { r.AnswerTokens = 0 },
+			because(recording.ObsTokenizerFailed, 9, "POST /tokenize answers 500: out of memory")), Unproven, "out of memory"},
+		{"a tokenizer that fails at times", "miscounted_tokens in s <= 8%", minute(func(i int, r *recording.Request) {
+			if r.OutputTokens = 11; i < 30 {
+				r.AnswerTokens = 0
+			}
+		}, because(recording.ObsTokenizerFailed, 30, "POST /tokenize answers 503: busy")), Pass, "(30 answers could not be counted: POST /tokenize answers 503: busy)"},
+		{"memory of a service without metrics", "memory_growth in s <= 10%", minute(sound, because(recording.ObsMemoryUntold, 0, "the service has no /metrics (404 Not Found)")), Unproven, "404 Not Found"},
+		{"metrics that cannot be read", "memory_growth in s <= 10%", minute(sound, because(recording.ObsMetricsUnread, 0, "GET /metrics: x509: the certificate is signed by nobody")), Unproven, "could not be read: GET /metrics: x509"},
+		{"memory seen twice", "memory_growth in s <= 10%", minute(sound, memory(1e5)[:2]...), Unproven, "seen fewer than 3 times"},
+		{"memory has no bound", "memory_growth in s <= 10%", minute(sound, memory(1e5)...), Pass, "has no bound"},
+		{"as quick as in the beginning, with a bound", "drift(ttft) in s <= 20%", minute(func(i int, r *recording.Request) { r.FirstToken += time.Duration(i*7%13) * time.Millisecond }), Pass, "confidence up to"},
+		{"as quick, but who knows", "drift(ttft) in s <= 10%", minute(func(i int, r *recording.Request) { r.FirstToken += time.Duration(i*7%60) * 10 * time.Millisecond }), Unproven, "only known to be below"},
 		{"as quick as in the beginning", "drift(ttft) in s <= 20%", minute(sound), Pass, ""},
 		{"slower and slower", "drift(ttft) in s <= 20%", minute(func(i int, r *recording.Request) { r.FirstToken += time.Duration(i) * time.Millisecond }), Fail, ""},
 		{"quicker and quicker", "drift(ttft) in s <= 20%", minute(func(i int, r *recording.Request) { r.FirstToken -= time.Duration(i) * 500 * time.Microsecond }), Pass, "it is 0 %"},

@@ -89,26 +89,44 @@ func wantsParts(gate scenarios.Gate) (want [perRequest]bool) {
 // many. Batches of one size, of twice it and of four times are looked at: spells
 // that span two make the smaller ones look too much alike.
 func (s *samples) alike(sure float64, count func(*part) (hits, of int64)) float64 {
+	var stages [][]hits
+	for _, stage := range s.parts {
+		cut := make([]hits, mostBatches)
+		for i := range stage {
+			k, n := count(&stage[i])
+			cut[i] = hits{float64(k), float64(n)}
+		}
+		stages = append(stages, cut)
+	}
+	return alikeIn(sure, stages)
+}
+
+// hits is how many requests of a batch count, and of how many.
+type hits struct{ count, of float64 }
+
+// alikeIn is how many requests tell as much as one independent one, by the batches
+// of stretches of time, each of which is compared with itself.
+func alikeIn(sure float64, stretches [][]hits) float64 {
 	worst := 1.0
 	for _, size := range []int{1, 2, 4} {
 		var within, alone, freedom float64
-		for _, stage := range s.parts {
-			var hits, of [mostBatches]float64
-			var allHits, all float64
-			n := mostBatches / size
-			for i := range stage {
-				k, m := count(&stage[i])
-				hits[i/size], of[i/size] = hits[i/size]+float64(k), of[i/size]+float64(m)
-				allHits, all = allHits+float64(k), all+float64(m)
+		for _, stretch := range stretches {
+			n := len(stretch) / size
+			cut := make([]hits, n)
+			var all hits
+			for i, h := range stretch[:n*size] {
+				b := &cut[i/size]
+				b.count, b.of = b.count+h.count, b.of+h.of
+				all.count, all.of = all.count+h.count, all.of+h.of
 			}
-			if all == 0 {
+			if all.of == 0 || n < 2 {
 				continue
 			}
-			for i := range n {
-				off := hits[i] - allHits*of[i]/all
+			for _, b := range cut {
+				off := b.count - all.count*b.of/all.of
 				within += off * off * float64(n) / float64(n-1)
 			}
-			alone += allHits * (all - allHits) / all
+			alone += all.count * (all.of - all.count) / all.of
 			freedom += float64(n - 1)
 		}
 		if alone == 0 || freedom == 0 {

@@ -48,7 +48,7 @@ var measures = []measure{
 	{metric: "wrong_length", of: func(f *Finding, o scenarios.Objective, _ *evidence, s *samples) { f.wrongLength(o, s) }},
 	{metric: "cache_hit_rate", of: func(f *Finding, o scenarios.Objective, _ *evidence, s *samples) { f.cacheHits(o, s) }},
 	{metric: "changed_answers", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.changed(o, e.canariesOf(o)) }},
-	{metric: "miscounted_tokens", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.miscounted(o, e.canariesOf(o)) }},
+	{metric: "miscounted_tokens", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.miscounted(o, e) }},
 	{metric: "memory_growth", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.observed(o, e) }},
 	{metric: "lost_writes", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.lostWrites(o, e) }},
 	{metric: "replicas_ready", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.observed(o, e) }},

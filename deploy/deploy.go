@@ -8,7 +8,6 @@ import (
 	"context"
 	"net"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/words"
@@ -84,14 +83,8 @@ func (e *Endpoint) URL() string { return e.Spec.URL }
 // Access is the endpoint as the gate has it.
 func (e *Endpoint) Access() Access { return Access{Endpoint: e.Spec, Via: e.Via()} }
 
-// Metrics are perhaps beside the API, where that is of HTTP.
-func (e *Endpoint) Metrics() []Source {
-	if !strings.HasPrefix(e.Spec.URL, "http") {
-		return nil
-	}
-	base := strings.TrimSuffix(strings.TrimRight(e.Spec.URL, "/"), "/v1")
-	return []Source{{Name: "service", URL: base + "/metrics", Guess: true}}
-}
+// Metrics are perhaps beside the API.
+func (e *Endpoint) Metrics() []Source { return []Source{{Name: "service", Beside: true}} }
 
 // WaitReady has nothing to wait for: who asks the service is told whether it
 // serves.

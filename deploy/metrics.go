@@ -23,7 +23,9 @@ func (l *Local) Metrics() []Source {
 	return all
 }
 
-// Scrape reads what a process tells of itself at a URL, by the metrics' names.
+// Scrape reads what a process of a deployment tells of itself at a URL, by the
+// metrics' names. A service that was there before is asked by its client: it may
+// take a certificate, a key or a proxy to reach it.
 func Scrape(ctx context.Context, url string) (map[string]*dto.MetricFamily, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -38,6 +40,11 @@ func Scrape(ctx context.Context, url string) (map[string]*dto.MetricFamily, erro
 	if resp.StatusCode != http.StatusOK {
 		return nil, words.Errorf("%s answers %s", url, resp.Status)
 	}
+	return ReadMetrics(io.LimitReader(resp.Body, mostMetrics))
+}
+
+// ReadMetrics reads a page of metrics in Prometheus's text format, by their names.
+func ReadMetrics(page io.Reader) (map[string]*dto.MetricFamily, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
-	return parser.TextToMetricFamilies(io.LimitReader(resp.Body, mostMetrics))
+	return parser.TextToMetricFamilies(page)
 }

@@ -104,8 +104,9 @@ func Names(replicas []Replica) []string {
 type Source struct {
 	Name string // of the process
 	URL  string
-	// Guess: nobody knows whether there are any.
-	Guess bool
+	// Beside: they are at /metrics beside the API, if there are any, and reached as
+	// the API is; the URL is empty.
+	Beside bool
 }
 
 // Setup is how a target is brought up, besides what the gate says of it.

@@ -505,7 +505,7 @@ func (p *objectiveParser) where(at int, condition string, m Metric) {
 	case condition != "supported":
 		p.fail(at, "found where %s, expected where supported", quoted(condition))
 	case !m.Optional:
-		p.fail(at, "%s is of every service, expected where supported with %s only", m.Name, strings.Join(metricNames(func(m Metric) bool { return m.Optional }), " and "))
+		p.fail(at, "%s is of every service, expected where supported only with one of %s", m.Name, strings.Join(metricNames(func(m Metric) bool { return m.Optional }), ", "))
 	}
 }
 

@@ -147,6 +147,10 @@ const (
 	ObsSentAfterEnd    = "answers_sent_after_end"     // Value: how many answers went on after their end
 	ObsReplicasReady   = "replicas_ready"             // Value: how many the gateway would route to
 	ObsReplicasUntold  = "replicas_untold"            // the service does not say how many are ready; Text: what it answers
+	ObsMemoryUntold    = "memory_untold"              // the service does not tell how much memory it takes; Subject: scenario; Text: why
+	ObsMetricsUnread   = "metrics_unread"             // its metrics could not be read, so whether it tells is not known; Subject: scenario; Text: why
+	ObsTokenizerAbsent = "tokenizer_absent"           // the service counts no tokens for its clients; Subject: scenario; Text: what it answers
+	ObsTokenizerFailed = "tokenizer_failed"           // its tokenizer did not count; Subject: scenario; Value: how many answers; Text: why, of the first
 	ObsReadBack        = "read_back"                  // the final read of the records has ended; Subject: scenario; Value: writes that were due
 	ObsReplicaReady    = "replica_ready"              // Subject: replica; Value: 1 ready, 0 not
 	ObsInFlight        = "streams_in_flight"          // Subject: replica

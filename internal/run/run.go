@@ -208,7 +208,7 @@ func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 		beside.Go(func() { probeErr = c.probe(probing, s, watched.request) })
 	}
 	if s.Canary != nil {
-		beside.Go(func() { canary.Watch(probing, c.clock, s, c.client, watched.request) })
+		beside.Go(func() { canary.Watch(probing, c.clock, s, c.client, watched.request, c.observe) })
 	}
 	var records *durability.Writer
 	if s.Durability != nil {
@@ -216,7 +216,7 @@ func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 		beside.Go(func() { records.Write(ctx, probing.Done()) })
 	}
 	beside.Go(func() { c.watchReplicas(probing) })
-	beside.Go(func() { c.watchMetrics(probing) })
+	beside.Go(func() { c.watchMetrics(probing, s.Name) })
 	beside.Go(func() { watched.tell(probing) })
 	load.Wait()
 	faults.Wait()

@@ -1,7 +1,9 @@
 package run
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -10,24 +12,27 @@ import (
 
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
+	"github.com/launchgate/launchgate/loadgen/client"
 )
 
 const (
 	scrapeEvery   = time.Second
 	scrapeTimeout = 800 * time.Millisecond
+	memoryMetric  = "process_resident_memory_bytes"
 )
 
-// reading says which metric of a service is which observation.
-type reading struct {
+// meaning says which metric of a service is which observation.
+type meaning struct {
 	metric string
 	obs    string
 	device bool // it is of a device, which several processes may tell of
 }
 
-// readings are the names that the bundled service and the servers in the field
+// known are the names that the bundled service and the servers in the field
 // have for the same things (vLLM, SGLang, TGI, llama.cpp, Triton; the process's
 // own memory as Prometheus's client libraries tell it).
-var readings = []reading{
+var known = []meaning{
 	{"inference_queue_size", recording.ObsQueue, false},
 	{"vllm:num_requests_waiting", recording.ObsQueue, false},
 	{"sglang:num_queue_reqs", recording.ObsQueue, false},
@@ -38,7 +43,7 @@ var readings = []reading{
 	{"vllm:gpu_cache_usage_perc", recording.ObsKVUsed, false},
 	{"sglang:token_usage", recording.ObsKVUsed, false},
 	{"llamacpp:kv_cache_usage_ratio", recording.ObsKVUsed, false},
-	{"process_resident_memory_bytes", recording.ObsMemory, false},
+	{memoryMetric, recording.ObsMemory, false},
 	{"nvidia_gpu_memory_used_bytes", recording.ObsDeviceMemory, true},
 	{"nv_gpu_memory_used_bytes", recording.ObsDeviceMemory, true},
 	{"nvidia_gpu_power_watts", recording.ObsPower, true},
@@ -49,57 +54,87 @@ var readings = []reading{
 
 // watchMetrics observes until ctx ends what the service says of itself: the
 // processes of a deployment each on its own port, a service that is already
-// there on /metrics beside its API. One that says nothing at first is not asked
-// again; one that was killed is.
-func (c *conductor) watchMetrics(ctx context.Context) {
-	sources := c.sources(ctx)
-	if len(sources) == 0 {
-		return
-	}
-	about := c.target.About()
+// there on /metrics beside its API. One that says that it has none is not asked
+// again in this scenario; one that was killed, or is too busy to answer, is. Of one
+// that told nothing of its memory it is observed why.
+func (c *conductor) watchMetrics(ctx context.Context, scenario string) {
+	var beside reading
+	asked := c.target.Metrics()
 	tick := time.NewTicker(scrapeEvery)
 	defer tick.Stop()
-	for {
-		for _, s := range sources {
-			families, err := scrape(ctx, s.URL)
-			if err != nil {
-				continue // it is down, and what it would say is missing
+	for len(asked) > 0 {
+		asked = slices.DeleteFunc(asked, func(s deploy.Source) bool {
+			families, err := c.scrape(ctx, s)
+			if s.Beside && ctx.Err() == nil {
+				beside.note(families, err)
 			}
-			at := c.clock.Now()
-			for _, r := range readings {
-				if about.TellsOf(r.obs) {
-					continue // the target knows it oftener, and of processes that hang too
-				}
-				if f := families[r.metric]; f != nil {
-					for _, o := range r.observations(s.Name, f) {
-						o.At = at
-						c.observe(o)
-					}
-				}
+			if err != nil { // it is down, and what it would say is missing
+				return errors.Is(err, client.ErrNoMetrics)
 			}
-		}
+			c.tellOf(s, families)
+			return false
+		})
 		select {
 		case <-ctx.Done():
-			return
+			asked = nil
 		case <-tick.C:
 		}
 	}
+	if o, untold := beside.untold(scenario); untold {
+		o.At = c.clock.Now()
+		c.observe(o)
+	}
 }
 
-// sources are those that can be asked.
-func (c *conductor) sources(ctx context.Context) []deploy.Source {
-	return slices.DeleteFunc(c.target.Metrics(), func(s deploy.Source) bool {
-		if !s.Guess {
-			return false
+// reading is what became of the questions for the metrics of one service.
+type reading struct {
+	memory bool // it told how much memory it takes
+	read   bool // it told anything
+	why    error
+}
+
+// note takes an answer into account; the first reason to tell nothing is kept.
+func (r *reading) note(families map[string]*dto.MetricFamily, err error) {
+	if err != nil && r.why == nil {
+		r.why = err
+	}
+	r.read = r.read || err == nil
+	r.memory = r.memory || families[memoryMetric] != nil
+}
+
+// untold is the observation that a service told nothing of its memory: because it
+// has no such metric, or because its metrics could not be read.
+func (r *reading) untold(scenario string) (recording.Observation, bool) {
+	switch {
+	case r.memory || !r.read && r.why == nil:
+		return recording.Observation{}, false
+	case r.read:
+		return recording.Observation{Name: recording.ObsMemoryUntold, Subject: scenario, Text: words.Say("its /metrics has no %s", memoryMetric)}, true
+	case errors.Is(r.why, client.ErrNoMetrics):
+		return recording.Observation{Name: recording.ObsMemoryUntold, Subject: scenario, Text: words.Of(r.why)}, true
+	}
+	return recording.Observation{Name: recording.ObsMetricsUnread, Subject: scenario, Text: words.Of(r.why)}, true
+}
+
+// tellOf observes what a process said, but for what its target knows oftener, and
+// of processes that hang too.
+func (c *conductor) tellOf(s deploy.Source, families map[string]*dto.MetricFamily) {
+	at, about := c.clock.Now(), c.target.About()
+	for _, r := range known {
+		f := families[r.metric]
+		if f == nil || about.TellsOf(r.obs) {
+			continue
 		}
-		_, err := scrape(ctx, s.URL)
-		return err != nil
-	})
+		for _, o := range r.observations(s.Name, f) {
+			o.At = at
+			c.observe(o)
+		}
+	}
 }
 
 // observations of a family: summed up over what it is split by, and of devices
 // for each.
-func (r reading) observations(process string, f *dto.MetricFamily) (all []recording.Observation) {
+func (r meaning) observations(process string, f *dto.MetricFamily) (all []recording.Observation) {
 	for _, m := range f.GetMetric() {
 		v, ok := number(m)
 		if !ok {
@@ -149,8 +184,19 @@ func number(m *dto.Metric) (float64, bool) {
 	return 0, false
 }
 
-func scrape(ctx context.Context, url string) (map[string]*dto.MetricFamily, error) {
+func (c *conductor) scrape(ctx context.Context, s deploy.Source) (map[string]*dto.MetricFamily, error) {
 	ctx, cancel := context.WithTimeout(ctx, scrapeTimeout)
 	defer cancel()
-	return deploy.Scrape(ctx, url)
+	if !s.Beside {
+		return deploy.Scrape(ctx, s.URL)
+	}
+	page, err := c.client.Metrics(ctx)
+	if err != nil {
+		return nil, err
+	}
+	families, err := deploy.ReadMetrics(bytes.NewReader(page))
+	if err != nil {
+		return nil, words.Errorf("%s (it answers with something else: %s)", client.ErrNoMetrics, err)
+	}
+	return families, nil
 }

@@ -40,7 +40,7 @@ something_else_count 1
 		t.Fatal(err)
 	}
 	var got []recording.Observation
-	for _, r := range readings {
+	for _, r := range known {
 		if f := families[r.metric]; f != nil {
 			got = append(got, r.observations("service", f)...)
 		}

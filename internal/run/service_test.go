@@ -62,6 +62,7 @@ type planted struct {
 	written int
 	loses   func(n int) bool
 	none    bool
+	bare    bool // it has neither /tokenize nor /metrics
 	// replicas is how many it says are ready after a time; nil: it does not say.
 	replicas func(since time.Duration) int
 }
@@ -99,6 +100,10 @@ func (s *planted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	if record, is := strings.CutPrefix(r.URL.Path, "/v1/responses"); is && !s.none {
 		s.record(w, strings.TrimPrefix(record, "/"), body)
+		return
+	}
+	if s.bare && (r.URL.Path == "/tokenize" || r.URL.Path == "/metrics") {
+		http.NotFound(w, r)
 		return
 	}
 	switch r.URL.Path {

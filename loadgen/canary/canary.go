@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen/client"
 	"github.com/launchgate/launchgate/scenarios"
 )
@@ -29,14 +30,18 @@ var questions = []string{
 
 // Watch asks until ctx ends and gives every answer to sink, from several
 // goroutines; it returns when all have ended. How many tokens a text has is
-// asked once of each text, after its answer.
-func Watch(ctx context.Context, clock recording.Clock, s scenarios.Scenario, c *client.Client, sink func(recording.Request)) {
+// asked once of each text, after its answer; where nobody counts them, observe is
+// told why.
+func Watch(ctx context.Context, clock recording.Clock, s scenarios.Scenario, c *client.Client, sink func(recording.Request), observe func(recording.Observation)) {
 	w := watcher{client: c, counts: map[int64]int32{}}
 	work := s.Mix()[0].Workload
 	fields := scenarios.Texts(work.Fields)
 	start := clock.Now()
 	var inFlight sync.WaitGroup
-	defer inFlight.Wait()
+	defer func() {
+		inFlight.Wait()
+		w.tell(clock, s.Name, observe)
+	}()
 	for n := 0; ; n++ {
 		due := start + time.Duration(n)*time.Duration(s.Canary.Every)
 		timer := time.NewTimer(due - clock.Now())
@@ -73,36 +78,68 @@ func hash(text string) int64 {
 type watcher struct {
 	client *client.Client
 
-	mu     sync.Mutex
-	counts map[int64]int32
-	frame  int // tokens that the tokenizer adds to every text; -1 where there is none
-	framed bool
+	mu        sync.Mutex
+	counts    map[int64]int32
+	frame     int // tokens that the tokenizer adds to every text
+	framed    bool
+	absent    error // the service has no tokenizer, by its own word
+	failed    error // why the first answer was not counted that it should have
+	uncounted int64
 }
 
 // count is how many tokens the service's tokenizer sees in a text, without what
-// it adds to every text; 0 where it has none, or was not reached.
+// it adds to every text; 0 where it has none, or did not count.
 func (w *watcher) count(ctx context.Context, of int64, text string) int32 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if n, known := w.counts[of]; known {
 		return n
 	}
+	if w.absent != nil {
+		return 0
+	}
+	n, err := w.ask(ctx, text)
+	switch {
+	case err == nil:
+		w.counts[of] = int32(n)
+		return w.counts[of]
+	case errors.Is(err, client.ErrNoTokenizer):
+		w.absent = err
+	case ctx.Err() == nil:
+		w.uncounted++
+		if w.failed == nil {
+			w.failed = err
+		}
+	}
+	return 0
+}
+
+// ask asks for the tokens of a text, and before the first for the tokenizer's frame.
+func (w *watcher) ask(ctx context.Context, text string) (int, error) {
 	if !w.framed {
 		frame, err := w.overhead(ctx)
-		if err != nil && !errors.Is(err, client.ErrNoTokenizer) {
-			return 0 // asked again with the next answer
+		if err != nil {
+			return 0, err // asked again with the next answer
 		}
 		w.frame, w.framed = frame, true
 	}
-	if w.frame < 0 {
-		return 0
-	}
 	n, err := w.client.CountTokens(ctx, text)
-	if err != nil || n <= w.frame {
-		return 0
+	if err == nil && n <= w.frame {
+		return 0, words.Errorf("POST /tokenize says that an answer of %d bytes has %d tokens, of which %d stand before every text", len(text), n, w.frame)
 	}
-	w.counts[of] = int32(n - w.frame)
-	return w.counts[of]
+	return n - w.frame, err
+}
+
+// tell observes why answers were not counted.
+func (w *watcher) tell(clock recording.Clock, scenario string, observe func(recording.Observation)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.absent != nil {
+		observe(recording.Observation{At: clock.Now(), Name: recording.ObsTokenizerAbsent, Subject: scenario, Text: words.Of(w.absent)})
+	}
+	if w.failed != nil {
+		observe(recording.Observation{At: clock.Now(), Name: recording.ObsTokenizerFailed, Subject: scenario, Value: float64(w.uncounted), Text: words.Of(w.failed)})
+	}
 }
 
 // overhead is what a tokenizer adds to every text: a text twice as long has
@@ -110,11 +147,11 @@ func (w *watcher) count(ctx context.Context, of int64, text string) int32 {
 func (w *watcher) overhead(ctx context.Context) (int, error) {
 	once, err := w.client.CountTokens(ctx, "a b c d")
 	if err != nil {
-		return -1, err
+		return 0, err
 	}
 	twice, err := w.client.CountTokens(ctx, "a b c d a b c d")
 	if err != nil {
-		return -1, err
+		return 0, err
 	}
 	return max(0, 2*once-twice), nil
 }

@@ -13,6 +13,12 @@ import (
 // ErrNoTokenizer is of a service that counts no tokens for its clients.
 var ErrNoTokenizer = words.Errorf("the service has no /tokenize")
 
+// absent reports whether a status says that a service does not have what was asked
+// for. Any other that is not 200 is of something that is there and does not work.
+func absent(status int) bool {
+	return status == http.StatusNotFound || status == http.StatusMethodNotAllowed || status == http.StatusNotImplemented
+}
+
 // tokenizeRequest asks in the words of all who answer at once: vLLM, SGLang and
 // the bundled service read model and prompt, llama.cpp content, TGI inputs.
 type tokenizeRequest struct {
@@ -23,7 +29,9 @@ type tokenizeRequest struct {
 }
 
 // CountTokens asks the service's own tokenizer how many tokens a text has.
-// Tokens that it adds at the beginning of every text are counted with it.
+// Tokens that it adds at the beginning of every text are counted with it. The error
+// is an ErrNoTokenizer only where the service has none; any other says why the one
+// that it has did not count.
 func (c *Client) CountTokens(ctx context.Context, text string) (int, error) {
 	if c.rpc != nil {
 		return 0, ErrNoTokenizer
@@ -53,28 +61,38 @@ func (c *Client) CountTokens(ctx context.Context, text string) (int, error) {
 	if err != nil {
 		return 0, words.Errorf("count tokens: %s", err)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return 0, ErrNoTokenizer
+	switch {
+	case absent(resp.StatusCode):
+		return 0, words.Errorf("%s (%s)", ErrNoTokenizer, resp.Status)
+	case resp.StatusCode != http.StatusOK:
+		return 0, words.Errorf("POST /tokenize answers %s: %s", clip(resp.Status), errorText(c.hidden.hide(b[:min(len(b), maxExcerpt)])))
 	}
-	return tokensOf(b)
+	n, counts := tokensOf(b)
+	if !counts {
+		return 0, words.Errorf("%s (it answers %s)", ErrNoTokenizer, excerpt(c.hidden.hide(b[:min(len(b), maxExcerpt)])))
+	}
+	if n == 0 && text != "" {
+		return 0, words.Errorf("POST /tokenize says that a text of %d bytes has no token", len(text))
+	}
+	return n, nil
 }
 
 // tokensOf reads the answers of the field: a count (vLLM, SGLang, the bundled
 // service), an object with the tokens (llama.cpp), or the tokens alone (TGI).
-func tokensOf(b []byte) (int, error) {
+func tokensOf(b []byte) (n int, counts bool) {
 	var list []json.RawMessage
-	if json.Unmarshal(b, &list) == nil && len(list) > 0 {
-		return len(list), nil
+	if json.Unmarshal(b, &list) == nil {
+		return len(list), true
 	}
 	var answer struct {
 		Count  *int              `json:"count"`
 		Tokens []json.RawMessage `json:"tokens"`
 	}
 	switch err := json.Unmarshal(b, &answer); {
-	case err != nil || answer.Count == nil && len(answer.Tokens) == 0:
-		return 0, ErrNoTokenizer
+	case err != nil || answer.Count == nil && answer.Tokens == nil:
+		return 0, false
 	case answer.Count != nil && *answer.Count > 0:
-		return *answer.Count, nil
+		return *answer.Count, true
 	}
-	return len(answer.Tokens), nil
+	return len(answer.Tokens), true
 }

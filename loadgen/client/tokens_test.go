@@ -51,6 +51,11 @@ func TestCountTokens(t *testing.T) {
 		{"OpenAI has none", "prompt", `{"error":{"message":"Invalid URL"}}`, 404, 0, true},
 		{"something else is there", "prompt", `<html>`, 200, 0, true},
 		{"an object of another kind", "prompt", `{"ok":true}`, 200, 0, true},
+		{"another method is there", "prompt", `{"detail":"Method Not Allowed"}`, 405, 0, true},
+		{"it is not built yet", "prompt", ``, 501, 0, true},
+		{"it needs a key", "prompt", `{"error":{"message":"who are you?"}}`, 401, 0, false},
+		{"it fails", "prompt", `{"error":{"message":"out of memory"}}`, 500, 0, false},
+		{"it counts nothing", "prompt", `{"count":0,"tokens":[]}`, 200, 0, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var asked map[string]any
@@ -63,7 +68,7 @@ func TestCountTokens(t *testing.T) {
 			}))
 			defer srv.Close()
 			n, err := made(Config{BaseURL: srv.URL, Model: "m"}).CountTokens(context.Background(), "Hello world")
-			if n != tt.want || errors.Is(err, ErrNoTokenizer) != tt.none {
+			if n != tt.want || (err == nil) != (tt.want > 0) || errors.Is(err, ErrNoTokenizer) != tt.none {
 				t.Errorf("%d, %v; want %d", n, err, tt.want)
 			}
 			if asked[tt.reads] != "Hello world" || asked["model"] != "m" {

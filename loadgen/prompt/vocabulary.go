@@ -41,13 +41,13 @@ func Guessed() Vocabulary {
 }
 
 // learn finds out how the target counts: by its own tokenizer, which leaves
-// words of exactly one token; by the usage it tells with an answer; or by
-// nothing at all.
+// words of exactly one token; where it has none, or one that does not work, by the
+// usage it tells with an answer; or by nothing at all.
 // It asks with a prompt like those of the load.
 func learn(ctx context.Context, c *client.Client, ask client.Prompt) (Vocabulary, error) {
 	list := strings.Fields(wordList)
 	v, err := byTokenizer(ctx, c, list)
-	if err == nil || !errors.Is(err, client.ErrNoTokenizer) {
+	if err == nil || ctx.Err() != nil {
 		return v, err
 	}
 	// Two lengths, so that the template around the prompt cancels out.
