@@ -98,6 +98,8 @@ type drive struct {
 // ready is a request that has only to be sent.
 type ready struct {
 	class    string
+	variant  string
+	bytes    int32 // of the prompt
 	streamed bool
 	asked    int32 // tokens, where the answer is to have exactly so many
 	request  *client.Prepared
@@ -165,7 +167,7 @@ func (d *drive) prepare(ctx context.Context) {
 		for hit := first; hit < min(first+batch, len(d.sent)) && ctx.Err() == nil; hit++ {
 			q := d.plan.Question(d.request(hit))
 			request, err := d.client.Prepare(q.Prompt)
-			made = append(made, ready{q.Class, q.Prompt.Stream, asked(q.Prompt), request, err})
+			made = append(made, ready{q.Class, q.Variant, int32(q.Prompt.Bytes()), q.Prompt.Stream, asked(q.Prompt), request, err})
 		}
 		select {
 		case d.ready <- made:
@@ -250,7 +252,7 @@ func (d *drive) RoundTrip(r *http.Request) (*http.Response, error) {
 	} else {
 		row = d.client.Send(d.ctx, q.request, d.clock, due)
 	}
-	row.Seq, row.Class, row.AskedTokens = int64(n), q.class, q.asked
+	row.Seq, row.Class, row.Variant, row.PromptBytes, row.AskedTokens = int64(n), q.class, q.variant, q.bytes, q.asked
 	d.give(d.plan.Stage(n), row)
 	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
 }
@@ -270,7 +272,7 @@ func (d *drive) notSent() {
 			continue
 		}
 		q := d.plan.Question(n)
-		row := recording.Request{Seq: int64(n), Class: q.Class, Due: due, Streamed: q.Prompt.Stream}
+		row := recording.Request{Seq: int64(n), Class: q.Class, Variant: q.Variant, PromptBytes: int32(q.Prompt.Bytes()), Due: due, Streamed: q.Prompt.Stream}
 		row.Fail(recording.ErrorNotSent, words.Say("it was due and the client had not sent it when the run was stopped"))
 		d.give(d.plan.Stage(n), row)
 	}

@@ -45,9 +45,10 @@ type PlannedStage struct {
 // class is a part of the mix: requests below a share of the whole are of it or
 // of one before it.
 type class struct {
-	name  string
-	below float64
-	maker *prompt.Maker
+	name    string
+	variant string // of the factors that vary
+	below   float64
+	maker   *prompt.Maker
 }
 
 // NewPlan draws the arrivals of a scenario. The scenario must have been
@@ -99,9 +100,10 @@ func mixOf(s scenarios.Scenario, seed uint64, m *prompt.Material) (mix []class) 
 	for _, c := range s.Mix() {
 		sum += c.Weight
 	}
+	each := max(len(s.Mix())/max(len(s.Classes), 1), 1) // combinations of each class, whose prompts begin alike
 	for i, c := range s.Mix() {
 		below += c.Weight / sum
-		mix = append(mix, class{c.Name, below, m.Maker(c.Workload, seed+uint64(i))})
+		mix = append(mix, class{c.Name, c.Variant, below, m.Maker(c.Workload, seed+uint64(i/each))})
 	}
 	mix[len(mix)-1].below = 2 // whatever rounding left
 	return mix
@@ -166,10 +168,11 @@ func (p *Plan) Stage(n int) PlannedStage {
 	return p.Stages[sort.Search(len(p.Stages), func(i int) bool { return p.Stages[i].first > n })-1]
 }
 
-// Question is what one request asks, and of which class it is.
+// Question is what one request asks, and of which class and variant it is.
 type Question struct {
-	Class  string
-	Prompt client.Prompt
+	Class   string
+	Variant string // of the factors that vary
+	Prompt  client.Prompt
 }
 
 // Question of request n. It is drawn when it is asked for: a plan of millions
@@ -184,7 +187,7 @@ func (p *Plan) Question(n int) Question {
 	} else {
 		t = c.maker.Talk(rng, uint64(n))
 	}
-	return Question{c.name, c.maker.Prompt(t, t.First(), rng)}
+	return Question{c.name, c.variant, c.maker.Prompt(t, t.First(), rng)}
 }
 
 // Warmup is a question that is not of the load and like those that are.
@@ -192,7 +195,7 @@ func (p *Plan) Warmup(n int) Question {
 	rng := rand.New(rand.NewPCG(p.seed, uint64(n)))
 	c := p.class(rng)
 	t := c.maker.Talk(rng, 1<<62+uint64(n))
-	return Question{c.name, c.maker.Prompt(t, t.First(), rng)}
+	return Question{c.name, c.variant, c.maker.Prompt(t, t.First(), rng)}
 }
 
 // draw is the generator of a stage's n-th question: of its own, so that

@@ -76,7 +76,7 @@ func (u *user) talk(c class, t prompt.Talk) bool {
 		u.asked.Add(1)
 		p := c.maker.Prompt(t, messages, u.rng)
 		row, answer := u.client.Ask(u.ctx, p, u.clock, due)
-		row.Seq, row.Class, row.AskedTokens = u.seq, c.name, asked(p)
+		row.Seq, row.Class, row.Variant, row.PromptBytes, row.AskedTokens = u.seq, c.name, c.variant, int32(p.Bytes()), asked(p)
 		u.seq += int64(u.stage.Users)
 		u.give(u.stage, row)
 		if !row.OK() {

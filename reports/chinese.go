@@ -803,6 +803,7 @@ var chinese = words.Language{
 	"%-16s %6s  %5d requests  %s": "%-16s %6s  %5d 个请求  %s",
 	"  stage %-14s %s":            "  阶段 %-14s %s",
 	"  class %-14s weight %g":     "  类别 %-14s 权重 %g",
+	"  vary  %-14s %s":            "  变化 %-14s %s",
 	"  fault %-18s %6s%s":         "  故障 %-18s %6s%s",
 	"  probe every %s":            "  探测 每 %s 一次",
 	"%d requests in %s of load, then %d objectives:": "共 %[2]s 负载，%[1]d 个请求，随后判定 %[3]d 个目标：",

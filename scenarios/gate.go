@@ -179,8 +179,11 @@ type Scenario struct {
 	// Classes share the load out by weight, each with what differs from the
 	// scenario's workload; objectives can be of one class.
 	Classes []Class `yaml:"classes,omitempty" json:"classes,omitempty"`
-	Stages  []Stage `yaml:"stages" json:"stages"`
-	Faults  []Fault `yaml:"faults,omitempty" json:"faults,omitempty"`
+	// Vary has each request draw one value of every factor, independently of the
+	// others, so that lateness can be laid to one of them (late_for_some).
+	Vary   []Factor `yaml:"vary,omitempty" json:"vary,omitempty"`
+	Stages []Stage  `yaml:"stages" json:"stages"`
+	Faults []Fault  `yaml:"faults,omitempty" json:"faults,omitempty"`
 	// Probe watches the service beside the load; a scenario with faults has one
 	// even where none is declared, because RTO is measured with it.
 	Probe *Probe `yaml:"probe,omitempty" json:"probe,omitempty"`
@@ -226,6 +229,25 @@ type Class struct {
 	// Weight is its share of the requests, against the sum of all weights.
 	Weight float64 `yaml:"weight,omitempty" json:"weight,omitempty"`
 	// Workload is what differs from the scenario's.
+	Workload Workload `yaml:"workload,omitempty" json:"workload,omitempty"`
+}
+
+// Factor is something that differs between requests: who asks, over which
+// connection, in which language.
+type Factor struct {
+	// Name of the factor.
+	Name string `yaml:"name" json:"name"`
+	// Values are those that are drawn from.
+	Values []Value `yaml:"values" json:"values"`
+}
+
+// Value is one of those that a factor can have.
+type Value struct {
+	// Name of the value.
+	Name string `yaml:"name" json:"name"`
+	// Weight is its share of the requests, against the sum of all weights.
+	Weight float64 `yaml:"weight,omitempty" json:"weight,omitempty"`
+	// Workload is what differs from the scenario's or the class's.
 	Workload Workload `yaml:"workload,omitempty" json:"workload,omitempty"`
 }
 
@@ -486,13 +508,54 @@ func (g Gate) Peak() (perSecond float64, underWay int) {
 	return perSecond, underWay
 }
 
-// Mix are the classes that the scenario's requests are of, each with its whole
-// workload; a scenario without classes is one without a name.
-func (s Scenario) Mix() []Class {
-	if len(s.Classes) == 0 {
-		return []Class{{Weight: 1, Workload: s.Workload}}
+// Part is a part of a scenario's load, with its whole workload.
+type Part struct {
+	Class
+	// Variant are the values that it has of the factors, as in
+	// "connection=new language=other"; empty where nothing varies.
+	Variant string
+}
+
+// Mix are the parts that the scenario's requests are of: each class with each
+// combination of the factors' values. A scenario without classes is one without a
+// name.
+func (s Scenario) Mix() (mix []Part) {
+	for _, c := range s.Classes {
+		mix = append(mix, Part{Class: c})
 	}
-	return s.Classes
+	if len(mix) == 0 {
+		mix = []Part{{Class: Class{Weight: 1, Workload: s.Workload}}}
+	}
+	for _, f := range s.Vary {
+		if n := len(f.Values); n == 0 || len(mix)*n > maxCombinations {
+			continue // such a gate is refused
+		}
+		var with []Part
+		for _, p := range mix {
+			for _, v := range f.Values {
+				with = append(with, p.with(f.Name, v))
+			}
+		}
+		mix = with
+	}
+	return mix
+}
+
+// with is the part of a part that has a value of a factor.
+func (p Part) with(factor string, v Value) Part {
+	if v.Weight != 0 { // an unresolved gate has none
+		p.Weight *= v.Weight
+	}
+	from := v.Workload.Connection
+	or(&from.From, p.Workload.Connection.From)
+	or(&from.HTTP, p.Workload.Connection.HTTP)
+	or(&from.New, p.Workload.Connection.New)
+	p.Workload = v.Workload.over(p.Workload)
+	p.Workload.Connection = from
+	if p.Variant += " " + factor + "=" + v.Name; p.Variant[0] == ' ' {
+		p.Variant = p.Variant[1:]
+	}
+	return p
 }
 
 // Duration is a time.Duration written as 30s, 1m30s or 250ms.

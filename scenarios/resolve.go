@@ -142,6 +142,13 @@ func (s Scenario) resolved() Scenario {
 		s.Classes[i] = c
 	}
 	s.Workload = s.Workload.resolved()
+	s.Vary = slices.Clone(s.Vary)
+	for i, f := range s.Vary {
+		s.Vary[i].Values = slices.Clone(f.Values)
+		for j := range f.Values {
+			or(&s.Vary[i].Values[j].Weight, 1)
+		}
+	}
 	s.Stages = slices.Clone(s.Stages)
 	for i := range s.Stages {
 		s.Stages[i] = s.Stages[i].resolved()

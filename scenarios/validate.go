@@ -52,6 +52,7 @@ const (
 	maxTurns        = 1000
 	maxSteps        = 1000
 	maxClasses      = 100
+	maxCombinations = 256
 	maxPrefixes     = 1_000_000
 	maxBurstiness   = 1000
 	maxSpeed        = 1000
@@ -326,6 +327,7 @@ func (c *checker) scenario(path string, s Scenario) {
 	c.length(path+".description", s.Description, maxText)
 	c.workload(path+".workload", s.Workload)
 	c.classes(path+".classes", s)
+	c.vary(path+".vary", s)
 	if len(s.Stages) == 0 {
 		c.add(path+".stages", "found none, expected at least one stage of load")
 	}
@@ -337,7 +339,7 @@ func (c *checker) scenario(path string, s Scenario) {
 		if stage.Extend != 0 && i < len(s.Stages)-1 {
 			c.add(path+".extend", "found it for a stage that others come after, expected it for the last: when the others begin is known before the run")
 		}
-		if i := slices.IndexFunc(s.Mix(), func(m Class) bool { return m.Workload.Turns > 1 }); i >= 0 && stage.OpenLoop() {
+		if i := slices.IndexFunc(s.Mix(), func(m Part) bool { return m.Workload.Turns > 1 }); i >= 0 && stage.OpenLoop() {
 			c.add(path+".name", "found a rate or a trace, expected users: a workload with %d turns is of conversations, and each question waits for the answer before it", s.Mix()[i].Workload.Turns)
 		}
 	}
@@ -461,6 +463,36 @@ func (c *checker) classes(path string, s Scenario) {
 			c.add(path+".weight", "found %v, expected a number above 0", w)
 		}
 		c.workload(path+".workload", class.Workload)
+	}
+}
+
+// vary checks the factors and their combinations.
+func (c *checker) vary(path string, s Scenario) {
+	combinations := max(len(s.Classes), 1)
+	var base checker
+	base.workload("", s.Workload)
+	names := make(map[string]int)
+	for i, f := range s.Vary {
+		path := fmt.Sprintf("%s[%d]", path, i)
+		c.unique(names, path+".name", f.Name, i)
+		if len(f.Values) < 2 {
+			c.add(path+".values", "found %d, expected at least two values to draw from", len(f.Values))
+		}
+		if combinations *= max(len(f.Values), 1); combinations > maxCombinations {
+			c.add(path, "found more than %d combinations of classes and values, expected fewer: each would have too few requests", maxCombinations)
+			return
+		}
+		values := make(map[string]int)
+		for j, v := range f.Values {
+			path := fmt.Sprintf("%s.values[%d]", path, j)
+			c.unique(values, path+".name", v.Name, j)
+			if w := v.Weight; !(w > 0 && w <= 1e6) {
+				c.add(path+".weight", "found %v, expected a number above 0", w)
+			}
+			if len(base.problems) == 0 { // otherwise they would be said of each value again
+				c.workload(path+".workload", v.Workload.over(s.Workload))
+			}
+		}
 	}
 }
 
@@ -683,7 +715,7 @@ func (c *checker) evidence(path string, o Objective, scenarios []Scenario) {
 		}
 	case NeedsLengths:
 		if !has(func(s Scenario) bool {
-			return s.Workload.IgnoreEOS || slices.ContainsFunc(s.Mix(), func(m Class) bool { return m.Workload.IgnoreEOS })
+			return s.Workload.IgnoreEOS || slices.ContainsFunc(s.Mix(), func(m Part) bool { return m.Workload.IgnoreEOS })
 		}) {
 			c.add(path, "%s needs answers whose length is known, expected ignore_eos: true in the workload", o.Metric)
 		}

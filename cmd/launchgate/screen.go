@@ -177,6 +177,13 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 		for _, c := range s.Classes {
 			fmt.Fprintln(out, lang.Word(words.Say("  class %-14s weight %g", c.Name, c.Weight))+way(c.Workload, s.Workload))
 		}
+		for _, f := range s.Vary {
+			var names []string
+			for _, v := range f.Values {
+				names = append(names, v.Name)
+			}
+			say("  vary  %-14s %s", f.Name, strings.Join(names, ", "))
+		}
 		for _, f := range s.Faults {
 			moment := moment(f)
 			if f.Target != "" {

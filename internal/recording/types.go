@@ -66,6 +66,7 @@ type Request struct {
 	Scenario string `parquet:"scenario,dict"`
 	Stage    string `parquet:"stage,dict"`
 	Class    string `parquet:"class,dict"`
+	Variant  string `parquet:"variant,optional,dict"` // of the gate's factors (vary), as in "connection=new language=other"
 	Streamed bool   `parquet:"streamed"`
 
 	Due         time.Duration `parquet:"due_ns"`                   // when the schedule wanted it sent
@@ -88,6 +89,9 @@ type Request struct {
 	RetryAfter       time.Duration `parquet:"retry_after_ns,optional"`
 	FinishReason     string        `parquet:"finish_reason,optional,dict"`
 	PromptTokens     int32         `parquet:"prompt_tokens,optional"`
+	PromptBytes      int32         `parquet:"prompt_bytes,optional"`  // of its text, as the client sent it
+	Connection       int32         `parquet:"connection,optional"`    // the client's n-th that was opened
+	OnConnection     int32         `parquet:"on_connection,optional"` // the n-th request on it
 	CachedTold       bool          `parquet:"cached_told"`            // the service says how many of them a cache had
 	CachedTokens     int32         `parquet:"cached_tokens,optional"` // so many
 	OutputTokens     int32         `parquet:"output_tokens,optional"`

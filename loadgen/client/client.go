@@ -119,6 +119,14 @@ type Prompt struct {
 	Timeout     time.Duration
 }
 
+// Bytes is how long the text of a prompt is.
+func (p Prompt) Bytes() (n int) {
+	for _, m := range p.Messages {
+		n += len(m.Content)
+	}
+	return n
+}
+
 // Client sends prompts over kept connections. It is safe for concurrent use.
 type Client struct {
 	cfg    Config
@@ -142,6 +150,7 @@ type Client struct {
 // themselves together.
 type watched struct {
 	open   atomic.Int64
+	opened atomic.Int32 // connections so far
 	delays delays
 	// left is how many connections stayed open after the answer on them had ended,
 	// and after how many answers sent more after their end.
@@ -388,6 +397,9 @@ func (c *Client) send(ctx context.Context, p *Prepared, clock recording.Clock, d
 	if row.End == 0 {
 		row.End = clock.Now()
 	}
+	if a.conn != nil {
+		row.Connection, row.OnConnection = a.conn.number, a.nth
+	}
 	switch {
 	case err != nil:
 		fail(&row, class(ctx, limited, err), "%s", why(err))
@@ -445,6 +457,9 @@ func (a *arrivals) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		GotConn: func(got httptrace.GotConnInfo) {
 			a.conn, a.kept = under(got.Conn), got.Reused && got.WasIdle
+			if a.conn != nil {
+				a.nth = a.conn.requests.Add(1)
+			}
 		},
 		GotFirstResponseByte: func() { a.began.Store(true) },
 	}
@@ -470,6 +485,7 @@ type arrivals struct {
 	delays *delays
 	stop   func()      // ends the reading
 	kept   bool        // the connection had been used before, and lay idle
+	nth    int32       // request on the connection
 	began  atomic.Bool // a byte of the answer came
 	stale  int         // kept connections that were found to be closed
 }

@@ -23,6 +23,8 @@ type conn struct {
 	open     *atomic.Int64
 	closed   atomic.Bool
 	dialled  time.Duration // how long connecting took: a round trip
+	number   int32         // the client's n-th
+	requests atomic.Int32  // that were sent on it
 }
 
 // dial connects, and counts the connection as open until it is closed.
@@ -43,7 +45,7 @@ func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, e
 	if !ok {
 		return dialled, nil
 	}
-	cn := &conn{TCPConn: tcp, open: &c.open, dialled: time.Since(began)}
+	cn := &conn{TCPConn: tcp, open: &c.open, dialled: time.Since(began), number: c.opened.Add(1)}
 	cn.receiver.stamp(tcp)
 	c.open.Add(1)
 	return cn, nil
