@@ -60,8 +60,8 @@ func (t Try) Of(gate scenarios.Gate) (scenarios.Gate, error) {
 		switch {
 		case o.Scenario != "" && o.Scenario != from.Name || o.During != "" || !m.OfRequests():
 			continue // of other scenarios, of faults, of what is measured beside the load
-		case o.Metric == "errors" || o.Metric == "refused_rate" && (o.Op == ">=" || o.Op == ">"):
-			continue // they grow with the rate
+		case m.Unit == scenarios.UnitCount || !m.MoreIsBetter && (o.Op == ">=" || o.Op == ">"):
+			continue // such numbers grow with the rate
 		case o.Than != (scenarios.Than{}):
 			continue // it tells parts of the load apart, and not what is too much
 		}
@@ -83,8 +83,11 @@ func (t Try) Of(gate scenarios.Gate) (scenarios.Gate, error) {
 		return gate, fmt.Errorf("no objective of %s is about the latency or the errors of %s, so every rate would do; add one, or take a --profile", gate.Name, from.Name)
 	}
 	// A service that refuses what is too much for it must not look quick.
-	if !slices.ContainsFunc(one.Objectives, func(o scenarios.Objective) bool { return o.Metric == "error_rate" || o.Metric == "attainment" }) {
-		o, err := scenarios.ParseObjective("error_rate <= 1%")
+	if !slices.ContainsFunc(one.Objectives, func(o scenarios.Objective) bool {
+		m, _ := scenarios.MetricOf(o.Metric)
+		return m.Errors && m.Bound == scenarios.BoundShare
+	}) {
+		o, err := scenarios.ParseObjective(scenarios.ErrorRate + " <= 1%")
 		if err != nil {
 			return gate, err
 		}

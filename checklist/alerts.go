@@ -10,9 +10,25 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// alerts decides the objectives about what the monitoring said. An alert drill
-// asks for two things: that the right alert fires in time, and no other.
+// An alert drill asks for two things: that the right alert fires in time (alert),
+// and that no other does (alerts).
+
+// alerts decides how many different alerts fired.
 func (f *Finding) alerts(o scenarios.Objective, e *evidence) {
+	if _, why := e.knownAlerts(); !why.IsZero() {
+		f.Why = why
+		return
+	}
+	f.Samples = 1
+	names := e.fired(e.scenarioTime(o.Scenario))
+	f.decide(float64(len(names)), o)
+	if len(names) > 0 {
+		f.Why = words.Say("%s (%s)", f.Why, strings.Join(names, ", "))
+	}
+}
+
+// alert decides how soon an alert fired.
+func (f *Finding) alert(o scenarios.Objective, e *evidence) {
 	known, why := e.knownAlerts()
 	if !why.IsZero() {
 		f.Why = why
@@ -20,13 +36,6 @@ func (f *Finding) alerts(o scenarios.Objective, e *evidence) {
 	}
 	from, to := e.scenarioTime(o.Scenario)
 	f.Samples = 1
-	if o.Metric == "alerts" {
-		f.decide(float64(len(e.fired(from, to))), o)
-		if names := e.fired(from, to); len(names) > 0 {
-			f.Why = words.Say("%s (%s)", f.Why, strings.Join(names, ", "))
-		}
-		return
-	}
 	if !slices.Contains(known, o.Arg) {
 		f.Samples, f.Why = 0, words.Say("no rule has an alert named %s; there are %s", o.Arg, strings.Join(known, ", "))
 		return

@@ -25,14 +25,16 @@ type Block struct {
 // compared are the metrics of a block. Of each less is better.
 var compared = []struct {
 	name, unit string
-	share      bool // compared by its difference, and not by its ratio
+	latency    int
+	quantile   float64 // of the latency
+	share      bool    // it is the error rate, compared by its difference and not by its ratio
 }{
-	{name: "p50(ttft)", unit: scenarios.UnitSeconds},
-	{name: "p95(ttft)", unit: scenarios.UnitSeconds},
-	{name: "p50(tpot)", unit: scenarios.UnitSeconds},
-	{name: "p95(tpot)", unit: scenarios.UnitSeconds},
-	{name: "p95(latency)", unit: scenarios.UnitSeconds},
-	{name: "error_rate", unit: scenarios.UnitRatio, share: true},
+	{name: "p50(ttft)", unit: scenarios.UnitSeconds, latency: ttft, quantile: 0.50},
+	{name: "p95(ttft)", unit: scenarios.UnitSeconds, latency: ttft, quantile: 0.95},
+	{name: "p50(tpot)", unit: scenarios.UnitSeconds, latency: tpot, quantile: 0.50},
+	{name: "p95(tpot)", unit: scenarios.UnitSeconds, latency: tpot, quantile: 0.95},
+	{name: "p95(latency)", unit: scenarios.UnitSeconds, latency: latency, quantile: 0.95},
+	{name: scenarios.ErrorRate, unit: scenarios.UnitRatio, share: true},
 }
 
 // Bounds of a comparison. docs/compare.md tells them to the reader.
@@ -203,7 +205,7 @@ func (c *Comparison) decide() {
 	switch {
 	case len(c.Differences) == 0:
 		c.Change, c.Why = Undecided, words.Say("no metric was measured in enough blocks of both")
-	case !slices.ContainsFunc(c.Differences, func(d Difference) bool { return d.Metric != "error_rate" }):
+	case !slices.ContainsFunc(c.Differences, func(d Difference) bool { return d.Unit == scenarios.UnitSeconds }):
 		// Every answer has a latency, so what is missing are answers. To say "the
 		// same" of the errors alone would take silence for success.
 		c.Change, c.Why = Undecided, words.Say("no latency could be compared: %d answers in a block are the least that its percentiles are taken of; take longer blocks or a higher rate", leastInBlock)
@@ -278,17 +280,16 @@ const closedLoop = 1 << 40
 const leastInBlock = 10
 
 func (s *samples) block() Block {
-	b := Block{Metrics: map[string]float64{"error_rate": float64(s.errors) / float64(s.due)}}
+	b := Block{Metrics: map[string]float64{scenarios.ErrorRate: float64(s.errors) / float64(s.due)}}
 	for _, m := range compared {
-		o, err := scenarios.ParseObjective(m.name + " <= 1s")
-		if err != nil || o.Quantile == 0 {
+		if m.share {
 			continue
 		}
-		v := &s.values[slices.Index(latencyNames[:], o.Metric)]
+		v := &s.values[m.latency]
 		if v.n() < leastInBlock {
 			continue
 		}
-		if q := v.quantile(o.Quantile); q > 0 {
+		if q := v.quantile(m.quantile); q > 0 {
 			b.Metrics[m.name] = q
 		}
 	}

@@ -155,7 +155,11 @@ func riseOf(first, last third, ratio, sure float64) rise {
 // most, where each is compared with itself, because another load has another
 // latency. It is proven when its bound holds too, in each stage.
 func (f *Finding) drift(o scenarios.Objective, e *evidence) {
-	of := slices.Index(latencyNames[:], o.Arg)
+	of, ok := latencyOf(o.Arg)
+	if !ok {
+		f.Why = words.Say("this version does not know how to measure %s", o.Arg)
+		return
+	}
 	where := scopeOf(o)
 	where.class = ""
 	var worst, widest *rise
@@ -336,42 +340,52 @@ func (e *evidence) said(name, scenario string) (recording.Observation, bool) {
 	return recording.Observation{}, false
 }
 
-// observed decides the objectives about what was seen beside the requests.
-func (f *Finding) observed(o scenarios.Objective, e *evidence) {
+// replicasReady decides how few replicas the gateway would route to.
+func (f *Finding) replicasReady(o scenarios.Objective, e *evidence) {
 	from, to, ok := e.playedTime(o.Scenario)
 	if !ok {
 		f.Why = words.Say("no scenario was played to its end")
 		return
 	}
-	bySubject := map[string][]timed{}
-	name := map[string]string{"memory_growth": recording.ObsMemory, "replicas_ready": recording.ObsReplicasReady}[o.Metric]
 	var fewest *float64
 	for _, seen := range e.rec.Observations {
-		if at := seen.At.Seconds(); seen.Name == name && at <= to {
-			if at >= from {
-				bySubject[seen.Subject] = append(bySubject[seen.Subject], timed{at, seen.Value})
-			}
-			// What is told only when it changes still holds when the scenario begins.
-			if fewest == nil || at < from || seen.Value < *fewest {
-				fewest = new(seen.Value)
-			}
+		at := seen.At.Seconds()
+		if seen.Name != recording.ObsReplicasReady || at > to {
+			continue
+		}
+		// The number is recorded only when it changes, so the last one before the
+		// scenario still holds when the scenario begins.
+		if fewest == nil || at < from || seen.Value < *fewest {
+			fewest = new(seen.Value)
 		}
 	}
-	if o.Metric == "replicas_ready" {
-		if untold := e.untold(); fewest == nil && !untold.IsZero() {
-			f.Waived, f.Why = o.WhereSupported, words.Say("the service does not say how many of its replicas are ready: %s", untold)
-			return
-		}
-		if fewest == nil {
-			f.Why = words.Say("nobody could be asked how many replicas are ready: launchgate did not deploy the service")
-			return
-		}
-		f.Samples = 1
-		f.decide(*fewest, o)
+	if untold := e.untold(); fewest == nil && !untold.IsZero() {
+		f.Waived, f.Why = o.WhereSupported, words.Say("the service does not say how many of its replicas are ready: %s", untold)
 		return
 	}
+	if fewest == nil {
+		f.Why = words.Say("nobody could be asked how many replicas are ready: launchgate did not deploy the service")
+		return
+	}
+	f.Samples = 1
+	f.decide(*fewest, o)
+}
+
+// memoryGrowth decides how much the process that grew most has grown.
+func (f *Finding) memoryGrowth(o scenarios.Objective, e *evidence) {
+	from, to, ok := e.playedTime(o.Scenario)
+	if !ok {
+		f.Why = words.Say("no scenario was played to its end")
+		return
+	}
+	byProcess := map[string][]timed{}
+	for _, seen := range e.rec.Observations {
+		if at := seen.At.Seconds(); seen.Name == recording.ObsMemory && from <= at && at <= to {
+			byProcess[seen.Subject] = append(byProcess[seen.Subject], timed{at, seen.Value})
+		}
+	}
 	var most *float64
-	for _, values := range bySubject {
+	for _, values := range byProcess {
 		first, last := thirds(values, from, to)
 		if ratio, ok := growth(first, last, leastMemory); ok && (most == nil || ratio > *most) {
 			most = &ratio
@@ -379,7 +393,7 @@ func (f *Finding) observed(o scenarios.Objective, e *evidence) {
 		}
 	}
 	if most == nil {
-		f.unseenMemory(o, e, len(bySubject) > 0)
+		f.unseenMemory(o, e, len(byProcess) > 0)
 		return
 	}
 	f.decide(max(*most, 0), o)
@@ -431,8 +445,10 @@ func (e *evidence) playedTime(scenario string) (from, to float64, ok bool) {
 // wantsTimeline reports whether an objective needs a latency's values in time.
 func wantsTimeline(gate scenarios.Gate) (want [perRequest]bool) {
 	for _, o := range gate.Objectives {
-		if o.Metric == "drift" {
-			want[slices.Index(latencyNames[:], o.Arg)] = true
+		if m, _ := scenarios.MetricOf(o.Metric); m.Arg == scenarios.Latency {
+			if of, ok := latencyOf(o.Arg); ok {
+				want[of] = true
+			}
 		}
 	}
 	return want

@@ -76,7 +76,7 @@ func (p *parts) merge(o *parts) {
 // wantsParts are the latencies whose values are kept by batches.
 func wantsParts(gate scenarios.Gate) (want [perRequest]bool) {
 	for _, o := range gate.Objectives {
-		if of := slices.Index(latencyNames[:], o.Metric); of >= 0 && o.Quantile > 0 {
+		if of, ok := latencyOf(o.Metric); ok && o.Quantile > 0 {
 			want[of] = true
 		}
 	}
@@ -198,5 +198,8 @@ func (h *histogram) above(x float64) (n int64) {
 }
 
 func wantsGaps(gate scenarios.Gate) bool {
-	return slices.ContainsFunc(gate.Objectives, func(o scenarios.Objective) bool { return o.Metric == "icl" && o.Quantile > 0 })
+	return slices.ContainsFunc(gate.Objectives, func(o scenarios.Objective) bool {
+		m, _ := scenarios.MetricOf(o.Metric)
+		return m.PerChunk && o.Quantile > 0
+	})
 }

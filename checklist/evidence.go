@@ -104,7 +104,30 @@ const (
 	perRequest
 )
 
-var latencyNames = [perRequest]string{"ttft", "ttfo", "tpot", "max_icl", "end_delay", "latency", "service_ttft", "service_latency"}
+// perRequestLatencies are the metrics of these latencies, and where each comes from.
+var perRequestLatencies = [perRequest]struct {
+	metric string
+	of     func(*recording.Request) (time.Duration, bool)
+}{
+	ttft:           {"ttft", (*recording.Request).TTFT},
+	ttfo:           {"ttfo", (*recording.Request).TTFO},
+	tpot:           {"tpot", (*recording.Request).TPOT},
+	maxICL:         {"max_icl", (*recording.Request).MaxICL},
+	endDelay:       {"end_delay", (*recording.Request).EndDelay},
+	latency:        {"latency", (*recording.Request).Latency},
+	serviceTTFT:    {"service_ttft", (*recording.Request).ServiceTTFT},
+	serviceLatency: {"service_latency", (*recording.Request).ServiceLatency},
+}
+
+// latencyOf is the latency of that name, if it is one.
+func latencyOf(metric string) (latency int, ok bool) {
+	for i, l := range perRequestLatencies {
+		if l.metric == metric {
+			return i, true
+		}
+	}
+	return 0, false
+}
 
 // latencies of one request; NaN where it has none: the TTFT of an answer that
 // was not streamed, the TPOT of a single token.
@@ -354,11 +377,9 @@ func (e *evidence) load(r *recording.Request) {
 }
 
 func latenciesOf(r *recording.Request) (v latencies) {
-	for i, of := range [perRequest]func() (time.Duration, bool){
-		ttft: r.TTFT, ttfo: r.TTFO, tpot: r.TPOT, maxICL: r.MaxICL, endDelay: r.EndDelay, latency: r.Latency, serviceTTFT: r.ServiceTTFT, serviceLatency: r.ServiceLatency,
-	} {
+	for i, l := range perRequestLatencies {
 		v[i] = math.NaN()
-		if d, ok := of(); ok {
+		if d, ok := l.of(r); ok {
 			v[i] = d.Seconds()
 		}
 	}
@@ -396,11 +417,11 @@ func (e *evidence) attains(r *recording.Request, id stageID, values latencies) b
 		if !scopeOf(o).covers(id) {
 			continue
 		}
-		var v float64
-		if o.Metric == "icl" {
+		v := math.NaN()
+		if of, ok := latencyOf(o.Metric); ok {
+			v = values[of]
+		} else if m, _ := scenarios.MetricOf(o.Metric); m.PerChunk {
 			v = gapOf(r, o)
-		} else {
-			v = values[slices.Index(latencyNames[:], o.Metric)]
 		}
 		if !math.IsNaN(v) && !Holds(v, o) {
 			return false

@@ -54,7 +54,7 @@ func halfSure(gate scenarios.Gate, scope stageID) float64 { return 1 - (1-sureOf
 // isShare reports whether an objective is about a share of requests.
 func isShare(o scenarios.Objective) bool {
 	m, _ := scenarios.MetricOf(o.Metric)
-	return o.Quantile == 0 && m.Unit == scenarios.UnitRatio && !m.Grows && o.Than == (scenarios.Than{}) && o.Metric != "cache_hit_rate"
+	return m.Bound == scenarios.BoundShare && o.Than == (scenarios.Than{})
 }
 
 // bad is the share of requests that may be other than the objective promises.

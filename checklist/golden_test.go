@@ -46,6 +46,12 @@ func TestRunsAreJudgedAsTheirVerdictsSay(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			for i, f := range v.Objectives {
+				m, _ := scenarios.MetricOf(gate.Resolved().Objectives[i].Metric)
+				if f.Bound != nil && m.Bound == scenarios.Unbounded {
+					t.Errorf("%s has a bound, and the row of %s says that it has none", f.Source, m.Name)
+				}
+			}
 			got := encode(t, v)
 			golden := filepath.Join(dir, "verdict.json")
 			if *update {

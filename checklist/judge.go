@@ -173,7 +173,7 @@ func warnings(gate scenarios.Gate) []words.Sentence {
 		if o.Stat == "" || slices.ContainsFunc(gate.Objectives, func(w scenarios.Objective) bool { return countsErrors(inFull(gate, w), inFull(gate, o)) }) {
 			continue
 		}
-		promise := scenarios.Objective{Metric: "error_rate", Class: o.Class, Scenario: o.Scenario, Stage: o.Stage, During: o.During, Outside: o.Outside, Op: "<=", Threshold: 0.01, Unit: scenarios.UnitRatio}
+		promise := scenarios.Objective{Metric: scenarios.ErrorRate, Class: o.Class, Scenario: o.Scenario, Stage: o.Stage, During: o.During, Outside: o.Outside, Op: "<=", Threshold: 0.01, Unit: scenarios.UnitRatio}
 		beside := promise.String()
 		if !slices.Contains(asked, beside) {
 			asked = append(asked, beside)

@@ -8,8 +8,9 @@ import (
 )
 
 // measure is how one metric of scenarios.Metrics is decided, by one of the two
-// functions. How each is bounded is said by the function that it calls:
-// distribution, share and throughput have a confidence bound, decide has none.
+// functions. Its row there says by which confidence bound. distribution computes
+// BoundRank, share BoundShare, throughput BoundRate, drift BoundMedians and
+// recoveryPoint BoundWrites; decide has none.
 type measure struct {
 	metric string
 	// of decides an objective over its scope: the samples that are within it, and
@@ -17,30 +18,32 @@ type measure struct {
 	of func(f *Finding, o scenarios.Objective, e *evidence, s *samples)
 	// strike decides an objective about one strike of a fault.
 	strike func(f *Finding, o scenarios.Objective, e *evidence, l *faultLife)
+	// rate says what of the requests an amount per second is of.
+	rate brings
 	// wholeRun: it is about no scenario, so none has to have been played for it.
 	wholeRun bool
 }
 
 // measures are the metrics, in the order of scenarios.Metrics.
 var measures = []measure{
-	{metric: "ttft", of: ofRequests(ttft)},
-	{metric: "ttfo", of: ofRequests(ttfo)},
-	{metric: "tpot", of: ofRequests(tpot)},
+	ofLatency(ttft),
+	ofLatency(ttfo),
+	ofLatency(tpot),
 	{metric: "icl", of: func(f *Finding, o scenarios.Objective, _ *evidence, s *samples) {
 		f.distribution(s.icl.n, o, s.icl.at, s.icl.mean, s.gapsAbove)
 	}},
-	{metric: "max_icl", of: ofRequests(maxICL)},
-	{metric: "end_delay", of: ofRequests(endDelay)},
-	{metric: "latency", of: ofRequests(latency)},
-	{metric: "service_ttft", of: ofRequests(serviceTTFT)},
-	{metric: "service_latency", of: ofRequests(serviceLatency)},
+	ofLatency(maxICL),
+	ofLatency(endDelay),
+	ofLatency(latency),
+	ofLatency(serviceTTFT),
+	ofLatency(serviceLatency),
 	{metric: "error_rate", of: shareOfDue(func(n became) int64 { return n.errors })},
 	{metric: "errors", of: ofDue(func(f *Finding, o scenarios.Objective, e *evidence, s *samples) { f.decide(float64(s.errors), o) })},
 	{metric: "refused_rate", of: shareOfDue(func(n became) int64 { return n.refused })},
 	{metric: "broken_rate", of: shareOfDue(func(n became) int64 { return n.errors - n.refused })},
-	{metric: "goodput", of: ofDue(rateOfTime)},
+	rateOfTime("goodput", func(t tally) (good, brought int64) { return t.attained, t.attained }),
 	{metric: "attainment", of: shareOfDue(func(n became) int64 { return n.attained })},
-	{metric: "output_tokens_per_second", of: ofDue(rateOfTime)},
+	rateOfTime("output_tokens_per_second", func(t tally) (good, brought int64) { return t.succeeded, t.tokens }),
 	{metric: "achieved_rate", of: ofDue(func(f *Finding, o scenarios.Objective, e *evidence, s *samples) {
 		f.decide(float64(s.due-s.notSent)/e.seconds(scopeOf(o)), o)
 	})},
@@ -49,9 +52,9 @@ var measures = []measure{
 	{metric: "cache_hit_rate", of: func(f *Finding, o scenarios.Objective, _ *evidence, s *samples) { f.cacheHits(o, s) }},
 	{metric: "changed_answers", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.changed(o, e.canariesOf(o)) }},
 	{metric: "miscounted_tokens", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.miscounted(o, e) }},
-	{metric: "memory_growth", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.observed(o, e) }},
+	{metric: "memory_growth", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.memoryGrowth(o, e) }},
 	{metric: "lost_writes", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.lostWrites(o, e) }},
-	{metric: "replicas_ready", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.observed(o, e) }},
+	{metric: "replicas_ready", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.replicasReady(o, e) }},
 	{metric: "rto", strike: func(f *Finding, o scenarios.Objective, e *evidence, l *faultLife) { f.recovery(o, l, e) }},
 	{metric: "rpo", strike: func(f *Finding, o scenarios.Objective, e *evidence, l *faultLife) { f.recoveryPoint(o, l, e) }},
 	{metric: "lost", strike: func(f *Finding, o scenarios.Objective, _ *evidence, l *faultLife) {
@@ -66,7 +69,7 @@ var measures = []measure{
 		}
 		f.decide(*l.DetectionSeconds, o)
 	}},
-	{metric: "alert", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.alerts(o, e) }},
+	{metric: "alert", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.alert(o, e) }},
 	{metric: "alerts", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.alerts(o, e) }},
 	{metric: "cost_per_million_output_tokens", of: func(f *Finding, o scenarios.Objective, e *evidence, s *samples) { f.cost(o, e, s) }},
 	{metric: "security", wholeRun: true, of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.security(o, e) }},
@@ -84,12 +87,12 @@ func measureOf(metric string) measure {
 	}}
 }
 
-// ofRequests decides a statistic of a latency that each request has.
-func ofRequests(of int) func(*Finding, scenarios.Objective, *evidence, *samples) {
-	return func(f *Finding, o scenarios.Objective, _ *evidence, s *samples) {
+// ofLatency is the measure of a latency that each request has: a statistic of it.
+func ofLatency(of int) measure {
+	return measure{metric: perRequestLatencies[of].metric, of: func(f *Finding, o scenarios.Objective, _ *evidence, s *samples) {
 		v := &s.values[of]
 		f.distribution(v.n(), o, v.at, v.mean, s.latencyAbove(of))
-	}
+	}}
 }
 
 // ofDue decides a number of the requests that were due, where any were.
@@ -118,4 +121,9 @@ func shareOfDue(count func(became) int64) func(*Finding, scenarios.Objective, *e
 	})
 }
 
-func rateOfTime(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.throughput(o, e) }
+// rateOfTime is the measure of an amount per second.
+func rateOfTime(metric string, of brings) measure {
+	return measure{metric: metric, rate: of, of: ofDue(func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) {
+		f.throughput(of, o, e)
+	})}
+}

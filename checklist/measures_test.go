@@ -19,6 +19,9 @@ func TestEveryMetricHasAMeasure(t *testing.T) {
 		if (m.of == nil) == (m.strike == nil) {
 			t.Errorf("%s has to be decided by one function: over a scope, or for each strike of a fault", m.metric)
 		}
+		if i < len(declared) && declared[i].Bound == "" {
+			t.Errorf("%s does not declare how it is bounded (scenarios.Unbounded, if it is not)", m.metric)
+		}
 		if i < len(declared) && (m.strike != nil) != (declared[i].Arg == scenarios.FaultArg) {
 			t.Errorf("%s is declared with the argument %q", m.metric, declared[i].Arg)
 		}

@@ -290,7 +290,7 @@ func (e *evidence) fault(f *Finding, o scenarios.Objective, m measure) {
 		}
 		return -1
 	})
-	if f.Value != nil && o.Metric != "errors_during" {
+	if row, _ := scenarios.MetricOf(o.Metric); f.Value != nil && row.Bound != scenarios.BoundShare { // requests are the samples of a share
 		f.strikes(int64(strikes), o)
 	}
 }

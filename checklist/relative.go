@@ -2,7 +2,6 @@ package checklist
 
 import (
 	"math"
-	"slices"
 
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
@@ -26,7 +25,7 @@ func (e *evidence) side(o scenarios.Objective, sure float64) side {
 		if s.due == 0 {
 			return side{why: words.Say("no request was due")}
 		}
-		p := e.pace(o.Metric, scope, sure)
+		p := e.pace(measureOf(o.Metric).rate, scope, sure)
 		if p.good == 0 {
 			return side{samples: s.due, why: words.Say("no request was good (%d were due), and a %s without one proves nothing when it is compared with another; see why they failed", s.due, o.Metric)}
 		}
@@ -39,8 +38,7 @@ func (e *evidence) side(o scenarios.Objective, sure float64) side {
 		return m
 	}
 	n, at, alikeAbove := s.icl.n, s.icl.at, likeness(s.gapsAbove)
-	if o.Metric != "icl" {
-		of := slices.Index(latencyNames[:], o.Metric)
+	if of, ok := latencyOf(o.Metric); ok {
 		v := &s.values[of]
 		n, at, alikeAbove = v.n(), v.at, s.latencyAbove(of)
 	}

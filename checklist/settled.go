@@ -47,10 +47,7 @@ func (f flow) grows() (more int64, grows bool) {
 func (e *evidence) unsettled(o scenarios.Objective) words.Sentence {
 	upper := o.Op == "<=" || o.Op == "<"
 	switch m, _ := scenarios.MetricOf(o.Metric); {
-	case o.Than != (scenarios.Than{}):
-		return words.Sentence{}
-	case m.Distribution && upper, o.Metric == "attainment", o.Metric == "goodput", o.Metric == "output_tokens_per_second":
-	default:
+	case o.Than != (scenarios.Than{}), !m.Speed || m.Distribution && !upper:
 		return words.Sentence{}
 	}
 	scope := scopeOf(o)

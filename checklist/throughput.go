@@ -24,7 +24,8 @@ const (
 
 func wantsRates(gate scenarios.Gate) bool {
 	return slices.ContainsFunc(gate.Objectives, func(o scenarios.Objective) bool {
-		return o.Metric == "goodput" || o.Metric == "output_tokens_per_second"
+		m, _ := scenarios.MetricOf(o.Metric)
+		return m.Bound == scenarios.BoundRate
 	})
 }
 
@@ -36,18 +37,13 @@ type pace struct {
 	bounded          bool
 }
 
-// paceOf says of a tally how many requests were good and what they brought.
-func paceOf(metric string) func(tally) (good, brought int64) {
-	if metric == "goodput" {
-		return func(t tally) (good, brought int64) { return t.attained, t.attained }
-	}
-	return func(t tally) (good, brought int64) { return t.succeeded, t.tokens }
-}
+// brings says of a tally how many of its requests were good and what they brought.
+type brings func(tally) (good, brought int64)
 
 // pace is a scope's rate: of the requests that attained, or of the tokens of those
 // that succeeded. Each of its bounds is as sure as is asked.
-func (e *evidence) pace(metric string, scope stageID, sure float64) pace {
-	s, of := e.within(scope), paceOf(metric)
+func (e *evidence) pace(of brings, scope stageID, sure float64) pace {
+	s := e.within(scope)
 	spans, seconds := e.spans(scope)
 	var good, sum int64
 	for _, t := range s.seconds {
@@ -82,8 +78,8 @@ func (e *evidence) pace(metric string, scope stageID, sure float64) pace {
 }
 
 // throughput decides a rate. It is proven when its 99 % bound holds too.
-func (f *Finding) throughput(o scenarios.Objective, e *evidence) {
-	p := e.pace(o.Metric, scopeOf(o), e.gate.Sure())
+func (f *Finding) throughput(of brings, o scenarios.Objective, e *evidence) {
+	p := e.pace(of, scopeOf(o), e.gate.Sure())
 	f.decide(p.value, o)
 	if o.Op == "==" {
 		return
@@ -120,7 +116,7 @@ func (f *Finding) throughput(o scenarios.Objective, e *evidence) {
 type batch struct{ due, good, brought float64 }
 
 // batches cuts the load into n stretches of the same time.
-func (s *samples) batches(spans []span, seconds float64, n int, of func(tally) (good, brought int64)) []batch {
+func (s *samples) batches(spans []span, seconds float64, n int, of brings) []batch {
 	cut := make([]batch, n)
 	for second, t := range s.seconds {
 		at := time.Duration(second)*time.Second + time.Second/2

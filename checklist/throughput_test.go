@@ -89,7 +89,7 @@ func TestTheBoundOfARateHolds(t *testing.T) {
 				stages: map[stageID]*samples{main: s}, scopes: map[stageID]*samples{},
 			}
 			var f Finding
-			f.throughput(o, e)
+			f.throughput(measureOf(o.Metric).rate, o, e)
 			truth := 10 * (1 - tt.share)
 			sum += *f.Bound
 			if *f.Bound > truth {

@@ -39,14 +39,16 @@ func TooFew(gate scenarios.Gate, requests func(scenarios.Objective) (int64, bool
 
 // ofCanaries reports whether an objective is about the answers of canaries.
 func ofCanaries(o scenarios.Objective) bool {
-	return o.Metric == "changed_answers" || o.Metric == "miscounted_tokens"
+	m, _ := scenarios.MetricOf(o.Metric)
+	return m.Needs == scenarios.NeedsCanaries
 }
 
 // mostOf is about how many requests an objective is about, at the most.
 func mostOf(gate scenarios.Gate, o scenarios.Objective, requests func(scenarios.Objective) (int64, bool)) (int64, bool) {
 	m, _ := scenarios.MetricOf(o.Metric)
 	kind := o.During
-	if o.Metric == "errors_during" {
+	shareOfFault := m.Arg == scenarios.FaultArg && m.Bound == scenarios.BoundShare
+	if shareOfFault {
 		kind = o.Arg
 	}
 	switch {
@@ -65,8 +67,8 @@ func mostOf(gate scenarios.Gate, o scenarios.Objective, requests func(scenarios.
 				sum += n
 			}
 		}
-		return sum, m.OfRequests() && o.Metric != "icl" || o.Metric == "errors_during"
-	case !m.OfRequests() || o.Metric == "icl":
+		return sum, m.OfRequests() && !m.PerChunk || shareOfFault
+	case !m.OfRequests() || m.PerChunk:
 		return 0, false
 	}
 	return requests(o)

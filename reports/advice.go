@@ -12,6 +12,7 @@ import (
 	"github.com/launchgate/launchgate/checklist/release"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
+	"github.com/launchgate/launchgate/scenarios"
 )
 
 const mostAdvice = 4
@@ -113,14 +114,14 @@ func distinct(notes []words.Sentence) []words.Sentence {
 }
 
 func (r Report) afterFailure(o Objective) words.Sentence {
-	switch o.Declared.Metric {
-	case "ttft", "ttfo", "service_ttft":
+	switch m, _ := scenarios.MetricOf(o.Declared.Metric); m.Cause {
+	case scenarios.CauseFirstToken:
 		return r.worstMoment(o, "ttft")
-	case "tpot", "icl":
+	case scenarios.CauseTokens:
 		return r.worstMoment(o, "icl")
-	case "error_rate", "errors", "errors_during", "lost", "attainment":
+	case scenarios.CauseErrors:
 		return r.commonError(o)
-	case "rto", "detection":
+	case scenarios.CauseRecovery:
 		return r.recovery(o)
 	}
 	return words.Say("next.failed", o.Source, o.Why)

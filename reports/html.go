@@ -166,6 +166,7 @@ func functions(r Report) template.FuncMap {
 		"bar":       barSVG,
 		"margin":    func(o Objective) string { return margin(l, o) },
 		"samples":   func(n int64) string { return samples(l, n) },
+		"meaning":   func(metric string) string { return meaning(l, metric) },
 		"maybe": func(v *float64, unit string) any {
 			if v == nil {
 				return template.HTML(`<span class="none">` + template.HTMLEscapeString(l.say("objective.unmeasured")) + `</span>`)

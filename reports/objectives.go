@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -226,14 +227,18 @@ func findingLine(l Language, o Objective) string {
 	return l.say("junit.finding", got, value(o.Threshold, o.Unit), samples(l, o.Samples), o.Why)
 }
 
+// meaning says in a sentence what a metric is; empty for one that there is not.
+func meaning(l Language, metric string) string {
+	m, _ := scenarios.MetricOf(metric)
+	return l.Word(words.Say(m.Means))
+}
+
 // term says in plain words what an objective is about.
 func term(l Language, o Objective) string {
-	metric := o.Declared.Metric
-	if metric == "" {
-		return "" // the gate no longer has it
-	}
-	text := l.name("term.", metric)
+	text := meaning(l, o.Declared.Metric)
 	switch {
+	case text == "":
+		return "" // the gate no longer has the objective
 	case o.Declared.Quantile > 0:
 		return l.say("term.share", percent(o.Declared.Quantile), text)
 	case o.Declared.Stat != "":

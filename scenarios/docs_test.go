@@ -37,7 +37,7 @@ p50(ttft) of cached <= 50% of that of fresh    one class of requests compared wi
 
 ` + "```\n")
 	b.WriteString(grammarOf(t, string(src)))
-	b.WriteString("```\n\n## Metrics\n\nThe metrics from `ttft` to `service_latency` have one value for each request. An\nobjective names a statistic of those values: `mean`, `min`, `max`, or `p` and a\npercentile.\n\n| metric | means | example |\n|---|---|---|\n")
+	b.WriteString("```\n\n## Metrics\n\nThe metrics from `ttft` to `service_latency` have one value for each request. An\nobjective names a statistic of those values: `mean`, `min`, `max`, or `p` and a\npercentile.\n\n`bound` is how the confidence bound is computed: [judging.md](judging.md) explains\nthe methods. A `mean`, `min` or `max` has none. `needs` is what the gate must have.\n\n| metric | means | needs | bound | example |\n|---|---|---|---|---|\n")
 	for _, distribution := range []bool{true, false} {
 		for _, m := range Metrics() {
 			if m.Distribution != distribution {
@@ -47,7 +47,7 @@ p50(ttft) of cached <= 50% of that of fresh    one class of requests compared wi
 			if m.Arg != NoArg {
 				name += fmt.Sprintf("(%s)", m.Arg)
 			}
-			fmt.Fprintf(&b, "| `%s` | %s | `%s` |\n", name, m.Means, m.Example)
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | `%s` |\n", name, m.Means, m.Needs, m.Bound, m.Example)
 		}
 	}
 	if *update {

@@ -1,5 +1,7 @@
 package scenarios
 
+import "github.com/launchgate/launchgate/internal/words"
+
 // What a threshold is measured in.
 const (
 	UnitSeconds         = "s"
@@ -10,17 +12,23 @@ const (
 	UnitCount           = "count"
 )
 
-// Metric is a number an objective can promise something about.
+// Metric is a number an objective can promise something about. Everything that
+// depends on which metric it is, is a field of its row; how it is measured is in
+// checklist/measures.go, by its name.
 type Metric struct {
 	Name    string
 	Unit    string
-	Example string // an objective over it
-	Means   string // what is measured, in a sentence
+	Example string       // an objective over it
+	Means   words.Phrase // what is measured, in a sentence
 	// Distribution: the metric has a value for every request, and the objective
 	// names a statistic of them, as in p95(ttft).
 	Distribution bool
+	// PerChunk: it has a value for every chunk of an answer, not one for a request.
+	PerChunk bool
 	// Grows: the ratio is of a change, and can be above 100 %.
 	Grows bool
+	// MoreIsBetter: a service is better when the metric is higher.
+	MoreIsBetter bool
 	// Optional: a sound service may lack what it is measured by, and an objective
 	// can end in "where supported".
 	Optional bool
@@ -30,21 +38,68 @@ type Metric struct {
 	Scope Scope
 	// Needs is what the gate has to have for it to be measured.
 	Needs Need
-	// Tokens: it counts tokens, so it needs to be told how many there were.
+	// Bound is how its confidence bound is computed.
+	Bound Bound
+	// Tokens: it counts tokens, so the service has to report how many there were.
 	Tokens bool
 	// Errors: failed requests make it worse.
 	Errors bool
+	// Speed: it says how fast the service is, so a stage whose backlog still grows
+	// proves nothing of it.
+	Speed bool
+	// OpenLoop: it is measured against a rate of arrivals, which a stage with users
+	// does not have.
+	OpenLoop bool
+	// Cause is where a report looks for the reason of a missed limit.
+	Cause Cause
 }
 
 // Need is what of a gate a metric is measured by, beside its load.
-type Need int
+type Need string
 
+// What a metric can need.
 const (
-	NeedsNothing  Need = iota
-	NeedsCanaries      // canary in the scenario
-	NeedsRecords       // durability in the scenario
-	NeedsPrice         // cost in the gate
-	NeedsLengths       // ignore_eos in the workload
+	NeedsNothing    Need = ""
+	NeedsCanaries   Need = "canary in the scenario"
+	NeedsRecords    Need = "durability in the scenario"
+	NeedsPrice      Need = "cost in the gate"
+	NeedsLengths    Need = "ignore_eos in the workload"
+	NeedsMonitoring Need = "monitoring of target.local"
+	NeedsScan       Need = "scan in the gate"
+)
+
+// Bound is how the confidence bound of a metric is computed.
+type Bound string
+
+// How a metric can be bounded. Another bound is one more line here, and the
+// function in checklist that computes it.
+const (
+	// BoundRank is of a percentile: the ranks between which it lies (binomial). A
+	// mean, min or max has none.
+	BoundRank Bound = "order statistics"
+	// BoundShare is of a share of requests (Clopper and Pearson).
+	BoundShare Bound = "Clopper-Pearson"
+	// BoundRate is of an amount per second: the time is cut into batches.
+	BoundRate Bound = "batch means"
+	// BoundMedians is of the ratio of two medians: from the ranks of each.
+	BoundMedians Bound = "order statistics of both medians"
+	// BoundWrites is of lost writes: a shorter loss than the last write before the
+	// fault is old could not have been seen.
+	BoundWrites Bound = "age of the newest write"
+	// Unbounded metrics are judged by what was seen.
+	Unbounded Bound = "none"
+)
+
+// Cause is where a report looks for the reason of a missed limit.
+type Cause int
+
+// Where a reason can be found.
+const (
+	CauseUnknown    Cause = iota
+	CauseFirstToken       // the moment at which the time to first token was worst
+	CauseTokens           // the moment at which the gaps between chunks were worst
+	CauseErrors           // the most frequent error
+	CauseRecovery         // the steps of the fault's recovery
 )
 
 // Arg is the kind of argument that a metric takes.
@@ -75,72 +130,106 @@ var Latencies = []string{"ttft", "tpot", "latency"}
 
 var metrics = []Metric{
 	{Name: "ttft", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p95(ttft) in burst <= 2s",
-		Means: "time to first token: from the time the request was due to the first fragment that a reader sees (blanks and characters without width do not count)"},
+		Bound: BoundRank, Speed: true, Cause: CauseFirstToken,
+		Means: "time to first token, from when the request was due to the first fragment that a reader sees (blanks and characters without width do not count)"},
 	{Name: "ttfo", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p95(ttfo) <= 3s",
-		Means: "time to first output: like ttft, but reasoning does not count"},
+		Bound: BoundRank, Speed: true, Cause: CauseFirstToken,
+		Means: "time to first output, like ttft, but reasoning does not count"},
 	{Name: "tpot", Tokens: true, Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p99(tpot) in steady/main <= 50ms",
+		Bound: BoundRank, Speed: true, Cause: CauseTokens,
 		Means: "time per output token of a request after its first chunk"},
 	{Name: "icl", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p99(icl) <= 200ms",
-		Means: "inter-chunk latency: the gaps between content chunks"},
+		Bound: BoundRank, Speed: true, PerChunk: true, Cause: CauseTokens,
+		Means: "inter-chunk latency, the gaps between content chunks"},
 	{Name: "max_icl", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p99(max_icl) <= 1s",
+		Bound: BoundRank, Speed: true, Cause: CauseTokens,
 		Means: "the longest gap between two content chunks of an answer, one value for each answer"},
 	{Name: "end_delay", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p95(end_delay) <= 500ms",
+		Bound: BoundRank, Speed: true,
 		Means: "from the last fragment that a reader sees to the end of the answer"},
 	{Name: "latency", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p95(latency) <= 10s",
-		Means: "from the time the request was due to the end of its answer"},
+		Bound: BoundRank, Speed: true,
+		Means: "from when the request was due to the end of its answer"},
 	{Name: "service_ttft", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p95(service_ttft) <= 2s",
-		Means: "like ttft, but measured from the time the request was sent"},
+		Bound: BoundRank, Speed: true, Cause: CauseFirstToken,
+		Means: "like ttft, but from when the request was sent"},
 	{Name: "service_latency", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "mean(service_latency) <= 5s",
-		Means: "like latency, but measured from the time the request was sent"},
+		Bound: BoundRank, Speed: true,
+		Means: "like latency, but from when the request was sent"},
 	{Name: "error_rate", Errors: true, Unit: UnitRatio, Scope: ByStage, Example: "error_rate <= 5%",
+		Bound: BoundShare, Cause: CauseErrors,
 		Means: "the share of due requests that failed, including those never sent"},
 	{Name: "errors", Errors: true, Unit: UnitCount, Scope: ByStage, Example: "errors in steady == 0",
+		Bound: Unbounded, Cause: CauseErrors,
 		Means: "the number of requests that failed, including those never sent"},
 	{Name: "refused_rate", Unit: UnitRatio, Scope: ByStage, Example: "refused_rate of batch in overload >= 20%",
-		Means: "the share of due requests that were refused in good order: with 429 or 503 and the time to come back (Retry-After)"},
+		Bound: BoundShare,
+		Means: "the share of due requests that were refused in good order, with 429 or 503 and the time to come back (Retry-After)"},
 	{Name: "broken_rate", Unit: UnitRatio, Scope: ByStage, Example: "broken_rate in overload <= 1%",
+		Bound: BoundShare,
 		Means: "the share of due requests that failed in any way other than being refused in good order"},
 	{Name: "goodput", Errors: true, Unit: UnitPerSecond, Scope: ByStage, Example: "goodput in steady >= 4/s",
+		Bound: BoundRate, MoreIsBetter: true, Speed: true, OpenLoop: true,
 		Means: "requests per second that met every latency objective"},
 	{Name: "attainment", Errors: true, Unit: UnitRatio, Scope: ByStage, Example: "attainment in steady >= 90%",
+		Bound: BoundShare, MoreIsBetter: true, Speed: true, Cause: CauseErrors,
 		Means: "the share of due requests that met every latency objective"},
 	{Name: "output_tokens_per_second", Tokens: true, Unit: UnitTokensPerSecond, Scope: ByStage, Example: "output_tokens_per_second >= 100",
+		Bound: BoundRate, MoreIsBetter: true, Speed: true,
 		Means: "output tokens of complete answers per second"},
 	{Name: "achieved_rate", Unit: UnitPerSecond, Scope: ByStage, Example: "achieved_rate in burst >= 14/s",
+		Bound: Unbounded, MoreIsBetter: true, OpenLoop: true,
 		Means: "requests per second that the client actually sent"},
 	{Name: "drift", Unit: UnitRatio, Grows: true, Arg: Latency, Scope: ByStage, Example: "drift(ttft) in steady <= 50%",
+		Bound: BoundMedians,
 		Means: "how much the median of a latency rose from the first third of the time to the last third"},
 	{Name: "wrong_length", Needs: NeedsLengths, Tokens: true, Unit: UnitRatio, Scope: ByStage, Example: "wrong_length in steady <= 1%",
+		Bound: BoundShare,
 		Means: "the share of complete answers whose number of tokens is not the number asked for, where ignore_eos asks for all of them"},
 	{Name: "cache_hit_rate", Unit: UnitRatio, Optional: true, Scope: ByStage, Example: "cache_hit_rate of shared in prefixes >= 50%",
+		Bound: Unbounded, MoreIsBetter: true,
 		Means: "the share of prompt tokens that the service reports as cached (usage, cached_tokens), over the answers that report it"},
 	{Name: "changed_answers", Needs: NeedsCanaries, Unit: UnitRatio, Scope: ByScenario, Example: "changed_answers in steady <= 1%",
+		Bound: BoundShare,
 		Means: "the share of canaries whose answer differs from the most frequent answer to the same question"},
 	{Name: "miscounted_tokens", Needs: NeedsCanaries, Unit: UnitRatio, Optional: true, Scope: ByScenario, Example: "miscounted_tokens in steady <= 1%",
+		Bound: BoundShare,
 		Means: "the share of canaries whose usage differs from the count of the service's own tokenizer by more than 10 % and by more than one token"},
 	{Name: "memory_growth", Unit: UnitRatio, Grows: true, Optional: true, Scope: ByScenario, Example: "memory_growth in steady <= 20%",
+		Bound: Unbounded,
 		Means: "how much the memory of the process that grew most rose from the first third of the time to the last third"},
 	{Name: "lost_writes", Needs: NeedsRecords, Unit: UnitCount, Optional: true, Scope: ByScenario, Example: "lost_writes in steady == 0",
+		Bound: Unbounded,
 		Means: "the number of background responses that were acknowledged and then lost, duplicated or truncated"},
 	{Name: "replicas_ready", Unit: UnitCount, Optional: true, Scope: ByScenario, Example: "replicas_ready in steady >= 3",
+		Bound: Unbounded, MoreIsBetter: true,
 		Means: "the lowest number of replicas that the gateway would route to"},
 	{Name: "rto", Unit: UnitSeconds, Arg: FaultArg, Scope: ByScenario, Example: "rto(pod-kill) < 5m",
-		Means: "recovery time: from when the fault is seen in effect to the end of the first of the consecutive probes that are answered again"},
+		Bound: Unbounded, Cause: CauseRecovery,
+		Means: "recovery time, from when the fault is seen in effect to the end of the first of the consecutive probes that are answered again"},
 	{Name: "rpo", Needs: NeedsRecords, Unit: UnitSeconds, Arg: FaultArg, Scope: ByScenario, Example: "rpo(node-loss) < 1m",
-		Means: "recovery point: the age, at the time of the fault, of the oldest acknowledged write that was lost"},
+		Bound: BoundWrites,
+		Means: "recovery point, the age at the time of the fault of the oldest acknowledged write that was lost"},
 	{Name: "lost", Unit: UnitCount, Arg: FaultArg, Scope: ByScenario, Example: "lost(pod-kill) == 0",
+		Bound: Unbounded, Cause: CauseErrors,
 		Means: "the number of requests that were in flight when the fault struck and failed"},
 	{Name: "errors_during", Errors: true, Unit: UnitRatio, Arg: FaultArg, Scope: ByScenario, Example: "errors_during(pod-kill) <= 2%",
+		Bound: BoundShare, Cause: CauseErrors,
 		Means: "the error rate from the injection until users are served again and the fault is gone, over at least ten seconds"},
 	{Name: "detection", Unit: UnitSeconds, Arg: FaultArg, Scope: ByScenario, Example: "detection(pod-kill) < 10s",
+		Bound: Unbounded, Cause: CauseRecovery,
 		Means: "from when the fault is seen in effect to when the service itself notices it"},
 	{Name: "alert", Unit: UnitSeconds, Arg: AlertArg, Scope: ByScenario, Example: "alert(ReplicaDown) in node-loss within 1m",
+		Bound: Unbounded, Needs: NeedsMonitoring,
 		Means: "from when the first fault is seen in effect (without a fault, from the start of the scenario) to when this alert fires"},
 	{Name: "alerts", Unit: UnitCount, Scope: ByScenario, Example: "alerts in loss <= 1",
+		Bound: Unbounded, Needs: NeedsMonitoring,
 		Means: "the number of different alerts that fired"},
 	{Name: "cost_per_million_output_tokens", Needs: NeedsPrice, Tokens: true, Unit: UnitUSD, Scope: ByScenario, Example: "cost_per_million_output_tokens <= $2.50",
+		Bound: Unbounded,
 		Means: "dollars per million output tokens of answers that met the objectives"},
 	{Name: "security", Unit: UnitCount, Arg: Severity, Scope: WholeRun, Example: "security(high) == 0",
+		Bound: Unbounded, Needs: NeedsScan,
 		Means: "the number of security findings of this severity or worse"},
 }
 
@@ -161,6 +250,16 @@ func MetricOf(name string) (Metric, bool) {
 		}
 	}
 	return Metric{}, false
+}
+
+// ErrorRate is the name of the metric that code adds an objective about.
+const ErrorRate = "error_rate"
+
+// NoFindings is the objective that a scan finds no flaw of a severity or worse.
+func NoFindings(severity string) Objective {
+	o := Objective{Metric: "security", Arg: severity, Op: "==", Unit: UnitCount}
+	o.Source = o.String()
+	return o
 }
 
 func metricNames(with func(Metric) bool) []string {

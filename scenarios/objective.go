@@ -20,16 +20,9 @@ type Objective struct {
 	Stat string
 	// Quantile of Stat in (0,1) when Stat is a percentile, else 0.
 	Quantile float64
-	// Metric is ttft, ttfo, tpot, icl, latency, service_ttft, service_latency
-	// (with Stat), or error_rate, errors, goodput, attainment,
-	// output_tokens_per_second, achieved_rate, drift, wrong_length, refused_rate,
-	// broken_rate, cache_hit_rate, changed_answers, miscounted_tokens, lost_writes,
-	// memory_growth, replicas_ready, rto, rpo, lost, errors_during, detection,
-	// alert, alerts, cost_per_million_output_tokens, security (without).
+	// Metric is the name of one of Metrics. A Distribution has a Stat.
 	Metric string
-	// Arg is the argument of a metric that takes one: the fault kind of rto,
-	// rpo, lost, errors_during and detection; the severity of security; the
-	// latency of drift; the name of an alert.
+	// Arg is the argument of a metric that takes one, of the kind that its row says.
 	Arg string
 	// Class, Scenario and Stage narrow the samples; empty means all of them.
 	Class           string
@@ -300,6 +293,7 @@ func (p *objectiveParser) metric(o *Objective) Metric {
 func anyMetric(Metric) bool      { return true }
 func distribution(m Metric) bool { return m.Distribution }
 func single(m Metric) bool       { return !m.Distribution }
+func ofTime(m Metric) bool       { return m.Bound == BoundRate }
 
 func (p *objectiveParser) argument(o *Objective, m Metric, brackets bool, arg string, at int) {
 	switch {
@@ -380,7 +374,7 @@ func (p *objectiveParser) scope(o *Objective, m Metric) {
 		}
 		next()
 	}
-	if word == "within" && m.Name == "alert" {
+	if word == "within" && m.Arg == AlertArg {
 		p.pos = at
 		return
 	}
@@ -418,7 +412,7 @@ func (p *objectiveParser) op(o *Objective, m Metric) {
 		}
 	}
 	switch {
-	case o.Op == "" && m.Name == "alert" && p.accept("within "):
+	case o.Op == "" && m.Arg == AlertArg && p.accept("within "):
 		o.Op = "<="
 	case o.Op == "":
 		p.fail(at, "found %s, expected one of %s", p.rest(), strings.Join(ops, " "))
@@ -458,8 +452,8 @@ func (p *objectiveParser) than(o *Objective, m Metric, ratio string, end int) {
 	case err != nil:
 		p.fail(p.pos, "%v", err)
 		return
-	case o.Quantile == 0 && m.Name != "goodput" && m.Name != "output_tokens_per_second" || o.Op == "==":
-		p.fail(p.pos, "found what it is to be compared with, expected that with <, <=, > or >= of a percentile, goodput or output_tokens_per_second, as in p50(ttft) of cached <= 50%% of that of fresh")
+	case o.Quantile == 0 && m.Bound != BoundRate || o.Op == "==":
+		p.fail(p.pos, "found what it is to be compared with, expected that with <, <=, > or >= of a percentile, %s, as in p50(ttft) of cached <= 50%% of that of fresh", strings.Join(metricNames(ofTime), " or "))
 		return
 	case value == 0:
 		p.fail(p.pos, "found 0, expected a ratio above it, such as 50%%")

@@ -124,7 +124,7 @@ func (g Gate) scenarioOf(o Objective) string {
 		return slices.ContainsFunc(s.Faults, func(f Fault) bool { return f.Kind == o.Scenario })
 	}
 	named := func(s Scenario) bool { return s.Name == o.Scenario }
-	if !strings.HasPrefix(o.Metric, "alert") || slices.ContainsFunc(g.Scenarios, named) {
+	if m, _ := MetricOf(o.Metric); m.Needs != NeedsMonitoring || slices.ContainsFunc(g.Scenarios, named) {
 		return o.Scenario
 	}
 	first := slices.IndexFunc(g.Scenarios, injects)

@@ -117,7 +117,7 @@ func objectivePattern() string {
 func objectiveHelp() string {
 	var lines []string
 	for _, m := range Metrics() {
-		lines = append(lines, m.Example+": "+m.Means)
+		lines = append(lines, m.Example+": "+string(m.Means))
 	}
 	return "A promise, such as:\n" + strings.Join(lines, "\n")
 }

@@ -673,7 +673,7 @@ func (c *checker) scope(path string, o Objective, scenarios []Scenario) {
 	if o.Outside && !slices.ContainsFunc(scenarios, func(s Scenario) bool { return len(s.Faults) > 0 }) {
 		c.add(path, "nothing is broken there, so all of it is outside faults; leave that out")
 	}
-	if (o.Outside || o.During != "") && o.Metric == "icl" && c.kept != "" && c.kept != ChunksAll {
+	if m, _ := MetricOf(o.Metric); (o.Outside || o.During != "") && m.PerChunk && c.kept != "" && c.kept != ChunksAll {
 		c.add(path, "found chunks: %s, which leaves it open what the gaps were when; expected chunks: all", c.kept)
 	}
 }
@@ -725,7 +725,7 @@ func (c *checker) evidence(path string, o Objective, scenarios []Scenario) {
 // arrivalRate refuses promises about a rate where the service sets its own
 // pace: users who wait for a slow service ask it less.
 func (c *checker) arrivalRate(path string, o Objective, scenarios []Scenario) {
-	if o.Metric != "goodput" && o.Metric != "achieved_rate" {
+	if m, _ := MetricOf(o.Metric); !m.OpenLoop {
 		return
 	}
 	for _, s := range scenarios {

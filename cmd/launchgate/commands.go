@@ -166,6 +166,10 @@ func listObjectives(out io.Writer) {
 	fmt.Fprintln(out, "Objectives, one promise a line:")
 	for _, m := range scenarios.Metrics() {
 		fmt.Fprintf(out, "  %-43s %s\n", m.Example, m.Means)
+		fmt.Fprintf(out, "  %-43s bound: %s\n", "", m.Bound)
+		if m.Needs != scenarios.NeedsNothing {
+			fmt.Fprintf(out, "  %-43s needs: %s\n", "", m.Needs)
+		}
 	}
 	fmt.Fprintln(out)
 }

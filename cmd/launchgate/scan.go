@@ -139,9 +139,12 @@ func (f scanFlags) merge(gate *scenarios.Gate) {
 	}
 	s.AllowDisruptive = s.AllowDisruptive || f.scan.AllowDisruptive
 	gate.Scan, gate.Scenarios, gate.Profiles = &s, nil, nil
-	gate.Objectives = slices.DeleteFunc(gate.Objectives, func(o scenarios.Objective) bool { return o.Metric != "security" })
+	gate.Objectives = slices.DeleteFunc(gate.Objectives, func(o scenarios.Objective) bool {
+		m, _ := scenarios.MetricOf(o.Metric)
+		return m.Needs != scenarios.NeedsScan
+	})
 	if len(gate.Objectives) == 0 {
-		gate.Objectives = []scenarios.Objective{{Source: "security(" + f.fail + ") == 0", Metric: "security", Arg: f.fail, Op: "==", Unit: scenarios.UnitCount}}
+		gate.Objectives = []scenarios.Objective{scenarios.NoFindings(f.fail)}
 	}
 	*gate = gate.Resolved()
 }
