@@ -34,7 +34,7 @@ var allowed = map[string][]string{
 	"loadgen/client":     {"internal/recording", "internal/words", "loadgen/client/inferencepb"},
 	"loadgen":            {"scenarios", "internal/recording", "internal/words", "loadgen/client", "loadgen/prompt", "loadgen/trace"},
 	"loadgen/prompt":     {"scenarios", "internal/recording", "internal/words", "loadgen/client", "loadgen/trace"},
-	"loadgen/canary":     {"scenarios", "internal/recording", "loadgen/client"},
+	"loadgen/canary":     {"scenarios", "internal/recording", "internal/words", "loadgen/client"},
 	"loadgen/durability": {"scenarios", "internal/recording", "internal/words", "loadgen/client"},
 	"loadgen/worker":     {"scenarios", "internal/recording", "internal/words", "loadgen", "loadgen/client", "loadgen/prompt"},
 	"loadgen/probe":      {"scenarios", "internal/recording", "loadgen/client"},
