@@ -49,14 +49,12 @@ func (l Language) phrases() words.Language {
 	return phrases
 }
 
-// inChinese is what this program says, and what it reads in recordings: the
-// wordings that lie beside the packages, and those of this one.
+// inChinese holds the wordings of every package, those of this one by their ids.
 var inChinese = func() words.Language {
 	all := words.Language{}
 	for _, table := range tables() {
 		maps.Copy(all, table)
 	}
-	maps.Copy(all, chinese)
 	return all
 }()
 
