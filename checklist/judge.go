@@ -59,7 +59,7 @@ func (v *Verdict) decide(e *evidence) {
 	}
 	waived := 0
 	for _, f := range v.Objectives {
-		told := slices.ContainsFunc(v.Faults, func(fault Fault) bool { return fault.Why.String() == f.Why.String() })
+		told := slices.ContainsFunc(v.Faults, func(fault Fault) bool { return fault.Why.Same(f.Why) })
 		if f.Waived {
 			waived++
 			continue

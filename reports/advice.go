@@ -3,7 +3,6 @@ package reports
 import (
 	"fmt"
 	"math"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -105,7 +104,7 @@ func distinct(notes []words.Sentence) []words.Sentence {
 		if unproven, ok := n.Args, n.Phrase == "next.unproven"; ok {
 			reason = unproven[1].(words.Sentence)
 		}
-		if !slices.ContainsFunc(said, func(s words.Sentence) bool { return reflect.DeepEqual(s, reason) }) {
+		if !slices.ContainsFunc(said, func(s words.Sentence) bool { return s.Same(reason) }) {
 			said = append(said, reason)
 			kept = append(kept, n)
 		}

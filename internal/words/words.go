@@ -3,7 +3,10 @@
 // it, and worded where somebody reads it.
 package words
 
-import "fmt"
+import (
+	"fmt"
+	"reflect"
+)
 
 // Phrase is a sentence or a part of one, in English, with the verbs of fmt
 // where something is to be filled in. Other languages find their own wording by
@@ -93,6 +96,12 @@ func List(by Phrase, all ...Sentence) Sentence {
 
 // IsVerbatim reports whether it is what somebody else said.
 func (s Sentence) IsVerbatim() bool { return s.Phrase == verbatim }
+
+// Same reports whether two sentences have the same phrase, filled with the same.
+// Two phrases that read alike are not the same.
+func (s Sentence) Same(o Sentence) bool {
+	return s.Phrase == o.Phrase && reflect.DeepEqual(s.Args, o.Args)
+}
 
 // IsZero reports whether nothing is said.
 func (s Sentence) IsZero() bool { return s.Phrase == "" }

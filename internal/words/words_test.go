@@ -41,6 +41,23 @@ func TestASentenceIsWordedInItsReadersLanguage(t *testing.T) {
 	}
 }
 
+func TestSentencesAreComparedByTheirCodes(t *testing.T) {
+	said := words.Say("%d of %d: %s", 1, 2, words.Say("it holds"))
+	for _, tt := range []struct {
+		other words.Sentence
+		want  bool
+	}{
+		{words.Say("%d of %d: %s", 1, 2, words.Say("it holds")), true},
+		{words.Say("%d of %d: %s", 1, 3, words.Say("it holds")), false},
+		{words.Verbatim(said.String()), false},
+		{words.Sentence{}, false},
+	} {
+		if got := said.Same(tt.other); got != tt.want {
+			t.Errorf("%q and %q: %v", said, tt.other, got)
+		}
+	}
+}
+
 func TestFilesHoldEnglish(t *testing.T) {
 	said := words.Say("%d of %d: %s", 1, 2, words.Say("it holds"))
 	b, err := json.Marshal(said)
