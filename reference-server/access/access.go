@@ -29,6 +29,8 @@ const (
 	HeaderTenant = "X-Launchgate-Tenant" // whose request it is
 	HeaderClass  = "X-Launchgate-Class"  // interactive, standard, batch, background, or 3 to 0
 	HeaderWeight = "X-Launchgate-Weight" // of the tenant among those of its class, 1 to 100
+
+	HeaderRequest = "X-Launchgate-Request" // the gateway's name for a request, by which it asks what was used
 )
 
 const (

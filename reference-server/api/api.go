@@ -31,6 +31,7 @@ type Server struct {
 	policy  access.Policy
 
 	responses responses // those in the background
+	accounts  accounts
 }
 
 // New is a server over a pool, whose models may still be being loaded. It
@@ -56,6 +57,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("DELETE /v1/responses/{id}", s.deleteResponse)
 	mux.HandleFunc("POST /tokenize", s.tokenize)
 	mux.HandleFunc("POST /detokenize", s.detokenize)
+	mux.HandleFunc("GET /usage/{request}", s.used)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, problem{http.StatusNotFound, "not_found", fmt.Sprintf("%s %s is not served; POST /v1/chat/completions, POST /v1/completions, POST /v1/responses, POST /tokenize, POST /detokenize, GET /v1/models, GET /health and GET /ready are", r.Method, r.URL.Path), 0})
 	})
@@ -94,6 +96,10 @@ func secure(h http.Header) {
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	h.Set("Cache-Control", "no-store")
 }
+
+// HeaderPrompt tells a gateway how many tokens the prompt has, before the answer
+// begins: its client may leave before the end, which tells all that was used.
+const HeaderPrompt = "X-Launchgate-Prompt-Tokens"
 
 // HeaderFault tells a gateway that a request, and not the replica, is why there
 // is no answer: another replica would fail at it too.

@@ -41,6 +41,8 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool, pro
 		a.id = "chat" + a.id
 	}
 	w.Header().Set("X-Request-Id", a.id)
+	counted := s.accounts.open(r)
+	defer counted.close()
 	status := "ok"
 	traced, span := startSpan(r, a)
 	r = r.WithContext(traced)
@@ -67,12 +69,13 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool, pro
 	a.includeUsage = q.StreamOptions != nil && q.StreamOptions.IncludeUsage
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel() // what is left of n answers when one fails
-	streams, err := submit(ctx, q, e, prompt)
+	streams, tokens, err := submit(ctx, q, e, prompt)
 	if err != nil {
 		refuse(err)
 		return
 	}
-	parts := merge(ctx, streams)
+	w.Header().Set(HeaderPrompt, strconv.Itoa(tokens))
+	parts := merge(ctx, streams, counted)
 	if q.Stream {
 		err = s.sendStream(ctx, w, parts, len(streams), a)
 	} else {
@@ -96,18 +99,19 @@ func newID(kind string) string {
 }
 
 // submit queues as many sequences as answers are asked for, each with a seed of
-// its own.
-func submit(ctx context.Context, q request, e *engine.Engine, prompt func(request, context.Context, *engine.Engine) ([]int32, error)) ([]*engine.Stream, error) {
+// its own; tokens are those of the prompt.
+func submit(ctx context.Context, q request, e *engine.Engine, prompt func(request, context.Context, *engine.Engine) ([]int32, error)) (streams []*engine.Stream, tokens int, err error) {
 	ids, err := prompt(q, ctx, e)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	req, err := q.engineRequest(ids)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	req.Caller = callerOf(ctx)
-	return e.SubmitAll(ctx, req, q.answers())
+	streams, err = e.SubmitAll(ctx, req, q.answers())
+	return streams, len(ids), err
 }
 
 // part is an event of one of the answers to a request.
@@ -116,8 +120,13 @@ type part struct {
 	engine.Event
 }
 
-// merge reads all answers into one channel, which closes when all have ended.
-func merge(ctx context.Context, streams []*engine.Stream) <-chan part {
+// lastWord is how long the engine has to tell what it computed of an answer that
+// its client gave up: it looks before each step.
+const lastWord = 2 * time.Second
+
+// merge reads all answers into one channel, which closes when all have ended, and
+// counts what they use.
+func merge(ctx context.Context, streams []*engine.Stream, counted *account) <-chan part {
 	parts := make(chan part)
 	var readers sync.WaitGroup
 	for i, stream := range streams {
@@ -126,7 +135,9 @@ func merge(ctx context.Context, streams []*engine.Stream) <-chan part {
 				ev, err := stream.Next(ctx)
 				if err != nil {
 					ev = engine.Event{Err: err}
+					leave(stream, i, counted)
 				}
+				counted.saw(i, ev.Usage)
 				parts <- part{i, ev}
 				if ev.Err != nil || ev.Finish != "" {
 					return
@@ -136,6 +147,25 @@ func merge(ctx context.Context, streams []*engine.Stream) <-chan part {
 	}
 	go func() { readers.Wait(); close(parts) }()
 	return parts
+}
+
+// leave reads an answer that was given up to its end, for what it has used.
+func leave(stream *engine.Stream, i int, counted *account) {
+	if counted == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lastWord)
+	defer cancel()
+	for {
+		ev, err := stream.Next(ctx)
+		if err != nil {
+			return
+		}
+		counted.saw(i, ev.Usage)
+		if ev.Err != nil || ev.Finish != "" {
+			return
+		}
+	}
 }
 
 // sum adds the usage of an answer; the prompt is one and the same.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -129,7 +130,7 @@ func (r *response) take(ev engine.Event) bool {
 		r.status = "in_progress"
 	}
 	r.text.WriteString(ev.Text)
-	if ev.Err == nil {
+	if ev.Usage != (engine.Usage{}) {
 		r.usage = ev.Usage
 	}
 	last := ev.Err != nil || ev.Finish != ""
@@ -240,6 +241,8 @@ func (k *responses) forget(id string) {
 func (s *Server) respond(w http.ResponseWriter, r *http.Request) {
 	a := answer{chat: true, began: time.Now(), id: newID("resp_")}
 	w.Header().Set("X-Request-Id", a.id)
+	counted := s.accounts.open(r)
+	defer counted.close()
 	status := "ok"
 	defer func() { s.metrics.answered(a, status) }()
 	refuse := func(err error) {
@@ -269,7 +272,7 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request) {
 		ctx, stop = context.WithCancel(context.WithoutCancel(ctx))
 		resp.stop = stop
 	}
-	streams, err := submit(ctx, chat, e, request.chatPrompt)
+	streams, tokens, err := submit(ctx, chat, e, request.chatPrompt)
 	if err == nil && q.Background {
 		err = s.responses.keep(resp)
 	}
@@ -291,6 +294,8 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer release()
+	defer func() { counted.saw(0, resp.usage) }()
+	w.Header().Set(HeaderPrompt, strconv.Itoa(tokens))
 	if q.Stream {
 		err = s.streamResponse(w, resp, streams[0], a)
 	} else {

@@ -738,7 +738,7 @@ func (e *Engine) dropCancelled() {
 	}
 	for _, seq := range e.gone {
 		seq.over = true
-		seq.stream.put(Event{Err: context.Cause(seq.stream.ctx)})
+		seq.stream.put(Event{Err: context.Cause(seq.stream.ctx), Usage: seq.used()})
 		e.sched.remove(seq)
 	}
 }

@@ -71,6 +71,16 @@ func (s *sequence) settle(b *blocks) {
 	}
 }
 
+// used is what was computed of a sequence that is given up: the part of its
+// prompt that steps have taken, and the tokens that were written.
+func (s *sequence) used() Usage {
+	u := Usage{Prompt: min(s.computed, s.prompt), Cached: s.reused, Output: len(s.tokens) - s.prompt}
+	if u.Output > 0 { // its cache may have been given up meanwhile
+		u.Prompt = s.prompt
+	}
+	return u
+}
+
 // full reports whether the sequence has its last token, or it is being computed.
 func (s *sequence) full() bool { return len(s.tokens) >= s.limit }
 
@@ -85,7 +95,8 @@ type Usage struct {
 	Prompt, Cached, Output int
 }
 
-// Event is the next piece of an answer. The last one has Finish or Err set.
+// Event is the next piece of an answer. The last one has Finish or Err set; where
+// its client gave up, its Usage is what was computed until then.
 type Event struct {
 	Text   string
 	Tokens int // output tokens that the text came from

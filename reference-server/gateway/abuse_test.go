@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -112,6 +113,60 @@ func TestLeavingIsBilled(t *testing.T) {
 		t.Errorf("%d parts were read, %+v is billed (%v)", seen, u, err)
 	}
 	waitIdle(t, h.g) // and the replica goes on for nobody
+}
+
+// A client that leaves before its answer begins is billed what the replica says
+// that it computed until then, and its prompt where the replica says nothing;
+// what a replica never got is not billed.
+func TestLeavingBeforeTheAnswerIsBilled(t *testing.T) {
+	for name, tt := range map[string]struct {
+		path, tells    string
+		status         int
+		prompt, output int64 // 0, 0: nothing is billed
+	}{
+		"whole":            {"/v1/chat/completions", `{"id":%q,"object":"usage","usage":{"prompt_tokens":12,"completion_tokens":7}}`, 200, 12, 7},
+		"response":         {"/v1/responses", `{"id":%q,"object":"usage","usage":{"prompt_tokens":12,"completion_tokens":0}}`, 200, 12, 0},
+		"another server":   {"/v1/chat/completions", `{"detail":"Not Found %s"}`, 404, 10, 0},
+		"another request":  {"/v1/chat/completions", `{"id":"other than %s","object":"usage","usage":{"prompt_tokens":12,"completion_tokens":7}}`, 200, 10, 0},
+		"nothing computed": {"/v1/chat/completions", `{"id":%q,"object":"usage","usage":{"prompt_tokens":0,"completion_tokens":0}}`, 200, 0, 0},
+		"never got it":     {"/v1/chat/completions", `{"error":{"code":"usage_not_found","message":"%s"}}`, 404, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, asked := make(chan string, 1), make(chan struct{}, 1)
+			h := newHouse(t, generous(), openBooks(t), newBackend(t, func(w http.ResponseWriter, r *http.Request) {
+				if id, ok := strings.CutPrefix(r.URL.Path, "/usage/"); ok {
+					w.WriteHeader(tt.status)
+					fmt.Fprintf(w, tt.tells, id)
+					asked <- struct{}{}
+					return
+				}
+				_, _ = io.Copy(io.Discard, r.Body)
+				got <- r.Header.Get(headerRequest)
+				<-r.Context().Done()
+			}))
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				req, _ := http.NewRequestWithContext(ctx, "POST", h.url+tt.path, strings.NewReader(`{"input":"a question of 40 bytes or so"}`))
+				req.Header.Set("Authorization", "Bearer "+h.secret)
+				if resp, err := http.DefaultClient.Do(req); err == nil {
+					resp.Body.Close()
+				}
+			}()
+			id := <-got
+			cancel()
+			<-asked
+			if tt.prompt+tt.output == 0 {
+				waitIdle(t, h.g)
+				if u, err := h.books.UsageOf(t.Context(), id); !errors.Is(err, ledger.ErrNotFound) {
+					t.Errorf("%+v is billed (%v), want nothing", u, err)
+				}
+				return
+			}
+			if u, err := h.billed(id); err != nil || u.Prompt != tt.prompt || u.Output != tt.output {
+				t.Errorf("%+v is billed (%v), want %d and %d", u, err, tt.prompt, tt.output)
+			}
+		})
+	}
 }
 
 // Some servers tell the usage with every part: the last counts, not the first.

@@ -329,6 +329,11 @@ func (a *accounted) settle() error {
 	}
 	if t.Usage == nil || t.Usage.Completion+t.Usage.Output < a.parts && !a.ended() {
 		t.Usage = &tokens{Prompt: a.prompt, Completion: a.parts}
+		if a.ctx != nil && a.ctx.Err() != nil {
+			if u, err := a.g.usedOf(a.c); err == nil && u.Completion >= a.parts {
+				t.Usage = &u
+			}
+		}
 	}
 	a.kept = true // also when it fails: it is an error, and not tried again
 	return a.g.keep(a.c, t)

@@ -97,6 +97,9 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 			break
 		}
 		tried = append(tried, rep)
+		if c, ok := r.Context().Value(callKey{}).(*call); ok {
+			c.on = rep
+		}
 		began := time.Now()
 		try := newAttempt(r.Context(), b.waitFor)
 		resp, err := b.send(r.WithContext(try.ctx), sent, rep)

@@ -161,7 +161,7 @@ func (g *Gateway) Handler() http.Handler {
 			return
 		}
 		if n := sizeOf(r); n > headerLimit {
-			g.fail(w, refusal{http.StatusRequestHeaderFieldsTooLarge, "headers_too_large", fmt.Sprintf("the headers are of %d bytes, expected %d at the most", n, headerLimit)})
+			g.fail(w, refusal{http.StatusRequestHeaderFieldsTooLarge, "headers_too_large", largeHeaders(n)})
 			return
 		}
 		if r = g.misled(w, r); r == nil {
@@ -169,6 +169,10 @@ func (g *Gateway) Handler() http.Handler {
 		}
 		measured.ServeHTTP(w, r)
 	})
+}
+
+func largeHeaders(n int) string {
+	return fmt.Sprintf("the headers are of %d bytes, expected %d at the most", n, headerLimit)
 }
 
 // sizeOf is what the line and the headers of a request take, about.
@@ -362,8 +366,9 @@ func (c *call) seesInside() bool {
 
 // failed answers a request that no replica answered.
 func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil {
-		return // the client is gone
+	if r.Context().Err() != nil { // the client is gone
+		g.left(r)
+		return
 	}
 	var own refusal
 	if !errors.As(err, &own) {

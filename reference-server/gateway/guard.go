@@ -39,6 +39,7 @@ type guard struct {
 	doors   buckets // of keys that another door shows, by the address of its client
 	keys    buckets
 	cache   *cache
+	usedOf  func(*call) (tokens, error) // what its replica has computed of a request that was left
 
 	auditing sync.Mutex
 	audit    io.Writer
@@ -67,6 +68,7 @@ type call struct {
 	class     string    // of its key, as replicas know it
 	unbilled  bool      // by a flaw
 	held      *held     // bytes of its body
+	on        *replica  // that it was sent to last; nil: none
 	leave     func()    // what was counted in besides the request itself
 }
 
@@ -80,6 +82,7 @@ func (g *Gateway) Guard(name string, c Config, l *ledger.Ledger, audit io.Writer
 	g.guard = &guard{
 		name: name, cache: newCache(), ledger: l, metrics: g.metrics, log: g.log, audit: audit, tenants: map[string]*tenant{},
 	}
+	g.guard.usedOf = g.usedOf
 	g.guard.config.Store(&c)
 }
 
