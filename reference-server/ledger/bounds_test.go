@@ -10,18 +10,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
 // A tenant, and all together, have no more stored than they may; what has ended
 // is removed when its time is over, and what has not stays.
-func TestResponsesAreBounded(t *testing.T) {
-	l, err := Open(t.Context(), filepath.Join(t.TempDir(), "ledger.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
+func boundsContract(t *testing.T, l *Ledger) {
 	old := time.Now().Add(-48 * time.Hour)
 	add := func(id, tenant string, size int, created time.Time) error {
 		return l.AcceptWithin(t.Context(), Response{ID: id, Tenant: tenant, Request: strings.Repeat("x", size), Created: created}, Bound{3, 100}, Bound{5, 1000})
@@ -74,6 +71,33 @@ func TestResponsesAreBounded(t *testing.T) {
 	}
 	if after, _ = l.Count(t.Context()); after["usage_records"] != 0 {
 		t.Errorf("%v", after)
+	}
+	crowded(t, l)
+	for _, table := range []string{"responses", "response_texts"} {
+		if _, err := l.exec(t.Context(), "empty", "DELETE FROM "+table); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Of many who bring a response at once, as many are let in as there is room for.
+func crowded(t *testing.T, l *Ledger) {
+	var bringing sync.WaitGroup
+	var taken atomic.Int64
+	for i := range 24 {
+		bringing.Go(func() {
+			err := l.AcceptWithin(t.Context(), Response{ID: fmt.Sprint("e", i), Tenant: "e", Request: strings.Repeat("x", 10), Created: time.Now()}, Bound{Responses: 1000, Bytes: 55}, Bound{})
+			switch {
+			case err == nil:
+				taken.Add(1)
+			case !errors.Is(err, ErrTenantFull):
+				t.Error(err)
+			}
+		})
+	}
+	bringing.Wait()
+	if taken.Load() != 5 {
+		t.Errorf("%d responses of 10 bytes are stored, want 5 within 55 bytes", taken.Load())
 	}
 }
 

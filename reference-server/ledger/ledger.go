@@ -272,6 +272,10 @@ func (l *Ledger) Accept(ctx context.Context, r Response) error {
 	return l.AcceptWithin(ctx, r, Bound{}, Bound{})
 }
 
+// acceptLock is the number of PostgreSQL's lock that is held while the bounds on
+// responses are looked at.
+const acceptLock = 0x1a09c47e
+
 // AcceptWithin keeps it where the bounds of its tenant and of all leave room.
 func (l *Ledger) AcceptWithin(ctx context.Context, r Response, tenant, all Bound) error {
 	what := "accept " + r.ID
@@ -280,6 +284,13 @@ func (l *Ledger) AcceptWithin(ctx context.Context, r Response, tenant, all Bound
 		return fmt.Errorf("ledger: %s: %w", what, err)
 	}
 	defer func() { _ = tx.Rollback() }() // nothing, once it is committed
+	if !l.sqlite && (tenant != (Bound{}) || all != (Bound{})) {
+		// SQLite has one writer at a time. Here two gateways would both find room
+		// for the last response.
+		if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, acceptLock); err != nil {
+			return fmt.Errorf("ledger: %s: %w", what, err)
+		}
+	}
 	for _, x := range []struct {
 		bound Bound
 		of    string

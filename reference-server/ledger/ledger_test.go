@@ -33,6 +33,7 @@ func TestSQLite(t *testing.T) {
 
 // contract is what a ledger of either kind does.
 func contract(t *testing.T, l *Ledger) {
+	t.Run("responses are bounded", func(t *testing.T) { boundsContract(t, l) })
 	t.Run("keys", func(t *testing.T) { keysContract(t, l) })
 	t.Run("usage is kept once", func(t *testing.T) { usageContract(t, l) })
 	t.Run("responses", func(t *testing.T) { responsesContract(t, l) })
