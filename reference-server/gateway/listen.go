@@ -1,13 +1,13 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -23,8 +23,8 @@ const (
 	idleLimit   = 2 * time.Minute
 	headerLimit = 64 << 10
 
-	// Of HTTP/2: what net/http refuses itself goes without the headers of the
-	// other answers, so it is left only what is far too large.
+	// Of HTTP/2: net/http says nothing of what was too large, so that is left to it
+	// only where it is far too large.
 	h2HeaderLimit = 4 * headerLimit
 	h2Streams     = 256     // at once, of a connection
 	h2Window      = 1 << 20 // bytes of all bodies that wait to be read, of a connection
@@ -50,14 +50,36 @@ type Door struct {
 // Listen serves the gateway over TLS where there is a certificate, and in clear
 // otherwise.
 func (g *Gateway) Listen(addr string, certificate *tls.Config) (*Door, error) {
+	return open(addr, g.Handler(), certificate, g.visitors, g.log)
+}
+
+// Listen serves any handler through a door of its own: connections are as many as
+// the descriptors allow, those that were idle for longest give way to new ones,
+// and every answer has the security headers, net/http's own too.
+func Listen(addr string, h http.Handler, certificate *tls.Config, log *slog.Logger) (*Door, error) {
+	unlimited := func(netip.Addr) (int, Limit) { return math.MaxInt32, Limit{1e9, 1e9} }
+	all := func() Connections { return Connections{Address: math.MaxInt32} }
+	v := &visitors{limits: unlimited, bounds: all, addresses: map[netip.Prefix]int{}, tenants: map[string]int{}}
+	secured := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		secure(w.Header(), r.TLS != nil)
+		if n := sizeOf(r); n > headerLimit {
+			writeJSON(w, http.StatusRequestHeaderFieldsTooLarge, errorBody("invalid_request_error", "headers_too_large", largeHeaders(n)))
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+	return open(addr, secured, certificate, v, log)
+}
+
+func open(addr string, h http.Handler, certificate *tls.Config, v *visitors, log *slog.Logger) (*Door, error) {
 	at, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", addr, err)
 	}
-	d := &Door{at: at, tls: certificate, log: g.log, visitors: g.visitors}
+	d := &Door{at: at, tls: certificate, log: log, visitors: v}
 	d.ctx, d.stop = context.WithCancel(context.Background())
-	handler := d.seen(g.Handler())
-	quiet := slog.NewLogLogger(g.log.Handler(), slog.LevelDebug) // what clients do wrong
+	handler := d.seen(h)
+	quiet := slog.NewLogLogger(log.Handler(), slog.LevelDebug) // what clients do wrong
 	server := func() *http.Server {
 		s := &http.Server{Handler: handler, ErrorLog: quiet, ReadHeaderTimeout: handshakeWithin, IdleTimeout: idleLimit, MaxHeaderBytes: headerLimit,
 			DisableGeneralOptionsHandler: true, Protocols: &http.Protocols{}, ConnContext: connContext,
@@ -71,7 +93,7 @@ func (g *Gateway) Listen(addr string, certificate *tls.Config) (*Door, error) {
 	d.h1.Protocols.SetHTTP1(true)
 	d.h1.Protocols.SetUnencryptedHTTP2(certificate == nil)
 	d.h2, d.to2 = server(), newHandover(at.Addr())
-	d.h2.Protocols.SetHTTP2(true)
+	d.h2.Protocols.SetUnencryptedHTTP2(true) // to net/http they are: the handshake is done
 	d.h2.MaxHeaderBytes = h2HeaderLimit
 	if certificate == nil {
 		d.h1.MaxHeaderBytes = h2HeaderLimit
@@ -134,12 +156,12 @@ func (d *Door) shake(v *visitor) {
 		return
 	}
 	state := c.ConnectionState()
-	if state.NegotiatedProtocol == "h2" {
-		d.to2.give(c)
-		return
-	}
 	v.tls = &state
-	d.to1.give(&marked{Conn: c, v: v, tls: true})
+	to := d.to1
+	if state.NegotiatedProtocol == "h2" {
+		to = d.to2
+	}
+	to.give(&marked{Conn: c, v: v, tls: true})
 }
 
 func looksLikeHTTP(head []byte) bool {
@@ -153,13 +175,8 @@ func looksLikeHTTP(head []byte) bool {
 
 // connContext has the requests of a connection know it.
 func connContext(ctx context.Context, c net.Conn) context.Context {
-	switch c := c.(type) {
-	case *marked:
+	if c, ok := c.(*marked); ok {
 		return context.WithValue(ctx, visitorKey{}, c.v)
-	case *tls.Conn:
-		if v, ok := c.NetConn().(*visitor); ok {
-			return context.WithValue(ctx, visitorKey{}, v)
-		}
 	}
 	return ctx
 }
@@ -232,58 +249,6 @@ func (h *handover) Accept() (net.Conn, error) {
 
 func (h *handover) Close() error   { h.once.Do(func() { close(h.closed) }); return nil }
 func (h *handover) Addr() net.Addr { return h.at }
-
-// marked is a connection of HTTP/1.1. What net/http answers by itself (requests
-// that cannot be read, headers that are too long) has no headers of the
-// gateway's, so they are put in on the way.
-type marked struct {
-	net.Conn
-	v   *visitor
-	tls bool
-}
-
-func (m *marked) Write(b []byte) (int, error) {
-	with := withHeaders(b, m.tls)
-	if with == nil {
-		return m.Conn.Write(b)
-	}
-	n, err := m.Conn.Write(with)
-	if n == len(with) {
-		n = len(b)
-	}
-	return min(n, len(b)), err
-}
-
-var plainHeaders, tlsHeaders = headerLines(false), headerLines(true)
-
-func headerLines(tls bool) string {
-	var b bytes.Buffer
-	h := http.Header{}
-	secure(h, tls)
-	_ = h.Write(&b) // a buffer takes everything
-	return b.String()
-}
-
-// withHeaders is a refusal with the security headers; nil where b is none, or has
-// them.
-func withHeaders(b []byte, tls bool) []byte {
-	if !bytes.HasPrefix(b, []byte("HTTP/1.1 4")) && !bytes.HasPrefix(b, []byte("HTTP/1.1 5")) {
-		return nil
-	}
-	line := bytes.Index(b, []byte("\r\n"))
-	end := bytes.Index(b, []byte("\r\n\r\n"))
-	if end < 0 || bytes.Contains(b[:end], []byte("\r\nX-Content-Type-Options:")) {
-		return nil
-	}
-	own := plainHeaders
-	if tls {
-		own = tlsHeaders
-	}
-	out := make([]byte, 0, len(b)+len(own))
-	out = append(out, b[:line+2]...)
-	out = append(out, own...)
-	return append(out, b[line+2:]...)
-}
 
 // remoteAddr is the address of HOST:PORT; the zero one where there is none.
 func remoteAddr(hostPort string) netip.Addr {
