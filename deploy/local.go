@@ -99,6 +99,9 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 		http, metrics, link := at(node.Host(), rest[3*i]), at(node.Host(), rest[3*i+1]), at(node.Host(), rest[3*i+2])
 		argv := []string{o.Server, "serve", "--grpc-addr", "", "--device-file", l.deviceFile(), "--addr", http, "--metrics-addr", metrics,
 			"--threads", strconv.Itoa(threadsPerReplica(spec))}
+		if l.admission == nil && node != nil { // only this host's namespaces lead to a node's address
+			argv = append(argv, "--answer-everybody")
+		}
 		if spec.Model != "" {
 			argv = append(argv, "--model", spec.Model)
 		}

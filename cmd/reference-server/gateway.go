@@ -180,12 +180,12 @@ func runGateway(ctx context.Context, o gatewayOptions, log *slog.Logger) error {
 		return err
 	}
 	defer front.Close()
-	back, err := listen(o.metricsAddr, g.Metrics(), nil)
+	back, err := gateway.Listen(o.metricsAddr, g.Metrics(), nil, log)
 	if err != nil {
 		return err
 	}
 	defer back.Close()
-	log.Info("listening", "door", front.Addr(), "tls", certificate != nil, "keys", o.ledger != "", "metrics", back.url()+"/metrics", "replicas", len(o.replicas))
+	log.Info("listening", "door", front.Addr(), "tls", certificate != nil, "keys", o.ledger != "", "metrics", urlOf(back, nil)+"/metrics", "replicas", len(o.replicas))
 
 	watching, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -200,8 +200,6 @@ func runGateway(ctx context.Context, o gatewayOptions, log *slog.Logger) error {
 			return drain(front, drainFor)
 		case <-again:
 			o.reconfigure(g, log)
-		case err := <-back.failed:
-			return err
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,6 +46,7 @@ type serveOptions struct {
 	device                      string // auto, cpu or cuda:N
 	fraction                    float64
 	secretFile                  string
+	everybody                   bool
 	hosts                       []string
 	cert, key                   string
 	engine                      engine.Config // what all models have in common
@@ -65,8 +67,8 @@ it needs their memory. The same weights can be served with different quantizatio
 empty PATH means the built-in model: --model exact=,none --model quick=,int8.
 
 With --gateway-secret-file, serve answers only its gateway and takes tenant and class
-from the gateway's headers. Without a secret, listen only on an address that other
-hosts cannot reach.
+from the gateway's headers. Without a secret, serve starts only on addresses that other
+hosts cannot reach, unless --answer-everybody allows others.
 
 serve uses a GPU if it finds one (--device). --gpu-memory-fraction limits the share of
 its free memory that serve takes. On the CPU, --device-memory-mib limits the memory
@@ -119,6 +121,7 @@ With OTEL_EXPORTER_OTLP_ENDPOINT, serve exports OpenTelemetry traces to that add
 	f.BoolVar(&o.engine.NoPrefix, "no-prefix-cache", false, "do not reuse the KV blocks of earlier prompts")
 	f.BoolVar(&o.engine.SharePrefix, "share-prefix-cache", false, "share the prefix cache between tenants: faster if their prompts begin alike, but a tenant can find out what others ask")
 	f.StringVar(&o.secretFile, "gateway-secret-file", "", "a `file` with the secret shared with the gateway; with it, only the gateway is served (or GATEWAY_SECRET)")
+	f.BoolVar(&o.everybody, "answer-everybody", false, "serve without a secret on an address that other hosts may reach")
 	f.StringArrayVar(&o.hosts, "allow-host", nil, "without a secret, another host `name` that requests may use besides IP addresses and localhost; may be repeated")
 	f.StringVar(&o.cert, "tls-cert", "", "the certificate of the API and gRPC, reloaded when the file changes; without one there is no TLS")
 	f.StringVar(&o.key, "tls-key", "", "the private key of --tls-cert")
@@ -288,18 +291,37 @@ func (o serveOptions) configs() ([]engine.Config, error) {
 
 // access is whom the replica answers, and its certificate, nil where it speaks
 // in clear.
-func (o serveOptions) access(log *slog.Logger) (p access.Policy, certificate *tls.Config, err error) {
+func (o serveOptions) access(ctx context.Context, log *slog.Logger) (p access.Policy, certificate *tls.Config, err error) {
 	p.Hosts = o.hosts
 	p.Secret, err = gatewaySecret(o.secretFile)
 	if err == nil && o.cert != "" {
 		certificate, err = gateway.LoadTLS(o.cert, o.key, log)
 	}
-	if host, _, split := net.SplitHostPort(o.addr); p.Secret == "" && split == nil {
-		if ip := net.ParseIP(host); host == "" || ip != nil && !ip.IsLoopback() {
-			log.Warn("anybody who reaches this address may use the replica: give it and its gateway a secret (--gateway-secret-file)", "addr", o.addr)
-		}
+	if err == nil && p.Secret == "" && !o.everybody {
+		err = errors.Join(onlyThisHost(ctx, "--addr", o.addr), onlyThisHost(ctx, "--grpc-addr", o.grpcAddr))
 	}
 	return p, certificate, err
+}
+
+// onlyThisHost refuses an address that other hosts may reach.
+func onlyThisHost(ctx context.Context, flag, addr string) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil { // none, or one that cannot be listened on
+		return nil
+	}
+	reach := "any address"
+	if host != "" {
+		ips, err := net.DefaultResolver.LookupIP(ctx, "ip", host)
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", flag, addr, err)
+		}
+		i := slices.IndexFunc(ips, func(ip net.IP) bool { return !ip.IsLoopback() })
+		if i < 0 {
+			return nil
+		}
+		reach = ips[i].String()
+	}
+	return fmt.Errorf("%s %s: found %s and no secret, so anybody who reaches it could use the replica; give it and its gateway a secret (--gateway-secret-file or GATEWAY_SECRET), listen on 127.0.0.1, or say --answer-everybody", flag, addr, reach)
 }
 
 // serve listens first, so that a taken port is told at once, then loads, then
@@ -312,7 +334,7 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	policy, certificate, err := o.access(log)
+	policy, certificate, err := o.access(ctx, log)
 	if err != nil {
 		return err
 	}
@@ -326,12 +348,12 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 		return err
 	}
 	s := api.New(pool, policy, log)
-	front, err := listen(o.addr, s.Handler(), certificate)
+	front, err := gateway.Listen(o.addr, s.Handler(), certificate, log)
 	if err != nil {
 		return err
 	}
 	defer front.Close()
-	back, err := listen(o.metricsAddr, metricsMux(s.Metrics()), nil)
+	back, err := gateway.Listen(o.metricsAddr, metricsMux(s.Metrics()), nil, log)
 	if err != nil {
 		return err
 	}
@@ -341,7 +363,7 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 		return err
 	}
 	defer stopRPC(false)
-	log.Info("listening", "api", front.url(), "grpc", o.grpcAddr, "metrics", back.url()+"/metrics")
+	log.Info("listening", "api", urlOf(front, certificate), "grpc", o.grpcAddr, "metrics", urlOf(back, nil)+"/metrics")
 
 	defer func() { pool.Close(); s.Wait() }()
 	if err := pool.WaitForFiles(ctx); ctx.Err() != nil {
@@ -352,13 +374,7 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 	if err := pool.Load(); err != nil {
 		return err
 	}
-	select {
-	case <-ctx.Done():
-	case err := <-front.failed:
-		return err
-	case err := <-back.failed:
-		return err
-	}
+	<-ctx.Done()
 	log.Info("stopping: requests under way may end", "within", drainFor)
 	pool.Drain()
 	stopRPC(true)
@@ -402,48 +418,16 @@ func metricsMux(h http.Handler) http.Handler {
 	return mux
 }
 
-// listener is an HTTP server that runs.
-type listener struct {
-	*http.Server
-	at     net.Addr
-	failed chan error
-}
-
-const (
-	// idleLimit is longer than callers keep a connection that nobody uses: who
-	// closes one just when it is used again costs a request.
-	idleLimit   = 2 * time.Minute
-	headerLimit = 64 << 10
-)
-
-// listen serves over TLS where there is a certificate, and in clear otherwise.
-func listen(addr string, h http.Handler, certificate *tls.Config) (*listener, error) {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("cannot listen on %s: %w", addr, err)
-	}
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true)
-	protocols.SetUnencryptedHTTP2(true)
-	s := &listener{at: l.Addr(), failed: make(chan error, 1), Server: &http.Server{Handler: h, TLSConfig: certificate, Protocols: &protocols,
-		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: idleLimit, MaxHeaderBytes: headerLimit}}
-	serve := s.Serve
+// urlOf is where a door is.
+func urlOf(d *gateway.Door, certificate *tls.Config) string {
 	if certificate != nil {
-		serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
+		return "https://" + d.Addr().String()
 	}
-	go func() { // ends with Close or Shutdown
-		if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
-			s.failed <- err
-		}
-	}()
-	return s, nil
+	return "http://" + d.Addr().String()
 }
-
-func (l *listener) url() string { return "http://" + l.at.String() }
 
 // drain lets requests under way end.
-func drain(l interface{ Shutdown(context.Context) error }, within time.Duration) error {
+func drain(l *gateway.Door, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	if err := l.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {
