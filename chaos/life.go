@@ -40,7 +40,7 @@ func (p Player) Play(ctx context.Context, scenario scenarios.Scenario, seed uint
 	started := time.Now()
 	var lives sync.WaitGroup
 	var previous chan struct{}
-	for i, f := range scenario.Faults {
+	for i, f := range scenario.Strikes() {
 		id := fmt.Sprintf("%s/%d", scenario.Name, i)
 		l := &life{
 			Player: p, fault: f, seed: seed + uint64(i), started: started, ends: started.Add(scenario.Duration()),

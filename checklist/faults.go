@@ -35,7 +35,7 @@ func faultLives(gate scenarios.Gate, rec *recording.Recording) []*faultLife {
 	var lives []*faultLife
 	byID := map[string]*faultLife{}
 	for _, s := range gate.Scenarios {
-		for i, f := range s.Faults {
+		for i, f := range s.Strikes() {
 			l := &faultLife{
 				Fault: Fault{ID: fmt.Sprintf("%s/%d", s.Name, i), Scenario: s.Name, Kind: f.Kind, Target: f.Target},
 				lasts: time.Duration(f.For), at: map[string]time.Duration{},

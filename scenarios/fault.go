@@ -119,6 +119,7 @@ const AfterPrevious = "previous"
 
 // Bounds of a fault's parameters.
 const (
+	maxRepeat  = 1000
 	maxCores   = 1024
 	maxSize    = Size(1 << 40)
 	minRateCut = Size(256) // bytes a second: below it not even a health check gets through
@@ -126,6 +127,37 @@ const (
 	minSkew    = Offset(5 * time.Second) // a Date has whole seconds
 	maxSkew    = Offset(maxDuration)
 )
+
+// Strikes are the faults of a scenario as they are played: one that repeats is
+// there as often as it strikes, and each but its first comes after the one before
+// it.
+func (s Scenario) Strikes() []Fault {
+	var strikes []Fault
+	for _, f := range s.Faults {
+		times := max(f.Repeat, 1)
+		for f.Repeat = 1; times > 0; times-- {
+			strikes = append(strikes, f)
+			f.After = AfterPrevious
+		}
+	}
+	return strikes
+}
+
+// repeated checks that all strikes of a fault find place in the scenario's load.
+func (c *checker) repeated(path string, f Fault, kind FaultKind, length time.Duration) {
+	c.between(path, f.Repeat, 1, maxRepeat)
+	if f.Repeat <= 1 || f.Repeat > maxRepeat {
+		return
+	}
+	if kind.UntilLoadEnds && f.For == 0 {
+		c.add(path, "found %d of a %s that lasts until the load ends, expected for to say how long each lasts", f.Repeat, f.Kind)
+		return
+	}
+	each := time.Duration(max(f.At, f.Latest) + f.For)
+	if all := time.Duration(f.Repeat) * each; all > length && length > 0 {
+		c.add(path, "found %d faults of %v each (at and for), which are %v, expected them to be over before the scenario's load is, at %v: lengthen it, or repeat less", f.Repeat, Duration(each), Duration(all), Duration(length))
+	}
+}
 
 // parameter is one key of a fault that some kinds have.
 type parameter struct {
@@ -196,6 +228,7 @@ func (c *checker) fault(path string, first bool, f Fault, length time.Duration) 
 	} else if end := f.At + f.For; f.For > 0 && time.Duration(end) > length && length > 0 {
 		c.add(path+".for", "found %v from %v on, expected the fault to be over before the scenario's load is, at %v", f.For, f.At, Duration(length))
 	}
+	c.repeated(path+".repeat", f, kind, length)
 	c.lasts(path+".within", f.Within, 1, maxTimeout)
 	if f.Notice >= f.Within && f.Within > 0 && f.Notice > 0 {
 		c.add(path+".notice", "found %v, expected less than within, %v, which bounds the wait for its end", f.Notice, f.Within)

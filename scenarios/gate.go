@@ -392,6 +392,9 @@ type Fault struct {
 	// After is previous where the fault waits for the end of the one before it;
 	// without it, faults go their ways side by side.
 	After string `yaml:"after,omitempty" json:"after,omitempty"`
+	// Repeat is how often the fault is played, each time like the first and at
+	// after the end of the one before: one fault is one sample.
+	Repeat int `yaml:"repeat,omitempty" json:"repeat,omitempty"`
 	// MinStreams delays the injection until the victim has at least this many
 	// streams in flight, so that a kill hits work and not an idle process.
 	MinStreams int `yaml:"min_streams,omitempty" json:"min_streams,omitempty"`

@@ -146,7 +146,7 @@ objectives: [error_rate <= 5%]
 				Stages: []Stage{{Name: "m", For: Duration(90 * time.Second), Rate: 1.5, Arrivals: "poisson"}}},
 			{Name: "broken", Workload: workload,
 				Stages: []Stage{{Name: "m", For: Duration(5 * time.Second), To: new(Rate(10)), Shape: "linear", Arrivals: "poisson"}},
-				Faults: []Fault{{Kind: "pod-kill", Target: "busiest", Within: Duration(30 * time.Second)}},
+				Faults: []Fault{{Kind: "pod-kill", Target: "busiest", Repeat: 1, Within: Duration(30 * time.Second)}},
 				Probe: &Probe{Every: Duration(100 * time.Millisecond), Consecutive: 3, MaxTokens: 4,
 					Timeout: Duration(2 * time.Second)}},
 		},

@@ -162,6 +162,7 @@ func (s Scenario) resolved() Scenario {
 			or(&s.Faults[i].Cut, CutSilent)
 		}
 		or(&s.Faults[i].Within, DefaultWithin)
+		or(&s.Faults[i].Repeat, 1)
 	}
 	if s.Canary != nil {
 		canary := *s.Canary

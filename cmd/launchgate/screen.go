@@ -261,7 +261,10 @@ func moment(f scenarios.Fault) words.Sentence {
 		from = words.Say(" after the fault before it")
 	}
 	if f.Latest != 0 {
-		return words.Say(" to %s%s", time.Duration(f.Latest), from)
+		from = words.Say(" to %s%s", time.Duration(f.Latest), from)
+	}
+	if f.Repeat > 1 {
+		return words.Say("%s, %d times, each as long after the one before", from, f.Repeat)
 	}
 	return from
 }
