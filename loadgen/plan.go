@@ -63,7 +63,7 @@ func NewPlan(s scenarios.Scenario, seed uint64, m *prompt.Material) *Plan {
 		var due []time.Duration
 		switch {
 		case st.Trace != nil:
-			planned.replay, due = replay(st, m.Trace(st.Trace.File))
+			planned.replay, due = replay(st, m.Trace(*st.Trace))
 		case st.OpenLoop():
 			// A stage has a generator of its own, so that changing one stage leaves
 			// the others as they were.

@@ -370,9 +370,15 @@ type Trace struct {
 	// File in the format of Azure's LLM traces, of BurstGPT (both CSV) or of
 	// Mooncake (JSON lines).
 	File string `yaml:"file" json:"file"`
+	// Unit is that of times that are numbers: ns, us, ms or s. Without it the format
+	// says it, or the trace is refused.
+	Unit string `yaml:"unit,omitempty" json:"unit,omitempty"`
 	// Speed plays it faster, or slower below 1.
 	Speed float64 `yaml:"speed,omitempty" json:"speed,omitempty"`
 }
+
+// TraceUnits are the units that the times of a trace can be numbers of.
+var TraceUnits = []string{"ns", "us", "ms", "s"}
 
 // OpenLoop reports whether requests become due by the clock.
 func (s Stage) OpenLoop() bool { return s.Users == 0 }

@@ -540,6 +540,9 @@ func (c *checker) trace(path string, t Trace) {
 		c.add(path+".file", "found nothing, expected a file in the format of Azure's LLM traces, BurstGPT or Mooncake")
 	}
 	c.length(path+".file", t.File, maxText)
+	if t.Unit != "" {
+		c.word(path+".unit", t.Unit, TraceUnits...)
+	}
 	if !(t.Speed >= 1e-3 && t.Speed <= maxSpeed) {
 		c.add(path+".speed", "found %v, expected a number from 0.001 to %d", t.Speed, maxSpeed)
 	}

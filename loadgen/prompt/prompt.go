@@ -4,6 +4,7 @@
 package prompt
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -27,14 +28,14 @@ type Material struct {
 	// Nonce tells this run's prompts from any other's.
 	Nonce    uint64
 	datasets map[string]Dataset
-	traces   map[string]trace.Trace
+	traces   map[traceFile]trace.Trace
 	keys     map[string]string // by the variables that hold them
 }
 
 // Gather reads the files that a gate names. Until Learn was called, the target's
 // tokens are a guess.
 func Gather(g scenarios.Gate) (*Material, error) {
-	m := &Material{Nonce: rand.Uint64(), datasets: map[string]Dataset{}, traces: map[string]trace.Trace{}, keys: map[string]string{}}
+	m := &Material{Nonce: rand.Uint64(), datasets: map[string]Dataset{}, traces: map[traceFile]trace.Trace{}, keys: map[string]string{}}
 	if _, has := counted(g); has {
 		m.Vocabulary = Guessed()
 	}
@@ -48,7 +49,7 @@ func Gather(g scenarios.Gate) (*Material, error) {
 			if stage.Trace == nil {
 				continue
 			}
-			if err := m.trace(stage.Trace.File); err != nil {
+			if err := m.trace(*stage.Trace); err != nil {
 				return nil, words.Errorf("scenario %s: %s", s.Name, err)
 			}
 		}
@@ -122,12 +123,17 @@ func (m *Material) dataset(file string) (err error) {
 	return err
 }
 
-func (m *Material) trace(file string) (err error) {
-	if _, read := m.traces[file]; !read {
-		m.traces[file], err = trace.Load(file)
+func (m *Material) trace(t scenarios.Trace) (err error) {
+	if _, read := m.traces[fileOf(t)]; !read {
+		m.traces[fileOf(t)], err = trace.Load(t.File, t.Unit)
 	}
 	return err
 }
+
+// traceFile is the file of a trace, and the unit that it is read with.
+type traceFile struct{ name, unit string }
+
+func fileOf(t scenarios.Trace) traceFile { return traceFile{t.File, t.Unit} }
 
 // Remarks tell what of the gate's files is not sent as it stands there.
 func (m *Material) Remarks() (remarks []words.Sentence) {
@@ -136,16 +142,16 @@ func (m *Material) Remarks() (remarks []words.Sentence) {
 			remarks = append(remarks, words.Say("dataset %s: %d of its %d records are left out, because no user asks anything in them", file, n, n+len(m.datasets[file].Talks)))
 		}
 	}
-	for _, file := range slices.Sorted(maps.Keys(m.traces)) {
+	for _, file := range slices.SortedFunc(maps.Keys(m.traces), func(a, b traceFile) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.unit, b.unit)) }) {
 		if n := m.traces[file].Failed; n > 0 {
-			remarks = append(remarks, words.Say("trace %s: %d of its %d requests are left out, because they had no answer when it was recorded", file, n, n+len(m.traces[file].Requests)))
+			remarks = append(remarks, words.Say("trace %s: %d of its %d requests are left out, because they had no answer when it was recorded", file.name, n, n+len(m.traces[file].Requests)))
 		}
 	}
 	return remarks
 }
 
 // Trace is one that a gate names.
-func (m *Material) Trace(file string) trace.Trace { return m.traces[file] }
+func (m *Material) Trace(t scenarios.Trace) trace.Trace { return m.traces[fileOf(t)] }
 
 // Maker makes the prompts of one workload.
 type Maker struct {

@@ -4,11 +4,16 @@
 // first line:
 //
 //   - Azure's LLM inference traces (Azure/AzurePublicDataset): CSV with TIMESTAMP,
-//     ContextTokens, GeneratedTokens
+//     a date and time, ContextTokens, GeneratedTokens
 //   - BurstGPT (HPMLL/BurstGPT): CSV with Timestamp in seconds, Request tokens,
 //     Response tokens
 //   - Mooncake (kvcache-ai/Mooncake): JSON lines with timestamp in milliseconds,
 //     input_length, output_length and hash_ids, each of a block of 512 tokens
+//
+// Times may be dates (RFC 3339, or with a blank) in each of them. A number is of the
+// unit that the caller states, else of the format's own. It is refused where neither
+// says: a number in a trace of Azure's, JSON lines without hash_ids, which others
+// write too, and one that looks like the time since 1970 in another unit.
 package trace
 
 import (
@@ -52,14 +57,15 @@ const (
 	maxSpan   = 10_000 * 24 * time.Hour
 )
 
-// Load reads a trace file.
-func Load(path string) (Trace, error) {
+// Load reads a trace file. Unit is that of times which are numbers: ns, us, ms or s;
+// empty where the format is to say it.
+func Load(path, unit string) (Trace, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return Trace{}, fmt.Errorf("read the trace: %w", err)
 	}
 	defer f.Close()
-	t, err := Read(f)
+	t, err := Read(f, unit)
 	if err != nil {
 		return Trace{}, fmt.Errorf("trace %s: %w", path, err)
 	}
@@ -67,8 +73,9 @@ func Load(path string) (Trace, error) {
 }
 
 // Read reads a trace. Requests are returned in the order of their times. An
-// error names the line, what was found there, and what was expected.
-func Read(r io.Reader) (Trace, error) {
+// error names the line, what was found there, and what was expected. Unit is as of
+// Load.
+func Read(r io.Reader, unit string) (Trace, error) {
 	in := bufio.NewReaderSize(r, 1<<16)
 	head, err := in.Peek(3)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -84,9 +91,9 @@ func Read(r io.Reader) (Trace, error) {
 		return Trace{}, errors.New("found nothing, expected a trace of Azure, BurstGPT or Mooncake")
 	case head[0] == '{':
 		t.Format = "Mooncake"
-		err = t.mooncake(in)
+		err = t.mooncake(in, unit)
 	default:
-		err = t.csv(in)
+		err = t.csv(in, unit)
 	}
 	if err != nil {
 		return Trace{}, err
@@ -120,18 +127,21 @@ func (t *Trace) add(line int, r Request) error {
 	return nil
 }
 
-func (t *Trace) mooncake(in *bufio.Reader) error {
+func (t *Trace) mooncake(in *bufio.Reader, unit string) error {
 	d := json.NewDecoder(in)
+	d.UseNumber()
+	times := times{format: "Mooncake", unit: unit, own: "ms"}
+	hashed := false
 	for line := 1; ; line++ {
 		var row struct {
-			Timestamp *float64 `json:"timestamp"`
-			Input     *int     `json:"input_length"`
-			Output    *int     `json:"output_length"`
-			Blocks    []uint64 `json:"hash_ids"`
+			Timestamp any   `json:"timestamp"`
+			Input     any   `json:"input_length"`
+			Output    any   `json:"output_length"`
+			Blocks    []any `json:"hash_ids"`
 		}
 		err := d.Decode(&row)
 		if errors.Is(err, io.EOF) {
-			return nil
+			break
 		}
 		if err != nil {
 			return fmt.Errorf("line %d: %w", line, err)
@@ -139,31 +149,84 @@ func (t *Trace) mooncake(in *bufio.Reader) error {
 		if row.Timestamp == nil || row.Input == nil || row.Output == nil {
 			return fmt.Errorf("line %d: expected timestamp, input_length and output_length, as Mooncake's traces have", line)
 		}
-		if ms := *row.Timestamp; !(math.Abs(ms) < float64(maxSpan/time.Millisecond)) {
-			return fmt.Errorf("line %d: found the timestamp %v, expected milliseconds since the trace began", line, ms)
+		var r Request
+		if r.At, err = times.read(written(row.Timestamp)); err != nil {
+			return fmt.Errorf("line %d: %w", line, err)
 		}
-		if need := (*row.Input + BlockTokens - 1) / BlockTokens; len(row.Blocks) > 0 && len(row.Blocks) > need {
-			return fmt.Errorf("line %d: found %d hash_ids for %d tokens, expected at most %d: one for each %d tokens", line, len(row.Blocks), *row.Input, need, BlockTokens)
+		for _, of := range []struct {
+			name  string
+			value any
+			into  *int
+		}{{"input_length", row.Input, &r.Input}, {"output_length", row.Output, &r.Output}} {
+			if *of.into, err = count(written(of.value)); err != nil {
+				return fmt.Errorf("line %d: found %q for %s, expected a number of tokens", line, written(of.value), of.name)
+			}
 		}
-		at := time.Duration(*row.Timestamp * float64(time.Millisecond))
-		if err := t.add(line, Request{at, *row.Input, *row.Output, row.Blocks}); err != nil {
+		for _, block := range row.Blocks {
+			id, err := whole(written(block))
+			if err != nil {
+				return fmt.Errorf("line %d: found the hash_id %q, expected a whole number", line, written(block))
+			}
+			r.Blocks = append(r.Blocks, id)
+		}
+		hashed = hashed || len(row.Blocks) > 0
+		if need := (r.Input + BlockTokens - 1) / BlockTokens; len(row.Blocks) > need {
+			return fmt.Errorf("line %d: found %d hash_ids for %d tokens, expected at most %d: one for each %d tokens", line, len(row.Blocks), r.Input, need, BlockTokens)
+		}
+		if err := t.add(line, r); err != nil {
 			return err
 		}
 	}
+	if times.byFormat && !hashed {
+		return errors.New("found times that are numbers, and no hash_ids, by which Mooncake's traces, which are of milliseconds, are known; expected the unit to be stated: unit: ms, or unit: s")
+	}
+	return nil
+}
+
+// written is a value of JSON as it stands there.
+func written(v any) string {
+	switch v := v.(type) {
+	case json.Number:
+		return v.String()
+	case string:
+		return strings.TrimSpace(v)
+	}
+	return fmt.Sprint(v)
+}
+
+// count is a number of tokens, in any form that a program writes whole numbers
+// in: 12, "12", 12.0, 1.2e1.
+func count(s string) (int, error) {
+	n, err := whole(s)
+	if err != nil {
+		return 0, err
+	}
+	return int(min(n, math.MaxInt32)), nil
+}
+
+func whole(s string) (uint64, error) {
+	if n, err := strconv.ParseUint(s, 10, 64); err == nil {
+		return n, nil
+	}
+	v, err := strconv.ParseFloat(s, 64)
+	if err != nil || v != math.Trunc(v) || v < 0 || v > 1<<53 {
+		return 0, fmt.Errorf("%q is no whole number", s)
+	}
+	return uint64(v), nil
 }
 
 // csvFormat is a CSV trace: the names of its columns, in small letters.
 type csvFormat struct {
 	name, at, input, output string
-	time                    func(string) (time.Duration, error)
+	unit                    string // of times that are numbers; empty: they are dates
 }
 
 var csvFormats = []csvFormat{
-	{"Azure", "timestamp", "contexttokens", "generatedtokens", azureTime},
-	{"BurstGPT", "timestamp", "request tokens", "response tokens", seconds},
+	{"Azure", "timestamp", "contexttokens", "generatedtokens", ""},
+	{"BurstGPT", "timestamp", "request tokens", "response tokens", "s"},
 }
 
-func (t *Trace) csv(in *bufio.Reader) error {
+func (t *Trace) csv(in *bufio.Reader, unit string) error {
 	r := csv.NewReader(in)
 	r.ReuseRecord = true
 	header, err := r.Read()
@@ -183,6 +246,7 @@ func (t *Trace) csv(in *bufio.Reader) error {
 	}
 	f := csvFormats[format]
 	t.Format = f.name
+	times := times{format: f.name, unit: unit, own: f.unit}
 	for {
 		row, err := r.Read()
 		if errors.Is(err, io.EOF) {
@@ -192,13 +256,13 @@ func (t *Trace) csv(in *bufio.Reader) error {
 			return err // it names the line
 		}
 		line, _ := r.FieldPos(0)
-		at, err := f.time(strings.TrimSpace(row[columns[f.at]]))
+		at, err := times.read(strings.TrimSpace(row[columns[f.at]]))
 		if err != nil {
-			return fmt.Errorf("line %d: found the time %q, expected %w", line, row[columns[f.at]], err)
+			return fmt.Errorf("line %d: %w", line, err)
 		}
 		var tokens [2]int
 		for i, column := range []string{f.input, f.output} {
-			if tokens[i], err = strconv.Atoi(strings.TrimSpace(row[columns[column]])); err != nil {
+			if tokens[i], err = count(strings.TrimSpace(row[columns[column]])); err != nil {
 				return fmt.Errorf("line %d: found %q for %s, expected a number of tokens", line, row[columns[column]], column)
 			}
 		}
@@ -212,22 +276,84 @@ func hasAll(columns map[string]int, names ...string) bool {
 	return !slices.ContainsFunc(names, func(name string) bool { _, has := columns[name]; return !has })
 }
 
-// azureEpoch keeps the times of Azure's traces small enough for a Duration.
-var azureEpoch = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+// nanoseconds of a unit.
+var nanoseconds = map[string]float64{"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}
 
-func azureTime(s string) (time.Duration, error) {
-	for _, layout := range []string{"2006-01-02 15:04:05.999999999", "2006-01-02 15:04:05.999999999-07:00", time.RFC3339Nano} {
-		if at, err := time.Parse(layout, s); err == nil && at.Year() > 1800 && at.Year() < 2200 {
-			return at.Sub(azureEpoch), nil
-		}
-	}
-	return 0, errors.New("a time such as 2023-11-16 18:15:46.6805900")
+// times read the times of one trace. Those that are numbers have the unit that was
+// stated, else the format's own.
+type times struct {
+	format, unit, own string
+	byFormat          bool // the format has said what a number means
+	dates, numbers    bool // that were read: both cannot be of one clock
 }
 
-func seconds(s string) (time.Duration, error) {
+// epoch is what dates are counted from, near enough for a Duration.
+var epoch = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+
+var layouts = []string{
+	"2006-01-02 15:04:05.999999999", "2006-01-02 15:04:05.999999999-07:00", "2006-01-02T15:04:05.999999999", time.RFC3339Nano,
+}
+
+// read reads a time. Its error says what was found and expected.
+func (t *times) read(s string) (time.Duration, error) {
 	v, err := strconv.ParseFloat(s, 64)
-	if err != nil || !(math.Abs(v) < maxSpan.Seconds()) {
-		return 0, errors.New("seconds since the trace began")
+	if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
+		for _, layout := range layouts {
+			if at, err := time.Parse(layout, s); err == nil && at.Year() > 1800 && at.Year() < 2200 {
+				if t.dates = true; t.numbers {
+					return 0, fmt.Errorf("found the time %q, and numbers before it, expected one of the two", s)
+				}
+				return at.Sub(epoch), nil
+			}
+		}
+		return 0, fmt.Errorf("found the time %q, expected %s", s, t.expected())
 	}
-	return time.Duration(v * float64(time.Second)), nil
+	if t.numbers = true; t.dates {
+		return 0, fmt.Errorf("found the time %s, and dates before it, expected one of the two", s)
+	}
+	unit := t.unit
+	if unit == "" {
+		unit, t.byFormat = t.own, true
+		if unit == "" {
+			return 0, fmt.Errorf("found the time %s, expected %s; of a number the unit has to be stated: unit: s", s, t.expected())
+		}
+		if since := sinceEpoch(v); since != "" && since != unit {
+			return 0, fmt.Errorf("found the time %s, which looks like the time since 1970 in %s, where %s has numbers of %s; expected the unit to be stated: unit: %s", s, since, t.format, unit, since)
+		}
+		if t.own == "ms" && v != math.Trunc(v) {
+			return 0, fmt.Errorf("found the time %s, where %s has whole milliseconds; expected the unit to be stated: unit: s", s, t.format)
+		}
+	}
+	if sinceEpoch(v) == unit { // taken from the epoch, which a Duration has room for
+		v -= float64(epoch.Unix()) * 1e9 / nanoseconds[unit]
+	}
+	if v *= nanoseconds[unit]; !(math.Abs(v) < float64(maxSpan)) {
+		return 0, fmt.Errorf("found the time %s, expected %s", s, t.expected())
+	}
+	return time.Duration(math.Round(v)), nil
+}
+
+func (t *times) expected() string {
+	date := "a time such as 2023-11-16 18:15:46.6805900"
+	switch {
+	case t.unit != "":
+		return fmt.Sprintf("%s since the trace began or since 1970, or %s", unitNames[t.unit], date)
+	case t.own != "":
+		return fmt.Sprintf("%s since the trace began, or %s", unitNames[t.own], date)
+	}
+	return date
+}
+
+var unitNames = map[string]string{"ns": "nanoseconds", "us": "microseconds", "ms": "milliseconds", "s": "seconds"}
+
+// sinceEpoch is the unit in which a number is a time since 1970, of 2001 to 2100;
+// empty where it is none in any.
+func sinceEpoch(v float64) string {
+	const from, to = 1e9, 4.1e9
+	for _, unit := range []string{"ns", "us", "ms", "s"} {
+		if s := v * nanoseconds[unit] / 1e9; s >= from && s < to {
+			return unit
+		}
+	}
+	return ""
 }
