@@ -253,7 +253,7 @@ func Blocks(gate scenarios.Gate, rec *recording.Recording, perStage int) ([]Bloc
 			b.errors++
 			continue
 		}
-		for i, v := range latenciesOf(&r) {
+		for i, v := range latenciesOf(&r, false) {
 			if !math.IsNaN(v) {
 				b.values[i].add(v)
 			}

@@ -36,6 +36,9 @@ type evidence struct {
 	answers   int                // complete ones
 	uncounted int                // of which the service did not tell how many tokens they had
 	calm      map[string]*values // responses of those who met none, of scenarios with faults
+	growth    bool               // an objective is about icl_growth
+	wantLate  map[string]bool    // scenarios of which an objective asks for whom the service is late
+	late      map[string][]lateRow
 }
 
 // stageID names the requests of a class in a stage that met the same faults.
@@ -97,6 +100,7 @@ const (
 	ttfo
 	tpot
 	maxICL
+	iclGrowth
 	endDelay
 	latency
 	serviceTTFT
@@ -113,6 +117,7 @@ var perRequestLatencies = [perRequest]struct {
 	ttfo:           {"ttfo", (*recording.Request).TTFO},
 	tpot:           {"tpot", (*recording.Request).TPOT},
 	maxICL:         {"max_icl", (*recording.Request).MaxICL},
+	iclGrowth:      {"icl_growth", (*recording.Request).ICLGrowth},
 	endDelay:       {"end_delay", (*recording.Request).EndDelay},
 	latency:        {"latency", (*recording.Request).Latency},
 	serviceTTFT:    {"service_ttft", (*recording.Request).ServiceTTFT},
@@ -140,6 +145,7 @@ func evidenceOf(gate scenarios.Gate, rec *recording.Recording) *evidence {
 		gate: gate, rec: rec, limits: requestLimits(gate), stages: map[stageID]*samples{}, scopes: map[stageID]*samples{},
 		played: map[stageID]span{}, started: map[string]bool{}, ended: map[string]bool{}, probes: map[string][]probe{},
 		canaries: map[string][]canary{}, records: map[string]*records{}, timelines: wantsTimeline(gate), batched: wantsParts(gate), evens: map[stageID]bool{}, gaps: wantsGaps(gate), rates: wantsRates(gate), calm: map[string]*values{},
+		wantLate: wantsLate(gate), late: map[string][]lateRow{}, growth: slices.ContainsFunc(gate.Objectives, func(o scenarios.Objective) bool { return o.Metric == "icl_growth" || o.Arg == "icl_growth" }),
 	}
 	e.readMarks()
 	return e
@@ -292,6 +298,7 @@ func (e *evidence) load(r *recording.Request) {
 	id := stageID{r.Scenario, r.Stage, r.Class, e.met(r)}
 	s := e.stage(id)
 	s.due++
+	e.keepLate(r, id.met)
 	second := &tally{}
 	if e.rates {
 		second = s.second(int64(r.Due / time.Second))
@@ -341,7 +348,7 @@ func (e *evidence) load(r *recording.Request) {
 	s.tokens += int64(r.VisibleTokens())
 	second.succeeded++
 	second.tokens += int64(r.VisibleTokens())
-	values := latenciesOf(r)
+	values := latenciesOf(r, e.growth)
 	if r.AskedTokens > 0 {
 		s.exact++
 		batch.exact++
@@ -376,9 +383,12 @@ func (e *evidence) load(r *recording.Request) {
 	}
 }
 
-func latenciesOf(r *recording.Request) (v latencies) {
+func latenciesOf(r *recording.Request, growth bool) (v latencies) {
 	for i, l := range perRequestLatencies {
 		v[i] = math.NaN()
+		if i == iclGrowth && !growth {
+			continue // it takes sorting, and few ask
+		}
 		if d, ok := l.of(r); ok {
 			v[i] = d.Seconds()
 		}

@@ -9,7 +9,7 @@ import (
 
 // measure is how one metric of scenarios.Metrics is decided, by one of the two
 // functions. Its row there says by which confidence bound. distribution computes
-// BoundRank, share BoundShare, throughput BoundRate, drift BoundMedians and
+// BoundRank, share BoundShare, throughput BoundRate, drift BoundMedians, lateFor BoundTest and
 // recoveryPoint BoundWrites; decide has none.
 type measure struct {
 	metric string
@@ -33,6 +33,7 @@ var measures = []measure{
 		f.distribution(s.icl.n, o, s.icl.at, s.icl.mean, s.gapsAbove)
 	}},
 	ofLatency(maxICL),
+	ofLatency(iclGrowth),
 	ofLatency(endDelay),
 	ofLatency(latency),
 	ofLatency(serviceTTFT),
@@ -48,6 +49,7 @@ var measures = []measure{
 		f.decide(float64(s.due-s.notSent)/e.seconds(scopeOf(o)), o)
 	})},
 	{metric: "drift", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.drift(o, e) }},
+	{metric: "late_for_some", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.lateFor(o, e) }},
 	{metric: "wrong_length", of: func(f *Finding, o scenarios.Objective, _ *evidence, s *samples) { f.wrongLength(o, s) }},
 	{metric: "cache_hit_rate", of: func(f *Finding, o scenarios.Objective, _ *evidence, s *samples) { f.cacheHits(o, s) }},
 	{metric: "changed_answers", of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.changed(o, e.canariesOf(o)) }},

@@ -34,6 +34,8 @@ type Metric struct {
 	Optional bool
 	// Arg is what stands in the brackets of any other metric; empty for none.
 	Arg Arg
+	// Of are the latencies that the brackets may name, where Arg is one.
+	Of []string
 	// Scope is how far "in" may narrow the metric.
 	Scope Scope
 	// Needs is what the gate has to have for it to be measured.
@@ -86,6 +88,9 @@ const (
 	// BoundWrites is of lost writes: a shorter loss than the last write before the
 	// fault is old could not have been seen.
 	BoundWrites Bound = "age of the newest write"
+	// BoundTest is of a comparison of groups: one differs when chance would make it
+	// so less often than the confidence leaves.
+	BoundTest Bound = "Fisher's exact test"
 	// Unbounded metrics are judged by what was seen.
 	Unbounded Bound = "none"
 )
@@ -125,8 +130,11 @@ const (
 // Severities of a security finding, the worst first.
 var Severities = []string{"critical", "high", "medium", "low"}
 
-// Latencies that a drift can be of.
-var Latencies = []string{"ttft", "tpot", "latency"}
+// Latencies that a drift can be of, and Waits that somebody can be late by.
+var (
+	Latencies = []string{"ttft", "tpot", "latency"}
+	Waits     = []string{"ttft", "tpot", "max_icl", "icl_growth", "end_delay"}
+)
 
 var metrics = []Metric{
 	{Name: "ttft", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p95(ttft) in burst <= 2s",
@@ -144,6 +152,9 @@ var metrics = []Metric{
 	{Name: "max_icl", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p99(max_icl) <= 1s",
 		Bound: BoundRank, Speed: true, Cause: CauseTokens,
 		Means: "the longest gap between two content chunks of an answer, one value for each answer"},
+	{Name: "icl_growth", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p50(icl_growth) <= 10ms",
+		Bound: BoundRank, Speed: true, Cause: CauseTokens,
+		Means: "how much the gaps between chunks grow within an answer: the median of its last third less that of its first third, for answers of at least 13 chunks"},
 	{Name: "end_delay", Unit: UnitSeconds, Distribution: true, Scope: ByStage, Example: "p95(end_delay) <= 500ms",
 		Bound: BoundRank, Speed: true,
 		Means: "from the last fragment that a reader sees to the end of the answer"},
@@ -180,9 +191,12 @@ var metrics = []Metric{
 	{Name: "achieved_rate", Unit: UnitPerSecond, Scope: ByStage, Example: "achieved_rate in burst >= 14/s",
 		Bound: Unbounded, MoreIsBetter: true, OpenLoop: true,
 		Means: "requests per second that the client actually sent"},
-	{Name: "drift", Unit: UnitRatio, Grows: true, Arg: Latency, Scope: ByStage, Example: "drift(ttft) in steady <= 50%",
+	{Name: "drift", Unit: UnitRatio, Grows: true, Arg: Latency, Of: Latencies, Scope: ByStage, Example: "drift(ttft) in steady <= 50%",
 		Bound: BoundMedians,
 		Means: "how much the median of a latency rose from the first third of the time to the last third"},
+	{Name: "late_for_some", Unit: UnitSeconds, Arg: Latency, Of: Waits, Scope: ByStage, Example: "late_for_some(ttft) in mixed <= 250ms",
+		Bound: BoundTest,
+		Means: "how much longer some group of requests waits than the others, beyond what the length of its prompts and the requests under way explain: by factor, length, crowd, connection, replica or time"},
 	{Name: "wrong_length", Needs: NeedsLengths, Tokens: true, Unit: UnitRatio, Scope: ByStage, Example: "wrong_length in steady <= 1%",
 		Bound: BoundShare,
 		Means: "the share of complete answers whose number of tokens is not the number asked for, where ignore_eos asks for all of them"},

@@ -301,8 +301,8 @@ func (p *objectiveParser) argument(o *Objective, m Metric, brackets bool, arg st
 		p.fail(at, "%s takes no argument, expected %s", m.Name, m.Example)
 	case m.Arg != NoArg && !isName(arg):
 		p.fail(at, "%s needs a %s, as in %s", m.Name, m.Arg, m.Example)
-	case m.Arg == Latency && !slices.Contains(Latencies, arg):
-		p.fail(at, "found drift of %s; %s", quoted(arg), oneOf(arg, Latencies))
+	case m.Arg == Latency && !slices.Contains(m.Of, arg):
+		p.fail(at, "found %s of %s; %s", m.Name, quoted(arg), oneOf(arg, m.Of))
 	case m.Arg == Severity && !slices.Contains(Severities, arg):
 		p.fail(at, "unknown severity %s; %s", quoted(arg), oneOf(arg, Severities))
 	}

@@ -113,6 +113,25 @@ func (r *Request) MaxICL() (time.Duration, bool) {
 	return longest, longest > 0 && r.OK()
 }
 
+// leastGrowth is how many chunks an answer needs so that its thirds can be compared.
+const leastGrowth = 13
+
+// ICLGrowth is how much longer the gaps between chunks are in the last third of the
+// answer than in its first: the difference of their medians, 0 at the least. An
+// answer of a few chunks, or whose chunk times are not kept, has none.
+func (r *Request) ICLGrowth() (time.Duration, bool) {
+	if len(r.Chunks) < leastGrowth || !r.OK() {
+		return 0, false
+	}
+	gaps := make([]time.Duration, 0, len(r.Chunks))
+	r.EachGap(func(gap, _ time.Duration) { gaps = append(gaps, gap) })
+	third := len(gaps) / 3
+	first, last := gaps[:third], gaps[len(gaps)-third:]
+	slices.Sort(first)
+	slices.Sort(last)
+	return max(last[third/2]-first[third/2], 0), true
+}
+
 // Latency is from when the request was due to the end of its answer.
 func (r *Request) Latency() (time.Duration, bool) { return r.End - r.Due, r.OK() }
 

@@ -1,0 +1,617 @@
+package checklist
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// A service can be quick on the whole and late for some: for long prompts, in a
+// crowd, for one key, on new connections. late_for_some looks for such groups.
+//
+// The requests are divided by everything that is known of them, one division
+// after the other: the values of the factors that the gate varies, classes,
+// replicas, lengths, the crowd that they met, their place on their connection, the
+// time of a minute. Each group is compared with all others. A request is late when
+// it takes longer, by more than the limit, than the median of the others and what
+// explains it; a group is late when more of it is late than chance can make of the
+// others' share (Fisher's exact test, with Bonferroni's correction for the number of
+// groups). Nothing is assumed of how latencies are distributed, and a few that are
+// extreme change nothing.
+//
+// Two things explain a wait in every sound service: a prompt that is n times as long
+// and a crowd that is n times as large may take n times as long, or as much longer
+// as they do among the shorter and the fewer.
+
+const (
+	// mostLate is how many requests of a scenario are looked at: the first.
+	mostLate = 1 << 16
+	// leastLate is how many requests a comparison takes, and leastGroup how many a
+	// group of them and the rest.
+	leastLate, leastGroup = 100, 20
+	// leastMore is how much larger the share of the late ones must be in a group than
+	// among the others.
+	leastMore = 0.01
+	// mostPlaces are the places on a connection that are looked at one by one, and
+	// phases the parts that a period of time is cut into.
+	mostPlaces, phases = 8, 10
+)
+
+// periods are those of which a part can be late: cron jobs, scrapes, collections.
+var periods = []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second, 30 * time.Second, time.Minute}
+
+// lateRow is what is kept of a request to find out for whom a service is late.
+type lateRow struct {
+	due, sent, end          time.Duration
+	class, variant, replica string
+	stage, met              string
+	prompt                  float64 // tokens, or bytes where the service does not tell tokens
+	answer, place, number   int32
+	crowd                   float64 // others under way when it was sent
+	values                  latencies
+	bytes                   int32
+	ok                      bool
+}
+
+// wantsLate are the scenarios whose requests are kept for late_for_some.
+func wantsLate(gate scenarios.Gate) map[string]bool {
+	want := map[string]bool{}
+	for _, o := range gate.Objectives {
+		if o.Metric != "late_for_some" {
+			continue
+		}
+		for _, s := range gate.Scenarios {
+			if o.Scenario == "" || o.Scenario == s.Name {
+				want[s.Name] = true
+			}
+		}
+	}
+	return want
+}
+
+// keepLate keeps a request where an objective asks for whom the service is late.
+func (e *evidence) keepLate(r *recording.Request, met string) {
+	if !e.wantLate[r.Scenario] || len(e.late[r.Scenario]) >= mostLate || r.Sent <= 0 {
+		return
+	}
+	row := lateRow{due: r.Due, sent: r.Sent, end: r.End, class: r.Class, variant: r.Variant, replica: r.Replica, stage: r.Stage, met: met,
+		prompt: float64(r.PromptTokens), answer: r.OutputTokens, place: r.OnConnection, number: r.Connection, bytes: r.PromptBytes, ok: r.OK()}
+	if r.AskedTokens > 0 {
+		row.answer = r.AskedTokens
+	}
+	if row.ok {
+		row.values = latenciesOf(r, e.growth)
+	}
+	e.late[r.Scenario] = append(e.late[r.Scenario], row)
+}
+
+// lateGroup is a group of requests that is compared with the others.
+type lateGroup struct {
+	who words.Sentence
+	// in says whether a request is of the group; of says whether it is compared at
+	// all, nil: each is.
+	in, of func(*lateRow) bool
+	// scale is what explains a longer wait, 1 at the least: so many times as much
+	// work as another request; nil: nothing does.
+	scale   func(*lateRow) float64
+	explain words.Phrase
+	// moments: the requests of the group come in spells, so that each second of them
+	// is one witness; cell names it.
+	cell func(*lateRow) int64
+	// named: the gate asks for it, so that it has to be large enough.
+	named bool
+	// from and at are of a threshold: the values of what is divided by.
+	value func(*lateRow) float64
+	say   func(threshold float64) words.Sentence
+	above bool
+	limit float64
+}
+
+// lateness is what was found of a group.
+type lateness struct {
+	lateGroup
+	n, others       int64   // requests
+	late, otherLate int64   // of these
+	p               float64 // the probability that chance makes it so
+	median          float64 // how much longer its median takes
+	extra, off      float64 // how much longer those take that are late, or all where most are, and the error
+	few             bool    // too few requests in it, or beside it
+}
+
+// more is how much larger the share of the late ones is in the group.
+func (l *lateness) more() float64 {
+	return float64(l.late)/float64(l.n) - float64(l.otherLate)/float64(l.others)
+}
+
+// lateFor decides whether a service is late for some.
+func (f *Finding) lateFor(o scenarios.Objective, e *evidence) {
+	of, _ := latencyOf(o.Arg)
+	var worst *lateness
+	compared := 0
+	for _, s := range e.gate.Scenarios {
+		if o.Scenario != "" && o.Scenario != s.Name {
+			continue
+		}
+		rows, bytes := e.lateRows(s.Name, o, of)
+		f.Samples += int64(len(rows))
+		if len(rows) < leastLate {
+			f.Why = words.Say("%s has %s, and %d are the least that groups are compared by; a longer stage would have more",
+				s.Name, words.Count(int64(len(rows)), "1 complete answer with a value", "%d complete answers with a value"), leastLate)
+			f.Value = nil
+			return
+		}
+		found := comparison{rows: rows, bytes: bytes, of: of, limit: o.Threshold, start: e.rec.Environment.StartedAt}.compare()
+		tests := len(found)
+		for _, l := range found {
+			if l.few {
+				tests--
+			}
+		}
+		alpha := (1 - f.sure) / float64(max(tests, 1))
+		for i := range found {
+			l := &found[i]
+			if l.few {
+				if l.named && l.n < leastGroup && f.Why.IsZero() {
+					f.Why = words.Say("the %s of %s cannot be compared: they are %d of %d, and %d are needed; a longer stage, or other weights, would have more",
+						o.Arg, l.who, l.n, l.n+l.others, leastGroup)
+				}
+				continue
+			}
+			compared++
+			failed := l.p <= alpha && l.more() >= leastMore
+			switch {
+			case worst == nil,
+				failed && (worst.p > alpha || l.more() > worst.more()),
+				!failed && worst.p > alpha && l.median > worst.median:
+				if !failed {
+					l.p = 1
+				}
+				worst = l
+			}
+		}
+		if worst != nil && worst.p <= alpha {
+			f.failLate(o, worst)
+			return
+		}
+	}
+	if !f.Why.IsZero() || worst == nil {
+		if f.Why.IsZero() {
+			f.Why = words.Say("the requests cannot be divided: all are alike")
+		}
+		return
+	}
+	f.decide(max(worst.median, 0), o)
+	if f.Verdict == Fail {
+		f.Verdict = Unproven
+		f.Why = words.Say("the %s of %s seems to be %s longer than that of the others, and must be %s; %d of %d are too few to be sure, and a longer stage would have more",
+			o.Arg, worst.who, show(worst.median, o.Unit), must(o), worst.n, worst.n+worst.others)
+		return
+	}
+	f.Why = words.Say("none of %d groups is late by more than %s; the median of the latest, %s, is %s longer than that of the others",
+		compared, show(o.Threshold, o.Unit), worst.who, show(max(worst.median, 0), o.Unit))
+}
+
+// failLate says for whom the service is late.
+func (f *Finding) failLate(o scenarios.Objective, l *lateness) {
+	f.decide(l.extra, o)
+	f.Verdict = Fail
+	beyond := words.Phrase("the %s of %s is %s (± %s) longer than that of the others: %d of %d are late by more than %s, and %d of the %d others")
+	if l.explain != "" {
+		beyond = l.explain
+	}
+	f.Why = words.Say(beyond, o.Arg, l.who, show(l.extra, o.Unit), show(l.off, o.Unit), l.late, l.n, show(o.Threshold, o.Unit), l.otherLate, l.others)
+}
+
+// lateRows are the requests of an objective's scope that have its latency.
+func (e *evidence) lateRows(scenario string, o scenarios.Objective, of int) (rows []lateRow, bytes bool) {
+	all := e.late[scenario]
+	sent, ended := make([]time.Duration, 0, len(all)), make([]time.Duration, 0, len(all))
+	tokens := true
+	for _, r := range all {
+		sent = append(sent, r.sent)
+		if r.end > 0 {
+			ended = append(ended, r.end)
+		}
+		tokens = tokens && (r.prompt > 0 || !r.ok)
+	}
+	slices.Sort(sent)
+	slices.Sort(ended)
+	scope := scopeOf(o)
+	scope.scenario = scenario
+	for _, r := range all {
+		if v := r.values[of]; !r.ok || math.IsNaN(v) || !scope.covers(stageID{scenario, r.stage, r.class, r.met}) {
+			continue
+		}
+		before := sort.Search(len(sent), func(i int) bool { return sent[i] >= r.sent })
+		gone := sort.Search(len(ended), func(i int) bool { return ended[i] > r.sent })
+		r.crowd = float64(max(before-gone, 0))
+		if !tokens {
+			r.prompt = float64(r.bytes)
+		}
+		rows = append(rows, r)
+	}
+	slices.SortFunc(rows, func(a, b lateRow) int {
+		if a.due != b.due {
+			return int(min(max(a.due-b.due, -1), 1))
+		}
+		return strings.Compare(a.variant, b.variant)
+	})
+	return rows, !tokens
+}
+
+// comparison compares groups of requests by one latency.
+type comparison struct {
+	rows  []lateRow
+	bytes bool // lengths of prompts are in bytes
+	of    int
+	limit float64   // seconds
+	start time.Time // of the run's clock
+}
+
+func (c comparison) compare() (found []lateness) {
+	// What lengths and crowds explain is taken off, so that the other groups are
+	// told apart more sharply.
+	plain := make([]float64, len(c.rows))
+	for i := range c.rows {
+		plain[i] = c.rows[i].values[c.of]
+	}
+	for _, by := range []func(*lateRow) float64{prompt, crowd} {
+		slope := c.slope(plain, by, nil)
+		middle := c.median(by)
+		for i := range c.rows {
+			plain[i] -= slope * (by(&c.rows[i]) - middle)
+		}
+	}
+	for _, g := range c.groups() {
+		found = append(found, c.group(g, plain))
+	}
+	return found
+}
+
+func prompt(r *lateRow) float64 { return r.prompt }
+func crowd(r *lateRow) float64  { return r.crowd + 1 } // with the request itself
+func answer(r *lateRow) float64 { return float64(r.answer) }
+func place(r *lateRow) float64  { return float64(r.place) }
+func number(r *lateRow) float64 { return float64(r.number) }
+
+// groups are all that the requests are divided into.
+func (c comparison) groups() (groups []lateGroup) {
+	groups = append(groups, c.values()...)
+	groups = append(groups, c.above(prompt, "the %s of %s is %s (± %s) longer than their length explains: %d of %d are late by more than %s, and %d of the %d others",
+		func(t float64) words.Sentence {
+			if c.bytes {
+				return words.Say("prompts of more than %s bytes", whole(t))
+			}
+			return words.Say("prompts of more than %s tokens", whole(t))
+		}, prompt, nil)...)
+	groups = append(groups, c.below(prompt, func(t float64) words.Sentence {
+		if c.bytes {
+			return words.Say("prompts of at most %s bytes", whole(t))
+		}
+		return words.Say("prompts of at most %s tokens", whole(t))
+	}, nil)...)
+	if c.of != maxICL { // of more tokens the longest gap is longer
+		groups = append(groups, c.above(answer, "", func(t float64) words.Sentence { return words.Say("answers of more than %s tokens", whole(t)) }, nil, nil)...)
+		groups = append(groups, c.below(answer, func(t float64) words.Sentence { return words.Say("answers of at most %s tokens", whole(t)) }, nil)...)
+	}
+	groups = append(groups, c.above(crowd, "the %s of %s is %s (± %s) longer than the crowd explains: %d of %d are late by more than %s, and %d of the %d others",
+		func(t float64) words.Sentence {
+			return words.Say("requests that come while %s or more others are under way", whole(t))
+		}, crowd, second)...)
+	alone := func(r *lateRow) bool { return r.crowd == 0 }
+	groups = append(groups, lateGroup{who: words.Say("requests that come while no other is under way"), in: alone, cell: second})
+	fresh := func(r *lateRow) bool { return r.place == 1 }
+	known := func(r *lateRow) bool { return r.place > 0 }
+	groups = append(groups, lateGroup{who: words.Say("requests on new connections"), in: fresh, of: known})
+	for n := int32(2); n <= mostPlaces; n++ {
+		groups = append(groups, lateGroup{who: words.Say("the requests that are number %d on their connection", n), in: func(r *lateRow) bool { return r.place == n }, of: known})
+	}
+	for n := int32(2); n <= mostPlaces; n++ {
+		groups = append(groups, lateGroup{who: words.Say("the requests whose number on their connection is a multiple of %d", n), in: func(r *lateRow) bool { return r.place%n == 0 }, of: known})
+	}
+	groups = append(groups, c.above(place, "", func(t float64) words.Sentence {
+		return words.Say("requests after the first %s on their connection", whole(t))
+	}, nil, second)...)
+	groups = append(groups, c.above(number, "", func(t float64) words.Sentence {
+		return words.Say("requests on connections after the first %s", whole(t))
+	}, nil, second)...)
+	return append(groups, c.times()...)
+}
+
+// whole writes a threshold.
+func whole(t float64) string { return fmt.Sprint(int64(math.Floor(t))) }
+
+// second is the one that a request was due in.
+func second(r *lateRow) int64 { return int64(r.due / time.Second) }
+
+// values are the groups of what has names: factors, classes, replicas.
+func (c comparison) values() (groups []lateGroup) {
+	seen := map[string]bool{}
+	add := func(named bool, who words.Sentence, in func(*lateRow) bool) {
+		if key := who.String(); !seen[key] {
+			seen[key] = true
+			groups = append(groups, lateGroup{who: who, in: in, named: named})
+		}
+	}
+	variants := map[string]bool{}
+	for i := range c.rows {
+		variants[c.rows[i].variant] = true
+	}
+	for i := range c.rows {
+		r := &c.rows[i]
+		if r.class != "" {
+			add(false, words.Say("requests of class %s", r.class), func(o *lateRow) bool { return o.class == r.class })
+		}
+		if r.replica != "" {
+			add(false, words.Say("requests that %s answered", r.replica), func(o *lateRow) bool { return o.replica == r.replica })
+		}
+		if variants[r.variant] {
+			delete(variants, r.variant)
+			for value := range strings.FieldsSeq(r.variant) {
+				of := map[string]bool{} // by variant: whether it has the value
+				add(true, words.Say("requests with %s", value), func(o *lateRow) bool {
+					is, known := of[o.variant]
+					if !known {
+						is = slices.Contains(strings.Fields(o.variant), value)
+						of[o.variant] = is
+					}
+					return is
+				})
+			}
+		}
+	}
+	slices.SortFunc(groups, func(a, b lateGroup) int { return strings.Compare(a.who.String(), b.who.String()) })
+	return groups
+}
+
+// above are groups with more of something than half, three quarters and nine tenths
+// of the requests have.
+func (c comparison) above(by func(*lateRow) float64, explain words.Phrase, say func(float64) words.Sentence, scale func(*lateRow) float64, cell func(*lateRow) int64) (groups []lateGroup) {
+	return c.divided(by, []float64{0.5, 0.75, 0.9}, lateGroup{explain: explain, say: say, scale: scale, cell: cell, above: true})
+}
+
+// below are groups with no more of something than a tenth and a quarter have.
+func (c comparison) below(by func(*lateRow) float64, say func(float64) words.Sentence, cell func(*lateRow) int64) []lateGroup {
+	return c.divided(by, []float64{0.1, 0.25}, lateGroup{say: say, cell: cell})
+}
+
+func (c comparison) divided(by func(*lateRow) float64, at []float64, g lateGroup) (groups []lateGroup) {
+	have := make([]float64, 0, len(c.rows))
+	for i := range c.rows {
+		if v := by(&c.rows[i]); v > 0 {
+			have = append(have, v)
+		}
+	}
+	if len(have) < len(c.rows) {
+		return nil // it is not known of all
+	}
+	slices.Sort(have)
+	var before float64
+	for _, q := range at {
+		t := nearestRank(have, q)
+		if t == before || g.above && t == have[len(have)-1] || !g.above && t == have[len(have)-1] {
+			continue
+		}
+		before = t
+		groups = append(groups, g.at(by, t))
+	}
+	return groups
+}
+
+// at is a group of a threshold.
+func (g lateGroup) at(by func(*lateRow) float64, t float64) lateGroup {
+	g.who, g.value, g.limit = g.say(t), by, t
+	g.in = func(r *lateRow) bool { return by(r) > t == g.above }
+	return g
+}
+
+// times are the parts of periods of the wall clock. A part is compared by how many
+// of its turns had late requests: one spell is no habit.
+func (c comparison) times() (groups []lateGroup) {
+	first, last := c.rows[0].due, c.rows[len(c.rows)-1].due
+	for _, period := range periods {
+		if last-first < 4*period {
+			continue
+		}
+		turn := func(r *lateRow) int64 {
+			return c.start.Add(r.due).UnixNano() / int64(period/phases)
+		}
+		for phase := range int64(phases) {
+			from, to := time.Duration(phase)*period/phases, time.Duration(phase+1)*period/phases
+			groups = append(groups, lateGroup{
+				who:  words.Say("requests that come between %s and %s of every %s", from.String(), to.String(), period.String()),
+				in:   func(r *lateRow) bool { return turn(r)%phases == phase },
+				cell: turn,
+			})
+		}
+	}
+	return groups
+}
+
+// group compares a group with the others.
+func (c comparison) group(g lateGroup, plain []float64) lateness {
+	l := c.counted(g, plain)
+	if l.few || g.value == nil || l.more() < leastMore {
+		return l
+	}
+	// The threshold that tells the late ones apart best is the one to name.
+	have := make([]float64, len(c.rows))
+	for i := range c.rows {
+		have[i] = g.value(&c.rows[i])
+	}
+	slices.Sort(have)
+	best := l
+	for q := 0.05; q < 0.96; q += 0.05 {
+		t := nearestRank(have, q)
+		if finer := c.counted(g.at(g.value, t), plain); !finer.few && finer.p <= best.p && finer.more() > best.more() {
+			finer.p = l.p
+			best = finer
+			best.p = l.p
+		}
+	}
+	return best
+}
+
+// counted counts how many of a group and of the others are late.
+func (c comparison) counted(g lateGroup, plain []float64) lateness {
+	l := lateness{lateGroup: g, p: 1}
+	var others, scales []float64 // of the others
+	inside := make([]int8, len(c.rows))
+	for i := range c.rows {
+		r := &c.rows[i]
+		switch {
+		case g.of != nil && !g.of(r):
+			inside[i] = -1
+		case g.in(r):
+			inside[i] = 1
+			l.n++
+		default:
+			l.others++
+			others = append(others, plain[i])
+			if g.scale != nil {
+				others[len(others)-1] = r.values[c.of]
+				scales = append(scales, g.scale(r))
+			}
+		}
+	}
+	if l.few = l.n < leastGroup || l.others < leastGroup; l.few {
+		return l
+	}
+	slices.Sort(others)
+	middle := nearestRank(others, 0.5)
+	expected := func(*lateRow) float64 { return middle }
+	value := func(i int) float64 { return plain[i] }
+	if g.scale != nil {
+		slices.Sort(scales)
+		usual := nearestRank(scales, 0.5)
+		raw := make([]float64, len(c.rows))
+		for i := range c.rows {
+			raw[i] = c.rows[i].values[c.of]
+		}
+		slope := c.slope(raw, g.scale, func(i int) bool { return inside[i] == 0 })
+		expected = func(r *lateRow) float64 {
+			beyond := max(g.scale(r)-usual, 0)
+			return middle + max(slope*beyond, middle*beyond/max(usual, 1))
+		}
+		value = func(i int) float64 { return raw[i] }
+	}
+	var extra, late []float64
+	cells, lateCells := [2]map[int64]bool{{}, {}}, [2]map[int64]bool{{}, {}}
+	for i := range c.rows {
+		if inside[i] < 0 {
+			continue
+		}
+		r := &c.rows[i]
+		more := value(i) - expected(r)
+		isLate := more > c.limit
+		if g.cell != nil {
+			cells[inside[i]][g.cell(r)] = true
+			if isLate {
+				lateCells[inside[i]][g.cell(r)] = true
+			}
+		}
+		if inside[i] == 1 {
+			extra = append(extra, more)
+			if isLate {
+				l.late++
+				late = append(late, more)
+			}
+		} else if isLate {
+			l.otherLate++
+		}
+	}
+	slices.Sort(extra)
+	l.extra, l.off = medianOf(extra)
+	l.median = l.extra
+	if 2*l.late < l.n && l.late > 0 {
+		slices.Sort(late)
+		l.extra, l.off = medianOf(late)
+	}
+	if g.cell == nil {
+		l.p = fisher(l.late, l.n, l.otherLate, l.others)
+	} else {
+		l.p = fisher(int64(len(lateCells[1])), int64(len(cells[1])), int64(len(lateCells[0])), int64(len(cells[0])))
+	}
+	return l
+}
+
+// medianOf is the median of sorted values, and half of its 99 % interval, by order
+// statistics.
+func medianOf(v []float64) (median, off float64) {
+	n := float64(len(v))
+	reach := int(math.Ceil(2.576 * math.Sqrt(n) / 2))
+	middle := int(rank(int64(len(v)), 0.5))
+	return v[middle], (v[min(middle+reach, len(v)-1)] - v[max(middle-reach, 0)]) / 2
+}
+
+func (c comparison) median(by func(*lateRow) float64) float64 {
+	all := make([]float64, len(c.rows))
+	for i := range c.rows {
+		all[i] = by(&c.rows[i])
+	}
+	slices.Sort(all)
+	return nearestRank(all, 0.5)
+}
+
+// slope is how much a value grows with something else, 0 at the least: the median
+// of the slopes between pairs (Theil 1950, Sen 1968), of some thousand pairs that
+// are drawn.
+func (c comparison) slope(of []float64, by func(*lateRow) float64, with func(i int) bool) float64 {
+	var at []int
+	for i := range c.rows {
+		if with == nil || with(i) {
+			at = append(at, i)
+		}
+	}
+	if len(at) < 2 {
+		return 0
+	}
+	rng := rand.New(rand.NewPCG(1, uint64(len(at))))
+	slopes := make([]float64, 0, pairs)
+	for range pairs {
+		i, j := at[rng.IntN(len(at))], at[rng.IntN(len(at))]
+		if x := by(&c.rows[i]) - by(&c.rows[j]); x != 0 {
+			slopes = append(slopes, (of[i]-of[j])/x)
+		}
+	}
+	if len(slopes) == 0 {
+		return 0
+	}
+	slices.Sort(slopes)
+	return max(nearestRank(slopes, 0.5), 0)
+}
+
+// pairs are drawn for a slope.
+const pairs = 4000
+
+// fisher is the probability that of so many late ones among two groups so many or
+// more fall into the first by chance (Fisher's exact test, one-sided).
+func fisher(late, n, otherLate, others int64) float64 {
+	all, total := late+otherLate, n+others
+	if late == 0 || all == 0 {
+		return 1
+	}
+	log := func(n, k int64) float64 {
+		a, _ := math.Lgamma(float64(n + 1))
+		b, _ := math.Lgamma(float64(k + 1))
+		c, _ := math.Lgamma(float64(n - k + 1))
+		return a - b - c
+	}
+	whole := log(total, n)
+	p := 0.0
+	for k := late; k <= min(all, n); k++ {
+		if n-k > total-all {
+			continue
+		}
+		p += math.Exp(log(all, k) + log(total-all, n-k) - whole)
+	}
+	return min(p, 1)
+}
