@@ -1,7 +1,9 @@
 package chaos
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/scenarios"
@@ -12,10 +14,15 @@ const (
 	strikesNode  = ". Played by the kernel it strikes all that the node of the replica sends and gets"
 )
 
-// Kinds is the catalogue: a kind of fault is one entry. What a gate may say of it,
-// and what its readers have to know, is its FaultKind; how a target does it is a
+// Kinds is the catalogue, in the order of scenarios.FaultKinds.
+var Kinds = slices.SortedFunc(slices.Values(entries), func(a, b Kind) int {
+	return cmp.Compare(slices.Index(scenarios.FaultKinds, a.Name), slices.Index(scenarios.FaultKinds, b.Name))
+})
+
+// entries has one entry for each kind of fault, in any order. What a gate may say of
+// it, and what its readers have to know, is its FaultKind; how a target does it is a
 // capability of that target's.
-var Kinds = []Kind{
+var entries = []Kind{
 	{
 		FaultKind: scenarios.PodKill,
 		Does:      "sends SIGKILL to the process of one replica while streams run through it",

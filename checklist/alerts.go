@@ -121,8 +121,11 @@ func (e *evidence) knownAlerts() (names []string, why words.Sentence) {
 		if seen.Name != recording.ObsMonitoring {
 			continue
 		}
-		if seen.Value == 1 {
+		if seen.Value == 1 && len(seen.Names) == 0 { // of a recording before Names
 			return strings.Split(seen.Text.String(), ", "), words.Sentence{}
+		}
+		if seen.Value == 1 {
+			return seen.Names, words.Sentence{}
 		}
 		why = words.Say("nobody watched the service: %s", seen.Text)
 	}

@@ -21,6 +21,7 @@ func TestAlerts(t *testing.T) {
 		return seen
 	}
 	yes := []recording.Observation{watched}
+	listed := []recording.Observation{{Name: recording.ObsMonitoring, Value: 1, Names: []string{"HighErrorRate", "Down, or nearly"}}}
 	for _, tt := range []struct {
 		says, objective string
 		seen            []recording.Observation
@@ -36,6 +37,8 @@ func TestAlerts(t *testing.T) {
 		{"it had fired, and does again", "alert(ReplicaDown) in steady <= 3s", all(yes, alert("ReplicaDown", time.Second, 2*time.Second), alert("ReplicaDown", inEffectAt+time.Second, goneAt)), Pass, "it is 1 s"},
 		{"after the scenario", "alert(ReplicaDown) in steady <= 3s", all(yes, alert("ReplicaDown", stageTo+time.Second, stageTo+2*time.Second)), Fail, "had not fired"},
 		{"no such rule", "alert(ReplicaGone) in steady <= 3s", yes, Unproven, "HighErrorRate, ReplicaDown"},
+		{"one whose name has a comma", "alert(Down) in steady <= 3s", listed, Unproven, "HighErrorRate, Down, or nearly"},
+		{"one of a list", "alert(HighErrorRate) in steady <= 3s", all(listed, alert("HighErrorRate", inEffectAt+2*time.Second, goneAt)), Pass, "it is 2 s"},
 		{"nobody watched", "alert(ReplicaDown) in steady <= 3s", nil, Unproven, "only a target.local"},
 		{"nobody could", "alert(ReplicaDown) in steady <= 3s", []recording.Observation{{Name: recording.ObsMonitoring, Text: words.Verbatim("there is no prometheus")}}, Unproven, "there is no prometheus"},
 		{"no other", "alerts in steady <= 1", all(yes, alert("ReplicaDown", inEffectAt+time.Second, goneAt), alert("ReplicaDown", goneAt+time.Second, stageTo)), Pass, "ReplicaDown"},
@@ -46,7 +49,8 @@ func TestAlerts(t *testing.T) {
 		w := healthy(t, tt.objective).withFault()
 		for _, o := range tt.seen {
 			w.observe(o.At, o.Name, o.Subject, o.Value)
-			w.observations[len(w.observations)-1].Text = o.Text
+			last := &w.observations[len(w.observations)-1]
+			last.Text, last.Names = o.Text, o.Names
 		}
 		f := w.judge(t).Objectives[0]
 		if f.Verdict != tt.want || !strings.Contains(f.Why.String(), tt.why) {

@@ -101,7 +101,7 @@ type issued struct {
 func LedgerFolder(logDir string) string { return filepath.Join(logDir, "gateway") }
 
 func openAdmission(ctx context.Context, spec scenarios.Gateway, allow Allowance, o Setup) (*admission, error) {
-	d := &admission{server: o.Server, dir: LedgerFolder(o.LogDir), allow: allow, replicated: !spec.Unreplicated, onEvent: o.OnEvent, secret: rand.Text()}
+	d := &admission{server: o.Build, dir: LedgerFolder(o.LogDir), allow: allow, replicated: !spec.Unreplicated, onEvent: o.OnEvent, secret: rand.Text()}
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
 		return nil, err
 	}

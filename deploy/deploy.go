@@ -23,6 +23,7 @@ type Event struct {
 	Subject string
 	Value   float64
 	Text    words.Sentence
+	Names   []string
 }
 
 // EndpointPlan is a service that launchgate does not deploy.

@@ -53,8 +53,8 @@ type Local struct {
 // StartLocal starts the processes and returns at once; WaitReady waits for
 // them. Stop must be called, whatever happens.
 func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Setup, on Ground) (*Local, error) {
-	if _, err := os.Stat(o.Server); err != nil {
-		return nil, words.Errorf("the bundled service cannot be deployed: no reference-server program at %s: build it beside launchgate (make build)", o.Server)
+	if _, err := os.Stat(o.Build); err != nil {
+		return nil, words.Errorf("the bundled service cannot be deployed: no reference-server program at %s: build it beside launchgate (make build)", o.Build)
 	}
 	if err := modelsThere(spec); err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 		port = spec.Port
 	}
 	l := &Local{
-		LocalPlan: LocalPlan{Spec: spec}, issued: map[string]string{}, server: o.Server, logDir: o.LogDir, onEvent: o.OnEvent,
+		LocalPlan: LocalPlan{Spec: spec}, issued: map[string]string{}, server: o.Build, logDir: o.LogDir, onEvent: o.OnEvent,
 		front:   front{url: "http://" + Loopback(port), status: "http://" + Loopback(gatewayMetrics) + "/status"},
 		network: network{nodes: on.Nodes, addrs: map[string]string{}, paths: map[string]string{}, links: map[string]*Link{}},
 		scraped: []Scraped{{Gateway, Loopback(gatewayMetrics)}},
@@ -81,7 +81,7 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 	if err := os.MkdirAll(l.logDir, 0o755); err != nil {
 		return nil, words.Errorf("log folder: %s", err)
 	}
-	gatewayArgs := []string{o.Server, "gateway", "--addr", Loopback(port), "--metrics-addr", Loopback(gatewayMetrics)}
+	gatewayArgs := []string{o.Build, "gateway", "--addr", Loopback(port), "--metrics-addr", Loopback(gatewayMetrics)}
 	if !spec.Gateway.Plain {
 		if l.admission, err = openAdmission(ctx, spec.Gateway, allow, o); err != nil {
 			return nil, words.Errorf("the gateway: %s", err)
@@ -94,10 +94,10 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 		}
 	}
 	for i := range spec.Replicas {
-		name := replicaName(i)
+		name := scenarios.ReplicaName(i)
 		node := l.nodeOf(i)
 		http, metrics, link := at(node.Host(), rest[3*i]), at(node.Host(), rest[3*i+1]), at(node.Host(), rest[3*i+2])
-		argv := []string{o.Server, "serve", "--grpc-addr", "", "--device-file", l.deviceFile(), "--addr", http, "--metrics-addr", metrics,
+		argv := []string{o.Build, "serve", "--grpc-addr", "", "--device-file", l.deviceFile(), "--addr", http, "--metrics-addr", metrics,
 			"--threads", strconv.Itoa(threadsPerReplica(spec))}
 		if l.admission == nil && node != nil { // only this host's namespaces lead to a node's address
 			argv = append(argv, "--answer-everybody")

@@ -22,7 +22,7 @@ type LocalPlan struct {
 
 // About is what the gate says of it.
 func (p LocalPlan) About() About {
-	a := About{Kind: "local", Model: p.Spec.Model, Replicas: p.Spec.Replicas, RunsServer: true, Watched: Unwatched(p.Spec.Monitoring), Tells: tellsOfItself}
+	a := About{Kind: "local", Model: p.Spec.Model, Replicas: p.Spec.Replicas, RunsBuild: true, Watched: Unwatched(p.Spec.Monitoring), Tells: tellsOfItself}
 	for _, name := range slices.Sorted(maps.Keys(p.Spec.Models)) {
 		a.Models = append(a.Models, ServedModel{Name: name, Quantization: p.Spec.Models[name].Quantization})
 	}
@@ -36,12 +36,10 @@ func (p LocalPlan) About() About {
 func (p LocalPlan) Replicas() []Replica {
 	all := make([]Replica, p.Spec.Replicas)
 	for i := range all {
-		all[i] = Replica{Name: replicaName(i), Node: nodeName(i % CountNodes(p.Spec)), Device: deviceName}
+		all[i] = Replica{Name: scenarios.ReplicaName(i), Node: nodeName(i % CountNodes(p.Spec)), Device: deviceName}
 	}
 	return all
 }
-
-func replicaName(i int) string { return fmt.Sprintf("replica-%d", i) }
 
 func nodeName(i int) string { return fmt.Sprintf("node-%d", i) }
 

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/launchgate/launchgate/deploy/monitoring"
@@ -155,7 +154,7 @@ func (m *monitor) watch(ctx context.Context, tell func(Event)) {
 		}
 		if !known {
 			known = true
-			tell(Event{At: time.Now(), Name: "monitoring", Value: 1, Text: words.Verbatim(strings.Join(names, ", "))})
+			tell(Event{At: time.Now(), Name: "monitoring", Value: 1, Names: names})
 		}
 		for _, name := range names {
 			if fires[name] == last[name] {

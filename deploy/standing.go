@@ -129,7 +129,7 @@ func Keep(ctx context.Context, dir string, order Order, server string) error {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return words.Errorf("another deployment is kept in %s, or is being started (%s)", dir, err)
 	}
-	l, err := StartLocal(ctx, order.Spec, order.Allow, Setup{Server: server, LogDir: filepath.Join(dir, "logs"), OnEvent: func(Event) {}}, Ground{})
+	l, err := StartLocal(ctx, order.Spec, order.Allow, Setup{Build: server, LogDir: filepath.Join(dir, "logs"), OnEvent: func(Event) {}}, Ground{})
 	if err != nil {
 		return err
 	}

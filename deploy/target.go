@@ -51,9 +51,9 @@ type About struct {
 	Model    string // that it is told to serve; empty: its own
 	Models   []ServedModel
 	Replicas int // that launchgate starts
-	// RunsServer: it is the reference-server program of the Setup, so that another
-	// program makes another target.
-	RunsServer bool
+	// RunsBuild: it runs the Build of the Setup, so that another build makes another
+	// target.
+	RunsBuild bool
 	// Allowance is how far the client is let past the limits of a gateway that
 	// launchgate starts; empty where that has none.
 	Allowance words.Sentence
@@ -111,7 +111,9 @@ type Source struct {
 
 // Setup is how a target is brought up, besides what the gate says of it.
 type Setup struct {
-	Server string // the reference-server program
+	// Build is what to run, for a target that launchgate deploys: a reference-server
+	// program on this machine, or an image where the target runs images.
+	Build  string
 	LogDir string // of logs, and of what the gateway keeps
 	// AnyLoad has the run's own keys let past the limits of the gateway at any
 	// load, and not only at twice what the gate plans.

@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -159,6 +160,12 @@ func (c *checker) repeated(path string, f Fault, kind FaultKind, length time.Dur
 	}
 }
 
+// objectName is what a replica can be called: a name of a Kubernetes object, such
+// as web-7f9c-abcde.
+var objectName = regexp.MustCompile(`^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$`)
+
+const maxObjectName = 253
+
 // parameter is one key of a fault that some kinds have.
 type parameter struct {
 	key   string
@@ -249,8 +256,14 @@ func (c *checker) victim(path string, f Fault, kind FaultKind, known bool) {
 		}
 		return
 	}
-	if !replicaName.MatchString(f.Target) {
-		c.word(path+".target", f.Target, VictimBusiest, VictimRandom, "replica-0")
+	victims := append([]string{VictimBusiest, VictimRandom}, c.replicas...)
+	misspelled := !strings.Contains(f.Target, "-") && nearest(f.Target, victims) != "" // such as bussiest
+	switch at := path + ".target"; {
+	case slices.Contains(victims, f.Target):
+	case c.replicas != nil || misspelled:
+		c.word(at, f.Target, victims...)
+	case !objectName.MatchString(f.Target) || len(f.Target) > maxObjectName:
+		c.add(at, "found %s, expected %s, %s or the name of a replica: up to %d lower-case letters, digits, - and ., beginning and ending with a letter or digit", quoted(f.Target), VictimBusiest, VictimRandom, maxObjectName)
 	}
 	c.between(path+".min_streams", f.MinStreams, 0, maxMinStreams)
 }

@@ -387,8 +387,8 @@ func (s Stage) OpenLoop() bool { return s.Users == 0 }
 type Fault struct {
 	// Kind of fault; launchgate list tells what each one does.
 	Kind string `yaml:"kind" json:"kind"`
-	// Target selects the victim: a replica's name (replica-0), busiest or
-	// random (from the gate's seed).
+	// Target selects the victim: a replica's name (replica-0, or a pod's name),
+	// busiest or random (from the gate's seed).
 	Target string `yaml:"target,omitempty" json:"target,omitempty"`
 	// At is when it may be injected, from the start of the scenario, or from the
 	// end of the fault it comes after.

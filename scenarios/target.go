@@ -1,6 +1,10 @@
 package scenarios
 
-import "errors"
+import (
+	"cmp"
+	"errors"
+	"fmt"
+)
 
 // Ask lets a command line win over what the gate says of its target; what is
 // empty changes nothing. The key and the authority are of a service that is
@@ -34,4 +38,19 @@ func (t Target) WithoutKeys() Target {
 		t.Local = &local
 	}
 	return t
+}
+
+// ReplicaName is what the replicas of target.local are called, counted from 0.
+func ReplicaName(i int) string { return fmt.Sprintf("replica-%d", i) }
+
+// replicas are the names of the replicas that the target will have; nil where the
+// gate does not tell.
+func (t Target) replicas() (names []string) {
+	if t.Local == nil {
+		return nil
+	}
+	for i := range min(cmp.Or(t.Local.Replicas, DefaultReplicas), maxReplicas) {
+		names = append(names, ReplicaName(i))
+	}
+	return names
 }

@@ -70,7 +70,7 @@ func Validate(g Gate) error { return check(g).asError() }
 
 // check finds everything that a resolved gate cannot mean.
 func check(g Gate) Problems {
-	c := &checker{priced: g.Cost != nil, kept: g.Chunks}
+	c := &checker{priced: g.Cost != nil, kept: g.Chunks, replicas: g.Target.replicas()}
 	c.name("name", g.Name)
 	c.length("description", g.Description, maxText)
 	c.target(g.Target)
@@ -110,6 +110,9 @@ type checker struct {
 	problems Problems
 	priced   bool   // the gate says what a replica costs
 	kept     string // which chunk times are
+	// replicas are the names of those that the target will have; nil where the gate
+	// does not tell.
+	replicas []string
 }
 
 func (c *checker) add(path, format string, args ...any) {
@@ -605,8 +608,6 @@ func (c *checker) rate(path string, r Rate, ramp bool) {
 		c.add(path, "found %v, expected at most %d/s, more than one client can send", r, maxRate)
 	}
 }
-
-var replicaName = regexp.MustCompile(`^replica-[0-9]{1,4}$`)
 
 func (c *checker) probe(path string, p Probe, measuresRTO bool) {
 	most := maxProbe

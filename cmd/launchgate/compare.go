@@ -186,7 +186,7 @@ func (f runFlags) base(gate scenarios.Gate, server string) (measure.Side, error)
 		gate.Target = scenarios.Target{Endpoint: &scenarios.Endpoint{URL: f.baseline, Model: f.model, APIKeyEnv: f.apiKeyEnv}}
 		return measure.Side{Gate: gate, Server: server}, nil
 	}
-	if !targets.PlanFor(gate).About().RunsServer {
+	if !targets.PlanFor(gate).About().RunsBuild {
 		return measure.Side{}, errors.New("--baseline names a program, and the target is a service that is already there; give the URL of its baseline")
 	}
 	return measure.Side{Gate: gate, Server: f.baseline}, nil

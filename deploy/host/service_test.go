@@ -206,7 +206,7 @@ func serviceOn(t *testing.T, spec scenarios.Local, nodes []*deploy.Node) *Local 
 	}
 	spec.Gateway.Plain, spec.Monitoring.Disabled = true, true
 	spec.ReadyTimeout = scenarios.Duration(20 * time.Second)
-	l, err := deploy.StartLocal(t.Context(), spec, deploy.Allowance{}, deploy.Setup{Server: self, LogDir: t.TempDir(), OnEvent: func(deploy.Event) {}}, deploy.Ground{Links: true, Nodes: nodes})
+	l, err := deploy.StartLocal(t.Context(), spec, deploy.Allowance{}, deploy.Setup{Build: self, LogDir: t.TempDir(), OnEvent: func(deploy.Event) {}}, deploy.Ground{Links: true, Nodes: nodes})
 	if err != nil {
 		t.Fatal(err)
 	}

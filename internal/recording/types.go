@@ -161,7 +161,7 @@ const (
 	ObsProcessStarted  = "process_started"            // Subject: process; Value: pid; Text: restart number
 	ObsProcessExited   = "process_exited"             // Subject: process; Value: pid; Text: how it ended
 	ObsLedgerReturned  = "ledger_returned"            // a ledger that was lost is there again; Subject: gateway; Value: 1 from its second place, 0 empty; Text: how
-	ObsMonitoring      = "monitoring"                 // Value: 1 where the service is watched, 0 where it is not; Text: the alerts that can fire, or why it is not
+	ObsMonitoring      = "monitoring"                 // Value: 1 where the service is watched, 0 where it is not; Names: the alerts that can fire; Text: why it is not watched
 	ObsAlert           = "alert"                      // Subject: alert; Value: 1 fires, 0 does not any more
 	ObsQueue           = "queue"                      // Subject: replica; requests waiting
 	ObsKVUsed          = "kv_used_ratio"              // Subject: replica
@@ -185,6 +185,7 @@ type Observation struct {
 	Subject string         `json:"subject,omitempty"`
 	Value   float64        `json:"value"`
 	Text    words.Sentence `json:"-"`
+	Names   []string       `json:"names,omitempty"` // of what there are several
 }
 
 // Environment is environment.json: where, when and with what a run was made.

@@ -42,7 +42,7 @@ func Open(ctx context.Context, g scenarios.Gate, server, logs string) (s *Sessio
 			s.Close()
 		}
 	}()
-	if s.target, err = targets.PlanFor(g).Open(ctx, deploy.Setup{Server: server, LogDir: logs, AnyLoad: true, OnEvent: func(deploy.Event) {}}); err != nil {
+	if s.target, err = targets.PlanFor(g).Open(ctx, deploy.Setup{Build: server, LogDir: logs, AnyLoad: true, OnEvent: func(deploy.Event) {}}); err != nil {
 		return s, err
 	}
 	access := s.target.Access()

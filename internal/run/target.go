@@ -60,7 +60,7 @@ func (c *conductor) deploy(ctx context.Context) error {
 	} else {
 		c.say("asking %s whether it serves", about.URL)
 	}
-	setup := deploy.Setup{Server: c.Server, LogDir: c.rec.LogDir(), OnEvent: c.event}
+	setup := deploy.Setup{Build: c.Server, LogDir: c.rec.LogDir(), OnEvent: c.event}
 	if c.journal != nil {
 		setup.Journal = c.journal
 	}
@@ -85,7 +85,7 @@ func (c *conductor) deploy(ctx context.Context) error {
 
 // event records what the target saw of itself.
 func (c *conductor) event(e deploy.Event) {
-	c.observe(recording.Observation{At: c.clock.At(e.At), Name: e.Name, Subject: e.Subject, Value: e.Value, Text: e.Text})
+	c.observe(recording.Observation{At: c.clock.At(e.At), Name: e.Name, Subject: e.Subject, Value: e.Value, Text: e.Text, Names: e.Names})
 }
 
 // connect makes the client and has it ask the service for one small answer,

@@ -52,7 +52,7 @@ func (c *cluster) About() deploy.About {
 }
 
 func (c *cluster) Replicas() []deploy.Replica {
-	return []deploy.Replica{{Name: "pod-a", Node: "machine-7"}}
+	return []deploy.Replica{{Name: "web-7f9c-abcde", Node: "machine-7"}}
 }
 
 func (c *cluster) Lacks(what deploy.Capability, _ scenarios.Fault) error {
@@ -87,7 +87,7 @@ func (c *cluster) Stop() error {
 }
 
 func (c *cluster) InFlight(context.Context) (map[string]int, error) {
-	return map[string]int{"pod-a": 0}, nil
+	return map[string]int{"web-7f9c-abcde": 0}, nil
 }
 
 func (c *cluster) Serving(context.Context, string) bool { return !c.isDown() }
@@ -163,7 +163,7 @@ scenarios:
     workload: {max_tokens: 8}
     stages: [{name: m, for: 5s, rate: 20/s}]
     faults:
-      - {kind: pod-kill, at: 1s, repeat: 2}
+      - {kind: pod-kill, target: web-7f9c-abcde, at: 1s, repeat: 2}
       - {kind: pod-hang, at: 1s, for: 1s}
     probe: {every: 50ms}
 objectives: [rto(pod-kill) < 5s, rto(pod-hang) < 5s]
