@@ -86,7 +86,7 @@ func (s Search) Find(ctx context.Context, try func(ctx context.Context, rate flo
 	var r Result
 	for rate := s.From; rate > 0 && len(r.Points) < maxTries; rate = s.next(&r) {
 		if err := ctx.Err(); err != nil {
-			r.Why = words.Say("it was stopped")
+			r.Why = words.Say("the search was stopped")
 			return r, err
 		}
 		again := 0
@@ -97,7 +97,7 @@ func (s Search) Find(ctx context.Context, try func(ctx context.Context, rate flo
 		}
 		p, err := try(ctx, rate, again)
 		if err != nil {
-			r.Why = words.Say("it was stopped")
+			r.Why = words.Say("the search was stopped")
 			return r, err
 		}
 		p.Rate = rate
@@ -105,7 +105,7 @@ func (s Search) Find(ctx context.Context, try func(ctx context.Context, rate flo
 		r.Low, r.High = bounds(r.Points)
 	}
 	if r.Why.IsZero() {
-		r.Why = words.Say("after %d tries the service's answers still changed from try to try", len(r.Points))
+		r.Why = words.Say("after %d tries, the results of the service still changed from try to try", len(r.Points))
 	}
 	r.Found = r.Low > 0
 	return r, nil
@@ -133,9 +133,9 @@ func (s Search) next(r *Result) float64 {
 	low, high := r.Low, r.High
 	switch {
 	case last.Outcome == Limited && last.Rate <= high:
-		r.Why = words.Say("at %s the client was the bottleneck, so the service can take at least %s, and how much more is not known", perSecond(last.Rate), perSecond(low))
+		r.Why = words.Say("at %s the client was the bottleneck, so the service can take at least %s; its limit is unknown", perSecond(last.Rate), perSecond(low))
 		if low == 0 {
-			r.Why = words.Say("at %s the client itself was the bottleneck, so nothing is known of the service", perSecond(last.Rate))
+			r.Why = words.Say("at %s the client was the bottleneck, so nothing is known about the service", perSecond(last.Rate))
 		}
 		return 0
 	case low == 0 && high <= s.From/64:
@@ -147,7 +147,7 @@ func (s Search) next(r *Result) float64 {
 		if !s.confirmed(r) {
 			return low
 		}
-		r.Why = words.Say("%s, the most that was asked for, still held", perSecond(low))
+		r.Why = words.Say("the highest requested rate, %s, still held", perSecond(low))
 		return 0
 	case high == 0:
 		return round(min(2*low, s.To))

@@ -83,7 +83,7 @@ func TestEnds(t *testing.T) {
 		why       string
 	}{
 		{"nothing holds", at(Misses), 0, 0.0625, "even at 0.0625/s"},
-		{"everything holds", at(Holds), 1000, 0, "the most that was asked for"},
+		{"everything holds", at(Holds), 1000, 0, "the highest requested rate"},
 		{"the client gives up first", limitedAbove, 64, 128, "at least 64/s"},
 		{"the client gives up at once", at(Limited), 0, 4, "nothing is known"},
 	} {

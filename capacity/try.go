@@ -126,9 +126,9 @@ func Concluded(gate scenarios.Gate, v checklist.Verdict) (Outcome, words.Sentenc
 		case f.Value == nil:
 			return Misses, words.Say("%s: %s", f.Source, f.Why)
 		case !checklist.Holds(*f.Value, gate.Objectives[i]):
-			return Misses, words.Say("%s: by %d samples, too few to prove it", f.Source, f.Samples)
+			return Misses, words.Say("%s: with %d samples, too few to prove it", f.Source, f.Samples)
 		default:
-			short = words.Say("%s holds by %d samples, too few to prove it", f.Source, f.Samples)
+			short = words.Say("%s holds with %d samples, too few to prove it", f.Source, f.Samples)
 		}
 	}
 	if !short.IsZero() {

@@ -37,7 +37,7 @@ func (f *Finding) alert(o scenarios.Objective, e *evidence) {
 	from, to := e.scenarioTime(o.Scenario)
 	f.Samples = 1
 	if !slices.Contains(known, o.Arg) {
-		f.Samples, f.Why = 0, words.Say("no rule has an alert named %s; there are %s", o.Arg, strings.Join(known, ", "))
+		f.Samples, f.Why = 0, words.Say("no rule defines an alert named %s; the rules define %s", o.Arg, strings.Join(known, ", "))
 		return
 	}
 	from, why = e.provoked(o.Scenario, from)
@@ -46,7 +46,7 @@ func (f *Finding) alert(o scenarios.Objective, e *evidence) {
 		return
 	}
 	if slices.Contains(e.fired(from, from), o.Arg) {
-		f.Verdict, f.Why = Fail, words.Say("%s fired already before, so it does not tell of this", o.Arg)
+		f.Verdict, f.Why = Fail, words.Say("%s had already fired before, so it does not show this fault", o.Arg)
 		return
 	}
 	for _, seen := range e.rec.Observations {
@@ -127,10 +127,10 @@ func (e *evidence) knownAlerts() (names []string, why words.Sentence) {
 		if seen.Value == 1 {
 			return seen.Names, words.Sentence{}
 		}
-		why = words.Say("nobody watched the service: %s", seen.Text)
+		why = words.Say("the service was not monitored: %s", seen.Text)
 	}
 	if why.IsZero() {
-		why = words.Say("nobody watched the service: launchgate has only a target.local watched")
+		why = words.Say("the service was not monitored: launchgate monitors only a target.local")
 	}
 	return nil, why
 }

@@ -33,7 +33,7 @@ func TestAlerts(t *testing.T) {
 		{"never", "alert(ReplicaDown) in steady <= 3s", yes, Fail, "had not fired"},
 		{"never, but nobody waited", "alert(ReplicaDown) in steady <= 1m", yes, Unproven, "play it for longer"},
 		{"another one", "alert(ReplicaDown) in steady <= 3s", all(yes, alert("HighErrorRate", inEffectAt+time.Second, goneAt)), Fail, "had not fired"},
-		{"it fired already", "alert(ReplicaDown) in steady <= 3s", all(yes, alert("ReplicaDown", stageFrom, stageTo)), Fail, "fired already before"},
+		{"it fired already", "alert(ReplicaDown) in steady <= 3s", all(yes, alert("ReplicaDown", stageFrom, stageTo)), Fail, "had already fired before"},
 		{"it had fired, and does again", "alert(ReplicaDown) in steady <= 3s", all(yes, alert("ReplicaDown", time.Second, 2*time.Second), alert("ReplicaDown", inEffectAt+time.Second, goneAt)), Pass, "it is 1 s"},
 		{"after the scenario", "alert(ReplicaDown) in steady <= 3s", all(yes, alert("ReplicaDown", stageTo+time.Second, stageTo+2*time.Second)), Fail, "had not fired"},
 		{"no such rule", "alert(ReplicaGone) in steady <= 3s", yes, Unproven, "HighErrorRate, ReplicaDown"},

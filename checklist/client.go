@@ -25,7 +25,7 @@ const (
 // judgeClient says whether the load generator itself can be believed.
 func judgeClient(e *evidence) Client {
 	run := e.within(stageID{})
-	c := Client{Valid: true, Why: words.Say("every request was sent when it was due, or nearly so"), Bounds: map[string]float64{
+	c := Client{Valid: true, Why: words.Say("every request was sent at or close to its due time"), Bounds: map[string]float64{
 		"delivered_ratio": minDelivered, "send_lag_p99_seconds": maxSendLagP99, "gc_pause_p99_seconds": maxStall,
 		"sched_delay_p99_seconds": maxStall, "read_delay_p99_seconds": maxReadDelay, "descriptors_max_ratio": maxUsed, "ports_max_ratio": maxUsed,
 	}}
@@ -58,7 +58,7 @@ func (e *evidence) undelivered() []words.Sentence {
 		for _, st := range s.Stages {
 			got := e.within(stageID{s.Name, st.Name, "", ""})
 			if sent := got.due - got.notSent; float64(sent) < minDelivered*float64(got.due) {
-				return []words.Sentence{words.Say("only %d of the %d requests of %s/%s were sent, and 95 %% is the least that is the load asked for; give the client more cores or file descriptors, or lower the rate",
+				return []words.Sentence{words.Say("only %d of the %d requests of %s/%s were sent, but at least 95 %% are required; give the client more cores or file descriptors, or lower the rate",
 					sent, got.due, s.Name, st.Name)}
 			}
 		}
@@ -70,7 +70,7 @@ func (c Client) late() []words.Sentence {
 	if c.SendLagP99Seconds == nil || *c.SendLagP99Seconds <= maxSendLagP99 {
 		return nil
 	}
-	return []words.Sentence{words.Say("requests were sent %.0f ms late at p99, and up to %.0f ms can be believed; the client was short of time, so run it on a machine of its own or lower the rate",
+	return []words.Sentence{words.Say("requests were sent %.0f ms late at p99, and at most %.0f ms is acceptable; the client was overloaded, so run it on its own machine or lower the rate",
 		*c.SendLagP99Seconds*1e3, maxSendLagP99*1e3)}
 }
 
@@ -92,9 +92,9 @@ func (e *evidence) stalls(c *Client) (problems []words.Sentence) {
 		// A client that did not get to look at itself was stalled, if anything.
 		unseen := max(0, watched-len(delays))
 		if tooMany(unseen) {
-			problems = append(problems, words.Say("%s looked at itself in %d of %d seconds only, so it was stalled or its record is incomplete; run it on a machine of its own", name, len(delays), watched))
+			problems = append(problems, words.Say("%s recorded its own state in only %d of %d seconds, so it was stalled or its record is incomplete; run it on its own machine", name, len(delays), watched))
 		} else if n := beyond(delays, maxStall); tooMany(n + unseen) {
-			problems = append(problems, words.Say("in %d of %d seconds %s's own threads waited more than %.0f ms for a processor (at most %.0f ms); run it on a machine of its own",
+			problems = append(problems, words.Say("in %d of %d seconds, threads of %s waited more than %.0f ms for a CPU (maximum %.0f ms); run it on its own machine",
 				n, watched, name, maxStall*1e3, slices.Max(delays)*1e3))
 		}
 		for _, b := range selfBounds {
@@ -113,10 +113,10 @@ var selfBounds = []struct {
 	limit, scale float64
 	text         words.Phrase // of seconds beyond, seconds, client, limit, highest
 }{
-	{recording.ObsClientGCPause, maxStall, 1e3, "in %d of %d seconds %s's own garbage collector paused it for more than %.0f ms (at most %.0f ms); give it more memory or cores"},
-	{recording.ObsClientReadDelay, maxReadDelay, 1e3, "in %d of %d seconds what had arrived at %s lay unread for more than %.0f ms at p99 (at most %.0f ms); give it more cores or lower the load"},
-	{recording.ObsClientFiles, maxUsed, 100, "in %d of %d seconds %s had more than %.0f %% of the file descriptors it may have open (at most %.0f %%); raise the limit (ulimit -n)"},
-	{recording.ObsClientPorts, maxUsed, 100, "in %d of %d seconds the connections of %s took more than %.0f %% of the ephemeral ports (at most %.0f %%); widen net.ipv4.ip_local_port_range, keep connections, or drive from several machines"},
+	{recording.ObsClientGCPause, maxStall, 1e3, "in %d of %d seconds, the garbage collector of %s paused it for more than %.0f ms (maximum %.0f ms); give it more memory or cores"},
+	{recording.ObsClientReadDelay, maxReadDelay, 1e3, "in %d of %d seconds, data that had arrived at %s stayed unread for more than %.0f ms at p99 (maximum %.0f ms); give it more cores or lower the load"},
+	{recording.ObsClientFiles, maxUsed, 100, "in %d of %d seconds, %s used more than %.0f %% of its file descriptors (maximum %.0f %%); raise the limit (ulimit -n)"},
+	{recording.ObsClientPorts, maxUsed, 100, "in %d of %d seconds, the connections of %s used more than %.0f %% of the ephemeral ports (maximum %.0f %%); widen net.ipv4.ip_local_port_range, keep connections, or use several machines"},
 }
 
 // processor judges how much of the machine all processes of the client took in
@@ -135,7 +135,7 @@ func (e *evidence) processor(c *Client, tooMany func(int) bool) []words.Sentence
 	c.CPUMaxRatio = new(slices.Max(cpu))
 	cores := e.rec.Environment.Host.Cores
 	if n := beyond(cpu, maxCPU*float64(cores)); cores > 0 && tooMany(n) {
-		return []words.Sentence{words.Say("in %d of %d seconds the client used more than %.0f %% of the machine's %d cores (at most %.1f): it was itself the bottleneck; run it on a machine of its own",
+		return []words.Sentence{words.Say("in %d of %d seconds, the client used more than %.0f %% of the machine's %d cores (maximum %.1f), so it was the bottleneck; run it on its own machine",
 			n, e.watchedSeconds(), maxCPU*100, cores, *c.CPUMaxRatio)}
 	}
 	return nil
@@ -167,7 +167,7 @@ func highest(seen map[string]map[string][]float64, name string) (most *float64) 
 func (e *evidence) lostWorkers() (problems []words.Sentence) {
 	for _, o := range e.rec.Observations {
 		if o.Name == recording.ObsWorkerLost {
-			problems = append(problems, words.Say("%s was lost while it sent its part of the load (%s), so that part is missing or unknown; run the gate again", o.Subject, o.Text))
+			problems = append(problems, words.Say("%s was lost while it sent its part of the load (%s), so that part of the data is missing or unknown; run the gate again", o.Subject, o.Text))
 		}
 	}
 	return problems

@@ -93,7 +93,7 @@ func Compare(base, head []Block, paired bool) Comparison {
 	c := Comparison{Change: Same, Blocks: [2]int{len(base), len(head)}, Paired: paired}
 	if min(len(base), len(head)) < leastBlocks || paired && len(base) != len(head) {
 		c.Change = Undecided
-		c.Why = words.Say("%d and %d blocks were measured, and %d of each are the least that a difference is told by", len(base), len(head), leastBlocks)
+		c.Why = words.Say("%d and %d blocks were measured, and a difference needs at least %d of each", len(base), len(head), leastBlocks)
 		return c
 	}
 	alpha := falseAlarms / float64(len(compared))
@@ -197,7 +197,7 @@ func (c *Comparison) decide() {
 		if why, has := by[change]; has {
 			c.Change, c.Why = change, why
 			if change == Undecided {
-				c.Why = words.Say("more blocks would tell of %s", why)
+				c.Why = words.Say("more blocks would decide %s", why)
 			}
 			return
 		}
@@ -208,9 +208,9 @@ func (c *Comparison) decide() {
 	case !slices.ContainsFunc(c.Differences, func(d Difference) bool { return d.Unit == scenarios.UnitSeconds }):
 		// Every answer has a latency, so what is missing are answers. To say "the
 		// same" of the errors alone would take silence for success.
-		c.Change, c.Why = Undecided, words.Say("no latency could be compared: %d answers in a block are the least that its percentiles are taken of; take longer blocks or a higher rate", leastInBlock)
+		c.Change, c.Why = Undecided, words.Say("no latency could be compared: percentiles of a block need at least %d answers; use longer blocks or a higher rate", leastInBlock)
 	default:
-		c.Why = words.Say("no metric changed by as much as matters")
+		c.Why = words.Say("no metric changed by a relevant amount")
 	}
 }
 

@@ -177,7 +177,7 @@ func (f *Finding) drift(o scenarios.Objective, e *evidence) {
 		ratio, ok := growth(first, last, leastThird)
 		if !ok {
 			f.Samples = 0
-			f.Why = words.Say("%s/%s has %d answers in a third of its time, and %d are the least that a median is compared by; a longer stage would have more", id.scenario, id.stage, min(len(first.values), len(last.values)), leastThird)
+			f.Why = words.Say("%s/%s has %d answers in a third of its time, and comparing medians needs at least %d; make the stage longer", id.scenario, id.stage, min(len(first.values), len(last.values)), leastThird)
 			return
 		}
 		f.Samples += int64(len(values))
@@ -207,15 +207,15 @@ func (f *Finding) drift(o scenarios.Objective, e *evidence) {
 	case f.Verdict != Pass:
 	case bound == nil:
 		f.Verdict = Unproven
-		f.Why = words.Say("%s; there are too few independent answers to tell how much more it may be; a longer stage would have more", f.Why)
+		f.Why = words.Say("%s; there are too few independent answers for a confidence bound; make the stage longer", f.Why)
 	case Holds(*bound, o) && atLeast(o):
 		f.Why = words.Say("it is %s, with %s confidence no less than %s, and must be %s", is, f.confident(), show(*bound, o.Unit), must(o))
 	case Holds(*bound, o):
 		f.Why = words.Say("it is %s, with %s confidence up to %s, and must be %s", is, f.confident(), show(*bound, o.Unit), must(o))
 	case atLeast(o):
-		f.Verdict, f.Why = Unproven, words.Say("it is %s, but with %s confidence it is only known to be above %s, and must be %s; a longer stage tells it closer", is, f.confident(), show(*bound, o.Unit), must(o))
+		f.Verdict, f.Why = Unproven, words.Say("it is %s, but with %s confidence it is only known to be above %s, and must be %s; a longer stage gives a narrower bound", is, f.confident(), show(*bound, o.Unit), must(o))
 	default:
-		f.Verdict, f.Why = Unproven, words.Say("it is %s, but with %s confidence it is only known to be below %s, and must be %s; a longer stage tells it closer", is, f.confident(), show(*bound, o.Unit), must(o))
+		f.Verdict, f.Why = Unproven, words.Say("it is %s, but with %s confidence it is only known to be below %s, and must be %s; a longer stage gives a narrower bound", is, f.confident(), show(*bound, o.Unit), must(o))
 	}
 	f.resemblance(worst.n, worst.alike)
 }
@@ -223,7 +223,7 @@ func (f *Finding) drift(o scenarios.Objective, e *evidence) {
 // wrongLength decides how many answers had another length than was asked for.
 func (f *Finding) wrongLength(o scenarios.Objective, s *samples) {
 	if s.exact == 0 {
-		f.Why = words.Say("no complete answer was to have a given number of tokens (ignore_eos)")
+		f.Why = words.Say("no complete answer was requested with a fixed number of tokens (ignore_eos)")
 		return
 	}
 	f.share(s.wrongLength, s.exact, s.alike(f.sure, func(p *part) (int64, int64) { return p.wrongLength, p.exact }), o)
@@ -234,9 +234,9 @@ func (f *Finding) cacheHits(o scenarios.Objective, s *samples) {
 	f.Samples = s.told
 	switch {
 	case s.told == 0 && s.due > s.errors:
-		f.Waived, f.Why = o.WhereSupported, words.Say("no answer says in its usage how many tokens of the prompt a cache had (cached_tokens)")
+		f.Waived, f.Why = o.WhereSupported, words.Say("no answer reports in its usage how many tokens of the prompt were cached (cached_tokens)")
 	case s.prompt == 0:
-		f.Why = words.Say("no request that succeeded says how many tokens its prompt had")
+		f.Why = words.Say("no successful answer reports how many tokens its prompt had")
 	default:
 		f.decide(float64(s.cached)/float64(s.prompt), o)
 		f.Why = words.Say("%d of %d tokens: %s", s.cached, s.prompt, f.Why)
@@ -325,7 +325,7 @@ func (f *Finding) miscounted(o scenarios.Objective, e *evidence) {
 	case len(all) == 0:
 		f.Why = words.Say("no canary was answered, so there is nothing to count")
 	default:
-		f.Why = words.Say("no answer was counted: the recording has nothing of a /tokenize of the service")
+		f.Why = words.Say("no answer was counted: the recording contains no result of the service's /tokenize")
 	}
 }
 
@@ -360,11 +360,11 @@ func (f *Finding) replicasReady(o scenarios.Objective, e *evidence) {
 		}
 	}
 	if untold := e.untold(); fewest == nil && !untold.IsZero() {
-		f.Waived, f.Why = o.WhereSupported, words.Say("the service does not say how many of its replicas are ready: %s", untold)
+		f.Waived, f.Why = o.WhereSupported, words.Say("the service does not report how many of its replicas are ready: %s", untold)
 		return
 	}
 	if fewest == nil {
-		f.Why = words.Say("nobody could be asked how many replicas are ready: launchgate did not deploy the service")
+		f.Why = words.Say("the number of ready replicas is unknown, because launchgate did not deploy the service")
 		return
 	}
 	f.Samples = 1
@@ -406,13 +406,13 @@ func (f *Finding) unseenMemory(o scenarios.Objective, e *evidence, seen bool) {
 	unread, failed := e.said(recording.ObsMetricsUnread, o.Scenario)
 	switch {
 	case seen:
-		f.Why = words.Say("the memory of the service was seen fewer than %d times in a third of the time; a longer stage would see it more often", leastMemory)
+		f.Why = words.Say("the memory of the service was measured fewer than %d times in a third of the time; make the stage longer", leastMemory)
 	case failed:
 		f.Why = words.Say("the metrics of the service could not be read: %s", unread.Text)
 	case has:
-		f.Waived, f.Why = o.WhereSupported, words.Say("the service does not tell how much memory it takes: %s", untold.Text)
+		f.Waived, f.Why = o.WhereSupported, words.Say("the service does not report its memory use: %s", untold.Text)
 	default:
-		f.Why = words.Say("nobody told how much memory the service takes (process_resident_memory_bytes on its /metrics, where launchgate did not deploy it)")
+		f.Why = words.Say("the memory of the service is unknown (if launchgate did not deploy it, its /metrics must have process_resident_memory_bytes)")
 	}
 }
 

@@ -136,7 +136,7 @@ func TestWhetherAServiceIsRight(t *testing.T) {
 		}, because(recording.ObsTokenizerFailed, 30, "POST /tokenize answers 503: busy")), Pass, "(30 answers could not be counted: POST /tokenize answers 503: busy)"},
 		{"memory of a service without metrics", "memory_growth in s <= 10%", minute(sound, because(recording.ObsMemoryUntold, 0, "the service has no /metrics (404 Not Found)")), Unproven, "404 Not Found"},
 		{"metrics that cannot be read", "memory_growth in s <= 10%", minute(sound, because(recording.ObsMetricsUnread, 0, "GET /metrics: x509: the certificate is signed by nobody")), Unproven, "could not be read: GET /metrics: x509"},
-		{"memory seen twice", "memory_growth in s <= 10%", minute(sound, memory(1e5)[:2]...), Unproven, "seen fewer than 3 times"},
+		{"memory seen twice", "memory_growth in s <= 10%", minute(sound, memory(1e5)[:2]...), Unproven, "measured fewer than 3 times"},
 		{"memory has no bound", "memory_growth in s <= 10%", minute(sound, memory(1e5)...), Pass, "has no bound"},
 		{"as quick as in the beginning, with a bound", "drift(ttft) in s <= 20%", minute(func(i int, r *recording.Request) { r.FirstToken += time.Duration(i*7%13) * time.Millisecond }), Pass, "confidence up to"},
 		{"as quick, but who knows", "drift(ttft) in s <= 10%", minute(func(i int, r *recording.Request) { r.FirstToken += time.Duration(i*7%60) * 10 * time.Millisecond }), Unproven, "only known to be below"},

@@ -48,17 +48,17 @@ func perMillion(perHour, seconds float64, tokens int64) *float64 {
 func (f *Finding) cost(o scenarios.Objective, e *evidence, s *samples) {
 	replicas, price, err := e.gate.Paid()
 	if err != nil {
-		f.Why = words.Say("the gate does not say what a replica costs, so the cost is unknown")
+		f.Why = words.Say("the gate gives no price for a replica, so the cost is unknown")
 		return
 	}
 	f.Samples = s.attained
 	v := perMillion(float64(replicas)*float64(price.OnDemand), e.seconds(scopeOf(o)), s.goodTokens)
 	if v == nil {
-		f.Why = words.Say("no answer met every limit, so a good token has no price")
+		f.Why = words.Say("no answer met every limit, so there is no cost per token within the limits")
 		return
 	}
 	f.decide(*v, o)
-	f.Why = words.Say("%s (%d × %s at %s an hour, prices of %s; %d good tokens in %s)", f.Why, replicas, price.Name, price.OnDemand, price.Date, s.goodTokens,
+	f.Why = words.Say("%s (%d × %s at %s per hour, prices of %s; %d tokens within the limits in %s)", f.Why, replicas, price.Name, price.OnDemand, price.Date, s.goodTokens,
 		time.Duration(e.seconds(scopeOf(o))*float64(time.Second)).Round(time.Second))
 }
 
@@ -87,7 +87,7 @@ func (e *evidence) costs(faults []Fault) *Cost {
 		c.Options = append(c.Options, CostOption{name, perMillion(float64(replicas)*dollars, seconds, tokens), 1 - dollars/float64(price.OnDemand), verdict, why})
 	}
 	if price.Reserved > 0 {
-		option("reserved", float64(price.Reserved), Pass, words.Say("the same machines, with the promise to pay for them longer"))
+		option("reserved", float64(price.Reserved), Pass, words.Say("the same machines, with a commitment to pay for them longer"))
 	}
 	if price.Spot > 0 {
 		start := e.coldStart()
@@ -95,7 +95,7 @@ func (e *evidence) costs(faults []Fault) *Cost {
 		// starts.
 		dollars := float64(price.Spot) * (1 + float64(price.Interruptions)*start/3600)
 		verdict, why := survived(faults, "spot-preemption")
-		option("spot", dollars, verdict, words.Say("%s; %s of them are taken away in an hour, and a new one takes %.1f s to be ready", why, price.Interruptions, start))
+		option("spot", dollars, verdict, words.Say("%s; %s of them are reclaimed per hour, and a new one needs %.1f s to become ready", why, price.Interruptions, start))
 	}
 	if price.Autoscaling > 0 {
 		verdict, why := e.scaled()
@@ -103,7 +103,7 @@ func (e *evidence) costs(faults []Fault) *Cost {
 	}
 	if price.SecondProvider > 0 {
 		verdict, why := survived(faults, "node-loss")
-		option("second provider", float64(price.OnDemand)*(1-float64(price.SecondProvider)), verdict, words.Say("%s, as when one of the two is gone", why))
+		option("second provider", float64(price.OnDemand)*(1-float64(price.SecondProvider)), verdict, words.Say("%s, as if one of the two is gone", why))
 	}
 	return c
 }
@@ -140,7 +140,7 @@ func (e *evidence) scaled() (Outcome, words.Sentence) {
 		}
 		return Pass, words.Say("%d replicas became %d under the load of %s, and its objectives held", int(before), int(most), s.Name)
 	}
-	return Unproven, words.Say("in no scenario of this run did a replica join under load")
+	return Unproven, words.Say("no replica joined under load in this run")
 }
 
 // Energy is what the devices used for the answers of the scenarios without

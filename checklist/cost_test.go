@@ -24,7 +24,7 @@ func TestCost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f := v.Objectives[0]; f.Verdict != Pass || math.Abs(*f.Value-66.6667) > 0.01 || !strings.Contains(f.Why.String(), "4 × l4 at $1.2 an hour, prices of 2026-11-01") {
+	if f := v.Objectives[0]; f.Verdict != Pass || math.Abs(*f.Value-66.6667) > 0.01 || !strings.Contains(f.Why.String(), "4 × l4 at $1.2 per hour, prices of 2026-11-01") {
 		t.Errorf("%+v", f)
 	}
 	// Half of the answers fail: those that are good cost twice as much.

@@ -120,15 +120,15 @@ func (d durable) told() words.Sentence {
 func (r *records) doubt(d durable) words.Sentence {
 	switch {
 	case r.unsupported():
-		return words.Say("the service has no background responses (%s), so there is nothing that it could lose; leave durability out of the gate, or end the objective in where supported", r.refusal)
+		return words.Say("the service has no background responses (%s), so it has nothing to lose; remove durability from the gate, or end the objective with where supported", r.refusal)
 	case !r.readBack:
-		return words.Say("the records were not read back to the end, so what was lost is unknown, and not zero")
+		return words.Say("not all records were read back, so the loss is unknown, not zero")
 	case r.written < r.due:
-		return words.Say("%d of %d writes have left no trace in the recording, and they could be of what was lost; run the gate again", r.due-r.written, r.due)
+		return words.Say("%d of %d writes are missing from the recording, and they may be among the lost ones; run the gate again", r.due-r.written, r.due)
 	case d.acked == 0:
-		return words.Say("no write was acknowledged, so nothing could be lost; see why the service takes none")
+		return words.Say("no write was acknowledged, so nothing could be lost; find out why the service accepts no writes")
 	case d.unknown > 0:
-		return words.Say("%d of %d acknowledged records could not be read or were not complete at the end, so whether they are lost is not known; give the final read longer (within), or find out why the service does not answer", d.unknown, d.acked)
+		return words.Say("%d of %d acknowledged records could not be read or were incomplete at the end, so it is unknown whether they are lost; give the final read more time (within), or find out why the service does not answer", d.unknown, d.acked)
 	}
 	return words.Sentence{}
 }
@@ -155,7 +155,7 @@ func (f *Finding) lostWrites(o scenarios.Objective, e *evidence) {
 		}
 	}
 	if writers == 0 {
-		f.Why = words.Say("no scenario writes records; give one durability: {}")
+		f.Why = words.Say("no scenario writes records; add durability: {} to one")
 		return
 	}
 	f.Samples = all.acked
@@ -198,7 +198,7 @@ func (l *faultLife) before(at time.Duration) float64 {
 func (f *Finding) recoveryPoint(o scenarios.Objective, l *faultLife, e *evidence) {
 	r := e.records[l.Scenario]
 	if s := e.scenario(l.Scenario); r == nil || s == nil || s.Durability == nil {
-		f.Samples, f.Why = 0, words.Say("no scenario writes records; give one durability: {}")
+		f.Samples, f.Why = 0, words.Say("no scenario writes records; add durability: {} to one")
 		return
 	}
 	f.Samples = l.kept.acked
@@ -213,17 +213,17 @@ func (f *Finding) recoveryPoint(o scenarios.Objective, l *faultLife, e *evidence
 	why := r.doubt(l.kept)
 	switch {
 	case !l.has(recording.FaultGone):
-		why = words.Say("the fault was not seen gone, so what it has lost in the end is not known")
+		why = words.Say("the fault was not seen gone, so its final loss is unknown")
 	case !why.IsZero():
 	case atRisk.acked == 0:
-		why = words.Say("no record had been acknowledged when the fault struck, so it had nothing to lose; inject it later, or write more often")
+		why = words.Say("no record had been acknowledged when the fault took effect, so there was nothing to lose; inject it later, or write more often")
 	default:
 		f.Bound = new(l.before(*atRisk.newest))
 		if f.Value != nil {
 			f.Bound = new(max(*f.Bound, *f.Value))
 		}
 		if !Holds(*f.Bound, o) {
-			why = words.Say("the newest record was %s old when the fault struck, so what it loses of a shorter time is not known; write more often (every)", show(*f.Bound, o.Unit))
+			why = words.Say("the newest record was %s old when the fault took effect, so a shorter loss cannot be measured; write more often (every)", show(*f.Bound, o.Unit))
 		}
 	}
 	if !why.IsZero() {

@@ -86,7 +86,7 @@ func TestRecords(t *testing.T) {
 		{"no final read is unknown, and not zero", []string{"rpo(pod-kill) < 1m", "lost_writes == 0"}, func(w *world) {
 			w.drop(reads)
 			w.dropObservations(func(o recording.Observation) bool { return o.Name == recording.ObsReadBack })
-		}, "unproven: unproven unproven (pass)", "not read back to the end", -1},
+		}, "unproven: unproven unproven (pass)", "not all records were read back", -1},
 		{"a read that is missing is unknown", []string{"rpo(pod-kill) < 1m", "lost_writes == 0"}, func(w *world) {
 			w.drop(func(r recording.Request) bool { return reads(r) && r.Seq == 3 })
 		}, "unproven: unproven unproven (pass)", "1 of 16 acknowledged records could not be read", -1},
@@ -103,7 +103,7 @@ func TestRecords(t *testing.T) {
 		}, "unproven: unproven (pass)", "could not be read", -1},
 		{"a write that left no trace could be the one that is lost", []string{"rpo(pod-kill) < 1m", "lost_writes == 0"}, func(w *world) {
 			w.drop(func(r recording.Request) bool { return r.Seq == 3 && (reads(r) || r.Kind == recording.KindWrite) })
-		}, "unproven: unproven unproven (pass)", "1 of 40 writes have left no trace", -1},
+		}, "unproven: unproven unproven (pass)", "1 of 40 writes are missing from the recording", -1},
 		{"a write that was never acknowledged is not lost", []string{"rpo(pod-kill) < 1s", "lost_writes == 0"}, func(w *world) {
 			refuse(w.writes()[10:14], 503)
 			w.drop(func(r recording.Request) bool { return reads(r) && r.Seq >= 10 && r.Seq < 14 })
@@ -111,9 +111,9 @@ func TestRecords(t *testing.T) {
 		{"a fault before anything was acknowledged proves nothing", []string{"rpo(pod-kill) < 1m", "lost_writes == 0"}, func(w *world) {
 			refuse(w.writes()[:10], 503)
 			w.drop(func(r recording.Request) bool { return reads(r) && r.Seq < 10 })
-		}, "unproven: unproven pass (pass)", "no record had been acknowledged when the fault struck", -1},
+		}, "unproven: unproven pass (pass)", "no record had been acknowledged when the fault took effect", -1},
 		{"of a shorter time than the newest record is old nothing is known", []string{"rpo(pod-kill) < 400ms", "rpo(pod-kill) < 500ms"}, nil,
-			"unproven: unproven pass (pass)", "the newest record was 490 ms old when the fault struck", 0},
+			"unproven: unproven pass (pass)", "the newest record was 490 ms old when the fault took effect", 0},
 		{"a service that takes nothing proves nothing", []string{"rpo(pod-kill) < 1m", "lost_writes == 0"}, func(w *world) {
 			refuse(w.writes(), 503)
 			w.drop(reads)
@@ -134,7 +134,7 @@ func TestRecords(t *testing.T) {
 		{"but not if nothing is left", []string{"lost_writes in steady == 0 where supported"}, func(w *world) {
 			refuse(w.writes(), 404)
 			w.drop(reads)
-		}, "unproven: unproven (pass)", "no objective about something that this service has", -1},
+		}, "unproven: unproven (pass)", "No objective of the gate applies to this service", -1},
 		{"a service that has it is held to it", []string{"error_rate <= 3%", "lost_writes in steady == 0 where supported"}, func(w *world) {
 			refuse(w.writes()[:20], 404)
 			w.drop(func(r recording.Request) bool { return reads(r) && r.Seq < 20 })
@@ -143,15 +143,15 @@ func TestRecords(t *testing.T) {
 		{"a gate that writes nothing", []string{"rpo(pod-kill) < 1m", "lost_writes == 0"}, func(w *world) {
 			w.drop(func(r recording.Request) bool { return reads(r) || r.Kind == recording.KindWrite })
 			w.gate.Scenarios[0].Durability = nil
-		}, "unproven: unproven unproven (pass)", "give one durability: {}", -1},
+		}, "unproven: unproven unproven (pass)", "add durability: {} to one", -1},
 		{"a fault that was never gone may lose more yet", []string{"rpo(pod-kill) < 1m"}, func(w *world) { w.dropInjections(recording.FaultGone) },
 			"fail: unproven (fail)", "was not seen gone", -1},
 		{"replicas that nobody tells of", []string{"error_rate <= 3%", "replicas_ready in steady >= 2 where supported"}, func(w *world) {
 			w.dropObservations(func(o recording.Observation) bool { return o.Name == recording.ObsReplicasReady })
 			w.observations = append(w.observations, recording.Observation{At: stageFrom, Name: recording.ObsReplicasUntold, Text: words.Verbatim("404 Not Found")})
-		}, "pass: pass unproven (pass)", "the service does not say how many of its replicas are ready: 404", 0},
+		}, "pass: pass unproven (pass)", "the service does not report how many of its replicas are ready: 404", 0},
 		{"or that nobody asked for", []string{"error_rate <= 3%", "replicas_ready in steady >= 2 where supported"}, nil,
-			"unproven: pass unproven (pass)", "nobody could be asked", 0},
+			"unproven: pass unproven (pass)", "the number of ready replicas is unknown", 0},
 		{"one replica is too few where it is told", []string{"error_rate <= 3%", "replicas_ready in steady >= 2 where supported"}, func(w *world) {
 			w.observe(stageFrom+time.Second, recording.ObsReplicasReady, "", 3)
 			w.observe(stageFrom+5*time.Second, recording.ObsReplicasReady, "", 1)

@@ -274,15 +274,15 @@ func (l *faultLife) judge(e *evidence) {
 	case !e.started[l.Scenario]:
 		l.Verdict, l.Why = Unproven, words.Say("the scenario %s was not played", l.Scenario)
 	case !(e.complete(l.Scenario) && e.rec.Complete) && !l.has(recording.FaultGone):
-		l.Verdict, l.Why = Unproven, words.Say("the run was stopped before the fault had run its course")
+		l.Verdict, l.Why = Unproven, words.Say("the run was stopped before the fault was over")
 	case !l.struck():
-		l.Verdict, l.Why = Invalid, words.Say("the fault was never seen in effect, so nothing is known of how the service takes it (%s); see that it can strike, and run the gate again", l.reason())
+		l.Verdict, l.Why = Invalid, words.Say("the fault was never seen in effect, so it is unknown how the service handles it (%s); make sure that the fault can take effect, and run the gate again", l.reason())
 	case !l.has(recording.FaultReverted):
-		l.Verdict, l.Why = Invalid, words.Say("the fault was not reverted, so what came after it is not the service's own (%s); revert it by hand before anything else is measured", l.reason())
+		l.Verdict, l.Why = Invalid, words.Say("the fault was not reverted, so later results do not show the service alone (%s); revert it by hand before the next measurement", l.reason())
 	case l.lasts > 0 && !l.has(recording.FaultHeld):
-		l.Verdict, l.Why = Invalid, words.Say("the fault did not stay in effect for as long as it was to, so the service was not tried as the gate asks (%s); see what ended it, and run the gate again", l.reason())
+		l.Verdict, l.Why = Invalid, words.Say("the fault did not stay in effect for the requested time, so the service was not tested as the gate specifies (%s); find out what ended it, and run the gate again", l.reason())
 	case !l.has(recording.FaultGone):
-		l.Verdict, l.Why = Fail, words.Say("the service never came back to what it was before the fault (%s); its log says why", l.reason())
+		l.Verdict, l.Why = Fail, words.Say("the service never returned to its state before the fault (%s); see its log", l.reason())
 	case l.RTOSeconds == nil:
 		l.Verdict, l.Why = Unproven, l.noRecovery(e)
 	default:
@@ -299,7 +299,7 @@ func (l *faultLife) promises(e *evidence) {
 		}
 		if f := e.ofFault(e.finding(o), o, measureOf(o.Metric), l); f.Verdict == Fail {
 			l.Verdict, l.broken = Fail, true
-			l.Why = words.Say("%s; but not as promised (%s)", l.Why, o.Source)
+			l.Why = words.Say("%s; but missed an objective (%s)", l.Why, o.Source)
 		}
 	}
 }
@@ -313,12 +313,12 @@ func (l *faultLife) reason() words.Sentence {
 
 func (l *faultLife) noRecovery(e *evidence) words.Sentence {
 	if l.lostProbes {
-		return words.Say("probes are missing from the recording, so it is not known when users were served again")
+		return words.Say("probes are missing from the recording, so it is unknown when users were served again")
 	}
 	if l.probed == 0 {
-		return words.Say("no probe was due after the fault; let the scenario go on for longer after it")
+		return words.Say("no probe was due after the fault; let the scenario run longer after it")
 	}
-	return words.Say("%d probes were due after the fault, and never were %d in a row answered; let the scenario go on for longer, or find out why the service does not recover",
+	return words.Say("%d probes were due after the fault, but never were %d in a row answered; let the scenario run longer, or find out why the service does not recover",
 		l.probed, e.scenario(l.Scenario).Probe.Consecutive)
 }
 
@@ -330,16 +330,16 @@ func (l *faultLife) story() words.Sentence {
 	case bad > 0:
 		probes = words.Count(int64(bad), "1 probe failed until users were served again", "%d probes failed until users were served again")
 	case l.later > 0:
-		probes = words.Count(int64(l.later), "1 probe failed before it was gone", "%d probes failed before it was gone")
+		probes = words.Count(int64(l.later), "1 probe failed before the fault was gone", "%d probes failed before the fault was gone")
 	case failed > 0:
 		probes = words.Say("no probe failed")
 	}
 	if bad > 0 && l.later > 0 {
-		probes = words.Say("%s, %s", probes, words.Count(int64(l.later), "1 more before it was gone", "%d more before it was gone"))
+		probes = words.Say("%s, %s", probes, words.Count(int64(l.later), "1 more failed before the fault was gone", "%d more failed before the fault was gone"))
 	}
 	story := words.Say("seen in effect and seen gone; %s, and %s", probes, words.Count(l.LostRequests, "1 request under way was lost", "%d requests under way were lost"))
 	if failed > l.LostRequests {
-		story = words.Say("%s; %d of %d requests that met it failed", story, failed, all)
+		story = words.Say("%s; %d of %d affected requests failed", story, failed, all)
 	}
 	if l.RPOSeconds != nil {
 		return words.Say("%s; %s", story, l.kept.told())

@@ -46,7 +46,7 @@ func (v *Verdict) decide(e *evidence) {
 		because[o] = append(because[o], Reason{words.Say(p, args...), about})
 	}
 	if !v.Client.Valid {
-		say(AboutRun, Invalid, "The client cannot be believed: %s.", v.Client.Why)
+		say(AboutRun, Invalid, "The client was not reliable: %s.", v.Client.Why)
 	}
 	for _, l := range e.faults {
 		if l.Verdict != Pass && !l.broken { // the objective says so itself
@@ -115,15 +115,15 @@ func (e *evidence) allHold(findings []Finding) words.Sentence {
 	sure := show(e.gate.Sure(), scenarios.UnitRatio)
 	switch {
 	case held == 1 && seen == 1:
-		return words.Say("The objective holds, of what was seen.")
+		return words.Say("The objective holds for what was observed, without a confidence bound.")
 	case held == 1:
 		return words.Say("The objective holds, with %s confidence.", sure)
 	case seen == held:
-		return words.Say("All %d objectives hold, of what was seen.", held)
+		return words.Say("All %d objectives hold for what was observed, without a confidence bound.", held)
 	case seen == 0:
 		return words.Say("All %d objectives hold, each with %s confidence.", held, sure)
 	}
-	return words.Say("All %d objectives hold: %d with %s confidence, and %d of what was seen.", held, held-seen, sure, seen)
+	return words.Say("All %d objectives hold: %d with %s confidence, and %d for what was observed, without a confidence bound.", held, held-seen, sure, seen)
 }
 
 // doubts are the reasons of the whole run not to pass it, the one to be said
@@ -133,12 +133,12 @@ func (e *evidence) doubts(waived int, by words.Sentence, interrupted bool) []wor
 	doubt := func(p words.Phrase, args ...any) { doubts = append(doubts, words.Say(p, args...)) }
 	switch len(e.gate.Objectives) {
 	case 0:
-		doubt("The gate has no objective, so there is nothing to pass; add one.")
+		doubt("The gate has no objectives, so it cannot pass; add one.")
 	case waived:
-		doubt("The gate has no objective about something that this service has, so nothing is proven; add one.")
+		doubt("No objective of the gate applies to this service, so nothing is proven; add one that does.")
 	}
 	if missing, offered := e.unrecorded(stageID{}); missing > 0 {
-		doubt("%d of %d requests that were due have left no trace in the recording, and they could be the ones that failed; run the gate again.", missing, offered)
+		doubt("%d of %d requests that were due are missing from the recording, and they may be the ones that failed; run the gate again.", missing, offered)
 	}
 	if n := len(e.rec.Warnings); n > 0 {
 		doubt("The recording is damaged: %s Run the gate again.", words.List("%s %s", e.rec.Warnings...))
@@ -147,7 +147,7 @@ func (e *evidence) doubts(waived int, by words.Sentence, interrupted bool) []wor
 	case interrupted:
 		doubt("The run was stopped before its end (%s); run the gate again.", by)
 	case !e.rec.Complete:
-		doubt("The recording has no end: launchgate itself was ended, or the disk was full; run the gate again.")
+		doubt("The recording has no end: launchgate was killed, or the disk was full; run the gate again.")
 	}
 	return doubts
 }
@@ -157,7 +157,7 @@ func interruption(rec *recording.Recording) (by words.Sentence, interrupted bool
 	for _, o := range rec.Observations {
 		if o.Name == recording.ObsInterrupted {
 			if o.Text.IsZero() {
-				return words.Say("the recording does not say by what"), true
+				return words.Say("the recording gives no reason"), true
 			}
 			return o.Text, true
 		}
@@ -177,7 +177,7 @@ func warnings(gate scenarios.Gate) []words.Sentence {
 		beside := promise.String()
 		if !slices.Contains(asked, beside) {
 			asked = append(asked, beside)
-			said = append(said, words.Say("A warning: failed requests have no latency, so a service that fails quickly looks quick, and no objective counts the errors beside %s; add %s.", o.Source, beside))
+			said = append(said, words.Say("Warning: failed requests have no latency, so a service that fails quickly looks fast. No objective counts errors beside %s; add %s.", o.Source, beside))
 		}
 	}
 	return said
@@ -189,11 +189,11 @@ func (e *evidence) connections() (said []words.Sentence) {
 		n := int64(seen.Value)
 		switch seen.Name {
 		case recording.ObsResent:
-			said = append(said, words.Say("%s again on a new connection, because the service had closed the kept one before it answered; each counts once, and not as an error.", words.Count(n, "1 request was sent", "%d requests were sent")))
+			said = append(said, words.Say("%s again on a new connection, because the service had closed the kept connection before it answered. Each counts once and is not an error.", words.Count(n, "1 request was sent", "%d requests were sent")))
 		case recording.ObsLeftOpen:
-			said = append(said, words.Say("The service left %s open after an answer had ended; the answer ended with its last event, as clients see it.", words.Count(n, "1 connection", "%d connections")))
+			said = append(said, words.Say("The service left %s open after an answer had ended. The last event counts as the end of the answer, as clients see it.", words.Count(n, "1 connection", "%d connections")))
 		case recording.ObsSentAfterEnd:
-			said = append(said, words.Say("%s after its end; what came then was not counted.", words.Count(n, "1 answer went on", "%d answers went on")))
+			said = append(said, words.Say("%s after its end; the data after the end was not counted.", words.Count(n, "1 answer went on", "%d answers went on")))
 		}
 	}
 	return said
@@ -210,7 +210,7 @@ func (e *evidence) untoldTokens() []words.Sentence {
 	if e.uncounted == 0 || i < 0 {
 		return nil
 	}
-	return []words.Sentence{words.Say("A warning: %d of %d answers came without usage, so each chunk of theirs was counted as one token (none, where they were not streamed), and %s is not of tokens where a chunk holds several; let the service tell its usage (stream_options.include_usage).", e.uncounted, e.answers, e.gate.Objectives[i].Source)}
+	return []words.Sentence{words.Say("Warning: %d of %d answers had no usage, so each of their chunks was counted as one token (none if they were not streamed). %s is wrong if a chunk holds several tokens; make the service report its usage (stream_options.include_usage).", e.uncounted, e.answers, e.gate.Objectives[i].Source)}
 }
 
 // inFull names the scenario of an objective where there is only one it can be

@@ -37,13 +37,13 @@ func TestJudge(t *testing.T) {
 				slow(r, 3*time.Second)
 			}
 		}, "unproven: unproven", "with 99 % confidence it is only known to be below 3 s, and must be <= 1 s; it needs about"},
-		{"too few samples prove nothing, and it says how many more", []string{"p99(ttft) <= 1s"}, nil, "unproven: unproven", "a p99 is proven by 662 at the least: it needs 462 more samples"},
+		{"too few samples prove nothing, and it says how many more", []string{"p99(ttft) <= 1s"}, nil, "unproven: unproven", "a p99 needs at least 662 samples as proof: it needs 462 more samples"},
 		{"too few samples still fail when nearly all are beyond the limit", []string{"p99(ttft) <= 50ms"}, nil, "fail: fail", "it is 100 ms"},
 		{"no sample proves nothing", []string{"p50(ttfo) <= 1s"}, func(w *world) {
 			for _, r := range w.loads() {
 				r.FirstOutput = 0
 			}
-		}, "unproven: unproven", "no request that succeeded has a ttfo"},
+		}, "unproven: unproven", "no successful request has a ttfo"},
 		{"response times count from when the request was due", []string{"p50(latency) <= 400ms", "p50(service_latency) <= 300ms"}, func(w *world) {
 			for _, r := range w.loads() { // the wait before a request is sent is the client's and the service's
 				r.Sent = r.Due + 45*ms
@@ -74,8 +74,8 @@ func TestJudge(t *testing.T) {
 		{"a latency objective alone gets a warning", []string{"p95(ttft) in steady <= 200ms"}, nil, "pass: pass", "The objective holds"},
 		{"an answer without a token is no success, whatever the client says", []string{"errors == 0"}, func(w *world) { w.loads()[0].FirstToken = 0 }, "fail: fail", "errors"},
 		{"an answer without an end is no success", []string{"errors == 0"}, func(w *world) { w.loads()[0].End = 0 }, "fail: fail", "errors"},
-		{"a share that the requests cannot express proves nothing", []string{"error_rate <= 0.1%"}, nil, "unproven: unproven", "0 of 200 is too little to tell 0.1 % by: it needs 4403 more requests"},
-		{"nor does it fail by one", []string{"error_rate <= 0.1%"}, func(w *world) { breakOff(w.loads()[0]) }, "unproven: unproven", "too little"},
+		{"a share that the requests cannot express proves nothing", []string{"error_rate <= 0.1%"}, nil, "unproven: unproven", "0 of 200 is too few to measure 0.1 %: it needs 4403 more requests"},
+		{"nor does it fail by one", []string{"error_rate <= 0.1%"}, func(w *world) { breakOff(w.loads()[0]) }, "unproven: unproven", "too few"},
 		{"but by many", []string{"error_rate <= 0.1%"}, func(w *world) {
 			for _, r := range w.loads()[:50] {
 				breakOff(r)
@@ -94,7 +94,7 @@ func TestJudge(t *testing.T) {
 			for _, r := range w.loads()[50:54] {
 				breakOff(r)
 			}
-		}, "unproven: unproven", "requests of one moment resembled one another"},
+		}, "unproven: unproven", "requests close in time resembled one another"},
 		{"as many, one by one, tell of all", []string{"error_rate <= 6%"}, func(w *world) {
 			for _, r := range w.spread(4) {
 				breakOff(r)
@@ -124,7 +124,7 @@ func TestJudge(t *testing.T) {
 			for _, r := range w.loads()[60:90] { // three seconds, one after the other
 				breakOff(r)
 			}
-		}, "unproven: unproven pass", "a longer stage tells it closer"},
+		}, "unproven: unproven pass", "a longer stage gives a narrower bound"},
 		{"users who wait bring what they bring", []string{"output_tokens_per_second >= 30", "output_tokens_per_second >= 11"}, func(w *world) {
 			w.gate.Scenarios[0].Stages[0].Rate, w.gate.Scenarios[0].Stages[0].Users = 0, 4
 			for i, r := range w.loads() {
@@ -138,7 +138,7 @@ func TestJudge(t *testing.T) {
 
 		// What no recording holds.
 		{"cost, security and rpo are unproven", []string{"cost_per_million_output_tokens <= $1", "security(high) == 0", "rpo(pod-kill) < 1m"}, func(w *world) { w.withFault() },
-			"unproven: unproven unproven unproven (pass)", "does not say what a replica costs"},
+			"unproven: unproven unproven unproven (pass)", "gives no price for a replica"},
 
 		// Faults.
 		{"a fault nobody felt", []string{"rto(pod-kill) < 200ms", "lost(pod-kill) == 0", "detection(pod-kill) < 1s", "errors_during(pod-kill) <= 10%"}, func(w *world) { w.withFault() },
@@ -235,12 +235,12 @@ func TestJudge(t *testing.T) {
 		{"a service that never notices has no detection time", []string{"detection(pod-kill) < 10s"}, func(w *world) {
 			w.withFault()
 			w.dropObservations(func(o recording.Observation) bool { return o.Name == recording.ObsReplicaReady })
-		}, "unproven: unproven (pass)", "never seen to notice"},
+		}, "unproven: unproven (pass)", "never seen to detect the fault"},
 		{"what it notices after the fault was gone is another one", []string{"detection(pod-kill) < 10s"}, func(w *world) {
 			w.withFault()
 			w.dropObservations(func(o recording.Observation) bool { return o.Name == recording.ObsReplicaReady })
 			w.observe(goneAt+time.Second, recording.ObsReplicaReady, "replica-1", 0)
-		}, "unproven: unproven (pass)", "never seen to notice"},
+		}, "unproven: unproven (pass)", "never seen to detect the fault"},
 		{"a fault never seen in effect makes the run invalid", []string{"rto(pod-kill) < 5m"}, func(w *world) {
 			w.withFault().failedStep("never seen in_effect: not within 15s", recording.FaultInEffect, recording.FaultReverted, recording.FaultGone)
 		}, "invalid: invalid (invalid)", "never seen in effect"},
@@ -259,7 +259,7 @@ func TestJudge(t *testing.T) {
 		}, "invalid: pass (invalid)", "the process that was stopped is gone"},
 		{"a replica that never comes back is the service's failure", []string{"rto(pod-kill) < 5m"}, func(w *world) {
 			w.withFault().failedStep("never seen gone: not within 15s", recording.FaultGone)
-		}, "fail: pass (fail)", "never came back"},
+		}, "fail: pass (fail)", "never returned to its state"},
 		{"an objective about a fault that is not in the gate", []string{"rto(pod-kill) < 5m"}, nil, "unproven: unproven", "the gate injects no pod-kill"},
 
 		// The client.
@@ -275,13 +275,13 @@ func TestJudge(t *testing.T) {
 		}, "invalid: pass", "51 ms late at p99"},
 		{"so does a client without a processor", []string{"error_rate <= 3%"}, func(w *world) {
 			w.spoilClient(recording.ObsClientSched, 0.06, 2)
-		}, "invalid: pass", "waited more than 50 ms for a processor"},
+		}, "invalid: pass", "waited more than 50 ms for a CPU"},
 		{"but not for one second", []string{"error_rate <= 3%"}, func(w *world) { w.spoilClient(recording.ObsClientSched, 0.06, 1) }, "pass: pass", ""},
 		{"so does a client that collects garbage", []string{"error_rate <= 3%"}, func(w *world) { w.spoilClient(recording.ObsClientGCPause, 0.06, 2) }, "invalid: pass", "garbage"},
 		{"so does a client that takes the machine", []string{"error_rate <= 3%"}, func(w *world) { w.spoilClient(recording.ObsClientCPU, 1.9, 2) }, "invalid: pass", "bottleneck"},
 		{"so does a client that did not look at itself", []string{"error_rate <= 3%"}, func(w *world) {
 			w.dropObservations(func(o recording.Observation) bool { return o.Name == recording.ObsClientSched && o.At > 20*time.Second })
-		}, "invalid: pass", "looked at itself in 10 of 19 seconds"},
+		}, "invalid: pass", "recorded its own state in only 10 of 19 seconds"},
 
 		// What is not there.
 		{"requests without a trace", []string{"error_rate <= 3%"}, func(w *world) { w.requests = w.requests[:199] }, "unproven: unproven", "1 of 200 requests"},
@@ -296,7 +296,7 @@ func TestJudge(t *testing.T) {
 				breakOff(r)
 			}
 			w.spoilClient(recording.ObsClientSched, 0.06, 5)
-		}, "invalid: fail", "The client cannot be believed"},
+		}, "invalid: fail", "The client was not reliable"},
 		{"fail comes before unproven", []string{"error_rate <= 3%", "p99(ttft) <= 1s"}, func(w *world) {
 			for _, r := range w.loads()[:20] {
 				breakOff(r)
@@ -367,13 +367,13 @@ func TestTheStoryOfAFault(t *testing.T) {
 			between(w.probes(), 15500*ms, 15600*ms)
 			between(w.probes(), 16*time.Second, 17*time.Second)
 		}, "11 probes failed until users were served again, and"},
-		{"single probes failed", func(w *world) { between(w.probes(), 16*time.Second, 16200*ms) }, "2 probes failed before it was gone, and"},
+		{"single probes failed", func(w *world) { between(w.probes(), 16*time.Second, 16200*ms) }, "2 probes failed before the fault was gone, and"},
 		{"it was both", func(w *world) {
 			between(w.probes(), 15100*ms, 15200*ms)
 			between(w.probes(), 16*time.Second, 16200*ms)
-		}, "1 probe failed until users were served again, 2 more before it was gone, and"},
+		}, "1 probe failed until users were served again, 2 more failed before the fault was gone, and"},
 		{"probes alone were answered", func(w *world) { between(w.loads(), 15100*ms, 15600*ms) },
-			"no probe failed, and 0 requests under way were lost; 5 of 105 requests that met it failed"},
+			"no probe failed, and 0 requests under way were lost; 5 of 105 affected requests failed"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := healthy(t, "error_rate <= 10%").withFault()

@@ -61,12 +61,12 @@ var measures = []measure{
 	{metric: "rpo", strike: func(f *Finding, o scenarios.Objective, e *evidence, l *faultLife) { f.recoveryPoint(o, l, e) }},
 	{metric: "lost", strike: func(f *Finding, o scenarios.Objective, _ *evidence, l *faultLife) {
 		f.decide(float64(l.LostRequests), o)
-		f.Why = words.Say("%s (requests under way when the fault struck that failed; whether what had been acknowledged was lost is rpo's to say)", f.Why)
+		f.Why = words.Say("%s (failed requests among those under way when the fault took effect; for lost acknowledged writes see rpo)", f.Why)
 	}},
 	{metric: "errors_during", strike: func(f *Finding, o scenarios.Objective, e *evidence, l *faultLife) { f.during(o, l, e) }},
 	{metric: "detection", strike: func(f *Finding, o scenarios.Objective, _ *evidence, l *faultLife) {
 		if l.DetectionSeconds == nil {
-			f.Why = words.Say("the service was never seen to notice: it said of the victim all the while that it was ready, or was not looked at")
+			f.Why = words.Say("the service was never seen to detect the fault: it reported the victim as ready all the time, or was not observed")
 			return
 		}
 		f.decide(*l.DetectionSeconds, o)

@@ -44,7 +44,7 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 	}
 	if missing > 0 && f.Verdict == Pass {
 		f.Verdict = Unproven
-		f.Why = words.Say("%d of %d requests that were due have left no trace in the recording, so what the others say proves nothing", missing, offered)
+		f.Why = words.Say("%d of %d requests that were due are missing from the recording, so the others prove nothing", missing, offered)
 	}
 	return f
 }
@@ -100,9 +100,9 @@ func (f *Finding) distribution(n int64, o scenarios.Objective, at func(int64) fl
 	f.Samples = n
 	switch {
 	case n == 0 && o.During != "":
-		f.Why = words.Say("no request that met %s and succeeded has a %s: the fault did not take place, nobody was asking meanwhile, or none of them got an answer", o.During, o.Metric)
+		f.Why = words.Say("no successful request affected by %s has a %s: the fault did not happen, there were no requests meanwhile, or none was answered", o.During, o.Metric)
 	case n == 0:
-		f.Why = words.Say("no request that succeeded has a %s: none did, or the answers do not carry it", o.Metric)
+		f.Why = words.Say("no successful request has a %s: none succeeded, or the answers do not contain it", o.Metric)
 	case o.Quantile > 0:
 		f.percentile(n, o, at, likeness)
 	case o.Stat == "mean":
@@ -140,7 +140,7 @@ func (f *Finding) percentile(n int64, o scenarios.Objective, at func(int64) floa
 	case n >= least && !Holds(value, o), best != nil && !Holds(*best, o):
 		f.Verdict, f.Why = Fail, words.Say("it is %s, and must be %s", is, must(o))
 	case bound == nil:
-		f.Why = words.Say("it is %s of %s, and a %s is proven by %d at the least: it needs %s (a longer stage, or a higher rate)",
+		f.Why = words.Say("it is %s of %s, and a %s needs at least %d samples as proof: it needs %s (a longer stage, or a higher rate)",
 			is, words.Count(n, "1 sample", "%d samples"), o.Stat, least, words.Count(max(enough-n, 1), "1 more sample", "%d more samples"))
 	case !Holds(*bound, o):
 		known := words.Phrase("it is %s, but with %s confidence it is only known to be below %s, and must be %s; %s")
@@ -172,7 +172,7 @@ func more(sure float64, n int64, alike float64, o scenarios.Objective, at func(i
 	if total := int64(math.Ceil(float64(neededFor(sure, quantile, float64(misses)/float64(n))) * alike)); total > n {
 		return words.Say("it needs about %s", words.Count(total-n, "1 more sample", "%d more samples"))
 	}
-	return words.Say("it lies too near to its limit for more samples to decide, so make the service quicker or the limit wider")
+	return words.Say("the value is too near to its limit for more samples to decide; make the service faster or relax the limit")
 }
 
 // decide judges a number that is what it is.
@@ -212,7 +212,7 @@ func (f *Finding) share(k, n int64, alike float64, o scenarios.Objective) {
 	if counted(o) {
 		if n < least && (!failed || Holds(best, o)) {
 			f.Verdict = Unproven
-			f.Why = words.Say("%d of %d is too little to tell %s by: it needs %s", k, n, show(o.Threshold, o.Unit), words.Count(least-n, "1 more request", "%d more requests"))
+			f.Why = words.Say("%d of %d is too few to measure %s: it needs %s", k, n, show(o.Threshold, o.Unit), words.Count(least-n, "1 more request", "%d more requests"))
 			return
 		}
 		f.Why = words.Say("%d of %d: %s", k, n, f.Why)
@@ -224,7 +224,7 @@ func (f *Finding) share(k, n int64, alike float64, o scenarios.Objective) {
 	case n < least:
 		f.Verdict = Unproven
 		more := int64(math.Ceil(float64(sharesFor(f.sure, bad(o)))*alike)) - n
-		f.Why = words.Say("%d of %d is too little to tell %s by: it needs %s", k, n, show(o.Threshold, o.Unit), words.Count(max(more, 1), "1 more request", "%d more requests"))
+		f.Why = words.Say("%d of %d is too few to measure %s: it needs %s", k, n, show(o.Threshold, o.Unit), words.Count(max(more, 1), "1 more request", "%d more requests"))
 	case !Holds(bound, o):
 		f.Verdict = Unproven
 		known := words.Phrase("%d of %d: it is %s, but with %s confidence it is only known to be below %s, and must be %s; %s")
@@ -249,15 +249,15 @@ func (f *Finding) moreRequests(k, n int64, alike float64, o scenarios.Objective)
 		share = 1 - share
 	}
 	if total := int64(math.Ceil(float64(sharesNeeded(f.sure, share, bad(o))) * alike)); total > n {
-		return words.Say("%s would decide", words.Count(total-n, "1 more request", "%d more requests"))
+		return words.Say("%s would decide it", words.Count(total-n, "1 more request", "%d more requests"))
 	}
-	return words.Say("it lies too near to its limit for more requests to decide, so make the service better or the limit wider")
+	return words.Say("the value is too near to its limit for more requests to decide; improve the service or relax the limit")
 }
 
 // resemblance adds that the requests tell less than as many independent ones.
 func (f *Finding) resemblance(n int64, alike float64) {
 	if alike > 1 && f.Verdict != Fail {
-		f.Why = words.Say("%s (requests of one moment resembled one another, so that these %d tell as much as %d independent ones)", f.Why, n, max(1, int64(float64(n)/alike)))
+		f.Why = words.Say("%s (requests close in time resembled one another, so these %d count as %d independent ones)", f.Why, n, max(1, int64(float64(n)/alike)))
 	}
 }
 
@@ -309,7 +309,7 @@ func (f *Finding) strikes(n int64, o scenarios.Objective) {
 		return
 	}
 	low, _ := rateBoundsAt(f.sure, n, n)
-	f.Why = words.Say("%s (the worst of %d, so that with %s confidence at least %s of such faults keep it)", f.Why, n, f.confident(), show(low, scenarios.UnitRatio))
+	f.Why = words.Say("%s (the worst of %d; with %s confidence, at least %s of such faults meet it)", f.Why, n, f.confident(), show(low, scenarios.UnitRatio))
 }
 
 var badness = map[Outcome]int{Pass: 0, Unproven: 1, Fail: 2, Invalid: 3}
@@ -332,7 +332,7 @@ func (f *Finding) during(o scenarios.Objective, l *faultLife, e *evidence) {
 	}
 	failed, all := l.errorsDuring()
 	if all == 0 {
-		f.Samples, f.Why = 0, words.Say("no request was under way while the fault lasted; a higher rate would have some meet it")
+		f.Samples, f.Why = 0, words.Say("no request was under way while the fault lasted; raise the rate so that requests are affected")
 		return
 	}
 	f.share(failed, all, 1, o)
@@ -347,7 +347,7 @@ func (f *Finding) recovery(o scenarios.Objective, l *faultLife, e *evidence) {
 	}
 	watched := l.lastBad - l.at[recording.FaultInEffect]
 	if l.bad > 0 && !l.lostProbes && !atLeast(o) && !Holds(watched.Seconds(), o) {
-		f.Verdict, f.Why = Fail, words.Say("users were still not served %s after the fault, and must be within %s", show(watched.Seconds(), o.Unit), show(o.Threshold, o.Unit))
+		f.Verdict, f.Why = Fail, words.Say("users were still not served %s after the fault, and must be served within %s", show(watched.Seconds(), o.Unit), show(o.Threshold, o.Unit))
 		return
 	}
 	f.Samples, f.Why = 0, l.noRecovery(e)

@@ -27,13 +27,13 @@ func (e *evidence) side(o scenarios.Objective, sure float64) side {
 		}
 		p := e.pace(measureOf(o.Metric).rate, scope, sure)
 		if p.good == 0 {
-			return side{samples: s.due, why: words.Say("no request was good (%d were due), and a %s without one proves nothing when it is compared with another; see why they failed", s.due, o.Metric)}
+			return side{samples: s.due, why: words.Say("no request met the objectives (%d were due), so a comparison of %s proves nothing; find out why they failed", s.due, o.Metric)}
 		}
 		m := side{value: p.value, samples: s.due}
 		if p.bounded {
 			m.low, m.high = &p.low, &p.high
 		} else {
-			m.more = words.Say("load of %s is too little to tell a rate by: it needs %s", show(p.seconds, scenarios.UnitSeconds), show(leastBatches, scenarios.UnitSeconds))
+			m.more = words.Say("%s of load is too short to measure a rate: it needs %s", show(p.seconds, scenarios.UnitSeconds), show(leastBatches, scenarios.UnitSeconds))
 		}
 		return m
 	}
@@ -44,14 +44,14 @@ func (e *evidence) side(o scenarios.Objective, sure float64) side {
 	}
 	m := side{samples: n}
 	if n == 0 {
-		m.why = words.Say("no request that succeeded has a %s: none did, or the answers do not carry it", o.Metric)
+		m.why = words.Say("no successful request has a %s: none succeeded, or the answers do not contain it", o.Metric)
 		return m
 	}
 	m.value = at(rank(n, o.Quantile))
 	alike := alikeAbove(m.value, sure)
 	m.high, m.low = percentileBounds(sure, n, o.Quantile, alike, at)
 	if least := int64(math.Ceil(alike * float64(max(samplesFor(sure, o.Quantile), samplesFor(sure, 1-o.Quantile))))); n < least {
-		m.more = words.Say("a %s is bounded by %d samples at the least, and there are %d", o.Stat, least, n)
+		m.more = words.Say("the bound of a %s needs at least %d samples, and there are %d", o.Stat, least, n)
 	}
 	return m
 }
@@ -70,7 +70,7 @@ func (f *Finding) relative(o scenarios.Objective, e *evidence) {
 		}
 	}
 	if b.value <= 0 {
-		f.Why = words.Say("what it is compared with is %s, of which nothing is a share", inUnit(b.value, o))
+		f.Why = words.Say("the value it is compared with is %s, so there is no ratio", inUnit(b.value, o))
 		return
 	}
 	f.decide(a.value/b.value, o)
@@ -90,10 +90,10 @@ func (f *Finding) relative(o scenarios.Objective, e *evidence) {
 	case f.Verdict == Pass && bound == nil:
 		f.Verdict = Unproven
 		if a.more.IsZero() && b.more.IsZero() {
-			f.Why = words.Say("%s; with %s confidence what it is compared with is not known to be above 0; more samples would tell it closer", f.Why, f.confident())
+			f.Why = words.Say("%s; with %s confidence the value it is compared with is not known to be above 0; more samples give a narrower bound", f.Why, f.confident())
 		}
 	case f.Verdict == Pass && !Holds(*bound, o):
-		f.Verdict, f.Why = Unproven, words.Say("%s; with %s confidence it is only known to be %s; more samples would tell it closer", f.Why, f.confident(), bounded(*bound, o))
+		f.Verdict, f.Why = Unproven, words.Say("%s; with %s confidence it is only known to be %s; more samples give a narrower bound", f.Why, f.confident(), bounded(*bound, o))
 	case f.Verdict == Pass:
 		f.Why = words.Say("%s; with %s confidence it is %s", f.Why, f.confident(), bounded(*bound, o))
 	}

@@ -49,11 +49,11 @@ func TestWhatIsComparedWithOthers(t *testing.T) {
 	}{
 		{"p50(ttft) of a <= 60% of that of b", repeated(1, 100), repeated(2, 100), Pass, "50.1 %"},
 		{"p50(ttft) of a in s <= 60% of that of b", repeated(1, 100), repeated(1.2, 100), Fail, "must be <= 60 %"},
-		{"p50(ttft) of a <= 60% of that of b", repeated(1, 5), repeated(2, 100), Unproven, "a p50 is bounded by"},
+		{"p50(ttft) of a <= 60% of that of b", repeated(1, 5), repeated(2, 100), Unproven, "the bound of a p50 needs"},
 		{"p50(ttft) of a <= 60% of that of b", repeated(1, 100), repeated(2, 5), Unproven, "and there are 5"},
 		{"p95(ttft) of a <= 60% of that of b", repeated(5, 40), repeated(2, 300), Fail, "250 %"}, // even at its best
-		{"p95(ttft) of a <= 60% of that of b", repeated(1, 100), repeated(2, 100), Unproven, "a p95 is bounded by"},
-		{"p50(ttft) of a <= 60% of that of b", nil, repeated(2, 100), Unproven, "no request that succeeded has a ttft"},
+		{"p95(ttft) of a <= 60% of that of b", repeated(1, 100), repeated(2, 100), Unproven, "the bound of a p95 needs"},
+		{"p50(ttft) of a <= 60% of that of b", nil, repeated(2, 100), Unproven, "no successful request has a ttft"},
 		{"p50(ttft) of b >= 1.5 of that of a", repeated(1, 100), repeated(2, 100), Pass, "above 200 %"},
 		{"output_tokens_per_second of a >= 150% of that of b", repeated(1, 400), repeated(1, 100), Pass, "400 %"},
 		{"output_tokens_per_second of a >= 500% of that of b", repeated(1, 400), repeated(1, 100), Fail, "must be >= 500 %"},
@@ -133,11 +133,11 @@ func TestARateWithoutASuccessIsComparedWithNothing(t *testing.T) {
 		want         Outcome
 		says         string
 	}{
-		{"goodput of a <= 50% of that of b", false, true, Unproven, "no request was good"},
-		{"goodput of a >= 50% of that of b", false, true, Unproven, "no request was good"},
-		{"goodput of a <= 50% of that of b", true, false, Unproven, "no request was good"},
-		{"goodput of a <= 50% of that of b", false, false, Unproven, "no request was good"},
-		{"output_tokens_per_second of a <= 50% of that of b", false, true, Unproven, "no request was good"},
+		{"goodput of a <= 50% of that of b", false, true, Unproven, "no request met the objectives"},
+		{"goodput of a >= 50% of that of b", false, true, Unproven, "no request met the objectives"},
+		{"goodput of a <= 50% of that of b", true, false, Unproven, "no request met the objectives"},
+		{"goodput of a <= 50% of that of b", false, false, Unproven, "no request met the objectives"},
+		{"output_tokens_per_second of a <= 50% of that of b", false, true, Unproven, "no request met the objectives"},
 		{"goodput of a >= 50% of that of b", true, true, Pass, "100 %"},
 	} {
 		o, err := scenarios.ParseObjective(tt.objective)

@@ -16,7 +16,7 @@ func (f *Finding) security(o scenarios.Objective, e *evidence) {
 	scan := e.rec.Scan
 	ended := slices.ContainsFunc(e.rec.Observations, func(o recording.Observation) bool { return o.Name == recording.ObsScanEnded })
 	if len(scan) == 0 && !ended {
-		f.Why = words.Say("a recording holds no security scan, and nothing found is not nothing there")
+		f.Why = words.Say("the recording contains no security scan, and a missing scan does not mean that there are no findings")
 		return
 	}
 	var counted []string // what was found, the worst first
@@ -42,7 +42,7 @@ func (f *Finding) security(o scenarios.Objective, e *evidence) {
 		}
 	}
 	if f.Samples == 0 {
-		f.Why = words.Say("no check of the scan that could find one came to an end")
+		f.Why = words.Say("no check of the scan that could find one completed")
 		if len(doubtful) > 0 {
 			f.Why = words.Say("%s; the first: %s, %s", f.Why, doubtful[0].Check, doubtful[0].Why.Sentence)
 		}
@@ -58,7 +58,7 @@ func (f *Finding) security(o scenarios.Objective, e *evidence) {
 	switch {
 	case f.Verdict == Fail:
 	case !ended:
-		f.Verdict, f.Why = Unproven, words.Say("the scan was not made to its end")
+		f.Verdict, f.Why = Unproven, words.Say("the scan did not complete")
 	case len(doubtful) > 0:
 		f.Verdict = Unproven
 		f.Why = words.Say("%s; the first: %s, %s", words.Count(int64(len(doubtful)), "1 check that could find one is unproven", "%d checks that could find one are unproven"),

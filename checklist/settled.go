@@ -60,11 +60,11 @@ func (e *evidence) unsettled(o scenarios.Objective) words.Sentence {
 		s := e.within(of)
 		lasts := e.played[id].to - e.played[id].from
 		if v := &s.values[latency]; s.flow.arrived > 0 && v.n() > 0 && leastAnswers*v.quantile(0.9) > lasts.Seconds() {
-			return words.Say("%s/%s lasted %s, and one answer in ten took longer than %s, so the stage had no time to settle and proves nothing of a longer time; let it last three times as long as that at the least",
+			return words.Say("%s/%s lasted %s, and one answer in ten took longer than %s. The stage had no time to settle, so it proves nothing about a longer time; make it at least three times as long as such an answer",
 				id.scenario, id.stage, show(lasts.Seconds(), scenarios.UnitSeconds), show(v.quantile(0.9), scenarios.UnitSeconds))
 		}
 		if more, grows := s.flow.grows(); grows {
-			return words.Say("the backlog of %s/%s still grew: in its second half %d more requests came than were answered, so the stage had not settled and proves nothing of a longer time; lower the rate, or let the stage last longer than its answers and queues take", id.scenario, id.stage, more)
+			return words.Say("the backlog of %s/%s was still growing: in its second half, %d more requests arrived than were answered. The stage had not settled, so it proves nothing about a longer time; lower the rate, or make the stage longer", id.scenario, id.stage, more)
 		}
 	}
 	return words.Sentence{}

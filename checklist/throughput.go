@@ -87,7 +87,7 @@ func (f *Finding) throughput(of brings, o scenarios.Objective, e *evidence) {
 	if !p.bounded {
 		if f.Verdict == Pass {
 			f.Verdict = Unproven
-			f.Why = words.Say("%s; load of %s is too little to tell a rate by: it needs %s", f.Why,
+			f.Why = words.Say("%s; %s of load is too short to measure a rate: it needs %s", f.Why,
 				show(p.seconds, scenarios.UnitSeconds), show(leastBatches, scenarios.UnitSeconds))
 		}
 		return
@@ -105,9 +105,9 @@ func (f *Finding) throughput(of brings, o scenarios.Objective, e *evidence) {
 	case atLeast(o) && holds:
 		known = "it is %s, with %s confidence no less than %s, and must be %s"
 	case atLeast(o):
-		f.Verdict, known = Unproven, "it is %s, but with %s confidence it is only known to be above %s, and must be %s; a longer stage tells it closer"
+		f.Verdict, known = Unproven, "it is %s, but with %s confidence it is only known to be above %s, and must be %s; a longer stage gives a narrower bound"
 	case !holds:
-		f.Verdict, known = Unproven, "it is %s, but with %s confidence it is only known to be below %s, and must be %s; a longer stage tells it closer"
+		f.Verdict, known = Unproven, "it is %s, but with %s confidence it is only known to be below %s, and must be %s; a longer stage gives a narrower bound"
 	}
 	f.Why = words.Say(known, measured(p.value, o), f.confident(), show(bound, o.Unit), must(o))
 }

@@ -25,12 +25,12 @@ func TooFew(gate scenarios.Gate, requests func(scenarios.Objective) (int64, bool
 		if !known || sent >= takes {
 			continue
 		}
-		what := words.Say("%s takes %d samples, and the stages send about %d: lengthen them, raise the rate, let the last one extend", o.Source, takes, sent)
+		what := words.Say("%s needs %d samples, and the stages send about %d requests: lengthen the stages, raise the rate, or let the last stage extend", o.Source, takes, sent)
 		if ofCanaries(o) {
-			what = words.Say("%s takes %d answers, and about %d are asked for: ask more often (canary.every), or lengthen the stages", o.Source, takes, sent)
+			what = words.Say("%s needs %d answers, and about %d will be requested: ask more often (canary.every), or lengthen the stages", o.Source, takes, sent)
 		}
 		if lower, ok := provable(gate, o, sent); ok {
-			what = words.Say("%s, or promise %s", what, lower)
+			what = words.Say("%s, or use %s as the objective", what, lower)
 		}
 		short = append(short, what)
 	}

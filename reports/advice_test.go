@@ -28,8 +28,8 @@ func TestLaunchStandsOnlyWhereNothingIsOpen(t *testing.T) {
 		{"nothing is open", nil, r.Requests, []words.Phrase{"next.launch"}, "Launch."},
 		{"the checklist is done", done, r.Requests, []words.Phrase{"next.launch"}, "Launch."},
 		{"the checklist is open", list, r.Requests, []words.Phrase{"next.checklist", "next.launch.then"}, "2 of its 3 items are not done (Runbook, Drill)"},
-		{"few requests", nil, 25, []words.Phrase{"next.few", "next.launch.then"}, "as many as 16.8 %"},
-		{"both", list, 129, []words.Phrase{"next.checklist", "next.few", "next.launch.then"}, "rests on 129"},
+		{"few requests", nil, 25, []words.Phrase{"next.few", "next.launch.then"}, "up to 16.8 %"},
+		{"both", list, 129, []words.Phrase{"next.checklist", "next.few", "next.launch.then"}, "is based on 129"},
 	} {
 		told := r
 		told.Checklist, told.Requests = tt.list, tt.requests
@@ -58,10 +58,10 @@ func TestOnlyFaultsThatStruckAreSurvived(t *testing.T) {
 	at := 3.0
 	struck := checklist.Fault{InEffectAt: &at, Verdict: checklist.Pass}
 	for want, faults := range map[string][]checklist.Fault{
-		"2 of 2 survived":                 {struck, struck},
-		"1 of 1 survived; 1 never struck": {struck, {Verdict: checklist.Invalid}},
-		"none struck, of 2":               {{}, {Verdict: checklist.Unproven}},
-		"0 of 1 survived; 2 never struck": {{InEffectAt: &at, Verdict: checklist.Fail}, {}, {}},
+		"2 of 2 survived":                      {struck, struck},
+		"1 of 1 survived; 1 never took effect": {struck, {Verdict: checklist.Invalid}},
+		"none of 2 took effect":                {{}, {Verdict: checklist.Unproven}},
+		"0 of 1 survived; 2 never took effect": {{InEffectAt: &at, Verdict: checklist.Fail}, {}, {}},
 	} {
 		if got := survivedText(English, faults); got != want {
 			t.Errorf("of %d faults it is told %q, want %q", len(faults), got, want)

@@ -487,7 +487,7 @@ func TestNothingIsLeftInEnglish(t *testing.T) {
 	}
 	c, d := aCapacity(), aComparison()
 	c.Language, d.Language = Chinese, Chinese
-	c.Why, d.How, d.Why = words.Say("it was stopped"), words.Sentence{}, words.Say("no metric changed by as much as matters")
+	c.Why, d.How, d.Why = words.Say("the search was stopped"), words.Sentence{}, words.Say("no metric changed by a relevant amount")
 	for i := range c.Points {
 		c.Points[i].Why = words.Say("1 objective, proven")
 	}

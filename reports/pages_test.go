@@ -88,7 +88,7 @@ func TestPagesEscapeWhatTheyAreGiven(t *testing.T) {
 // A search that found nothing, and one that was stopped at once, have a page
 // too.
 func TestPagesOfNothing(t *testing.T) {
-	for _, c := range []Capacity{{}, {Result: capacity.Result{Why: words.Say("it was stopped")}}} {
+	for _, c := range []Capacity{{}, {Result: capacity.Result{Why: words.Say("the search was stopped")}}} {
 		var b bytes.Buffer
 		if err := CapacityHTML(&b, c); err != nil || !strings.Contains(b.String(), "No rate is known to hold") {
 			t.Errorf("%v", err)

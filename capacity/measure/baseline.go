@@ -116,7 +116,7 @@ func (b Baseline) play(ctx context.Context, s *run.Session, name string, pair in
 	}
 	blocks, err := checklist.Blocks(g, rec, 1)
 	if err != nil || len(blocks) != 1 {
-		return nil, words.Say("it holds no load"), err
+		return nil, words.Say("it contains no load"), err
 	}
 	return &blocks[0], words.Sentence{}, nil
 }

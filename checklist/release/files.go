@@ -29,7 +29,7 @@ func junit(content []byte) found {
 			break
 		}
 		if err != nil {
-			return found{Open, words.Say("it is not JUnit: %v", err), time.Time{}}
+			return found{Open, words.Say("it is not a JUnit file: %v", err), time.Time{}}
 		}
 		switch t := token.(type) {
 		case xml.StartElement:
@@ -142,10 +142,10 @@ const highScore = 7.0
 func sarif(content []byte) found {
 	var log scanLog
 	if err := json.Unmarshal(content, &log); err != nil {
-		return found{Open, words.Say("it is not SARIF: %v", err), time.Time{}}
+		return found{Open, words.Say("it is not a SARIF file: %v", err), time.Time{}}
 	}
 	if len(log.Runs) == 0 {
-		return found{Open, words.Say("no scan is in it"), time.Time{}}
+		return found{Open, words.Say("it contains no scan"), time.Time{}}
 	}
 	var at time.Time
 	high, others := 0, 0
@@ -211,7 +211,7 @@ func document(content []byte) found {
 		}
 	}
 	if newest.IsZero() {
-		return found{Open, words.Say("no line in it says when it was reviewed, as in “Reviewed: 2026-11-20”"), newest}
+		return found{Open, words.Say("no line gives the review date, such as “Reviewed: 2026-11-20”"), newest}
 	}
 	return found{Done, words.Say("reviewed on %s", newest.Format(day)), newest}
 }

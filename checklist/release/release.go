@@ -274,7 +274,7 @@ func (c Checklist) check(now time.Time, runs []Run, id string, check Check) (Sta
 func (c Checklist) read(now time.Time, check Check, name string, reader func([]byte) found) (State, words.Sentence) {
 	content, err := os.ReadFile(filepath.Join(c.dir, name))
 	if errors.Is(err, os.ErrNotExist) {
-		return Open, words.Say("there is no %s", name)
+		return Open, words.Say("%s does not exist", name)
 	}
 	if err != nil {
 		return Open, words.Say("%s cannot be read: %v", name, err)
@@ -309,9 +309,9 @@ const day = time.DateOnly
 func aged(now, at time.Time, within Age) (State, words.Sentence) {
 	switch {
 	case at.After(now.Add(24 * time.Hour)): // a day, for who is east of here
-		return Open, words.Say("it is of %s, which is yet to come", at.Format(day))
+		return Open, words.Say("its date is %s, which is in the future", at.Format(day))
 	case within != 0 && now.Sub(at) > time.Duration(within):
-		return Open, words.Say("it is of %s, and may be %s old at most", at.Format(day), within)
+		return Open, words.Say("its date is %s, and it may be at most %s old", at.Format(day), within)
 	}
 	return Done, words.Sentence{}
 }

@@ -86,9 +86,9 @@ func TestRunsAsEvidence(t *testing.T) {
 		{"unproven is open", "promise: ttft", []Run{judged("runs/a", now, checklist.Unproven, finding("p50(ttft) <= 1s", checklist.Unproven))}, Open, "because"},
 		{"invalid is open", "promise: ttft", []Run{judged("runs/a", now, checklist.Invalid, finding("p50(ttft) <= 1s", checklist.Pass))}, Open, "proves nothing"},
 		{"a failed run keeps other promises", "promise: ttft", []Run{judged("runs/a", now, checklist.Fail, finding("p50(ttft) <= 1s", checklist.Pass))}, Done, ""},
-		{"too old", "promise: ttft, within: 30m", []Run{pass}, Open, "may be 30m0s old at most"},
+		{"too old", "promise: ttft, within: 30m", []Run{pass}, Open, "may be at most 30m0s old"},
 		{"young enough", "promise: ttft, within: 2h", []Run{pass}, Done, ""},
-		{"from tomorrow's tomorrow", "promise: ttft", []Run{judged("runs/a", now.Add(48*time.Hour), checklist.Pass, finding("p50(ttft) <= 1s", checklist.Pass))}, Open, "yet to come"},
+		{"from tomorrow's tomorrow", "promise: ttft", []Run{judged("runs/a", now.Add(48*time.Hour), checklist.Pass, finding("p50(ttft) <= 1s", checklist.Pass))}, Open, "in the future"},
 	} {
 		got := one(t, t.TempDir(), tt.check, tt.runs...)
 		if got.State != tt.state || !strings.Contains(got.Why.String(), tt.says) {
@@ -113,8 +113,8 @@ func TestFilesAsEvidence(t *testing.T) {
 		{"no test at all", "tests: f", `<testsuites/>`, Open, "no test in it ran"},
 		{"empty", "tests: f", ``, Open, "no test in it ran"},
 		{"not XML", "tests: f", `{"tests": 3}`, Open, "no test in it ran"},
-		{"cut short", "tests: f", `<testsuite><testcase name="a"/><testc`, Open, "not JUnit"},
-		{"too old", "tests: f, within: 1d", `<testsuite timestamp="2026-11-20T10:00:00"><testcase name="a"/></testsuite>`, Open, "it is of 2026-11-20"},
+		{"cut short", "tests: f", `<testsuite><testcase name="a"/><testc`, Open, "not a JUnit file"},
+		{"too old", "tests: f, within: 1d", `<testsuite timestamp="2026-11-20T10:00:00"><testcase name="a"/></testsuite>`, Open, "its date is 2026-11-20"},
 
 		{"nothing found", "scan: f", sarif(``), Done, "no finding of severity high or worse, 0 below"},
 		{"low ones", "scan: f", sarif(`{"ruleId":"x","level":"warning"}`), Done, "1 below"},
@@ -128,14 +128,14 @@ func TestFilesAsEvidence(t *testing.T) {
 		{"passed", "scan: f", sarif(`{"ruleId":"r7","kind":"pass"}`), Done, ""},
 		{"failed itself", "scan: f", `{"runs":[{"tool":{"driver":{"name":"s"}},"invocations":[{"executionSuccessful":false}]}]}`, Open, "the scan by s did not succeed"},
 		{"no run", "scan: f", `{"runs":[]}`, Open, "no scan"},
-		{"not JSON", "scan: f", `<x/>`, Open, "not SARIF"},
-		{"old", "scan: f, within: 2d", sarif(``), Open, "it is of 2026-11-20"},
+		{"not JSON", "scan: f", `<x/>`, Open, "not a SARIF file"},
+		{"old", "scan: f, within: 2d", sarif(``), Open, "its date is 2026-11-20"},
 
 		{"reviewed", "document: f, within: 90d", "# Runbook\n\nReviewed: 2026-11-01\n", Done, "reviewed on 2026-11-01"},
 		{"reviewed in bold", "document: f, within: 90d", "**Last reviewed:** 2026-11-02 by Jane\n", Done, "2026-11-02"},
-		{"reviewed long ago", "document: f, within: 90d", "Reviewed: 2026-01-01\n", Open, "may be 90d old"},
+		{"reviewed long ago", "document: f, within: 90d", "Reviewed: 2026-01-01\n", Open, "may be at most 90d old"},
 		{"reviewed often", "document: f, within: 90d", "Reviewed: 2026-01-01\nReviewed: 2026-11-01\n", Done, "2026-11-01"},
-		{"to be reviewed", "document: f, within: 90d", "Reviewed: 2027-01-01\n", Open, "yet to come"},
+		{"to be reviewed", "document: f, within: 90d", "Reviewed: 2027-01-01\n", Open, "in the future"},
 		{"never reviewed", "document: f", "It is reviewed every week.\n", Open, "no line"},
 	} {
 		dir := t.TempDir()
@@ -147,7 +147,7 @@ func TestFilesAsEvidence(t *testing.T) {
 			t.Errorf("%s: %v: %s", tt.name, got.State, got.Why)
 		}
 	}
-	if got := one(t, t.TempDir(), "scan: nowhere"); got.State != Open || got.Why.String() != "there is no nowhere" {
+	if got := one(t, t.TempDir(), "scan: nowhere"); got.State != Open || got.Why.String() != "nowhere does not exist" {
 		t.Errorf("without the file: %v: %s", got.State, got.Why)
 	}
 }
@@ -194,9 +194,9 @@ func TestStatements(t *testing.T) {
 		{"changed afterwards", said, "jane@example.com " + janesKey, Namespace, strings.Replace(said, "2026-12-01", "2036-12-01", 1), Open, "changed after it was signed"},
 		{"expired", strings.Replace(said, "2026-12-01", "2026-11-23", 1), "jane@example.com " + janesKey, Namespace, "", Open, "expired on 2026-11-23"},
 		{"the last day", strings.Replace(said, "2026-12-01", "2026-11-24", 1), "jane@example.com " + janesKey, Namespace, "", Done, ""},
-		{"of another check", strings.Replace(said, "i/c", "i/d", 1), "jane@example.com " + janesKey, Namespace, "", Open, `speaks of "i/d", not of "i/c"`},
-		{"says nothing", strings.Replace(said, "We did it.", `" "`, 1), "jane@example.com " + janesKey, Namespace, "", Open, "does not say who says what"},
-		{"no day", strings.Replace(said, "2026-12-01", "never", 1), "jane@example.com " + janesKey, Namespace, "", Open, "no day"},
+		{"of another check", strings.Replace(said, "i/c", "i/d", 1), "jane@example.com " + janesKey, Namespace, "", Open, `is about "i/d", expected "i/c"`},
+		{"says nothing", strings.Replace(said, "We did it.", `" "`, 1), "jane@example.com " + janesKey, Namespace, "", Open, "does not give both who and says"},
+		{"no day", strings.Replace(said, "2026-12-01", "never", 1), "jane@example.com " + janesKey, Namespace, "", Open, "expected a day"},
 		{"not signed", said, "jane@example.com " + janesKey, "", "", Open, "it is not signed; ssh-keygen -Y sign -n launchgate"},
 	} {
 		dir := t.TempDir()

@@ -53,7 +53,7 @@ func kept(now time.Time, runs []Run, check Check) (State, words.Sentence) {
 	if len(about) == 1 {
 		return Done, words.Say("%s in %s: %s", about[0].Source, newest.Name, about[0].Why)
 	}
-	return Done, words.Say("all %d objectives of %s about it hold", len(about), newest.Name)
+	return Done, words.Say("all %d objectives about it in %s hold", len(about), newest.Name)
 }
 
 func findings(v checklist.Verdict, metric, arg string) (about []checklist.Finding) {

@@ -34,7 +34,7 @@ func (c Checklist) statement(now time.Time, id, name string) (State, words.Sente
 	file := filepath.Join(c.dir, name)
 	content, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
-		return Open, words.Say("nobody has signed for it: there is no %s", name)
+		return Open, words.Say("nobody has signed for it: %s does not exist", name)
 	}
 	if err != nil {
 		return Open, words.Say("%s cannot be read: %v", name, err)
@@ -46,13 +46,13 @@ func (c Checklist) statement(now time.Time, id, name string) (State, words.Sente
 	until, err := time.Parse(day, s.Expires)
 	switch {
 	case s.Check != id:
-		return Open, words.Say("%s speaks of %q, not of %q", name, s.Check, id)
+		return Open, words.Say("%s is about %q, expected %q", name, s.Check, id)
 	case s.Who == "" || strings.TrimSpace(s.Says) == "":
-		return Open, words.Say("%s does not say who says what", name)
+		return Open, words.Say("%s does not give both who and says", name)
 	case err != nil:
-		return Open, words.Say("%s expires on %q, which is no day such as 2027-02-20", name, s.Expires)
+		return Open, words.Say("%s expires on %q, expected a day such as 2027-02-20", name, s.Expires)
 	case !now.Before(until.AddDate(0, 0, 1)):
-		return Open, words.Say("what %s said in %s expired on %s", s.Who, name, s.Expires)
+		return Open, words.Say("the statement of %s in %s expired on %s", s.Who, name, s.Expires)
 	}
 	if err := c.verify(now, s.Who, content, file+".sig"); err != nil {
 		return Open, words.Say("%s does not count: %v", name, err)

@@ -57,7 +57,7 @@ the two services.`,
 			}
 			doc := reports.Comparison{
 				Language: lang, Gate: name, Base: args[0], Head: args[1], At: time.Now().UTC().Truncate(time.Second), Version: run.Version(), Command: os.Args,
-				How:        words.Say("Each stage without faults was cut into %d blocks of time. The two runs were made at different times: what else changed on the machine between them is part of the difference.", perStage),
+				How:        words.Say("Each stage without faults was cut into %d blocks of time. The two runs were made at different times, so other changes on the machine are part of the difference.", perStage),
 				Comparison: checklist.Compare(sides[0], sides[1], false),
 			}
 			*code = changeCode[doc.Change]
@@ -156,7 +156,7 @@ func runBaseline(ctx context.Context, gate scenarios.Gate, f runFlags, out, errO
 		},
 		Opened:  func(side, url string) { screen.say("%s is %s", side, url) },
 		Ready:   func() { screen.say("%d blocks of each, %s long, at %s", f.pairs, f.block, rate) },
-		LeftOut: func(pair int, why words.Sentence) { screen.say("block %d is left out: %s", pair, why) },
+		LeftOut: func(pair int, why words.Sentence) { screen.say("block %d was left out: %s", pair, why) },
 	}.Play(ctx)
 	screen.clear()
 	if err != nil {
@@ -164,7 +164,7 @@ func runBaseline(ctx context.Context, gate scenarios.Gate, f runFlags, out, errO
 	}
 	doc := reports.Comparison{
 		Language: f.lang, Gate: gate.Name, Base: f.baseline, Head: compared.Head, At: time.Now().UTC().Truncate(time.Second), Version: run.Version(), Command: os.Args,
-		How:        words.Say("Blocks of %s at %s, base and head in turns; both blocks of a pair ask the same, and pairs are compared. %d pairs were left out because the client was too slow in one of their blocks.", f.block, rate, compared.LeftOut),
+		How:        words.Say("Blocks of %s at %s, base and head in turns. Both blocks of a pair send the same requests, and pairs are compared. %d pairs were left out because the client was too slow in one of their blocks.", f.block, rate, compared.LeftOut),
 		Comparison: checklist.Compare(compared.Sides[0], compared.Sides[1], true),
 	}
 	if err := writeComparison(dir, doc); err != nil {

@@ -469,8 +469,8 @@ func TestThePlanTellsOfTheDeployment(t *testing.T) {
 		name, local string
 		says        []string
 	}{
-		{"plain, and nobody watches", "{gateway: {plain: true}, monitoring: {disabled: true}}", []string{"plain: it only balances, in clear\n", "not watched: target.local has its monitoring disabled\n"}},
-		{"no prometheus", "{}", []string{whole, "not watched: there is no prometheus on the PATH of this machine, so no alert can fire\n"}},
+		{"plain, and nobody watches", "{gateway: {plain: true}, monitoring: {disabled: true}}", []string{"plain: only load balancing, without TLS\n", "not monitored: target.local has its monitoring disabled\n"}},
+		{"no prometheus", "{}", []string{whole, "not monitored: there is no prometheus on the PATH of this machine, so no alert can fire\n"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			gate := filepath.Join(t.TempDir(), "gate.yaml")

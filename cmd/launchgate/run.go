@@ -83,7 +83,7 @@ report, which is marked incomplete.`,
 				fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("this fault cannot be injected here, so the gate cannot pass: %s", why)))
 			}
 			if ready := playable(f.target); len(unable) > 0 && len(ready) > 0 {
-				fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("ready gates whose faults can all be injected here: %s", strings.Join(ready, ", "))))
+				fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("ready-made gates whose faults can all be injected here: %s", strings.Join(ready, ", "))))
 			}
 			if f.target != "" && len(args) == 1 {
 				if own, err := gateOf(args, ""); err == nil && own.Target.Local != nil {
@@ -106,7 +106,7 @@ report, which is marked incomplete.`,
 			}
 			if f.baseline == "" { // a comparison is of other load, and of nothing absolute
 				for _, why := range tooFew(gate, plans) {
-					fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("this objective can fail, but cannot be proven: %s", why)))
+					fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("this objective can fail but cannot be proven: %s", why)))
 				}
 			}
 			if f.dryRun {

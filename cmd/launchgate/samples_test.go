@@ -18,11 +18,11 @@ func TestTooFewSamplesAreToldBefore(t *testing.T) {
 		name, stages, objective string
 		want                    string // what is told; empty: nothing
 	}{
-		{"a p99 of 210", "{name: m, for: 21s, rate: 10/s}", "p99(ttft) in s <= 1s", "p99(ttft) in s <= 1s takes 662 samples, and the stages send about 210: lengthen them, raise the rate, let the last one extend, or promise p95"},
+		{"a p99 of 210", "{name: m, for: 21s, rate: 10/s}", "p99(ttft) in s <= 1s", "p99(ttft) in s <= 1s needs 662 samples, and the stages send about 210 requests: lengthen the stages, raise the rate, or let the last stage extend, or use p95 as the objective"},
 		{"a p95 of 210", "{name: m, for: 21s, rate: 10/s}", "p95(ttft) in s <= 1s", ""},
-		{"a p95 of 100", "{name: m, for: 10s, rate: 10/s}", "p95(ttft) <= 1s", "takes 130 samples, and the stages send about 100: lengthen them, raise the rate, let the last one extend, or promise p90"},
-		{"too little for anything", "{name: m, for: 3s, rate: 1/s}", "p50(ttft) <= 1s", "the stages send about 3: lengthen them, raise the rate, let the last one extend\n"},
-		{"one stage of two", "{name: m, for: 70s, rate: 10/s}, {name: n, for: 6s, rate: 10/s}", "p90(ttft) in s/n <= 1s", "takes 64 samples, and the stages send about 60"},
+		{"a p95 of 100", "{name: m, for: 10s, rate: 10/s}", "p95(ttft) <= 1s", "needs 130 samples, and the stages send about 100 requests: lengthen the stages, raise the rate, or let the last stage extend, or use p90 as the objective"},
+		{"too little for anything", "{name: m, for: 3s, rate: 1/s}", "p50(ttft) <= 1s", "the stages send about 3 requests: lengthen the stages, raise the rate, or let the last stage extend\n"},
+		{"one stage of two", "{name: m, for: 70s, rate: 10/s}, {name: n, for: 6s, rate: 10/s}", "p90(ttft) in s/n <= 1s", "needs 64 samples, and the stages send about 60"},
 		{"both stages", "{name: m, for: 70s, rate: 10/s}, {name: n, for: 6s, rate: 10/s}", "p99(ttft) in s <= 1s", ""},
 		{"a stage that may be extended far enough", "{name: m, for: 21s, extend: 2m, rate: 10/s}", "p99(ttft) in s <= 1s", ""},
 		{"a stage that may be extended too little", "{name: m, for: 21s, extend: 9s, rate: 10/s}", "p99(ttft) in s <= 1s", "the stages send about 300"},
@@ -30,12 +30,12 @@ func TestTooFewSamplesAreToldBefore(t *testing.T) {
 		{"the other part", "{name: m, for: 90s, rate: 10/s}", "p99(ttft) of many in s <= 1s", ""},
 		{"nobody knows how often users ask", "{name: m, for: 9s, users: 2}", "p99(ttft) in s <= 1s", ""},
 		{"answers have more gaps than one", "{name: m, for: 9s, rate: 10/s}", "p99(icl) in s <= 1s", ""},
-		{"a share of fifty", "{name: m, for: 5s, rate: 10/s}", "error_rate in s <= 1%", "error_rate in s <= 1% takes 459 samples, and the stages send about 50: lengthen them, raise the rate, let the last one extend, or promise <= 9 %"},
+		{"a share of fifty", "{name: m, for: 5s, rate: 10/s}", "error_rate in s <= 1%", "error_rate in s <= 1% needs 459 samples, and the stages send about 50 requests: lengthen the stages, raise the rate, or let the last stage extend, or use <= 9 % as the objective"},
 		{"a share of 460", "{name: m, for: 46s, rate: 10/s}", "error_rate in s <= 1%", ""},
 		{"a share that few prove", "{name: m, for: 10s, rate: 10/s}", "refused_rate in s >= 20%", ""},
-		{"a share from below", "{name: m, for: 10s, rate: 10/s}", "attainment in s >= 99%", "or promise >= 95 %"},
+		{"a share from below", "{name: m, for: 10s, rate: 10/s}", "attainment in s >= 99%", "or use >= 95 % as the objective"},
 		{"a share of tokens", "{name: m, for: 5s, rate: 10/s}", "cache_hit_rate in s >= 99%", ""},
-		{"a p50 of few, compared", "{name: m, for: 4s, rate: 10/s}", "p50(ttft) of many in s <= 50% of that of few", "takes 12 samples, and the stages send about 10"},
+		{"a p50 of few, compared", "{name: m, for: 4s, rate: 10/s}", "p50(ttft) of many in s <= 50% of that of few", "needs 12 samples, and the stages send about 10"},
 		{"enough of both", "{name: m, for: 5s, rate: 10/s}", "p50(ttft) of many in s <= 50% of that of few", ""},
 		{"no percentile", "{name: m, for: 9s, rate: 10/s}", "max(ttft) in s <= 1s", ""},
 	} {

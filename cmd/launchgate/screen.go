@@ -139,7 +139,7 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 			}
 		}
 	} else {
-		model := words.Say("the model it carries")
+		model := words.Say("the built-in model")
 		if about.Model != "" {
 			model = words.Verbatim(about.Model)
 		}
@@ -152,14 +152,14 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 		}
 		say("target: %d replicas of the bundled service behind its gateway, serving %s", about.Replicas, model)
 		if about.Allowance.IsZero() {
-			say("        plain: it only balances, in clear")
+			say("        plain: only load balancing, without TLS")
 		} else {
 			say("        over TLS, with keys, limits and a ledger: %s", about.Allowance)
 		}
 		if !about.Watched.IsZero() {
-			say("        not watched: %s", about.Watched)
+			say("        not monitored: %s", about.Watched)
 		} else {
-			say("        watched by Prometheus, with the alerts of deploy/monitoring")
+			say("        monitored by Prometheus, with the alerts of deploy/monitoring")
 		}
 	}
 	say("seed:   %d", gate.Seed)
@@ -212,7 +212,7 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 		for _, f := range focus[1:] {
 			any = words.Say("%s or %s", any, f)
 		}
-		say("played is only what matches %s", any)
+		say("only what matches %s is played", any)
 	}
 }
 
