@@ -15,7 +15,7 @@ type environmentPage struct {
 func environmentView(r Report) any {
 	p := environmentPage{Environment: environment(r)}
 	for _, name := range sortedKeys(r.Environment.Files) {
-		p.Files = append(p.Files, pair{name, r.Environment.Files[name]})
+		p.Files = append(p.Files, pair{words.Harmless(name), r.Environment.Files[name]})
 	}
 	return p
 }

@@ -110,6 +110,7 @@ func Build(gate scenarios.Gate, rec *recording.Recording, v checklist.Verdict) (
 	r.Load = loadRows(gate.Resolved(), r)
 	r.Missing = missing(gate, rec, pass, r)
 	r.Next = next(r)
+	words.HarmlessIn(&r) // the reader has made the recording so; this is of the gate
 	return r, nil
 }
 

@@ -379,12 +379,20 @@ func TestHostileTextDoesNoHarm(t *testing.T) {
 		}
 	}
 	for _, line := range strings.Split(markdown, "\n") {
-		if outside := strings.ReplaceAll(line, markdownCode(hostile), ""); regexp.MustCompile(`(^|[^\\])(<script|<img|\]\(javascript)`).MatchString(outside) {
+		if outside := strings.ReplaceAll(line, markdownCode(words.Harmless(hostile)), ""); regexp.MustCompile(`(^|[^\\])(<script|<img|\]\(javascript)`).MatchString(outside) {
 			t.Errorf("the summary holds markup that is not escaped: %s", line)
 		}
 	}
 	if said := junitSays(t, []byte(write(t, JUnit, r))); len(said) == 0 {
 		t.Error("JUnit holds no case")
+	}
+	for form, as := range map[string]func(io.Writer, Report) error{"HTML": HTML, "Markdown": Markdown, "JUnit": JUnit, "SARIF": SARIF} {
+		said := assetsOf.ReplaceAllString(write(t, as, r), "")
+		for _, c := range []string{"\x1b", "\u202e", "\x00", "&#x1b", "&#27", "&#x1B", "&#0"} {
+			if at := strings.Index(said, c); at >= 0 {
+				t.Errorf("%s holds %q: %q", form, c, said[max(at-40, 0):min(at+40, len(said))])
+			}
+		}
 	}
 }
 

@@ -111,12 +111,12 @@ func fill(field reflect.StructField, page parquet.Page, rows []Request) error {
 		return nil
 	case reflect.String:
 		if dictionary != nil {
-			return set(field.Offset, rows, looked(&data, dictionary, func(v parquet.Value) string { return string(v.ByteArray()) }), at)
+			return set(field.Offset, rows, looked(&data, dictionary, func(v parquet.Value) string { return words.Harmless(string(v.ByteArray())) }), at)
 		}
 		text, offsets := data.ByteArray()
 		for i := range rows {
 			if k := at(i); k >= 0 {
-				*place[string](&rows[i], field.Offset) = string(text[offsets[k]:offsets[k+1]])
+				*place[string](&rows[i], field.Offset) = words.Harmless(string(text[offsets[k]:offsets[k+1]]))
 			}
 		}
 		return nil

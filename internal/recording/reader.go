@@ -12,7 +12,8 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// Open reads the recording in dir. What a crash leaves behind (a line or a part
+// Open reads the recording in dir. It may have been made anywhere: what stands in it
+// is made harmless to show here, where it comes in. What a crash leaves behind (a line or a part
 // cut short) is told in Warnings; what cannot be trusted or understood is an
 // error. It may be called while the recording is written, after a Flush.
 func Open(dir string) (*Recording, error) {
@@ -77,6 +78,7 @@ func (r *Recording) readEnvironment() error {
 	if err := json.Unmarshal(content, &r.Environment); err != nil {
 		return words.Errorf("%s: %s: %s", ErrDamaged, EnvironmentFile, err)
 	}
+	words.HarmlessIn(&r.Environment)
 	return nil
 }
 
@@ -141,6 +143,7 @@ func events[T any](r *Recording, name string) ([]T, error) {
 	if !warning.IsZero() {
 		r.Warnings = append(r.Warnings, warning)
 	}
+	words.HarmlessIn(&values)
 	return values, err
 }
 

@@ -2,6 +2,7 @@ package words
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"unicode/utf8"
 )
@@ -60,4 +61,52 @@ func harms(r rune) bool {
 		return true
 	}
 	return false
+}
+
+// HarmlessIn makes every text within a value that v points to harmless, where it
+// stands: of what somebody else wrote to be shown. The keys of maps are left, and so
+// is what is not exported.
+func HarmlessIn(v any) { harmlessIn(reflect.ValueOf(v)) }
+
+func harmlessIn(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		if v.CanSet() {
+			if was := v.String(); was != "" {
+				if is := Harmless(was); is != was {
+					v.SetString(is)
+				}
+			}
+		}
+	case reflect.Pointer:
+		if !v.IsNil() {
+			harmlessIn(v.Elem())
+		}
+	case reflect.Interface:
+		if text, is := v.Interface().(string); is && v.CanSet() {
+			v.Set(reflect.ValueOf(Harmless(text)))
+		} else if !v.IsNil() && v.Elem().Kind() == reflect.Pointer {
+			harmlessIn(v.Elem())
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if f := v.Field(i); f.CanSet() {
+				harmlessIn(f)
+			}
+		}
+	case reflect.Slice, reflect.Array:
+		if k := v.Type().Elem().Kind(); reflect.Bool <= k && k <= reflect.Complex128 {
+			return // numbers
+		}
+		for i := range v.Len() {
+			harmlessIn(v.Index(i))
+		}
+	case reflect.Map:
+		for _, key := range v.MapKeys() {
+			of := reflect.New(v.Type().Elem()).Elem()
+			of.Set(v.MapIndex(key))
+			harmlessIn(of)
+			v.SetMapIndex(key, of)
+		}
+	}
 }

@@ -39,7 +39,8 @@ func (w Written) Sentence() Sentence {
 		s.Args = append(s.Args, a.arg())
 	}
 	switch {
-	case s.String() == w.Text:
+	case Harmless(string(w.Phrase)) != string(w.Phrase): // no phrase of ours
+	case s.String() == w.Text, s.String() == Harmless(w.Text):
 		return s
 	case w.Text == "":
 		return Sentence{}
