@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // environmentPage says where and with what a run was made.

@@ -416,23 +416,9 @@ func (c *Client) send(ctx context.Context, p *Prepared, clock recording.Clock, d
 func (c *Client) exchange(ctx context.Context, s *stream, p *Prepared, a *arrivals) error {
 	row, req := s.row, p.request.WithContext(httptrace.WithClientTrace(ctx, a.trace()))
 	row.Sent = a.clock.Now()
-	var resp *http.Response
-	for {
-		sent := a.clock.Now()
-		var err error
-		if resp, err = c.transport.RoundTrip(req); err == nil {
-			break
-		}
-		if ctx.Err() != nil || !a.closedBefore(a.clock.Now()-sent) {
-			return err
-		}
-		if c.stale.Add(1); a.stale >= mostStale {
-			return words.Errorf("%d kept connections were closed one after the other when a request was sent on them: %s", a.stale+1, err)
-		}
-		a.stale++
-		if req.Body, err = req.GetBody(); err != nil {
-			return err
-		}
+	resp, err := c.roundTrip(req, a)
+	if err != nil {
+		return err
 	}
 	defer resp.Body.Close()
 	row.FirstByte = max(a.last(), row.Sent)
@@ -450,6 +436,28 @@ func (c *Client) exchange(ctx context.Context, s *stream, p *Prepared, a *arriva
 		c.left.Add(1)
 	}
 	return nil
+}
+
+// roundTrip sends a request, again where the service had closed the kept connection
+// before it answered a byte.
+func (c *Client) roundTrip(req *http.Request, a *arrivals) (*http.Response, error) {
+	for {
+		sent := a.clock.Now()
+		resp, err := c.transport.RoundTrip(req)
+		if err == nil || req.Context().Err() != nil || !a.closedBefore(a.clock.Now()-sent) {
+			return resp, err
+		}
+		if c.stale.Add(1); a.stale >= mostStale {
+			return nil, words.Errorf("%d kept connections were closed one after the other when a request was sent on them: %s", a.stale+1, err)
+		}
+		a.stale++
+		if req.GetBody == nil {
+			continue // it has none
+		}
+		if req.Body, err = req.GetBody(); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // trace has the arrivals of a request know its connection.

@@ -168,6 +168,43 @@ func TestKeptConnectionsThatWereClosed(t *testing.T) {
 	}
 }
 
+// A write that meets such a connection is sent again, and one that the service had
+// time to work on is not.
+func TestWritesOnKeptConnectionsThatWereClosed(t *testing.T) {
+	for _, tt := range []struct {
+		says         string
+		takes        time.Duration // before the second is cut
+		stale, asked int64
+		class        string
+	}{
+		{"closed before", 0, 1, 3, ""},
+		{"closed when it had been worked on", 300 * time.Millisecond, 0, 2, recording.ErrorConnect},
+	} {
+		t.Run(tt.says, func(t *testing.T) {
+			var asked atomic.Int64
+			c := made(Config{Model: "m", BaseURL: closing(t, func(c net.Conn, _ *bufio.Reader, n int) {
+				if asked.Store(int64(n)); n == 2 {
+					time.Sleep(tt.takes)
+					_ = c.(*net.TCPConn).SetLinger(0)
+					c.Close()
+					return
+				}
+				answer := fmt.Sprintf(`{"id":"resp_%d","status":"queued","background":true}`, n)
+				fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(answer), answer)
+			})})
+			clock := recording.NewClock()
+			if row := c.Write(t.Context(), prompt, "1", clock, 1); row.Error != "" || row.Record != "resp_1" {
+				t.Fatalf("the first: %+v", row)
+			}
+			time.Sleep(5 * time.Millisecond)
+			row := c.Write(t.Context(), prompt, "2", clock, 1)
+			if row.Error != tt.class || c.Stale() != tt.stale || asked.Load() != tt.asked || tt.class == "" && row.Record != "resp_3" {
+				t.Errorf("%q (%s) as %q with %d stale connections and %d requests", row.Error, row.ErrorText, row.Record, c.Stale(), asked.Load())
+			}
+		})
+	}
+}
+
 // A service that closes idle connections at the very moment at which the next
 // request comes fails none of them.
 func TestIdleConnectionsAreClosedUnderRequests(t *testing.T) {

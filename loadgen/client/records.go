@@ -151,15 +151,15 @@ func (c *Client) Read(ctx context.Context, id, mark string, tokens int, timeout 
 	return unread(recording.ErrorTruncated, "the record was acknowledged and then %s: %s%s", k.Status, k.Incomplete.Reason, errorText([]byte(`{"error":`+string(k.Error)+`}`)))
 }
 
-// keep sends a request about a response that the service keeps.
+// keep sends a request about a response that the service keeps. A write that meets
+// a kept connection which the service had closed is sent again, as the load is: a
+// record is what was acknowledged, so what came of the first does not matter.
 func (c *Client) keep(ctx context.Context, method, path string, content any, timeout time.Duration, clock recording.Clock, due time.Duration) (row recording.Request, k kept) {
 	row.Due = due
 	limited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	a := &arrivals{clock: clock, delays: &c.delays}
-	traced := httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
-		GotConn: func(got httptrace.GotConnInfo) { a.conn = under(got.Conn) },
-	})
+	traced := httptrace.WithClientTrace(limited, a.trace())
 	var sent io.Reader
 	if content != nil {
 		b, err := c.encode(content, nil)
@@ -177,7 +177,7 @@ func (c *Client) keep(ctx context.Context, method, path string, content any, tim
 	c.header(req)
 	req.Header.Set("Content-Type", "application/json")
 	row.Sent = clock.Now()
-	resp, err := c.transport.RoundTrip(req)
+	resp, err := c.roundTrip(req, a)
 	if err != nil {
 		row.End = clock.Now()
 		fail(&row, class(ctx, limited, err), "%s", why(err))
