@@ -13,16 +13,18 @@ import (
 
 // Cost says what the service runs on and what that costs.
 type Cost struct {
-	// Book is the file of a price book, beside the gate.
+	// Book is a file with prices; its path is relative to the gate.
 	Book string `yaml:"book,omitempty" json:"book,omitempty"`
-	// Instance is the line of the book that a replica runs on.
+	// Instance is the line of the price book for a replica.
 	Instance string `yaml:"instance,omitempty" json:"instance,omitempty"`
-	// Price is that line; a run writes it here, so that it can be judged without
-	// the book.
+	// Price is that line of the price book. A run writes it here, so that the run
+	// can be judged without the book.
 	Price *Price `yaml:"price,omitempty" json:"price,omitempty"`
-	// Replicas is how many run; of a service that launchgate deploys it is known.
+	// Replicas is the number of replicas; for a service that launchgate deploys it
+	// is known.
 	Replicas int `yaml:"replicas,omitempty" json:"replicas,omitempty"`
-	// Spare is how many more are paid for, so that one may fail.
+	// Spare is the number of additional replicas that are paid for, so that one
+	// may fail.
 	Spare *int `yaml:"spare,omitempty" json:"spare,omitempty"`
 }
 
@@ -39,20 +41,18 @@ type PriceBook struct {
 type Price struct {
 	// Name of the instance.
 	Name string `yaml:"name" json:"name"`
-	// OnDemand is without any promise.
+	// OnDemand is the price without a commitment.
 	OnDemand Dollars `yaml:"on_demand" json:"on_demand"`
-	// Reserved is with the promise to pay for a year or more.
+	// Reserved is the price with a commitment of a year or more.
 	Reserved Dollars `yaml:"reserved,omitempty" json:"reserved,omitempty"`
-	// Spot can be taken away.
+	// Spot is the price of an instance that the provider may reclaim.
 	Spot Dollars `yaml:"spot,omitempty" json:"spot,omitempty"`
-	// Interruptions is how many of a hundred spot instances are taken away in an
-	// hour.
+	// Interruptions is the share of spot instances that are reclaimed per hour.
 	Interruptions Share `yaml:"interruptions,omitempty" json:"interruptions,omitempty"`
-	// Autoscaling is the part of the hours that are not paid for where replicas
-	// come and go with the load.
+	// Autoscaling is the share of hours that autoscaling saves.
 	Autoscaling Share `yaml:"autoscaling,omitempty" json:"autoscaling,omitempty"`
-	// SecondProvider is how much less is paid where a second provider takes a part
-	// of the load.
+	// SecondProvider is the share of cost that a second provider saves by taking a
+	// part of the load.
 	SecondProvider Share `yaml:"second_provider,omitempty" json:"second_provider,omitempty"`
 	// Date and Source are the book's.
 	Date   string `yaml:"date,omitempty" json:"date,omitempty"`

@@ -10,46 +10,48 @@ import (
 	"time"
 )
 
-// Gate is one launch question: a target, what is done to it, and what must be
-// true afterwards for the service to launch.
+// Gate is a launch decision: a target, what is done to it, and what must hold for
+// the service to launch.
 type Gate struct {
 	// Name of the gate, for the report and the run folder.
 	Name string `yaml:"name" json:"name"`
 	// Description says what the gate is for.
 	Description string `yaml:"description,omitempty" json:"description,omitempty"`
-	// Seed draws arrivals, prompts and victims; 0 lets the run draw one.
+	// Seed determines arrivals, prompts and victims; 0 draws a new seed for the
+	// run.
 	Seed uint64 `yaml:"seed,omitempty" json:"seed,omitempty"`
 	// Target may be left out of a file that is read by LoadAgainst.
 	Target    Target     `yaml:"target,omitempty" json:"target"`
 	Warmup    Warmup     `yaml:"warmup,omitempty" json:"warmup,omitempty"`
 	Scenarios []Scenario `yaml:"scenarios,omitempty" json:"scenarios,omitempty"`
-	// Profiles are ready sets of objectives, such as mlperf-llama-3.1-8b-server in
-	// steady; launchgate list profiles tells what each holds.
+	// Profiles are ready-made sets of objectives, such as
+	// mlperf-llama-3.1-8b-server in steady; launchgate list profiles shows each.
 	Profiles   []string    `yaml:"profiles,omitempty" json:"profiles,omitempty"`
 	Objectives []Objective `yaml:"objectives,omitempty" json:"objectives,omitempty"`
-	// Cost says what a replica runs on, for objectives about money.
+	// Cost gives the price of a replica, for objectives about cost.
 	Cost *Cost `yaml:"cost,omitempty" json:"cost,omitempty"`
-	// Chunks says of which requests the time of every chunk is kept: all, 1 in N
-	// (such as 1/100), or none. Statistics of the gaps are kept of all.
+	// Chunks selects the requests whose chunk times are recorded: all, 1 in N
+	// (such as 1/100), or none. Statistics of the gaps cover all requests.
 	Chunks string `yaml:"chunks,omitempty" json:"chunks,omitempty"`
-	// Confidence is how sure a promise has to be to pass: 99% where nothing is said.
+	// Confidence is the confidence level that an objective needs to pass; the
+	// default is 99%.
 	Confidence Share `yaml:"confidence,omitempty" json:"confidence,omitempty"`
-	// Stop ends a run that harms more than it may.
+	// Stop ends a run that does more harm than permitted.
 	Stop *Stop `yaml:"stop,omitempty" json:"stop,omitempty"`
-	// Scan looks for security flaws when the scenarios are over.
+	// Scan runs the security scan after the scenarios.
 	Scan *Scan `yaml:"scan,omitempty" json:"scan,omitempty"`
 }
 
 // Stop are the conditions under which a run is not begun, or ended at once:
 // what it breaks is real.
 type Stop struct {
-	// Hosts that the target may be on; without any, it may be on each.
+	// Hosts that the target may be on; without any, every host is permitted.
 	Hosts []string `yaml:"hosts,omitempty" json:"hosts,omitempty"`
-	// Errors is the share of load requests that may fail in a while.
+	// Errors is the share of load requests that may fail within that time.
 	Errors Share `yaml:"errors,omitempty" json:"errors,omitempty"`
-	// Within is how long that while is.
+	// Within is the length of the sliding window.
 	Within Duration `yaml:"within,omitempty" json:"within,omitempty"`
-	// Requests is how many have to have ended in it.
+	// Requests is the least number of completed requests in the window.
 	Requests int `yaml:"requests,omitempty" json:"requests,omitempty"`
 }
 
@@ -57,141 +59,144 @@ type Stop struct {
 type Target struct {
 	// Local is the bundled service, deployed on loopback for the run.
 	Local *Local `yaml:"local,omitempty" json:"local,omitempty"`
-	// Endpoint is an OpenAI-compatible service that is already there.
+	// Endpoint is an OpenAI-compatible service that already runs.
 	Endpoint *Endpoint `yaml:"endpoint,omitempty" json:"endpoint,omitempty"`
 }
 
 // Local deploys replicas of the bundled reference-server behind its gateway.
 type Local struct {
-	// Replicas is how many processes serve behind the gateway.
+	// Replicas is the number of replicas behind the gateway.
 	Replicas int `yaml:"replicas,omitempty" json:"replicas,omitempty"`
-	// Model is a GGUF file or Hugging Face folder; empty means the model the
-	// server carries.
+	// Model is a GGUF file or Hugging Face folder; empty means the built-in model.
 	Model string `yaml:"model,omitempty" json:"model,omitempty"`
-	// Models are several, by the names that workloads ask for them by: each
-	// replica serves them all, on one device. They stand in place of model.
+	// Models are several models by name, in place of model. Each replica serves
+	// all of them on one device; workloads select one by its name.
 	Models map[string]Model `yaml:"models,omitempty" json:"models,omitempty"`
-	// Nodes are the simulated machines the replicas are spread over, one after
-	// the other; node-loss takes one with all on it. 0: a node for each.
+	// Nodes is the number of simulated machines over which the replicas are
+	// spread; node-loss takes down one of them. 0 means a node for each replica.
 	Nodes int `yaml:"nodes,omitempty" json:"nodes,omitempty"`
-	// Threads per replica; 0 lets the deployment share the cores out.
+	// Threads per replica; 0 divides the cores among the replicas.
 	Threads int `yaml:"threads,omitempty" json:"threads,omitempty"`
-	// KVCache is the memory of each replica's KV cache; 0: the server's default.
+	// KVCache is the memory of each replica's KV cache; 0 means the server's
+	// default.
 	KVCache Size `yaml:"kv_cache,omitempty" json:"kv_cache,omitempty"`
-	// Port of the gateway; 0 takes a free one.
+	// Port of the gateway; 0 means a free port.
 	Port int `yaml:"port,omitempty" json:"port,omitempty"`
 	// ReadyTimeout bounds the wait for every replica's /ready.
 	ReadyTimeout Duration `yaml:"ready_timeout,omitempty" json:"ready_timeout,omitempty"`
-	// Gateway is the front door: TLS, API keys, limits, an audit log and a ledger.
+	// Gateway is the entry point of the deployment: TLS, API keys, limits, an
+	// audit log and a ledger.
 	Gateway Gateway `yaml:"gateway,omitempty" json:"gateway,omitzero"`
-	// Monitoring is a Prometheus that watches the deployment, where that program
-	// is on the PATH; its alerts are in the recording.
+	// Monitoring is a Prometheus that monitors the deployment, if the program is
+	// on the PATH; its alerts are in the recording.
 	Monitoring Monitoring `yaml:"monitoring,omitempty" json:"monitoring,omitzero"`
 }
 
-// Model is one of several that a replica serves.
+// Model is one of several models that a replica serves.
 type Model struct {
-	// Path of a GGUF file or Hugging Face folder; empty means the model the server
-	// carries.
+	// Path of a GGUF file or Hugging Face folder; empty means the built-in model.
 	Path string `yaml:"path,omitempty" json:"path,omitempty"`
-	// Quantization is how its weights are kept: none, fp16 or int8; empty: int8.
+	// Quantization of its weights: none, fp16 or int8; empty means int8.
 	Quantization string `yaml:"quantization,omitempty" json:"quantization,omitempty"`
 }
 
 // Monitoring is a Prometheus with the rules of deploy/monitoring.
 type Monitoring struct {
-	// Disabled has nobody watch.
+	// Disabled starts no Prometheus.
 	Disabled bool `yaml:"disabled,omitempty" json:"disabled,omitempty"`
-	// Shorten makes every window of the rules this many times shorter, for a
-	// drill: at 60, what takes five minutes in production takes five seconds.
+	// Shorten divides every window of the alert rules by this number, for a drill:
+	// with 60, five minutes become five seconds.
 	Shorten int `yaml:"shorten,omitempty" json:"shorten,omitempty"`
 }
 
 // Gateway is the front door of the bundled service with everything it has. The
 // run gets a key of its own, with an allowance that fits its load.
 type Gateway struct {
-	// Plain has the gateway only balance, in clear: no TLS, keys, limits or ledger.
+	// Plain makes the gateway only balance load, without TLS, keys, limits and
+	// ledger.
 	Plain bool `yaml:"plain,omitempty" json:"plain,omitempty"`
-	// Config is a file of limits, as deploy/gateway.yaml has them; without one
-	// the guide's hold.
+	// Config is a file of limits, like deploy/gateway.yaml, whose limits are the
+	// default.
 	Config string `yaml:"config,omitempty" json:"config,omitempty"`
-	// Unreplicated leaves the ledger without a second place: a disk that is lost
-	// takes all that was acknowledged with it.
+	// Unreplicated switches off the replication of the ledger, so that the loss of
+	// its disk loses all acknowledged data.
 	Unreplicated bool `yaml:"unreplicated,omitempty" json:"unreplicated,omitempty"`
-	// Keys say what the API keys are, by the environment variables (a workload's
-	// api_key_env) that they are put into. One that is not here is of the class
-	// standard, with the allowance of the run.
+	// Keys describe API keys, by the environment variable (a workload's
+	// api_key_env) that the run puts them into. A key that is not listed has the
+	// class standard and the allowance of the run.
 	Keys map[string]Key `yaml:"keys,omitempty" json:"keys,omitempty"`
 }
 
-// Key is an API key of the gateway, of a tenant of its own.
+// Key is an API key of the gateway with its own tenant.
 type Key struct {
-	// Class is how important its requests are: batch, standard or interactive, or
-	// what config has in their place; the first gives way first.
+	// Class is the importance of its requests: batch, standard or interactive, or
+	// the classes of config. Under overload, the first class is refused first.
 	Class string `yaml:"class,omitempty" json:"class,omitempty"`
-	// Limited holds it to the gateway's limits, as anybody else's; without it, it
+	// Limited applies the gateway's normal limits to the key; without it, the key
 	// may send what the load plans.
 	Limited bool `yaml:"limited,omitempty" json:"limited,omitempty"`
 }
 
 // Endpoint is a service launchgate did not deploy and cannot break.
 type Endpoint struct {
-	// URL of the service, as its clients are given it: a path in it is taken as it
-	// is (https://host/v1beta/openai); without one, /v1 is put behind it.
+	// URL of the service, as its clients use it. A path is used unchanged
+	// (https://host/v1beta/openai); without a path, /v1 is appended.
 	URL string `yaml:"url" json:"url"`
-	// Model to ask for; empty asks for the first the service lists.
+	// Model to request; empty means the first model that the service lists.
 	Model string `yaml:"model,omitempty" json:"model,omitempty"`
-	// APIKeyEnv names the environment variable that holds the key, so that no
-	// key is ever written into a gate or a run folder.
+	// APIKeyEnv names the environment variable that holds the key, so that gates
+	// and run folders never contain a key.
 	APIKeyEnv string `yaml:"api_key_env,omitempty" json:"api_key_env,omitempty"`
-	// Headers are sent with every request; ${NAME} stands for what an environment
-	// variable holds, which is never printed or recorded.
+	// Headers are sent with every request. ${NAME} stands for the value of an
+	// environment variable, which is never printed or recorded.
 	Headers map[string]string `yaml:"headers,omitempty" json:"headers,omitempty"`
-	// Query are the parameters of every request's URL, with ${NAME} as in headers.
+	// Query holds parameters for the URL of every request, with ${NAME} as in
+	// headers.
 	Query map[string]string `yaml:"query,omitempty" json:"query,omitempty"`
-	// Fields are put into the JSON of every request, as those of a workload are.
+	// Fields are added to the JSON of every request, like the fields of a
+	// workload.
 	Fields map[string]Field `yaml:"fields,omitempty" json:"fields,omitempty"`
-	// ReadyTimeout is how long the service may take until it serves, from the first
-	// question on.
+	// ReadyTimeout is how long the service may take to become ready, from the
+	// first request on.
 	ReadyTimeout Duration `yaml:"ready_timeout,omitempty" json:"ready_timeout,omitempty"`
-	// CAFile holds the certificate of the authority that signed the service's.
+	// CAFile is a PEM file with the certificate authority of the service.
 	CAFile string `yaml:"ca_file,omitempty" json:"ca_file,omitempty"`
-	// HTTP is the version spoken: 1.1 or 2; empty is what is negotiated.
+	// HTTP is the HTTP version: 1.1 or 2; empty means negotiated.
 	HTTP string `yaml:"http,omitempty" json:"http,omitempty"`
-	// NewConnections gives every request a connection of its own.
+	// NewConnections opens a new connection for every request.
 	NewConnections bool `yaml:"new_connections,omitempty" json:"new_connections,omitempty"`
 }
 
-// Warmup is sent before the first scenario and never judged.
+// Warmup requests are sent before the first scenario and never judged.
 type Warmup struct {
-	// Requests is how many.
+	// Requests is the number of warm-up requests.
 	Requests int `yaml:"requests,omitempty" json:"requests,omitempty"`
 }
 
-// Scenario is one act of the run: stages of load one after the other, with
-// faults and probes beside them.
+// Scenario is one part of the run: stages of load one after another, with faults
+// and probes beside them.
 type Scenario struct {
 	// Name of the scenario, for objectives to refer to.
 	Name string `yaml:"name" json:"name"`
-	// Description says what the scenario is about.
+	// Description says what the scenario tests.
 	Description string   `yaml:"description,omitempty" json:"description,omitempty"`
 	Workload    Workload `yaml:"workload,omitempty" json:"workload,omitempty"`
-	// Classes share the load out by weight, each with what differs from the
-	// scenario's workload; objectives can be of one class.
+	// Classes divide the load by weight, each with its differences from the
+	// scenario's workload; objectives can refer to one class.
 	Classes []Class `yaml:"classes,omitempty" json:"classes,omitempty"`
-	// Vary has each request draw one value of every factor, independently of the
-	// others, so that lateness can be laid to one of them (late_for_some).
+	// Vary makes each request draw one value of every factor independently, so
+	// that late_for_some can find the factor that makes requests late.
 	Vary   []Factor `yaml:"vary,omitempty" json:"vary,omitempty"`
 	Stages []Stage  `yaml:"stages" json:"stages"`
 	Faults []Fault  `yaml:"faults,omitempty" json:"faults,omitempty"`
-	// Probe watches the service beside the load; a scenario with faults has one
-	// even where none is declared, because RTO is measured with it.
+	// Probe sends small requests beside the load to measure RTO. A scenario with
+	// faults always has one, even if none is declared.
 	Probe *Probe `yaml:"probe,omitempty" json:"probe,omitempty"`
-	// Canary asks the same few questions again and again beside the load, to see
-	// whether their answers stay what they were.
+	// Canary repeats the same few questions beside the load, to see whether their
+	// answers change.
 	Canary *Canary `yaml:"canary,omitempty" json:"canary,omitempty"`
-	// Durability writes records beside the load and reads every one back at the
-	// end, to see whether what the service acknowledged is still there.
+	// Durability writes records beside the load and reads all of them back at the
+	// end, to see whether the service lost acknowledged ones.
 	Durability *Durability `yaml:"durability,omitempty" json:"durability,omitempty"`
 }
 
@@ -199,165 +204,170 @@ type Scenario struct {
 // that one is acknowledged with is a record. At the end of the scenario, when its
 // faults have run their course, each record is asked for again.
 type Durability struct {
-	// Every is the interval between two writes. What is lost shows to within one.
+	// Every is the interval between two writes, and the precision of what is
+	// measured as lost.
 	Every Duration `yaml:"every,omitempty" json:"every,omitempty"`
 	// MaxTokens of a record's answer.
 	MaxTokens int `yaml:"max_tokens,omitempty" json:"max_tokens,omitempty"`
-	// Timeout of a write; one that was not acknowledged by then is no record.
+	// Timeout of a write; a write that is not acknowledged by then does not count
+	// as a record.
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
-	// Within is how long the final read waits for records that are not complete
-	// yet, or cannot be read for the moment.
+	// Within is how long the final read waits for records that are incomplete or
+	// temporarily unreadable.
 	Within Duration `yaml:"within,omitempty" json:"within,omitempty"`
-	// Usage has every second record be what an answer used, for its bill: read back
-	// from /v1/usage/{X-Request-Id}, as the bundled gateway has it.
+	// Usage makes every second record a usage record for billing, read back from
+	// /v1/usage/{X-Request-Id}, as the bundled gateway provides it.
 	Usage bool `yaml:"usage,omitempty" json:"usage,omitempty"`
 }
 
 // Canary is a small question whose answer is known: what it was before, at
 // temperature 0. It finds services that are quick and wrong.
 type Canary struct {
-	// Every is the interval between two of them.
+	// Every is the interval between two canary requests.
 	Every Duration `yaml:"every,omitempty" json:"every,omitempty"`
 	// MaxTokens of an answer.
 	MaxTokens int `yaml:"max_tokens,omitempty" json:"max_tokens,omitempty"`
 }
 
-// Class is a part of a scenario's load: a tenant, a model, a kind of request.
+// Class is a part of a scenario's load, such as a tenant, a model or a kind of
+// request.
 type Class struct {
 	// Name of the class, for objectives to refer to.
 	Name string `yaml:"name" json:"name"`
-	// Weight is its share of the requests, against the sum of all weights.
+	// Weight is its share of the requests, relative to the sum of all weights.
 	Weight float64 `yaml:"weight,omitempty" json:"weight,omitempty"`
-	// Workload is what differs from the scenario's.
+	// Workload holds what differs from the scenario's workload.
 	Workload Workload `yaml:"workload,omitempty" json:"workload,omitempty"`
 }
 
-// Factor is something that differs between requests: who asks, over which
-// connection, in which language.
+// Factor is something that differs between requests, such as the tenant, the
+// connection or the language.
 type Factor struct {
 	// Name of the factor.
 	Name string `yaml:"name" json:"name"`
-	// Values are those that are drawn from.
+	// Values are the values to draw from.
 	Values []Value `yaml:"values" json:"values"`
 }
 
-// Value is one of those that a factor can have.
+// Value is one value of a factor.
 type Value struct {
 	// Name of the value.
 	Name string `yaml:"name" json:"name"`
-	// Weight is its share of the requests, against the sum of all weights.
+	// Weight is its share of the requests, relative to the sum of all weights.
 	Weight float64 `yaml:"weight,omitempty" json:"weight,omitempty"`
-	// Workload is what differs from the scenario's or the class's.
+	// Workload holds what differs from the workload of the scenario or class.
 	Workload Workload `yaml:"workload,omitempty" json:"workload,omitempty"`
 }
 
-// Workload says what each request asks.
+// Workload says what each request sends.
 type Workload struct {
 	// API is chat (/v1/chat/completions), completions (/v1/completions),
 	// responses (/v1/responses) or grpc (the bundled service's own).
 	API string `yaml:"api,omitempty" json:"api,omitempty"`
-	// Model to ask for; empty asks for the target's.
+	// Model to request; empty means the target's model.
 	Model string `yaml:"model,omitempty" json:"model,omitempty"`
-	// APIKeyEnv names the environment variable that holds the key of the tenant
-	// who asks; empty takes the target's.
+	// APIKeyEnv names the environment variable that holds the tenant's key; empty
+	// means the target's key.
 	APIKeyEnv string `yaml:"api_key_env,omitempty" json:"api_key_env,omitempty"`
-	// Connection is how its requests reach the service, where that differs from
-	// how others do.
+	// Connection is how its requests reach the service, if that differs from other
+	// requests.
 	Connection Connection `yaml:"connection,omitempty" json:"connection,omitzero"`
-	// Stream asks for the answer token by token; without it, TTFT is not known.
+	// Stream requests a streamed answer; without it, TTFT is unknown.
 	Stream *bool `yaml:"stream,omitempty" json:"stream,omitempty"`
-	// Prompts are drawn from by the seed; empty takes forty short ones.
+	// Prompts are the prompts to draw from, by the seed; empty means forty short
+	// built-in ones.
 	Prompts []string `yaml:"prompts,omitempty" json:"prompts,omitempty"`
-	// Dataset is a file of prompts or conversations, in JSON lines: of OpenAI's
-	// messages, ShareGPT's conversations, or a prompt each.
+	// Dataset is a file of prompts or conversations in JSON lines: OpenAI
+	// messages, ShareGPT conversations, or one prompt per line.
 	Dataset string `yaml:"dataset,omitempty" json:"dataset,omitempty"`
 	// Synthetic makes prompts of a given length.
 	Synthetic *Synthetic `yaml:"synthetic,omitempty" json:"synthetic,omitempty"`
 	// System is the system prompt of every chat.
 	System string `yaml:"system,omitempty" json:"system,omitempty"`
-	// Turns is how many questions of a conversation are asked one after the
-	// other, each with what was said before it; more than one needs users.
+	// Turns is the number of questions in a conversation, each sent with the
+	// conversation so far; more than one needs users.
 	Turns int `yaml:"turns,omitempty" json:"turns,omitempty"`
 	// MaxTokens of an answer: a number, or drawn for each request, as in
 	// lognormal(128, 64).
 	MaxTokens Lengths `yaml:"max_tokens,omitempty" json:"max_tokens,omitzero"`
-	// IgnoreEOS has answers go on to max_tokens, where the service can (vLLM,
-	// SGLang, the bundled one), so that every run is the same work.
+	// IgnoreEOS makes answers continue to max_tokens, if the service supports it
+	// (vLLM, SGLang, the bundled one), so that every run is the same work.
 	IgnoreEOS bool `yaml:"ignore_eos,omitempty" json:"ignore_eos,omitempty"`
-	// Finish names the finish reasons that an answer may have, as in
-	// [stop, length]; another one is an error. Empty allows all with which a whole
-	// answer ends: stop, length, tool_calls and function_call, or what other APIs
-	// say in their place. A service's own word can be named too.
+	// Finish lists the finish reasons that an answer may have, such as [stop,
+	// length]; any other is an error. Empty allows those of a complete answer:
+	// stop, length, tool_calls and function_call, or their equivalents in other
+	// APIs. It may contain a service's own reasons.
 	Finish []string `yaml:"finish,omitempty" json:"finish,omitempty"`
-	// Salt makes every prompt one of a kind at its end, so that a cache of whole
-	// responses cannot flatter; a cache of prefixes still helps.
+	// Salt makes the end of every prompt unique, so that a cache of whole
+	// responses cannot answer it; a prefix cache still helps.
 	Salt *bool `yaml:"salt,omitempty" json:"salt,omitempty"`
-	// Fields are put into the JSON of each request: any value, null to leave a field
-	// out, and ${max_tokens} and its like for what the field of that name would have
-	// held, so that a field can be renamed.
+	// Fields are added to the JSON of each request. null removes a field.
+	// ${max_tokens} and the like stand for the value of that field, so that a
+	// field can be renamed.
 	Fields map[string]Field `yaml:"fields,omitempty" json:"fields,omitempty"`
-	// Temperature of the sampling; at 0 the same prompt is the same work.
+	// Temperature of the sampling; at 0 the same prompt means the same work.
 	Temperature *float64 `yaml:"temperature,omitempty" json:"temperature,omitempty"`
-	// Timeout is when the client gives a request up; it counts as an error.
+	// Timeout of a request, after which the client gives up; that counts as an
+	// error.
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
 }
 
 // Connection is how requests reach the service.
 type Connection struct {
-	// From is the address of this host that they come from, such as 127.0.0.2:
-	// another client, to a service that tells them apart by their addresses.
+	// From is the source address on this host, such as 127.0.0.2, which makes it
+	// another client to a service that distinguishes clients by address.
 	From string `yaml:"from,omitempty" json:"from,omitempty"`
-	// HTTP is the version spoken: 1.1 or 2; empty is what is negotiated.
+	// HTTP is the HTTP version: 1.1 or 2; empty means negotiated.
 	HTTP string `yaml:"http,omitempty" json:"http,omitempty"`
-	// New gives every request a connection of its own.
+	// New opens a new connection for every request.
 	New bool `yaml:"new,omitempty" json:"new,omitempty"`
 }
 
 // Synthetic prompts are drawn words, counted in tokens of the target: by its
 // own tokenizer where it offers one, else by what its usage says.
 type Synthetic struct {
-	// Tokens of a prompt, with its prefix.
+	// Tokens of a prompt, including its prefix.
 	Tokens Lengths `yaml:"tokens" json:"tokens"`
-	// Prefixes is how many groups of requests there are that begin alike.
+	// Prefixes is the number of groups of requests with a common prefix.
 	Prefixes int `yaml:"prefixes,omitempty" json:"prefixes,omitempty"`
-	// PrefixTokens is how many tokens the requests of a group have in common.
+	// PrefixTokens is the length of the common prefix in tokens.
 	PrefixTokens int `yaml:"prefix_tokens,omitempty" json:"prefix_tokens,omitempty"`
 }
 
-// Stage is a stretch of load. With a rate or a trace it is open-loop: requests
-// become due by the clock, whether or not earlier ones were answered. With
-// users it is closed-loop: each user waits for an answer before the next
-// question, so that a slow service is asked less.
+// Stage is a period of load. With a rate or a trace it is open-loop: requests
+// become due by the clock, whether or not earlier ones were answered. With users
+// it is closed-loop: each user waits for an answer before the next question, so a
+// slower service gets fewer requests.
 type Stage struct {
 	// Name of the stage, for objectives to refer to.
 	Name string `yaml:"name" json:"name"`
 	// For is how long the stage lasts.
 	For Duration `yaml:"for" json:"for"`
-	// Extend is how much longer the last stage may go on, until its percentiles
-	// can be decided.
+	// Extend is how much longer the last stage may run until its percentiles can
+	// be decided.
 	Extend Duration `yaml:"extend,omitempty" json:"extend,omitempty"`
 	// Rate at which requests become due.
 	Rate Rate `yaml:"rate,omitempty" json:"rate,omitempty"`
-	// To is another rate that the stage goes to, in the way of its shape.
+	// To is the rate at the end of the stage, which shape leads to.
 	To *Rate `yaml:"to,omitempty" json:"to,omitempty"`
-	// Shape is how it goes from rate to to: linear, steps, spike (at once, in the
-	// middle, and back) or sine (there and back, again and again).
+	// Shape is how the rate changes from rate to to: linear, steps, spike (a jump
+	// in the middle, and back) or sine (waves between the two).
 	Shape string `yaml:"shape,omitempty" json:"shape,omitempty"`
-	// Steps is in how many steps a staircase climbs, the first at rate.
+	// Steps is the number of steps of the shape steps, the first at rate.
 	Steps int `yaml:"steps,omitempty" json:"steps,omitempty"`
-	// Peak is how long a spike lasts.
+	// Peak is the length of a spike.
 	Peak Duration `yaml:"peak,omitempty" json:"peak,omitempty"`
-	// Period is how long a wave of a sine is.
+	// Period is the length of one wave of a sine.
 	Period Duration `yaml:"period,omitempty" json:"period,omitempty"`
 	// Arrivals: constant (evenly spaced), poisson (independent users) or gamma
-	// (as bursty as burstiness says).
+	// (bursts, set by burstiness).
 	Arrivals string `yaml:"arrivals,omitempty" json:"arrivals,omitempty"`
-	// Burstiness is the shape of gamma arrivals, as in vLLM's benchmark: 1 is
-	// poisson, less comes in bursts, more is more even.
+	// Burstiness is the shape parameter of gamma arrivals, as in vLLM's benchmark:
+	// 1 is poisson, less means bursts, more means even spacing.
 	Burstiness float64 `yaml:"burstiness,omitempty" json:"burstiness,omitempty"`
-	// Trace is a recorded load that is played again.
+	// Trace is a recorded load to replay.
 	Trace *Trace `yaml:"trace,omitempty" json:"trace,omitempty"`
-	// Users is how many ask at the same time, each waiting for its answer.
+	// Users is the number of concurrent users, each waiting for its answer.
 	Users int `yaml:"users,omitempty" json:"users,omitempty"`
 	// Think is how long a user waits on average before the next question; the
 	// waits are exponential.
@@ -367,13 +377,13 @@ type Stage struct {
 // Trace is a file of arrivals: when each request came, how long its prompt and
 // its answer were, and which blocks of its prompt others had too.
 type Trace struct {
-	// File in the format of Azure's LLM traces, of BurstGPT (both CSV) or of
+	// File in the format of Azure's LLM traces or BurstGPT (both CSV) or of
 	// Mooncake (JSON lines).
 	File string `yaml:"file" json:"file"`
 	// Unit is that of times that are numbers: ns, us, ms or s. Without it the format
 	// says it, or the trace is refused.
 	Unit string `yaml:"unit,omitempty" json:"unit,omitempty"`
-	// Speed plays it faster, or slower below 1.
+	// Speed replays it faster, or slower below 1.
 	Speed float64 `yaml:"speed,omitempty" json:"speed,omitempty"`
 }
 
@@ -383,72 +393,75 @@ var TraceUnits = []string{"ns", "us", "ms", "s"}
 // OpenLoop reports whether requests become due by the clock.
 func (s Stage) OpenLoop() bool { return s.Users == 0 }
 
-// Fault is something broken on purpose while a scenario's load runs.
+// Fault is something that launchgate breaks on purpose while a scenario's load
+// runs.
 type Fault struct {
-	// Kind of fault; launchgate list tells what each one does.
+	// Kind of fault; launchgate list faults describes each kind.
 	Kind string `yaml:"kind" json:"kind"`
 	// Target selects the victim: a replica's name (replica-0, or a pod's name),
 	// busiest or random (from the gate's seed).
 	Target string `yaml:"target,omitempty" json:"target,omitempty"`
-	// At is when it may be injected, from the start of the scenario, or from the
-	// end of the fault it comes after.
+	// At is the earliest time of the injection, from the start of the scenario or
+	// from the end of the fault that it comes after.
 	At Duration `yaml:"at" json:"at"`
-	// Latest has the moment be drawn from the gate's seed: from at until then.
+	// Latest makes the gate's seed draw the time of the injection, from at until
+	// latest.
 	Latest Duration `yaml:"latest,omitempty" json:"latest,omitempty"`
-	// After is previous where the fault waits for the end of the one before it;
-	// without it, faults go their ways side by side.
+	// After: previous makes the fault wait for the end of the one before it;
+	// without it, faults overlap.
 	After string `yaml:"after,omitempty" json:"after,omitempty"`
-	// Repeat is how often the fault is played, each time like the first and at
-	// after the end of the one before: one fault is one sample.
+	// Repeat is the number of times the fault is played, each time at after the
+	// end of the one before. Each time is one sample.
 	Repeat int `yaml:"repeat,omitempty" json:"repeat,omitempty"`
 	// MinStreams delays the injection until the victim has at least this many
 	// streams in flight, so that a kill hits work and not an idle process.
 	MinStreams int `yaml:"min_streams,omitempty" json:"min_streams,omitempty"`
-	// For is how long the fault is held, from being seen in effect.
+	// For is how long the fault is held, from when it is seen in effect.
 	For Duration `yaml:"for,omitempty" json:"for,omitempty"`
-	// Within bounds each wait of the fault's life: for MinStreams, for being
-	// seen in effect, and for being seen gone.
+	// Within limits each wait: for min_streams, for the fault to be seen in
+	// effect, and for it to be seen gone.
 	Within Duration `yaml:"within,omitempty" json:"within,omitempty"`
 
-	// Notice is how long before its end a victim is told of it.
+	// Notice is how long before its end the victim gets SIGTERM.
 	Notice Duration `yaml:"notice,omitempty" json:"notice,omitempty"`
-	// Delay is what is added to every round trip.
+	// Delay is added to every round trip.
 	Delay Duration `yaml:"delay,omitempty" json:"delay,omitempty"`
-	// Skew is what the victim's wall clock is off by.
+	// Skew is the error of the victim's wall clock.
 	Skew Offset `yaml:"skew,omitempty" json:"skew,omitempty"`
-	// Loss is the share of segments that are lost on their way, each way.
+	// Loss is the share of packets that are lost in each direction.
 	Loss Share `yaml:"loss,omitempty" json:"loss,omitempty"`
-	// Bandwidth is how many bytes a second get through, each way.
+	// Bandwidth in bytes per second, in each direction.
 	Bandwidth Size `yaml:"bandwidth,omitempty" json:"bandwidth,omitempty"`
-	// Cut is how a network is cut: silent (what is sent never arrives) or reset
-	// (connections are broken and refused).
+	// Cut is how the network is cut: silent (nothing arrives, without an error) or
+	// reset (connections are reset and refused).
 	Cut string `yaml:"cut,omitempty" json:"cut,omitempty"`
-	// Disk is what becomes of a lost node's: kept, or lost together with the
-	// gateway and its ledger, which then are on that node.
+	// Disk is what happens to the disk of a lost node: kept, or lost together with
+	// the gateway and its ledger, which are then on that node.
 	Disk string `yaml:"disk,omitempty" json:"disk,omitempty"`
-	// Release is what is bad about the version that bad-release rolls out:
-	// corrupt-model (the file breaks off), erroring (it refuses every prompt), slow
-	// (the same answers, three times as late) or bad-config (limits of the gateway
-	// that mean nothing).
+	// Release is the defect of the version that bad-release rolls out:
+	// corrupt-model (a truncated file), erroring (it refuses every prompt), slow
+	// (the same answers, three times slower) or bad-config (invalid gateway
+	// limits).
 	Release string `yaml:"release,omitempty" json:"release,omitempty"`
-	// Cores is how many processor cores: left to the victim by pod-slow, burnt
-	// beside the service by cpu-stress.
+	// Cores is a number of CPU cores: what pod-slow leaves to the victim, or what
+	// cpu-stress uses beside the service.
 	Cores float64 `yaml:"cores,omitempty" json:"cores,omitempty"`
-	// Memory is how much the victim may still take: of its own under
-	// memory-pressure, of the device's under gpu-oom.
+	// Memory is how much more memory the victim may take (memory-pressure), or how
+	// much device memory stays free (gpu-oom).
 	Memory Size `yaml:"memory,omitempty" json:"memory,omitempty"`
 }
 
 // Probe sends a small request at a fixed interval, independent of the load.
 type Probe struct {
-	// Every is the interval, and the error of an RTO: at most 250ms beside faults.
+	// Every is the interval of the probes and the precision of an RTO: at most
+	// 250ms in scenarios with faults.
 	Every Duration `yaml:"every,omitempty" json:"every,omitempty"`
-	// Consecutive is how many complete answers in a row mean recovered.
+	// Consecutive is the number of complete answers in a row that count as
+	// recovery.
 	Consecutive int `yaml:"consecutive,omitempty" json:"consecutive,omitempty"`
 	// MaxTokens of a probe's answer.
 	MaxTokens int `yaml:"max_tokens,omitempty" json:"max_tokens,omitempty"`
-	// Timeout of one probe, and the latency above which an answer does not
-	// count as service.
+	// Timeout of one probe; a slower answer counts as a failed probe.
 	Timeout Duration `yaml:"timeout,omitempty" json:"timeout,omitempty"`
 }
 

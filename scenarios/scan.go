@@ -10,13 +10,13 @@ import (
 // Scan is a security scan of the target, made when the scenarios are over. Each
 // of its checks ends as safe, flaw or unproven.
 type Scan struct {
-	// Only are the checks to make; without any, all that can be made with what is
+	// Only lists the checks to run; without it, all checks run whose input is
 	// given here.
 	Only []string `yaml:"only,omitempty" json:"only,omitempty"`
-	// Skip are checks not to make.
+	// Skip lists checks to leave out.
 	Skip []string `yaml:"skip,omitempty" json:"skip,omitempty"`
-	// AllowDisruptive makes the checks too that may harm the service: costly
-	// requests, crashes, slow, unread and very many connections.
+	// AllowDisruptive also runs the checks that may harm the service: costly
+	// requests, crashes, slow connections, unread streams, many connections.
 	AllowDisruptive bool `yaml:"allow_disruptive,omitempty" json:"allow_disruptive,omitempty"`
 	// OtherKeyEnv names the environment variable with the key of another tenant.
 	OtherKeyEnv string `yaml:"other_key_env,omitempty" json:"other_key_env,omitempty"`
@@ -24,31 +24,31 @@ type Scan struct {
 	ExpiredKeyEnv string `yaml:"expired_key_env,omitempty" json:"expired_key_env,omitempty"`
 	// RevokedKeyEnv names the variable with a key that was revoked.
 	RevokedKeyEnv string `yaml:"revoked_key_env,omitempty" json:"revoked_key_env,omitempty"`
-	// Usage is the path at which the usage of an answer can be read, with {id} for
+	// Usage is the path from which the usage of an answer is read, with {id} for
 	// its X-Request-Id.
 	Usage string `yaml:"usage,omitempty" json:"usage,omitempty"`
-	// SystemCanary is a word that the service's own system prompt holds and that no
-	// user may get to see.
+	// SystemCanary is a word of the service's own system prompt that no user may
+	// see.
 	SystemCanary string `yaml:"system_canary,omitempty" json:"system_canary,omitempty"`
-	// Doors are other addresses of the service that strangers can reach, such as
+	// Doors are further addresses of the service that strangers can reach, such as
 	// that of its metrics.
 	Doors []string `yaml:"doors,omitempty" json:"doors,omitempty"`
 	// Logs are files or folders that the service writes its logs to.
 	Logs []string `yaml:"logs,omitempty" json:"logs,omitempty"`
 	// Manifests is a file or folder of Kubernetes manifests.
 	Manifests string `yaml:"manifests,omitempty" json:"manifests,omitempty"`
-	// Nginx is a configuration of nginx, a file or a folder of them.
+	// Nginx is an nginx configuration file or a folder of them.
 	Nginx string `yaml:"nginx,omitempty" json:"nginx,omitempty"`
 	// Gateway is a configuration of the bundled gateway.
 	Gateway string `yaml:"gateway,omitempty" json:"gateway,omitempty"`
 	// Secrets are files or folders with keys, ledgers or logs, which only their
 	// owner may read.
 	Secrets []string `yaml:"secrets,omitempty" json:"secrets,omitempty"`
-	// Binaries are Go programs that are deployed.
+	// Binaries are deployed Go programs.
 	Binaries []string `yaml:"binaries,omitempty" json:"binaries,omitempty"`
 	// Vulnerabilities is the folder or URL of a Go vulnerability database.
 	Vulnerabilities string `yaml:"vulnerabilities,omitempty" json:"vulnerabilities,omitempty"`
-	// Waivers is a file of findings that do not count for a time.
+	// Waivers is a file of findings that do not count for a limited time.
 	Waivers string `yaml:"waivers,omitempty" json:"waivers,omitempty"`
 }
 
