@@ -59,7 +59,7 @@ var catalog = []defect{
 		answers(func(_ *planted, _ question, a *answer) { a.wait[0] = 900 * time.Millisecond })},
 	{"slow-first-token-for-some", "one first token in ten takes 2 s", "p95(ttft) in steady",
 		every(10, func(a *answer) { a.wait[0] = 2 * time.Second })},
-	{"role-first", "a chunk with nothing but the role comes at once, the first token after 900 ms", "p95(ttft) in steady",
+	{"role-first", "a chunk with only the role comes at once, the first token after 900 ms", "p95(ttft) in steady",
 		answers(func(_ *planted, _ question, a *answer) { a.role, a.wait[0] = true, 900*time.Millisecond })},
 	{"empty-chunks-first", "empty chunks come until the first token does, 900 ms later", "p95(ttft) in steady",
 		answers(func(_ *planted, _ question, a *answer) {
@@ -79,14 +79,14 @@ var catalog = []defect{
 				a.wait[i] += 400 * time.Millisecond
 			}
 		})},
-	{"buffers", "the answer is kept back until it is whole", "p95(ttft) in steady",
+	{"buffers", "the whole answer is buffered and sent at once", "p95(ttft) in steady",
 		answers(func(_ *planted, _ question, a *answer) {
 			a.buffer, a.role = true, false
 			for i := range a.wait {
 				a.wait[i] = 15 * time.Millisecond
 			}
 		})},
-	{"pauses", "everything stands still for 1.5 s in every 6, as for a garbage collector", "p95(ttft) in steady",
+	{"pauses", "everything stops for 1.5 s in every 6 s, as in a garbage collection", "p95(ttft) in steady",
 		answers(func(s *planted, q question, a *answer) {
 			at := q.since
 			for i := range a.wait {
@@ -97,7 +97,7 @@ var catalog = []defect{
 				}
 			}
 		})},
-	{"response-cache", "quick only for questions it was asked before", "p95(ttft) in steady",
+	{"response-cache", "only repeated questions are answered quickly", "p95(ttft) in steady",
 		answers(func(s *planted, q question, a *answer) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -106,11 +106,11 @@ var catalog = []defect{
 				a.wait[0] = 900 * time.Millisecond
 			}
 		})},
-	{"serial", "one question is answered at a time", "p95(ttft) in steady",
+	{"serial", "requests are answered one at a time", "p95(ttft) in steady",
 		func(s *planted) { s.slots = make(chan struct{}, 1) }},
-	{"too-few-slots", "six are answered at a time, enough for ordinary load and not for a burst", "p95(ttft) in burst",
+	{"too-few-slots", "six requests are answered at a time, enough for ordinary load but not for a burst", "p95(ttft) in burst",
 		func(s *planted) { s.slots = make(chan struct{}, 6) }},
-	{"does-not-drain", "what a burst has left in the queue is worked off slowly", "p95(ttft) in burst/after",
+	{"does-not-drain", "the queue after a burst drains slowly", "p95(ttft) in burst/after",
 		func(s *planted) {
 			s.before = func(s *planted, q question) {
 				s.mu.Lock()
@@ -124,7 +124,7 @@ var catalog = []defect{
 				time.Sleep(wait)
 			}
 		}},
-	{"starves", "short questions wait for long ones of another tenant", "p95(ttft) of interactive in tenants",
+	{"starves", "short requests wait for long ones of another tenant", "p95(ttft) of interactive in tenants",
 		func(s *planted) {
 			long := make(chan struct{}, 3)
 			s.before = func(_ *planted, q question) {
@@ -156,7 +156,7 @@ var catalog = []defect{
 		every(20, func(a *answer) { a.done = false })},
 	{"no-finish", "one answer in twenty has no finish reason", "error_rate in steady",
 		every(20, func(a *answer) { a.finish = "" })},
-	{"errors-in-band", "one stream in twenty breaks off with an error, with status 200", "error_rate in steady",
+	{"errors-in-band", "one stream in twenty ends with an error, with status 200", "error_rate in steady",
 		every(20, func(a *answer) { a.inBand = 5 })},
 	{"errors-at-once-in-band", "one answer in twenty is an error with status 200", "error_rate in steady",
 		every(20, func(a *answer) {
@@ -168,7 +168,7 @@ var catalog = []defect{
 		every(20, func(a *answer) { a.kind, a.raw = "text/html", "<html><body>Bad gateway</body></html>" })},
 	{"one-replica-fails", "every third answer has status 503", "error_rate in steady",
 		every(3, func(a *answer) { a.status, a.kind, a.raw = 503, "application/json", `{"error":{"message":"no slot"}}` })},
-	{"sheds-early", "with more than 14 under way it answers 429", "error_rate in burst",
+	{"sheds-early", "with more than 14 requests under way the service answers 429", "error_rate in burst",
 		func(s *planted) {
 			under := make(chan struct{}, 1000)
 			s.before = func(*planted, question) {
@@ -181,20 +181,20 @@ var catalog = []defect{
 				}
 			}
 		}},
-	{"hangs", "one question in twenty is never answered", "error_rate in steady",
+	{"hangs", "one request in twenty is never answered", "error_rate in steady",
 		every(20, func(a *answer) { a.hang = true })},
-	{"dies", "after 150 answers nothing is answered any more, and /health stays green", "error_rate in steady",
+	{"dies", "after 150 answers no request is answered, and /health still answers 200", "error_rate in steady",
 		answers(func(_ *planted, q question, a *answer) { a.hang = q.n > 150 })},
-	{"stops-early", "one answer in twenty ends after 9 tokens, cleanly", "wrong_length in steady",
+	{"stops-early", "one answer in twenty ends after 9 tokens without an error", "wrong_length in steady",
 		every(20, func(a *answer) { a.shorten(9); a.usage, a.finish = 9, "stop" })},
-	{"forgets-long-answers", "answers end after 64 tokens, whatever was asked for", "wrong_length in tenants",
+	{"forgets-long-answers", "answers end after 64 tokens, whatever length was requested", "wrong_length in tenants",
 		answers(func(_ *planted, q question, a *answer) {
 			if q.maxTokens > 64 {
 				a.shorten(64)
 				a.usage = 64
 			}
 		})},
-	{"talks-on", "one answer in twenty is longer than was asked for", "wrong_length in steady",
+	{"talks-on", "one answer in twenty is longer than requested", "wrong_length in steady",
 		every(20, func(a *answer) {
 			a.tokens, a.wait = append(a.tokens, a.tokens[:5]...), append(a.wait, a.wait[1:6]...)
 			a.usage += 5
@@ -208,7 +208,7 @@ var catalog = []defect{
 				a.tokens[9%len(a.tokens)] = a.tokens[7]
 			}
 		})},
-	{"swaps-tokens", "in one answer in five two tokens come in the wrong order", "changed_answers in steady",
+	{"swaps-tokens", "one answer in five has two tokens in the wrong order", "changed_answers in steady",
 		every(5, func(a *answer) {
 			for i := 1; i < len(a.tokens); i++ {
 				if a.tokens[i] != a.tokens[i-1] {
@@ -217,7 +217,7 @@ var catalog = []defect{
 				}
 			}
 		})},
-	{"mixes-up-clients", "one answer in five ends with the words of another", "changed_answers in steady",
+	{"mixes-up-clients", "one answer in five ends with the words of another client's answer", "changed_answers in steady",
 		answers(func(s *planted, q question, a *answer) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -226,21 +226,21 @@ var catalog = []defect{
 			}
 			s.last = slices.Clone(a.tokens)
 		})},
-	{"ignores-temperature", "the same question has another answer each time, though temperature is 0", "changed_answers in steady",
+	{"ignores-temperature", "the same question gets a different answer each time, although the temperature is 0", "changed_answers in steady",
 		answers(func(_ *planted, _ question, a *answer) {
 			rand.Shuffle(len(a.tokens), func(i, j int) { a.tokens[i], a.tokens[j] = a.tokens[j], a.tokens[i] })
 		})},
-	{"counts-double", "usage says twice the tokens", "miscounted_tokens in steady",
+	{"counts-double", "usage reports twice the tokens", "miscounted_tokens in steady",
 		answers(func(_ *planted, _ question, a *answer) { a.usage *= 2 })},
-	{"counts-too-few", "usage says half of the tokens", "miscounted_tokens in steady",
+	{"counts-too-few", "usage reports half of the tokens", "miscounted_tokens in steady",
 		answers(func(_ *planted, _ question, a *answer) { a.usage /= 2 })},
-	{"no-usage", "usage is not told", "miscounted_tokens in steady",
+	{"no-usage", "usage is missing", "miscounted_tokens in steady",
 		answers(func(_ *planted, _ question, a *answer) { a.noUsage = true })},
 
 	// Not there any more.
 	{"loses-acknowledged-writes", "one background response in a thousand is acknowledged and then forgotten", "lost_writes",
 		func(s *planted) { s.loses = func(n int) bool { return n%1000 == 0 } }},
-	{"drops-to-one-replica", "after 8 s one replica of three is left; answers are as quick as before, and /health stays green", "replicas_ready in steady",
+	{"drops-to-one-replica", "after 8 s only one replica of three is left; answers are as quick as before, and /health still answers 200", "replicas_ready in steady",
 		func(s *planted) {
 			s.replicas = func(since time.Duration) int {
 				if since > 8*time.Second {
@@ -485,23 +485,23 @@ func writeCatalog(rows []string) error {
 	var b strings.Builder
 	b.WriteString(`# Planted defects
 
-A gate that never fails proves nothing. These are services with one flaw each,
-most of them seen in the field; each is played through the standard gate
-(` + "`scenarios/gates/standard.yaml`" + `) and has to fail the objective beside it. The
-service without a flaw has to pass every time: of the last hundred runs (the last
-line below, 586 s on 2 cores) 100 passed.
+This page lists services with one planted defect each; most of the defects were seen in
+the field. A test plays each service through the standard gate
+(` + "`scenarios/gates/standard.yaml`" + `) and expects the objective in the table to
+fail. The service without a defect must pass every time: of the last hundred runs (the
+last command below, 586 s on 2 cores) 100 passed.
 
 ` + "```sh" + `
-go test ./internal/run -run Planted -update      # writes this page from a run
-go test ./internal/run -run Planted -update -defect leaks   # only the row of this one
+go test ./internal/run -run Planted -update      # write this page from a run
+go test ./internal/run -run Planted -update -defect leaks   # write only the row of this defect
 go test ./internal/run -run Sound -sound 100 -timeout 30m -v
 ` + "```" + `
 
-A run writes some 1,430 records. The defect below forgets every thousandth of
-them; a service that forgets one in a thousand by chance is found by three runs
-of four, and one in 300 by 99 of 100. To write 25 a second in place of 10 costs
-little: of the bundled service p95(ttft) in steady was 17.6 ms in place of 17.1,
-and the client took 11 % of a core in place of 10.
+A run writes about 1,430 records. The defect ` + "`loses-acknowledged-writes`" + ` loses every
+thousandth of them. A service that loses one in a thousand at random is found in three
+runs of four, and one that loses one in 300 in 99 runs of 100. Writing 25 records a
+second instead of 10 costs little: p95(ttft) of the bundled service in steady was 17.6 ms
+instead of 17.1, and the client used 11 % of a core instead of 10 %.
 
 | defect | what is wrong | objective that fails | as found |
 |---|---|---|---|
