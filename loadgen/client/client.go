@@ -444,7 +444,7 @@ func (c *Client) roundTrip(req *http.Request, a *arrivals) (*http.Response, erro
 	for {
 		sent := a.clock.Now()
 		resp, err := c.transport.RoundTrip(req)
-		if err == nil || req.Context().Err() != nil || !a.closedBefore(a.clock.Now()-sent) {
+		if err == nil || req.Context().Err() != nil || !a.closedBefore(err, a.clock.Now()-sent) {
 			return resp, err
 		}
 		if c.stale.Add(1); a.stale >= mostStale {
@@ -473,10 +473,19 @@ func (a *arrivals) trace() *httptrace.ClientTrace {
 	}
 }
 
+// closedIdle is what net/http says of a connection whose end it read while no
+// request was on it: whatever was sent on it then, the service had closed it before.
+const closedIdle = "http: server closed idle connection"
+
 // closedBefore reports whether a request that failed so long after it was sent
 // was sent on a kept connection which the service had closed before.
-func (a *arrivals) closedBefore(after time.Duration) bool {
-	if !a.kept || a.began.Load() {
+func (a *arrivals) closedBefore(err error, after time.Duration) bool {
+	switch {
+	case a.began.Load():
+		return false
+	case strings.Contains(err.Error(), closedIdle):
+		return true
+	case !a.kept:
 		return false
 	}
 	roundTrip := time.Duration(0)
