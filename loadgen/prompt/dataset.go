@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -58,8 +60,26 @@ type record struct {
 	Prompt       json.RawMessage `json:"prompt"`
 	Instruction  string          `json:"instruction"` // Alpaca
 	Input        string          `json:"input"`       // what the instruction is about
-	MaxTokens    int             `json:"max_tokens"`
-	OutputTokens int             `json:"output_tokens"`
+	MaxTokens    tokens          `json:"max_tokens"`
+	OutputTokens tokens          `json:"output_tokens"`
+}
+
+// tokens is a number of tokens, in any form that a program writes whole numbers in:
+// 12, 12.0, 1.2e1, "12"; null is none.
+type tokens int
+
+// UnmarshalJSON reads one. Its error says what was found.
+func (c *tokens) UnmarshalJSON(b []byte) error {
+	said := strings.TrimSpace(strings.Trim(string(b), `"`))
+	if said == "null" || said == "" {
+		return nil
+	}
+	v, err := strconv.ParseFloat(said, 64)
+	if err != nil || v != math.Trunc(v) || v < 0 || v > math.MaxInt32 {
+		return fmt.Errorf("found %s for a number of tokens, expected a whole number from 0 on", b)
+	}
+	*c = tokens(v)
+	return nil
 }
 
 // ReadDataset reads JSON lines, or one JSON list, of records with messages
@@ -82,6 +102,9 @@ func ReadDataset(r io.Reader) (Dataset, error) {
 			if _, err := d.Token(); err != nil {
 				return Dataset{}, fmt.Errorf("after record %d: the list has no end: %w", n-1, err)
 			}
+			if _, err := d.Token(); !errors.Is(err, io.EOF) {
+				return Dataset{}, fmt.Errorf("found more after the end of the list, behind record %d, expected one list or JSON lines", n-1)
+			}
 			break
 		}
 		var line json.RawMessage
@@ -97,7 +120,10 @@ func ReadDataset(r io.Reader) (Dataset, error) {
 			err = json.Unmarshal(line, &rec)
 		}
 		if err != nil {
-			return Dataset{}, fmt.Errorf("record %d is not a JSON object of a dataset: %w", n, err)
+			return Dataset{}, fmt.Errorf("record %d is not a JSON object of a dataset (JSON lines, or one JSON list): %w", n, err)
+		}
+		if halves(line) {
+			return Dataset{}, fmt.Errorf("record %d holds half of a character (a \\u escape of a surrogate without its other half), which no service can be asked with: mend it, or leave the record out of the file", n)
 		}
 		talk, err := rec.talk()
 		if err != nil {
@@ -118,8 +144,32 @@ func ReadDataset(r io.Reader) (Dataset, error) {
 	return read, nil
 }
 
+// halves reports whether a record has escapes of half a character, which would be
+// asked as another one.
+func halves(line []byte) bool {
+	if !bytes.Contains(bytes.ToLower(line), []byte(`\ud`)) {
+		return false
+	}
+	var compact bytes.Buffer
+	var v any
+	if json.Unmarshal(line, &v) != nil {
+		return false
+	}
+	e := json.NewEncoder(&compact)
+	if e.Encode(v) != nil {
+		return false
+	}
+	replaced := func(b []byte) int {
+		return bytes.Count(b, []byte("\uFFFD")) + bytes.Count(bytes.ToLower(b), []byte(`\ufffd`))
+	}
+	return replaced(compact.Bytes()) > replaced(line)
+}
+
 // isList skips blanks and looks whether what follows opens a list.
 func isList(in *bufio.Reader) (bool, error) {
+	if head, _ := in.Peek(2); len(head) == 2 && (head[0] == 0xff && head[1] == 0xfe || head[0] == 0xfe && head[1] == 0xff || head[0] == 0 || head[1] == 0) {
+		return false, errors.New("found UTF-16, expected UTF-8: convert the file, for example with iconv -f utf-16 -t utf-8")
+	}
 	for n := 1; n <= in.Size(); n++ {
 		head, err := in.Peek(n)
 		if err != nil {
@@ -138,7 +188,7 @@ func (r record) talk() (Talk, error) {
 	if err != nil {
 		return Talk{}, err
 	}
-	talk := Talk{MaxTokens: max(0, r.MaxTokens, r.OutputTokens)}
+	talk := Talk{MaxTokens: int(max(r.MaxTokens, r.OutputTokens))}
 	if n := len(messages); n > 0 && messages[n-1].Role == "user" {
 		talk.Before, talk.Questions = messages[:n-1], []string{messages[n-1].Content}
 		return talk, nil

@@ -38,6 +38,10 @@ func TestDatasetsOfTheField(t *testing.T) {
 		{"ShareGPT, in one list", ` [{"id":"x","conversations":[{"from":"human","value":"a"},{"from":"gpt","value":"b"},{"from":"human","value":"c"},{"from":"gpt","value":"d"}]},
 			{"id":"y","conversations":[{"from":"gpt","value":"only answers"}]}]`, []Talk{{nil, []string{"a", "c"}, 0}}},
 		{"Alpaca, an instruction with its input", "\ufeff" + `{"instruction":"Translate:","input":"Good morning","output":"Bonjour"}`, []Talk{{[]client.Message{}, []string{"Translate:\n\nGood morning"}, 0}}},
+		{"lines of Windows, and empty ones", "\r\n{\"prompt\":\"p\"}\r\n\r\n{\"prompt\":\"q\"}\r\n", []Talk{{[]client.Message{}, []string{"p"}, 0}, {[]client.Message{}, []string{"q"}, 0}}},
+		{"numbers in their forms", `{"prompt":"p","max_tokens":12.0}{"prompt":"p","max_tokens":"1e1"}{"prompt":"p","max_tokens":null}`, []Talk{{[]client.Message{}, []string{"p"}, 12}, {[]client.Message{}, []string{"p"}, 10}, {[]client.Message{}, []string{"p"}, 0}}},
+		{"a character of two halves", `{"prompt":"\ud83d\ude00 \ufffd"}`, []Talk{{[]client.Message{}, []string{"\U0001F600 \uFFFD"}, 0}}},
+		{"a record as long as a book", `{"prompt":"` + strings.Repeat("a", 1<<21) + `"}`, []Talk{{[]client.Message{}, []string{strings.Repeat("a", 1<<21)}, 0}}},
 		{"prompts", "{\"prompt\":\"p\",\"output_tokens\":9}\n\n{\"instruction\":\"q\"}\n", []Talk{{[]client.Message{}, []string{"p"}, 9}, {[]client.Message{}, []string{"q"}, 0}}},
 	} {
 		got, err := ReadDataset(strings.NewReader(tt.src))
@@ -59,6 +63,12 @@ func TestWhatIsNoDataset(t *testing.T) {
 		{`{"messages":[{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}]}`, `record 1: found a part of the type "input_audio"`},
 		{"{\"prompt\":\"a\"}\n{\"prompt\":\"caf\xe9\"}", "record 2 is not UTF-8"},
 		{`{"messages":[{"role":"assistant","content":"a"}]}`, "record 1 has no question"},
+		{"\xff\xfe{\x00\"\x00", "found UTF-16"},
+		{"\xfe\xff\x00{", "found UTF-16"},
+		{`{"prompt":"a"} {"prompt":"a \ud83d b"}`, "record 2 holds half of a character"},
+		{`{"prompt":"a","max_tokens":-1}`, "found -1 for a number of tokens"},
+		{`{"prompt":"a","max_tokens":"many"}`, `found "many" for a number of tokens`},
+		{`[{"prompt":"a"}] {"prompt":"b"}`, "found more after the end of the list, behind record 1"},
 		{`[]`, "found no question"},
 		{`[{"prompt":"a"}`, "after record 1: the list has no end"},
 	} {
