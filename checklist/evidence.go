@@ -21,24 +21,28 @@ type evidence struct {
 	scopes map[stageID]*samples // merged and sorted, made when first asked for
 	played map[stageID]span     // stages that were played to their end
 
-	started   map[string]bool     // scenarios
-	ended     map[string]bool     // scenarios
-	probes    map[string][]probe  // by scenario, in the order they were due
-	canaries  map[string][]canary // that were answered, by scenario
-	timelines [perRequest]bool    // latencies whose values are kept in time
-	batched   [perRequest]bool    // latencies whose values are kept by batches
-	gaps      bool                // an objective is about the gaps between chunks
-	evens     map[stageID]bool    // whether a stage's load is the same all the time
-	rates     bool                // seconds are tallied
-	records   map[string]*records // that were written to be read back, by scenario
-	faults    []*faultLife
-	windows   bool               // an objective asks which requests met a fault
-	answers   int                // complete ones
-	uncounted int                // of which the service did not tell how many tokens they had
-	calm      map[string]*values // responses of those who met none, of scenarios with faults
-	growth    bool               // an objective is about icl_growth
-	wantLate  map[string]bool    // scenarios of which an objective asks for whom the service is late
-	late      map[string][]lateRow
+	started     map[string]bool     // scenarios
+	ended       map[string]bool     // scenarios
+	probes      map[string][]probe  // by scenario, in the order they were due
+	canaries    map[string][]canary // that were answered, by scenario
+	timelines   [perRequest]bool    // latencies whose values are kept in time
+	batched     [perRequest]bool    // latencies whose values are kept by batches
+	gaps        bool                // an objective is about the gaps between chunks
+	evens       map[stageID]bool    // whether a stage's load is the same all the time
+	rates       bool                // seconds are tallied
+	records     map[string]*records // that were written to be read back, by scenario
+	faults      []*faultLife
+	windows     bool               // an objective asks which requests met a fault
+	answers     int                // complete ones
+	uncounted   int                // of which the service did not tell how many tokens they had
+	calm        map[string]*values // responses of those who met none, of scenarios with faults
+	growth      bool               // an objective is about icl_growth
+	wantLate    map[string]bool    // scenarios of which an objective asks for whom the service is late
+	late        map[string][]lateRow
+	twins       map[string][]twin            // that were answered, by scenario
+	looked      map[string][]looked          // answers to the load whose text was looked at, by scenario
+	served      map[string]map[int64]*served // how users were served, by scenario and second of the run's clock
+	wantsHealth bool                         // an objective is about the health check
 }
 
 // stageID names the requests of a class in a stage that met the same faults.
@@ -81,10 +85,12 @@ type probe struct {
 // failures count, in error_rate, attainment and goodput.
 type samples struct {
 	due, errors, notSent, attained int64
-	refused                        int64 // of errors, in good order
-	told, prompt, cached           int64 // complete answers that say what a cache had, of how many tokens
-	tokens, goodTokens             int64 // of all complete answers, and of those that met every limit
-	exact, wrongLength             int64 // complete answers that were to have a given number of tokens
+	refused                        int64  // of errors, in good order
+	told, prompt, cached           int64  // complete answers that say what a cache had, of how many tokens
+	tokens, goodTokens             int64  // of all complete answers, and of those that met every limit
+	exact, wrongLength             int64  // complete answers that were to have a given number of tokens
+	ends, falseEnds                int64  // complete answers with a limit, and of them those that end otherwise than they say
+	texts                          []text // of the others, where they were looked at
 	values                         [perRequest]values
 	timeline                       [perRequest][]timed // where an objective asks for it
 	parts                          map[stageID]*parts  // of stages whose load is even
@@ -144,6 +150,7 @@ func evidenceOf(gate scenarios.Gate, rec *recording.Recording) *evidence {
 	e := &evidence{
 		gate: gate, rec: rec, limits: requestLimits(gate), stages: map[stageID]*samples{}, scopes: map[stageID]*samples{},
 		played: map[stageID]span{}, started: map[string]bool{}, ended: map[string]bool{}, probes: map[string][]probe{},
+		twins: map[string][]twin{}, looked: map[string][]looked{}, served: map[string]map[int64]*served{}, wantsHealth: wantsHealth(gate),
 		canaries: map[string][]canary{}, records: map[string]*records{}, timelines: wantsTimeline(gate), batched: wantsParts(gate), evens: map[stageID]bool{}, gaps: wantsGaps(gate), rates: wantsRates(gate), calm: map[string]*values{},
 		wantLate: wantsLate(gate), late: map[string][]lateRow{}, growth: slices.ContainsFunc(gate.Objectives, func(o scenarios.Objective) bool { return o.Metric == "icl_growth" || o.Arg == "icl_growth" }),
 	}
@@ -167,6 +174,10 @@ func gather(gate scenarios.Gate, rec *recording.Recording) (*evidence, error) {
 		case recording.KindCanary:
 			if r.OK() {
 				e.canaries[r.Scenario] = append(e.canaries[r.Scenario], canaryOf(&r))
+			}
+		case recording.KindTwin:
+			if r.OK() {
+				e.twins[r.Scenario] = append(e.twins[r.Scenario], twinOf(&r))
 			}
 		case recording.KindWrite:
 			e.recordsOf(r.Scenario).write(&r)
@@ -299,6 +310,8 @@ func (e *evidence) load(r *recording.Request) {
 	s := e.stage(id)
 	s.due++
 	e.keepLate(r, id.met)
+	e.look(r)
+	e.serve(r)
 	second := &tally{}
 	if e.rates {
 		second = s.second(int64(r.Due / time.Second))
@@ -337,6 +350,7 @@ func (e *evidence) load(r *recording.Request) {
 		return
 	}
 	e.answers++
+	s.ended(r)
 	if r.CachedTold {
 		s.told++
 		s.prompt += int64(r.PromptTokens)
@@ -498,6 +512,9 @@ func (s *samples) merge(o *samples) {
 	s.goodTokens += o.goodTokens
 	s.exact += o.exact
 	s.wrongLength += o.wrongLength
+	s.ends += o.ends
+	s.falseEnds += o.falseEnds
+	s.texts = append(s.texts, o.texts...)
 	s.refused += o.refused
 	s.flow.arrived += o.flow.arrived
 	s.flow.answered += o.flow.answered

@@ -103,7 +103,7 @@ func mixOf(s scenarios.Scenario, seed uint64, m *prompt.Material) (mix []class) 
 	each := max(len(s.Mix())/max(len(s.Classes), 1), 1) // combinations of each class, whose prompts begin alike
 	for i, c := range s.Mix() {
 		below += c.Weight / sum
-		mix = append(mix, class{c.Name, c.Variant, below, m.Maker(c.Workload, seed+uint64(i/each))})
+		mix = append(mix, class{c.Name, c.Variant, below, m.Maker(c.Workload, seed+uint64(i/each)).Of(s.Name)})
 	}
 	mix[len(mix)-1].below = 2 // whatever rounding left
 	return mix
@@ -181,13 +181,22 @@ func (p *Plan) Question(n int) Question {
 	stage := p.Stage(n)
 	rng := p.draw(stage, uint64(n-stage.first))
 	c := p.class(rng)
-	var t prompt.Talk
+	var t prompt.Asked
 	if stage.replay != nil {
 		t = c.maker.Replayed(stage.replay[n-stage.first], rng, uint64(n))
 	} else {
 		t = c.maker.Talk(rng, uint64(n))
 	}
 	return Question{c.name, c.variant, c.maker.Prompt(t, t.First(), rng)}
+}
+
+// Again is what a request that was sent by the clock asked; false of users, whose
+// questions come one out of the other.
+func (p *Plan) Again(n int64) (client.Prompt, bool) {
+	if n < 0 || n >= int64(len(p.due)) {
+		return client.Prompt{}, false
+	}
+	return p.Question(int(n)).Prompt, true
 }
 
 // Warmup is a question that is not of the load and like those that are.

@@ -62,7 +62,7 @@ func (u *user) ask() {
 // talk asks the questions of a conversation, each with what was said before
 // it. A question that got no answer ends the conversation. It is false when the
 // stage is over.
-func (u *user) talk(c class, t prompt.Talk) bool {
+func (u *user) talk(c class, t prompt.Asked) bool {
 	messages := append([]client.Message(nil), t.Before...)
 	for _, question := range t.Questions {
 		due := u.clock.Now()

@@ -195,6 +195,9 @@ type Scenario struct {
 	// Canary repeats the same few questions beside the load, to see whether their
 	// answers change.
 	Canary *Canary `yaml:"canary,omitempty" json:"canary,omitempty"`
+	// Twins asks the same questions in several ways, beside the load and after it, to
+	// see whether the answers and their counts agree.
+	Twins *Twins `yaml:"twins,omitempty" json:"twins,omitempty"`
 	// Durability writes records beside the load and reads all of them back at the
 	// end, to see whether the service lost acknowledged ones.
 	Durability *Durability `yaml:"durability,omitempty" json:"durability,omitempty"`
@@ -227,6 +230,18 @@ type Canary struct {
 	Every Duration `yaml:"every,omitempty" json:"every,omitempty"`
 	// MaxTokens of an answer.
 	MaxTokens int `yaml:"max_tokens,omitempty" json:"max_tokens,omitempty"`
+}
+
+// Twins are questions that are asked in several ways at temperature 0: streamed and
+// whole, alone and beside the load, over a kept and a new connection, with each key,
+// by chat and by completions. Some questions of the load are asked again too, alone.
+type Twins struct {
+	// Every is the interval between two of them beside the load.
+	Every Duration `yaml:"every,omitempty" json:"every,omitempty"`
+	// MaxTokens of an answer.
+	MaxTokens int `yaml:"max_tokens,omitempty" json:"max_tokens,omitempty"`
+	// For is how long they are asked alone at the most, after the load.
+	For Duration `yaml:"for,omitempty" json:"for,omitempty"`
 }
 
 // Class is a part of a scenario's load, such as a tenant, a model or a kind of
@@ -301,6 +316,10 @@ type Workload struct {
 	// Salt makes the end of every prompt unique, so that a cache of whole
 	// responses cannot answer it; a prefix cache still helps.
 	Salt *bool `yaml:"salt,omitempty" json:"salt,omitempty"`
+	// Marks ends every prompt with a mark that no other has, which the answer may
+	// repeat: an answer with the mark of another request is somebody else's. Answers
+	// are compared with one another too.
+	Marks bool `yaml:"marks,omitempty" json:"marks,omitempty"`
 	// Fields are added to the JSON of each request. null removes a field.
 	// ${max_tokens} and the like stand for the value of that field, so that a
 	// field can be renamed.
@@ -516,6 +535,9 @@ func (g Gate) Peak() (perSecond float64, underWay int) {
 		}
 		if s.Canary != nil {
 			rate += 1 / time.Duration(s.Canary.Every).Seconds()
+		}
+		if s.Twins != nil {
+			rate += 1 / time.Duration(s.Twins.Every).Seconds()
 		}
 		if s.Durability != nil {
 			rate += 1 / time.Duration(s.Durability.Every).Seconds()

@@ -66,6 +66,8 @@ const (
 	NeedsRecords    Need = "durability in the scenario"
 	NeedsPrice      Need = "cost in the gate"
 	NeedsLengths    Need = "ignore_eos in the workload"
+	NeedsTwins      Need = "twins in the scenario"
+	NeedsMarks      Need = "marks in the workload"
 	NeedsMonitoring Need = "monitoring of target.local"
 	NeedsScan       Need = "scan in the gate"
 )
@@ -209,6 +211,27 @@ var metrics = []Metric{
 	{Name: "miscounted_tokens", Needs: NeedsCanaries, Unit: UnitRatio, Optional: true, Scope: ByScenario, Example: "miscounted_tokens in steady <= 1%",
 		Bound: BoundShare,
 		Means: "the share of canaries whose usage differs from the count of the service's own tokenizer by more than 10 % and by more than one token"},
+	{Name: "foreign_answers", Needs: NeedsMarks, Unit: UnitCount, Scope: ByScenario, Example: "foreign_answers in steady == 0",
+		Bound: Unbounded,
+		Means: "the number of answers that belong to another request: they carry its mark, or hold its text where the service answers otherwise when asked again alone"},
+	{Name: "repeated_answers", Needs: NeedsMarks, Unit: UnitRatio, Optional: true, Scope: ByScenario, Example: "repeated_answers in steady <= 1%",
+		Bound: BoundShare,
+		Means: "the share of answers that are, word for word, also the answer to another question, over answers of some length"},
+	{Name: "disagreeing_twins", Needs: NeedsTwins, Unit: UnitCount, Optional: true, Scope: ByScenario, Example: "disagreeing_twins in steady == 0",
+		Bound: Unbounded,
+		Means: "the number of pairs of ways to ask the same question at temperature 0 whose answers or token counts differ, though each way agrees with itself"},
+	{Name: "false_ends", Unit: UnitRatio, Scope: ByStage, Example: "false_ends in steady <= 1%",
+		Bound: BoundShare,
+		Means: "the share of complete answers that end otherwise than they say: for length below max_tokens, with more tokens than max_tokens, or with clearly less text than their count"},
+	{Name: "answer_count_error", Needs: NeedsTwins, Tokens: true, Unit: UnitRatio, Grows: true, Optional: true, Scope: ByScenario, Example: "answer_count_error in steady <= 3%",
+		Bound: Unbounded,
+		Means: "how far the output tokens of the usage are from those of the same texts, counted by the service's tokenizer, or else by its count of the same texts as prompts"},
+	{Name: "prompt_count_error", Needs: NeedsTwins, Unit: UnitRatio, Grows: true, Optional: true, Scope: ByScenario, Example: "prompt_count_error in steady <= 3%",
+		Bound: Unbounded,
+		Means: "how far the prompt tokens of the usage are from those of the service's tokenizer, and from twice as many for a text that is twice as long"},
+	{Name: "false_health", Unit: UnitSeconds, Optional: true, Scope: ByScenario, Example: "false_health in steady <= 3s",
+		Bound: Unbounded,
+		Means: "for how long the service's health check said the opposite of what users saw: healthy while nearly all requests failed, or unhealthy while all succeeded"},
 	{Name: "memory_growth", Unit: UnitRatio, Grows: true, Optional: true, Scope: ByScenario, Example: "memory_growth in steady <= 20%",
 		Bound: Unbounded,
 		Means: "how much the memory of the process that grew most rose from the first third of the time to the last third"},

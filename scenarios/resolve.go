@@ -27,6 +27,10 @@ const (
 	DefaultCanaryEvery     = Duration(500 * time.Millisecond)
 	DefaultCanaryMaxTokens = 24
 
+	DefaultTwinsEvery     = Duration(250 * time.Millisecond)
+	DefaultTwinsMaxTokens = 48
+	DefaultTwinsFor       = Duration(20 * time.Second)
+
 	DefaultDurabilityEvery     = Duration(250 * time.Millisecond)
 	DefaultDurabilityMaxTokens = 16 // the fewest that OpenAI takes
 	DefaultDurabilityTimeout   = Duration(5 * time.Second)
@@ -170,6 +174,13 @@ func (s Scenario) resolved() Scenario {
 		or(&canary.MaxTokens, DefaultCanaryMaxTokens)
 		s.Canary = &canary
 	}
+	if s.Twins != nil {
+		twins := *s.Twins
+		or(&twins.Every, DefaultTwinsEvery)
+		or(&twins.MaxTokens, DefaultTwinsMaxTokens)
+		or(&twins.For, DefaultTwinsFor)
+		s.Twins = &twins
+	}
 	if s.Durability != nil {
 		durability := *s.Durability
 		or(&durability.Every, DefaultDurabilityEvery)
@@ -254,6 +265,7 @@ func (w Workload) over(base Workload) Workload {
 		w.Finish = base.Finish
 	}
 	or(&w.Salt, base.Salt)
+	or(&w.Marks, base.Marks)
 	or(&w.Temperature, base.Temperature)
 	w.Fields = merged(base.Fields, w.Fields)
 	or(&w.Timeout, base.Timeout)

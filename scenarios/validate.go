@@ -356,6 +356,14 @@ func (c *checker) scenario(path string, s Scenario) {
 		c.lasts(path+".canary.every", s.Canary.Every, minProbe, maxProbe)
 		c.between(path+".canary.max_tokens", s.Canary.MaxTokens, 1, maxTokens)
 	}
+	if s.Twins != nil {
+		c.lasts(path+".twins.every", s.Twins.Every, minProbe, maxProbe)
+		c.between(path+".twins.max_tokens", s.Twins.MaxTokens, 1, maxTokens)
+		c.lasts(path+".twins.for", s.Twins.For, Duration(time.Second), maxProbe)
+		if s.Mix()[0].Workload.API == APIGRPC {
+			c.add(path+".twins", "found it with api: grpc, expected an API over HTTP: an answer of gRPC cannot be asked for whole")
+		}
+	}
 	if s.Durability != nil {
 		c.durability(path+".durability", *s.Durability)
 	}
@@ -705,6 +713,16 @@ func (c *checker) evidence(path string, o Objective, scenarios []Scenario) {
 	case NeedsCanaries:
 		if !has(func(s Scenario) bool { return s.Canary != nil }) {
 			c.add(path, "%s is seen by canaries, expected canary: {} in the scenario", o.Metric)
+		}
+	case NeedsTwins:
+		if !has(func(s Scenario) bool { return s.Twins != nil }) {
+			c.add(path, "%s compares answers to the same question, expected twins: {} in the scenario", o.Metric)
+		}
+	case NeedsMarks:
+		if !has(func(s Scenario) bool {
+			return s.Workload.Marks || slices.ContainsFunc(s.Mix(), func(m Part) bool { return m.Workload.Marks })
+		}) {
+			c.add(path, "%s needs prompts that can be told apart, expected marks: true in the workload", o.Metric)
 		}
 	case NeedsRecords:
 		concerned := func(s Scenario) bool {

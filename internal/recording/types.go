@@ -37,9 +37,14 @@ const (
 	KindProbe  = "probe"  // measures RTO, never counted as load
 	KindWarmup = "warmup" // never judged
 	KindCanary = "canary" // the same questions again and again; Class says which
+	KindTwin   = "twin"   // a question that is asked in several ways; Class says which, Way how
 	KindWrite  = "write"  // a record that the service is to keep; acknowledged where it succeeded
 	KindRead   = "read"   // the final read of a record, with the Seq of its write
 )
+
+// LeastVariety is how many different runs of four characters a text has that says
+// something: a model that only repeats itself says the same to everybody.
+const LeastVariety = 24
 
 // Why a request did not succeed; empty on success (see Request.Failure).
 const (
@@ -99,8 +104,17 @@ type Request struct {
 	FirstChunkTokens int32         `parquet:"first_chunk_tokens,optional"` // tokens in the first chunk that TPOT counts from; 0: not known
 	TokensFrom       string        `parquet:"tokens_from,optional,dict"`   // usage | chunks
 	AskedTokens      int32         `parquet:"asked_tokens,optional"`       // the answer was to have exactly so many
-	AnswerHash       int64         `parquet:"answer_hash,optional"`        // of a canary's answer
-	AnswerTokens     int32         `parquet:"answer_tokens,optional"`      // of a canary's answer, as the service's own tokenizer counts them
+	LimitTokens      int32         `parquet:"limit_tokens,optional"`       // the answer was to have so many at the most
+	QuestionHash     int64         `parquet:"question_hash,optional"`      // of the question without what is new in each request, where its answer is looked at
+	AnswerHash       int64         `parquet:"answer_hash,optional"`        // of the answer's text, where it is looked at
+	AnswerChars      int32         `parquet:"answer_chars,optional"`       // characters of it
+	AnswerVariety    int32         `parquet:"answer_variety,optional"`     // different runs of four characters in it
+	SameChars        int32         `parquet:"same_chars,optional"`         // of a twin's answer: characters at its beginning that are those of the answer it is compared with
+	Pieces           int32         `parquet:"pieces,optional"`             // of a twin's answer: chunks with content
+	Foreign          string        `parquet:"foreign,optional"`            // the request whose mark, or text, the answer has
+	Way              string        `parquet:"way,optional,dict"`           // in which a twin was asked
+	Answer           string        `parquet:"-"`                           // its text, where it is looked at; never written
+	AnswerTokens     int32         `parquet:"answer_tokens,optional"`      // of a canary's or a twin's answer, as the service's own tokenizer counts them
 	Record           string        `parquet:"record,optional"`             // the id that a write was acknowledged with, and a read asked for
 	Bytes            int64         `parquet:"bytes,optional"`              // body bytes read
 	Replica          string        `parquet:"replica,optional,dict"`       // who answered, where the service says so
@@ -155,6 +169,7 @@ const (
 	ObsMetricsUnread   = "metrics_unread"             // its metrics could not be read, so whether it tells is not known; Subject: scenario; Text: why
 	ObsTokenizerAbsent = "tokenizer_absent"           // the service counts no tokens for its clients; Subject: scenario; Text: what it answers
 	ObsTokenizerFailed = "tokenizer_failed"           // its tokenizer did not count; Subject: scenario; Value: how many answers; Text: why, of the first
+	ObsHealth          = "health"                     // Value: 1 where the service's health check says that it is well, 0 where it says that it is not; Text: what it answered
 	ObsReadBack        = "read_back"                  // the final read of the records has ended; Subject: scenario; Value: writes that were due
 	ObsReplicaReady    = "replica_ready"              // Subject: replica; Value: 1 ready, 0 not
 	ObsInFlight        = "streams_in_flight"          // Subject: replica

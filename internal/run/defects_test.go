@@ -7,13 +7,16 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,6 +52,17 @@ func every(n int64, f func(a *answer)) func(*planted) {
 			f(a)
 		}
 	})
+}
+
+// quick reports whether its objective is of a time, which a busy client cannot be
+// believed.
+func (d defect) quick() bool {
+	return regexp.MustCompile(`^(p\d|mean|drift|late)`).MatchString(d.fails)
+}
+
+// row of the catalogue.
+func (d defect) row(found string) string {
+	return fmt.Sprintf("| `%s` | %s | `%s` | %s |\n", d.name, d.means, d.fails, found)
 }
 
 func (a *answer) shorten(n int) { a.tokens, a.wait = a.tokens[:n], a.wait[:n] }
@@ -254,10 +268,24 @@ var catalog = []defect{
 // judgePlanted plays the standard gate against a service and judges it.
 func judgePlanted(t *testing.T, dir string, h http.Handler, seed uint64) checklist.Verdict {
 	t.Helper()
-	srv := httptest.NewServer(h)
+	gate, _, err := scenarios.Ready("standard")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return judgeGate(t, dir, h, gate, seed)
+}
+
+// judgeGate plays a gate against a service and judges it.
+func judgeGate(t *testing.T, dir string, h http.Handler, gate scenarios.Gate, seed uint64) checklist.Verdict {
+	t.Helper()
+	srv := httptest.NewUnstartedServer(h)
+	srv.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
+		return context.WithValue(ctx, nthOfConnection{}, new(atomic.Int64))
+	}
+	srv.Start()
 	defer srv.Close()
 	defer srv.CloseClientConnections()
-	return judgeEndpoint(t, dir, scenarios.Endpoint{URL: srv.URL}, seed)
+	return judgeAt(t, dir, scenarios.Endpoint{URL: srv.URL}, gate, seed)
 }
 
 // judgeEndpoint plays the standard gate against a service that is there already.
@@ -267,6 +295,11 @@ func judgeEndpoint(t *testing.T, dir string, endpoint scenarios.Endpoint, seed u
 	if err != nil {
 		t.Fatal(err)
 	}
+	return judgeAt(t, dir, endpoint, gate, seed)
+}
+
+func judgeAt(t *testing.T, dir string, endpoint scenarios.Endpoint, gate scenarios.Gate, seed uint64) checklist.Verdict {
+	t.Helper()
 	gate.Target, gate.Seed = scenarios.Target{Endpoint: &endpoint}, seed
 	if err := Run(context.Background(), Options{Gate: gate, Dir: dir, Version: "test", Tell: func(Progress) {}}); err != nil {
 		t.Fatal(err)
@@ -299,6 +332,45 @@ func inTurns(n int, f func(i int)) {
 	all.Wait()
 }
 
+// plantAndFind has a defect judged, and is its row of the catalogue where its
+// objective fails.
+func plantAndFind(t *testing.T, d defect, dir string, judge func(s *planted, dir string) checklist.Verdict) string {
+	t.Helper()
+	var v checklist.Verdict
+	for attempt := range 3 {
+		s := newPlanted()
+		d.plant(s)
+		v = judge(s, fmt.Sprintf("%s-%d", dir, attempt))
+		if v.Client.Valid || !d.quick() {
+			break
+		}
+	}
+	var others []string
+	found := ""
+	for _, f := range v.Objectives {
+		if f.Verdict != checklist.Fail {
+			continue
+		}
+		if strings.HasPrefix(f.Source, d.fails+" ") {
+			found = f.Why.String()
+		} else {
+			others = append(others, f.Source)
+		}
+	}
+	if found != "" && !d.quick() {
+		return d.row(found)
+	}
+	if !v.Client.Valid && d.quick() {
+		t.Logf("%s: skipped: three times the machine was too busy to measure on: %s", d.name, v.Client.Why)
+		return ""
+	}
+	if found == "" {
+		t.Errorf("%s: %s: %v; %s does not fail, but %v", d.name, v.Verdict, v.Why, d.fails, others)
+		return ""
+	}
+	return d.row(found)
+}
+
 // Every defect of the catalogue fails its objective in the standard gate.
 func TestPlantedDefectsAreFound(t *testing.T) {
 	if testing.Short() {
@@ -311,36 +383,9 @@ func TestPlantedDefectsAreFound(t *testing.T) {
 		if *onlyDefect != "" && *onlyDefect != d.name {
 			return
 		}
-		var v checklist.Verdict
-		for attempt := range 3 {
-			s := newPlanted()
-			d.plant(s)
-			v = judgePlanted(t, filepath.Join(dir, fmt.Sprintf("%s-%d", d.name, attempt)), s, uint64(i+1))
-			if v.Client.Valid {
-				break
-			}
-		}
-		if !v.Client.Valid {
-			t.Logf("%s: skipped: three times the machine was too busy to measure on: %s", d.name, v.Client.Why)
-			return
-		}
-		var others []string
-		found := ""
-		for _, f := range v.Objectives {
-			if f.Verdict != checklist.Fail {
-				continue
-			}
-			if strings.HasPrefix(f.Source, d.fails+" ") {
-				found = f.Why.String()
-			} else {
-				others = append(others, f.Source)
-			}
-		}
-		if v.Verdict != checklist.Fail || found == "" {
-			t.Errorf("%s: %s: %v; %s does not fail, but %v", d.name, v.Verdict, v.Why, d.fails, others)
-			return
-		}
-		rows[i] = fmt.Sprintf("| `%s` | %s | `%s` | %s |\n", d.name, d.means, d.fails, found)
+		rows[i] = plantAndFind(t, d, filepath.Join(dir, d.name), func(s *planted, dir string) checklist.Verdict {
+			return judgePlanted(t, dir, s, uint64(i+1))
+		})
 	})
 	if *updateCatalog && !t.Failed() {
 		if *onlyDefect != "" {

@@ -9,6 +9,7 @@ import (
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen"
+	"github.com/launchgate/launchgate/loadgen/twins"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -42,6 +43,7 @@ type watched struct {
 	scenario scenarios.Scenario
 	plan     *loadgen.Plan
 	started  time.Time
+	twins    *twins.Asker // nil where the scenario asks none
 
 	mu   sync.Mutex
 	live Live
@@ -54,6 +56,9 @@ func (w *watched) request(r recording.Request) {
 		w.abort(err)
 	}
 	w.rec.Request(r)
+	if w.twins != nil {
+		w.twins.Saw(r)
+	}
 	if r.Kind != recording.KindLoad {
 		return
 	}

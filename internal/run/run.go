@@ -24,6 +24,7 @@ import (
 	"github.com/launchgate/launchgate/loadgen/durability"
 	"github.com/launchgate/launchgate/loadgen/probe"
 	"github.com/launchgate/launchgate/loadgen/prompt"
+	"github.com/launchgate/launchgate/loadgen/twins"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -198,6 +199,9 @@ func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 	probing, stopProbe := context.WithCancel(ctx)
 	plan := loadgen.NewPlan(s, seed, c.Material)
 	watched := &watched{conductor: c, scenario: s, plan: plan, started: time.Now()}
+	if s.Twins != nil {
+		watched.twins = &twins.Asker{Clock: c.clock, Scenario: s, Client: c.client, Keys: c.keys, Question: plan.Again, Sink: watched.request}
+	}
 
 	var load, faults, beside sync.WaitGroup
 	var loadErr, probeErr error
@@ -210,6 +214,9 @@ func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 	if s.Canary != nil {
 		beside.Go(func() { canary.Watch(probing, c.clock, s, c.client, watched.request, c.observe) })
 	}
+	if watched.twins != nil {
+		beside.Go(func() { watched.twins.Beside(probing) })
+	}
 	var records *durability.Writer
 	if s.Durability != nil {
 		records = durability.New(c.clock, s, c.client, watched.request)
@@ -217,6 +224,7 @@ func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 	}
 	beside.Go(func() { c.watchReplicas(probing) })
 	beside.Go(func() { c.watchMetrics(probing, s.Name) })
+	beside.Go(func() { c.watchHealth(probing) })
 	beside.Go(func() { watched.tell(probing) })
 	load.Wait()
 	faults.Wait()
@@ -228,6 +236,9 @@ func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 		}
 	}
 
+	if watched.twins != nil {
+		watched.twins.Alone(ctx)
+	}
 	c.mark(recording.ObsScenarioEnded, s.Name)
 	return errors.Join(loadErr, probeErr, ctx.Err(), c.rec.Flush())
 }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,14 @@ type question struct {
 	prompt    string
 	maxTokens int
 	since     time.Duration // the service's start
+
+	api         string // chat or completions
+	key         string // of who asks
+	whole       bool   // and not streamed
+	fresh       bool   // the first on its connection
+	temperature float64
+	beside      int64 // how many others are being answered
+	crowd       bool  // others were asked within the last half second
 }
 
 // answer is how it answers: what a sound service would do, until a defect
@@ -35,8 +44,10 @@ type answer struct {
 	cut     int             // the connection is closed after so many tokens; 0: it is not
 	inBand  int             // an error is sent after so many tokens; 0: none is
 	finish  string
-	done    bool // [DONE] is sent
+	done    bool   // [DONE] is sent
+	of      string // the prompt
 	usage   int
+	prompt  int // tokens of the prompt, as usage says
 	noUsage bool
 	hang    bool // nothing is answered at all
 }
@@ -51,7 +62,14 @@ type planted struct {
 
 	started time.Time
 	asked   atomic.Int64
-	memory  atomic.Int64 // what it says it takes
+	under   atomic.Int64                  // being answered
+	answers []*answer                     // those before, the newest last: at most 200
+	health  func(since time.Duration) int // the status of /health; nil: 200
+	alters  func(n int, o map[string]any) // what it keeps of a background response, after it has acknowledged it
+	latest  []time.Time                   // when it was asked, the newest last: at most 4
+	echoes  bool                          // answers begin with the mark of their prompt
+	without []string                      // paths that it does not have
+	memory  atomic.Int64                  // what it says it takes
 	mu      sync.Mutex
 	cache   map[string]bool
 	last    []string // tokens of the answer before
@@ -85,7 +103,10 @@ func sound(q question) *answer {
 	h := fnv.New64a()
 	_, _ = io.WriteString(h, q.prompt)
 	rng := rand.New(rand.NewPCG(h.Sum64(), 1))
-	a := &answer{status: http.StatusOK, kind: "text/event-stream", role: true, finish: "length", done: true, usage: q.maxTokens}
+	if q.temperature > 0 {
+		rng = rand.New(rand.NewPCG(h.Sum64(), uint64(q.n)))
+	}
+	a := &answer{status: http.StatusOK, kind: "text/event-stream", role: true, finish: "length", done: true, usage: q.maxTokens, prompt: len(strings.Fields(q.prompt)) + 5}
 	for i := range q.maxTokens {
 		a.tokens = append(a.tokens, " "+vocabulary[rng.IntN(len(vocabulary))])
 		a.wait = append(a.wait, tokenWait)
@@ -102,6 +123,10 @@ func (s *planted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.record(w, strings.TrimPrefix(record, "/"), body)
 		return
 	}
+	if slices.Contains(s.without, r.URL.Path) {
+		http.NotFound(w, r)
+		return
+	}
 	if s.bare && (r.URL.Path == "/tokenize" || r.URL.Path == "/metrics") {
 		http.NotFound(w, r)
 		return
@@ -114,6 +139,9 @@ func (s *planted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		fmt.Fprintf(w, `{"status":"ready","replicas":%d}`, s.replicas(time.Since(s.started)))
 	case "/health":
+		if s.health != nil {
+			w.WriteHeader(s.health(time.Since(s.started)))
+		}
 		fmt.Fprint(w, "ok")
 	case "/v1/models":
 		fmt.Fprint(w, `{"data":[{"id":"planted"}]}`)
@@ -159,19 +187,41 @@ func (s *planted) record(w http.ResponseWriter, id string, body []byte) {
 	}
 	o["status"], o["output"] = "completed", []any{map[string]any{"content": []any{map[string]any{"type": "output_text", "text": "a dog"}}}}
 	o["usage"] = map[string]any{"output_tokens": q.MaxTokens}
+	if s.alters != nil {
+		s.alters(s.written, o)
+	}
 	s.records[id] = o
 }
 
 func (s *planted) answer(w http.ResponseWriter, r *http.Request, body []byte) {
 	var req struct {
-		Messages  []struct{ Content string } `json:"messages"`
-		MaxTokens int                        `json:"max_tokens"`
+		Messages    []struct{ Content string } `json:"messages"`
+		Prompt      string                     `json:"prompt"`
+		MaxTokens   int                        `json:"max_tokens"`
+		Stream      bool                       `json:"stream"`
+		Temperature float64                    `json:"temperature"`
 	}
-	if err := json.Unmarshal(body, &req); err != nil || len(req.Messages) == 0 {
+	if err := json.Unmarshal(body, &req); err != nil || len(req.Messages) == 0 && req.Prompt == "" {
 		http.Error(w, "what?", http.StatusBadRequest)
 		return
 	}
-	q := question{n: s.asked.Add(1), prompt: req.Messages[len(req.Messages)-1].Content, maxTokens: req.MaxTokens, since: time.Since(s.started)}
+	q := question{
+		n: s.asked.Add(1), prompt: req.Prompt, maxTokens: req.MaxTokens, since: time.Since(s.started), api: "completions",
+		key: r.Header.Get("Authorization"), whole: !req.Stream, temperature: req.Temperature, beside: s.under.Add(1) - 1,
+	}
+	defer s.under.Add(-1)
+	s.mu.Lock()
+	if s.latest = append(s.latest, time.Now()); len(s.latest) > 4 {
+		s.latest = s.latest[1:]
+		q.crowd = time.Since(s.latest[0]) < 500*time.Millisecond
+	}
+	s.mu.Unlock()
+	if len(req.Messages) > 0 {
+		q.api, q.prompt = "chat", req.Messages[len(req.Messages)-1].Content
+	}
+	if nth, ok := r.Context().Value(nthOfConnection{}).(*atomic.Int64); ok {
+		q.fresh = nth.Add(1) == 1
+	}
 	if s.before != nil {
 		s.before(s, q)
 	}
@@ -184,14 +234,56 @@ func (s *planted) answer(w http.ResponseWriter, r *http.Request, body []byte) {
 		}
 	}
 	a := sound(q)
+	if _, mark, has := strings.Cut(q.prompt, "(Reference: "); has && s.echoes && len(a.tokens) > 0 {
+		a.tokens[0] = strings.SplitN(mark, ".", 2)[0] + ":"
+	}
 	if s.defect != nil {
 		s.defect(s, q, a)
 	}
-	s.send(w, r, a)
+	s.mu.Lock()
+	kept := *a
+	kept.of = q.prompt
+	kept.tokens = slices.Clone(a.tokens)
+	if s.answers = append(s.answers, &kept); len(s.answers) > 200 {
+		s.answers = s.answers[1:]
+	}
+	s.mu.Unlock()
+	if q.whole && a.raw == "" && !a.hang {
+		s.sendWhole(w, r, q, a)
+		return
+	}
+	s.send(w, r, q, a)
+}
+
+// nthOfConnection is where the context of a request says how many its connection
+// has had.
+type nthOfConnection struct{}
+
+// sendWhole writes an answer that is not streamed.
+func (s *planted) sendWhole(w http.ResponseWriter, r *http.Request, q question, a *answer) {
+	for _, wait := range a.wait {
+		select {
+		case <-time.After(wait):
+		case <-r.Context().Done():
+			return
+		}
+	}
+	choice := map[string]any{"index": 0, "finish_reason": a.finish, "text": strings.Join(a.tokens, "")}
+	if q.api == "chat" {
+		choice["message"] = map[string]any{"role": "assistant", "content": choice["text"]}
+		delete(choice, "text")
+	}
+	o := map[string]any{"choices": []any{choice}}
+	if !a.noUsage {
+		o["usage"] = map[string]any{"prompt_tokens": a.prompt, "completion_tokens": a.usage}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(a.status)
+	_ = json.NewEncoder(w).Encode(o)
 }
 
 // send writes an answer as vLLM does.
-func (s *planted) send(w http.ResponseWriter, r *http.Request, a *answer) {
+func (s *planted) send(w http.ResponseWriter, r *http.Request, q question, a *answer) {
 	if a.hang {
 		<-r.Context().Done()
 		return
@@ -207,7 +299,7 @@ func (s *planted) send(w http.ResponseWriter, r *http.Request, a *answer) {
 			w.(http.Flusher).Flush()
 		}
 	}
-	if a.role {
+	if a.role && q.api == "chat" {
 		fmt.Fprint(w, "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}\n\n")
 		flush()
 	}
@@ -218,7 +310,11 @@ func (s *planted) send(w http.ResponseWriter, r *http.Request, a *answer) {
 			return
 		}
 		content, _ := json.Marshal(token)
-		fmt.Fprintf(w, "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":%s},\"finish_reason\":null}]}\n\n", content)
+		if q.api == "chat" {
+			fmt.Fprintf(w, "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":%s},\"finish_reason\":null}]}\n\n", content)
+		} else {
+			fmt.Fprintf(w, "data: {\"choices\":[{\"index\":0,\"text\":%s,\"finish_reason\":null}]}\n\n", content)
+		}
 		flush()
 		if a.cut == i+1 {
 			if hijacker, ok := w.(http.Hijacker); ok {
@@ -240,7 +336,7 @@ func (s *planted) send(w http.ResponseWriter, r *http.Request, a *answer) {
 		fmt.Fprintf(w, "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":%q}]}\n\n", a.finish)
 	}
 	if !a.noUsage {
-		fmt.Fprintf(w, "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":%d}}\n\n", a.usage)
+		fmt.Fprintf(w, "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":%d,\"completion_tokens\":%d}}\n\n", a.prompt, a.usage)
 	}
 	if a.done {
 		fmt.Fprint(w, "data: [DONE]\n\n")

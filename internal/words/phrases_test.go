@@ -26,6 +26,7 @@ var writers = []string{
 
 // notTold are texts of the writers that no person is told.
 var notTold = map[string]string{
+	"%s (Reference: %s. You may begin the answer with it.)": "what a model is asked",
 	"<!doctype html":          "how a page begins",
 	"Bearer %s":               "a header",
 	"POST %s%s":               "what was asked",

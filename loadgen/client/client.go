@@ -115,8 +115,13 @@ type Prompt struct {
 	Temperature float64
 	IgnoreEOS   bool     // go on to MaxTokens, where the service can
 	Finish      []string // the finish reasons that are no error; empty: see recording.MayEnd
-	Stream      bool
-	Timeout     time.Duration
+	// Mark stands in the prompt. The text of the answer is looked at for those of
+	// others, and kept in the row.
+	Mark Mark
+	// Question is the hash of what is asked, without what is new in each request.
+	Question int64
+	Stream   bool
+	Timeout  time.Duration
 }
 
 // Bytes is how long the text of a prompt is.
@@ -314,6 +319,8 @@ type Prepared struct {
 	stream  bool
 	expect  int      // tokens, at most
 	finish  []string // reasons that are no error
+	mark    Mark
+	about   int64 // the question
 	timeout time.Duration
 }
 
@@ -328,7 +335,7 @@ func (c *Client) Prepare(p Prompt) (pr *Prepared, err error) {
 }
 
 func (c *Client) prepare(p Prompt) (pr *Prepared, err error) {
-	pr = &Prepared{by: c, stream: p.Stream, expect: p.MaxTokens, finish: p.Finish, timeout: p.Timeout, secrets: c.secrets(p.APIKey)}
+	pr = &Prepared{by: c, stream: p.Stream, expect: p.MaxTokens, finish: p.Finish, mark: p.Mark, about: p.Question, timeout: p.Timeout, secrets: c.secrets(p.APIKey)}
 	if p.API == APIGRPC {
 		if c.rpc == nil {
 			return nil, words.Errorf("the API grpc is at an address like grpc://host:port, not %q", c.cfg.BaseURL)
@@ -383,7 +390,10 @@ func (c *Client) ask(ctx context.Context, p Prompt, clock recording.Clock, due t
 
 // send sends a request; its error is that no answer came, and is told in the row.
 func (c *Client) send(ctx context.Context, p *Prepared, clock recording.Clock, due time.Duration, answer *strings.Builder) (recording.Request, error) {
-	row := recording.Request{Due: due, Streamed: p.stream}
+	row := recording.Request{Due: due, Streamed: p.stream, LimitTokens: int32(p.expect)}
+	if answer == nil && !p.mark.IsZero() {
+		answer = new(strings.Builder)
+	}
 	s := &stream{row: &row, answer: answer, expect: p.expect, finish: p.finish, secrets: p.secrets}
 	limited, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
@@ -405,6 +415,13 @@ func (c *Client) send(ctx context.Context, p *Prepared, clock recording.Clock, d
 		fail(&row, class(ctx, limited, err), "%s", why(err))
 	case s.cut && limited.Err() != nil:
 		fail(&row, class(ctx, limited, limited.Err()), "given up after %s with %d chunks", row.End-row.Sent, len(row.Chunks))
+	}
+	if !p.mark.IsZero() {
+		row.Foreign = p.mark.foreign(answer.String())
+		if row.OK() {
+			row.QuestionHash = p.about
+			Look(&row, answer.String())
+		}
 	}
 	return row, err
 }

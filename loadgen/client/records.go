@@ -9,6 +9,7 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
@@ -106,27 +107,30 @@ func (c *Client) Write(ctx context.Context, p Prompt, mark string, clock recordi
 	case !k.Background:
 		fail(&row, recording.ErrorProtocol, "the service answers at once and not in the background, so it does not say that it keeps anything")
 	default:
-		row.Record = k.ID
+		// What was acknowledged with its mark has to have it when it is read.
+		row.Record, row.Answer = k.ID, k.Metadata[markKey]
 	}
 	return row
 }
 
 // Read asks for a record that was acknowledged with an id, of a prompt with so
-// many tokens at most. It is settled when the answer says for good what became
+// many tokens at most; acknowledged is the mark that the service told then. It is settled when the answer says for good what became
 // of the record: there and complete (no error), truncated, or gone.
-func (c *Client) Read(ctx context.Context, id, mark string, tokens int, timeout time.Duration, clock recording.Clock) (row recording.Request, settled bool) {
+func (c *Client) Read(ctx context.Context, id, mark, acknowledged string, tokens int, timeout time.Duration, clock recording.Clock) (row recording.Request, settled bool) {
 	row, k := c.keep(ctx, http.MethodGet, paths[APIResponses]+"/"+url.PathEscape(id), nil, timeout, clock, clock.Now())
 	row.Record = id
 	unread := func(class string, why words.Phrase, args ...any) (recording.Request, bool) {
 		fail(&row, class, why, args...)
 		return row, class != recording.ErrorTimeout
 	}
-	var text int
+	var said strings.Builder
 	for _, item := range k.Output {
 		for _, part := range item.Content {
-			text += len(part.Text)
+			said.WriteString(part.Text)
 		}
 	}
+	text := said.Len()
+	Look(&row, said.String())
 	if k.Usage != nil {
 		row.OutputTokens, row.TokensFrom = k.Usage.Output, "usage"
 	}
@@ -137,6 +141,8 @@ func (c *Client) Read(ctx context.Context, id, mark string, tokens int, timeout 
 		return unread(recording.ErrorGone, "%s", row.Why())
 	case row.Error != "":
 		return row, false
+	case acknowledged == mark && !told:
+		return unread(recording.ErrorGone, "the record %s was acknowledged with the metadata %q, and has none of that name any more", id, mark)
 	case k.ID != id || told && got != mark:
 		return unread(recording.ErrorGone, "asked for the record %s with the mark %q, the service answers with %s and %q", id, mark, k.ID, got)
 	case k.Status == "queued" || k.Status == "in_progress":

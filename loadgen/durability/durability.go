@@ -97,6 +97,20 @@ func (w *Writer) mark(n int64) string {
 	return fmt.Sprintf("%s/%d/%d", w.scenario.Name, n, w.clock.Start().UnixNano())
 }
 
+// sameAgain reads a record that is complete once more: it has to hold the same.
+func (w *Writer) sameAgain(ctx context.Context, record, first recording.Request) (recording.Request, bool) {
+	d := w.scenario.Durability
+	again, settled := w.client.Read(ctx, record.Record, w.mark(record.Seq), record.Answer, d.MaxTokens, time.Duration(d.Timeout), w.clock)
+	if !settled || again.Error != "" {
+		return again, settled
+	}
+	if again.AnswerHash != first.AnswerHash || again.OutputTokens != first.OutputTokens {
+		first.Fail(recording.ErrorGone, words.Say("the record %s was read twice and held two texts: of %d tokens and %d characters, and of %d and %d",
+			record.Record, first.OutputTokens, first.AnswerChars, again.OutputTokens, again.AnswerChars))
+	}
+	return first, true
+}
+
 // ReadBack is the final read. Records that are not complete yet, or cannot be
 // read for the moment, are asked for again until the scenario's patience ends.
 // It returns how many writes were due; false where it was broken off, so that
@@ -135,7 +149,10 @@ func (w *Writer) read(ctx context.Context, records []recording.Request, until ti
 				if w.ofUsage(record.Seq) {
 					row, settled = w.client.ReadUsage(ctx, record.Record, record.OutputTokens, timeout, w.clock)
 				} else {
-					row, settled = w.client.Read(ctx, record.Record, w.mark(record.Seq), tokens, timeout, w.clock)
+					row, settled = w.client.Read(ctx, record.Record, w.mark(record.Seq), record.Answer, tokens, timeout, w.clock)
+					if settled && row.Error == "" {
+						row, settled = w.sameAgain(ctx, record, row)
+					}
 				}
 			}
 			row.Class = record.Class

@@ -30,6 +30,7 @@ type Material struct {
 	datasets map[string]Dataset
 	traces   map[traceFile]trace.Trace
 	keys     map[string]string // by the variables that hold them
+	names    []string          // of the scenarios
 }
 
 // Gather reads the files that a gate names. Until Learn was called, the target's
@@ -40,6 +41,7 @@ func Gather(g scenarios.Gate) (*Material, error) {
 		m.Vocabulary = Guessed()
 	}
 	for _, s := range g.Scenarios {
+		m.names = append(m.names, s.Name)
 		for _, class := range s.Mix() {
 			if err := m.dataset(class.Workload.Dataset); err != nil {
 				return nil, words.Errorf("scenario %s: %s", s.Name, err)
@@ -93,7 +95,7 @@ func OneLine(secret string) (string, error) {
 func (m *Material) Learn(ctx context.Context, g scenarios.Gate, c *client.Client) (err error) {
 	if w, has := counted(g); has {
 		maker := m.Maker(w, 0)
-		m.Vocabulary, err = learn(ctx, c, maker.Prompt(Talk{MaxTokens: client.Least(w.API)}, nil, rand.New(rand.NewPCG(0, 0))))
+		m.Vocabulary, err = learn(ctx, c, maker.Prompt(Asked{Talk: Talk{MaxTokens: client.Least(w.API)}}, nil, rand.New(rand.NewPCG(0, 0))))
 	}
 	return err
 }
@@ -160,12 +162,42 @@ type Maker struct {
 	talks []Talk
 	seed  uint64 // of what groups of prompts have in common
 	// fields of the requests, as the client takes them.
-	fields map[string]string
+	fields   map[string]string
+	scenario string // that the marks of its prompts tell
 }
 
 // Maker of a workload's prompts.
 func (m *Material) Maker(w scenarios.Workload, seed uint64) *Maker {
 	return &Maker{work: w, from: m, talks: m.datasets[w.Dataset].Talks, seed: seed, fields: scenarios.Texts(w.Fields)}
+}
+
+// Of says of which scenario the prompts are.
+func (m *Maker) Of(scenario string) *Maker {
+	m.scenario = scenario
+	return m
+}
+
+// Asked is a talk of one request, or of one user.
+type Asked struct {
+	Talk
+	mark client.Mark // in every question, where the workload wants marks
+	bare []string    // the questions without what is new in each request
+}
+
+// marked gives the questions of a talk the mark of a request, where the workload
+// wants marks.
+func (m *Maker) marked(talk Talk, bare []string, id uint64) Asked {
+	t := Asked{Talk: talk}
+	if !m.work.Marks {
+		return t
+	}
+	t.mark = client.Mark{Run: m.from.Nonce, Scenario: m.scenario, Request: id, Names: m.from.names}
+	questions := make([]string, len(t.Questions))
+	for i, q := range t.Questions {
+		questions[i] = t.mark.Asked(q)
+	}
+	t.Questions, t.bare = questions, bare
+	return t
 }
 
 // saltWords is how many of a synthetic prompt's last words are new in every
@@ -174,27 +206,31 @@ const saltWords = 8
 
 // Talk draws a conversation of as many questions as the workload has turns. id
 // is of the request, unique in the run.
-func (m *Maker) Talk(rng *rand.Rand, id uint64) Talk {
+func (m *Maker) Talk(rng *rand.Rand, id uint64) Asked {
 	salt := m.salt(id)
 	var t Talk
+	var bare []string
 	switch {
 	case m.work.Synthetic != nil:
 		for range m.work.Turns {
 			t.Questions = append(t.Questions, m.synthetic(rng, salt))
 		}
+		bare = t.Questions
 	case len(m.talks) > 0:
 		t = m.talks[rng.IntN(len(m.talks))]
-		t.Questions = salted(t.Questions[:min(m.work.Turns, len(t.Questions))], salt)
+		bare = t.Questions[:min(m.work.Turns, len(t.Questions))]
+		t.Questions = salted(bare, salt)
 	default:
 		for range m.work.Turns {
 			t.Questions = append(t.Questions, m.work.Prompts[rng.IntN(len(m.work.Prompts))])
 		}
-		t.Questions = salted(t.Questions, salt)
+		bare = t.Questions
+		t.Questions = salted(bare, salt)
 	}
 	if s := m.work.System; s != "" && (len(t.Before) == 0 || t.Before[0].Role != "system") {
 		t.Before = append([]client.Message{{Role: "system", Content: s}}, t.Before...)
 	}
-	return t
+	return m.marked(t, bare, id)
 }
 
 // salt draws what makes a request one of a kind; nil where none is wanted.
@@ -251,7 +287,7 @@ func (m *Maker) own(b *strings.Builder, tokens int, rng, salt *rand.Rand) {
 
 // Replayed is the prompt of a trace's request: its blocks, which other requests
 // with the same have too, or words of its own.
-func (m *Maker) Replayed(r trace.Request, rng *rand.Rand, id uint64) Talk {
+func (m *Maker) Replayed(r trace.Request, rng *rand.Rand, id uint64) Asked {
 	var b strings.Builder
 	rest := r.Input
 	for _, block := range r.Blocks {
@@ -263,20 +299,33 @@ func (m *Maker) Replayed(r trace.Request, rng *rand.Rand, id uint64) Talk {
 	if rest > 0 {
 		m.own(&b, rest, rng, m.salt(id))
 	}
-	return Talk{Questions: []string{b.String()}, MaxTokens: r.Output}
+	questions := []string{b.String()}
+	return m.marked(Talk{Questions: questions, MaxTokens: r.Output}, questions, id)
 }
 
 // Prompt asks with the messages of a talk so far.
-func (m *Maker) Prompt(t Talk, messages []client.Message, rng *rand.Rand) client.Prompt {
+func (m *Maker) Prompt(t Asked, messages []client.Message, rng *rand.Rand) client.Prompt {
 	w := m.work
 	tokens := t.MaxTokens
 	if tokens == 0 {
 		tokens = w.MaxTokens.Draw(rng)
 	}
 	return client.Prompt{
+		Mark: t.mark, Question: t.about(messages),
 		API: w.API, Model: w.Model, APIKey: m.from.keys[w.APIKeyEnv], Connection: client.Connection(w.Connection), Messages: messages, MaxTokens: tokens, Fields: m.fields,
 		Temperature: *w.Temperature, IgnoreEOS: w.IgnoreEOS, Finish: w.Finish, Stream: *w.Stream, Timeout: time.Duration(w.Timeout),
 	}
+}
+
+// about is what the last of the messages asks, without what is new in each
+// request.
+func (t Asked) about(messages []client.Message) int64 {
+	for i, bare := range t.bare {
+		if len(messages) > 0 && messages[len(messages)-1].Content == t.Questions[i] {
+			return client.HashOf(bare)
+		}
+	}
+	return 0
 }
 
 // First is the first question of a talk, with what was said before.

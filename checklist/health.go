@@ -1,0 +1,107 @@
+package checklist
+
+import (
+	"slices"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// served is how users were served in a second.
+type served struct{ ok, failed int64 }
+
+// serve takes into account what a user would say of the service's health. One that
+// was refused has not seen it fail.
+func (e *evidence) serve(r *recording.Request) {
+	if !e.wantsHealth || r.End == 0 {
+		return
+	}
+	bySecond := e.served[r.Scenario]
+	if bySecond == nil {
+		bySecond = map[int64]*served{}
+		e.served[r.Scenario] = bySecond
+	}
+	at := int64(r.End / time.Second)
+	if bySecond[at] == nil {
+		bySecond[at] = &served{}
+	}
+	switch r.Failure() {
+	case "":
+		bySecond[at].ok++
+	case recording.ErrorLimited, recording.ErrorShed, recording.ErrorNotSent, recording.ErrorCancelled:
+	default:
+		bySecond[at].failed++
+	}
+}
+
+// leastServed is how many users have to have been answered, or not, about the time
+// of a health check for it to be held against them.
+const leastServed = 3
+
+// falseHealth decides for how long the health check said the opposite of what
+// users saw.
+func (f *Finding) falseHealth(o scenarios.Objective, e *evidence) {
+	var wrong, compared int64
+	var total float64
+	var example words.Sentence
+	var seen []recording.Observation
+	for _, obs := range e.rec.Observations {
+		if obs.Name == recording.ObsHealth {
+			seen = append(seen, obs)
+		}
+	}
+	if len(seen) == 0 {
+		f.Waived, f.Why = o.WhereSupported, words.Say("the service has no health check at the usual addresses (/health, /healthz, /livez, /v2/health/ready)")
+		return
+	}
+	for _, name := range e.scenariosOf(o) {
+		from, to, ok := e.playedTime(name)
+		if !ok {
+			continue
+		}
+		for i, obs := range seen {
+			at := obs.At.Seconds()
+			if at < from || at > to {
+				continue
+			}
+			var about served
+			for second := int64(at) - 1; second <= int64(at)+1; second++ {
+				if s := e.served[name][second]; s != nil {
+					about.ok, about.failed = about.ok+s.ok, about.failed+s.failed
+				}
+			}
+			if about.ok+about.failed < leastServed {
+				continue
+			}
+			compared++
+			well := obs.Value == 1
+			if !(well && about.failed >= 9*about.ok || !well && about.failed == 0) {
+				continue
+			}
+			lasts := 1.0
+			if i+1 < len(seen) {
+				lasts = min(lasts*2, seen[i+1].At.Seconds()-at)
+			}
+			wrong, total = wrong+1, total+lasts
+			if example.IsZero() {
+				example = words.Say("at %s it said %s, and of the requests that ended about then %d failed and %d succeeded", show(at, scenarios.UnitSeconds), obs.Text, about.failed, about.ok)
+			}
+		}
+	}
+	if compared == 0 {
+		f.Why = words.Say("too few requests ended about the times of the %d health checks to be compared with them", len(seen))
+		return
+	}
+	f.Samples = compared
+	f.decide(total, o)
+	if wrong > 0 {
+		f.Why = words.Say("%s: %s", example, f.Why)
+	}
+}
+
+// wantsHealth reports whether an objective is about the service's health check.
+func wantsHealth(gate scenarios.Gate) bool {
+	return slices.ContainsFunc(gate.Objectives, func(o scenarios.Objective) bool { return o.Metric == "false_health" })
+}

@@ -1,0 +1,367 @@
+package checklist
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/words"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// twin is an answer to a question that was asked in several ways, or to one of the
+// load that was asked again.
+type twin struct {
+	seq                    int64
+	question, variant      string
+	hash                   int64
+	chars, same, variety   int32
+	usage, prompt, counted int32 // tokens; 0: not told
+	pieces                 int32
+	stopped                bool // its end was the model's own, which may be a token
+	foreign                string
+}
+
+func twinOf(r *recording.Request) twin {
+	t := twin{seq: r.Seq, question: r.Class, variant: r.Way, hash: r.AnswerHash, chars: r.AnswerChars, same: r.SameChars, variety: r.AnswerVariety,
+		counted: r.AnswerTokens, pieces: r.Pieces, stopped: r.FinishReason != "length", foreign: r.Foreign}
+	if r.TokensFrom == "usage" {
+		t.usage, t.prompt = r.VisibleTokens(), r.PromptTokens
+	}
+	return t
+}
+
+// phase, api and how are the parts of a variant.
+func (t twin) phase() string { return part3(t.variant, 0) }
+func (t twin) api() string   { return part3(t.variant, 1) }
+func (t twin) how() string   { return part3(t.variant, 2) }
+
+func part3(variant string, i int) string {
+	if parts := strings.SplitN(variant, "/", 3); len(parts) == 3 {
+		return parts[i]
+	}
+	return ""
+}
+
+// base is what the service answers to a question in the way that others are
+// compared with: streamed, alone, over a kept connection.
+type base struct {
+	hash          int64
+	usage, prompt int32
+	n             int
+	steady        bool // each time the same
+}
+
+// bases are those of a scenario, by API and question.
+func bases(twins []twin, phase string) map[string]*base {
+	found := map[string]*base{}
+	for _, t := range twins {
+		if t.phase() != phase || t.how() != "streamed" && t.how() != "again" {
+			continue
+		}
+		id := t.api() + "/" + t.question
+		b := found[id]
+		if b == nil {
+			b = &base{t.hash, t.usage, t.prompt, 0, true}
+			found[id] = b
+		}
+		b.n++
+		b.steady = b.steady && b.hash == t.hash
+	}
+	return found
+}
+
+// comparison is of one way to ask with that of the bases.
+type comparison struct {
+	compared, texts, counts int
+	example                 words.Sentence
+}
+
+// waysCompared are the comparisons of all ways of a scenario, by their names, and how far the service
+// gives the same answer to the same question at all.
+func waysCompared(twins []twin, load []looked) (found map[string]*comparison, steady, crowdSteady bool) {
+	found = map[string]*comparison{}
+	alone, crowd := bases(twins, "alone"), bases(twins, "crowd")
+	for _, b := range alone {
+		steady = steady || b.n > 1 && b.steady
+	}
+	crowdSteady = len(crowd) > 0
+	repeats := 0
+	for _, b := range crowd {
+		crowdSteady = crowdSteady && b.steady
+		repeats += b.n - 1
+	}
+	crowdSteady = crowdSteady && repeats >= 3
+	of := func(name string) *comparison {
+		if found[name] == nil {
+			found[name] = &comparison{}
+		}
+		return found[name]
+	}
+	// Of one way every answer to a question has to be another one than the base's: a
+	// single one may be the exception that changed_answers is about.
+	type pair struct{ name, question string }
+	differ, agree := map[pair]int{}, map[pair]int{}
+	for _, t := range twins {
+		b := alone[t.api()+"/"+t.question]
+		if b == nil || b.n < 2 || !b.steady || t.phase() == "alone" && (t.how() == "streamed" || t.how() == "again") {
+			continue
+		}
+		name := t.variant
+		if t.phase() == "crowd" && t.how() == "again" {
+			name = "crowd/" + t.api() + "/streamed"
+		}
+		c, p := of(name), pair{name, t.question}
+		c.compared++
+		switch {
+		case t.hash == b.hash:
+			agree[p]++
+			if differs(t.usage, b.usage) || differs(t.prompt, b.prompt) {
+				if c.counts++; c.example.IsZero() {
+					c.example = words.Say("%s has the same answer and other counts: %d tokens of the prompt and %d of the answer, and %d and %d", t.question, t.prompt, t.usage, b.prompt, b.usage)
+				}
+			}
+		case t.phase() == "alone" || crowdSteady:
+			differ[p]++
+		}
+	}
+	for p, n := range differ {
+		if agree[p] == 0 && n > 1 {
+			c := found[p.name]
+			c.texts++
+		}
+	}
+	again(twins, load, crowdSteady, of)
+	return found, steady, crowdSteady
+}
+
+// again compares requests of the load with their repetitions alone.
+func again(twins []twin, load []looked, crowdSteady bool, of func(string) *comparison) {
+	then := map[int64]looked{}
+	for _, l := range load {
+		then[l.seq] = l
+	}
+	alone := map[int64][]twin{}
+	for _, t := range twins {
+		if t.variant == "alone/load" {
+			alone[t.seq] = append(alone[t.seq], t)
+		}
+	}
+	for seq, all := range alone {
+		l, has := then[seq]
+		if !has || l.foreign != "" {
+			continue
+		}
+		c := of("alone/load")
+		c.compared++
+		switch {
+		case all[0].hash == l.hash:
+			if differs(all[0].usage, l.tokens) || differs(all[0].prompt, l.prompt) {
+				c.counts++
+			}
+		case crowdSteady && len(all) > 1 && all[0].hash == all[1].hash:
+			c.texts++
+		}
+	}
+}
+
+// differs reports whether two counts are told and not the same, but for the token
+// that some count for the end of an answer.
+func differs(a, b int32) bool { return a > 0 && b > 0 && (a-b > 1 || b-a > 1) }
+
+// disagreeing decides in how many ways the same question is answered otherwise than
+// alone, streamed and over a kept connection.
+func (f *Finding) disagreeing(o scenarios.Objective, e *evidence) {
+	var count int64
+	var told []words.Sentence
+	asked, steady, crowded := false, false, false
+	for _, name := range e.scenariosOf(o) {
+		if len(e.twins[name]) == 0 {
+			continue
+		}
+		asked = true
+		found, same, crowd := waysCompared(e.twins[name], e.looked[name])
+		steady, crowded = steady || same, crowded || crowd
+		names := make([]string, 0, len(found))
+		for variant := range found {
+			names = append(names, variant)
+		}
+		slices.Sort(names)
+		for _, variant := range names {
+			c := found[variant]
+			f.Samples += int64(c.compared)
+			if c.texts == 0 && c.counts == 0 {
+				continue
+			}
+			count++
+			told = append(told, c.said(variant))
+		}
+	}
+	switch {
+	case !asked:
+		f.Why = words.Say("no twin was answered")
+		return
+	case !steady:
+		f.Waived, f.Why = o.WhereSupported, words.Say("the service does not give the same answer twice to the same question, asked alone in the same way at temperature 0, so that no two ways can be compared")
+		return
+	}
+	f.decide(float64(count), o)
+	f.Why = words.Say("%d answers were compared: %s", f.Samples, f.Why)
+	if len(told) > 0 {
+		f.Why = words.Say("%s; %s", f.Why, told[0])
+	}
+	if !crowded {
+		f.Why = words.Say("%s (beside the load the same question is not answered alike each time, or was not asked often enough, so that only counts are compared there)", f.Why)
+	}
+}
+
+// said tells how a way to ask disagrees with that of the bases.
+func (c *comparison) said(variant string) words.Sentence {
+	var what words.Sentence
+	switch {
+	case variant == "alone/load":
+		what = words.Say("requests of the load that were asked again alone")
+	case strings.HasPrefix(variant, "crowd/"):
+		what = words.Say("asked by %s beside the load", strings.Replace(strings.TrimPrefix(variant, "crowd/"), "/", ", ", 1))
+	default:
+		what = words.Say("asked by %s", strings.Replace(strings.TrimPrefix(variant, "alone/"), "/", ", ", 1))
+	}
+	if c.texts > 0 {
+		return words.Say("%s: %d answers are other texts than those given alone, streamed, over a kept connection", what, c.texts)
+	}
+	if c.example.IsZero() {
+		return words.Say("%s: %d answers have the same text and other counts", what, c.counts)
+	}
+	return words.Say("%s: %s", what, c.example)
+}
+
+const (
+	leastCounted = 60 // tokens that counts are compared by, at the least
+)
+
+// counts are what the tokens of texts are known by.
+type counts struct {
+	usage, counted, pieces, ends float64 // of answers: their usage, the tokenizer's count, their chunks, and how many may count their end
+	prompts                      map[string]twin
+	answers                      float64 // usage of the answers that the prompts are made of
+}
+
+// countsOf sums up the twins of a scenario that were asked alone.
+func countsOf(twins []twin) counts {
+	c := counts{prompts: map[string]twin{}}
+	firsts := map[string]bool{}
+	var own string
+	for _, t := range twins {
+		if strings.HasPrefix(t.variant, "count/") {
+			c.prompts[t.variant] = t
+			continue
+		}
+		if t.phase() != "alone" || t.how() != "streamed" || t.usage == 0 {
+			continue
+		}
+		if own == "" {
+			own = t.api()
+		}
+		if t.api() == own && !firsts[t.question] {
+			firsts[t.question] = true
+			c.answers += float64(t.usage)
+		}
+		c.pieces += float64(t.pieces)
+		c.usage += float64(t.usage)
+		c.counted += float64(t.counted)
+		if t.stopped {
+			c.ends++
+		}
+	}
+	if c.prompts["count/once"].question != fmt.Sprintf("of %d", len(firsts)) {
+		c.answers = 0 // not known of which
+	}
+	return c
+}
+
+// off is how far a sum is from what it should be, as a part of it; ends tokens more
+// are right too.
+func off(is, should, ends float64) float64 {
+	over := is - should
+	if over > 0 {
+		over = max(0, over-ends)
+	}
+	return math.Abs(over) / should
+}
+
+// answerCounts decides how far the tokens of answers are miscounted. Where usage
+// counts more than the text has, the chunks are a witness: a model may write a text
+// in more tokens than its tokenizer would, and then sends so many chunks.
+func (f *Finding) answerCounts(o scenarios.Objective, e *evidence) {
+	var worst *float64
+	var told words.Sentence
+	for _, name := range e.scenariosOf(o) {
+		c := countsOf(e.twins[name])
+		should, by := c.counted, words.Say("the service's tokenizer")
+		is := c.usage
+		ends := c.ends
+		once, none := c.prompts["count/once"], c.prompts["count/none"]
+		if should < leastCounted {
+			should, by = 0, words.Say("the service's own count of the same texts as a prompt")
+			if is = c.answers; once.prompt > none.prompt && none.prompt > 0 {
+				should = float64(once.prompt - none.prompt)
+				ends += 3 // the line breaks between them
+			}
+		}
+		if is < leastCounted || should == 0 {
+			continue
+		}
+		value := off(is, should, ends)
+		if is > should && c.pieces > 0 {
+			value = min(value, off(c.usage, c.pieces, ends))
+		}
+		f.Samples += int64(is)
+		if worst == nil || value > *worst {
+			worst, told = &value, words.Say("usage counts %d tokens, and %s %d", int64(is), by, int64(should))
+		}
+	}
+	if worst == nil {
+		f.Waived, f.Why = o.WhereSupported, words.Say("neither a tokenizer of the service nor the usage of prompts counts the tokens of enough text")
+		return
+	}
+	f.decide(*worst, o)
+	f.Why = words.Say("%s: %s", told, f.Why)
+}
+
+// promptCounts decides how far the tokens of prompts are miscounted.
+func (f *Finding) promptCounts(o scenarios.Objective, e *evidence) {
+	var worst *float64
+	var told words.Sentence
+	note := func(is, should float64, how words.Sentence) {
+		if should < leastCounted {
+			return
+		}
+		// Where two texts meet, a token may be more or fewer.
+		value := max(0, math.Abs(is-should)-2) / should
+		f.Samples += int64(should)
+		if worst == nil || value > *worst {
+			worst, told = &value, how
+		}
+	}
+	for _, name := range e.scenariosOf(o) {
+		c := countsOf(e.twins[name])
+		none, once, twice := c.prompts["count/none"], c.prompts["count/once"], c.prompts["count/twice"]
+		if none.prompt == 0 || once.prompt == 0 || twice.prompt == 0 {
+			continue
+		}
+		first, second := float64(once.prompt-none.prompt), float64(twice.prompt-once.prompt)
+		note(second, first+1, words.Say("a text adds %d tokens to a prompt, and the same text after it %d", int64(first), int64(second)))
+		if once.counted > 0 && twice.counted > 0 {
+			should := float64(twice.counted - once.counted)
+			note(second, should, words.Say("usage counts %d tokens for a text that has %d by the service's tokenizer", int64(second), int64(should)))
+		}
+	}
+	if worst == nil {
+		f.Waived, f.Why = o.WhereSupported, words.Say("no usage says how many tokens the prompts had that were sent for it")
+		return
+	}
+	f.decide(*worst, o)
+	f.Why = words.Say("%s: %s", told, f.Why)
+}

@@ -1,0 +1,62 @@
+package client
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/words"
+)
+
+// healthPaths are where services say whether they are well: vLLM, SGLang, TGI,
+// llama.cpp and the bundled one; those of Kubernetes' habit; Triton.
+var healthPaths = []string{"/health", "/healthz", "/livez", "/v2/health/ready"}
+
+const healthFor = 2 * time.Second
+
+// HealthPath is where the service says whether it is well; false where it has no
+// such place.
+func (c *Client) HealthPath(ctx context.Context) (string, bool) {
+	if c.rpc != nil {
+		return "", false
+	}
+	for _, path := range healthPaths {
+		switch status, _ := c.get(ctx, path); {
+		case status >= 200 && status < 300, status >= 500 && status != http.StatusNotImplemented:
+			return path, true
+		}
+	}
+	return "", false
+}
+
+// Health asks the service whether it is well. The error is that it is not, and
+// status what it answered.
+func (c *Client) Health(ctx context.Context, path string) (status string, err error) {
+	code, err := c.get(ctx, path)
+	switch {
+	case err != nil:
+		return err.Error(), err
+	case code < 200 || code > 299:
+		return http.StatusText(code), words.Errorf("%s answers with status %d", path, code)
+	}
+	return http.StatusText(code), nil
+}
+
+// get asks for a page of the service beside its API, and is its status.
+func (c *Client) get(ctx context.Context, path string) (int, error) {
+	limited, cancel := context.WithTimeout(ctx, healthFor)
+	defer cancel()
+	req, err := http.NewRequestWithContext(limited, http.MethodGet, c.base+path+c.query, nil)
+	if err != nil {
+		return 0, err
+	}
+	c.header(req)
+	resp, err := c.transport.RoundTrip(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxExcerpt)) // so that the connection can be used again
+	return resp.StatusCode, nil
+}
