@@ -73,16 +73,16 @@ func bases(twins []twin, phase string) map[string]*base {
 	return found
 }
 
-// comparison is of one way to ask with that of the bases.
-type comparison struct {
+// wayCompared is a comparison of one way to ask with that of the bases.
+type wayCompared struct {
 	compared, texts, counts int
 	example                 words.Sentence
 }
 
 // waysCompared are the comparisons of all ways of a scenario, by their names, and how far the service
 // gives the same answer to the same question at all.
-func waysCompared(twins []twin, load []looked) (found map[string]*comparison, steady, crowdSteady bool) {
-	found = map[string]*comparison{}
+func waysCompared(twins []twin, load []looked) (found map[string]*wayCompared, steady, crowdSteady bool) {
+	found = map[string]*wayCompared{}
 	alone, crowd := bases(twins, "alone"), bases(twins, "crowd")
 	for _, b := range alone {
 		steady = steady || b.n > 1 && b.steady
@@ -94,9 +94,9 @@ func waysCompared(twins []twin, load []looked) (found map[string]*comparison, st
 		repeats += b.n - 1
 	}
 	crowdSteady = crowdSteady && repeats >= 3
-	of := func(name string) *comparison {
+	of := func(name string) *wayCompared {
 		if found[name] == nil {
-			found[name] = &comparison{}
+			found[name] = &wayCompared{}
 		}
 		return found[name]
 	}
@@ -138,7 +138,7 @@ func waysCompared(twins []twin, load []looked) (found map[string]*comparison, st
 }
 
 // again compares requests of the load with their repetitions alone.
-func again(twins []twin, load []looked, crowdSteady bool, of func(string) *comparison) {
+func again(twins []twin, load []looked, crowdSteady bool, of func(string) *wayCompared) {
 	then := map[int64]looked{}
 	for _, l := range load {
 		then[l.seq] = l
@@ -218,7 +218,7 @@ func (f *Finding) disagreeing(o scenarios.Objective, e *evidence) {
 }
 
 // said tells how a way to ask disagrees with that of the bases.
-func (c *comparison) said(variant string) words.Sentence {
+func (c *wayCompared) said(variant string) words.Sentence {
 	var what words.Sentence
 	switch {
 	case variant == "alone/load":
