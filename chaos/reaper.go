@@ -89,7 +89,7 @@ func reap(path string, undo Undoer) (undone []string, err error) {
 	var failed error
 	for _, e := range open {
 		for _, u := range e.Undo {
-			if !u.OutlivesBoot() && !sameBoot {
+			if u.UntilReboot && !sameBoot {
 				continue // the process is gone with the boot, and its number may be another's
 			}
 			if err := undo(u); err != nil {

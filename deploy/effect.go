@@ -2,6 +2,8 @@ package deploy
 
 import (
 	"context"
+	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/words"
@@ -34,22 +36,34 @@ type Sight struct {
 }
 
 // Undo takes back one thing that a fault does, as a line of a journal. It is
-// plain data, so that another process can do it, and it can be done any number of
-// times, also when the thing was never done. What it does is known to who made
-// the target: see deploy/targets.
+// plain data, so that another process can do it. It can be repeated, also when the
+// thing was never done. deploy/targets knows which package carries it out.
 type Undo struct {
-	Do    string `json:"do"`
-	PID   int    `json:"pid,omitempty"`   // a process of this machine
-	Start uint64 `json:"start,omitempty"` // with PID: the process that is meant, and no later one
-	Path  string `json:"path,omitempty"`
-	Home  string `json:"home,omitempty"` // the control group the processes came from, or the file that was swapped
-	At    uint64 `json:"at,omitempty"`   // an address in the process
-	Code  []byte `json:"code,omitempty"` // what stood there
+	Do string `json:"do"`
+	// To is what it is done to, as the package that carries it out wrote it: a
+	// process, a file, an object of a cluster.
+	To json.RawMessage `json:"to,omitempty"`
+	// UntilReboot: a reboot of this machine undoes it too, as it ends a process.
+	UntilReboot bool `json:"until_reboot,omitempty"`
 }
 
-// OutlivesBoot reports whether what it undoes may be there after a reboot of this
-// machine.
-func (u Undo) OutlivesBoot() bool { return u.PID == 0 }
+// UnmarshalJSON reads an Undo. Older journals have what it is done to beside "do";
+// what concerns a process has a pid there.
+func (u *Undo) UnmarshalJSON(b []byte) error {
+	type plain Undo
+	var read struct {
+		plain
+		PID int `json:"pid"`
+	}
+	if err := json.Unmarshal(b, &read); err != nil {
+		return err
+	}
+	*u = Undo(read.plain)
+	if u.To == nil {
+		u.To, u.UntilReboot = slices.Clone(b), read.PID != 0
+	}
+	return nil
+}
 
 // Journal is where a target notes on disk what has to be undone, before it does
 // something to bring itself up that its process could leave behind.

@@ -89,7 +89,7 @@ type bad struct {
 func (b *bad) Victim() string { return b.victim }
 
 // Undo is to remove the file: a supervisor that dies takes its processes with it.
-func (b *bad) Undo() []deploy.Undo { return []deploy.Undo{{Do: undoRemove, Path: b.folder}} }
+func (b *bad) Undo() []deploy.Undo { return []deploy.Undo{undoing(undoRemove, object{Path: b.folder})} }
 
 func (b *bad) Inject(ctx context.Context) (sight, error) {
 	if err := os.Mkdir(b.folder, 0o700); err != nil {

@@ -47,7 +47,7 @@ type expiry struct {
 func (e *expiry) Victim() string { return deploy.Gateway }
 
 func (e *expiry) Undo() []deploy.Undo {
-	return []deploy.Undo{{Do: undoSwap, Path: e.kept, Home: e.certificate.File}}
+	return []deploy.Undo{undoing(undoSwap, object{Path: e.kept, Home: e.certificate.File})}
 }
 
 // Inject swaps the file at once, whenever the gateway may read it: it is there

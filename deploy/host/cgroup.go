@@ -123,7 +123,7 @@ func canGroup(controller string) func() error {
 }
 
 func (g cgroup) undo() []deploy.Undo {
-	return []deploy.Undo{{Do: undoCgroup, Path: g.path, Home: g.home}}
+	return []deploy.Undo{undoing(undoCgroup, object{Path: g.path, Home: g.home})}
 }
 
 // take makes the group, with its limits, and moves a process into it.

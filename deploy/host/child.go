@@ -59,7 +59,7 @@ func (c *child) stat() (deploy.ProcStat, bool) {
 }
 
 func (c *child) undo() []deploy.Undo {
-	return []deploy.Undo{{Do: undoKill, PID: c.pid, Start: c.start}}
+	return []deploy.Undo{undoing(undoKill, object{PID: c.pid, Start: c.start})}
 }
 
 // end kills it and waits for it; it can be called more than once.

@@ -68,8 +68,8 @@ type skewed struct {
 // the change.
 func (s *skewed) Undo() []deploy.Undo {
 	return []deploy.Undo{
-		{Do: undoClock, PID: s.pid, Start: s.start, At: s.vdso.entry, Code: s.vdso.code},
-		{Do: undoContinue, PID: s.pid, Start: s.start},
+		undoing(undoClock, object{PID: s.pid, Start: s.start, At: s.vdso.entry, Code: s.vdso.code}),
+		undoing(undoContinue, object{PID: s.pid, Start: s.start}),
 	}
 }
 

@@ -44,7 +44,7 @@ func DiskFor(gate scenarios.Gate) int64 {
 // many bytes in memory. Release leaves what is on it then in a plain folder of
 // that name.
 func OwnDisk(j deploy.Journal, folder string, size int64) (release func() error, err error) {
-	undo := deploy.Undo{Do: undoUnmount, Path: folder}
+	undo := undoing(undoUnmount, object{Path: folder})
 	if err := errors.Join(os.MkdirAll(filepath.Dir(folder), 0o700), os.Mkdir(folder, 0o700)); err != nil {
 		return nil, err
 	}
@@ -115,7 +115,9 @@ func (f *filling) file() string { return filepath.Join(f.folder, balloon) }
 // Victim is the disk, by no name.
 func (f *filling) Victim() string { return "" }
 
-func (f *filling) Undo() []deploy.Undo { return []deploy.Undo{{Do: undoRemove, Path: f.file()}} }
+func (f *filling) Undo() []deploy.Undo {
+	return []deploy.Undo{undoing(undoRemove, object{Path: f.file()})}
+}
 
 func (f *filling) Inject(context.Context) (sight, error) {
 	taken, err := fill(f.file())

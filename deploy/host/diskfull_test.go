@@ -88,8 +88,8 @@ func TestRecoverUnmounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeJournal(t, state, []entry{{PID: 1 << 30, Boot: bootID()},
-		{Fault: diskName, Kind: "disk-full", Undo: []deploy.Undo{{Do: undoUnmount, Path: folder}, {Do: undoUnmount, Path: "/proc"}}},
-		{Fault: "s/0", Kind: "disk-full", Undo: []deploy.Undo{{Do: undoRemove, Path: filepath.Join(folder, balloon)}}}})
+		{Fault: diskName, Kind: "disk-full", Undo: []deploy.Undo{undoing(undoUnmount, object{Path: folder}), undoing(undoUnmount, object{Path: "/proc"})}},
+		{Fault: "s/0", Kind: "disk-full", Undo: []deploy.Undo{undoing(undoRemove, object{Path: filepath.Join(folder, balloon)})}}})
 	for range 2 {
 		if all, err := chaos.Recover(Undo); err != nil || len(all) > 0 && all[0].Err != nil {
 			t.Fatalf("%+v %v", all, err)

@@ -135,7 +135,7 @@ func undoNode(n *deploy.Node) []deploy.Undo {
 	if n == nil {
 		return nil
 	}
-	return []deploy.Undo{{Do: undoLink, Path: n.Name()}}
+	return []deploy.Undo{undoing(undoLink, object{Path: n.Name()})}
 }
 
 func (s *networkFault) Inject(context.Context) (sight, error) {

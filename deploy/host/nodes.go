@@ -108,7 +108,7 @@ func OwnNodes(j deploy.Journal, n int) (nodes []*deploy.Node, release func() err
 	names := deploy.NodeNames(n)
 	var undo []deploy.Undo
 	for _, name := range names {
-		undo = append(undo, deploy.Undo{Do: undoLink, Path: name})
+		undo = append(undo, undoing(undoLink, object{Path: name}))
 	}
 	const id = ofOurs + "nodes"
 	if err := j.Begin(id, "the network", "the nodes "+strings.Join(names, ", "), undo); err != nil {

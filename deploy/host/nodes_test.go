@@ -136,7 +136,7 @@ func TestRecoverRemovesNodes(t *testing.T) {
 	}
 	dead, alive := all[0], all[1]
 	writeJournal(t, state, []entry{{PID: 1 << 30, Boot: bootID()},
-		{Fault: "nodes", Kind: "the network", Undo: []deploy.Undo{undoNode(dead[0])[0], undoNode(dead[1])[0], {Do: undoLink, Path: "lgate-never-0"}}}})
+		{Fault: "nodes", Kind: "the network", Undo: []deploy.Undo{undoNode(dead[0])[0], undoNode(dead[1])[0], undoing(undoLink, object{Path: "lgate-never-0"})}}})
 	for range 2 {
 		if all, err := chaos.Recover(Undo); err != nil || len(all) > 0 && all[0].Err != nil {
 			t.Fatalf("%+v %v", all, err)
@@ -148,7 +148,7 @@ func TestRecoverRemovesNodes(t *testing.T) {
 			t.Errorf("%s is there: %t", n.Name(), there)
 		}
 	}
-	if err := Undo(deploy.Undo{Do: undoLink, Path: "lo"}); err == nil {
+	if err := Undo(undoing(undoLink, object{Path: "lo"})); err == nil {
 		t.Error("a damaged journal may remove any device")
 	}
 }

@@ -85,7 +85,7 @@ func (l *Local) HangReplica(_ context.Context, v deploy.Victim, _ scenarios.Faul
 type hanging struct{ onProcess }
 
 func (h *hanging) Undo() []deploy.Undo {
-	return []deploy.Undo{{Do: undoContinue, PID: h.pid, Start: h.start}}
+	return []deploy.Undo{undoing(undoContinue, object{PID: h.pid, Start: h.start})}
 }
 
 func (h *hanging) Inject(context.Context) (sight, error) {

@@ -30,11 +30,11 @@ func TestRecover(t *testing.T) {
 	await(t, "the sleeper to stop", func() bool { st, err := deploy.Stat(stopped.pid); return err == nil && st.State == "T" })
 	lines := []entry{
 		{Run: "runs/x", PID: 1 << 30, Start: 1, Boot: bootID()},
-		{Fault: "s/0", Kind: "pod-hang", Victim: "replica-0", Undo: []deploy.Undo{{Do: undoContinue, PID: stopped.pid, Start: stopped.start}}},
-		{Fault: "s/1", Kind: "cpu-stress", Undo: []deploy.Undo{{Do: undoKill, PID: burner.pid, Start: burner.start}}},
-		{Fault: "s/2", Kind: "cpu-stress", Undo: []deploy.Undo{{Do: undoKill, PID: other.pid, Start: other.start}}},
+		{Fault: "s/0", Kind: "pod-hang", Victim: "replica-0", Undo: []deploy.Undo{undoing(undoContinue, object{PID: stopped.pid, Start: stopped.start})}},
+		{Fault: "s/1", Kind: "cpu-stress", Undo: []deploy.Undo{undoing(undoKill, object{PID: burner.pid, Start: burner.start})}},
+		{Fault: "s/2", Kind: "cpu-stress", Undo: []deploy.Undo{undoing(undoKill, object{PID: other.pid, Start: other.start})}},
 		{Fault: "s/2", Reverted: true}, // it must be left alone
-		{Fault: "s/3", Kind: "cpu-stress", Undo: []deploy.Undo{{Do: undoKill, PID: other.pid, Start: other.start + 1}}}, // and so must a process that only has the number
+		{Fault: "s/3", Kind: "cpu-stress", Undo: []deploy.Undo{undoing(undoKill, object{PID: other.pid, Start: other.start + 1})}}, // and so must a process that only has the number
 	}
 	path := writeJournal(t, state, lines)
 	for range 3 {
@@ -71,11 +71,11 @@ func TestRecoverLeavesAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	undo := []deploy.Undo{{Do: undoKill, PID: victim.pid, Start: victim.start}}
+	undo := []deploy.Undo{undoing(undoKill, object{PID: victim.pid, Start: victim.start})}
 	mine := writeJournal(t, state, []entry{{Run: "runs/mine", PID: os.Getpid(), Start: self.Start, Boot: bootID()}, {Fault: "s/0", Undo: undo}})
 	rebooted := writeJournal(t, state, []entry{{Run: "runs/old", PID: 1 << 30, Boot: "another"}, {Fault: "s/0", Undo: undo}})
 	folder := t.TempDir()
-	wrong := writeJournal(t, state, []entry{{Run: "runs/wrong", PID: 1 << 30, Boot: bootID()}, {Fault: "s/0", Undo: []deploy.Undo{{Do: undoCgroup, Path: folder, Home: folder}}}})
+	wrong := writeJournal(t, state, []entry{{Run: "runs/wrong", PID: 1 << 30, Boot: bootID()}, {Fault: "s/0", Undo: []deploy.Undo{undoing(undoCgroup, object{Path: folder, Home: folder})}}})
 	cut := writeJournal(t, state, []entry{{Run: "runs/cut", PID: 1 << 30, Boot: bootID()}})
 	if err := os.WriteFile(cut, append(read(t, cut), `{"fault":"s/0","undo":[{"do":"kill","pi`...), 0o600); err != nil {
 		t.Fatal(err)
@@ -164,7 +164,7 @@ func TestRecoverSwapsBack(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			writeJournal(t, state, []entry{{PID: 1 << 30, Boot: bootID()}, {Fault: "s/0", Kind: "certificate-expiry", Undo: []deploy.Undo{{Do: undoSwap, Path: kept, Home: home}}}})
+			writeJournal(t, state, []entry{{PID: 1 << 30, Boot: bootID()}, {Fault: "s/0", Kind: "certificate-expiry", Undo: []deploy.Undo{undoing(undoSwap, object{Path: kept, Home: home})}}})
 			for range 2 {
 				if all, err := chaos.Recover(Undo); err != nil || len(all) > 0 && all[0].Err != nil {
 					t.Fatalf("%+v %v", all, err)

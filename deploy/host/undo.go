@@ -1,6 +1,7 @@
 package host
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -27,35 +28,60 @@ const (
 // must not make recover remove anything else.
 const ofOurs = "launchgate-fault-"
 
+// object is what an Undo of this package is done to.
+type object struct {
+	PID   int    `json:"pid,omitempty"`
+	Start uint64 `json:"start,omitempty"` // with PID: the process that is meant, and no later one
+	Path  string `json:"path,omitempty"`
+	Home  string `json:"home,omitempty"` // the control group the processes came from, or the file that was swapped
+	At    uint64 `json:"at,omitempty"`   // an address in the process
+	Code  []byte `json:"code,omitempty"` // what stood there
+}
+
+// undoing is an Undo of this package.
+func undoing(do string, to object) deploy.Undo {
+	b, err := json.Marshal(to)
+	if err != nil { // it is numbers and texts
+		panic(err)
+	}
+	return deploy.Undo{Do: do, To: b, UntilReboot: to.PID != 0}
+}
+
 // Undo takes back what an effect of this package did; nil means that it is not
 // there any more.
 func Undo(u deploy.Undo) error {
+	var to object
+	if len(u.To) > 0 {
+		if err := json.Unmarshal(u.To, &to); err != nil {
+			return words.Errorf("undo: %s", err)
+		}
+	}
 	switch u.Do {
 	case undoContinue:
-		return signalIf(u.PID, u.Start, syscall.SIGCONT)
+		return signalIf(to.PID, to.Start, syscall.SIGCONT)
 	case undoKill:
-		return signalIf(u.PID, u.Start, syscall.SIGKILL)
+		return signalIf(to.PID, to.Start, syscall.SIGKILL)
 	case undoClock:
-		return restoreClock(u.PID, u.Start, u.At, u.Code)
+		return restoreClock(to.PID, to.Start, to.At, to.Code)
 	case undoRemove:
-		if !strings.HasPrefix(filepath.Base(u.Path), ofOurs) {
-			return words.Errorf("undo: %q is no file of launchgate's", u.Path)
+		if !strings.HasPrefix(filepath.Base(to.Path), ofOurs) {
+			return words.Errorf("undo: %q is no file of launchgate's", to.Path)
 		}
-		return remove(u.Path)
+		return remove(to.Path)
 	case undoUnmount:
-		return unmount(u.Path)
+		return unmount(to.Path)
 	case undoLink:
-		return deploy.RemoveNode(u.Path)
+		return deploy.RemoveNode(to.Path)
 	case undoCgroup:
-		if !strings.HasPrefix(filepath.Base(u.Path), ofOurs) {
-			return words.Errorf("undo: %q is no control group of launchgate's", u.Path)
+		if !strings.HasPrefix(filepath.Base(to.Path), ofOurs) {
+			return words.Errorf("undo: %q is no control group of launchgate's", to.Path)
 		}
-		return removeGroup(u.Path, u.Home)
+		return removeGroup(to.Path, to.Home)
 	case undoSwap:
-		if !strings.HasPrefix(filepath.Base(u.Path), ofOurs) {
-			return words.Errorf("undo: %q is no folder of launchgate's", u.Path)
+		if !strings.HasPrefix(filepath.Base(to.Path), ofOurs) {
+			return words.Errorf("undo: %q is no folder of launchgate's", to.Path)
 		}
-		return swapBack(u.Path, u.Home)
+		return swapBack(to.Path, to.Home)
 	}
 	return words.Errorf("undo: %q is not known; this journal is of a newer launchgate", u.Do)
 }

@@ -106,7 +106,7 @@ func (e *evicted) Victim() string { return e.pod }
 
 // Undo is what another process could do by the pod's name alone.
 func (e *evicted) Undo() []deploy.Undo {
-	return []deploy.Undo{{Do: "uncordon", Path: "machine-7"}}
+	return []deploy.Undo{{Do: "uncordon", To: []byte(`{"node":"machine-7"}`)}}
 }
 
 func (e *evicted) Inject(context.Context) (deploy.Sight, error) {
