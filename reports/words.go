@@ -1,6 +1,9 @@
 package reports
 
-import "github.com/launchgate/launchgate/internal/words"
+import (
+	"github.com/launchgate/launchgate/internal/words"
+	"github.com/launchgate/launchgate/scenarios"
+)
 
 // phrases are every sentence a report says of itself, in English and in one
 // place, so that HTML, Markdown, JUnit and terminal say the same. Those of the
@@ -462,30 +465,40 @@ var phrases = words.Language{
 	"define.due":             "Due",
 	"define.due.text":        "The time at which the schedule sends the request. Response times start here, whether or not the client or the service is ready.",
 	"define.ttft":            "TTFT",
-	"define.ttft.text":       "Time to first token: the first fragment of text, reasoning or tool call that a reader sees, minus Due. An empty or blank first chunk is not a token.",
 	"define.tpot":            "TPOT",
-	"define.tpot.text":       "Time per output token of one request: from first to last token, divided by the tokens after the first chunk. Undefined for a single token, never zero.",
 	"define.icl":             "ICL",
-	"define.icl.text":        "Inter-chunk latency: the gaps between the content chunks of a stream. A chunk may carry several tokens.",
 	"define.success":         "Success",
 	"define.success.text":    "HTTP 2xx, no error inside the stream, a finish reason and [DONE], and at least one token. A stream that breaks in the middle is an error.",
 	"define.goodput":         "Goodput",
-	"define.goodput.text":    "Requests per second that met all latency objectives. Failed requests never count.",
 	"define.percentile":      "Percentiles",
 	"define.percentile.text": "Nearest rank. A percentile needs enough samples to pass: at 99 % confidence p90 needs 64, p95 130, p99 662 and p99.9 6,636; with fewer it is unproven. Requests that are close in time and resemble one another count as fewer samples.",
 	"define.bound":           "Bound",
 	"define.bound.text":      "The confidence bound: how far the true value may lie towards the limit, with 99 % confidence or the confidence that the gate sets. A percentile, a share or a rate passes only if its bound holds too. The bound of an RPO is the shortest loss that could have been seen.",
 	"define.rto":             "RTO",
-	"define.rto.text":        "Recovery time: from the moment the fault was seen in effect to the end of the first of several consecutive complete answers to probes. Detection is a separate number.",
 	"define.rpo":             "RPO",
-	"define.rpo.text":        "Recovery point: of the acknowledged writes that are missing, duplicated or truncated after recovery, how long before the fault the oldest was acknowledged. Without a final read it is unknown, not zero.",
 	"define.lag":             "Send lag",
 	"define.lag.text":        "Sent minus Due. It measures the client: beyond its limits the run is invalid, whatever the service did.",
 	"define.outcome":         "Verdicts",
 	"define.outcome.text":    "Pass (exit code 0): met, with enough evidence. Fail (1): missed. Unproven (2): not enough evidence for a verdict. Invalid (3): the run did not go as the gate specifies, so its numbers prove nothing.",
 }
 
-// definitions are the glossary, in the order it is read.
-var definitions = []string{"due", "ttft", "tpot", "icl", "success", "goodput", "percentile", "bound", "rto", "rpo", "lag", "outcome"}
+// glossary are the terms that a report defines, in the order they are read.
+var glossary = []string{"due", "ttft", "tpot", "icl", "success", "goodput", "percentile", "bound", "rto", "rpo", "lag", "outcome"}
 
-func definitionsView(Report) any { return definitions }
+// definition of a term.
+type definition struct{ Term, Text string }
+
+// definitionsView defines a metric by its row, and every other term by its phrase.
+func definitionsView(r Report) any {
+	var all []definition
+	for _, id := range glossary {
+		d := definition{Term: r.Language.name("define.", id)}
+		if m, ok := scenarios.MetricOf(id); ok {
+			d.Text = r.Language.sentence(words.Say(m.Means))
+		} else {
+			d.Text = r.Language.name("define.", id+".text")
+		}
+		all = append(all, d)
+	}
+	return all
+}
