@@ -4,10 +4,10 @@
 GO ?= go
 GATE ?=
 
-.PHONY: help build run test test-gpu lint bench clean
+.PHONY: help build run test test-gpu images lab-up lab-down test-kubernetes lint bench clean
 
 help: ## print this
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 build: ## build bin/launchgate and bin/reference-server
 	$(GO) build -o bin/ ./cmd/launchgate ./cmd/reference-server
@@ -28,6 +28,18 @@ test-gpu: ## the tests of the CUDA backend, where a GPU is: built here, run in p
 	$(GO) test -c -o bin/engine.test ./reference-server/engine
 	cd reference-server/backend/cuda && ../../../bin/cuda.test -test.v
 	cd reference-server/engine && ../../bin/engine.test -test.v -test.run GPU
+
+images: ## container images of both programs, in bin/images, without Docker
+	$(GO) run ./deploy/kubernetes/images
+
+lab-up: ## a Kubernetes of one node on this machine, without Docker (root; docs/kubernetes.md)
+	$(GO) run ./deploy/kubernetes/lab up
+
+lab-down: ## stop it, and forget what it has stored
+	$(GO) run ./deploy/kubernetes/lab down -wipe
+
+test-kubernetes: ## the tests of target.kubernetes against the lab that make lab-up has started
+	LAUNCHGATE_LAB=1 $(GO) test -count=1 -v -run Lab -timeout 10m ./deploy/kubernetes
 
 lint: ## gofmt, go vet, staticcheck
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi

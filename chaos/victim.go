@@ -26,6 +26,9 @@ func chooseVictim(ctx context.Context, target deploy.Target, f scenarios.Fault, 
 		return none, deploy.Lack{Reason: words.Say("this kind of target does not tell which of its replicas serve")}
 	}
 	candidates := deploy.Names(t.Replicas())
+	if len(candidates) == 0 {
+		return none, words.Errorf("there is no replica that could be struck")
+	}
 	switch f.Target {
 	case scenarios.VictimBusiest:
 	case scenarios.VictimRandom:

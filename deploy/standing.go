@@ -112,6 +112,9 @@ func DefaultOrder() Order {
 // OrderFor is a deployment as a gate describes it, which is allowed the gate's
 // load.
 func OrderFor(g scenarios.Gate) (Order, error) {
+	if k := g.Target.Kubernetes; k != nil {
+		return Order{}, words.Errorf("%s is for a Kubernetes cluster; up deploys a target.local on this machine", g.Name)
+	}
 	if g.Target.Local == nil {
 		return Order{}, words.Errorf("%s points at %s, which is already there; up deploys a target.local", g.Name, g.Target.Endpoint.URL)
 	}

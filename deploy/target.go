@@ -50,7 +50,10 @@ type About struct {
 	URL      string // empty where it is not known yet
 	Model    string // that it is told to serve; empty: its own
 	Models   []ServedModel
-	Replicas int // that launchgate starts
+	Replicas int // that launchgate starts, or that are there
+	// Place says what it is and where, of what is neither on this machine nor known by
+	// a URL alone.
+	Place words.Sentence
 	// RunsBuild: it runs the Build of the Setup, so that another build makes another
 	// target.
 	RunsBuild bool

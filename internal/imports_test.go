@@ -30,7 +30,8 @@ var allowed = map[string][]string{
 	"deploy":             {"scenarios", "internal/words", "deploy/monitoring"},
 	"deploy/monitoring":  {},
 	"deploy/host":        {"scenarios", "internal/words", "deploy"},
-	"deploy/targets":     {"scenarios", "deploy", "deploy/host"},
+	"deploy/kubernetes":  {"scenarios", "internal/words", "deploy"},
+	"deploy/targets":     {"scenarios", "deploy", "deploy/host", "deploy/kubernetes"},
 	"loadgen/client":     {"internal/recording", "internal/words", "loadgen/client/inferencepb"},
 	"loadgen":            {"scenarios", "internal/recording", "internal/words", "loadgen/client", "loadgen/prompt", "loadgen/trace"},
 	"loadgen/prompt":     {"scenarios", "internal/recording", "internal/words", "loadgen/client", "loadgen/trace"},
@@ -48,6 +49,10 @@ var allowed = map[string][]string{
 	"capacity/measure":   {"scenarios", "internal/recording", "internal/run", "internal/words", "capacity", "checklist"},
 	"reports":            {"scenarios", "internal/recording", "internal/words", "checklist", "checklist/release", "capacity"},
 	"cmd/launchgate":     {"scenarios", "internal/recording", "internal/run", "internal/words", "deploy", "deploy/host", "deploy/targets", "loadgen", "loadgen/prompt", "loadgen/worker", "chaos", "capacity", "capacity/measure", "checklist", "checklist/release", "reports", "security"},
+
+	"deploy/kubernetes/image":  {},
+	"deploy/kubernetes/images": {"deploy/kubernetes/image"},
+	"deploy/kubernetes/lab":    {"deploy/kubernetes/image"},
 
 	"reference-server/batch":          {},
 	"reference-server/tensor":         {},

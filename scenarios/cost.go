@@ -172,6 +172,10 @@ func (c *checker) cost(g Gate) {
 	}
 	if g.Target.Endpoint != nil {
 		c.between("cost.replicas", k.Replicas, 1, maxReplicas*100)
+	} else if on := g.Target.Kubernetes; on != nil && on.Replicas != 0 && k.Replicas != 0 && k.Replicas != on.Replicas {
+		c.add("cost.replicas", "found %d, expected none: target.kubernetes has %d", k.Replicas, on.Replicas)
+	} else if on != nil && on.Replicas == 0 {
+		c.between("cost.replicas", k.Replicas, 1, maxReplicas*100)
 	} else if k.Replicas != 0 && g.Target.Local != nil && k.Replicas != g.Target.Local.Replicas {
 		c.add("cost.replicas", "found %d, expected none: launchgate deploys %d", k.Replicas, g.Target.Local.Replicas)
 	}
@@ -207,6 +211,9 @@ func (g Gate) Paid() (replicas int, price Price, err error) {
 	replicas = g.Cost.Replicas
 	if g.Target.Local != nil {
 		replicas = g.Target.Local.Replicas
+	}
+	if k := g.Target.Kubernetes; k != nil && k.Replicas != 0 {
+		replicas = k.Replicas
 	}
 	spare := 1
 	if g.Cost.Spare != nil {

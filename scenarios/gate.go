@@ -46,6 +46,7 @@ type Gate struct {
 // what it breaks is real.
 type Stop struct {
 	// Hosts that the target may be on; without any, every host is permitted.
+	// Of a target.kubernetes without a URL it is the context.
 	Hosts []string `yaml:"hosts,omitempty" json:"hosts,omitempty"`
 	// Errors is the share of load requests that may fail within that time.
 	Errors Share `yaml:"errors,omitempty" json:"errors,omitempty"`
@@ -61,6 +62,9 @@ type Target struct {
 	Local *Local `yaml:"local,omitempty" json:"local,omitempty"`
 	// Endpoint is an OpenAI-compatible service that already runs.
 	Endpoint *Endpoint `yaml:"endpoint,omitempty" json:"endpoint,omitempty"`
+	// Kubernetes is a service on a cluster: the bundled one, deployed for the run, or
+	// one that is already there.
+	Kubernetes *Kubernetes `yaml:"kubernetes,omitempty" json:"kubernetes,omitempty"`
 }
 
 // Local deploys replicas of the bundled reference-server behind its gateway.

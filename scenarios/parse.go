@@ -88,6 +88,12 @@ func (g Gate) relativeTo(dir string) (Gate, error) {
 	if e := g.Target.Endpoint; e != nil {
 		e.CAFile = whole(e.CAFile)
 	}
+	if k := g.Target.Kubernetes; k != nil {
+		k.CAFile = whole(k.CAFile)
+		if k.OwnOverlay() {
+			k.Overlay = whole(k.Overlay)
+		}
+	}
 	if g.Scan != nil {
 		g.Scan.relativeTo(whole)
 	}

@@ -73,6 +73,10 @@ func (g Gate) Resolved() Gate {
 		endpoint := g.Target.Endpoint.resolved()
 		g.Target.Endpoint = &endpoint
 	}
+	if g.Target.Kubernetes != nil {
+		kubernetes := g.Target.Kubernetes.resolved()
+		g.Target.Kubernetes = &kubernetes
+	}
 	or(&g.Warmup.Requests, DefaultWarmup)
 	or(&g.Chunks, DefaultChunks)
 	if g.Stop != nil {

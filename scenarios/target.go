@@ -10,12 +10,18 @@ import (
 // empty changes nothing. The key and the authority are of a service that is
 // already there.
 func (t *Target) Ask(model, apiKeyEnv, caFile string) error {
-	if e := t.Endpoint; e != nil {
-		or := func(to *string, from string) {
-			if from != "" {
-				*to = from
-			}
+	or := func(to *string, from string) {
+		if from != "" {
+			*to = from
 		}
+	}
+	if k := t.Kubernetes; k != nil {
+		or(&k.Model, model)
+		or(&k.APIKeyEnv, apiKeyEnv)
+		or(&k.CAFile, caFile)
+		return nil
+	}
+	if e := t.Endpoint; e != nil {
 		or(&e.Model, model)
 		or(&e.APIKeyEnv, apiKeyEnv)
 		or(&e.CAFile, caFile)

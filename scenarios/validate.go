@@ -74,6 +74,9 @@ func check(g Gate) Problems {
 	c.name("name", g.Name)
 	c.length("description", g.Description, maxText)
 	c.target(g.Target)
+	if g.Target.Kubernetes != nil {
+		c.kubernetes(g)
+	}
 	if g.Target.Local != nil {
 		c.keys(g)
 		c.models(g)
@@ -166,12 +169,15 @@ func (c *checker) target(t Target) {
 	switch {
 	case t.Local != nil && t.Endpoint != nil:
 		c.add("target", "found both local and endpoint, expected one of them")
+	case t.Kubernetes != nil && (t.Local != nil || t.Endpoint != nil):
+		c.add("target", "found kubernetes beside another one, expected one of them")
+	case t.Kubernetes != nil: // see kubernetes
 	case t.Local != nil:
 		c.local(*t.Local)
 	case t.Endpoint != nil:
 		c.endpoint(*t.Endpoint)
 	default:
-		c.add("target", "found neither, expected local (the bundled service) or endpoint (one that is already there; --target URL names one too)")
+		c.add("target", "found neither, expected local (the bundled service), endpoint (one that is already there; --target URL names one too) or kubernetes (one on a cluster)")
 	}
 }
 
@@ -284,6 +290,9 @@ func (c *checker) stop(g Gate) {
 			return // said of the target
 		}
 		host = u.Hostname()
+	}
+	if k := g.Target.Kubernetes; k != nil {
+		host = k.Host()
 	}
 	if len(g.Stop.Hosts) > 0 && !slices.Contains(g.Stop.Hosts, host) {
 		c.add("stop.hosts", "the target is on %s, and this gate may only be played against %s", quoted(host), strings.Join(g.Stop.Hosts, ", "))

@@ -142,7 +142,7 @@ func playable(target string) []string {
 		if target != "" {
 			g.Target = against(target)
 		}
-		if g.Breaks() && len(chaos.Unable(g, targets.PlanFor(g))) == 0 {
+		if g.Target.Kubernetes == nil && g.Breaks() && len(chaos.Unable(g, targets.PlanFor(g))) == 0 {
 			names = append(names, g.Name)
 		}
 	}

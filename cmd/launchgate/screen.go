@@ -131,7 +131,9 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 	}
 	target := targets.PlanFor(gate)
 	about := target.About()
-	if about.Replicas == 0 {
+	if !about.Place.IsZero() {
+		say("target: %s", about.Place)
+	} else if about.Replicas == 0 {
 		say("target: %s", about.URL)
 		if e := gate.Target.Endpoint; e != nil {
 			for _, line := range asked(*e) {

@@ -55,7 +55,9 @@ func (c *conductor) environment() recording.Environment {
 // answers.
 func (c *conductor) deploy(ctx context.Context) error {
 	about := c.plan.About()
-	if about.Replicas > 0 {
+	if !about.Place.IsZero() {
+		c.say("bringing up %s", about.Place)
+	} else if about.Replicas > 0 {
 		c.say("starting %d replicas and a gateway", about.Replicas)
 	} else {
 		c.say("asking %s whether it serves", about.URL)
@@ -77,7 +79,7 @@ func (c *conductor) deploy(ctx context.Context) error {
 	if err := c.target.WaitReady(ctx); err != nil {
 		return err
 	}
-	if about.Replicas > 0 {
+	if about = c.target.About(); about.Replicas > 0 {
 		c.say("%d replicas ready behind %s after %.1f s", about.Replicas, access.Endpoint.URL, time.Since(began).Seconds())
 	}
 	return c.connect(ctx, access)

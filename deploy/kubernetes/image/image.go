@@ -1,0 +1,126 @@
+// Package image makes container images without a daemon: files become layers, the
+// same files always the same image, to the last bit.
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+// User is who runs in the images: nobody that a node knows, and not root.
+const User = "10001:10001"
+
+// File is one file of an image.
+type File struct {
+	Path    string // in the image
+	Content []byte
+	Mode    int64
+}
+
+// Spec is what an image is to be.
+type Spec struct {
+	Layers       [][]File // what changes least comes first
+	Entrypoint   []string
+	Environment  []string
+	User         string
+	Architecture string
+	Labels       map[string]string
+}
+
+// epoch is the time of everything in an image: when it was built says nothing of
+// what is in it.
+var epoch = time.Unix(0, 0).UTC()
+
+// Build makes the image.
+func Build(s Spec) (v1.Image, error) {
+	img := mutate.MediaType(empty.Image, "application/vnd.docker.distribution.manifest.v2+json")
+	for _, files := range s.Layers {
+		b, err := archive(files)
+		if err != nil {
+			return nil, err
+		}
+		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil })
+		if err != nil {
+			return nil, err
+		}
+		if img, err = mutate.AppendLayers(img, layer); err != nil {
+			return nil, err
+		}
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture, config.Created = "linux", s.Architecture, v1.Time{Time: epoch}
+	config.Config = v1.Config{Entrypoint: s.Entrypoint, Env: append([]string{"PATH=/usr/local/bin:/usr/bin:/bin"}, s.Environment...), User: s.User, Labels: s.Labels, WorkingDir: "/"}
+	return mutate.ConfigFile(img, config)
+}
+
+// archive is a layer: the files in the order of their paths, with the folders that
+// they are in, owned by root.
+func archive(files []File) ([]byte, error) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	made := map[string]bool{".": true}
+	folder := func(dir string, mode int64) error {
+		if made[dir] {
+			return nil
+		}
+		made[dir] = true
+		return w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: mode, ModTime: epoch, Format: tar.FormatUSTAR})
+	}
+	slices.SortFunc(files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
+	for _, f := range files {
+		at := strings.TrimPrefix(path.Clean(f.Path), "/")
+		if strings.HasSuffix(f.Path, "/") {
+			if err := folder(at, f.Mode); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		for i, c := range at {
+			if c == '/' {
+				if err := folder(at[:i], 0o755); err != nil {
+					return nil, err
+				}
+			}
+		}
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: at, Mode: f.Mode, Size: int64(len(f.Content)), ModTime: epoch, Format: tar.FormatUSTAR}); err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(f.Content); err != nil {
+			return nil, err
+		}
+	}
+	return b.Bytes(), w.Close()
+}
+
+// Write writes an image to a file, as docker save does: docker load, kind load
+// image-archive and ctr images import take it.
+func Write(file, tag string, img v1.Image) error {
+	ref, err := name.NewTag(tag, name.StrictValidation)
+	if err != nil {
+		if ref, err = name.NewTag(tag); err != nil {
+			return fmt.Errorf("%q is no name of an image: %w", tag, err)
+		}
+	}
+	if err := tarball.WriteToFile(file+".new", ref, img); err != nil {
+		return err
+	}
+	return os.Rename(file+".new", file)
+}

@@ -1,0 +1,15 @@
+// Pause is the first process of every pod of the lab: it holds the pod's namespaces,
+// and ends when it is told to.
+package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, syscall.SIGTERM, syscall.SIGINT)
+	<-end
+}

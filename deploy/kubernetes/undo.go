@@ -1,0 +1,134 @@
+package kubernetes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/dynamic"
+
+	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/words"
+)
+
+// What an Undo of this package does.
+const (
+	undoPrefix  = "kubernetes-"
+	undoRemove  = undoPrefix + "remove"  // what a run has made goes, by its label
+	undoTaint   = undoPrefix + "taint"   // a node takes pods again
+	undoNode    = undoPrefix + "node"    // a node is started by the gate's command
+	undoRelease = undoPrefix + "release" // a Deployment is as before
+)
+
+// left is what an Undo of this package is done to: it says how another process finds
+// the same cluster, and what in it.
+type left struct {
+	Kubeconfig string `json:"kubeconfig,omitempty"` // a file; empty: where kubectl looks
+	Context    string `json:"context,omitempty"`    // empty: the current one
+	Namespace  string `json:"namespace,omitempty"`
+	Name       string `json:"name,omitempty"`    // of the run, the node or the Deployment
+	Made       []kind `json:"made,omitempty"`    // by the run, the last first
+	Command    string `json:"command,omitempty"` // that starts the node
+	Patch      []byte `json:"patch,omitempty"`   // of the Deployment
+}
+
+// undoing is an Undo of this package.
+func undoing(do string, to left) deploy.Undo {
+	b, err := json.Marshal(to)
+	if err != nil { // it is texts
+		panic(err)
+	}
+	return deploy.Undo{Do: do, To: b}
+}
+
+// IsUndo reports whether an Undo is of this package.
+func IsUndo(u deploy.Undo) bool { return strings.HasPrefix(u.Do, undoPrefix) }
+
+const undoWithin = 30 * time.Second
+
+// Undo takes back what a run has left in a cluster; nil means that it is not there
+// any more.
+func Undo(u deploy.Undo) error {
+	to, err := leftBy(u)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), undoWithin)
+	defer cancel()
+	if u.Do == undoNode {
+		return command(ctx, to.Command, to.Name)
+	}
+	a, err := connect(to.Kubeconfig, to.Context)
+	if err != nil {
+		return words.Errorf("undo: %s", err)
+	}
+	return a.undo(ctx, u.Do, to)
+}
+
+func leftBy(u deploy.Undo) (to left, err error) {
+	if err := json.Unmarshal(u.To, &to); err != nil || to.Name == "" {
+		return to, words.Errorf("undo: it is not said what %q is done to; this journal is damaged", u.Do)
+	}
+	return to, nil
+}
+
+func (a *api) undo(ctx context.Context, do string, to left) error {
+	switch do {
+	case undoRemove:
+		return a.removeRun(ctx, to)
+	case undoTaint:
+		return a.taint(ctx, to.Name, false)
+	case undoRelease:
+		err := a.patchDeployment(ctx, to.Namespace, to.Name, to.Patch)
+		if apierrors.IsNotFound(err) {
+			return nil // it was removed
+		}
+		return err
+	}
+	return words.Errorf("undo: %q is not known; this journal is of a newer launchgate", do)
+}
+
+// kindsOf are the kinds of objects, as removeRun takes them, the last first.
+func (a *api) kindsOf(ctx context.Context, objects []*unstructured.Unstructured) ([]kind, error) {
+	var kinds []kind
+	for _, o := range slices.Backward(objects) {
+		k, err := a.find(ctx, o.GroupVersionKind())
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(kinds, k) {
+			kinds = append(kinds, k)
+		}
+	}
+	return kinds, nil
+}
+
+// removeRun removes what has the label of a run, of the kinds that it made.
+func (a *api) removeRun(ctx context.Context, to left) (err error) {
+	for _, k := range to.Made {
+		c := dynamic.ResourceInterface(a.dynamic.Resource(k.Resource))
+		if k.Namespaced {
+			c = a.dynamic.Resource(k.Resource).Namespace(to.Namespace)
+		}
+		list, listed := c.List(ctx, metav1.ListOptions{LabelSelector: runLabel + "=" + to.Name})
+		if apierrors.IsForbidden(listed) && !k.Namespaced {
+			continue // who may not list them has not made one
+		}
+		if listed != nil {
+			err = errors.Join(err, words.Errorf("undo: list %s: %s", k.Resource.Resource, a.explain(listed)))
+			continue
+		}
+		for _, o := range list.Items {
+			if gone := c.Delete(ctx, o.GetName(), metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)}); gone != nil && !apierrors.IsNotFound(gone) {
+				err = errors.Join(err, words.Errorf("undo: remove %s: %s", named(&o), a.explain(gone)))
+			}
+		}
+	}
+	return err
+}
