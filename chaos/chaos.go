@@ -75,16 +75,16 @@ func kindOf(name string) (Kind, error) {
 // the reason, before anything is started.
 func Unable(gate scenarios.Gate, target deploy.Plan) []words.Sentence {
 	var unable []words.Sentence
-	told := map[string]bool{}
+	listed := map[string]bool{}
 	for _, s := range gate.Scenarios {
 		for _, f := range s.Faults {
 			k, err := kindOf(f.Kind)
-			if err != nil || told[f.Kind] {
+			if err != nil || listed[f.Kind] {
 				continue
 			}
 			why := noSuch(target, f.Target)
 			if lack := target.Lacks(k.ask.capability, f); lack != nil {
-				told[f.Kind] = true
+				listed[f.Kind] = true
 				why = lack
 			}
 			if why == nil {

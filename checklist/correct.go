@@ -231,9 +231,9 @@ func (f *Finding) wrongLength(o scenarios.Objective, s *samples) {
 
 // cacheHits decides how much of the prompts a cache had, by what the service says.
 func (f *Finding) cacheHits(o scenarios.Objective, s *samples) {
-	f.Samples = s.told
+	f.Samples = s.cacheReported
 	switch {
-	case s.told == 0 && s.due > s.errors:
+	case s.cacheReported == 0 && s.due > s.errors:
 		f.Waived, f.Why = o.WhereSupported, words.Say("no answer reports in its usage how many tokens of the prompt were cached (cached_tokens)")
 	case s.prompt == 0:
 		f.Why = words.Say("no successful answer reports how many tokens its prompt had")
@@ -359,8 +359,8 @@ func (f *Finding) replicasReady(o scenarios.Objective, e *evidence) {
 			fewest = new(seen.Value)
 		}
 	}
-	if untold := e.untold(); fewest == nil && !untold.IsZero() {
-		f.Waived, f.Why = o.WhereSupported, words.Say("the service does not report how many of its replicas are ready: %s", untold)
+	if reason := e.replicasUnknown(); fewest == nil && !reason.IsZero() {
+		f.Waived, f.Why = o.WhereSupported, words.Say("the service does not report how many of its replicas are ready: %s", reason)
 		return
 	}
 	if fewest == nil {
@@ -402,7 +402,7 @@ func (f *Finding) memoryGrowth(o scenarios.Objective, e *evidence) {
 
 // unseenMemory says why it is not known how much the memory of a service grew.
 func (f *Finding) unseenMemory(o scenarios.Objective, e *evidence, seen bool) {
-	untold, has := e.said(recording.ObsMemoryUntold, o.Scenario)
+	unreported, has := e.said(recording.ObsMemoryUntold, o.Scenario)
 	unread, failed := e.said(recording.ObsMetricsUnread, o.Scenario)
 	switch {
 	case seen:
@@ -410,15 +410,15 @@ func (f *Finding) unseenMemory(o scenarios.Objective, e *evidence, seen bool) {
 	case failed:
 		f.Why = words.Say("the metrics of the service could not be read: %s", unread.Text)
 	case has:
-		f.Waived, f.Why = o.WhereSupported, words.Say("the service does not report its memory use: %s", untold.Text)
+		f.Waived, f.Why = o.WhereSupported, words.Say("the service does not report its memory use: %s", unreported.Text)
 	default:
 		f.Why = words.Say("the memory of the service is unknown (if launchgate did not deploy it, its /metrics must have process_resident_memory_bytes)")
 	}
 }
 
-// untold is what a service answered that does not say how many replicas are
+// replicasUnknown is what a service answered that does not say how many replicas are
 // ready; it says nothing where it was not asked, or said.
-func (e *evidence) untold() words.Sentence {
+func (e *evidence) replicasUnknown() words.Sentence {
 	for _, o := range e.rec.Observations {
 		if o.Name == recording.ObsReplicasUntold {
 			return o.Text

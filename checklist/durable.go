@@ -108,8 +108,8 @@ func (r *records) until(end time.Duration) (d durable) {
 	return d
 }
 
-// told is what was found, in words.
-func (d durable) told() words.Sentence {
+// summary is what was found, in words.
+func (d durable) summary() words.Sentence {
 	if d.broken() == 0 {
 		return words.Count(d.acked, "1 record was acknowledged and read back", "%d records were acknowledged and read back")
 	}
@@ -165,7 +165,7 @@ func (f *Finding) lostWrites(o scenarios.Objective, e *evidence) {
 		f.Why, f.Waived = doubts[0], waived
 		return
 	}
-	f.Value, f.Verdict, f.Why = worst.Value, worst.Verdict, words.Say("%s: %s", all.told(), worst.Why)
+	f.Value, f.Verdict, f.Why = worst.Value, worst.Verdict, words.Say("%s: %s", all.summary(), worst.Why)
 }
 
 // keep finds out what the fault lost: records acknowledged until it was gone.
@@ -204,7 +204,7 @@ func (f *Finding) recoveryPoint(o scenarios.Objective, l *faultLife, e *evidence
 	f.Samples = l.kept.acked
 	if l.kept.oldest != nil {
 		f.decide(l.before(*l.kept.oldest), o)
-		f.Why = words.Say("%s: %s", l.kept.told(), f.Why)
+		f.Why = words.Say("%s: %s", l.kept.summary(), f.Why)
 		if f.Verdict == Fail {
 			return
 		}
@@ -232,6 +232,6 @@ func (f *Finding) recoveryPoint(o scenarios.Objective, l *faultLife, e *evidence
 	}
 	if l.kept.oldest == nil {
 		f.decide(0, o)
-		f.Why = words.Say("%s: %s", l.kept.told(), f.Why)
+		f.Why = words.Say("%s: %s", l.kept.summary(), f.Why)
 	}
 }

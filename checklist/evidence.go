@@ -86,7 +86,7 @@ type probe struct {
 type samples struct {
 	due, errors, notSent, attained int64
 	refused                        int64  // of errors, in good order
-	told, prompt, cached           int64  // complete answers that say what a cache had, of how many tokens
+	cacheReported, prompt, cached  int64  // complete answers that say what a cache had, of how many tokens
 	tokens, goodTokens             int64  // of all complete answers, and of those that met every limit
 	exact, wrongLength             int64  // complete answers that were to have a given number of tokens
 	ends, falseEnds                int64  // complete answers with a limit, and of them those that end otherwise than they say
@@ -130,6 +130,13 @@ var perRequestLatencies = [perRequest]struct {
 	serviceLatency: {"service_latency", (*recording.Request).ServiceLatency},
 }
 
+// asksFor reports whether an objective is about a latency, or has it as its
+// argument.
+func asksFor(gate scenarios.Gate, latency int) bool {
+	name := perRequestLatencies[latency].metric
+	return slices.ContainsFunc(gate.Objectives, func(o scenarios.Objective) bool { return o.Metric == name || o.Arg == name })
+}
+
 // latencyOf is the latency of that name, if it is one.
 func latencyOf(metric string) (latency int, ok bool) {
 	for i, l := range perRequestLatencies {
@@ -150,9 +157,9 @@ func evidenceOf(gate scenarios.Gate, rec *recording.Recording) *evidence {
 	e := &evidence{
 		gate: gate, rec: rec, limits: requestLimits(gate), stages: map[stageID]*samples{}, scopes: map[stageID]*samples{},
 		played: map[stageID]span{}, started: map[string]bool{}, ended: map[string]bool{}, probes: map[string][]probe{},
-		twins: map[string][]twin{}, looked: map[string][]looked{}, served: map[string]map[int64]*served{}, wantsHealth: wantsHealth(gate),
+		twins: map[string][]twin{}, looked: map[string][]looked{}, served: map[string]map[int64]*served{}, wantsHealth: gate.AsksForHealth(),
 		canaries: map[string][]canary{}, records: map[string]*records{}, timelines: wantsTimeline(gate), batched: wantsParts(gate), evens: map[stageID]bool{}, gaps: wantsGaps(gate), rates: wantsRates(gate), calm: map[string]*values{},
-		wantLate: wantsLate(gate), late: map[string][]lateRow{}, growth: slices.ContainsFunc(gate.Objectives, func(o scenarios.Objective) bool { return o.Metric == "icl_growth" || o.Arg == "icl_growth" }),
+		wantLate: wantsLate(gate), late: map[string][]lateRow{}, growth: asksFor(gate, iclGrowth),
 	}
 	e.readMarks()
 	return e
@@ -352,7 +359,7 @@ func (e *evidence) load(r *recording.Request) {
 	e.answers++
 	s.ended(r)
 	if r.CachedTold {
-		s.told++
+		s.cacheReported++
 		s.prompt += int64(r.PromptTokens)
 		s.cached += int64(r.CachedTokens)
 	}
@@ -518,7 +525,7 @@ func (s *samples) merge(o *samples) {
 	s.refused += o.refused
 	s.flow.arrived += o.flow.arrived
 	s.flow.answered += o.flow.answered
-	s.told += o.told
+	s.cacheReported += o.cacheReported
 	s.prompt += o.prompt
 	s.cached += o.cached
 	for i := range o.values {

@@ -342,7 +342,7 @@ func (l *faultLife) story() words.Sentence {
 		story = words.Say("%s; %d of %d affected requests failed", story, failed, all)
 	}
 	if l.RPOSeconds != nil {
-		return words.Say("%s; %s", story, l.kept.told())
+		return words.Say("%s; %s", story, l.kept.summary())
 	}
 	return story
 }

@@ -1,7 +1,6 @@
 package checklist
 
 import (
-	"slices"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
@@ -99,9 +98,4 @@ func (f *Finding) falseHealth(o scenarios.Objective, e *evidence) {
 	if wrong > 0 {
 		f.Why = words.Say("%s: %s", example, f.Why)
 	}
-}
-
-// wantsHealth reports whether an objective is about the service's health check.
-func wantsHealth(gate scenarios.Gate) bool {
-	return slices.ContainsFunc(gate.Objectives, func(o scenarios.Objective) bool { return o.Metric == "false_health" })
 }

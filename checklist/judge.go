@@ -59,12 +59,12 @@ func (v *Verdict) decide(e *evidence) {
 	}
 	waived := 0
 	for _, f := range v.Objectives {
-		told := slices.ContainsFunc(v.Faults, func(fault Fault) bool { return fault.Why.Same(f.Why) })
+		ofAFault := slices.ContainsFunc(v.Faults, func(fault Fault) bool { return fault.Why.Same(f.Why) })
 		if f.Waived {
 			waived++
 			continue
 		}
-		if f.Verdict != Pass && !told {
+		if f.Verdict != Pass && !ofAFault {
 			say(AboutObjective, f.Verdict, "%s: %s.", f.Source, f.Why)
 		}
 	}

@@ -65,7 +65,7 @@ type lateRow struct {
 func wantsLate(gate scenarios.Gate) map[string]bool {
 	want := map[string]bool{}
 	for _, o := range gate.Objectives {
-		if o.Metric != "late_for_some" {
+		if m, _ := scenarios.MetricOf(o.Metric); !m.ByGroup {
 			continue
 		}
 		for _, s := range gate.Scenarios {

@@ -97,16 +97,16 @@ func percentileCurve(s *sketch) []Point {
 func ecdf(s *sketch) []Point {
 	points := []Point{{s.lo.Seconds(), 0}}
 	least := s.n/100 + 1
-	var seen, told int64
+	var seen, drawn int64
 	for i, c := range s.counts {
 		seen += c
-		if c > 0 && (seen-told >= least || seen == s.n) {
+		if c > 0 && (seen-drawn >= least || seen == s.n) {
 			d := min(max(middle(i), s.lo), s.hi)
 			if seen == s.n {
 				d = s.hi
 			}
 			points = append(points, Point{d.Seconds(), float64(seen) / float64(s.n)})
-			told = seen
+			drawn = seen
 		}
 	}
 	return points

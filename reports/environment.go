@@ -48,11 +48,11 @@ func environment(r Report) []pair {
 		{l.say("environment.go"), orUnknown(l, e.Host.Go)},
 		{l.say("environment.command"), orUnknown(l, commandLine(e.Command))},
 	}
-	for _, told := range []pair{
+	for _, fact := range []pair{
 		{l.say("environment.protocol"), l.Word(e.Target.Protocol.Sentence)}, {l.say("environment.allowed"), l.Word(e.Target.Allowance.Sentence)}, {l.say("environment.watched"), l.Word(e.Target.Watched.Sentence)},
 	} {
-		if told.Value != "" {
-			list = append(list, told)
+		if fact.Value != "" {
+			list = append(list, fact)
 		}
 	}
 	if e.Host.MemoryBytes > 0 {

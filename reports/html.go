@@ -84,7 +84,7 @@ func HTML(w io.Writer, r Report) error {
 // write writes the sections, and puts those that stand beside another there.
 func (p *page) write(t *template.Template, r Report) error {
 	byID := map[string]*pageSection{}
-	for _, s := range r.told() {
+	for _, s := range r.shown() {
 		if s.lacks[inHTML] != "" {
 			continue
 		}

@@ -54,7 +54,7 @@ const junitRun = "run"
 // JUnit writes the suites of the sections, a suite with all cases of its name.
 func JUnit(w io.Writer, r Report) error {
 	suites := junitSuites{Name: "launchgate " + r.Gate}
-	for _, s := range r.told() {
+	for _, s := range r.shown() {
 		if s.junit != nil {
 			for _, suite := range s.junit(r) {
 				suites.add(suite)

@@ -29,9 +29,9 @@ func loadRows(gate scenarios.Gate, r Report) []LoadRow {
 					row.Played = span.To - span.From
 				}
 			}
-			for _, told := range r.Stages {
-				if told.Scenario == s.Name && told.Stage == stage.Name && told.Class == "" {
-					row.Requests, row.Errors = told.Requests, told.Errors
+			for _, played := range r.Stages {
+				if played.Scenario == s.Name && played.Stage == stage.Name && played.Class == "" {
+					row.Requests, row.Errors = played.Requests, played.Errors
 				}
 			}
 			rows = append(rows, row)

@@ -14,7 +14,7 @@ var markdownSign = map[checklist.Outcome]string{
 // Markdown writes summary.md, short enough for a CI job's summary.
 func Markdown(w io.Writer, r Report) error {
 	var b strings.Builder
-	for _, s := range r.told() {
+	for _, s := range r.shown() {
 		if s.markdown != nil {
 			s.markdown(&b, r)
 		}

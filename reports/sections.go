@@ -69,8 +69,8 @@ var sections = []section{
 	{id: "next", in: hasNext, besides: "objectives", unlisted: true, terminal: terminalNext, markdown: markdownNext, lacks: map[form]string{inJUnit: "each case says by itself what is wrong"}},
 }
 
-// told are the sections that a report has.
-func (r Report) told() []section {
+// shown are the sections that a report has.
+func (r Report) shown() []section {
 	var has []section
 	for _, s := range sections {
 		if s.in == nil || s.in(r) {

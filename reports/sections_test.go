@@ -55,7 +55,7 @@ func TestPagesHaveTheirSections(t *testing.T) {
 	for _, name := range runs {
 		r := judged(t, name).report(t)
 		page := assetsOf.ReplaceAllString(write(t, HTML, r), "")
-		for _, s := range r.told() {
+		for _, s := range r.shown() {
 			if n := strings.Count(page, fmt.Sprintf(` id="%s"`, s.id)); n != 1 {
 				t.Errorf("%s: the page has the section %s %d times", name, s.id, n)
 			}

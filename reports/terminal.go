@@ -13,7 +13,7 @@ import (
 // line, the faults, what to do next and where the report lies.
 func Terminal(w io.Writer, r Report, dir string, color bool) error {
 	var b strings.Builder
-	for _, s := range r.told() {
+	for _, s := range r.shown() {
 		if s.terminal != nil {
 			s.terminal(&b, paint{on: color}, r)
 		}

@@ -1,6 +1,10 @@
 package scenarios
 
-import "github.com/launchgate/launchgate/internal/words"
+import (
+	"slices"
+
+	"github.com/launchgate/launchgate/internal/words"
+)
 
 // What a threshold is measured in.
 const (
@@ -52,6 +56,8 @@ type Metric struct {
 	// OpenLoop: it is measured against a rate of arrivals, which a stage with users
 	// does not have.
 	OpenLoop bool
+	// ByGroup: it compares groups of requests, such as those with long prompts.
+	ByGroup bool
 	// Cause is where a report looks for the reason of a missed limit.
 	Cause Cause
 }
@@ -68,6 +74,7 @@ const (
 	NeedsLengths    Need = "ignore_eos in the workload"
 	NeedsTwins      Need = "twins in the scenario"
 	NeedsMarks      Need = "marks in the workload"
+	NeedsHealth     Need = "a health check of the service"
 	NeedsMonitoring Need = "monitoring of target.local"
 	NeedsScan       Need = "scan in the gate"
 )
@@ -196,7 +203,7 @@ var metrics = []Metric{
 	{Name: "drift", Unit: UnitRatio, Grows: true, Arg: Latency, Of: Latencies, Scope: ByStage, Example: "drift(ttft) in steady <= 50%",
 		Bound: BoundMedians,
 		Means: "how much the median of a latency rose from the first third of the time to the last third"},
-	{Name: "late_for_some", Unit: UnitSeconds, Arg: Latency, Of: Waits, Scope: ByStage, Example: "late_for_some(ttft) in mixed <= 250ms",
+	{Name: "late_for_some", ByGroup: true, Unit: UnitSeconds, Arg: Latency, Of: Waits, Scope: ByStage, Example: "late_for_some(ttft) in mixed <= 250ms",
 		Bound: BoundTest,
 		Means: "how much longer some group of requests waits than the others, beyond what the length of its prompts and the requests under way explain: by factor, length, crowd, connection, replica or time"},
 	{Name: "wrong_length", Needs: NeedsLengths, Tokens: true, Unit: UnitRatio, Scope: ByStage, Example: "wrong_length in steady <= 1%",
@@ -229,7 +236,7 @@ var metrics = []Metric{
 	{Name: "prompt_count_error", Needs: NeedsTwins, Unit: UnitRatio, Grows: true, Optional: true, Scope: ByScenario, Example: "prompt_count_error in steady <= 3%",
 		Bound: Unbounded,
 		Means: "how far the prompt tokens of the usage are from those of the service's tokenizer, and from twice as many for a text that is twice as long"},
-	{Name: "false_health", Unit: UnitSeconds, Optional: true, Scope: ByScenario, Example: "false_health in steady <= 3s",
+	{Name: "false_health", Needs: NeedsHealth, Unit: UnitSeconds, Optional: true, Scope: ByScenario, Example: "false_health in steady <= 3s",
 		Bound: Unbounded,
 		Means: "for how long the service's health check said the opposite of what users saw: healthy while nearly all requests failed, or unhealthy while all succeeded"},
 	{Name: "memory_growth", Unit: UnitRatio, Grows: true, Optional: true, Scope: ByScenario, Example: "memory_growth in steady <= 20%",
@@ -274,6 +281,19 @@ var metrics = []Metric{
 // it can be taken of any of them. A rate is not: it is of a stretch of time.
 func (m Metric) OfRequests() bool {
 	return m.Distribution || m.Scope == ByStage && m.Arg == NoArg && (m.Unit == UnitRatio || m.Unit == UnitCount)
+}
+
+// AsksFor reports whether an objective of the gate is about such a metric.
+func (g Gate) AsksFor(such func(Metric) bool) bool {
+	return slices.ContainsFunc(g.Objectives, func(o Objective) bool {
+		m, known := MetricOf(o.Metric)
+		return known && such(m)
+	})
+}
+
+// AsksForHealth reports whether an objective is about the service's health check.
+func (g Gate) AsksForHealth() bool {
+	return g.AsksFor(func(m Metric) bool { return m.Needs == NeedsHealth })
 }
 
 // Metrics are all the metrics an objective can be about.

@@ -99,14 +99,14 @@ func (o *others) since(mark int) *recording.Others {
 	if len(of) == 0 {
 		return nil
 	}
-	told := &recording.Others{Asked: len(of), Median: median(of), Quiet: o.quiet}
+	summary := &recording.Others{Asked: len(of), Median: median(of), Quiet: o.quiet}
 	for _, s := range of {
 		if !s.ok {
-			told.Failed++
+			summary.Failed++
 		}
-		told.Longest = max(told.Longest, s.took)
+		summary.Longest = max(summary.Longest, s.took)
 	}
-	return told
+	return summary
 }
 
 // median is of those that were answered; 0 where none was.

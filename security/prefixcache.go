@@ -55,7 +55,7 @@ func runPrefixCache(ctx context.Context, t *trial) end {
 		return *c.Usage.Details.Cached, true
 	}
 	var right, wrong []float64 // times
-	hits, wrongHits, told := 0, 0, 0
+	hits, wrongHits, reported := 0, 0, 0
 	var example recording.Exchange
 	order := t.random.perm(2 * guesses)
 	for _, i := range order {
@@ -76,12 +76,12 @@ func runPrefixCache(ctx context.Context, t *trial) end {
 		if !ok {
 			return unproven("the other tenant's request was not answered")
 		}
-		n, tells := cached(c)
-		if tells {
-			told++
+		n, reports := cached(c)
+		if reports {
+			reported++
 		}
 		// The words around a prompt (the template) are the same for all.
-		hit := tells && c.Usage.Prompt > 0 && 2*n > c.Usage.Prompt
+		hit := reports && c.Usage.Prompt > 0 && 2*n > c.Usage.Prompt
 		switch {
 		case isRight:
 			right = append(right, took.Seconds())
@@ -112,7 +112,7 @@ func runPrefixCache(ctx context.Context, t *trial) end {
 			verified: say("right guesses were answered faster (Mann-Whitney, p = %s; in both halves of the series)", fmt.Sprintf("%.1g", whole))})
 		return t.ended("")
 	}
-	if told > 0 {
+	if reported > 0 {
 		return safe("right guesses of another tenant's prompt look like wrong ones: %s of %s against %s of %s cache hits by cached_tokens, and no difference in response time", number(int64(hits)), number(guesses), number(int64(wrongHits)), number(guesses))
 	}
 	return safe("right guesses of another tenant's prompt were answered as fast as wrong ones; the usage does not report cached tokens")

@@ -77,20 +77,20 @@ as often as you like. It does not touch runs that are still going on.`,
 
 func tellRecovered(out io.Writer, all []chaos.Recovered) error {
 	var failed error
-	told := false
+	printed := false
 	for _, r := range all {
 		switch {
 		case r.Alive != 0:
-			told = true
+			printed = true
 			fmt.Fprintf(out, "%s still runs (pid %d) and reverts its faults itself; stop it first, if it hangs\n", r.Run, r.Alive)
 		case r.Err != nil:
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", r.Run, r.Err))
 		case len(r.Undone) > 0:
-			told = true
+			printed = true
 			fmt.Fprintf(out, "%s: undone: %s\n", r.Run, strings.Join(r.Undone, ", "))
 		}
 	}
-	if failed == nil && !told {
+	if failed == nil && !printed {
 		fmt.Fprintln(out, "no fault is left to undo")
 	}
 	return failed

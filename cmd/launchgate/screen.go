@@ -221,12 +221,12 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 // way is how a class asks, where that is not how its scenario does: which model,
 // by whose key, over which connections. It is told in the gate's own words.
 func way(class, scenario scenarios.Workload) string {
-	var told []string
+	var parts []string
 	if class.Model != scenario.Model {
-		told = append(told, "model: "+class.Model)
+		parts = append(parts, "model: "+class.Model)
 	}
 	if class.APIKeyEnv != scenario.APIKeyEnv {
-		told = append(told, "api_key_env: "+class.APIKeyEnv)
+		parts = append(parts, "api_key_env: "+class.APIKeyEnv)
 	}
 	if class.Connection != scenario.Connection {
 		var keys []string
@@ -239,12 +239,12 @@ func way(class, scenario scenarios.Workload) string {
 		if class.Connection.New {
 			keys = append(keys, "new: true")
 		}
-		told = append(told, "connection: {"+strings.Join(keys, ", ")+"}")
+		parts = append(parts, "connection: {"+strings.Join(keys, ", ")+"}")
 	}
-	if len(told) == 0 {
+	if len(parts) == 0 {
 		return ""
 	}
-	return "  " + strings.Join(told, ", ")
+	return "  " + strings.Join(parts, ", ")
 }
 
 func firstLine(s string) string {

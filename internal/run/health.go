@@ -2,12 +2,10 @@ package run
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
-	"github.com/launchgate/launchgate/scenarios"
 )
 
 // healthEvery is how often a service is asked whether it is well.
@@ -16,7 +14,7 @@ const healthEvery = time.Second
 // watchHealth observes until ctx ends what the service's own health check says,
 // where an objective is about it. A service without one is asked once.
 func (c *conductor) watchHealth(ctx context.Context) {
-	if !slices.ContainsFunc(c.Gate.Objectives, func(o scenarios.Objective) bool { return o.Metric == "false_health" }) {
+	if !c.Gate.AsksForHealth() {
 		return
 	}
 	path, has := c.client.HealthPath(ctx)

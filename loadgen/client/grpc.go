@@ -143,7 +143,7 @@ func (r *rpcClient) exchange(ctx context.Context, s *stream, p *Prepared, a *arr
 // message takes the next message of a stream.
 func (s *stream) message(m *inferencepb.GenerateResponse, at time.Duration) {
 	s.row.Bytes += int64(len(m.Text))
-	s.told = s.told || m.Tokens > 0
+	s.usageTold = s.usageTold || m.Tokens > 0
 	s.counts += m.Tokens
 	if m.Text != "" {
 		s.token(at, true, sightOfText(m.Text), len(m.Text))
@@ -155,7 +155,7 @@ func (s *stream) message(m *inferencepb.GenerateResponse, at time.Duration) {
 		s.row.FinishReason = m.FinishReason
 	}
 	if u := m.Usage; u != nil {
-		s.told, s.prompt, s.counts = true, u.PromptTokens, u.OutputTokens
+		s.usageTold, s.prompt, s.counts = true, u.PromptTokens, u.OutputTokens
 		s.row.CachedTold, s.row.CachedTokens = true, u.CachedTokens
 	}
 }

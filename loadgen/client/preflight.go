@@ -54,7 +54,7 @@ func (c *Client) Preflight(ctx context.Context, p Prompt, patience ...Patience) 
 	}
 	p.Timeout = max(p.Timeout, wait.Ready)
 	p.Finish = recording.OrEnd(p.Finish)
-	began, told := time.Now(), ""
+	began, explanation := time.Now(), ""
 	for {
 		err := c.attempt(ctx, p)
 		if err == nil || ctx.Err() != nil {
@@ -68,9 +68,9 @@ func (c *Client) Preflight(ctx context.Context, p Prompt, patience ...Patience) 
 		if time.Since(began) >= most {
 			return words.Errorf("%s (waited for %s; ready_timeout in target.endpoint makes it longer)", err, most)
 		}
-		if wait.Tell != nil && told != early.says.String() {
+		if wait.Tell != nil && explanation != early.says.String() {
 			wait.Tell("not ready yet: %s; asking again for up to %s", early.says, most)
-			told = early.says.String()
+			explanation = early.says.String()
 		}
 		select {
 		case <-ctx.Done():
@@ -96,16 +96,16 @@ func (e *notYet) waits(timeout time.Duration) time.Duration {
 }
 
 // later is an error of a service that may serve later, or the error as it is.
-func later(row recording.Request, failed, told error) error {
+func later(row recording.Request, failed, explanation error) error {
 	switch {
 	case errors.Is(failed, syscall.ECONNREFUSED):
-		return &notYet{row.Why(), true, told}
+		return &notYet{row.Why(), true, explanation}
 	case row.Status == http.StatusBadGateway || row.Status == http.StatusGatewayTimeout: // whoever is behind it
-		return &notYet{row.Why(), true, told}
+		return &notYet{row.Why(), true, explanation}
 	case row.Status == http.StatusServiceUnavailable || row.Status >= 400 && loads.MatchString(row.ErrorText):
-		return &notYet{row.Why(), false, told}
+		return &notYet{row.Why(), false, explanation}
 	}
-	return told
+	return explanation
 }
 
 var loads = regexp.MustCompile(`(?i)\b(loading|load) (the |a |your )?(model|weights)|model\b.{0,80}\b(loading|not (yet )?(ready|loaded))|(starting|warming) up|initiali[sz]ing|not ready yet`)
@@ -166,15 +166,15 @@ func (c *Client) first(ctx context.Context, p Prompt, models []string) error {
 	if row.OK() {
 		return nil
 	}
-	told := c.explain(ctx, p, row, failed)
+	explanation := c.explain(ctx, p, row, failed)
 	if len(models) > 0 {
 		names := models[:min(len(models), mostModels)]
-		told = words.Errorf("%s; the model that was asked is %q, of %d that are listed (%s): name another with --model", told, c.Model(), len(models), clip(strings.Join(names, ", ")))
+		explanation = words.Errorf("%s; the model that was asked is %q, of %d that are listed (%s): name another with --model", explanation, c.Model(), len(models), clip(strings.Join(names, ", ")))
 		if row.Status == http.StatusBadRequest || row.Status == http.StatusNotFound || row.Status == http.StatusUnprocessableEntity || row.Status == http.StatusMethodNotAllowed {
-			return &notThisModel{told}
+			return &notThisModel{explanation}
 		}
 	}
-	return later(row, failed, told)
+	return later(row, failed, explanation)
 }
 
 // tried asks one question and learns what is spoken.
@@ -267,21 +267,21 @@ func (c *Client) models(ctx context.Context) ([]string, error) {
 		row := recording.Request{Status: int32(resp.StatusCode)}
 		kind, why := refusal(&row, resp, b)
 		fail(&row, kind, "%s", why)
-		told := c.explain(ctx, Prompt{}, row, nil)
+		explanation := c.explain(ctx, Prompt{}, row, nil)
 		switch resp.StatusCode {
 		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
 			return nil, &noList{words.Errorf("GET %s: %s: the service does not list its models there and does not answer without the name of one, so name it with --model (and see that the address is right)", address, row.Why())}
 		}
-		return nil, later(row, nil, told)
+		return nil, later(row, nil, explanation)
 	}
 	names, ok := modelsIn(b)
 	if !ok {
 		kind := resp.Header.Get("Content-Type")
-		told := words.Errorf("GET %s is %s, and should be the JSON list of models: %s; name the model to ask for with --model", address, named(kind, b), excerpt(b))
+		explanation := words.Errorf("GET %s is %s, and should be the JSON list of models: %s; name the model to ask for with --model", address, named(kind, b), excerpt(b))
 		if strings.HasPrefix(kind, "text/event-stream") { // whatever is asked is taken for a question
-			return nil, &noList{told}
+			return nil, &noList{explanation}
 		}
-		return nil, told
+		return nil, explanation
 	}
 	if len(names) == 0 {
 		return nil, words.Errorf("GET %s lists no model; name one with --model", address)

@@ -135,15 +135,15 @@ func (c *Client) Read(ctx context.Context, id, mark, acknowledged string, tokens
 		row.OutputTokens, row.TokensFrom = k.Usage.Output, "usage"
 	}
 	row.FinishReason = k.Status
-	got, told := k.Metadata[markKey]
+	got, marked := k.Metadata[markKey]
 	switch {
 	case row.Status == http.StatusNotFound || row.Status == http.StatusGone:
 		return unread(recording.ErrorGone, "%s", row.Why())
 	case row.Error != "":
 		return row, false
-	case acknowledged == mark && !told:
+	case acknowledged == mark && !marked:
 		return unread(recording.ErrorGone, "the record %s was acknowledged with the metadata %q, and has none of that name any more", id, mark)
-	case k.ID != id || told && got != mark:
+	case k.ID != id || marked && got != mark:
 		return unread(recording.ErrorGone, "asked for the record %s with the mark %q, the service answers with %s and %q", id, mark, k.ID, got)
 	case k.Status == "queued" || k.Status == "in_progress":
 		return unread(recording.ErrorTimeout, "the record is still %s", k.Status)
@@ -236,14 +236,14 @@ func (c *Client) Replicas(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	var told struct {
+	var status struct {
 		Replicas *int `json:"replicas"`
 	}
 	switch {
 	case resp.StatusCode == http.StatusServiceUnavailable:
 		return 0, nil
-	case resp.StatusCode != http.StatusOK, json.Unmarshal(b, &told) != nil, told.Replicas == nil:
+	case resp.StatusCode != http.StatusOK, json.Unmarshal(b, &status) != nil, status.Replicas == nil:
 		return 0, words.Errorf("%s (%s)", ErrUntold, resp.Status)
 	}
-	return *told.Replicas, nil
+	return *status.Replicas, nil
 }

@@ -40,7 +40,7 @@ type fragment struct {
 }
 
 type usage struct {
-	told           bool
+	usageTold      bool
 	prompt, output int32
 	cacheTold      bool
 	cached         int32 // of the prompt

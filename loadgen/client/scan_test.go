@@ -125,7 +125,7 @@ func oracleUsage(b []byte) usage {
 	if !ok {
 		return usage{}
 	}
-	u := usage{told: true, prompt: max(count(m["prompt_tokens"]), count(m["input_tokens"])), output: max(count(m["completion_tokens"]), count(m["output_tokens"]))}
+	u := usage{usageTold: true, prompt: max(count(m["prompt_tokens"]), count(m["input_tokens"])), output: max(count(m["completion_tokens"]), count(m["output_tokens"]))}
 	for _, details := range []string{"prompt_tokens_details", "input_tokens_details"} {
 		if d, ok := fields(m[details]); ok && d["cached_tokens"] != nil && string(d["cached_tokens"]) != "null" {
 			u.cacheTold, u.cached = true, count(d["cached_tokens"])
@@ -197,11 +197,11 @@ func same(t *testing.T, b []byte) {
 func shown(c chunk) string {
 	type list []any
 	response := func(r response) list {
-		return list{string(r.status), string(r.err), string(r.incomplete), r.usage.told, r.usage.prompt, r.usage.output, r.output.output, r.output.reasoning, string(r.output.said)}
+		return list{string(r.status), string(r.err), string(r.incomplete), r.usage.usageTold, r.usage.prompt, r.usage.output, r.output.output, r.output.reasoning, string(r.output.said)}
 	}
 	b, err := json.Marshal(list{
 		c.choices.output, c.choices.reasoning, string(c.choices.text), string(c.choices.said.content), string(c.choices.finish),
-		c.usage.told, c.usage.prompt, c.usage.output, c.usage.cacheTold, c.usage.cached, c.usage.reasoned, string(c.err), string(c.object), string(c.kind), string(c.delta),
+		c.usage.usageTold, c.usage.prompt, c.usage.output, c.usage.cacheTold, c.usage.cached, c.usage.reasoned, string(c.err), string(c.object), string(c.kind), string(c.delta),
 		string(c.item.kind), string(c.item.name), c.item.output, c.item.thought, string(c.item.said), response(c.response), response(c.whole),
 	})
 	if err != nil {

@@ -46,22 +46,22 @@ const mostExpected = 1024
 // keep-alives change nothing; lines that are no part of the protocol are the
 // service's words, should the answer have no end.
 type stream struct {
-	row     *recording.Request
-	answer  *strings.Builder // takes the text, where somebody wants it
-	expect  int              // tokens, at most: room for their times
-	finish  []string         // the finish reasons that are no error
-	done    bool
-	failed  bool
-	after   int    // events after the end
-	cut     bool   // the connection broke before the answer had ended
-	left    bool   // the body did not end with the answer
-	words   []byte // lines that are no part of the protocol
-	secrets secrets
-	counts  int32  // of usage, the latest told
-	any     pieces // chunks of any kind
-	output  pieces // those of output
-	prompt  int32
-	told    bool // usage was told at all
+	row       *recording.Request
+	answer    *strings.Builder // takes the text, where somebody wants it
+	expect    int              // tokens, at most: room for their times
+	finish    []string         // the finish reasons that are no error
+	done      bool
+	failed    bool
+	after     int    // events after the end
+	cut       bool   // the connection broke before the answer had ended
+	left      bool   // the body did not end with the answer
+	words     []byte // lines that are no part of the protocol
+	secrets   secrets
+	counts    int32  // of usage, the latest told
+	any       pieces // chunks of any kind
+	output    pieces // those of output
+	prompt    int32
+	usageTold bool // usage was told at all
 	// reasoned is how many of counts were reasoning, whether anybody saw it or not.
 	reasoned int32
 	// lead are the times of the chunks before the first that a reader sees, and
@@ -191,8 +191,8 @@ func (r response) finish() string {
 }
 
 func (s *stream) usage(u usage) {
-	if u.told {
-		s.told, s.prompt, s.counts = true, u.prompt, max(s.counts, u.output)
+	if u.usageTold {
+		s.usageTold, s.prompt, s.counts = true, u.prompt, max(s.counts, u.output)
 		s.row.CachedTold, s.row.CachedTokens = u.cacheTold, u.cached
 		s.reasoned = max(s.reasoned, u.reasoned)
 	}
@@ -368,7 +368,7 @@ func (s *stream) count() {
 	r := s.row
 	s.settle()
 	r.PromptTokens = s.prompt
-	if s.told && s.counts > 0 {
+	if s.usageTold && s.counts > 0 {
 		r.OutputTokens, r.TokensFrom = s.counts, "usage"
 		r.ReasoningTokens = min(s.reasoned, s.counts)
 	} else if len(r.Chunks) > 0 {
