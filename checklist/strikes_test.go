@@ -35,7 +35,7 @@ func TestAFaultThatRepeats(t *testing.T) {
 		says          string
 	}{
 		{"once", "rto(pod-kill) < 1s", 1, nil, nil, Pass, 1, "(seen once)"},
-		{"three times", "rto(pod-kill) < 1s", 3, nil, nil, Pass, 3, "(the worst of 3, so that with 99 % confidence at least 21.5 % of such faults keep it)"},
+		{"three times", "rto(pod-kill) < 1s", 3, nil, nil, Pass, 3, "(the worst of 3; with 99 % confidence, at least 21.5 % of such faults meet it)"},
 		{"what was under way is lost of one", "lost(pod-kill) == 0", 3, func(w *world) {
 			for _, r := range w.loads() {
 				if r.Due < injectedAt+8*time.Second && r.End > injectedAt+8*time.Second {
