@@ -27,7 +27,9 @@ func lab(t *testing.T) *api {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("KUBECONFIG", filepath.Join(cache, "launchgate", "kubernetes-lab", "kubeconfig"))
+	at := filepath.Join(cache, "launchgate", "kubernetes-lab")
+	t.Setenv("KUBECONFIG", filepath.Join(at, "kubeconfig"))
+	t.Setenv("PATH", filepath.Join(at, "bin")+string(filepath.ListSeparator)+os.Getenv("PATH"))
 	a, err := connect("", "")
 	if err != nil {
 		t.Fatal(err)

@@ -1,34 +1,36 @@
 package kubernetes
 
 import (
+	"context"
 	"embed"
-	"io/fs"
+	"errors"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 
+	"github.com/goccy/go-yaml"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"sigs.k8s.io/kustomize/api/krusty"
-	"sigs.k8s.io/kustomize/kyaml/filesys"
 
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Manifests are the base and its overlays, which kubectl apply -k takes as well.
+// rendered has what kustomize makes of base and of each overlay: a test makes it
+// again and compares. The library of kustomize is not in the program, because it
+// loads Go plugins, and that makes any program half as large again.
 //
-//go:embed base overlays
-var Manifests embed.FS
+//go:embed rendered
+var rendered embed.FS
 
 // Overlays are the names of those that are built in; base is the guide's own.
-func Overlays() []string {
-	names := []string{"base"}
-	entries, err := Manifests.ReadDir("overlays")
+func Overlays() (names []string) {
+	entries, err := rendered.ReadDir("rendered")
 	if err != nil { // they are in the program
-		return names
+		return nil
 	}
 	for _, e := range entries {
-		names = append(names, e.Name())
+		names = append(names, strings.TrimSuffix(e.Name(), ".yaml"))
 	}
 	return names
 }
@@ -36,50 +38,59 @@ func Overlays() []string {
 // Render makes the objects of an overlay: of one that is built in, or of a folder
 // with a kustomization of one's own. They are in the order in which they have to be
 // made.
-func Render(spec scenarios.Kubernetes) ([]*unstructured.Unstructured, error) {
-	files, at := filesys.FileSystem(filesys.MakeFsInMemory()), "overlays/"+spec.Overlay
-	switch {
-	case spec.Overlay == "base":
-		at = "base"
-		fallthrough
-	case slices.Contains(Overlays(), spec.Overlay):
-		err := fs.WalkDir(Manifests, ".", func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
-				return err
-			}
-			b, err := Manifests.ReadFile(path)
-			if err != nil {
-				return err
-			}
-			return files.WriteFile(path, b)
-		})
-		if err != nil {
-			return nil, err
-		}
-	default:
-		if _, err := os.Stat(spec.Overlay); err != nil {
-			return nil, words.Errorf("target.kubernetes.overlay: found %q, expected one of %s, or a folder with a kustomization.yaml: %s", spec.Overlay, strings.Join(Overlays(), ", "), err)
-		}
-		files, at = filesys.MakeFsOnDisk(), spec.Overlay
+func Render(ctx context.Context, spec scenarios.Kubernetes) ([]*unstructured.Unstructured, error) {
+	var src []byte
+	var err error
+	if slices.Contains(Overlays(), spec.Overlay) {
+		src, err = rendered.ReadFile("rendered/" + spec.Overlay + ".yaml")
+	} else {
+		src, err = kustomize(ctx, spec.Overlay)
 	}
-	made, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(files, at)
 	if err != nil {
-		return nil, words.Errorf("the manifests of %s: %s", spec.Overlay, err)
+		return nil, err
 	}
 	var objects []*unstructured.Unstructured
-	for _, r := range made.Resources() {
-		m, err := r.Map()
-		if err != nil {
-			return nil, err
+	for doc := range strings.SplitSeq("\n"+string(src), "\n---") {
+		if strings.TrimSpace(doc) == "" {
+			continue
 		}
-		o := &unstructured.Unstructured{Object: m}
+		b, err := yaml.YAMLToJSON([]byte(doc))
+		if err != nil {
+			return nil, words.Errorf("the manifests of %s: %s", spec.Overlay, err)
+		}
+		o := &unstructured.Unstructured{}
+		if err := o.UnmarshalJSON(b); err != nil {
+			return nil, words.Errorf("the manifests of %s: %s", spec.Overlay, err)
+		}
 		if err := adapt(o, spec); err != nil {
-			return nil, err
+			return nil, words.Errorf("the manifests of %s: %s", spec.Overlay, err)
 		}
 		objects = append(objects, o)
 	}
 	slices.SortStableFunc(objects, func(a, b *unstructured.Unstructured) int { return rank(a) - rank(b) })
 	return objects, nil
+}
+
+// kustomize renders a folder by kubectl or kustomize, whichever is on the PATH.
+func kustomize(ctx context.Context, folder string) ([]byte, error) {
+	if _, err := os.Stat(folder); err != nil {
+		return nil, words.Errorf("target.kubernetes.overlay: found %q, expected one of %s, or a folder with a kustomization.yaml: %s", folder, strings.Join(Overlays(), ", "), err)
+	}
+	for _, argv := range [][]string{{"kubectl", "kustomize", folder}, {"kustomize", "build", folder}} {
+		if _, err := exec.LookPath(argv[0]); err != nil {
+			continue
+		}
+		out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).Output()
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			err = errors.New(strings.TrimSpace(string(exit.Stderr)))
+		}
+		if err != nil {
+			return nil, words.Errorf("the manifests of %s: %s", folder, err)
+		}
+		return out, nil
+	}
+	return nil, words.Errorf("the manifests of %s cannot be rendered: neither kubectl nor kustomize is on the PATH", folder)
 }
 
 // rank has a namespace, and what pods need, be there before them.

@@ -145,7 +145,7 @@ func (p plan) open(ctx context.Context, a *api, o deploy.Setup) (_ deploy.Target
 // deploy applies the manifests. What is there already is somebody's: it is neither
 // changed nor removed. Only the namespace may be there.
 func (t *Target) deploy(ctx context.Context) error {
-	objects, err := Render(t.spec)
+	objects, err := Render(ctx, t.spec)
 	if err != nil {
 		return err
 	}

@@ -3,12 +3,14 @@ package kubernetes
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +20,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
 
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/recording"
@@ -441,12 +445,78 @@ func TestContexts(t *testing.T) {
 	}
 }
 
+var update = flag.Bool("update", false, "render the manifests again")
+
+// What is in the program is what kustomize makes of the folders beside it.
+func TestRendered(t *testing.T) {
+	entries, err := os.ReadDir("overlays")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folders := map[string]string{"base": "base"}
+	for _, e := range entries {
+		folders[e.Name()] = filepath.Join("overlays", e.Name())
+	}
+	for name, folder := range folders {
+		made, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), folder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := made.AsYaml()
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join("rendered", name+".yaml")
+		if *update {
+			if err := os.WriteFile(file, want, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := os.ReadFile(file); err != nil || string(got) != string(want) {
+			t.Errorf("%s is not of %s any more (%v): go test ./deploy/kubernetes -run Rendered -update", file, folder, err)
+		}
+	}
+	if got, want := Overlays(), slices.Sorted(maps.Keys(folders)); !*update && !slices.Equal(got, want) {
+		t.Errorf("overlays %v, want %v", got, want)
+	}
+}
+
+// A folder of one's own is rendered where a program for it is, and an error says
+// that none is.
+func TestOwnOverlay(t *testing.T) {
+	folder := t.TempDir()
+	for file, text := range map[string]string{"kustomization.yaml": "resources: [config.yaml]\n", "config.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: own, namespace: here}\n"} {
+		if err := os.WriteFile(filepath.Join(folder, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	spec := scenarios.Kubernetes{Overlay: folder, Namespace: "there"}
+	if _, err := exec.LookPath("kubectl"); err == nil {
+		objects, err := Render(t.Context(), spec)
+		if err != nil || len(objects) != 1 || named(objects[0]) != "configmap/own in there" {
+			t.Errorf("%v, %v", objects, err)
+		}
+	}
+	programs := t.TempDir()
+	if err := os.WriteFile(filepath.Join(programs, "kustomize"), []byte("#!/bin/sh\n[ $1 = build ] && exec /bin/cat $2/config.yaml\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", programs)
+	if objects, err := Render(t.Context(), spec); err != nil || len(objects) != 1 {
+		t.Errorf("by kustomize: %v, %v", objects, err)
+	}
+	t.Setenv("PATH", t.TempDir())
+	if _, err := Render(t.Context(), spec); err == nil || !strings.Contains(err.Error(), "neither kubectl nor kustomize") {
+		t.Error(err)
+	}
+}
+
 // Every overlay holds the guide's numbers, is put into another namespace with
 // another number of replicas, and the scan of manifests finds nothing in it.
 func TestManifests(t *testing.T) {
 	for _, overlay := range Overlays() {
 		t.Run(overlay, func(t *testing.T) {
-			objects, err := Render(scenarios.Kubernetes{Overlay: overlay, Namespace: "elsewhere", Replicas: 12})
+			objects, err := Render(t.Context(), scenarios.Kubernetes{Overlay: overlay, Namespace: "elsewhere", Replicas: 12})
 			if err != nil {
 				t.Fatal(err)
 			}
