@@ -2,7 +2,9 @@ package checklist
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
@@ -85,11 +87,13 @@ func (f *Finding) foreign(o scenarios.Objective, e *evidence) {
 
 // repeated decides how many answers are the same, word for word, as the answer to
 // another question. A text that only repeats itself is left out: a small model
-// ends in the same one whatever it is asked.
+// ends in the same one whatever it is asked. So is what the model itself answers
+// to both questions: some are asked again alone, which tells how many those are.
 func (f *Finding) repeated(o scenarios.Objective, e *evidence) {
 	var again, all int64
+	var proven, excused int64 // of again, those that are known to be the service's fault, or the model's way
 	var example words.Sentence
-	byItself := false // the service does it to single questions, too, at temperature 0 alone
+	warm := false
 	for _, name := range e.scenariosOf(o) {
 		byHash := map[int64]map[int64][]int64{} // requests by answer and question
 		for _, l := range e.looked[name] {
@@ -102,56 +106,100 @@ func (f *Finding) repeated(o scenarios.Objective, e *evidence) {
 			byHash[l.hash][l.question] = append(byHash[l.hash][l.question], l.seq)
 			all++
 		}
+		alone := aloneBySeq(e.twins[name])
 		var pair []int64
-		for _, questions := range byHash {
-			var sum, most int64
+		for hash, questions := range byHash {
+			var sum, most, same, other int64
 			var two []int64
 			for _, seqs := range questions {
 				sum, most = sum+int64(len(seqs)), max(most, int64(len(seqs)))
 				two = append(two, slices.Min(seqs))
+				s, d := repeatedAlone(hash, seqs, alone)
+				same, other = same+s, other+d
+			}
+			if len(questions) < 2 {
+				continue
 			}
 			again += sum - most
-			if slices.Sort(two); len(two) > 1 && (pair == nil || slices.Compare(two[:2], pair) < 0) {
+			switch {
+			case other > 0:
+				proven += sum - most
+			case same > 1:
+				excused += sum - most
+			}
+			if slices.Sort(two); pair == nil || slices.Compare(two[:2], pair) < 0 {
 				pair = two[:2]
 			}
 		}
 		if pair != nil && example.IsZero() {
 			example = words.Say("requests %d and %d of %s ask different questions and have the same answer", pair[0], pair[1], name)
 		}
-		cold, warm := alikeAlone(e.twins[name])
-		byItself = byItself || cold && !warm
+		warm = warm || sampledAlike(e.twins[name])
+	}
+	counts := again
+	if !warm && excused > 0 {
+		counts = (again*proven + (proven+excused)/2) / (proven + excused)
 	}
 	switch {
 	case all == 0:
 		f.Waived, f.Why = o.WhereSupported, words.Say("no answer was long and varied enough for another one like it to be no chance")
 		return
-	case byItself:
+	case !warm && proven+excused == 0 && again > 0 && !Holds(float64(again)/float64(all), o):
 		f.Samples = all
-		f.Waived, f.Why = o.WhereSupported, words.Say("different questions have the same answer even when they are asked alone, and other ones at temperature 1: the model itself says the same at temperature 0, so that %d of %d prove nothing", again, all)
+		f.Why = words.Say("%d of %d answers are also the answer to another question, and none of them was asked again, so that it may be the model's way; twins: {} in the scenario asks them again", again, all)
 		return
 	}
-	f.share(again, all, 1, o)
-	if again > 0 {
+	f.share(counts, all, 1, o)
+	if counts > 0 {
 		f.Why = words.Say("%s; for example, %s", f.Why, example)
+	} else if excused > 0 {
+		f.Why = words.Say("%s (%d more are also the answer to another question, and are so when they are asked again alone, and not at temperature 1: this is the model's way)", f.Why, again)
 	}
 }
 
-// alikeAlone reports whether different questions that were asked alone have the
-// same answer: at temperature 0, and at 1, where even a model without a choice
-// says something else.
-func alikeAlone(twins []twin) (cold, warm bool) {
-	byHash := map[bool]map[int64]string{false: {}, true: {}}
+// aloneBySeq are the answers to requests of the load that were asked again alone.
+func aloneBySeq(twins []twin) map[int64][]twin {
+	found := map[int64][]twin{}
 	for _, t := range twins {
-		sampled := t.variant == "sampled"
-		if !sampled && t.how() != "streamed" || t.phase() == "crowd" || t.variety < recording.LeastVariety {
+		if t.variant == "alone/load" {
+			found[t.seq] = append(found[t.seq], t)
+		}
+	}
+	return found
+}
+
+// repeatedAlone is how many of these requests, which were answered with a text, have
+// the same answer alone, and how many have another one, twice.
+func repeatedAlone(hash int64, seqs []int64, alone map[int64][]twin) (same, other int64) {
+	for _, seq := range seqs {
+		switch again := alone[seq]; {
+		case len(again) > 0 && again[0].hash == hash:
+			same++
+		case len(again) > 1 && again[0].hash == again[1].hash:
+			other++
+		}
+	}
+	return same, other
+}
+
+// sampledAlike reports whether different questions have the same answer at
+// temperature 1, where even a model that always says the same says something else.
+func sampledAlike(twins []twin) bool {
+	byHash := map[int64]string{}
+	for _, t := range twins {
+		if !strings.HasPrefix(t.variant, "sampled") || t.variety < recording.LeastVariety {
 			continue
 		}
-		if of, has := byHash[sampled][t.hash]; has && of != t.question {
-			cold, warm = cold || !sampled, warm || sampled
+		question := t.question
+		if question == "load" {
+			question = fmt.Sprintf("%x", t.asked)
 		}
-		byHash[sampled][t.hash] = t.question
+		if of, has := byHash[t.hash]; has && of != question {
+			return true
+		}
+		byHash[t.hash] = question
 	}
-	return cold, warm
+	return false
 }
 
 // text is how much of an answer came for the tokens that it is said to have.

@@ -15,6 +15,7 @@ import (
 // load that was asked again.
 type twin struct {
 	seq                    int64
+	asked                  int64 // the question, where question is load
 	question, variant      string
 	hash                   int64
 	chars, same, variety   int32
@@ -26,7 +27,7 @@ type twin struct {
 
 func twinOf(r *recording.Request) twin {
 	t := twin{seq: r.Seq, question: r.Class, variant: r.Way, hash: r.AnswerHash, chars: r.AnswerChars, same: r.SameChars, variety: r.AnswerVariety,
-		counted: r.AnswerTokens, pieces: r.Pieces, stopped: r.FinishReason != "length", foreign: r.Foreign}
+		counted: r.AnswerTokens, pieces: r.Pieces, stopped: r.FinishReason != "length", foreign: r.Foreign, asked: r.QuestionHash}
 	if r.TokensFrom == "usage" {
 		t.usage, t.prompt = r.VisibleTokens(), r.PromptTokens
 	}

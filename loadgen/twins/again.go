@@ -63,6 +63,58 @@ func (a *Asker) order() (suspects, others []answered) {
 	return suspects, others
 }
 
+// mostPairs is how many pairs of different questions with the same answer are asked
+// again.
+const mostPairs = 6
+
+// repeats are pairs of requests that ask different questions and were given the same
+// answer, word for word, spread over the answers that were given so.
+func (a *Asker) repeats() (pairs [][2]answered) {
+	a.mu.Lock()
+	all := slices.Clone(a.seen)
+	a.mu.Unlock()
+	slices.SortFunc(all, func(a, b answered) int { return int(a.seq - b.seq) })
+	first, paired := map[string]answered{}, map[string]bool{}
+	for _, s := range all {
+		f, has := first[s.text]
+		switch {
+		case !has:
+			first[s.text] = s
+		case f.question != s.question && !paired[s.text] && client.Variety(s.text) >= recording.LeastVariety:
+			paired[s.text] = true
+			pairs = append(pairs, [2]answered{f, s})
+		}
+	}
+	if n := len(pairs); n > mostPairs {
+		some := pairs[:0:0]
+		for i := range mostPairs {
+			some = append(some, pairs[i*n/mostPairs])
+		}
+		pairs = some
+	}
+	return pairs
+}
+
+// pairsAgain asks the questions of pairs again: as they were, and at temperature 1,
+// where no two different questions have the same answer by the model's own choice.
+func (a *Asker) pairsAgain(ctx context.Context, pairs [][2]answered, more func() bool) {
+	for _, pair := range pairs {
+		for _, s := range pair {
+			if !more() {
+				return
+			}
+			a.again(ctx, s)
+			if p, known := a.Question(s.seq); known {
+				p.Temperature = 1
+				row, _ := a.ask(ctx, p, "")
+				row.QuestionHash = s.question
+				row.Seq, row.Kind, row.Scenario, row.Class, row.Way = s.seq, recording.KindTwin, a.Scenario.Name, "load", "sampled/load"
+				a.Sink(row)
+			}
+		}
+	}
+}
+
 // stretches are the hashes of some stretches of a text, the same ones wherever it
 // stands.
 func stretches(text string) map[int64]bool {

@@ -164,6 +164,7 @@ func (a *Asker) Alone(ctx context.Context) {
 			}
 		}
 		if which == 0 { // then others have their turn
+			a.pairsAgain(ctx, a.repeats(), more)
 			suspects, _ := a.order()
 			a.againAll(ctx, suspects, more)
 		}
