@@ -8,33 +8,32 @@ import (
 	"time"
 )
 
-// FaultKind is what there is to know of the faults of a kind without breaking
-// anything: what a gate may say of them, besides kind, at and within, which all
-// have, and what those who play and judge the gate have to know. chaos has the
-// rest of the entry.
+// FaultKind describes a kind of fault: the keys that a gate may give it, besides
+// kind, at and within, which every kind has, and the traits that playing and
+// judging it depend on. The entry of the kind in chaos says how it is injected.
 type FaultKind struct {
 	Name    string
 	Replica bool     // it strikes a replica: target and min_streams choose it
 	Needs   []string // keys it cannot do without
 	May     []string // keys it may have
 
-	// UntilLoadEnds: without for it lasts until the load of the scenario ends. The
-	// others are over at once then.
+	// UntilLoadEnds: without the key for, it lasts until the load of the scenario
+	// ends. Every other kind is over at once without it.
 	UntilLoadEnds bool
 	// Node: it strikes a node, with all that is on it.
 	Node bool
-	// NewConnections: only who connects anew can notice it.
+	// NewConnections: only new connections can notice it.
 	NewConnections bool
 	// OwnDisk: the ledger has to be on a disk of its own.
 	OwnDisk bool
-	// Network is what in a network it strikes; empty: it strikes none.
+	// Network is the property of a network that it changes; empty: none.
 	Network Network
 }
 
-// Network is what a fault strikes in a network.
+// Network is a property of a network that a fault changes.
 type Network string
 
-// What faults strike in networks.
+// The properties of a network that faults change.
 const (
 	NetworkPackets   Network = "packets"   // they are late, or lost
 	NetworkBandwidth Network = "bandwidth" // there is less of it
@@ -70,7 +69,7 @@ var faultKinds = []FaultKind{
 	CertificateExpiry, LedgerLoss, DiskFull, ClockSkew, BadRelease,
 }
 
-// FaultKindOf is the kind that has a name; false where none has.
+// FaultKindOf is the kind of that name; false if there is none.
 func FaultKindOf(name string) (FaultKind, bool) {
 	i := slices.IndexFunc(faultKinds, func(k FaultKind) bool { return k.Name == name })
 	if i < 0 {
@@ -79,12 +78,12 @@ func FaultKindOf(name string) (FaultKind, bool) {
 	return faultKinds[i], true
 }
 
-// AnyFault reports whether one of a gate's faults, with its kind, is such a one.
+// AnyFault reports whether the condition holds for a fault of the gate.
 func (g Gate) AnyFault(is func(Fault, FaultKind) bool) bool {
 	return slices.ContainsFunc(g.Scenarios, func(s Scenario) bool { return s.AnyFault(is) })
 }
 
-// AnyFault is Gate.AnyFault of a scenario.
+// AnyFault reports whether the condition holds for a fault of the scenario.
 func (s Scenario) AnyFault(is func(Fault, FaultKind) bool) bool {
 	return slices.ContainsFunc(s.Faults, func(f Fault) bool {
 		k, known := FaultKindOf(f.Kind)
@@ -129,9 +128,8 @@ const (
 	maxSkew    = Offset(maxDuration)
 )
 
-// Strikes are the faults of a scenario as they are played: one that repeats is
-// there as often as it strikes, and each but its first comes after the one before
-// it.
+// Strikes are the faults of a scenario as they are played. A fault that repeats is
+// listed as often as it is played, each time after the end of the time before.
 func (s Scenario) Strikes() []Fault {
 	var strikes []Fault
 	for _, f := range s.Faults {
@@ -144,7 +142,7 @@ func (s Scenario) Strikes() []Fault {
 	return strikes
 }
 
-// repeated checks that all strikes of a fault find place in the scenario's load.
+// repeated checks that all repetitions of a fault fit into the scenario's load.
 func (c *checker) repeated(path string, f Fault, kind FaultKind, length time.Duration) {
 	c.between(path, f.Repeat, 1, maxRepeat)
 	if f.Repeat <= 1 || f.Repeat > maxRepeat {
@@ -209,7 +207,7 @@ func (c *checker) size(path string, s, least Size) {
 	}
 }
 
-// fault checks a fault by what its kind is told with.
+// fault checks a fault against its kind.
 func (c *checker) fault(path string, first bool, f Fault, length time.Duration) {
 	kind, known := FaultKindOf(f.Kind)
 	if !known {

@@ -160,8 +160,8 @@ func FieldsOf(api string) []string {
 
 var placeholder = regexp.MustCompile(`"\$\{([^"}]*)\}"`)
 
-// fields checks what is put into requests to an API; without one, those of every
-// API are known.
+// fields checks the fields that are put into requests to an API. Without an API the
+// names of all APIs are accepted.
 func (c *checker) fields(path string, fields map[string]Field, api string) {
 	known := FieldsOf(api)
 	if api == "" {

@@ -1,8 +1,8 @@
 // Package scenarios holds the declared nouns of a launch gate: what is
 // deployed, how it is loaded, what is broken on purpose and what must hold.
-// Everything here is plain data, read from YAML and known before the run; who
-// acts on it (loadgen, chaos, deploy) and who judges it (checklist) import it,
-// and it imports nothing of ours.
+// Everything here is plain data, read from YAML and known before the run. The
+// packages that act on it (loadgen, chaos, deploy) and the one that judges it
+// (checklist) import it. Of ours it imports internal/words only.
 package scenarios
 
 import (
@@ -42,8 +42,8 @@ type Gate struct {
 	Scan *Scan `yaml:"scan,omitempty" json:"scan,omitempty"`
 }
 
-// Stop are the conditions under which a run is not begun, or ended at once:
-// what it breaks is real.
+// Stop are the conditions under which a run does not begin, or ends at once,
+// because the damage that it does is real.
 type Stop struct {
 	// Hosts that the target may be on; without any, every host is permitted.
 	// Of a target.kubernetes without a URL it is the context.
@@ -113,7 +113,7 @@ type Monitoring struct {
 	Shorten int `yaml:"shorten,omitempty" json:"shorten,omitempty"`
 }
 
-// Gateway is the front door of the bundled service with everything it has. The
+// Gateway is the entry point of the bundled service, with all its features. The
 // run gets a key of its own, with an allowance that fits its load.
 type Gateway struct {
 	// Plain makes the gateway only balance load, without TLS, keys, limits and
@@ -502,8 +502,8 @@ func (s Scenario) Duration() time.Duration {
 	return sum
 }
 
-// offered is how many requests the scenario's load is at most; of traces and
-// users nobody knows before.
+// offered is the largest number of requests that the scenario's load can have. For
+// traces and users it is not known before the run.
 func (s Scenario) offered() float64 {
 	var sum float64
 	for _, stage := range s.Stages {
@@ -517,8 +517,8 @@ func (s Scenario) offered() float64 {
 }
 
 // Peak is the most that the gate asks of the service: requests a second, and
-// requests under way if nothing were answered before its client gives up. Of
-// traces and users nobody knows the rate before; it is then the most that a
+// requests under way if nothing were answered before its client gives up. The rate
+// of traces and users is not known before the run; it is then the most that a
 // client can send.
 func (g Gate) Peak() (perSecond float64, underWay int) {
 	for _, s := range g.Scenarios {

@@ -34,20 +34,20 @@ type Objective struct {
 	Op        string  // <=, <, >=, >, ==
 	Threshold float64 // in Unit
 	Unit      string  // s, ratio, per_second, tokens_per_second, usd, count
-	// Than is what the metric is compared with, where it is not with a number; the
-	// threshold is then a ratio of the two.
+	// Than names the other requests if the objective compares two metrics; the
+	// threshold is then the ratio of the two.
 	Than Than
-	// WhereSupported: a service that is seen not to have what the metric is of
-	// is not held to the promise.
+	// WhereSupported: the objective is left out for a service that is seen to lack
+	// what the metric measures.
 	WhereSupported bool
 }
 
-// Than names the requests whose metric another is compared with; what is empty is
-// as it is of the other. The zero Than is of an objective that compares with a
-// number.
+// Than names the requests that an objective compares with. An empty field has the
+// value that the objective itself has. The zero Than belongs to an objective that
+// compares with a number.
 type Than struct{ Class, Scenario, Stage string }
 
-// Reference is the objective of what an objective compares with.
+// Reference is the objective about the requests that o compares with.
 func (o Objective) Reference() Objective {
 	r := o
 	r.Than = Than{}
