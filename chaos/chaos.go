@@ -1,8 +1,8 @@
 // Package chaos breaks the service under test on purpose and proves that it
-// did. A fault asked for is not a fault in effect: each one is followed from
-// declared to seen gone, and every step says how it was seen. What has to be
-// undone is journaled on disk before it is done, so that a watchdog, or
-// launchgate recover, undoes it when the harness cannot.
+// did. To request a fault is not enough: each one is followed from declared to
+// seen gone, and every step records how it was observed. Before a fault changes
+// anything, the way to undo it is written to a journal on disk. If the harness
+// dies, a watchdog or launchgate recover undoes it.
 package chaos
 
 import (
@@ -38,8 +38,8 @@ type asking struct {
 	prepare func(ctx context.Context, t deploy.Target, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error)
 }
 
-// on asks a target by the interface of a capability. That a target has none is
-// told by the target, and here alone.
+// on asks a target for an effect through the interface of a capability. A target
+// without that interface gets its Lack here, and nowhere else.
 func on[C any](c deploy.Capability, effect func(C, context.Context, deploy.Victim, scenarios.Fault) (deploy.Effect, error)) asking {
 	return asking{c, func(ctx context.Context, t deploy.Target, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
 		able, ok := t.(C)
@@ -50,10 +50,10 @@ func on[C any](c deploy.Capability, effect func(C, context.Context, deploy.Victi
 	}}
 }
 
-// unsupported is what is said of a fault that its target cannot have.
+// unsupported is the reason recorded for a fault that the target cannot have.
 func unsupported(l deploy.Lack) words.Sentence { return recording.Unsupported(l.Reason) }
 
-// The words of this package for what a target does.
+// Short names of deploy's types.
 type (
 	fault = deploy.Effect
 	sight = deploy.Sight
@@ -101,8 +101,8 @@ func Unable(gate scenarios.Gate, target deploy.Plan) []words.Sentence {
 	return unable
 }
 
-// noSuch is why a victim that is named will not be there: a service that was
-// there before is one, of which none is told by a name.
+// noSuch is why the target has no replica of the victim's name. The replicas of a
+// service that launchgate did not deploy have no names.
 func noSuch(target deploy.Plan, victim string) error {
 	if victim == "" || victim == scenarios.VictimBusiest || victim == scenarios.VictimRandom {
 		return nil
@@ -117,8 +117,8 @@ func noSuch(target deploy.Plan, victim string) error {
 	return words.Errorf("no replica is named %q; there are %s", victim, strings.Join(there, ", "))
 }
 
-// HitsNewConnections reports whether a scenario has a fault that only who
-// connects anew can notice.
+// HitsNewConnections reports whether a scenario has a fault that only new
+// connections can notice.
 func HitsNewConnections(s scenarios.Scenario) bool {
 	return s.AnyFault(func(_ scenarios.Fault, k scenarios.FaultKind) bool { return k.NewConnections })
 }

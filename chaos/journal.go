@@ -21,8 +21,8 @@ import (
 // JournalFile is the copy of the journal in a run's folder of logs.
 const JournalFile = "faults.jsonl"
 
-// entry is a line of the journal. The first says whose it is; each other one
-// is about a fault that is about to be injected, or that was reverted.
+// entry is a line of the journal. The first names the run. Every other one is
+// about a fault that is about to be injected, or that was reverted.
 type entry struct {
 	Run      string        `json:"run,omitempty"` // the run folder
 	PID      int           `json:"pid,omitempty"` // of the harness
@@ -36,7 +36,7 @@ type entry struct {
 	Reverted bool          `json:"reverted,omitempty"`
 }
 
-// String names the fault, by its victim where it has one by a name.
+// String names the fault and, if it has a name, the victim.
 func (e entry) String() string {
 	if e.Victim == "" {
 		return e.Kind
@@ -78,12 +78,12 @@ func StateDir() (string, error) {
 	return filepath.Join(home, ".local", "state", "launchgate", "faults"), nil
 }
 
-// Undoer takes back what a target did: deploy/targets has the one of all targets.
+// Undoer carries out an Undo. targets.Undo does so for every kind of target.
 type Undoer func(deploy.Undo) error
 
 // OpenJournal begins the journal of a run; logDir gets a copy of it. The
-// watchdog is this command with the journal's path after its arguments. What even
-// that leaves, undo takes back.
+// watchdog is this command with the journal's path after its arguments. Close uses
+// undo for anything that the watchdog has left.
 func OpenJournal(runDir, logDir string, undo Undoer, watchdog ...string) (*Journal, error) {
 	dir, err := StateDir()
 	if err != nil {
@@ -153,8 +153,8 @@ func (j *Journal) startWatchdog(argv []string) error {
 	return nil
 }
 
-// Begin notes a fault that is about to be injected. Without the note on disk,
-// or without a watchdog, it must not be.
+// Begin notes a fault that is about to be injected. If it fails, because the note is
+// not on disk or the watchdog is gone, the fault must not be injected.
 func (j *Journal) Begin(id, kind, victim string, undo []deploy.Undo) error {
 	select {
 	case <-j.gone:
@@ -170,7 +170,7 @@ func (j *Journal) Begin(id, kind, victim string, undo []deploy.Undo) error {
 	return nil
 }
 
-// End crosses a fault out.
+// End notes that a fault was reverted.
 func (j *Journal) End(id string) error {
 	if err := j.write(entry{At: new(time.Now().Round(0)), Fault: id, Reverted: true}); err != nil {
 		return err
@@ -181,7 +181,7 @@ func (j *Journal) End(id string) error {
 	return nil
 }
 
-// write puts a line on disk, in both places, and not only into a cache.
+// write writes a line to both files and syncs them to disk.
 func (j *Journal) write(e entry) error {
 	line, err := json.Marshal(e)
 	if err != nil {
@@ -201,9 +201,9 @@ func (j *Journal) write(e entry) error {
 	return nil
 }
 
-// Close ends the journal. What could not be reverted is left to the watchdog,
-// which is waited for, and tried once more if that failed; the error says what
-// is left.
+// Close ends the journal. It waits for the watchdog, which undoes the faults that
+// could not be reverted, and tries once more itself if the watchdog failed. The
+// error names the faults that are left.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	left := len(j.open)

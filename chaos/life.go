@@ -28,9 +28,9 @@ type Player struct {
 	Record  func(recording.Injection)
 }
 
-// Play lives the faults of a scenario, each in its own time, and returns when
-// every one is over. Errors are not returned but recorded: a fault that could
-// not be injected is a fact about the run, and the judge says what it means.
+// Play plays the faults of a scenario at their times and returns when all are over.
+// It records errors and does not return them: that a fault could not be injected is
+// a fact about the run, which the judge interprets.
 //
 //	declared → injected → in_effect → held → reverted → gone
 //	    └──────────┴───────────┴────────┴────────┴──▶ failed (Text: the step and why)
@@ -143,9 +143,9 @@ func (l *life) prepare(ctx context.Context, at time.Duration) (fault, error) {
 	return kind.ask.prepare(ctx, l.Target, victim, l.fault)
 }
 
-// hold keeps the fault in effect for as long as it is to be, and sees that it
-// still is then. A node that is lost for good is lost until the load ends. What
-// is over at once, as a kill, is not held.
+// hold keeps the fault in effect for the time that the gate gives, and checks at the
+// end that it still is. A node that is lost for good is held until the load ends. A
+// fault that is over at once, such as a kill, is not held.
 func (l *life) hold(ctx context.Context, m *machine) bool {
 	until := l.struck.Add(time.Duration(l.fault.For))
 	if l.fault.For == 0 && l.kind.UntilLoadEnds {
@@ -164,9 +164,8 @@ func (l *life) hold(ctx context.Context, m *machine) bool {
 	})
 }
 
-// revert undoes the fault, even when the run was stopped meanwhile. What does
-// not work at once is tried again. After a failed injection it is done in
-// silence, unless it fails too.
+// revert undoes the fault, also when the run was stopped meanwhile, and tries again
+// if that fails. After a failed injection it records nothing, unless it fails too.
 func (l *life) revert(ctx context.Context, m *machine) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revertGrace)
 	defer cancel()
@@ -184,7 +183,7 @@ func (l *life) revert(ctx context.Context, m *machine) bool {
 	return true
 }
 
-// waitFor waits until the next state is seen, as long as the fault allows.
+// waitFor waits until the next state is seen, at most for the fault's within.
 func (l *life) waitFor(ctx context.Context, state string, see func(context.Context) (sight, error)) bool {
 	within := time.Duration(l.fault.Within)
 	limited, cancel := context.WithTimeout(ctx, within)
@@ -207,7 +206,7 @@ func (l *life) waitFor(ctx context.Context, state string, see func(context.Conte
 	return true
 }
 
-// neverSeen is what failed where a state was waited for in vain.
+// neverSeen names the step that failed when a state was never seen.
 func neverSeen(state string) words.Sentence {
 	switch state {
 	case recording.FaultInEffect:

@@ -15,9 +15,9 @@ import (
 //	    │(failed)          └──────┬────────┴──────────────┘
 //	    └──────revert─────────────┴─▶ reverted ─see─▶ gone
 //
-// A fault is journaled before it is injected, and crossed out when it is
-// reverted. From the beginning of Inject on it is dirty, also when that failed:
-// half a fault has to be reverted too.
+// A fault is in the journal from before its injection until it is reverted. It is
+// dirty as soon as Inject begins, also if Inject fails, because a fault that was
+// injected in part has to be reverted too.
 type machine struct {
 	fault   fault
 	id      string
@@ -56,7 +56,7 @@ func (m *machine) seeInEffect(ctx context.Context) (sight, error) {
 	return m.step(ctx, recording.FaultInEffect, m.fault.SeeInEffect)
 }
 
-// hold sees at the end of the hold that the fault is in effect still.
+// hold checks at the end of the hold that the fault is still in effect.
 func (m *machine) hold(ctx context.Context) (sight, error) {
 	if err := m.legal("hold", recording.FaultInEffect); err != nil {
 		return sight{}, err
@@ -64,7 +64,7 @@ func (m *machine) hold(ctx context.Context) (sight, error) {
 	return m.step(ctx, recording.FaultHeld, m.fault.SeeInEffect)
 }
 
-// revert is legal whenever there is something to revert.
+// revert is legal while the fault is dirty.
 func (m *machine) revert(ctx context.Context) (sight, error) {
 	if !m.dirty {
 		return sight{}, words.Errorf("revert: nothing was injected; the fault is %s", m.state)

@@ -15,14 +15,14 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// The watchdog tries to undo for so long, and so often.
+// How long and how often the watchdog tries to undo a fault.
 const (
 	reapFor   = 10 * time.Second
 	reapEvery = 100 * time.Millisecond
 )
 
-// Watchdog waits until lifeline ends, which it does when the harness does, in
-// whatever way, and undoes what the journal has left. It is the whole of a
+// Watchdog waits until lifeline is closed, which happens when the harness ends in
+// any way, and then undoes the faults that are left in the journal. It runs in a
 // process of its own.
 func Watchdog(journal string, lifeline io.Reader, undo Undoer) error {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP) // it ends when its work does
@@ -43,8 +43,8 @@ type Recovered struct {
 	Err    error    // what could not be undone
 }
 
-// Recover undoes what runs that ended before their faults have left. It can be
-// called any number of times.
+// Recover undoes the faults of runs that ended without reverting them. It can be
+// repeated.
 func Recover(undo Undoer) ([]Recovered, error) {
 	dir, err := StateDir()
 	if err != nil {
@@ -75,7 +75,7 @@ func recoverOne(path string, undo Undoer) Recovered {
 }
 
 // reap undoes every fault of a journal that was not reverted, and removes the
-// journal once all are. A journal that is gone is done.
+// journal when all are undone. A journal that does not exist needs no work.
 func reap(path string, undo Undoer) (undone []string, err error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -104,9 +104,9 @@ func reap(path string, undo Undoer) (undone []string, err error) {
 	return undone, os.Remove(path)
 }
 
-// readJournal returns whose a journal is, and its faults that were begun and
-// not reverted. A line that is cut short was never acted on: the harness writes
-// first.
+// readJournal returns the first line of a journal, and the faults that were begun
+// and not reverted. An incomplete line is ignored, because the harness writes a
+// line before it acts.
 func readJournal(b []byte) (head entry, open []entry) {
 	for line := range bytes.Lines(b) {
 		var e entry

@@ -12,13 +12,13 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// pollEvery is how often a condition is looked at while it is waited for.
+// pollEvery is the interval at which a condition is checked.
 const pollEvery = 10 * time.Millisecond
 
-// chooseVictim picks the replica the fault's target names, once it serves and
-// has the streams in flight that the fault wants: a fault must hit work, and to
-// strike what nobody is routed to would prove nothing. The streams are those it
-// had then.
+// chooseVictim picks the replica that the fault's target names. It waits until that
+// replica serves and has at least min_streams streams in flight, because a fault on
+// an idle replica would prove nothing. The Victim has the number of streams at that
+// moment.
 func chooseVictim(ctx context.Context, target deploy.Target, f scenarios.Fault, seed uint64) (deploy.Victim, error) {
 	var none deploy.Victim
 	t, ok := target.(deploy.Crowd)
