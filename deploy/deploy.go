@@ -1,7 +1,6 @@
-// Package deploy brings the service under test into being, or points at one
-// that is already there. A target knows how to start, to say where it listens
-// and to stop; what faults may do to it are small methods of the concrete
-// target, and a fault asks for the two or three it needs.
+// Package deploy starts the service under test, or points at one that already
+// runs. A Target can start, say where it listens, and stop. The effects that a
+// fault can have on it are capabilities: interfaces of one method each.
 package deploy
 
 import (
@@ -14,8 +13,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Event is something the deployment saw of itself: a process that started or
-// exited, a replica that became ready. Names are those of the recording's
+// Event is something that the deployment observed about itself, such as a process
+// that started or exited, or a replica that became ready. Names are those of the recording's
 // observations; At is read from time.Now, with its monotonic clock.
 type Event struct {
 	At      time.Time
@@ -84,10 +83,10 @@ func (e *Endpoint) URL() string { return e.Spec.URL }
 // Access is the endpoint as the gate has it.
 func (e *Endpoint) Access() Access { return Access{Endpoint: e.Spec, Via: e.Via()} }
 
-// Metrics are perhaps beside the API.
+// Metrics may be at /metrics beside the API.
 func (e *Endpoint) Metrics() []Source { return []Source{{Name: "service", Beside: true}} }
 
-// WaitReady has nothing to wait for: who asks the service is told whether it
+// WaitReady does not wait: the client's first request shows whether the service
 // serves.
 func (e *Endpoint) WaitReady(context.Context) error { return nil }
 

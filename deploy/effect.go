@@ -10,15 +10,15 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Effect is one thing that a target does to itself because a fault asks for it,
-// and takes back. Its methods are called in the order of a fault's life; those
-// that wait return when they saw what they wait for, with a sentence of how, or
-// when ctx ends.
+// Effect is a change that a target makes to itself for a fault, and undoes. Its
+// methods are called in the order of a fault's life. A method that waits returns
+// when it has seen what it waits for, with a sentence that says how, or when ctx
+// ends.
 type Effect interface {
-	// Victim is who is struck, by name; empty where nobody of a name is.
+	// Victim is the name of the replica or node that is hit; empty if it has none.
 	Victim() string
-	// Undo is what remains to be undone should this process die once Inject has
-	// begun. It is known before.
+	// Undo is how to undo the effect if this process dies after Inject has begun. It
+	// is known before Inject is called.
 	Undo() []Undo
 	Inject(ctx context.Context) (Sight, error)
 	// SeeInEffect is called when the fault was injected, and once more at the
@@ -65,8 +65,8 @@ func (u *Undo) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Journal is where a target notes on disk what has to be undone, before it does
-// something to bring itself up that its process could leave behind.
+// Journal is the file in which a target notes how to undo something that it makes
+// when it starts, such as a network namespace, before it makes it.
 type Journal interface {
 	Begin(id, kind, victim string, undo []Undo) error
 	End(id string) error
@@ -77,14 +77,14 @@ type Lack struct{ Reason words.Sentence }
 
 func (l Lack) Error() string { return l.Reason.String() }
 
-// Victim is the replica that a fault was told to strike, and how many streams
-// were under way there. It is empty for what has only one victim.
+// Victim is the replica that a fault is to hit, and how many streams it had in
+// flight. It is empty for a fault that does not choose a replica.
 type Victim struct {
 	Replica string
 	Streams int
 }
 
-// Crowd is what choosing a victim needs of a target.
+// Crowd is what a target has to offer so that a victim can be chosen.
 type Crowd interface {
 	Replicas() []Replica
 	// InFlight is how many streams run through each replica now.
@@ -93,9 +93,9 @@ type Crowd interface {
 	Serving(ctx context.Context, replica string) bool
 }
 
-// Capability is something that a target may be able to do to itself. A target has
-// the interface of a capability, of which each has one method, or Lacks says why
-// not.
+// Capability is an effect that a target may be able to have on itself. The target
+// implements the interface of the capability, which has one method, or Lacks gives
+// the reason why not.
 type Capability int
 
 // The capabilities of targets, each with its interface below.
@@ -141,8 +141,8 @@ var said = [...]words.Phrase{
 // Said is what is done, in words that follow "it cannot".
 func (c Capability) Said() words.Sentence { return words.Say(said[c]) }
 
-// What each capability is asked by. They prepare the effect, and do nothing yet;
-// how much of it there is to be, the fault says.
+// The interface of each capability. Its method prepares the effect and does nothing
+// yet. The parameters of the effect are those of the fault.
 type (
 	ReplicaKiller interface {
 		KillReplica(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)

@@ -8,43 +8,43 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Plan is a target before it is brought up: what its gate alone says of it.
+// Plan is a target before it is started, as its gate describes it.
 type Plan interface {
 	// About is what is known of the target by now.
 	About() About
-	// Replicas are those that will serve. There are none where launchgate does
-	// not know them, as those of a service that is already there.
+	// Replicas are those that will serve; none if launchgate does not know them, as
+	// for a service that it does not deploy.
 	Replicas() []Replica
 	// Lacks is why the target will not be able to have the effect of a fault, as
 	// far as that is known before it is up; nil where it will.
 	Lacks(c Capability, f scenarios.Fault) error
-	// PlayedBy says by what a fault will be played, where there is a choice.
+	// PlayedBy says what will play a fault, such as the kernel or a proxy; empty if
+	// there is no choice.
 	PlayedBy(f scenarios.Fault) words.Sentence
-	// Open brings the target up, or points at it, and returns at once. What has
-	// been opened must be stopped.
+	// Open starts the target, or points at it, and returns at once. The Target must
+	// be stopped.
 	Open(ctx context.Context, o Setup) (Target, error)
 }
 
-// Target is a service under test, whatever it runs on. What a fault may do to it
-// is asked of it by the interface of a Capability.
+// Target is a service under test, wherever it runs. A fault asks it for an effect
+// through the interface of a Capability.
 type Target interface {
 	About() About
 	Access() Access
 	Replicas() []Replica
 	// Lacks is why the target cannot have the effect of a fault; nil where it can.
 	Lacks(c Capability, f scenarios.Fault) error
-	// Metrics are where it tells its metrics, as far as that is known.
+	// Metrics are the known places where its metrics can be read.
 	Metrics() []Source
-	// WaitReady waits until every replica serves. Its error says what the target
-	// said of itself last.
+	// WaitReady waits until every replica serves. Its error has the last status that
+	// the target reported.
 	WaitReady(ctx context.Context) error
-	// Stop ends what Open has started, and returns when nothing of it runs. What
-	// was there before goes on.
+	// Stop ends everything that Open has started and returns when nothing of it runs.
+	// A service that ran before is left alone.
 	Stop() error
 }
 
-// About is what a target is, for the recording, for a plan and for a person who
-// watches.
+// About describes a target, for the recording, for a dry run and for the screen.
 type About struct {
 	Kind     string // the word of the recording: local, endpoint
 	URL      string // empty where it is not known yet
@@ -57,14 +57,14 @@ type About struct {
 	// RunsBuild: it runs the Build of the Setup, so that another build makes another
 	// target.
 	RunsBuild bool
-	// Allowance is how far the client is let past the limits of a gateway that
-	// launchgate starts; empty where that has none.
+	// Allowance is how far the run may exceed the limits of a gateway that launchgate
+	// starts; empty if the gateway has no limits.
 	Allowance words.Sentence
-	// Watched is by whom it is watched, or why by nobody; empty where launchgate
-	// does not know. Before the target is up it is only why by nobody.
+	// Watched says what monitors it, or why nothing does; empty if launchgate does not
+	// know. Before the target is started it can only be the reason why nothing does.
 	Watched words.Sentence
-	// Tells are the observations that the target makes of itself: nobody else
-	// has to look for them.
+	// Tells are the observations that the target makes itself, so that the run does
+	// not have to.
 	Tells []string
 }
 
@@ -79,15 +79,15 @@ type Access struct {
 	// Endpoint has the URL, the certificate authority, and the name of the
 	// variable that the API key goes by.
 	Endpoint scenarios.Endpoint
-	// Via is what is connected to in place of the URL's address; empty: nothing.
+	// Via is the address to connect to in place of that in the URL; empty: the URL's.
 	Via string
-	// Keys are the API keys that were issued for the run, by the variables that
-	// they go by. They are in no file and in no environment. A key that is not
-	// among them is in the environment.
+	// Keys are the API keys that were issued for the run, by the names of their
+	// variables. They are in no file and in no environment. Every other key is read
+	// from the environment.
 	Keys map[string]string
 }
 
-// Replica is one of those who serve.
+// Replica is one of the processes or pods that serve.
 type Replica struct {
 	Name   string
 	Node   string // the machine that it runs on; empty where that is not known
@@ -118,8 +118,8 @@ type Setup struct {
 	// program on this machine, or an image where the target runs images.
 	Build  string
 	LogDir string // of logs, and of what the gateway keeps
-	// AnyLoad has the run's own keys let past the limits of the gateway at any
-	// load, and not only at twice what the gate plans.
+	// AnyLoad lets the run's own keys exceed the gateway's limits at any load, and not
+	// only up to twice the load that the gate plans.
 	AnyLoad bool
 	// Journal is of the run's faults; nil where it plays none.
 	Journal Journal
