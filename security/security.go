@@ -30,6 +30,7 @@ type Check struct {
 	worst   string                                  // vector of its worst finding
 	asked   func(s scenarios.Scan) bool             // what it needs is given; nil: it needs nothing
 	offline bool                                    // it looks at files, and not at the service
+	connect bool                                    // it needs connections only, and no answers
 	run     func(ctx context.Context, t *trial) end // made when the control worked
 }
 
@@ -148,7 +149,7 @@ func (s *session) try(ctx context.Context, c Check) recording.ScanResult {
 	if c.offline {
 		return t.result(c.run(ctx, t), nil)
 	}
-	if why, down := s.down(ctx); down {
+	if why, down := s.down(ctx); down && !c.connect {
 		return t.result(unproven("the target was not serving before the check: %s", why), nil)
 	}
 	within, cancel := context.WithTimeout(ctx, time.Duration(c.Cap.Seconds*float64(time.Second)))

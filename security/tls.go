@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -22,7 +23,7 @@ var tlsCheck = Check{
 	Planted: "test service: tls10, weak-cipher, no-hsts; reference server: also expired, no-aki",
 	Cap:     Cap{Requests: 80, Seconds: 40, Bytes: 4 << 20},
 	worst:   "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:H/I:H/A:N",
-	run:     runTLS,
+	run:     runTLS, connect: true,
 }
 
 var tlsTags = []string{"OWASP API8:2023", "CWE-319", "CWE-326"}
@@ -39,9 +40,17 @@ func runTLS(ctx context.Context, t *trial) end {
 		return unproven("a handshake with TLS 1.2 or 1.3 failed: %s", err)
 	}
 	t.verify(state)
-	t.versions(ctx)
-	if !t.suites(ctx) {
-		return unproven("not all cipher suites could be tried in time")
+	for _, tried := range []error{t.versions(ctx), t.suites(ctx)} {
+		if tried != nil {
+			return unproven("a version or cipher suite was neither accepted nor refused: %s", tried)
+		}
+	}
+	// A service that went away meanwhile would have refused nothing.
+	if _, err := t.shake(ctx, &tls.Config{MinVersion: tls.VersionTLS12}); err != nil {
+		return unproven("a handshake with TLS 1.2 or 1.3 failed after the others: %s", err)
+	}
+	if len(t.routes) == 0 {
+		return unproven("no route of OpenAI's API answered")
 	}
 	t.plaintext(ctx)
 	t.hsts(ctx)
@@ -62,8 +71,40 @@ func (t *trial) shake(ctx context.Context, c *tls.Config) (tls.ConnectionState, 
 	secured := tls.Client(conn, c)
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	err = secured.HandshakeContext(ctx)
+	if err = secured.HandshakeContext(ctx); err != nil && refuses(err) {
+		err = &refusedError{err}
+	}
 	return secured.ConnectionState(), err
+}
+
+// refusedError is of a handshake that the service did not want.
+type refusedError struct{ error }
+
+// refuses reports whether a handshake failed because of what the service said: an
+// alert, an answer that does not fit what was offered, or the end of the
+// connection. That nothing came in time says nothing.
+func refuses(err error) bool {
+	var wire net.Error
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.As(err, &wire) && wire.Timeout() {
+		return false
+	}
+	return true
+}
+
+// only reports whether the service accepts one kind of handshake, which is tried
+// again before it counts; err is of one that could not be tried.
+func (t *trial) only(ctx context.Context, c *tls.Config) (state tls.ConnectionState, accepted bool, err error) {
+	for range 2 {
+		var refused *refusedError
+		state, err = t.shake(ctx, c.Clone())
+		switch {
+		case errors.As(err, &refused):
+			return state, false, nil
+		case err != nil:
+			return state, false, err
+		}
+	}
+	return state, true, nil
 }
 
 func (t *trial) tlsFlaw(kind string, title words.Sentence, vector, sent, came string, fix words.Sentence) {
@@ -116,19 +157,18 @@ func names(c *x509.Certificate) []string {
 }
 
 // versions tries those that are given up (RFC 8996).
-func (t *trial) versions(ctx context.Context) {
+func (t *trial) versions(ctx context.Context) error {
 	for _, v := range []uint16{tls.VersionTLS10, tls.VersionTLS11} {
-		old := func() (tls.ConnectionState, error) {
-			return t.shake(ctx, &tls.Config{MinVersion: v, MaxVersion: v, CipherSuites: allSuites()})
+		s, accepted, err := t.only(ctx, &tls.Config{MinVersion: v, MaxVersion: v, CipherSuites: allSuites()})
+		if err != nil {
+			return fmt.Errorf("%s: %w", tls.VersionName(v), err)
 		}
-		if _, err := old(); err != nil {
-			continue
-		}
-		if s, err := old(); err == nil {
+		if accepted {
 			t.tlsFlaw(tls.VersionName(v), say("the service still accepts %s", tls.VersionName(v)), "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:H/I:L/A:N",
 				"a handshake with "+tls.VersionName(v)+" only", tls.VersionName(s.Version)+" with "+tls.CipherSuiteName(s.CipherSuite), say("accept only TLS 1.2 and 1.3"))
 		}
 	}
+	return nil
 }
 
 func allSuites() []uint16 {
@@ -140,11 +180,8 @@ func allSuites() []uint16 {
 }
 
 // suites tries each suite of TLS 1.2 that has no authenticated encryption, or no
-// forward secrecy. It reports whether all could be tried.
-func (t *trial) suites(ctx context.Context) bool {
-	only := func(id uint16) (tls.ConnectionState, error) {
-		return t.shake(ctx, &tls.Config{MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{id}})
-	}
+// forward secrecy.
+func (t *trial) suites(ctx context.Context) error {
 	var broken, weak []string
 	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
 		name := s.Name
@@ -152,18 +189,14 @@ func (t *trial) suites(ctx context.Context) bool {
 		if !bad && !strings.Contains(name, "CBC") || strings.HasPrefix(name, "TLS_AES") || strings.HasPrefix(name, "TLS_CHACHA") {
 			continue
 		}
-		if _, err := only(s.ID); err != nil {
-			if ctx.Err() != nil {
-				return false
-			}
-			continue
-		}
-		if _, err := only(s.ID); err == nil {
-			if bad {
-				broken = append(broken, name)
-			} else {
-				weak = append(weak, name)
-			}
+		_, accepted, err := t.only(ctx, &tls.Config{MinVersion: tls.VersionTLS12, MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{s.ID}})
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s: %w", name, err)
+		case accepted && bad:
+			broken = append(broken, name)
+		case accepted:
+			weak = append(weak, name)
 		}
 	}
 	fix := say("accept only cipher suites with authenticated encryption and forward secrecy (ECDHE with GCM or ChaCha20)")
@@ -173,7 +206,7 @@ func (t *trial) suites(ctx context.Context) bool {
 	if len(weak) > 0 {
 		t.tlsFlaw("CBC suites", say("the service accepts cipher suites with CBC"), "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:L/I:N/A:N", "a TLS 1.2 handshake with one suite each", strings.Join(weak, ", "), fix)
 	}
-	return true
+	return nil
 }
 
 // plaintext asks the port of TLS in clear.

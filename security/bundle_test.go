@@ -1,0 +1,301 @@
+package security
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// flawsOfBundle are the flaws that a build of the reference server with the tag
+// flaws can plant, and the check that finds each in the whole service: a replica
+// behind a gateway with TLS, keys and a ledger.
+var flawsOfBundle = []struct {
+	flaw, check string
+	files       int // descriptors that the gateway may have; 0: as many as it likes
+	replica     bool
+}{
+	{flaw: "skip-auth-for=/v1/models", check: "authentication"}, {flaw: "skip-auth-for=double-slash", check: "authentication"}, {flaw: "skip-auth-for=OPTIONS", check: "authentication"},
+	{flaw: "accept-any-key", check: "key-validation"}, {flaw: "accept-prefix", check: "key-validation"},
+	{flaw: "responses-without-tenant", check: "tenant-objects"},
+	{flaw: "no-limit", check: "rate-limit"}, {flaw: "unlimited-validate", check: "rate-limit"},
+	{flaw: "trust-x-forwarded-for", check: "forwarded-headers"},
+	{flaw: "usage-by-exact-key", check: "billing"}, {flaw: "usage-only-at-end", check: "billing"},
+	{flaw: "shared-prefix-cache", check: "prefix-cache"},
+	{flaw: "parse-special", check: "chat-template"},
+	{flaw: "tls10", check: "tls"}, {flaw: "weak-cipher", check: "tls"}, {flaw: "expired", check: "tls"}, {flaw: "no-aki", check: "tls"}, {flaw: "no-hsts", check: "tls"},
+	{flaw: "echo-key", check: "leaks"}, {flaw: "log-prompts", check: "leaks"}, {flaw: "stack-trace", check: "leaks"},
+	{flaw: "metrics-on-door", check: "open-doors"}, {flaw: "pprof", check: "open-doors"},
+	{flaw: "cors-reflect", check: "headers-and-cors"}, {flaw: "no-security-headers", check: "headers-and-cors"},
+	{flaw: "raw-audit-line", check: "log-injection"},
+	{flaw: "quadratic-schema", check: "costly-requests"}, {flaw: "quadratic-tokens", check: "costly-requests"}, {flaw: "engine-blocks", check: "costly-requests"},
+	{flaw: "panic-on-max-tokens", check: "crash"}, {flaw: "eject-on-client-error", check: "crash"},
+	{flaw: "no-header-timeout", check: "slow-connections"}, {flaw: "no-body-timeout", check: "slow-connections"},
+	{flaw: "shed-by-open-streams", check: "unread-streams"},
+	{flaw: "no-connection-limit", check: "connection-exhaustion", files: 300},
+	{flaw: "no-secret-check", check: "authentication", replica: true},
+}
+
+// flawed builds the reference server with its flaws, once for all tests.
+var flawed = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "flawed-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "reference-server")
+	if out, err := exec.Command("go", "build", "-tags", "flaws", "-o", path, "../cmd/reference-server").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	if removeFlawed {
+		if path, err := flawed(); err == nil {
+			os.RemoveAll(filepath.Dir(path))
+		}
+	}
+	os.Exit(status)
+}
+
+var removeFlawed bool // it was built
+
+// bundle is the bundled service with what a scan is given.
+type bundle struct {
+	target Target
+	direct string // the replica itself
+	logs   []string
+}
+
+// startBundle starts a replica and a gateway with a flaw, or with none.
+func startBundle(t *testing.T, flaw string, files int) *bundle {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("several addresses of this machine are needed, as Linux has them")
+	}
+	removeFlawed = true
+	server, err := flawed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	ledger, audit := filepath.Join(dir, "ledger.db"), filepath.Join(dir, "audit.log")
+	key := func(args ...string) string {
+		out, err := exec.Command(server, append([]string{"ledger", "--ledger", ledger, "add-key"}, args...)...).Output()
+		if err != nil {
+			t.Fatalf("ledger add-key %v: %v", args, err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	b := &bundle{logs: []string{audit, filepath.Join(dir, "gateway.log"), filepath.Join(dir, "replica.log")}}
+	b.target = Target{Key: key("--tenant", "one", "--class", "interactive"), OtherKey: key("--tenant", "two", "--class", "standard"), ExpiredKey: key("--tenant", "one", "--valid", "1ns", "--id", "old"), RevokedKey: key("--tenant", "one", "--id", "gone"), Logs: b.logs, CAFile: filepath.Join(dir, "tls", "ca.pem")}
+	if out, err := exec.Command(server, "ledger", "--ledger", ledger, "revoke-key", "--id", "gone").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	env := append(os.Environ(), "GATEWAY_SECRET="+strings.Repeat("0123456789abcdef", 2), "LAUNCHGATE_FLAW="+flaw)
+	b.direct = "http://" + start(t, exec.Command(server, "serve", "--addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0", "--grpc-addr", "", "--device", "cpu", "--device-file", filepath.Join(dir, "device.json"), "--threads", "1"), env, b.logs[2], regexp.MustCompile(`api=http://(\S+)`))
+	gateway := exec.Command(server, "gateway", "--addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0", "--replica", "replica-0="+b.direct, "--ledger", ledger, "--audit-log", audit, "--dev-tls", filepath.Join(dir, "tls"))
+	if files > 0 {
+		gateway = exec.Command("sh", append([]string{"-c", `ulimit -n "$0" && exec "$@"`, strconv.Itoa(files)}, gateway.Args...)...)
+	}
+	b.target.URL = "https://" + start(t, gateway, env, b.logs[1], regexp.MustCompile(`door=(\S+)`))
+	return b
+}
+
+// start starts a program and returns what its log says of where it listens.
+func start(t *testing.T, cmd *exec.Cmd, env []string, log string, at *regexp.Regexp) string {
+	t.Helper()
+	cmd.Env = env
+	pipe, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Create(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	found, ended := make(chan string, 1), make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer file.Close()
+		lines := bufio.NewReader(pipe)
+		for {
+			line, err := lines.ReadString('\n')
+			_, _ = io.WriteString(file, line)
+			if m := at.FindStringSubmatch(line); m != nil {
+				select {
+				case found <- m[1]:
+				default:
+				}
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() { _ = cmd.Process.Kill(); <-ended; _ = cmd.Wait() })
+	select {
+	case where := <-found:
+		return where
+	case <-ended:
+		b, _ := os.ReadFile(log)
+		t.Fatalf("%v ended: %s", cmd.Args, b)
+	case <-time.After(time.Minute):
+		t.Fatalf("%v does not say where it listens", cmd.Args)
+	}
+	return ""
+}
+
+// scan makes checks on the bundle.
+func (b *bundle) scan(t *testing.T, only ...string) map[string]recording.ScanResult {
+	t.Helper()
+	results := map[string]recording.ScanResult{}
+	err := Run(t.Context(), Options{
+		Scan:   scenarios.Scan{Only: only, AllowDisruptive: true, Logs: b.logs, ExpiredKeyEnv: "X", OtherKeyEnv: "Y"},
+		Target: b.target, Clock: recording.NewClock(), Seed: uint64(time.Now().UnixNano()), Tell: func(string) {},
+		Record: func(r recording.ScanResult) { results[r.Check] = r },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return results
+}
+
+// waitReady waits until the gateway serves.
+func (b *bundle) waitReady(t *testing.T) {
+	t.Helper()
+	s, err := newSession(Options{Target: b.target, Tell: func(string) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.tlsConfig.InsecureSkipVerify = true // its certificate may be what is wrong
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		tr := newTrial(s, Check{Cap: Cap{Requests: 10, Bytes: 1 << 20}})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		a := tr.once(ctx, request{method: "GET", path: "/ready"})
+		cancel()
+		if a.ok() {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the bundle is not ready: %s", a)
+		}
+	}
+}
+
+// longPatience is more than the bundle lets a slow connection be: a body has 30
+// seconds.
+const longPatience = 40 * time.Second
+
+func patient(t *testing.T) {
+	was := patience
+	patience = longPatience
+	t.Cleanup(func() { patience = was })
+}
+
+// The bundled service with one flaw has it found by the right check.
+func TestFlawedBundleIsFound(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes minutes")
+	}
+	patient(t)
+	only := os.Getenv("LAUNCHGATE_FLAWS") // to try some of them
+	for _, f := range flawsOfBundle {
+		if only != "" && !slices.Contains(strings.Split(only, ","), f.flaw) {
+			continue
+		}
+		t.Run(f.flaw, func(t *testing.T) {
+			began := time.Now()
+			b := startBundle(t, f.flaw, f.files)
+			b.waitReady(t)
+			if f.replica {
+				b.target.URL, b.target.CAFile = b.direct, ""
+			}
+			r := b.scan(t, f.check)[f.check]
+			if r.Outcome != recording.ScanFlaw {
+				t.Errorf("%s ended as %s: %s", f.check, r.Outcome, r.Why)
+			}
+			for _, found := range r.Findings {
+				t.Logf("%s: %s (%.1f)", time.Since(began).Round(time.Millisecond), found.Title, found.Score)
+			}
+		})
+	}
+}
+
+// The bundled service as it is has no flaw that a check finds, over as many
+// rounds as LAUNCHGATE_ROUNDS says.
+func TestBundleIsSafe(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the checks that may harm take minutes")
+	}
+	patient(t)
+	rounds, _ := strconv.Atoi(os.Getenv("LAUNCHGATE_ROUNDS"))
+	var quick, all []string
+	for _, c := range Checks {
+		if c.offline || c.Name == "system-prompt" { // the bundle has no system prompt of its own
+			continue
+		}
+		all = append(all, c.Name)
+		if !c.Disruptive {
+			quick = append(quick, c.Name)
+		}
+	}
+	for i := range max(1, rounds) {
+		b := startBundle(t, "", 0)
+		b.waitReady(t)
+		made := all
+		if i > 0 && os.Getenv("LAUNCHGATE_DISRUPTIVE") == "" {
+			made = quick
+		}
+		began := time.Now()
+		for name, r := range b.scan(t, made...) {
+			if !r.LeftOut && r.Outcome != recording.ScanSafe {
+				t.Errorf("round %d: %s ended as %s: %s\n%+v", i, name, r.Outcome, r.Why, r.Findings)
+			}
+			if o := r.Others; o != nil && !r.LeftOut {
+				t.Logf("round %d: %s: %.1f s; of another client's %d requests %d failed, median %s (quiet %s), longest %s", i, name, (r.At - r.Began).Seconds(), o.Asked, o.Failed, o.Median.Round(time.Millisecond), o.Quiet.Round(time.Millisecond), o.Longest.Round(time.Millisecond))
+			}
+		}
+		t.Logf("round %d: %d checks in %s", i, len(made), time.Since(began).Round(time.Millisecond))
+	}
+}
+
+// What is shipped has no flaw to plant: neither the variable nor the names of the
+// flaws are in it.
+func TestShippedServerHasNoFlaws(t *testing.T) {
+	shipped := filepath.Join(t.TempDir(), "reference-server")
+	if out, err := exec.Command("go", "build", "-o", shipped, "../cmd/reference-server").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	program, err := os.ReadFile(shipped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(program)
+	for _, word := range []string{"LAUNCHGATE_FLAW", "skip-auth-for", "usage-only-at-end", "shed-by-open-streams", "planted the flaw"} {
+		if strings.Contains(text, word) {
+			t.Errorf("the shipped reference server holds %q", word)
+		}
+	}
+	if !strings.Contains(text, "overloaded") {
+		t.Error("the program could not be searched")
+	}
+}
