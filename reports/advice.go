@@ -82,7 +82,10 @@ func (r Report) beforeLaunch() []words.Sentence {
 		}
 		open = append(open, words.Say("next.checklist", count(int64(n)), count(int64(len(c.Items))), r.Language.join("text.list", names)))
 	}
-	if r.Requests < fewRequests {
+	switch {
+	case r.Requests == 0 && len(r.Scan) > 0 && len(r.Stages) == 0: // there was no load to have more of
+		open = append(open, words.Say("next.scanned"))
+	case r.Requests < fewRequests:
 		open = append(open, words.Say("next.few", count(r.Requests), count(fewRequests), percent(couldFail(r.Requests))))
 	}
 	return open

@@ -53,6 +53,19 @@ func TestLaunchStandsOnlyWhereNothingIsOpen(t *testing.T) {
 	}
 }
 
+// A scan alone has no requests of load, and is not told to send more of them.
+func TestScanAloneIsToldToSendLoad(t *testing.T) {
+	r := judged(t, "pass").report(t)
+	r.Requests, r.Stages, r.Objectives, r.Scan = 0, nil, nil, []recording.ScanResult{{Check: "tls", Outcome: recording.ScanSafe}}
+	var text string
+	for _, n := range next(r) {
+		text += English.Word(n) + "\n"
+	}
+	if !strings.HasPrefix(text, "Send load too") || !strings.Contains(text, "Then launch") || strings.Contains(text, " 0 ") {
+		t.Errorf("it is told:\n%s", text)
+	}
+}
+
 // A fault that never struck was not survived.
 func TestOnlyFaultsThatStruckAreSurvived(t *testing.T) {
 	at := 3.0

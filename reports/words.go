@@ -157,6 +157,7 @@ var phrases = words.Language{
 	"next.launch.then":    "Then launch: every objective of this gate holds. Keep this folder as evidence; anyone can judge it again.",
 	"next.checklist":      "Close the go-live checklist first: %s of its %s items are not done (%s).",
 	"next.few":            "Send more requests first: this verdict is based on %s, and a p95 needs %s. Even if none of so few requests failed, up to %s of all requests may fail.",
+	"next.scanned":        "Send load too: this run was a security scan, and shows neither speed nor capacity nor recovery.",
 	"next.narrowest":      "Watch %s in production: it passed with the smallest margin, %s.",
 	"next.more":           "%s more reasons are listed with the objectives and faults.",
 	"next.reproduce":      "Run it again in this folder",

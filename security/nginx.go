@@ -28,9 +28,9 @@ var nginx = Check{
 
 var gatewayConfig = Check{
 	Name:    "gateway-config",
-	Asks:    "whether a configuration of the bundled gateway removes a limit that protects clients from one another",
+	Asks:    "whether a configuration of the bundled gateway removes a limit that protects clients from one another, or serves what it cannot write down",
 	Control: "the file parses",
-	Flaw:    "a limit is 0 or too high to have an effect, every address is exempt, the gateway serves while its audit log fails, or tenants share a cache",
+	Flaw:    "a limit is 0 or too high to have an effect, every address is exempt or may claim another, or the gateway serves while its audit log fails",
 	Planted: "configuration written by the test",
 	Needs:   "the gateway configuration (gateway)",
 	worst:   "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:H",
@@ -137,7 +137,8 @@ func servers(in []directive, around []directive) (found []directive) {
 	for _, d := range in {
 		switch d.name {
 		case "http":
-			found = append(found, servers(d.in, d.in)...)
+			shared := slices.DeleteFunc(slices.Clone(d.in), func(i directive) bool { return len(i.in) > 0 }) // other servers are none of one's own
+			found = append(found, servers(d.in, shared)...)
 		case "server":
 			found = append(found, directive{name: "server", line: d.line, in: append(slices.Clone(d.in), around...)})
 		}
@@ -145,13 +146,24 @@ func servers(in []directive, around []directive) (found []directive) {
 	return found
 }
 
+// first is the first directive of a name that says something; nil: there is none.
 func (d directive) first(name string) *directive {
 	for i := range d.in {
-		if d.in[i].name == name {
+		if d.in[i].name == name && len(d.in[i].args) > 0 {
 			return &d.in[i]
 		}
 	}
 	return nil
+}
+
+// title names a server by what clients ask for.
+func (d directive) title() string {
+	for _, name := range []string{"server_name", "listen"} {
+		if n := d.first(name); n != nil {
+			return name + " " + strings.Join(n.args, " ")
+		}
+	}
+	return "server"
 }
 
 // anywhere reports whether a directive is in a block or in one within.
@@ -193,7 +205,7 @@ func (t *trial) server(file string, s directive) {
 		return fmt.Sprintf("line %d: %s %s", d.line, d.name, strings.Join(d.args, " "))
 	}
 	note := func(kind, vector string, title words.Sentence, d *directive, fix words.Sentence, cwe string) {
-		t.file(file, kind, vector, title, at(d), fix, cwe)
+		t.file(file+" "+s.title(), kind, vector, title, at(d), fix, cwe)
 	}
 	const little, much = "CVSS:3.1/AV:N/AC:H/PR:N/UI:N/S:U/C:L/I:N/A:N", "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:L"
 	hasTLS := false
@@ -309,6 +321,9 @@ func runGatewayConfig(_ context.Context, t *trial) end {
 				t.file(file, "doors", "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:L/A:L", say("every client may claim the address that a request comes from"), fmt.Sprint(d), say("list the proxies by address"), "CWE-348")
 			}
 		}
+	}
+	if value(c, "audit", "unwritable") == "serve" {
+		t.file(file, "audit", "CVSS:3.1/AV:N/AC:H/PR:L/UI:N/S:U/C:N/I:L/A:N", say("requests are served while the audit log cannot be written"), "audit.unwritable: serve", say("set audit.unwritable to refuse"), "CWE-778")
 	}
 	return t.ended("the configuration removes no limit")
 }

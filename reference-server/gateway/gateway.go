@@ -345,7 +345,7 @@ func (g *Gateway) received(resp *http.Response) error {
 		}
 	}
 	own := http.Header{}
-	secure(own, true)
+	securityHeaders(own, true)
 	for name := range own {
 		resp.Header.Del(name)
 	}

@@ -476,6 +476,10 @@ func secure(h http.Header, tls bool) {
 	if planted("no-security-headers") {
 		return
 	}
+	securityHeaders(h, tls)
+}
+
+func securityHeaders(h http.Header, tls bool) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Referrer-Policy", "no-referrer")
