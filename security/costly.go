@@ -15,7 +15,7 @@ var costlyRequests = Check{
 	Name:    "costly-requests",
 	Asks:    "whether one request of modest size takes far more work than its size justifies, or blocks other clients",
 	Control: "a harmless request of the same size is answered quickly; another client is served before the check",
-	Flaw:    "the time grows more than threefold from size n to 2n and again from 2n to 4n, exceeds the variation of other answers and reaches one second; or another client waits more than two seconds, and more than twenty times as long as before, while the request is processed. Both are repeated. The check doubles the size six times at most, up to 1.5 MiB, and stops at the first size that takes a second",
+	Flaw:    "the time grows more than threefold for each doubling of the size, over two doublings or more, exceeds the variation of other answers and reaches one second; or another client waits more than two seconds, and more than twenty times as long as before, while the request is processed. Both are repeated. The check doubles the size six times at most, up to 1.5 MiB, and stops at the first size that takes two seconds",
 	Planted: "test service: quadratic-schema, engine-blocks; reference server: also quadratic-tokens", Disruptive: true,
 	Cap:   Cap{Requests: 900, Seconds: 240, Bytes: 256 << 20},
 	worst: "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:C/C:N/I:N/A:H",
@@ -52,7 +52,8 @@ var recipes = []recipe{
 		return schema(t, `{"type":"object","properties":{"a":{"type":"null"}},"required":[`+list(n, func(i int) string { return fmt.Sprintf(`"p%d"`, i) })+`]}`)
 	}},
 	{"values of an enum", 4000, func(t *trial, n int) string {
-		return schema(t, `{"enum":[`+list(n, func(i int) string { return fmt.Sprintf(`"aaaaaaaaaaaa%06d"`, i) })+`]}`)
+		values := list(n, func(i int) string { return fmt.Sprintf(`"aaaaaaaaaaaa%06d"`, i) })
+		return t.message("Answer.", `"n":16,"max_tokens":24,"temperature":0,"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"enum":[`+values+`]}}}`)
 	}},
 	{"alternatives of a schema", 1000, func(t *trial, n int) string {
 		return schema(t, `{"anyOf":[`+list(n, func(i int) string { return fmt.Sprintf(`{"const":%d}`, i) })+`]}`)
@@ -155,13 +156,12 @@ const (
 	mostDoublings = 6
 )
 
-// costs tries a recipe in three sizes, and in larger ones while they are fast. The
-// last three count.
+// costs tries a recipe in three sizes, and in larger ones while they are fast.
 func (t *trial) costs(ctx context.Context, r recipe, quiet time.Duration) (ok bool, bad *flaw) {
 	var sizes []tried
 	for i := range mostDoublings + 1 {
 		n := r.n << i
-		if i > 2 && (ctx.Err() != nil || sizes[i-1].took > time.Second || r.kind == "choices" || len(r.body(t, n)) > largestRecipe) {
+		if i > 2 && (ctx.Err() != nil || sizes[i-1].took > tooLong || r.kind == "choices" || len(r.body(t, n)) > largestRecipe) {
 			break
 		}
 		s := t.size(ctx, r, n)
@@ -174,7 +174,6 @@ func (t *trial) costs(ctx context.Context, r recipe, quiet time.Duration) (ok bo
 			break
 		}
 	}
-	sizes = sizes[max(0, len(sizes)-3):]
 	last := sizes[len(sizes)-1]
 	shown := func() []recording.Exchange {
 		var came []string
@@ -190,10 +189,10 @@ func (t *trial) costs(ctx context.Context, r recipe, quiet time.Duration) (ok bo
 			tags: tags, evidence: shown(), fix: fix,
 			verified: say("twice, another client waited up to %s for a small answer while the request was processed, and %s before", last.slowest.Round(time.Millisecond).String(), quiet.Round(time.Millisecond).String())}
 	}
-	if len(sizes) == 3 && sizes[2].took > time.Second && grows(sizes[0].took, sizes[1].took, quiet) && grows(sizes[1].took, sizes[2].took, quiet) && r.kind != "choices" {
+	if from := outgrown(sizes, quiet); from >= 0 && last.took > time.Second && r.kind != "choices" {
 		return true, &flaw{title: say("the cost of a request grows faster than its size: %s", r.kind), kind: "cost: " + r.kind, where: "POST /v1/chat/completions", vector: outOfProportion,
 			tags: tags, evidence: shown(), fix: fix,
-			verified: say("twice, the time more than tripled each time the size doubled: %s, %s, %s", sizes[0].took.Round(time.Millisecond).String(), sizes[1].took.Round(time.Millisecond).String(), sizes[2].took.Round(time.Millisecond).String())}
+			verified: say("twice, the time more than tripled for each doubling of the size: %s became %s over %s doublings", sizes[from].took.Round(time.Millisecond).String(), last.took.Round(time.Millisecond).String(), number(int64(len(sizes)-1-from)))}
 	}
 	if last.took > 4*tooLong && last.size < 3<<20 && r.kind != "choices" {
 		return true, &flaw{title: say("a request of modest size takes many seconds: %s", r.kind), kind: "long: " + r.kind, where: "POST /v1/chat/completions", vector: outOfProportion,
@@ -210,9 +209,19 @@ func brief(a answer) string {
 	return strconv.Itoa(a.status)
 }
 
-// grows reports whether a time is more than three times another, beyond what is
-// noise.
-func grows(from, to, noise time.Duration) bool { return to > 3*(from+noise) }
+// outgrown is the size from which the time grew more than threefold for each
+// doubling up to the last one, over two of them at the least and beyond what is
+// noise; -1: it did not.
+func outgrown(sizes []tried, noise time.Duration) int {
+	factor := 3.0
+	for i := len(sizes) - 2; i >= 0; i-- {
+		if from := sizes[i].took; i < len(sizes)-2 && from > 0 && sizes[len(sizes)-1].took > time.Duration(factor*float64(from))+noise {
+			return i
+		}
+		factor *= 3
+	}
+	return -1
+}
 
 // size sends one request and watches another client meanwhile.
 func (t *trial) size(ctx context.Context, r recipe, n int) tried {

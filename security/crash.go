@@ -114,10 +114,43 @@ func runCrash(ctx context.Context, t *trial) end {
 		f.verified = say("twice, the request got a 5xx or a closed connection, and a harmless request immediately afterwards got 2xx; another client was served meanwhile")
 		t.found(f)
 	}
+	t.ejects(ctx)
 	if looked == 0 {
 		return unproven("no malformed request could be tried between harmless ones")
 	}
 	return t.ended("%s malformed requests were refused or answered, the harmless request after each was answered, and another client was served throughout", number(int64(looked)))
+}
+
+// ejects looks whether requests that are refused with 4xx, as they should be, are
+// counted as failures of the replicas, which are then taken out of service.
+func (t *trial) ejects(ctx context.Context) {
+	const kind, many = "malformed requests in a row", 8
+	r := request{method: "POST", path: "/v1/chat/completions", body: `{"model":` + quoted(t.model) + `,"messages":null}`, key: t.target.Key}
+	var refused, last answer
+	for range 2 {
+		if !meansCompletion(t.ask(ctx, t.small())) {
+			return
+		}
+		for range many {
+			if refused = t.ask(ctx, r); refused.err != nil || refused.status < 400 || refused.status >= 500 {
+				break
+			}
+		}
+		for range 3 {
+			harmless := t.small()
+			harmless.from = t.own()
+			if last = t.once(ctx, harmless); last.err != nil || last.status != 502 && last.status != 503 {
+				return
+			}
+		}
+		if !t.waitServed(ctx) {
+			return
+		}
+	}
+	t.found(flaw{title: say("a request of one client causes the service to refuse others: %s", kind), kind: kind, where: r.method + " " + r.path, vector: t.check.worst, tags: []string{"OWASP API4:2023", "CWE-703"},
+		evidence: []recording.Exchange{exchange(r, refused), exchange(t.small(), last)},
+		verified: say("twice, harmless requests of other addresses were refused after %s malformed ones, and served later", number(many)),
+		fix:      say("check every number against its bounds before using it, answer mistakes of the client with 4xx, and eject a replica only for its own failures")})
 }
 
 // breaks sends a request and a harmless one after it, and reports whether it broke

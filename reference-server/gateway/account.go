@@ -111,7 +111,10 @@ func (g *guard) account(resp *http.Response) error {
 	if err != nil {
 		return fmt.Errorf("the answer broke off: %w", err)
 	}
-	if len(body) > maxAnswer {
+	if len(body) > maxAnswer { // it was computed all the same
+		if u, err := g.usedOf(c); err == nil && u != (tokens{}) && !c.unbilled {
+			_ = g.keep(c, told{Model: c.model, Usage: &u}) // it is logged
+		}
 		return refusal{http.StatusBadGateway, "answer_too_large", fmt.Sprintf("the answer is larger than %d bytes", maxAnswer)}
 	}
 	var t told

@@ -203,6 +203,9 @@ func (b *balancer) acquire(not []*replica, work int) *replica {
 	}
 	var best *replica
 	for _, r := range b.replicas {
+		if planted("eject-on-client-error") && !r.serves(now) {
+			continue
+		}
 		if r.ready && !contains(not, r) && better(r, best) {
 			best = r
 		}

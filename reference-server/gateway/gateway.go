@@ -344,6 +344,9 @@ func (g *Gateway) received(resp *http.Response) error {
 			return err
 		}
 	}
+	if resp.StatusCode == http.StatusBadRequest && planted("eject-on-client-error") {
+		g.balancer.accuse()
+	}
 	own := http.Header{}
 	securityHeaders(own, true)
 	for name := range own {

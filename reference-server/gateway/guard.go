@@ -276,6 +276,10 @@ func (g *guard) admit(r *http.Request, load float64) (c *call, leave func(), d *
 // many tokens, until it is known what it used.
 const expectedTokens = 256
 
+// Past so many answers, or tokens of one, a product would pass the largest number;
+// replicas refuse far fewer.
+const mostExpected = 1 << 24
+
 // weigh counts in what a request asks for beyond one answer: each is as much
 // work as a request of its own, for the limit of its key, for its tenant's
 // concurrency and for its budget of tokens.
@@ -299,7 +303,7 @@ func (g *guard) weigh(ctx context.Context, c *call, q *question) *denial {
 		}
 	}
 	var d *denial
-	c.leave, d = g.enter(ctx, c.key.Tenant, b, c.work-1, int64(c.work)*int64(most))
+	c.leave, d = g.enter(ctx, c.key.Tenant, b, c.work-1, int64(min(c.work, mostExpected))*int64(min(max(most, 1), mostExpected)))
 	return d
 }
 

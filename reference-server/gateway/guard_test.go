@@ -312,6 +312,26 @@ func TestBudgets(t *testing.T) {
 	}
 }
 
+// What a request may use is counted in, however much it asks for: a product past
+// the largest number would make room for others of its tenant.
+func TestExpectedTokensDoNotOverflow(t *testing.T) {
+	c := generous()
+	c.Tenant = Budget{TokensPerMinute: 10}
+	h := newHouse(t, c, openBooks(t), newBackend(t, answering))
+	q, no := decode("/v1/completions", []byte(`{"n":2147483647,"max_tokens":2147483647,"prompt":["`+strings.Repeat(`a","`, 9)+`a"]}`))
+	if no != nil || q.work() < 1<<33 {
+		t.Fatalf("%+v %d", no, q.work())
+	}
+	call := &call{key: ledger.Key{ID: "k", Tenant: "greedy"}, work: q.work()}
+	if d := h.g.guard.weigh(t.Context(), call, q); d != nil {
+		t.Fatalf("%+v", d)
+	}
+	defer call.leave()
+	if _, d := h.g.guard.enter(t.Context(), "greedy", c.Tenant, 1, 1); d == nil || d.code != "tokens_exceeded" {
+		t.Errorf("beside a request that may use everything another one is let in: %+v", d)
+	}
+}
+
 // Past the mark the least important class gives way first.
 func TestShedding(t *testing.T) {
 	c := DefaultConfig()

@@ -31,7 +31,7 @@ func Schema(v *Vocabulary, raw json.RawMessage) (*Form, error) {
 	if len(raw) == 0 {
 		return nil, errors.New("the schema is missing")
 	}
-	if len(raw) > maxSchema && !flaws.On("quadratic-schema") {
+	if len(raw) > maxSchema && !flaws.On("quadratic-schema") && !flaws.On("engine-blocks") {
 		return nil, fmt.Errorf("the schema has %d bytes; up to %d are possible", len(raw), maxSchema)
 	}
 	s, err := new(compiler).compile(raw, 0)
