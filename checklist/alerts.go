@@ -62,20 +62,20 @@ func (f *Finding) alert(o scenarios.Objective, e *evidence) {
 	f.Samples, f.Why = 0, words.Say("%s had not fired when the scenario ended, %s later; play it for longer", o.Arg, show((to-from).Seconds(), o.Unit))
 }
 
-// Alert is one that fired while the run went on. Times are seconds on the run's
+// Alert is an alert that fired during the run. Times are seconds on the run's
 // clock.
 type Alert struct {
 	Name    string   `json:"name"`
 	FiredAt float64  `json:"fired_at"`
 	EndedAt *float64 `json:"ended_at"` // nil: it fired to the end
-	// Fault is the one that was last seen in effect before, where it was one of
-	// the scenario that was played, and AfterSeconds how long before.
+	// Fault is the last fault of the scenario that was seen in effect before the
+	// alert fired, and AfterSeconds is the time between the two.
 	Fault        string   `json:"fault"`
 	AfterSeconds *float64 `json:"after_seconds"`
 }
 
-// alerts are those that fired, in the order in which they did; nil where nobody
-// watched.
+// alerts are the alerts that fired, in that order; nil if nothing monitored the
+// service.
 func (e *evidence) alerts() []Alert {
 	if _, why := e.knownAlerts(); !why.IsZero() {
 		return nil
@@ -102,8 +102,8 @@ func (e *evidence) alerts() []Alert {
 	return all
 }
 
-// cause is the fault that was last seen in effect before a moment, in the
-// scenario that was played then; nil where there is none.
+// cause is the fault that was last seen in effect before a time, in the scenario
+// that was played at that time; nil if there is none.
 func (e *evidence) cause(at time.Duration) (last *faultLife) {
 	for _, l := range e.faults {
 		from, to := e.scenarioTime(l.Scenario)
@@ -115,7 +115,7 @@ func (e *evidence) cause(at time.Duration) (last *faultLife) {
 	return last
 }
 
-// knownAlerts are those that can fire, or why none can be spoken of.
+// knownAlerts are the alerts that can fire, or the reason why they are not known.
 func (e *evidence) knownAlerts() (names []string, why words.Sentence) {
 	for _, seen := range e.rec.Observations {
 		if seen.Name != recording.ObsMonitoring {
@@ -154,8 +154,8 @@ func (e *evidence) scenarioTime(scenario string) (from, to time.Duration) {
 	return from, to
 }
 
-// provoked is when the alert was given its cause: a fault, where the scenario
-// has some, and else its start.
+// provoked is the time from which an alert is expected: when the first fault took
+// effect or, in a scenario without faults, its start.
 func (e *evidence) provoked(scenario string, start time.Duration) (at time.Duration, why words.Sentence) {
 	at = -1
 	declared := false
@@ -179,8 +179,7 @@ func (e *evidence) provoked(scenario string, start time.Duration) (at time.Durat
 	return start, why
 }
 
-// fired are the alerts that fired at some time in a stretch of it, in the order
-// in which they did.
+// fired are the alerts that fired at any time between two times, in that order.
 func (e *evidence) fired(from, to time.Duration) (names []string) {
 	last := map[string]float64{}
 	var order []string

@@ -9,20 +9,20 @@ import (
 	"github.com/launchgate/launchgate/internal/recording"
 )
 
-// Blast is how far a fault reached: what became of the requests that met it, by
-// the replica that answered and by the class (a tenant, where classes have keys
-// of their own).
+// Blast is the blast radius of a fault: how the requests that met it ended, by the
+// replica that answered and by class. If classes have keys of their own, a class is
+// a tenant.
 type Blast struct {
 	Seconds float64 `json:"seconds"` // for which the fault counted
-	// SlowerThan is the p99, of those who met no fault in the same scenario, of
-	// the time to the first token (of answers that came whole, to the end); nil
-	// where they are too few to tell.
+	// SlowerThan is the p99 of the time to first token (to the end, for answers that
+	// are not streamed) of the requests that met no fault in the same scenario; nil if
+	// there are too few of them.
 	SlowerThan *float64 `json:"slower_than_seconds"`
 	BlastPart
 	Replicas []BlastPart `json:"replicas"`
 	Classes  []BlastPart `json:"classes"`
-	// Steps are stretches of StepSeconds each, by when requests were due: a second,
-	// unless the fault counted for more than maxSteps of them. Those in which
+	// Steps are intervals of StepSeconds each, by when requests were due. A step is a
+	// second, unless the fault counted for more than maxSteps seconds. Steps in which
 	// nothing failed, was slowed or was retried are left out.
 	StepSeconds int64       `json:"step_seconds"`
 	Steps       []BlastStep `json:"steps"`
@@ -51,11 +51,10 @@ type BlastPart struct {
 	Retried  int64  `json:"retried"`
 }
 
-// leastCalm is how many requests have to have met no fault for their p99 to say
-// what is slow.
+// leastCalm is the fewest requests without a fault whose p99 defines what is slow.
 const leastCalm = 100
 
-// tellBlast sums up what became of those who met the fault.
+// tellBlast sums up how the requests that met the fault ended.
 func (l *faultLife) tellBlast(calm *values) {
 	if !l.struck() {
 		return

@@ -10,8 +10,8 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// Bounds past which the client, not the service, made the numbers. docs/judging.md
-// tells them to the reader.
+// Beyond these bounds the client, and not the service, determined the numbers.
+// docs/judging.md documents them.
 const (
 	maxSendLagP99   = 0.050 // seconds between due and sent
 	minDelivered    = 0.95  // of the requests that were due in a stage
@@ -22,7 +22,7 @@ const (
 	maxStalledShare = 0.05  // of the seconds may be beyond these, and one always may
 )
 
-// judgeClient says whether the load generator itself can be believed.
+// judgeClient decides whether the load generator's measurements are valid.
 func judgeClient(e *evidence) Client {
 	run := e.within(stageID{})
 	c := Client{Valid: true, Why: words.Say("every request was sent at or close to its due time"), Bounds: map[string]float64{
@@ -48,8 +48,8 @@ func judgeClient(e *evidence) Client {
 	return c
 }
 
-// undelivered finds stages whose load was not sent. One that was stopped from
-// outside is not the client's doing, and is not judged anyway.
+// undelivered finds stages whose load was not sent. A stage that was stopped from
+// outside is not the client's fault and is not judged.
 func (e *evidence) undelivered() []words.Sentence {
 	for _, s := range e.gate.Scenarios {
 		if !e.complete(s.Name) {
@@ -74,7 +74,7 @@ func (c Client) late() []words.Sentence {
 		*c.SendLagP99Seconds*1e3, maxSendLagP99*1e3)}
 }
 
-// stalls looks at what each of the client's processes said of itself in each
+// stalls checks what each of the client's processes recorded about itself in each
 // second of load.
 func (e *evidence) stalls(c *Client) (problems []words.Sentence) {
 	watched := e.watchedSeconds()
@@ -89,7 +89,8 @@ func (e *evidence) stalls(c *Client) (problems []words.Sentence) {
 			name = words.Verbatim(who)
 		}
 		delays := of[recording.ObsClientSched]
-		// A client that did not get to look at itself was stalled, if anything.
+		// A second without an observation counts as stalled: the client was too busy
+		// to observe itself.
 		unseen := max(0, watched-len(delays))
 		if tooMany(unseen) {
 			problems = append(problems, words.Say("%s recorded its own state in only %d of %d seconds, so it was stalled or its record is incomplete; run it on its own machine", name, len(delays), watched))
@@ -106,8 +107,8 @@ func (e *evidence) stalls(c *Client) (problems []words.Sentence) {
 	return append(problems, e.processor(c, tooMany)...)
 }
 
-// selfBounds are bounds of what a client says of itself, and what is said to
-// the reader of one that is past them in many seconds.
+// selfBounds are the bounds of the client's observations of itself, each with the
+// phrase for a client that exceeds it in too many seconds.
 var selfBounds = []struct {
 	of           string
 	limit, scale float64
@@ -162,8 +163,7 @@ func highest(seen map[string]map[string][]float64, name string) (most *float64) 
 	return most
 }
 
-// lostWorkers are processes of the client that were gone before their work was
-// done.
+// lostWorkers are processes of the client that ended before their work was done.
 func (e *evidence) lostWorkers() (problems []words.Sentence) {
 	for _, o := range e.rec.Observations {
 		if o.Name == recording.ObsWorkerLost {
@@ -202,9 +202,8 @@ func (e *evidence) underLoad(at time.Duration) bool {
 	return false
 }
 
-// watchedSeconds is how many looks at itself the client has had time for, one
-// a second and one less for each scenario, because looks and scenarios do not
-// begin together.
+// watchedSeconds is how many observations of itself the client had time for: one per
+// second, less one for each scenario, because they do not begin together.
 func (e *evidence) watchedSeconds() int {
 	n := 0
 	for _, s := range e.gate.Scenarios {

@@ -15,14 +15,14 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Block is a stretch of load, and what was measured in it: the unit that is
-// compared. Requests of one block resemble each other, because they shared a
-// moment of the machine; thousands of them are not thousands of witnesses.
+// Block is an interval of load and what was measured in it: the unit of a
+// comparison. Requests of one block are correlated, because they shared the state
+// of the machine; thousands of them are not thousands of independent samples.
 type Block struct {
 	Metrics map[string]float64 `json:"metrics"` // by the names of compared
 }
 
-// compared are the metrics of a block. Of each less is better.
+// compared are the metrics of a block. For each of them less is better.
 var compared = []struct {
 	name, unit string
 	latency    int
@@ -37,7 +37,7 @@ var compared = []struct {
 	{name: scenarios.ErrorRate, unit: scenarios.UnitRatio, share: true},
 }
 
-// Bounds of a comparison. docs/compare.md tells them to the reader.
+// Bounds of a comparison. docs/compare.md documents them.
 const (
 	// leastEffect is the change of a ratio that matters, and leastShare of a share.
 	leastEffect = 0.05
@@ -45,7 +45,7 @@ const (
 	// falseAlarms is how often a comparison of a service with itself may find a
 	// difference in any metric.
 	falseAlarms = 0.002
-	// leastBlocks are the fewest that a difference can be told by.
+	// leastBlocks is the fewest blocks that a difference can be derived from.
 	leastBlocks = 6
 )
 
@@ -86,9 +86,9 @@ type Comparison struct {
 	Differences []Difference   `json:"differences"`
 }
 
-// Compare decides for each metric whether head is worse than base, better, or
-// the same. Paired blocks are compared with each other, so that what slows the
-// machine for a while slows both.
+// Compare decides for each metric whether head is worse than base, better, or the
+// same. Paired blocks are compared with each other, so that a slow period of the
+// machine affects both.
 func Compare(base, head []Block, paired bool) Comparison {
 	c := Comparison{Change: Same, Blocks: [2]int{len(base), len(head)}, Paired: paired}
 	if min(len(base), len(head)) < leastBlocks || paired && len(base) != len(head) {
@@ -183,7 +183,7 @@ func tQuantile(q, freedom float64) float64 {
 	return high
 }
 
-// decide draws the whole from its parts.
+// decide derives the result from that of each metric.
 func (c *Comparison) decide() {
 	by := map[Change]words.Sentence{}
 	for _, d := range c.Differences {
@@ -206,8 +206,8 @@ func (c *Comparison) decide() {
 	case len(c.Differences) == 0:
 		c.Change, c.Why = Undecided, words.Say("no metric was measured in enough blocks of both")
 	case !slices.ContainsFunc(c.Differences, func(d Difference) bool { return d.Unit == scenarios.UnitSeconds }):
-		// Every answer has a latency, so what is missing are answers. To say "the
-		// same" of the errors alone would take silence for success.
+		// Every answer has a latency, so there were too few answers. "The same", from
+		// the error rate alone, would take missing evidence for a success.
 		c.Change, c.Why = Undecided, words.Say("no latency could be compared: percentiles of a block need at least %d answers; use longer blocks or a higher rate", leastInBlock)
 	default:
 		c.Why = words.Say("no metric changed by a relevant amount")
@@ -273,10 +273,10 @@ func Blocks(gate scenarios.Gate, rec *recording.Recording, perStage int) ([]Bloc
 	return all, nil
 }
 
-// closedLoop is the number from which requests are those of users.
+// closedLoop is the lowest sequence number of a closed-loop user's request.
 const closedLoop = 1 << 40
 
-// leastInBlock are the fewest values that a block's percentile is taken of.
+// leastInBlock is the fewest values for a percentile of a block.
 const leastInBlock = 10
 
 func (s *samples) block() Block {

@@ -10,9 +10,9 @@ import (
 // where the gate does not say another.
 const confidence = scenarios.DefaultConfidence
 
-// sureAfter is the confidence to ask for so that it is as asked over all when a
-// stage was looked at several times, and might have ended each time
-// (Bonferroni's correction).
+// sureAfter is the confidence for each look at a stage that is looked at several
+// times and may end each time, so that all looks together have the confidence that
+// the gate asks for (Bonferroni's correction).
 func sureAfter(sure float64, looks int) float64 { return 1 - (1-sure)/float64(looks) }
 
 // allowed is the most overruns among n samples that prove, with 99 %
@@ -66,7 +66,8 @@ func samplesFor(sure, quantile float64) int64 {
 }
 
 // neededFor is how many samples would prove the percentile if the share of
-// overruns stays as it is; 0 when it lies too near for any sensible number to.
+// overruns stays the same; 0 if it is so close to the limit that no reasonable
+// number would.
 func neededFor(sure, quantile, overruns float64) int64 {
 	if overruns > 0.95*(1-quantile) {
 		return 0
@@ -98,10 +99,10 @@ func search(ok func(int64) bool) int64 {
 	return high
 }
 
-// percentileBounds are the bounds of a percentile of n sorted values: order
-// statistics, so that nothing is assumed of how they are distributed. nil where
-// there are too few samples for one. So many of the values as alike says tell as
-// much as one independent value.
+// percentileBounds are the bounds of a percentile of n sorted values. They are order
+// statistics, so nothing is assumed about the distribution. A bound is nil if there
+// are too few samples for it. alike is the design effect: how many of the values
+// count as one independent value.
 func percentileBounds(sure float64, n int64, quantile, alike float64, at func(int64) float64) (upper, lower *float64) {
 	witnesses := int64(float64(n)/alike + 1e-9)
 	rank := func(allowed int64) int64 { return min(int64(float64(allowed)*alike), n-1) }
@@ -114,8 +115,8 @@ func percentileBounds(sure float64, n int64, quantile, alike float64, at func(in
 	return upper, lower
 }
 
-// shareBoundsOf are the bounds of a share of which k of n were seen, so many of
-// which as alike says tell as much as one independent one.
+// shareBoundsOf are the bounds of a share, from k of n requests. alike is the design
+// effect: how many of the requests count as one independent request.
 func shareBoundsOf(sure float64, k, n int64, alike float64) (low, high float64) {
 	if alike <= 1 {
 		return rateBoundsAt(sure, k, n)
@@ -123,8 +124,8 @@ func shareBoundsOf(sure float64, k, n int64, alike float64) (low, high float64) 
 	return shareBounds(sure, k, n, max(1, float64(n)/alike))
 }
 
-// sharesFor is the fewest requests with which a share can be proven that may be
-// at most q: all of them have to go well.
+// sharesFor is the fewest requests, all of them good, that prove a share of at most
+// q.
 func sharesFor(sure, q float64) int64 {
 	if q <= 0 || q >= 1 {
 		return 1
@@ -133,7 +134,7 @@ func sharesFor(sure, q float64) int64 {
 }
 
 // sharesNeeded is how many requests would prove that a share is at most q if it
-// stays what it is; 0 when it lies too near for any sensible number to.
+// stays the same; 0 if it is so close to q that no reasonable number would.
 func sharesNeeded(sure, share, q float64) int64 {
 	if q <= 0 || share > 0.95*q {
 		return 0

@@ -10,8 +10,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// What is judged here is whether a service is right and stays so, not whether
-// it is quick.
+// This file judges whether a service is correct and stays stable, not whether it is
+// fast.
 
 // timed is a value with its time.
 type timed struct{ at, value float64 }
@@ -48,9 +48,9 @@ func thirds(values []timed, from, to float64) (first, last third) {
 	return first, last
 }
 
-// above is how many values of each batch are above the middle of the third. What
-// rises or falls all the time is what is measured, and does not make requests of
-// one moment alike: it is taken off first.
+// above is how many values of each batch are above the median of the third. The
+// trend over the third is subtracted first: it is what drift measures, and does not
+// make requests of one moment alike.
 func (t third) above() []hits {
 	slope := t.slope()
 	level := func(v timed) float64 { return nanosecond(v.value - slope*v.at) }
@@ -74,8 +74,8 @@ func (t third) above() []hits {
 	return cut
 }
 
-// slope is how fast the values rise: the median of the slopes between each two
-// batches, of their medians (Theil 1950, Sen 1968), which no outlier bends.
+// slope is the trend of the values: the median of the slopes between the medians of
+// each two batches (Theil 1950, Sen 1968), which is robust against outliers.
 func (t third) slope() float64 {
 	var middles []timed
 	for _, b := range t.batches {
@@ -124,7 +124,7 @@ func growth(first, last third, least int) (ratio float64, ok bool) {
 	return nearestRank(last.values, 0.5)/before - 1, before > 0
 }
 
-// rise is how much a latency rose in a stage, and between what that lies.
+// rise is how much a latency rose in a stage, with its bounds.
 type rise struct {
 	ratio     float64
 	high, low *float64
@@ -132,8 +132,9 @@ type rise struct {
 	n         int64
 }
 
-// riseOf is that between two thirds. Its bounds are of the farther bounds of both
-// medians, each so sure that both together are as sure as is asked (Bonferroni).
+// riseOf is the rise from the first third to the last. Its bounds are the ratios of
+// the farther bounds of both medians. Each has half of the error probability
+// (Bonferroni).
 func riseOf(first, last third, ratio, sure float64) rise {
 	each := 1 - (1-sure)/2
 	alike := alikeIn(each, [][]hits{first.above(), last.above()})
@@ -151,9 +152,9 @@ func riseOf(first, last third, ratio, sure float64) rise {
 	return r
 }
 
-// drift decides how a latency changed in a scope: in the stage in which it rose
-// most, where each is compared with itself, because another load has another
-// latency. It is proven when its bound holds too, in each stage.
+// drift decides how much a latency rose in a scope. Each stage is compared with
+// itself, because another load has another latency; the stage with the greatest
+// rise counts. It is proven if the bound of every stage is within the limit too.
 func (f *Finding) drift(o scenarios.Objective, e *evidence) {
 	of, ok := latencyOf(o.Arg)
 	if !ok {
@@ -229,7 +230,7 @@ func (f *Finding) wrongLength(o scenarios.Objective, s *samples) {
 	f.share(s.wrongLength, s.exact, s.alike(f.sure, func(p *part) (int64, int64) { return p.wrongLength, p.exact }), o)
 }
 
-// cacheHits decides how much of the prompts a cache had, by what the service says.
+// cacheHits decides the share of prompt tokens that the service reports as cached.
 func (f *Finding) cacheHits(o scenarios.Objective, s *samples) {
 	f.Samples = s.cacheReported
 	switch {
@@ -266,8 +267,8 @@ func (e *evidence) canariesOf(o scenarios.Objective) (all []canary) {
 	return all
 }
 
-// changed decides how many answers were not what most to the same question
-// were. A question that was answered once has nothing to compare with.
+// changed decides how many answers differ from the most frequent answer to the same
+// question. A question that was answered only once does not count.
 func (f *Finding) changed(o scenarios.Objective, all []canary) {
 	counts := map[string]map[int64]int64{}
 	for _, c := range all {
@@ -329,8 +330,8 @@ func (f *Finding) miscounted(o scenarios.Objective, e *evidence) {
 	}
 }
 
-// said is what a service told, or did not, in a scenario; of the whole run the
-// first that there is.
+// said is the first observation of a name in a scenario or, without a scenario, in
+// the run.
 func (e *evidence) said(name, scenario string) (recording.Observation, bool) {
 	for _, o := range e.rec.Observations {
 		if o.Name == name && (scenario == "" || scenario == o.Subject) {
@@ -416,8 +417,8 @@ func (f *Finding) unseenMemory(o scenarios.Objective, e *evidence, seen bool) {
 	}
 }
 
-// replicasUnknown is what a service answered that does not say how many replicas are
-// ready; it says nothing where it was not asked, or said.
+// replicasUnknown is the answer of a service that does not report how many replicas
+// are ready; zero if it was not asked or does report it.
 func (e *evidence) replicasUnknown() words.Sentence {
 	for _, o := range e.rec.Observations {
 		if o.Name == recording.ObsReplicasUntold {

@@ -9,10 +9,9 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Cost is what a service costs as it was loaded: all replicas are paid for all
-// of the time, and those kept for a failure with them, so that headroom, failed
-// work and answers that came too late are part of the price of those that were
-// good.
+// Cost is what the service costs under the load of the run. All replicas, also the
+// spare ones, are paid for all of the time. So the price of the good answers includes
+// headroom, failed requests and answers that came too late.
 type Cost struct {
 	Instance     string  `json:"instance"`
 	PricesOf     string  `json:"prices_of"` // the date of the book
@@ -26,8 +25,8 @@ type Cost struct {
 	Options    []CostOption `json:"options"`
 }
 
-// CostOption is another way to buy the same. It is proven when the run shows
-// that the service survives what the option brings with it.
+// CostOption is a cheaper way to buy the same capacity. It is proven if the run shows
+// that the service survives the faults that come with it.
 type CostOption struct {
 	Name       string         `json:"name"`
 	PerMillion *float64       `json:"usd_per_million_output_tokens"`
@@ -108,9 +107,8 @@ func (e *evidence) costs(faults []Fault) *Cost {
 	return c
 }
 
-// scaled reports whether a replica joined under load in a scenario without
-// faults, and the scenario's objectives held: that is what is saved by, and what
-// users could feel.
+// scaled reports whether a replica joined under load in a scenario without faults
+// whose objectives held, which is the evidence that autoscaling is possible.
 func (e *evidence) scaled() (Outcome, words.Sentence) {
 	for _, s := range e.gate.Scenarios {
 		if len(s.Faults) > 0 || !e.complete(s.Name) {

@@ -8,10 +8,10 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Requests of one moment resemble one another: they wait in the same queue and
-// fail of the same cause. So n of them tell less than n independent ones would.
-// How much less is seen from how a stage's batches of time differ (batch means,
-// as in throughput.go).
+// Requests of one moment are correlated: they wait in the same queue and fail for
+// the same reason. So n of them carry less information than n independent ones. How
+// much less (the design effect) is estimated from how much the batches of a stage
+// differ (batch means, as in throughput.go).
 
 // part is what became of the requests of one stage that were due in one of its
 // batches.
@@ -26,9 +26,8 @@ type part struct {
 // parts are a stage's batches in the order of time.
 type parts [mostBatches]part
 
-// partOf is the batch that a request belongs to; nil in a stage whose requests
-// are not all alike on purpose: its rate changes, or something is broken
-// meanwhile.
+// partOf is the batch that a request belongs to; nil in a stage whose requests differ
+// on purpose, because its rate changes or a fault is injected.
 func (e *evidence) partOf(s *samples, r *recording.Request) *part {
 	id := stageID{scenario: r.Scenario, stage: r.Stage}
 	played, ok := e.played[id]
@@ -45,8 +44,8 @@ func (e *evidence) partOf(s *samples, r *recording.Request) *part {
 	return &s.parts[id][min(max(at, 0), mostBatches-1)]
 }
 
-// even reports whether the load of a stage is the same all the time, and nothing
-// is broken meanwhile.
+// even reports whether the load of a stage is constant and its scenario has no
+// faults.
 func (e *evidence) even(id stageID) bool {
 	even, known := e.evens[id]
 	if known {
@@ -104,8 +103,8 @@ func (s *samples) alike(sure float64, count func(*part) (hits, of int64)) float6
 // hits is how many requests of a batch count, and of how many.
 type hits struct{ count, of float64 }
 
-// alikeIn is how many requests tell as much as one independent one, by the batches
-// of stretches of time, each of which is compared with itself.
+// alikeIn is the design effect, from the batches of several intervals of time. Each
+// interval is compared with itself.
 func alikeIn(sure float64, stretches [][]hits) float64 {
 	worst := 1.0
 	for _, size := range []int{1, 2, 4} {
@@ -130,13 +129,13 @@ func alikeIn(sure float64, stretches [][]hits) float64 {
 			freedom += float64(n - 1)
 		}
 		if alone == 0 || freedom == 0 {
-			continue // all went alike: nothing is known of spells
+			continue // all had the same result: nothing is known about bursts
 		}
 		ratio := within / alone
 		if ratio <= chanceRatio(freedom) {
 			continue
 		}
-		// What so few batches leave unknown of it is added (Korn and Graubard 1998).
+		// The uncertainty of so few batches is added (Korn and Graubard 1998).
 		t, normal := tQuantile(sure, freedom), tQuantile(sure, 1e6)
 		worst = max(worst, ratio*(t/normal)*(t/normal))
 	}
@@ -152,10 +151,10 @@ func chanceRatio(freedom float64) float64 {
 	return root * root * root
 }
 
-// likeness is how alike the values are that are above one.
+// likeness is the design effect of the values above a given one.
 type likeness func(value, sure float64) float64
 
-// latencyAbove tells how alike the requests are whose latency is above a value.
+// latencyAbove is the design effect of the requests whose latency is above a value.
 func (s *samples) latencyAbove(metric int) likeness {
 	return func(value, sure float64) float64 {
 		return s.alike(sure, func(p *part) (hits, of int64) {
@@ -165,7 +164,7 @@ func (s *samples) latencyAbove(metric int) likeness {
 	}
 }
 
-// gapsAbove tells how alike the gaps are that are above a value.
+// gapsAbove is the design effect of the gaps above a value.
 func (s *samples) gapsAbove(value, sure float64) float64 {
 	return s.alike(sure, func(p *part) (hits, of int64) { return p.icl.above(value), p.icl.n })
 }

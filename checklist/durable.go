@@ -11,9 +11,9 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// records are the writes of a scenario and what its final read found of them.
-// What is lost is what was acknowledged and is not in the final read; without
-// one nothing is known.
+// records are the writes of a scenario and what its final read found. A write is lost
+// if it was acknowledged and is not in the final read. Without a final read nothing
+// is known.
 type records struct {
 	readBack bool
 	due      int64 // writes, as the final read says
@@ -66,17 +66,17 @@ func (r *records) write(w *recording.Request) {
 	}
 }
 
-// hasNoSuchThing are the answers of a service to what it does not have.
+// hasNoSuchThing are the errors by which a service refuses an API that it lacks.
 var hasNoSuchThing = []int{http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusUnprocessableEntity, http.StatusNotImplemented}
 
-// unsupported reports whether the service has no background responses: it took
-// none, and refused each that it answered as what it does not have.
+// unsupported reports whether the service has no background responses: it accepted
+// none, and refused each with one of hasNoSuchThing.
 func (r *records) unsupported() bool {
 	return r.readBack && r.written >= r.due && r.refused > 0 && r.refused == r.asked
 }
 
-// until says what became of the records acknowledged before a moment. Of those
-// with the same id the first is one, and each further a duplicate.
+// until is the state of the records that were acknowledged before a time. Of several
+// with one id, all but the first are duplicates.
 func (r *records) until(end time.Duration) (d durable) {
 	seen := map[string]bool{}
 	for _, a := range r.acked {
@@ -116,7 +116,7 @@ func (d durable) summary() words.Sentence {
 	return words.Say("%d acknowledged records: %d lost, %d duplicated, %d truncated", d.acked, d.lost, d.duplicated, d.truncated)
 }
 
-// doubt says why what was found of records proves nothing good.
+// doubt is the reason why the records prove nothing.
 func (r *records) doubt(d durable) words.Sentence {
 	switch {
 	case r.unsupported():
@@ -168,9 +168,8 @@ func (f *Finding) lostWrites(o scenarios.Objective, e *evidence) {
 	f.Value, f.Verdict, f.Why = worst.Value, worst.Verdict, words.Say("%s: %s", all.summary(), worst.Why)
 }
 
-// keep finds out what the fault lost: records acknowledged until it was gone.
-// Which of several faults took a record is not known, so each before whose end
-// it was acknowledged answers for it.
+// keep finds the records that the fault lost, of those acknowledged before it was
+// gone. If several faults could have lost a record, it counts for each of them.
 func (l *faultLife) keep(e *evidence) {
 	r := e.records[l.Scenario]
 	if r == nil || !l.struck() || !l.has(recording.FaultGone) {
@@ -192,9 +191,9 @@ func (l *faultLife) before(at time.Duration) float64 {
 	return max(0, (l.at[recording.FaultInjected] - at).Seconds())
 }
 
-// recoveryPoint decides an RPO. What was lost is known from as long before the
-// fault as the newest record then was old: of a service that was written to an
-// hour ago, nobody knows what it loses of the last minute.
+// recoveryPoint decides an RPO. A loss that is shorter than the age of the newest
+// record at the fault cannot be seen: if the last write was an hour ago, nothing is
+// known about the last minute.
 func (f *Finding) recoveryPoint(o scenarios.Objective, l *faultLife, e *evidence) {
 	r := e.records[l.Scenario]
 	if s := e.scenario(l.Scenario); r == nil || s == nil || s.Durability == nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// evidence is what one reading of a recording leaves to judge by.
+// evidence is what is kept of a recording, after reading it once, to judge by.
 type evidence struct {
 	gate   scenarios.Gate
 	rec    *recording.Recording
@@ -45,13 +45,12 @@ type evidence struct {
 	wantsHealth bool                         // an objective is about the health check
 }
 
-// stageID names the requests of a class in a stage that met the same faults.
-// What is empty stands for all: of the scenario, of the run, of every class,
-// whatever they met.
+// stageID names the requests of one class in one stage that met the same faults. An
+// empty field stands for all stages, scenarios, classes or faults.
 type stageID struct{ scenario, stage, class, met string }
 
-// outside is the met of requests that met no fault; of others it is their
-// kinds, each in slashes.
+// outside is the value of met for requests that met no fault. For others, met lists
+// the kinds between slashes.
 const outside = "/"
 
 // scopeOf is what an objective is about.
@@ -151,8 +150,8 @@ func latencyOf(metric string) (latency int, ok bool) {
 // was not streamed, the TPOT of a single token.
 type latencies [perRequest]float64
 
-// evidenceOf is what the marks of a recording say, and nothing yet of its
-// requests.
+// evidenceOf has what the observations say of stages and scenarios, and nothing yet
+// of the requests.
 func evidenceOf(gate scenarios.Gate, rec *recording.Recording) *evidence {
 	e := &evidence{
 		gate: gate, rec: rec, limits: requestLimits(gate), stages: map[stageID]*samples{}, scopes: map[stageID]*samples{},
@@ -214,8 +213,8 @@ func gather(gate scenarios.Gate, rec *recording.Recording) (*evidence, error) {
 	return e, nil
 }
 
-// readProbes finds out when users were served again after each fault. It comes
-// before the rest: until when a fault counts is to be known of every request.
+// readProbes finds when users were served again after each fault. It runs first,
+// because the time at which a fault ends decides which requests met it.
 func (e *evidence) readProbes() error {
 	if len(e.faults) == 0 {
 		return nil
@@ -569,8 +568,8 @@ func (e *evidence) seconds(scope stageID) float64 {
 	return seconds
 }
 
-// unrecorded is how many requests were due in a scope and have left no trace.
-// Those that went missing could be the ones that failed.
+// unrecorded is how many requests were due in a scope and are not in the recording.
+// They could be the ones that failed.
 func (e *evidence) unrecorded(scope stageID) (missing, offered int64) {
 	scope.class, scope.met = "", "" // of which class a request was that left no trace, nobody knows
 	for id, s := range e.played {

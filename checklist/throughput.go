@@ -29,7 +29,7 @@ func wantsRates(gate scenarios.Gate) bool {
 	})
 }
 
-// pace is a rate with its bounds, which a load of too few seconds has none of.
+// pace is a rate with its bounds; a load of too few seconds has no bounds.
 type pace struct {
 	value, low, high float64
 	seconds          float64
@@ -37,7 +37,8 @@ type pace struct {
 	bounded          bool
 }
 
-// brings says of a tally how many of its requests were good and what they brought.
+// brings counts the good requests of a tally, and the amount that they contribute to
+// the rate: themselves or their tokens.
 type brings func(tally) (good, brought int64)
 
 // pace is a scope's rate: of the requests that attained, or of the tokens of those

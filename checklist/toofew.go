@@ -9,11 +9,10 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// TooFew says of which objectives the gate's load is too little for their
-// percentile or share, however well the service does; requests is about how many
-// requests an objective is about, at the most. Gaps between chunks are not counted
-// by requests. Who will meet a fault is not known, but no more than all of the
-// scenario that has it.
+// TooFew lists the objectives whose percentile or share the gate's load cannot prove,
+// however good the service is. requests estimates the most requests that an
+// objective can be about. It is not known how many requests will meet a fault, but
+// not more than its scenario has. Gaps between chunks cannot be estimated.
 func TooFew(gate scenarios.Gate, requests func(scenarios.Objective) (int64, bool)) []words.Sentence {
 	var short []words.Sentence
 	for _, o := range gate.Objectives {
@@ -89,7 +88,7 @@ func canaries(gate scenarios.Gate, o scenarios.Objective) (n int64) {
 	return n
 }
 
-// provable is what so many requests could prove of the same.
+// provable is a weaker limit that so many requests could prove.
 func provable(gate scenarios.Gate, o scenarios.Objective, sent int64) (words.Sentence, bool) {
 	if isShare(o) && !counted(o) && sent > 0 {
 		_, high := rateBoundsAt(sureOf(gate, scopeOf(o)), 0, sent)
