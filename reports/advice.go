@@ -16,8 +16,8 @@ import (
 
 const mostAdvice = 4
 
-// next says what to do, from what was measured: where the worst moment lies,
-// which error was most common, what is missing for a decision.
+// next is what to do next, derived from what was measured: the worst moment, the
+// most frequent error, what is missing for a decision.
 func next(r Report) []words.Sentence {
 	var notes []words.Sentence
 	if r.Verdict.Incomplete {
@@ -62,8 +62,8 @@ func next(r Report) []words.Sentence {
 	return notes
 }
 
-// fewRequests are too few to launch by without a word: those by which a p95 is
-// not proven with 99 % confidence.
+// fewRequests is the number of requests below which the report advises to send more:
+// fewer do not prove a p95 with 99 % confidence.
 const fewRequests = 130
 
 // beforeLaunch is what is still open of a run that passed.
@@ -93,12 +93,12 @@ func (r Report) beforeLaunch() []words.Sentence {
 
 const namedItems = 4
 
-// couldFail is the largest share of requests that may fail while n of them, none
-// of which failed, are still to be expected once in a hundred runs.
+// couldFail is the 99 % upper bound of the share that fails if none of n requests
+// failed.
 func couldFail(n int64) float64 { return 1 - math.Pow(0.01, 1/max(float64(n), 1)) }
 
-// distinct leaves out what was said before, and reasons that were: a fault
-// that was not injected leaves all its objectives unproven for the same one.
+// distinct leaves out repeated notes and repeated reasons: if a fault was not
+// injected, all its objectives are unproven for the same reason.
 func distinct(notes []words.Sentence) []words.Sentence {
 	var kept []words.Sentence
 	var said []words.Sentence

@@ -31,8 +31,8 @@ type reachChart struct {
 	Panel    Panel
 }
 
-// reach is how many of those who met a fault failed, were slowed and were
-// retried in every second of it. What never happened is left out.
+// reach is how many of the requests that met a fault failed, were slowed and were
+// retried, in every second of the fault. A series without any is left out.
 func reach(f Fault) reachChart {
 	b := f.Blast
 	t := Timeline{Start: *f.InjectedAt, Width: float64(b.StepSeconds), Bins: int(b.Seconds/float64(b.StepSeconds)) + 1}
@@ -54,14 +54,14 @@ func reach(f Fault) reachChart {
 	return reachChart{t, p}
 }
 
-// blastRow is a line of a fault's reach: all who met it, those that a replica
-// answered, or those of a class.
+// blastRow is a line of a fault's blast radius: all requests that met it, those that
+// one replica answered, or those of one class.
 type blastRow struct {
 	Name  string
 	Cells []string // requests, failed, slowed, retried
 }
 
-// blastRows leave out a split that splits nothing.
+// blastRows leave out a split into a single part.
 func blastRows(l Language, b checklist.Blast) []blastRow {
 	row := func(name string, p checklist.BlastPart, rates bool) blastRow {
 		cell := func(n int64) string {

@@ -14,11 +14,11 @@ import (
 	"github.com/launchgate/launchgate/checklist/release"
 )
 
-// ChecklistFile is what a go-live checklist had come to when it was last held
-// against the evidence, in the folder of the newest run.
+// ChecklistFile is the state of the go-live checklist when it was last checked
+// against the evidence. It lies in the folder of the newest run.
 const ChecklistFile = "checklist.json"
 
-// outcomeOf a check is told in the colours of a verdict.
+// outcomeOf maps the state of a checklist item to an outcome, for its colour.
 var outcomeOf = map[release.State]checklist.Outcome{release.Open: checklist.Unproven, release.Done: checklist.Pass, release.Failed: checklist.Fail}
 
 // KeepChecklist writes checklist.json into a run's folder.

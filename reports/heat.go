@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Heat tells how a latency was distributed at each time: a percentile hides two
-// crowds that a map of all of them shows.
+// Heat is the distribution of a latency over time. It shows two clusters of
+// requests where a percentile hides them.
 type Heat struct {
 	Metric        string // ttft | icl
 	From, To      float64

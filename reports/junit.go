@@ -10,8 +10,8 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// JUnit has no word for doubt. What failed is a failure; what is unproven or
-// invalid is an error, because a test that is skipped counts as green. Skipped is
+// JUnit has no outcome for unproven. A failed objective is a failure. An unproven or
+// invalid one is an error, because skipped tests count as passed. Skipped is only
 // what the gate itself waives.
 type junitSuites struct {
 	XMLName  xml.Name     `xml:"testsuites"`

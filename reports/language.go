@@ -14,8 +14,8 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// Language is what a report is told in. The zero value is English. What others
-// said (names, descriptions, errors, model output) stays as it is.
+// Language is the language of a report. The zero value is English. Texts of others
+// (names, descriptions, errors, model output) are not translated.
 type Language string
 
 // The languages there are.
@@ -85,8 +85,8 @@ func tables() map[string]words.Language {
 // Word words a sentence.
 func (l Language) Word(s words.Sentence) string { return s.In(l.phrases()) }
 
-// say words a phrase of this package by its id. An id that is not in phrases is
-// a mistake in this package; a test looks for them, and a reader sees the id.
+// say words a phrase of this package by its id. An id that is not in phrases is a bug
+// of this package, which a test looks for; the report then shows the id.
 func (l Language) say(id words.Phrase, args ...any) string {
 	if _, known := phrases[id]; !known {
 		return "⟨" + string(id) + "⟩"
@@ -102,7 +102,7 @@ func (l Language) name(family words.Phrase, id string) string {
 	return l.say(family + words.Phrase(id))
 }
 
-// sentence makes one of a clause of the verdict.
+// sentence turns a clause of the verdict into a sentence.
 func (l Language) sentence(clause words.Sentence) string {
 	text := l.Word(clause)
 	first, size := utf8.DecodeRuneInString(text)

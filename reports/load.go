@@ -8,7 +8,7 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// LoadRow is what a stage asked of the service, and what came of it.
+// LoadRow is the load that a stage planned, and what was sent.
 type LoadRow struct {
 	Scenario string
 	Stage    scenarios.Stage // as the gate has it, resolved
@@ -78,7 +78,7 @@ func asked(s scenarios.Stage) words.Sentence {
 
 func perSecond(v float64) words.Sentence { return value(v, scenarios.UnitPerSecond) }
 
-// loadPage tells every stage beside the highest rate of the gate.
+// loadPage compares every stage with the highest rate of the gate.
 type loadPage struct {
 	About string
 	Rows  []loadLine

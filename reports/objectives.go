@@ -70,8 +70,8 @@ func (o *Objective) place() {
 		margin = -margin
 	}
 	if o.Bar.Floor && o.Unit == scenarios.UnitRatio && o.Declared.Than == (scenarios.Than{}) && margin > 0 {
-		// Of an attainment of at least 90 %, a tenth may be missed, and what is left
-		// of that tenth is the margin: at 100 % all of it.
+		// An attainment of at least 90 % allows 10 % to be missed. The margin is the
+		// share of those 10 % that is left: at 100 % all of it.
 		margin = (*o.Value - o.Threshold) / (1 - o.Threshold)
 	}
 	if o.Declared.Op == "==" {

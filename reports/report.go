@@ -1,6 +1,6 @@
-// Package reports tells what a run meant. Build turns a gate, a recording and
-// its verdict into a Report, plain data in which everything a reader will see
-// is already decided; HTML, JUnit, Markdown and Terminal only write it down.
+// Package reports writes the reports of a run. Build turns a gate, a recording and
+// its verdict into a Report: plain data that already holds everything a reader will
+// see. HTML, JUnit, Markdown and Terminal only format it.
 // Nothing here judges, reads the clock or depends on the order of a map: the
 // same folder gives the same bytes, now or in a year.
 package reports
@@ -18,7 +18,7 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Report is everything there is to tell about a run.
+// Report is everything that a report says about a run.
 type Report struct {
 	Language    Language // it is told in; the zero value is English
 	Gate        string
@@ -33,7 +33,7 @@ type Report struct {
 	Load        []LoadRow
 	Requests    int64 // of load
 	Errors      int64
-	// UnderWay: the run has not ended, and what there is of it says nothing yet.
+	// UnderWay: the run has not ended and has no verdict yet.
 	UnderWay bool
 	// Interrupted says what stopped the run from outside, and when.
 	Interrupted *Interruption
@@ -318,8 +318,8 @@ func interruption(gate scenarios.Gate, rec *recording.Recording) *Interruption {
 	return &found
 }
 
-// missing calls out what is not there, so that no chart is read as complete
-// when it is not.
+// missing lists the data that is missing, so that no reader takes an incomplete
+// chart for a complete one.
 func missing(gate scenarios.Gate, rec *recording.Recording, p *pass, r Report) []words.Sentence {
 	var notes []words.Sentence
 	notes = append(notes, rec.Warnings...)
@@ -353,8 +353,8 @@ func missing(gate scenarios.Gate, rec *recording.Recording, p *pass, r Report) [
 	return notes
 }
 
-// observedSeries were looked at from outside: a gap in them is a look that
-// failed, where a gap in a latency only says that nobody asked.
+// observedSeries are polled from outside, so a gap in them means that a poll failed.
+// A gap in a latency only means that there was no request.
 var observedSeries = map[string]bool{
 	"ready": true, "in_flight": true, "queue": true, "kv_max": true, "memory": true, "device_memory": true, "power": true, "client_cpu": true,
 }

@@ -4,7 +4,7 @@ import (
 	"strings"
 )
 
-// A form is one of the ways in which a report is told.
+// A form is one of the formats of a report.
 type form string
 
 const (
@@ -28,7 +28,7 @@ type section struct {
 	terminal func(b *strings.Builder, p paint, r Report)
 	markdown func(b *strings.Builder, r Report)
 	junit    func(r Report) []junitSuite
-	// lacks names the forms that do not tell this section, and why.
+	// lacks names the forms without this section, and the reason.
 	lacks map[form]string
 
 	// besides is the id of the section to whose right it stands on a wide page.
@@ -69,7 +69,7 @@ var sections = []section{
 	{id: "next", in: hasNext, besides: "objectives", unlisted: true, terminal: terminalNext, markdown: markdownNext, lacks: map[form]string{inJUnit: "each case says by itself what is wrong"}},
 }
 
-// shown are the sections that a report has.
+// shown are the sections of this report.
 func (r Report) shown() []section {
 	var has []section
 	for _, s := range sections {

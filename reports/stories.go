@@ -207,8 +207,8 @@ func storyRows(r Report, stories []Story) []storyRow {
 	return rows
 }
 
-// storyText tells what happened, step by step, and says of a step that never
-// came that it did not.
+// storyText describes the request step by step. A step that did not happen is named
+// too.
 func storyText(r Report, s Story) string {
 	l := r.Language
 	said := []string{l.say("story.due", clock(s.Due))}

@@ -41,8 +41,8 @@ func headline(r Report) string {
 	return r.Language.name("sentence.", r.Verdict.Verdict.String())
 }
 
-// asides is what else the verdict says where objectives and faults have lines of
-// their own: what was left out, and warnings.
+// asides are the reasons of the verdict that are not about an objective or a fault:
+// warnings, and what was left out.
 func asides(l Language, v checklist.Verdict) []string {
 	var said []string
 	for _, why := range v.Reasons[min(1, len(v.Reasons)):] {
@@ -139,8 +139,8 @@ func costText(r Report) string {
 	return l.say("fact.cost.million", value(*c.PerMillion, "usd"), value(c.PerHour, "usd"))
 }
 
-// survivedText counts the faults that the service survived, of those that struck:
-// one that never did tells nothing.
+// survivedText counts the faults that the service survived. A fault that never took
+// effect does not count.
 func survivedText(l Language, faults []checklist.Fault) string {
 	var survived, struck, never int64
 	for _, f := range faults {

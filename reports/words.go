@@ -6,8 +6,8 @@ import (
 )
 
 // phrases are every sentence a report says of itself, in English and in one
-// place, so that HTML, Markdown, JUnit and terminal say the same. Those of the
-// verdict arise in the checklist, and are their own English.
+// place, so that HTML, Markdown, JUnit and terminal say the same. Phrases
+// of other packages, such as those of the verdict, are their own English.
 var phrases = words.Language{
 	"term.share": "the longest of the fastest %s: %s",
 	"term.stat":  "%s of all requests: %s",

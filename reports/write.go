@@ -12,7 +12,7 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// The files a verdict is told in, beside the recording it was made from.
+// The files of a report, in the folder of the recording.
 const (
 	VerdictFile  = "verdict.json"
 	HTMLFile     = "report.html"
