@@ -51,8 +51,8 @@ func (l *lines) complete() error {
 func (l *lines) close() error { return errors.Join(l.complete(), l.file.Close()) }
 
 // readLines reads a file of lines. A last line that a crash cut short is
-// reported as a warning; any other line that is not JSON is an error, because
-// evidence that cannot be read is not evidence that was never there.
+// reported as a warning. Any other line that is not JSON is an error, because
+// unreadable evidence must not be taken for missing evidence.
 func readLines[T any](path string) (values []T, warning words.Sentence, err error) {
 	file, err := os.Open(path)
 	if err != nil {

@@ -17,10 +17,9 @@ import (
 // OK reports whether the request succeeded.
 func (r *Request) OK() bool { return r.Failure() == "" }
 
-// Failure is the class of what went wrong, one of the Error constants; empty on
-// success. The client says what it saw. A row that nothing is said against and
-// that has no end, or no token of a streamed answer, is not an answer that
-// somebody got.
+// Failure is the class of the failure, one of the Error constants; empty on success.
+// Usually the client has recorded it. A row without a recorded failure has failed
+// too if it has no end or, for a streamed answer, no token.
 func (r *Request) Failure() string {
 	switch {
 	case r.Error != "":
@@ -71,8 +70,8 @@ func (r *Request) FailureText() words.Sentence {
 	return words.Say("the recording has no time at which the request was sent")
 }
 
-// RefusedInOrder reports whether a request that failed was refused as a service
-// does that knows its bounds: it says so, and when to come back.
+// RefusedInOrder reports whether a failed request was refused with 429 or 503 and a
+// Retry-After.
 func (r *Request) RefusedInOrder() bool {
 	return (r.Error == ErrorLimited || r.Error == ErrorShed) && r.RetryAfter > 0
 }
@@ -138,8 +137,8 @@ func (r *Request) Latency() (time.Duration, bool) { return r.End - r.Due, r.OK()
 // ServiceLatency is Latency from when the request was sent.
 func (r *Request) ServiceLatency() (time.Duration, bool) { return r.End - r.Sent, r.OK() }
 
-// Waited is how long somebody waited for the first sign of an answer: its first
-// token, or of one that came whole its end.
+// Waited is the time to the first part of the answer: its first token or, for an
+// answer that is not streamed, its end.
 func (r *Request) Waited() (time.Duration, bool) {
 	if wait, ok := r.TTFT(); ok {
 		return wait, true
@@ -164,9 +163,9 @@ func (r *Request) VisibleTokens() int32 { return max(0, r.OutputTokens-max(0, r.
 // service counts it; where it streams reasoning and does not say how many tokens
 // that was, all tokens count, from the first of any kind.
 //
-// An answer of one token has none, and neither has one that came in one chunk,
-// or one of whose first chunk nobody knows how many tokens it holds: what cannot
-// be known is never guessed in the service's favour.
+// An answer of one token, or of one chunk, has no TPOT. Neither has an answer whose
+// first chunk has an unknown number of tokens: an unknown number is never guessed in
+// the service's favour.
 func (r *Request) TPOT() (time.Duration, bool) {
 	from, tokens := r.FirstToken, r.OutputTokens
 	if r.ReasoningTokens > 0 {

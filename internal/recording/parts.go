@@ -18,7 +18,7 @@ const (
 	// it is bounded by rows and by what they hold.
 	groupRows   = 1 << 14
 	groupChunks = 1 << 20
-	// mostGroupRows is what a damaged file cannot make this allocate more than.
+	// mostGroupRows bounds what a damaged file can make the reader allocate.
 	mostGroupRows = 1 << 20
 	unfinished    = ".unfinished" // suffix of a part without its footer
 	merging       = ".merging"    // suffix of a merged file that is not whole yet

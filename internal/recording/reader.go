@@ -12,10 +12,9 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// Open reads the recording in dir. It may have been made anywhere: what stands in it
-// is made harmless to show here, where it comes in. What a crash leaves behind (a line or a part
-// cut short) is told in Warnings; what cannot be trusted or understood is an
-// error. It may be called while the recording is written, after a Flush.
+// Open reads the recording in dir. It may come from anywhere, so Harmless is applied
+// to its texts here. Incomplete lines and parts, as a crash leaves them, are listed
+// in Warnings. Content that cannot be trusted or understood is an error. It may be called while the recording is written, after a Flush.
 func Open(dir string) (*Recording, error) {
 	recording := &Recording{Dir: dir}
 	steps := []func() error{recording.readEnvironment, recording.readGate, recording.checkSums,

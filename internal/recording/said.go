@@ -8,9 +8,9 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// A line holds its sentence in three keys among its own: text is the English,
-// phrase and args are what it is worded from in another language. A text alone
-// is what somebody else said, or is of an older launchgate.
+// A line holds its sentence in three of its keys: text is the English, and phrase and
+// args are for wording it in another language. A text alone is a text of others, or
+// was written by an older version.
 
 // MarshalJSON writes a line of injections.jsonl.
 func (i Injection) MarshalJSON() ([]byte, error) {
@@ -23,7 +23,7 @@ func (i Injection) MarshalJSON() ([]byte, error) {
 
 const unsupported words.Phrase = "unsupported: %s"
 
-// Unsupported is what the recording says of a fault that a target cannot have.
+// Unsupported is the sentence for a fault that the target cannot have.
 func Unsupported(why words.Sentence) words.Sentence { return words.Say(unsupported, why) }
 
 // UnmarshalJSON reads a line of injections.jsonl. Lines of older recordings say

@@ -15,9 +15,9 @@ import (
 // askedAtOnce bounds Ask where the service is slow.
 const askedAtOnce = 32
 
-// Ask sends small questions to a service, so many a second, until ctx ends. A
-// release is judged on what is asked, and nobody may be asking. The API key of
-// the endpoint is among the keys, by its variable.
+// Ask sends small requests to a service at a rate until ctx ends. A release is judged
+// by its requests, and there may be no others. The API key of the endpoint is among
+// the keys, by its variable.
 func Ask(ctx context.Context, e scenarios.Endpoint, keys map[string]string, perSecond float64) error {
 	c, err := loadgen.Connect(e, "", keys)
 	if err != nil {

@@ -115,8 +115,8 @@ func (c *conductor) drive(ctx context.Context, s scenarios.Scenario, plan *loadg
 	return driver.Drive(ctx, s.Name, plan, c.clock.Now())
 }
 
-// undecided asks whether a scenario has to be extended. A recording that cannot
-// be judged now is no reason to go on.
+// undecided reports whether a scenario has to be extended. A recording that cannot
+// be judged yet is no reason to extend it.
 func (c *conductor) undecided(s scenarios.Scenario) bool {
 	if c.rec.Flush() != nil {
 		return false

@@ -5,8 +5,8 @@ import (
 	"reflect"
 )
 
-// said is an error whose text is a sentence, so that whoever reads it can read
-// it in another language. It wraps the errors that fill the sentence.
+// said is an error whose text is a sentence, so that it can be worded in another
+// language. It wraps the errors among the arguments of the sentence.
 type said struct {
 	sentence Sentence
 	causes   []error
@@ -24,7 +24,7 @@ func Errorf(p Phrase, args ...any) error {
 	return e
 }
 
-// Error is an error that tells a sentence.
+// Error makes an error of a sentence.
 func Error(s Sentence) error { return &said{sentence: s} }
 
 // Error is the sentence in English.
@@ -40,9 +40,8 @@ func (e *said) Said() Sentence { return e.sentence }
 // errors too, and their own text would be lost.
 var joined = reflect.TypeOf(errors.Join(errors.New("")))
 
-// Of is the sentence that an error tells. The text of an error that is not ours
-// is somebody else's, and stays as it is. Errors that were joined become one
-// sentence.
+// Of is the sentence of an error. The text of an error that has no sentence is taken
+// as Verbatim. Joined errors become one sentence.
 func Of(err error) Sentence {
 	switch e := err.(type) {
 	case nil:

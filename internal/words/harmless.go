@@ -7,12 +7,10 @@ import (
 	"unicode/utf8"
 )
 
-// Harmless is a text of somebody else's that can be shown anywhere: in a
-// terminal, a log, a page, an XML file. Control characters (an escape sequence
-// would paint over what stands above it), those that turn the direction of
-// writing, characters without width and what is no character are written out, as
-// \x1b or \u202e. Line breaks and tabs stay. A text without any is returned as
-// it is.
+// Harmless makes a text of others safe to show in a terminal, a log, a page or an XML
+// file. It escapes control characters (an escape sequence could overwrite earlier
+// lines), characters that change the direction of writing, characters without width
+// and invalid ones, as \x1b or \u202e. Line breaks and tabs stay.
 func Harmless(text string) string {
 	first := strings.IndexFunc(text, func(r rune) bool { return r == utf8.RuneError || harms(r) })
 	if first < 0 {

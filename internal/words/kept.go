@@ -8,9 +8,9 @@ import (
 )
 
 // Written is a sentence as a file holds it: its text in English, for people and
-// other programs, and the phrase with what fills it, for who words it in another
-// language. What somebody else said has a text alone. A struct that embeds it
-// has the three keys among its own.
+// other programs, and its phrase with the arguments, for wording it in another
+// language. A text of others has no phrase. A struct that embeds Written has the
+// three keys among its own.
 type Written struct {
 	Text   string   `json:"text,omitempty"`
 	Phrase Phrase   `json:"phrase,omitempty"`
@@ -30,9 +30,9 @@ func (s Sentence) Written() Written {
 	return w
 }
 
-// Sentence reads what was written. Where the phrase does not make the text, as
-// in a file that somebody changed, or that is of a time when texts alone were
-// written, the text counts.
+// Sentence reads what was written. If the phrase and its arguments do not give the
+// text, because somebody changed the file or an older version wrote the text alone,
+// the text counts.
 func (w Written) Sentence() Sentence {
 	s := Sentence{Phrase: w.Phrase}
 	for _, a := range w.Args {
@@ -64,8 +64,8 @@ func (s *Sentence) UnmarshalBinary(b []byte) error {
 // Kept is a sentence that stands in a file by itself.
 type Kept struct{ Sentence }
 
-// keptAs holds one thing that fills a phrase, by its kind, because a verb that
-// wants a whole number takes no other.
+// keptAs holds one argument of a phrase by its type, because a verb for an integer
+// takes no float.
 type keptAs struct {
 	Int   *int64   `json:"int,omitempty"`
 	Float *float64 `json:"float,omitempty"`

@@ -1,6 +1,6 @@
-// Package words keeps what is said apart from the language it is said in. A
-// sentence is decided where something becomes known, as a phrase and what fills
-// it, and worded where somebody reads it.
+// Package words separates sentences from their language. The code that knows a fact
+// makes a Sentence of it: a phrase and its arguments. The code that shows it words
+// the Sentence in the reader's language.
 package words
 
 import (
@@ -16,9 +16,9 @@ import (
 // but their order.
 type Phrase string
 
-// Sentence is a phrase and what fills it: numbers, names that stay as they are,
-// errors, and other sentences. Without anything that fills it a phrase is taken as it
-// is, and a percent sign in it stands for itself. The zero value says nothing.
+// Sentence is a phrase and its arguments: numbers, names that are not translated,
+// errors, and other sentences. A phrase without arguments is not formatted, so a
+// percent sign in it stands for itself. The zero value is no sentence.
 type Sentence struct {
 	Phrase Phrase
 	Args   []any
@@ -35,13 +35,13 @@ func Count(n int64, one, many Phrase) Sentence {
 	return Say(many, n)
 }
 
-// Verbatim is what somebody else said: it stays as it is in every language, but
-// for what would harm who reads it.
+// Verbatim is a text of others, such as an error of the service. It is not
+// translated, but Harmless is applied to it.
 func Verbatim(text string) Sentence { return Say(verbatim, text) }
 
 const verbatim Phrase = "%s"
 
-// Language words phrases. It says those that it does not have as they are.
+// Language has the wording of each phrase. A phrase that it lacks stays in English.
 type Language map[Phrase]string
 
 // In words a sentence, and the sentences that fill it.
@@ -94,7 +94,7 @@ func List(by Phrase, all ...Sentence) Sentence {
 	return whole
 }
 
-// IsVerbatim reports whether it is what somebody else said.
+// IsVerbatim reports whether it is a text of others.
 func (s Sentence) IsVerbatim() bool { return s.Phrase == verbatim }
 
 // Same reports whether two sentences have the same phrase, filled with the same.
