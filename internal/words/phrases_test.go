@@ -38,9 +38,10 @@ var notTold = map[string]string{
 	"the %s":     "words whose tokens are counted",
 	"plan of %s": "the name of an attack",
 	"[gaps between chunks, in nanoseconds, by scenario/stage/class]": "of a file",
-	"%s on %s":                 "of launchgate recover",
-	"of the deployment itself": "stands for the name of a variable",
-	"security scan":            "what a seed is for",
+	"%s on %s":                            "of launchgate recover",
+	"of the deployment itself":            "stands for the name of a variable",
+	"security scan":                       "what a seed is for",
+	"http: server closed idle connection": "an error of net/http",
 }
 
 // ofCatalogue names what describes the kinds of faults, for launchgate list.
