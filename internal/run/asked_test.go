@@ -238,7 +238,7 @@ func TestAskedDefectsAreFound(t *testing.T) {
 	rows := make([]string, len(asked))
 	inTurns(len(asked), func(i int) {
 		d := asked[i]
-		if *onlyDefect == "" || *onlyDefect == d.name {
+		if planting(d) {
 			rows[i] = plantAndFind(t, d, filepath.Join(dir, d.name), func(s *planted, dir string) checklist.Verdict {
 				return judgeThorough(t, dir, s, uint64(i+1), *wholeThorough)
 			})
@@ -293,7 +293,7 @@ func TestTheSoundServicePassesWhateverIsAsked(t *testing.T) {
 	inTurns(max(len(kinds), *soundRuns), func(i int) {
 		s := newPlanted()
 		kinds[i%len(kinds)].plant(s)
-		v := judgeThorough(t, filepath.Join(dir, "run", kinds[i%len(kinds)].name, time.Duration(i).String()), s, uint64(300+i), true)
+		v := judgeThorough(t, filepath.Join(dir, "run", kinds[i%len(kinds)].name, time.Duration(i).String()), s, uint64(300+i), i == 0 || *wholeThorough)
 		// Nothing of it is of a time, so nothing may fail on a busy machine either.
 		for _, f := range v.Objectives {
 			if f.Verdict == checklist.Fail {
@@ -303,7 +303,7 @@ func TestTheSoundServicePassesWhateverIsAsked(t *testing.T) {
 		switch {
 		case !v.Client.Valid:
 			t.Logf("run %d: not judged: %s", i, v.Client.Why)
-		case v.Verdict != checklist.Pass:
+		case v.Verdict != checklist.Pass && (i == 0 || *wholeThorough): // the short form proves nothing
 			t.Errorf("%s: %s: %v", kinds[i%len(kinds)].name, v.Verdict, v.Why)
 		}
 	})
