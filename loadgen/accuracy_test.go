@@ -109,6 +109,7 @@ type load struct {
 	tokens  int
 	rate    int // requests a second
 	seconds int
+	flags   []string // of launchgate run
 }
 
 // play runs launchgate, through a wrapper where one is given, and reads what it
@@ -134,7 +135,8 @@ objectives: ["error_rate in streams <= 1%%"]
 	if err := os.WriteFile(file, []byte(src), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := append(slices.Clone(wrapper), filepath.Join(dir, "launchgate"), "run", "--out", runDir, file)
+	args := append(slices.Clone(wrapper), filepath.Join(dir, "launchgate"), "run", "--out", runDir)
+	args = append(append(args, l.flags...), file)
 	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) { // its verdict is its exit code
@@ -278,6 +280,61 @@ func TestAccuracy(t *testing.T) {
 			t.Skipf("the machine was not quiet in any of %d rounds: %s", rounds, a)
 		}
 		t.Fatalf("in none of %d rounds, not even on a quiet machine, did the bounds hold: %s of error, %s of send lag", rounds, maxError, maxSendLag)
+	}
+}
+
+// The gaps that two workers saw are told as those of one client: each counts once,
+// and their p99 is that of all, as the server's own record has it.
+func TestTwoWorkersTellTheGapsOfAll(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes some seconds and wants the machine to itself")
+	}
+	server := startGolden(t, "-first", "50ms", "-every", "14ms")
+	l := load{tokens: 40, rate: 60, seconds: 4, flags: []string{"--workers", "2"}}
+	for round := 1; ; round++ {
+		server.record(t)
+		gate, rec, rows := server.play(t, l)
+		w := server.record(t)
+		a := compare(l, rec, rows, w)
+		if len(a.wrong) > 0 {
+			t.Fatalf("%d of %d requests are not what they should be, the first: %s", len(a.wrong), len(rows), a.wrong[0])
+		}
+		wrote, asked := map[string][]int64{}, map[string]bool{}
+		for _, s := range w.Streams {
+			wrote[s.ID] = s.Written
+		}
+		var seen, sent []time.Duration
+		for _, r := range rows {
+			asked[r.Replica] = true
+			r.EachGap(func(gap, _ time.Duration) { seen = append(seen, gap) })
+			for i, at := range wrote[r.Replica][1:] {
+				sent = append(sent, time.Duration(at-wrote[r.Replica][i]))
+			}
+		}
+		verdict, err := checklist.Judge(gate, rec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		icl := verdict.Scenarios[0].ICL
+		if all := len(rows) * (l.tokens - 1); len(rows) < l.rate || len(asked) != len(rows) || len(seen) != all || len(sent) != all || icl.Samples != int64(all) {
+			t.Fatalf("%d streams with %d gaps, %d written and %d judged, want %d of %d streams", len(asked), len(seen), len(sent), icl.Samples, all, len(rows))
+		}
+		slices.Sort(seen)
+		told, was := icl.P99, seen[(len(seen)*99+99)/100-1].Seconds()
+		if told < was || told > was*1.0021 {
+			t.Fatalf("the p99 is told as %.6f s, and that of all %d gaps is %.6f s", told, len(seen), was)
+		}
+		off := time.Duration((told - p99(sent).Seconds()) * 1e9).Abs()
+		t.Logf("round %d: p99 of the gaps told %.3f ms, written %.3f ms; %s", round, told*1e3, p99(sent).Seconds()*1e3, a)
+		if off < maxError {
+			return
+		}
+		if round == rounds {
+			if a.timer > quietEnough {
+				t.Skipf("the machine was not quiet: %s", a)
+			}
+			t.Fatalf("the p99 of the gaps is told %s off what the server wrote", off)
+		}
 	}
 }
 
