@@ -110,11 +110,11 @@ func noSuch(target deploy.Plan, victim string) error {
 	there := deploy.Names(target.Replicas())
 	switch {
 	case len(there) == 0:
-		return words.Errorf("no replica is named %q: launchgate did not start this service and sees it as one replica; leave target out of the fault", victim)
+		return words.Errorf("no replica is named %q: launchgate did not start this service and treats it as one replica; remove target from the fault", victim)
 	case slices.Contains(there, victim):
 		return nil
 	}
-	return words.Errorf("no replica is named %q; there are %s", victim, strings.Join(there, ", "))
+	return words.Errorf("no replica is named %q, expected %s", victim, strings.Join(there, ", "))
 }
 
 // HitsNewConnections reports whether a scenario has a fault that only new

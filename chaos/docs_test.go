@@ -86,12 +86,12 @@ func TestWhatATargetLacks(t *testing.T) {
 	wrong := gate(true, "pod-kill", "node-partition", "pod-hang")
 	wrong.Target = scenarios.Target{Local: &scenarios.Local{Replicas: 2}}
 	wrong.Scenarios[0].Faults[0].Target, wrong.Scenarios[0].Faults[1].Target = "replica-2", "replica-1"
-	if unable := Unable(wrong, targets.PlanFor(wrong)); len(unable) != 1 || unable[0].String() != `pod-kill: no replica is named "replica-2"; there are replica-0, replica-1` {
+	if unable := Unable(wrong, targets.PlanFor(wrong)); len(unable) != 1 || unable[0].String() != `pod-kill: no replica is named "replica-2", expected replica-0, replica-1` {
 		t.Errorf("of replicas that will not be there: %v", unable)
 	}
 	named := gate(false, "node-partition")
 	named.Scenarios[0].Faults[0].Target = "replica-0"
-	if unable := Unable(named, targets.PlanFor(named)); len(unable) != 1 || unable[0].String() != `node-partition: no replica is named "replica-0": launchgate did not start this service and sees it as one replica; leave target out of the fault` {
+	if unable := Unable(named, targets.PlanFor(named)); len(unable) != 1 || unable[0].String() != `node-partition: no replica is named "replica-0": launchgate did not start this service and treats it as one replica; remove target from the fault` {
 		t.Errorf("%q", unable)
 	}
 	unable := Unable(gate(false, "pod-kill", "pod-kill", "node-partition"), targets.PlanFor(gate(false, "pod-kill", "pod-kill", "node-partition")))

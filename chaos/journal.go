@@ -158,7 +158,7 @@ func (j *Journal) startWatchdog(argv []string) error {
 func (j *Journal) Begin(id, kind, victim string, undo []deploy.Undo) error {
 	select {
 	case <-j.gone:
-		return words.Errorf("the watchdog of the faults is gone, and without it none is injected; it said: %s", j.said())
+		return words.Errorf("the watchdog of the faults has ended, and without it no fault is injected; its output: %s", j.said())
 	default:
 	}
 	if err := j.write(entry{At: new(time.Now().Round(0)), Fault: id, Kind: kind, Victim: victim, Undo: undo}); err != nil {

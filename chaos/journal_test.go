@@ -44,7 +44,7 @@ func TestNoFaultWithoutWatchdog(t *testing.T) {
 	}
 	<-j.gone
 	b := &broken{t: t, path: j.path}
-	if _, err := newMachine(b, "s/0", "pod-kill", j).inject(t.Context()); err == nil || !strings.Contains(err.Error(), "watchdog of the faults is gone") || b.strikes {
+	if _, err := newMachine(b, "s/0", "pod-kill", j).inject(t.Context()); err == nil || !strings.Contains(err.Error(), "watchdog of the faults has ended") || b.strikes {
 		t.Errorf("injected: %v, %v", b.strikes, err)
 	}
 }

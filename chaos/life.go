@@ -77,7 +77,7 @@ func (l *life) live(ctx context.Context) {
 	at := l.moment()
 	due := words.Say("due %s into the scenario", at)
 	if l.after != nil {
-		due = words.Say("due %s after the fault before it", at)
+		due = words.Say("due %s after the end of the previous fault", at)
 	}
 	l.step(recording.FaultDeclared, sight{How: due})
 	f, err := l.prepare(ctx, at)
@@ -154,12 +154,12 @@ func (l *life) hold(ctx context.Context, m *machine) bool {
 		return true
 	}
 	if err := sleep(ctx, time.Until(until)); err != nil {
-		l.failed(words.Say("not held until its end"), err)
+		l.failed(words.Say("not held to the end"), err)
 		return false
 	}
 	return l.waitFor(ctx, recording.FaultHeld, func(ctx context.Context) (sight, error) {
 		seen, err := m.hold(ctx)
-		seen.At, seen.How = time.Time{}, words.Say("for %s, and still: %s", time.Since(l.struck).Round(time.Millisecond), seen.How)
+		seen.At, seen.How = time.Time{}, words.Say("held for %s and still in effect: %s", time.Since(l.struck).Round(time.Millisecond), seen.How)
 		return seen, err
 	})
 }
@@ -212,7 +212,7 @@ func neverSeen(state string) words.Sentence {
 	case recording.FaultInEffect:
 		return words.Say("never seen in effect")
 	case recording.FaultHeld:
-		return words.Say("not in effect to the end of its time")
+		return words.Say("did not stay in effect to the end")
 	}
 	return words.Say("never seen gone")
 }

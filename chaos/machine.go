@@ -33,7 +33,7 @@ func newMachine(f fault, id, kind string, j deploy.Journal) *machine {
 
 func (m *machine) inject(ctx context.Context) (sight, error) {
 	if m.dirty {
-		return sight{}, words.Errorf("inject: the fault was begun and is not reverted")
+		return sight{}, words.Errorf("inject: the fault was started and is not reverted")
 	}
 	if err := m.legal("inject", recording.FaultDeclared); err != nil {
 		return sight{}, err

@@ -23,7 +23,7 @@ func chooseVictim(ctx context.Context, target deploy.Target, f scenarios.Fault, 
 	var none deploy.Victim
 	t, ok := target.(deploy.Crowd)
 	if !ok {
-		return none, deploy.Lack{Reason: words.Say("this kind of target does not tell which of its replicas serve")}
+		return none, deploy.Lack{Reason: words.Say("this kind of target does not report which of its replicas serve")}
 	}
 	candidates := deploy.Names(t.Replicas())
 	if len(candidates) == 0 {
@@ -45,7 +45,7 @@ func chooseVictim(ctx context.Context, target deploy.Target, f scenarios.Fault, 
 		slices.SortStableFunc(victims, func(a, b string) int { return streams[b] - streams[a] })
 		victim := victims[0]
 		if _, known := streams[victim]; err == nil && !known {
-			return none, words.Errorf("no replica is named %q; there are %s", victim, strings.Join(deploy.Names(t.Replicas()), ", "))
+			return none, words.Errorf("no replica is named %q, expected %s", victim, strings.Join(deploy.Names(t.Replicas()), ", "))
 		}
 		idle := streams[victim] < f.MinStreams
 		for _, v := range victims {
@@ -57,8 +57,8 @@ func chooseVictim(ctx context.Context, target deploy.Target, f scenarios.Fault, 
 			continue
 		}
 		if idle {
-			return none, words.Errorf("%s had %d streams in flight and the fault waits for %d: %s", victim, streams[victim], f.MinStreams, ctx.Err())
+			return none, words.Errorf("%s had %d streams in flight, and the fault waits for %d: %s", victim, streams[victim], f.MinStreams, ctx.Err())
 		}
-		return none, words.Errorf("%s does not serve: the gateway does not route to it, so a fault on it would prove nothing: %s", victim, ctx.Err())
+		return none, words.Errorf("%s is not serving: the gateway does not route to it, so a fault on it would prove nothing: %s", victim, ctx.Err())
 	}
 }

@@ -62,11 +62,11 @@ func (a Allowance) connections() int { return 2*a.UnderWay + a.burst() }
 // Told is the allowance in words.
 func (a Allowance) Told() words.Sentence {
 	if a.PerSecond == 0 {
-		return words.Say("every caller is held to the gateway's limits")
+		return words.Say("the gateway's limits apply to every caller")
 	}
-	told := words.Say("127.0.0.1 and the run's own keys may send %.6g requests/s (burst %d) and have %d under way; every other address and key is held to the gateway's limits", a.PerSecond, a.burst(), a.UnderWay)
+	told := words.Say("127.0.0.1 and the run's own keys may send %.6g requests/s (burst %d) and have %d under way; the gateway's limits apply to every other address and key", a.PerSecond, a.burst(), a.UnderWay)
 	if len(a.Limited) > 0 {
-		told = words.Say("%s, and so is %s", told, strings.Join(a.Limited, ", "))
+		told = words.Say("%s, and also %s", told, strings.Join(a.Limited, ", "))
 	}
 	return told
 }
@@ -215,12 +215,12 @@ func (d *admission) bringLedger(ctx context.Context) {
 	}
 	restored := 0.0
 	if said, err := d.restore(ctx); err == nil {
-		restored, d.returned = 1, words.Say("the ledger is back from its second place (%s)", said)
+		restored, d.returned = 1, words.Say("the ledger was restored from its second place (%s)", said)
 	} else {
-		d.returned = words.Say("the ledger is back empty: %s", err)
+		d.returned = words.Say("the ledger is empty again: %s", err)
 		for _, k := range d.issued {
 			if _, err := d.ledgerWith(ctx, k.secret, "add-key", "--id", k.ID, "--tenant", k.Tenant, "--class", k.Class, "--scope", k.scopes(), "--valid", keysLast.String(), "--secret-from-stdin"); err != nil {
-				d.returned = words.Say("%s; the key %s is not back: %s", d.returned, k.ID, err)
+				d.returned = words.Say("%s; the key %s was not restored: %s", d.returned, k.ID, err)
 			}
 		}
 	}
@@ -332,7 +332,7 @@ func (f *front) Key() string {
 // limits.
 func (f *front) AddKey(ctx context.Context, k KeySpec) (string, error) {
 	if f.admission == nil {
-		return "", words.Errorf("the gateway of this deployment is plain and asks for no API keys; take plain out of target.local.gateway")
+		return "", words.Errorf("the gateway of this deployment is plain and requires no API keys; remove plain from target.local.gateway")
 	}
 	return f.admission.addKey(ctx, k)
 }
@@ -341,7 +341,7 @@ func (f *front) AddKey(ctx context.Context, k KeySpec) (string, error) {
 // expired and one that was revoked.
 func (f *front) AddOldKeys(ctx context.Context, tenant string) (expired, revoked string, err error) {
 	if f.admission == nil {
-		return "", "", words.Errorf("the gateway of this deployment is plain and asks for no API keys; take plain out of target.local.gateway")
+		return "", "", words.Errorf("the gateway of this deployment is plain and requires no API keys; remove plain from target.local.gateway")
 	}
 	add := func(id, valid string) (string, error) {
 		return f.admission.ledger(ctx, "add-key", "--id", id, "--tenant", tenant, "--class", "standard", "--valid", valid)

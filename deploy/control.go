@@ -102,13 +102,13 @@ func (s Standing) order(ctx context.Context, o order, tell func(words.Sentence))
 	}
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
-		return Released{}, words.Errorf("the keeper of the deployment does not answer: %s", err)
+		return Released{}, words.Errorf("the supervisor of the deployment does not answer: %s", err)
 	}
 	defer resp.Body.Close()
 	for lines := json.NewDecoder(resp.Body); ; {
 		var line told
 		if err := lines.Decode(&line); err != nil {
-			return Released{}, words.Errorf("the keeper of the deployment broke off: %s", err)
+			return Released{}, words.Errorf("the supervisor of the deployment disconnected: %s", err)
 		}
 		switch {
 		case !line.Error.IsZero():

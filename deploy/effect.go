@@ -125,17 +125,17 @@ var said = [...]words.Phrase{
 	HangReplica:       "stop a replica from answering",
 	SlowReplica:       "take cores from a replica",
 	LimitMemory:       "limit the memory of a replica",
-	TakeNode:          "take a node away",
-	Preempt:           "take the place of a replica away",
+	TakeNode:          "take down a node",
+	Preempt:           "preempt a replica",
 	ShapeNetwork:      "shape the network in front of a replica",
-	BurnCores:         "burn cores beside the service",
-	FillDevice:        "take the memory of its device",
+	BurnCores:         "use CPU cores beside the service",
+	FillDevice:        "fill the memory of its device",
 	FillCache:         "fill the KV cache of a replica",
 	ExpireCertificate: "replace its certificate",
 	LoseLedger:        "lose the disk of its ledger",
 	FillDisk:          "fill the disk of its ledger",
-	SkewClock:         "set the clock of a replica wrong",
-	RollOutBad:        "have a bad version rolled out",
+	SkewClock:         "change the clock of a replica",
+	RollOutBad:        "roll out a bad version",
 }
 
 // Said is what is done, in words that follow "it cannot".

@@ -54,7 +54,7 @@ type Local struct {
 // them. Stop must be called, whatever happens.
 func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Setup, on Ground) (*Local, error) {
 	if _, err := os.Stat(o.Build); err != nil {
-		return nil, words.Errorf("the bundled service cannot be deployed: no reference-server program at %s: build it beside launchgate (make build)", o.Build)
+		return nil, words.Errorf("the bundled service cannot be deployed, because there is no reference-server program at %s; build it beside launchgate (make build)", o.Build)
 	}
 	if err := modelsThere(spec); err != nil {
 		return nil, err
@@ -144,7 +144,7 @@ func modelsThere(spec scenarios.Local) error {
 	}
 	for _, path := range paths {
 		if _, err := os.Stat(path); path != "" && err != nil {
-			return words.Errorf("the model of target.local cannot be served: %s; give a GGUF file or a Hugging Face folder, or none for the model the server carries", err)
+			return words.Errorf("the model of target.local cannot be served: %s; use a GGUF file or a Hugging Face folder, or leave model out for the built-in one", err)
 		}
 	}
 	return nil
@@ -343,7 +343,7 @@ func (l *Local) tellGauges() {
 func portFree(port int) error {
 	lis, err := listen(port)
 	if err != nil {
-		return words.Errorf("port %d, which target.local.port asks for, is taken (%s): stop what listens there, or leave the port out and a free one is used", port, err)
+		return words.Errorf("port %d of target.local.port is taken (%s); stop the program that listens there, or leave port out to use a free one", port, err)
 	}
 	return lis.Close()
 }

@@ -35,5 +35,5 @@ func chooseNetwork(taken []netip.Prefix) (netip.Prefix, error) {
 			return at, nil
 		}
 	}
-	return netip.Prefix{}, words.Errorf("no range of private addresses is free: this host has routes to all of 10.0.0.0/8")
+	return netip.Prefix{}, words.Errorf("no private address range is free, because this host has routes to all of 10.0.0.0/8")
 }

@@ -157,7 +157,7 @@ func (n *Node) make(network netip.Prefix) (err error) {
 		LinkIndex: n.ends[0].link.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT,
 		IP: n.address.AsSlice(), HardwareAddr: n.ends[1].link.Attrs().HardwareAddr,
 	}); err != nil {
-		return words.Errorf("tell this host where %s is: %s", n.address, err)
+		return words.Errorf("add a route to %s on this host: %s", n.address, err)
 	}
 	return n.settled()
 }
@@ -315,7 +315,7 @@ func (e end) shape(w Impairment) error {
 	for _, q := range have {
 		if a := q.Attrs(); a.Parent == netlink.HANDLE_ROOT && a.Handle != 0 {
 			if err := e.netlink.QdiscDel(q); err != nil {
-				return words.Errorf("take %s from %s: %s", q.Type(), e.link.Attrs().Name, err)
+				return words.Errorf("remove %s from %s: %s", q.Type(), e.link.Attrs().Name, err)
 			}
 		}
 	}
@@ -330,7 +330,7 @@ func (e end) shape(w Impairment) error {
 	}
 	for _, q := range queues {
 		if err := e.netlink.QdiscAdd(q); err != nil {
-			return words.Errorf("put %s on %s: %s", q.Type(), e.link.Attrs().Name, err)
+			return words.Errorf("set %s on %s: %s", q.Type(), e.link.Attrs().Name, err)
 		}
 	}
 	return nil
@@ -371,7 +371,7 @@ func (n *Node) Remove() error {
 // RemoveNode removes a veth of a node's, if it is there.
 func RemoveNode(name string) error {
 	if !strings.HasPrefix(name, nodePrefix) {
-		return words.Errorf("%q is no device of launchgate's", name)
+		return words.Errorf("%q is not a device of launchgate", name)
 	}
 	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -383,7 +383,7 @@ func RemoveNode(name string) error {
 		return nil
 	}
 	if err == nil && link.Type() != "veth" {
-		return words.Errorf("%s is a %s, and launchgate makes none", name, link.Type())
+		return words.Errorf("%s is a %s, which launchgate never creates", name, link.Type())
 	}
 	if err == nil {
 		err = host.LinkDel(link)
@@ -400,9 +400,9 @@ func TryKernel() Kernel {
 	nodes, err := MakeNodes(NodeNames(1))
 	if err != nil {
 		if errors.Is(err, unix.EPERM) {
-			err = words.Errorf("no network namespace can be made here: it takes root")
+			err = words.Errorf("no network namespace can be created here, because that needs root")
 		} else {
-			err = words.Errorf("no network namespace can be made here: %s", err)
+			err = words.Errorf("no network namespace can be created here: %s", err)
 		}
 		return Kernel{err, err, err}
 	}
@@ -422,12 +422,12 @@ func (n *Node) try() error {
 	const within = 5 * time.Second
 	lis, err := n.listen(net.JoinHostPort(n.Host(), "0"))
 	if err != nil {
-		return words.Errorf("nothing can listen in a network namespace of its own: %s", err)
+		return words.Errorf("no process can listen in a new network namespace: %s", err)
 	}
 	defer lis.Close() // the kernel accepts what nobody takes
 	c, err := net.DialTimeout("tcp", lis.Addr().String(), within)
 	if err != nil {
-		return words.Errorf("a network namespace of its own cannot be reached, perhaps because of a firewall: %s", err)
+		return words.Errorf("a new network namespace cannot be reached, perhaps because of a firewall: %s", err)
 	}
 	c.Close()
 	up, err := n.Begin(Impairment{Silent: true})
@@ -436,7 +436,7 @@ func (n *Node) try() error {
 	}
 	if c, err = net.DialTimeout("tcp", lis.Addr().String(), within/100); err == nil {
 		c.Close()
-		return words.Errorf("a network namespace of its own is reached when its link is down")
+		return words.Errorf("a new network namespace is reachable although its link is down")
 	}
 	return up()
 }

@@ -92,7 +92,7 @@ func TestNodeIsOfTheHostAlone(t *testing.T) {
 		t.Errorf("%s is still there", n.Name())
 	}
 	for _, other := range []string{"lo", "eth0", ""} {
-		if err := RemoveNode(other); err == nil || !strings.Contains(err.Error(), "no device of launchgate's") {
+		if err := RemoveNode(other); err == nil || !strings.Contains(err.Error(), "is not a device of launchgate") {
 			t.Errorf("%q: %v", other, err)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // the host's own network, and there is no other here.
 type Node struct{}
 
-var errNoNodes = words.Errorf("network namespaces are Linux's")
+var errNoNodes = words.Errorf("network namespaces exist only on Linux")
 
 // NodeNames has none.
 func NodeNames(int) []string { return nil }

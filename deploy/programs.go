@@ -45,7 +45,7 @@ func (ps *programs) process(name string) (*process, error) {
 	for _, r := range ps.replicas {
 		names = append(names, r.name)
 	}
-	return nil, words.Errorf("no process is named %q; there are %s and %s", name, strings.Join(names, ", "), Gateway)
+	return nil, words.Errorf("no process is named %q, expected %s or %s", name, strings.Join(names, ", "), Gateway)
 }
 
 // PID is the process of a replica or the Gateway, 0 while it has none.
@@ -102,7 +102,7 @@ func (ps *programs) end(name string, signal syscall.Signal, called string) (Kill
 	}
 	life := p.current()
 	if life == nil {
-		return Killed{}, words.Errorf("%s is not running, so it cannot be sent %s", name, called)
+		return Killed{}, words.Errorf("%s is not running, so it cannot get %s", name, called)
 	}
 	if err := syscall.Kill(life.pid, signal); err != nil {
 		return Killed{}, words.Errorf("send %s to %s (pid %d): %s", called, name, life.pid, err)

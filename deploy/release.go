@@ -55,7 +55,7 @@ const (
 const drainsWithin = 30 * time.Second
 
 // errBusy is returned while another release is under way.
-var errBusy = words.Errorf("another release is under way; wait for its end")
+var errBusy = words.Errorf("another release is under way; wait until it ends")
 
 // releases is what is known of the releases to a deployment.
 type releases struct {
@@ -76,7 +76,7 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(words.Sentence
 	}
 	defer l.releasing.Unlock()
 	if len(l.Spec.Models) > 0 {
-		return Released{}, words.Errorf("the replicas serve several models (target.local.models), and a release is of one: put the new one in its place and start the deployment again")
+		return Released{}, words.Errorf("the replicas serve several models (target.local.models), but a release replaces a single one; change target.local.models and start the deployment again")
 	}
 	began := time.Now()
 	if err := l.register(ctx, &r); err != nil {
@@ -84,7 +84,7 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(words.Sentence
 	}
 	name, err := l.servedName(ctx)
 	if err != nil {
-		return Released{}, words.Errorf("the replicas cannot be asked what they serve: %s", err)
+		return Released{}, words.Errorf("the models of the replicas cannot be read: %s", err)
 	}
 	before, err := l.ask(ctx)
 	if err != nil {
@@ -101,7 +101,7 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(words.Sentence
 				return err
 			}
 			if i == 0 {
-				tell(words.Say("%s is ready and is now judged by its answers to users", replica.name))
+				tell(words.Say("%s is ready and is now judged on its answers to users", replica.name))
 				if err := l.judge(ctx, replica.name, before); err != nil {
 					return err
 				}
@@ -112,7 +112,7 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(words.Sentence
 	l.takeBack = func(ctx context.Context) error {
 		for _, undo := range slices.Backward(done) {
 			if err := undo(ctx); err != nil {
-				return words.Errorf("the roll-back failed: %s", err)
+				return words.Errorf("the rollback failed: %s", err)
 			}
 		}
 		l.takeBack = nil
@@ -120,7 +120,7 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(words.Sentence
 	}
 	if bad == nil {
 		err := l.setModel(ctx, r, "live")
-		return Released{Live: true, Why: kept(words.Say("version %s is served by all %d replicas", r.Version, len(l.replicas))), Took: time.Since(began).Seconds()}, err
+		return Released{Live: true, Why: kept(words.Say("all %[2]d replicas serve version %[1]s", r.Version, len(l.replicas))), Took: time.Since(began).Seconds()}, err
 	}
 	tell(words.Say("rolled back: %s", bad))
 	found := time.Now()
@@ -191,7 +191,7 @@ func (l *Local) register(ctx context.Context, r *Release) error {
 		return words.Errorf("the model cannot be read: %s", err)
 	}
 	if r.SHA256 != "" && !strings.EqualFold(r.SHA256, sum) {
-		return words.Errorf("%s is corrupt, or another file: its SHA-256 is %s, and version %s is to have %s", r.Model, sum, r.Version, r.SHA256)
+		return words.Errorf("%s is corrupt or the wrong file: its SHA-256 is %s, and version %s has %s", r.Model, sum, r.Version, r.SHA256)
 	}
 	r.SHA256 = sum
 	return l.setModel(ctx, *r, "candidate")
@@ -247,7 +247,7 @@ func (l *Local) servedName(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if len(list.Data) != 1 {
-		return "", words.Errorf("they serve %d models, and a release is of one", len(list.Data))
+		return "", words.Errorf("they serve %d models, but a release replaces a single one", len(list.Data))
 	}
 	return list.Data[0].ID, nil
 }
@@ -275,7 +275,7 @@ func (l *Local) change(ctx context.Context, p *process, argv []string) (old []st
 			return old, nil
 		}
 		if _, starts := p.command(); starts > 1 {
-			return old, words.Errorf("%s ended instead of getting ready: %s", p.name, tail(l.logFile(p.name), 1))
+			return old, words.Errorf("%s ended before it was ready: %s", p.name, tail(l.logFile(p.name), 1))
 		}
 		if time.Now().After(deadline) {
 			return old, words.Errorf("%s was not ready within %s; its log ends with: %s", p.name, time.Duration(l.Spec.ReadyTimeout), tail(l.logFile(p.name), 1))
@@ -314,7 +314,7 @@ func (l *Local) judge(ctx context.Context, canary string, before Status) error {
 		case own.Answered >= judgeAnswers && watched >= judgeFor && others.Median > 0:
 			return nil
 		case watched >= judgeWithin:
-			return words.Errorf("%s answered %d requests in %s, and it takes %d of its and half as many of another replica's to prove a version: release it under load", canary, own.Answered, judgeWithin, judgeAnswers)
+			return words.Errorf("%s answered %d requests in %s, but a verdict on a version needs %d of its answers and half as many of another replica; release under load", canary, own.Answered, judgeWithin, judgeAnswers)
 		}
 	}
 }
@@ -348,13 +348,13 @@ func since(before, now Status, canary string) (own, others ReplicaStatus) {
 func worse(own, others ReplicaStatus) words.Sentence {
 	share := func(r ReplicaStatus) float64 { return float64(r.Failed) / float64(max(1, r.Answered)) }
 	if own.Failed >= leastErrors && share(own) > share(others)+moreErrors {
-		return words.Say("%d of its %d answers were errors, and of the others' %.2g %%", own.Failed, own.Answered, 100*share(others))
+		return words.Say("%d of its %d answers were errors, compared with %.2g %% of the others'", own.Failed, own.Answered, 100*share(others))
 	}
 	if own.Timed >= judgeAnswers && others.Median > 0 && own.Median > slower*others.Median && own.Median-others.Median > slowerBy.Seconds() {
 		took := func(seconds float64) time.Duration {
 			return time.Duration(seconds * float64(time.Second)).Round(100 * time.Microsecond)
 		}
-		return words.Say("its answers take %s, and the others' %s", took(own.Median), took(others.Median))
+		return words.Say("its answers take %s, those of the others %s", took(own.Median), took(others.Median))
 	}
 	return words.Sentence{}
 }
@@ -370,7 +370,7 @@ func (l *Local) LogDir() string { return l.logDir }
 // being lost. Limits that mean nothing are refused before anything is changed.
 func (l *Local) Reconfigure(ctx context.Context, file string) (Released, error) {
 	if l.admission == nil {
-		return Released{}, words.Errorf("this gateway is plain and has no limits; take plain out of target.local.gateway")
+		return Released{}, words.Errorf("this gateway is plain and has no limits; remove plain from target.local.gateway")
 	}
 	began := time.Now()
 	refused := func(err error) (Released, error) {
@@ -396,5 +396,5 @@ func (l *Local) Reconfigure(ctx context.Context, file string) (Released, error) 
 			return Released{}, err
 		}
 	}
-	return Released{Live: true, Why: kept(words.Say("version %s of the configuration holds", version)), Took: time.Since(began).Seconds()}, nil
+	return Released{Live: true, Why: kept(words.Say("version %s of the configuration is in force", version)), Took: time.Since(began).Seconds()}, nil
 }

@@ -18,7 +18,7 @@ func TestWorse(t *testing.T) {
 		{"one error may be anybody's", ReplicaStatus{Answered: 2, Failed: 2}, ReplicaStatus{Answered: 40}, ""},
 		{"three of three are its own", ReplicaStatus{Answered: 3, Failed: 3}, ReplicaStatus{Answered: 40}, "3 of its 3 answers"},
 		{"callers who ask wrongly ask all of them", ReplicaStatus{Answered: 50, Failed: 5}, ReplicaStatus{Answered: 100, Failed: 8}, ""},
-		{"three times slower", ReplicaStatus{Answered: 20, Timed: 20, Median: 0.090}, ReplicaStatus{Answered: 40, Timed: 40, Median: 0.030}, "its answers take 90ms, and the others' 30ms"},
+		{"three times slower", ReplicaStatus{Answered: 20, Timed: 20, Median: 0.090}, ReplicaStatus{Answered: 40, Timed: 40, Median: 0.030}, "its answers take 90ms, those of the others 30ms"},
 		{"three times slower, of too few", ReplicaStatus{Answered: 19, Timed: 19, Median: 0.090}, ReplicaStatus{Answered: 40, Timed: 40, Median: 0.030}, ""},
 		{"a millisecond is no answer's time", ReplicaStatus{Answered: 20, Timed: 20, Median: 0.003}, ReplicaStatus{Answered: 40, Timed: 40, Median: 0.001}, ""},
 		{"there are no others", ReplicaStatus{Answered: 20, Timed: 20, Median: 0.090}, ReplicaStatus{}, ""},

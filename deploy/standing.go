@@ -72,7 +72,7 @@ func (k Keeper) Alive() bool {
 }
 
 // ErrNotStanding is returned where no deployment is kept.
-var ErrNotStanding = words.Errorf("nothing is up")
+var ErrNotStanding = words.Errorf("no deployment is running")
 
 // FindStanding reads what is kept in a folder. What a keeper that died has
 // left is ErrNotStanding too: its processes died with it.
@@ -116,7 +116,7 @@ func OrderFor(g scenarios.Gate) (Order, error) {
 		return Order{}, words.Errorf("%s is for a Kubernetes cluster; up deploys a target.local on this machine", g.Name)
 	}
 	if g.Target.Local == nil {
-		return Order{}, words.Errorf("%s points at %s, which is already there; up deploys a target.local", g.Name, g.Target.Endpoint.URL)
+		return Order{}, words.Errorf("%s targets %s, which already runs; up needs a gate with target.local", g.Name, g.Target.Endpoint.URL)
 	}
 	return Order{Spec: *g.Target.Local, Allow: AllowanceFor(g)}, nil
 }
@@ -130,7 +130,7 @@ func Keep(ctx context.Context, dir string, order Order, server string) error {
 	}
 	defer lock.Close() // which ends the lock, as the end of this process does
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return words.Errorf("another deployment is kept in %s, or is being started (%s)", dir, err)
+		return words.Errorf("another deployment uses %s, or is being started there (%s)", dir, err)
 	}
 	l, err := StartLocal(ctx, order.Spec, order.Allow, Setup{Build: server, LogDir: filepath.Join(dir, "logs"), OnEvent: func(Event) {}}, Ground{})
 	if err != nil {
@@ -143,7 +143,7 @@ func Keep(ctx context.Context, dir string, order Order, server string) error {
 	s := Standing{Spec: order.Spec, URL: l.URL(), Status: l.status, Metrics: l.scraped, Watched: kept(l.monitor.told()), Since: time.Now().UTC().Truncate(time.Second), Keeper: self()}
 	orders, err := openControl(l)
 	if err != nil {
-		return words.Errorf("the keeper's socket: %s", err)
+		return words.Errorf("the supervisor's socket: %s", err)
 	}
 	defer func() { _ = orders.close() }()
 	s.Control = orders.socket()
@@ -180,7 +180,7 @@ func (s Standing) Ask(ctx context.Context) (Status, error) { return askStatus(ct
 // and the kernel kills its processes with it.
 func (s Standing) Down(ctx context.Context, within time.Duration) error {
 	if err := syscall.Kill(s.Keeper.PID, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return words.Errorf("stop process %d, which keeps the deployment up: %s", s.Keeper.PID, err)
+		return words.Errorf("stop process %d, the supervisor of the deployment: %s", s.Keeper.PID, err)
 	}
 	for began := time.Now(); s.Keeper.Alive(); {
 		if !sleep(ctx, 20*time.Millisecond) {
@@ -188,7 +188,7 @@ func (s Standing) Down(ctx context.Context, within time.Duration) error {
 		}
 		if time.Since(began) > within {
 			if err := syscall.Kill(s.Keeper.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-				return words.Errorf("process %d does not stop within %s, and cannot be killed: %s", s.Keeper.PID, within, err)
+				return words.Errorf("process %d did not stop within %s and cannot be killed: %s", s.Keeper.PID, within, err)
 			}
 			within += 5 * time.Second
 		}

@@ -44,7 +44,7 @@ func Connect(e scenarios.Endpoint, via string, keys map[string]string) (*client.
 	secret := func(name string, what words.Sentence) (string, error) {
 		value, err := prompt.OneLine(keys[name])
 		if err != nil {
-			return "", words.Errorf("the environment variable %s, which is to hold %s, %s", name, what, err)
+			return "", words.Errorf("the environment variable %s for %s %s", name, what, err)
 		}
 		secrets = append(secrets, value)
 		return value, nil

@@ -117,7 +117,7 @@ func (d *drive) attack() error {
 	}
 	var err error
 	if d.alarm, err = newAlarm(d.ctx); err != nil {
-		return words.Errorf("the load cannot be paced: %s", err)
+		return words.Errorf("the load cannot be scheduled: %s", err)
 	}
 	defer d.alarm.close()
 	d.spin = d.affordable()
@@ -237,7 +237,7 @@ func (d *drive) waitUntil(at time.Duration) bool {
 func (d *drive) RoundTrip(r *http.Request) (*http.Response, error) {
 	hit, err := strconv.Atoi(r.Header.Get("X-Vegeta-Seq"))
 	if err != nil || hit >= len(d.sent) {
-		return nil, words.Errorf("vegeta numbered a hit %q", r.Header.Get("X-Vegeta-Seq"))
+		return nil, words.Errorf("vegeta returned the request number %q", r.Header.Get("X-Vegeta-Seq"))
 	}
 	d.mu.Lock()
 	d.sent[hit] = true
@@ -273,7 +273,7 @@ func (d *drive) notSent() {
 		}
 		q := d.plan.Question(n)
 		row := recording.Request{Seq: int64(n), Class: q.Class, Variant: q.Variant, PromptBytes: int32(q.Prompt.Bytes()), Due: due, Streamed: q.Prompt.Stream}
-		row.Fail(recording.ErrorNotSent, words.Say("it was due and the client had not sent it when the run was stopped"))
+		row.Fail(recording.ErrorNotSent, words.Say("it was due, but the client had not sent it when the run was stopped"))
 		d.give(d.plan.Stage(n), row)
 	}
 }

@@ -118,7 +118,7 @@ func (p *Plan) Idle() (remarks []words.Sentence) {
 		}
 		last := p.due[st.first+st.Requests-1] - st.Start
 		if rest := st.Duration - last; rest > st.Duration/10 && rest > time.Second {
-			remarks = append(remarks, words.Say("the trace of stage %s ends after %s, and the stage lasts %s: nothing is sent in the rest, which lowers its rates; give the stage for: %s",
+			remarks = append(remarks, words.Say("the trace of stage %s ends after %s, but the stage lasts %s. No requests are sent in the rest, which lowers its rates; set for: %s",
 				st.Name, last.Round(time.Millisecond).String(), st.Duration.String(), (last+time.Second).Truncate(time.Second).String()))
 		}
 	}
@@ -249,7 +249,7 @@ func (st PlannedStage) Said() words.Sentence {
 		return words.Say("%d users in closed loop for %s", st.Users, st.Duration)
 	}
 	if st.Extend > 0 {
-		return words.Say("%d requests in %s, and up to %s more until its percentiles can be decided", st.Requests, st.Duration, st.Extend)
+		return words.Say("%d requests in %s, extended by up to %s until its percentiles can be decided", st.Requests, st.Duration, st.Extend)
 	}
 	if st.replay != nil {
 		return words.Say("replayed %d requests in %s", st.Requests, st.Duration)

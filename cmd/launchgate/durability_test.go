@@ -83,7 +83,7 @@ func TestLostDiskIsRestored(t *testing.T) {
 		t.Errorf("%+v\n%s", f, out)
 	}
 	observed := string(readFile(t, filepath.Join(dir, "observations.jsonl")))
-	if !strings.Contains(observed, "the ledger is back from its second place (restored and verified") {
+	if !strings.Contains(observed, "the ledger was restored from its second place (restored and verified") {
 		t.Errorf("it was not restored\n%s", out)
 	}
 }

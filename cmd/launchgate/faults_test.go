@@ -88,7 +88,7 @@ objectives: [rto(bad-release) < 30s]
 	}
 	_, out := launch(t, "run", "--out", dir, gate)
 	faults := readVerdict(t, dir).Faults
-	for i, says := range []string{"in force all the time", "ended instead of getting ready", "answers were errors", "its answers take"} {
+	for i, says := range []string{"in force all the time", "ended before it was ready", "answers were errors", "its answers take"} {
 		if f := faults[i]; f.Verdict != checklist.Pass || f.GoneAt == nil || f.RTOSeconds == nil {
 			t.Errorf("%+v\n%s", f, out)
 		}

@@ -298,7 +298,7 @@ objectives: [p95(latency) <= 2s]
 	if code == checklist.ExitInvalid && !v.Client.Valid {
 		t.Skipf("the machine was too busy to measure on: %s", v.Client.Why)
 	}
-	if code != checklist.ExitPass || !strings.Contains(out, "s goes on for a while") {
+	if code != checklist.ExitPass || !strings.Contains(out, "s is extended") {
 		t.Fatalf("exit code %d: %s", code, out)
 	}
 	// 120 requests in three seconds, and 200 in each step of five; one is enough.

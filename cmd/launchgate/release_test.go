@@ -129,11 +129,11 @@ func TestReleases(t *testing.T) {
 		errors         int64 // that users may see of it
 		status         string
 	}{
-		{"v2", "good too", checklist.ExitPass, "version v2 is served by all 3 replicas", 0, "live"},
+		{"v2", "good too", checklist.ExitPass, "all 3 replicas serve version v2", 0, "live"},
 		{"v3", "corrupt", checklist.ExitFail, "is no model", 0, "rejected"},
 		{"v4", "errors", checklist.ExitFail, "answers were errors", 30, "rejected"},
 		{"v5", "slow", checklist.ExitFail, "answers take", 0, "rejected"},
-		{"v6", "good", checklist.ExitPass, "version v6 is served by all 3 replicas", 0, "live"},
+		{"v6", "good", checklist.ExitPass, "all 3 replicas serve version v6", 0, "live"},
 	} {
 		t.Run(tt.version+" "+tt.model, func(t *testing.T) {
 			stop := userLoad(t, s)
@@ -160,12 +160,12 @@ func TestReleases(t *testing.T) {
 			code int
 			says string
 		}{
-			{[]string{"--version", "v7", "--model", file("v7", "good"), "--sha256", "abc"}, checklist.ExitFail, "is corrupt, or another file"},
+			{[]string{"--version", "v7", "--model", file("v7", "good"), "--sha256", "abc"}, checklist.ExitFail, "is corrupt or the wrong file"},
 			{[]string{"--version", "v2", "--model", file("v2", "good")}, checklist.ExitFail, "registered with another file"},
 			{[]string{"--version", "v8", "--model", filepath.Join(files, "none")}, checklist.ExitFail, "no such file"},
 			{[]string{"--config", file("bad.yaml", "network: {rate: ten}")}, checklist.ExitFail, "rejected before anything was changed: "},
 			{[]string{"--config", file("none.yaml", "rate: [")}, checklist.ExitFail, "rejected before anything was changed: limits: "},
-			{[]string{"--config", file("good.yaml", "key: {rate: 7, burst: 7}")}, checklist.ExitPass, "version 1 of the configuration holds"},
+			{[]string{"--config", file("good.yaml", "key: {rate: 7, burst: 7}")}, checklist.ExitPass, "version 1 of the configuration is in force"},
 			{nil, checklist.ExitCouldNotRun, "needs one of --model and --config"},
 		} {
 			if code, out := launchgate(append([]string{"release"}, tt.args...)...); code != tt.code || !strings.Contains(out, tt.says) {

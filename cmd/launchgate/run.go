@@ -87,7 +87,7 @@ report, which is marked incomplete.`,
 			}
 			if f.target != "" && len(args) == 1 {
 				if own, err := gateOf(args, ""); err == nil && own.Target.Local != nil {
-					fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("--target is tested in place of the gate's target.local, whose replicas, models, gateway and keys are left out")))
+					fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("--target replaces the gate's target.local; its replicas, models, gateway and keys are not used")))
 				}
 			}
 			if f.baseline == "" && (cmd.Flags().Changed("pairs") || cmd.Flags().Changed("block")) {

@@ -116,7 +116,7 @@ func asked(e scenarios.Endpoint) (lines []words.Sentence) {
 	one("trusting %s", e.CAFile)
 	one("over HTTP/%s", e.HTTP)
 	if e.NewConnections {
-		lines = append(lines, words.Say("each request on a connection of its own"))
+		lines = append(lines, words.Say("with a new connection for each request"))
 	}
 	return lines
 }

@@ -101,7 +101,7 @@ func TestPlay(t *testing.T) {
 			name:   "an idle victim is waited for, but not for ever",
 			target: &replicas{streams: map[string]int{"replica-0": 0, "replica-1": 0}},
 			fault:  scenarios.Fault{Target: "busiest", MinStreams: 1},
-			want:   "declared failed", victim: "busiest", text: "0 streams in flight and the fault waits for 1",
+			want:   "declared failed", victim: "busiest", text: "0 streams in flight, and the fault waits for 1",
 		}, {
 			name:   "one that does not serve is no victim",
 			target: &replicas{streams: busy, deaf: "replica-1"},

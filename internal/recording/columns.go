@@ -165,7 +165,7 @@ func fillLists(page parquet.Page, rows []Request) error {
 			end++
 		}
 		if row++; repeated[i] != 0 || row >= len(rows) {
-			return words.Errorf("found a list that continues on another page")
+			return words.Errorf("found a list that spans pages")
 		}
 		n := 0
 		for _, level := range defined[i:end] {

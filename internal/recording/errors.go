@@ -5,8 +5,8 @@ import "github.com/launchgate/launchgate/internal/words"
 // What can be wrong with a folder. The errors returned wrap these and name the
 // folder, what was found in it and what to do.
 var (
-	ErrExists   = words.Errorf("the folder already holds a run")
-	ErrNotRun   = words.Errorf("the folder does not hold a run")
+	ErrExists   = words.Errorf("the folder already contains a run")
+	ErrNotRun   = words.Errorf("the folder contains no run")
 	ErrNoGate   = words.Errorf("the run has no gate.yaml")
 	ErrNewer    = words.Errorf("the run was recorded in a newer format")
 	ErrDamaged  = words.Errorf("the run cannot be read")

@@ -67,7 +67,7 @@ func readLines[T any](path string) (values []T, warning words.Sentence, err erro
 			return values, words.Sentence{}, nil
 		}
 		if err == io.EOF {
-			return values, words.Say("%s: line %d was cut short and is left out.", name, number), nil
+			return values, words.Say("%s: line %d is incomplete and is left out.", name, number), nil
 		}
 		if err != nil {
 			return nil, words.Sentence{}, err

@@ -63,11 +63,11 @@ func (r *Request) FailureText() words.Sentence {
 	case r.ErrorText != "" || r.OK() || r.Error != "":
 		return r.Why()
 	case r.Failure() == ErrorEmpty:
-		return words.Say("the answer has no text, though its usage counts tokens")
+		return words.Say("the answer has no text, although its usage reports tokens")
 	case r.Failure() == ErrorTruncated:
-		return words.Say("the recording has no end of the answer")
+		return words.Say("the recording has no end time of the answer")
 	}
-	return words.Say("the recording has no time at which the request was sent")
+	return words.Say("the recording has no send time of the request")
 }
 
 // RefusedInOrder reports whether a failed request was refused with 429 or 503 and a

@@ -49,12 +49,12 @@ func (r *Recording) readEnvironment() error {
 	content, err := os.ReadFile(filepath.Join(r.Dir, EnvironmentFile))
 	switch is, gone := os.Stat(r.Dir); {
 	case errors.Is(gone, fs.ErrNotExist):
-		return words.Errorf("%s: there is no such folder", ErrNotRun)
+		return words.Errorf("%s: the folder does not exist", ErrNotRun)
 	case gone == nil && !is.IsDir():
-		return words.Errorf("%s: it is a file; name the folder of a run", ErrNotRun)
+		return words.Errorf("%s: found a file, expected the folder of a run", ErrNotRun)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		return words.Errorf("%s: no %s in it", ErrNotRun, EnvironmentFile)
+		return words.Errorf("%s: it contains no %s", ErrNotRun, EnvironmentFile)
 	}
 	if err != nil {
 		return err
@@ -68,7 +68,7 @@ func (r *Recording) readEnvironment() error {
 		return words.Errorf("%s: %s: %s", ErrDamaged, EnvironmentFile, err)
 	}
 	if format.Format > Format {
-		return words.Errorf("%s: format %d by launchgate %s, and this launchgate reads up to %d; use a newer one",
+		return words.Errorf("%s: found format %d of launchgate %s, but this launchgate reads formats up to %d; use a newer launchgate",
 			ErrNewer, format.Format, format.Version, Format)
 	}
 	if format.Format < 1 {

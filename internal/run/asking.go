@@ -25,7 +25,7 @@ func Ask(ctx context.Context, e scenarios.Endpoint, keys map[string]string, perS
 	}
 	question := client.Prompt{API: scenarios.APIChat, Messages: []client.Message{{Role: "user", Content: "Tell me a story."}}, MaxTokens: 16, IgnoreEOS: true, Stream: true, Timeout: 10 * time.Second}
 	if err := c.Preflight(ctx, question); err != nil && ctx.Err() == nil {
-		return words.Errorf("the service does not serve: %s", err)
+		return words.Errorf("the service is not serving: %s", err)
 	}
 	clock := recording.NewClock()
 	var asking sync.WaitGroup

@@ -39,7 +39,7 @@ func (c *conductor) recruit(ctx context.Context, endpoint scenarios.Endpoint, vi
 	}
 	running, cancel := context.WithCancel(context.Background())
 	c.crew = &crew{Crew: w, cancel: cancel}
-	gathering, stop := context.WithTimeoutCause(ctx, recruitFor, words.Errorf("not all were ready within %s; see %s", recruitFor, c.rec.LogDir()))
+	gathering, stop := context.WithTimeoutCause(ctx, recruitFor, words.Errorf("not all replicas were ready within %s; see %s", recruitFor, c.rec.LogDir()))
 	defer stop()
 	for i := range c.Workers {
 		if err := c.crew.start(running, append(c.Worker, "--connect", w.Address()), filepath.Join(c.rec.LogDir(), fmt.Sprintf("worker-%d.log", i))); err != nil {
@@ -126,7 +126,7 @@ func (c *conductor) undecided(s scenarios.Scenario) bool {
 	case err != nil:
 		c.say("%s is not extended: %s", s.Name, err)
 	case more:
-		c.say("%s goes on for a while: not all of it can be decided yet", s.Name)
+		c.say("%s is extended: its objectives cannot all be decided yet", s.Name)
 	}
 	return more && err == nil
 }

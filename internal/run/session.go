@@ -58,7 +58,7 @@ func Open(ctx context.Context, g scenarios.Gate, server, logs string) (s *Sessio
 	s.ask = client.Prompt{API: w.API, Model: w.Model, APIKey: keys[w.APIKeyEnv], Fields: scenarios.Texts(w.Fields), Messages: []client.Message{{Role: "user", Content: "Hello!"}},
 		MaxTokens: client.Least(w.API), Stream: true, Finish: recording.OrEnd(w.Finish), Timeout: time.Duration(w.Timeout)}
 	if err := s.client.Preflight(ctx, s.ask, client.Patience{Ready: time.Duration(s.Endpoint.ReadyTimeout)}); err != nil {
-		return s, words.Errorf("the target does not serve: %s", err)
+		return s, words.Errorf("the target is not serving: %s", err)
 	}
 	var waits []time.Duration
 	for range idleProbes {
@@ -67,7 +67,7 @@ func Open(ctx context.Context, g scenarios.Gate, server, logs string) (s *Sessio
 		}
 	}
 	if len(waits) == 0 {
-		return s, words.Errorf("the target answers, but not with a stream: none of %d small questions got a first token", idleProbes)
+		return s, words.Errorf("the target answers, but does not stream: none of %d small requests got a first token", idleProbes)
 	}
 	slices.Sort(waits)
 	s.idle = waits[len(waits)/2]
@@ -95,9 +95,9 @@ func (s *Session) Drain(ctx context.Context) error {
 		}
 		if good == 0 && time.Since(began) > drainFor {
 			if !ok {
-				return words.Errorf("%s after the load had ended the service still did not answer a small question; before the load its first token came after %s", drainFor, s.idle.Round(time.Millisecond))
+				return words.Errorf("%s after the end of the load, the service still did not answer a small request; before the load, its first token took %s", drainFor, s.idle.Round(time.Millisecond))
 			}
-			return words.Errorf("%s after the load had ended the service still answered more slowly than before it: the first token came after %s, and before the load after %s",
+			return words.Errorf("%s after the end of the load, the service was still slower than before it: the first token took %s, and %s before the load",
 				drainFor, wait.Round(time.Millisecond), s.idle.Round(time.Millisecond))
 		}
 		select {

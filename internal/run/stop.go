@@ -54,7 +54,7 @@ func (b *budget) spend(r *recording.Request) error {
 		return nil
 	}
 	b.burnt = true
-	return words.Errorf("the run was stopped because it harms more than it may: %d of the %d requests that ended within %s failed, and at most %v of them may (stop.errors)",
+	return words.Errorf("the run was stopped because it did more harm than permitted: %d of the %d requests that ended within %s failed, and at most %v may fail (stop.errors)",
 		failed, all, time.Duration(b.stop.Within), b.stop.Errors)
 }
 

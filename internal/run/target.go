@@ -60,7 +60,7 @@ func (c *conductor) deploy(ctx context.Context) error {
 	} else if about.Replicas > 0 {
 		c.say("starting %d replicas and a gateway", about.Replicas)
 	} else {
-		c.say("asking %s whether it serves", about.URL)
+		c.say("checking whether %s serves", about.URL)
 	}
 	setup := deploy.Setup{Build: c.Server, LogDir: c.rec.LogDir(), OnEvent: c.event}
 	if c.journal != nil {
@@ -73,7 +73,7 @@ func (c *conductor) deploy(ctx context.Context) error {
 	c.target = target
 	access := c.target.Access()
 	if access.Via != "" {
-		c.say("its network is broken in this gate: every request goes through a TCP proxy of launchgate's")
+		c.say("this gate breaks its network, so every request goes through a TCP proxy of launchgate")
 	}
 	began := time.Now()
 	if err := c.target.WaitReady(ctx); err != nil {
@@ -120,17 +120,17 @@ func (c *conductor) connect(ctx context.Context, to deploy.Access) error {
 	}
 	first := c.Gate.Scenarios[0]
 	if through := cl.Proxy(); through != "" {
-		c.say("requests go through the proxy %s, which the environment names", through)
+		c.say("requests go through the proxy %s from the environment", through)
 	}
 	patience := client.Patience{Ready: time.Duration(to.Endpoint.ReadyTimeout), Tell: c.say}
 	if err := cl.Preflight(ctx, loadgen.NewPlan(first, SeedFor(c.Gate, first.Name), c.Material).Warmup(0).Prompt, patience); err != nil {
-		return words.Errorf("the target does not serve: %s", err)
+		return words.Errorf("the target is not serving: %s", err)
 	}
 	if err := c.Material.Learn(ctx, c.Gate, cl); err != nil {
 		return err
 	}
 	if how := c.Material.Vocabulary.How; !how.IsZero() {
-		c.say("tokens of prompts are counted %s", how)
+		c.say("the tokens of prompts are counted %s", how)
 		c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsTokensCounted, Text: how})
 	}
 	c.client = cl

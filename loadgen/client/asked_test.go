@@ -152,7 +152,7 @@ func TestTheFirstQuestion(t *testing.T) {
 		{"503 for ever", Prompt{API: APIChat, MaxTokens: 8, Timeout: 700 * time.Millisecond}, func(_ int64, _ int, w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(503)
 			fmt.Fprint(w, `{"error":{"message":"no workers"}}`)
-		}, "no workers (waited for 700ms", "no workers"},
+		}, "no workers (after 700ms", "no workers"},
 		{"a finish reason that the load does not allow", Prompt{API: APIChat, MaxTokens: 8, Finish: []string{"stop"}}, func(_ int64, _ int, w http.ResponseWriter, r *http.Request) {
 			answer(w, r)
 		}, "", ""},
@@ -195,7 +195,7 @@ func TestWhoListensLater(t *testing.T) {
 	p := prompt
 	p.Timeout = 200 * time.Millisecond
 	err = made(Config{BaseURL: "http://" + address, Model: "m"}).Preflight(t.Context(), p)
-	if err == nil || !strings.Contains(err.Error(), "refused") || !strings.Contains(err.Error(), "waited for 200ms") {
+	if err == nil || !strings.Contains(err.Error(), "refused") || !strings.Contains(err.Error(), "after 200ms") {
 		t.Errorf("nobody comes: %v", err)
 	}
 	time.AfterFunc(600*time.Millisecond, func() {
@@ -236,9 +236,9 @@ func TestListsOfModels(t *testing.T) {
 	}{
 		{"the first that answers", `{"data":[{"id":"text-embedding-nomic"},{"id":"m"}]}`, 200, "m", "m", ""},
 		{"one that refuses, and another", `{"data":[{"id":"guard"},{"id":"m"}]}`, 200, "m", "m", ""},
-		{"none that answers", `{"data":[{"id":"a"},{"id":"b"}]}`, 200, "m", "", `the model that was asked is "b", of 2 that are listed (a, b): name another with --model`},
+		{"none that answers", `{"data":[{"id":"a"},{"id":"b"}]}`, 200, "m", "", `the requested model is "b", one of 2 listed models (a, b); choose another with --model`},
 		{"no list, and none is needed", `{"detail":"Not Found"}`, 404, "-", "", ""},
-		{"no list, and one is needed", `{"detail":"Not Found"}`, 404, "m", "", "404 Not Found: Not Found: the service does not list its models there"},
+		{"no list, and one is needed", `{"detail":"Not Found"}`, 404, "m", "", "404 Not Found: Not Found: the service lists no models there"},
 		{"no right", `{"error":"who are you?"}`, 401, "m", "", "--api-key-env"},
 	} {
 		t.Run(tt.says, func(t *testing.T) {
@@ -288,12 +288,12 @@ func TestWhatKeepsAnAnswer(t *testing.T) {
 	}()
 	wrongName := strings.Replace(secure.URL, "127.0.0.1", "localhost", 1)
 	for _, tt := range []struct{ name, url, ca, says string }{
-		{"not trusted", secure.URL, "", "name the PEM of the authority that signed it: --ca-file"},
+		{"not trusted", secure.URL, "", "pass the PEM file of the authority that signed it with --ca-file"},
 		{"another authority is trusted", secure.URL, otherAuthority(t), "did not sign it"},
-		{"another name", wrongName, caFile(t, secure), "not for localhost, which was asked (ask it by a name that its certificate has"},
+		{"another name", wrongName, caFile(t, secure), "not for the requested localhost (use an address with a name in its certificate"},
 		{"http to a TLS port", strings.Replace(secure.URL, "https", "http", 1), "", "https://"},
-		{"https to a clear port", strings.Replace(clear.URL, "http", "https", 1), "", "give the address as http://"},
-		{"a redirect", redirecting(t), "", "give the address that it redirects to"},
+		{"https to a clear port", strings.Replace(clear.URL, "http", "https", 1), "", "use an http:// address"},
+		{"a redirect", redirecting(t), "", "use the address that it redirects to"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := prompt
@@ -329,7 +329,7 @@ func TestProxies(t *testing.T) {
 	}
 	for name, cfg := range map[string]Config{
 		"gRPC":               {BaseURL: "grpc://llm.example.test:1"},
-		"HTTP/2 in clear":    {BaseURL: "http://llm.example.test", HTTP: "2"},
+		"HTTP/2 without TLS": {BaseURL: "http://llm.example.test", HTTP: "2"},
 		"breaks the network": {BaseURL: "http://llm.example.test", Via: "127.0.0.1:1"},
 	} {
 		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "NO_PROXY") || strings.Contains(err.Error(), "secret") {

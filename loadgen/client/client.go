@@ -272,7 +272,7 @@ func (cfg Config) ours() error {
 	}
 	lis, err := net.Listen("tcp", net.JoinHostPort(cfg.From, "0"))
 	if err != nil {
-		return words.Errorf("connections cannot come from %s, which is no address of this host: %s", cfg.From, err)
+		return words.Errorf("cannot connect from %s, which is not an address of this host: %s", cfg.From, err)
 	}
 	return lis.Close()
 }
@@ -288,7 +288,7 @@ func (cfg Config) roots() (*x509.CertPool, error) {
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(pem) {
-		return nil, words.Errorf("%s holds no certificate in PEM", cfg.CAFile)
+		return nil, words.Errorf("%s contains no PEM certificate", cfg.CAFile)
 	}
 	return roots, nil
 }
@@ -338,7 +338,7 @@ func (c *Client) prepare(p Prompt) (pr *Prepared, err error) {
 	pr = &Prepared{by: c, stream: p.Stream, expect: p.MaxTokens, finish: p.Finish, mark: p.Mark, about: p.Question, timeout: p.Timeout, secrets: c.secrets(p.APIKey)}
 	if p.API == APIGRPC {
 		if c.rpc == nil {
-			return nil, words.Errorf("the API grpc is at an address like grpc://host:port, not %q", c.cfg.BaseURL)
+			return nil, words.Errorf("found the address %q for the API grpc, expected one such as grpc://host:port", c.cfg.BaseURL)
 		}
 		pr.rpc, pr.head, err = c.rpc.prepare(p)
 		return pr, err
@@ -414,7 +414,7 @@ func (c *Client) send(ctx context.Context, p *Prepared, clock recording.Clock, d
 	case err != nil:
 		fail(&row, class(ctx, limited, err), "%s", why(err))
 	case s.cut && limited.Err() != nil:
-		fail(&row, class(ctx, limited, limited.Err()), "given up after %s with %d chunks", row.End-row.Sent, len(row.Chunks))
+		fail(&row, class(ctx, limited, limited.Err()), "timed out after %s with %d chunks", row.End-row.Sent, len(row.Chunks))
 	}
 	if !p.mark.IsZero() {
 		row.Foreign = p.mark.foreign(answer.String())
@@ -465,7 +465,7 @@ func (c *Client) roundTrip(req *http.Request, a *arrivals) (*http.Response, erro
 			return resp, err
 		}
 		if c.stale.Add(1); a.stale >= mostStale {
-			return nil, words.Errorf("%d kept connections were closed one after the other when a request was sent on them: %s", a.stale+1, err)
+			return nil, words.Errorf("%d kept connections in turn were closed when a request was sent on them: %s", a.stale+1, err)
 		}
 		a.stale++
 		if req.GetBody == nil {
@@ -641,7 +641,7 @@ func read(s *stream, resp *http.Response, a *arrivals) {
 	if resp.Header.Get("Content-Encoding") == "gzip" {
 		z, err := gzip.NewReader(resp.Body)
 		if err != nil {
-			s.fail(recording.ErrorProtocol, "the answer says it is gzip and is not: %s", err)
+			s.fail(recording.ErrorProtocol, "the answer claims to be gzip but is not: %s", err)
 			return
 		}
 		content = z
@@ -662,7 +662,7 @@ func read(s *stream, resp *http.Response, a *arrivals) {
 		b, _ := io.ReadAll(io.LimitReader(content, maxExcerpt))
 		row.Bytes = int64(len(b))
 		b = s.secrets.hide(b)
-		s.fail(recording.ErrorProtocol, "the answer is %s, and should be %s: %s", named(kind, b), wanted(streamed), clipTo(errorText(b), 120))
+		s.fail(recording.ErrorProtocol, "the content type of the answer is %s, expected %s: %s", named(kind, b), wanted(streamed), clipTo(errorText(b), 120))
 	}
 }
 
@@ -732,7 +732,7 @@ func readStream(s *stream, content io.Reader, a *arrivals) {
 		default:
 			s.count()
 			s.cut = true
-			s.fail(recording.ErrorTruncated, "the stream broke in the middle, after %d chunks: %v", len(row.Chunks), err)
+			s.fail(recording.ErrorTruncated, "the stream ended early, after %d chunks: %v", len(row.Chunks), err)
 		}
 		return
 	}
@@ -752,17 +752,17 @@ func readWhole(s *stream, content io.Reader, length int64, a *arrivals) {
 	}
 	if err != nil {
 		s.cut = true
-		s.fail(recording.ErrorTruncated, "the answer broke in the middle: %s", err)
+		s.fail(recording.ErrorTruncated, "the answer ended early: %s", err)
 		return
 	}
 	s.row.End = at
 	switch c, ok := scanChunk(b); {
 	case !ok:
-		s.fail(recording.ErrorProtocol, "the answer is not JSON, or no object: %s", excerpt(s.secrets.hide(b)))
+		s.fail(recording.ErrorProtocol, "the answer is not JSON, or not an object: %s", excerpt(s.secrets.hide(b)))
 	case set(c.err) || string(c.object) == `"error"`:
-		s.fail(recording.ErrorInBand, "the answer is an error with a status of success: %s", errorText(s.secrets.hide(b)))
+		s.fail(recording.ErrorInBand, "the answer is an error, although its status is a success: %s", errorText(s.secrets.hide(b)))
 	case s.row.Streamed:
-		s.fail(recording.ErrorProtocol, "a stream was asked for, and the answer came whole: the service does not stream")
+		s.fail(recording.ErrorProtocol, "a stream was requested, but the answer came as a whole: the service does not stream")
 	default:
 		s.whole(c, at)
 	}

@@ -162,7 +162,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 			fmt.Fprint(w, "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n")
 			w.(http.Flusher).Flush()
 			panic(http.ErrAbortHandler)
-		}, recording.ErrorTruncated, "middle, after 1 chunks"},
+		}, recording.ErrorTruncated, "ended early, after 1 chunks"},
 		{"gzip that is none", prompt, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			w.Header().Set("Content-Type", "text/event-stream")

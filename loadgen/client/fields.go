@@ -85,7 +85,7 @@ func replaced(value any, before map[string]json.RawMessage) (any, error) {
 		case "stream_options":
 			return nil, nil
 		}
-		return nil, words.Errorf("found ${%s}, and requests to this API have no %s", name, name)
+		return nil, words.Errorf("found ${%s}, but requests to this API have no %s", name, name)
 	case []any:
 		for i := range v {
 			if v[i], err = replaced(v[i], before); err != nil {

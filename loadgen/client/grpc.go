@@ -84,7 +84,7 @@ func (r *rpcClient) connect() (*rpcConn, error) {
 // prepare writes the request, and says who asks.
 func (r *rpcClient) prepare(p Prompt) (*inferencepb.GenerateRequest, metadata.MD, error) {
 	if !p.Stream {
-		return nil, nil, words.Errorf("the API grpc has streams alone; ask it for one")
+		return nil, nil, words.Errorf("the API grpc supports only streams; request one")
 	}
 	q := &inferencepb.GenerateRequest{Model: p.Model, MaxTokens: int32(p.MaxTokens), Temperature: &p.Temperature, IgnoreEos: p.IgnoreEOS}
 	if q.Model == "" {
@@ -167,12 +167,12 @@ func (s *stream) rpcError(err error) error {
 	lost := st.Code() == codes.Unavailable || st.Code() == codes.Canceled
 	switch {
 	case st.Code() == codes.DeadlineExceeded: // ours, which the service was told and may have seen first
-		s.fail(recording.ErrorTimeout, "given up with %d chunks", len(s.row.Chunks))
+		s.fail(recording.ErrorTimeout, "timed out with %d chunks", len(s.row.Chunks))
 	case lost && len(s.row.Chunks) == 0:
 		return err
 	case lost:
 		s.cut = true
-		s.fail(recording.ErrorTruncated, "the stream broke in the middle, after %d chunks: %s", len(s.row.Chunks), said)
+		s.fail(recording.ErrorTruncated, "the stream ended early, after %d chunks: %s", len(s.row.Chunks), said)
 	case len(s.row.Chunks) > 0:
 		s.fail(recording.ErrorInBand, "the stream sent an error: %s", said)
 	default:

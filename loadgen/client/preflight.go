@@ -66,10 +66,10 @@ func (c *Client) Preflight(ctx context.Context, p Prompt, patience ...Patience) 
 		}
 		most := cmp.Or(wait.Ready, early.waits(p.Timeout))
 		if time.Since(began) >= most {
-			return words.Errorf("%s (waited for %s; ready_timeout in target.endpoint makes it longer)", err, most)
+			return words.Errorf("%s (after %s; set ready_timeout in target.endpoint to wait longer)", err, most)
 		}
 		if wait.Tell != nil && explanation != early.says.String() {
-			wait.Tell("not ready yet: %s; asking again for up to %s", early.says, most)
+			wait.Tell("not ready yet: %s; retrying for up to %s", early.says, most)
 			explanation = early.says.String()
 		}
 		select {
@@ -169,7 +169,7 @@ func (c *Client) first(ctx context.Context, p Prompt, models []string) error {
 	explanation := c.explain(ctx, p, row, failed)
 	if len(models) > 0 {
 		names := models[:min(len(models), mostModels)]
-		explanation = words.Errorf("%s; the model that was asked is %q, of %d that are listed (%s): name another with --model", explanation, c.Model(), len(models), clip(strings.Join(names, ", ")))
+		explanation = words.Errorf("%s; the requested model is %q, one of %d listed models (%s); choose another with --model", explanation, c.Model(), len(models), clip(strings.Join(names, ", ")))
 		if row.Status == http.StatusBadRequest || row.Status == http.StatusNotFound || row.Status == http.StatusUnprocessableEntity || row.Status == http.StatusMethodNotAllowed {
 			return &notThisModel{explanation}
 		}
@@ -196,9 +196,9 @@ func (c *Client) spoken(conn net.Conn) words.Sentence {
 	secured, ok := conn.(*tls.Conn)
 	switch {
 	case !ok && c.cfg.HTTP == "2":
-		return words.Say("HTTP/2 in clear")
+		return words.Say("HTTP/2 without TLS")
 	case !ok:
-		return words.Say("HTTP/1.1 in clear")
+		return words.Say("HTTP/1.1 without TLS")
 	}
 	state := secured.ConnectionState()
 	version := "HTTP/1.1"
@@ -219,21 +219,21 @@ func (c *Client) explain(ctx context.Context, p Prompt, row recording.Request, f
 	case row.Error == recording.ErrorNotSent:
 		return words.Errorf("%s: nothing was sent: %s", c.base, row.Why())
 	case row.Error == recording.ErrorConnect:
-		return words.Errorf("%s: no answer came: %s (%s)", c.base, row.Why(), c.advice(ctx, failed))
+		return words.Errorf("%s: no answer: %s (%s)", c.base, row.Why(), c.advice(ctx, failed))
 	case row.Error == recording.ErrorTimeout:
-		return words.Errorf("%s: no answer within %s (the timeout of the workload; ready_timeout in target.endpoint gives the first answer more)", c.base, p.Timeout)
+		return words.Errorf("%s: no answer within %s (the timeout of the workload; set ready_timeout in target.endpoint to wait longer for the first answer)", c.base, p.Timeout)
 	case row.Status == http.StatusUnauthorized || row.Status == http.StatusForbidden:
 		return words.Errorf("%s: %s (name the environment variable that holds the key: --api-key-env, or a header in target.endpoint such as api-key: ${AZURE_KEY})", asked, row.Why())
 	case row.Status == http.StatusNotFound && !strings.HasSuffix(c.api, "/v1"):
-		return words.Errorf("%s: %s (is %q a model of this service? A path in the address is taken as it is: does it lack a /v1 at its end?)", asked, row.Why(), c.Model())
+		return words.Errorf("%s: %s (is %q a model of this service? A path in the address is used unchanged; does it lack /v1 at the end?)", asked, row.Why(), c.Model())
 	case row.Status == http.StatusNotFound:
-		return words.Errorf("%s: %s (is %q a model of this service, and does the address end before /v1?)", asked, row.Why(), c.Model())
+		return words.Errorf("%s: %s (is %q a model of this service? Does the address end before /v1?)", asked, row.Why(), c.Model())
 	case row.Status == http.StatusBadRequest && parameter.MatchString(row.ErrorText):
-		return words.Errorf("%s: %s (fields in the workload or in target.endpoint rename, add and leave out what is sent, such as fields: {max_completion_tokens: \"${max_tokens}\", max_tokens: null, temperature: null})", asked, row.Why())
+		return words.Errorf("%s: %s (use fields in the workload or in target.endpoint to rename, add or remove parameters, such as fields: {max_completion_tokens: \"${max_tokens}\", max_tokens: null, temperature: null})", asked, row.Why())
 	case row.Status >= 300 && row.Status < 400:
-		return words.Errorf("%s: %s (redirects are not followed, which would measure two requests as one: give the address that it redirects to)", asked, row.Why())
+		return words.Errorf("%s: %s (launchgate does not follow redirects, because two requests would be measured as one; use the address that it redirects to)", asked, row.Why())
 	case row.Status >= 400 && strings.Contains(row.ErrorText, "HTTPS") && strings.HasPrefix(c.base, "http://"):
-		return words.Errorf("%s: %s (the port speaks TLS: give the address as https://)", asked, row.Why())
+		return words.Errorf("%s: %s (the port uses TLS; use an https:// address)", asked, row.Why())
 	}
 	return words.Errorf("%s: %s", asked, row.Why())
 }
@@ -260,7 +260,7 @@ func (c *Client) models(ctx context.Context) ([]string, error) {
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	var netErr net.Error
 	if errors.As(err, &netErr) && netErr.Timeout() {
-		return nil, words.Errorf("GET %s: no whole answer within %s; name the model to ask for with --model", address, answerFor)
+		return nil, words.Errorf("GET %s: no complete answer within %s; set the model with --model", address, answerFor)
 	}
 	b = c.hidden.hide(b)
 	if resp.StatusCode != http.StatusOK {
@@ -270,21 +270,21 @@ func (c *Client) models(ctx context.Context) ([]string, error) {
 		explanation := c.explain(ctx, Prompt{}, row, nil)
 		switch resp.StatusCode {
 		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
-			return nil, &noList{words.Errorf("GET %s: %s: the service does not list its models there and does not answer without the name of one, so name it with --model (and see that the address is right)", address, row.Why())}
+			return nil, &noList{words.Errorf("GET %s: %s: the service lists no models there and does not answer without a model name; set the model with --model (and check the address)", address, row.Why())}
 		}
 		return nil, later(row, nil, explanation)
 	}
 	names, ok := modelsIn(b)
 	if !ok {
 		kind := resp.Header.Get("Content-Type")
-		explanation := words.Errorf("GET %s is %s, and should be the JSON list of models: %s; name the model to ask for with --model", address, named(kind, b), excerpt(b))
+		explanation := words.Errorf("GET %s returned %s, expected the JSON list of models: %s; set the model with --model", address, named(kind, b), excerpt(b))
 		if strings.HasPrefix(kind, "text/event-stream") { // whatever is asked is taken for a question
 			return nil, &noList{explanation}
 		}
 		return nil, explanation
 	}
 	if len(names) == 0 {
-		return nil, words.Errorf("GET %s lists no model; name one with --model", address)
+		return nil, words.Errorf("GET %s lists no model; set one with --model", address)
 	}
 	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(otherWork(a), otherWork(b)) })
 	return names, nil

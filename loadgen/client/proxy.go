@@ -27,15 +27,15 @@ func (c *Client) throughProxy() (func(*http.Request) (*url.URL, error), error) {
 	proxy, err := find(&asked)
 	switch {
 	case err != nil:
-		return nil, words.Errorf("the environment names a proxy (HTTP_PROXY, HTTPS_PROXY) that is no URL, expected one such as http://proxy:3128")
+		return nil, words.Errorf("the proxy in the environment (HTTP_PROXY, HTTPS_PROXY) is not a URL, expected one such as http://proxy:3128")
 	case proxy == nil:
 		return nil, nil
 	case rpc:
-		return nil, words.Errorf("the environment names the proxy %s for %s, and gRPC is not sent through proxies here: put the host into NO_PROXY", proxy.Redacted(), target.Host)
+		return nil, words.Errorf("the environment sets the proxy %s for %s, but gRPC does not go through proxies here; add the host to NO_PROXY", proxy.Redacted(), target.Host)
 	case c.cfg.HTTP == "2" && target.Scheme == "http":
-		return nil, words.Errorf("the environment names the proxy %s for %s, and HTTP/2 in clear is not sent through proxies: put the host into NO_PROXY, or take http: \"2\" out", proxy.Redacted(), target.Host)
+		return nil, words.Errorf("the environment sets the proxy %s for %s, but HTTP/2 without TLS cannot go through a proxy; add the host to NO_PROXY, or remove http: \"2\"", proxy.Redacted(), target.Host)
 	case c.cfg.Via != "":
-		return nil, words.Errorf("the environment names the proxy %s for %s, and this gate breaks the network to the service, which is connected to directly for that: put the host into NO_PROXY", proxy.Redacted(), target.Host)
+		return nil, words.Errorf("the environment sets the proxy %s for %s, but this gate breaks the network to the service and needs a direct connection; add the host to NO_PROXY", proxy.Redacted(), target.Host)
 	}
 	c.proxy = proxy.Redacted()
 	return func(r *http.Request) (*url.URL, error) { return find(r.URL) }, nil

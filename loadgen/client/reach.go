@@ -24,9 +24,9 @@ func why(err error) words.Sentence {
 	var record tls.RecordHeaderError
 	switch {
 	case errors.As(err, &name):
-		return words.Say("x509: the certificate is for %s, and not for %s, which was asked", namesOf(name.Certificate), name.Host)
+		return words.Say("x509: the certificate is for %s, not for the requested %s", namesOf(name.Certificate), name.Host)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return words.Say("x509: the certificate has expired or is not yet valid: it holds from %s to %s, and now it is %s", invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339), time.Now().UTC().Format(time.RFC3339))
+		return words.Say("x509: the certificate has expired or is not yet valid: it is valid from %s to %s, and the time is %s", invalid.Cert.NotBefore.UTC().Format(time.RFC3339), invalid.Cert.NotAfter.UTC().Format(time.RFC3339), time.Now().UTC().Format(time.RFC3339))
 	case errors.As(err, &unknown):
 		signer := ""
 		if unknown.Cert != nil {
@@ -34,7 +34,7 @@ func why(err error) words.Sentence {
 		}
 		return words.Say("x509: the certificate is signed by an authority that is not trusted here (%s)", clip(signer))
 	case errors.As(err, &record):
-		return words.Say("the port does not speak TLS: its first bytes are %s", strconv.Quote(string(record.RecordHeader[:])))
+		return words.Say("the port does not use TLS: its first bytes are %s", strconv.Quote(string(record.RecordHeader[:])))
 	}
 	return words.Verbatim(err.Error())
 }
@@ -46,7 +46,7 @@ func namesOf(cert *x509.Certificate) words.Sentence {
 		names = append(names, ip.String())
 	}
 	if len(names) == 0 {
-		return words.Say("nobody by name")
+		return words.Say("no name")
 	}
 	return words.Verbatim(clip(strings.Join(names, ", ")))
 }
@@ -61,21 +61,21 @@ func (c *Client) advice(ctx context.Context, failed error) words.Sentence {
 	secure := strings.HasPrefix(c.base, "https://") || strings.HasPrefix(c.base, "grpcs://")
 	switch {
 	case errors.As(failed, &name):
-		return words.Say("ask it by a name that its certificate has, or give it a certificate with this one")
+		return words.Say("use an address with a name in its certificate, or give it a certificate with this name")
 	case errors.As(failed, &invalid) && invalid.Reason == x509.Expired:
-		return words.Say("give it a certificate that holds now, or set the clock")
+		return words.Say("give it a valid certificate, or set the clock")
 	case errors.As(failed, &unknown) && c.cfg.CAFile != "":
-		return words.Say("%s, which is trusted, did not sign it: name the PEM of the authority that did: --ca-file", c.cfg.CAFile)
+		return words.Say("the trusted authority %s did not sign it; pass the PEM file of the authority that did with --ca-file", c.cfg.CAFile)
 	case errors.As(failed, &unknown), failed != nil && strings.Contains(failed.Error(), "x509:"):
-		return words.Say("its certificate is not trusted here: name the PEM of the authority that signed it: --ca-file")
+		return words.Say("its certificate is not trusted here; pass the PEM file of the authority that signed it with --ca-file")
 	case errors.As(failed, &record):
-		return words.Say("it answers in clear: give the address as http://")
+		return words.Say("it answers without TLS; use an http:// address")
 	case failed != nil && strings.Contains(failed.Error(), "proxyconnect"):
-		return words.Say("the proxy %s, which the environment names, let nothing through: put the host into NO_PROXY if it is reached directly", c.proxy)
+		return words.Say("the proxy %s from the environment forwarded nothing; add the host to NO_PROXY if it is reached directly", c.proxy)
 	case secure && c.speaksClear(ctx):
-		return words.Say("it answers in clear: give the address as http://")
+		return words.Say("it answers without TLS; use an http:// address")
 	case !secure && c.speaksTLS(ctx):
-		return words.Say("the port speaks TLS: give the address as https://")
+		return words.Say("the port uses TLS; use an https:// address")
 	}
 	return words.Say("is the service running there?")
 }

@@ -57,7 +57,7 @@ func (c *Client) WriteUsage(ctx context.Context, p Prompt, clock recording.Clock
 	switch {
 	case row.Error != "":
 	case k.request == "" || k.Usage == nil:
-		fail(&row, recording.ErrorProtocol, "the answer has no X-Request-Id or no usage, so the service does not say that it keeps any")
+		fail(&row, recording.ErrorProtocol, "the answer has no X-Request-Id or no usage, so the service does not claim to store usage")
 	default:
 		row.Record, row.OutputTokens, row.TokensFrom = k.request, k.Usage.Completion, "usage"
 	}
@@ -83,9 +83,9 @@ func (c *Client) ReadUsage(ctx context.Context, request string, tokens int32, ti
 	case row.Error != "":
 		return row, false
 	case k.ID != request || k.Usage == nil:
-		fail(&row, recording.ErrorGone, "asked for the usage of %s, the service answers with that of %q", request, k.ID)
+		fail(&row, recording.ErrorGone, "requested the usage of %s, but the service returned that of %q", request, k.ID)
 	case k.Usage.Completion != tokens:
-		fail(&row, recording.ErrorTruncated, "the usage kept is of %d tokens, and the answer had %d", k.Usage.Completion, tokens)
+		fail(&row, recording.ErrorTruncated, "the stored usage is %d tokens, but the answer had %d", k.Usage.Completion, tokens)
 	default:
 		row.OutputTokens, row.TokensFrom = tokens, "usage"
 	}
@@ -103,9 +103,9 @@ func (c *Client) Write(ctx context.Context, p Prompt, mark string, clock recordi
 	switch {
 	case row.Error != "":
 	case k.ID == "":
-		fail(&row, recording.ErrorProtocol, "the service takes a background response in and tells no id")
+		fail(&row, recording.ErrorProtocol, "the service accepts a background response but returns no id")
 	case !k.Background:
-		fail(&row, recording.ErrorProtocol, "the service answers at once and not in the background, so it does not say that it keeps anything")
+		fail(&row, recording.ErrorProtocol, "the service answers at once instead of in the background, so it does not claim to store anything")
 	default:
 		// What was acknowledged with its mark has to have it when it is read.
 		row.Record, row.Answer = k.ID, k.Metadata[markKey]
@@ -144,13 +144,13 @@ func (c *Client) Read(ctx context.Context, id, mark, acknowledged string, tokens
 	case acknowledged == mark && !marked:
 		return unread(recording.ErrorGone, "the record %s was acknowledged with the metadata %q, and has none of that name any more", id, mark)
 	case k.ID != id || marked && got != mark:
-		return unread(recording.ErrorGone, "asked for the record %s with the mark %q, the service answers with %s and %q", id, mark, k.ID, got)
+		return unread(recording.ErrorGone, "requested the record %s with the mark %q, but the service returned %s with %q", id, mark, k.ID, got)
 	case k.Status == "queued" || k.Status == "in_progress":
 		return unread(recording.ErrorTimeout, "the record is still %s", k.Status)
 	case k.Status == "completed" && text == 0:
-		return unread(recording.ErrorTruncated, "the record is completed and has no text")
+		return unread(recording.ErrorTruncated, "the record is complete but has no text")
 	case k.Status == "incomplete" && k.Incomplete.Reason == "max_output_tokens" && k.Usage != nil && int(k.Usage.Output) < tokens:
-		return unread(recording.ErrorTruncated, "the record has %d tokens, and is said to have ended at %d", k.Usage.Output, tokens)
+		return unread(recording.ErrorTruncated, "the record claims to have reached its token limit, but has %d of %d tokens", k.Usage.Output, tokens)
 	case k.Status == "completed", k.Status == "incomplete" && k.Incomplete.Reason == "max_output_tokens":
 		return row, true
 	}
@@ -200,13 +200,13 @@ func (c *Client) keep(ctx context.Context, method, path string, content any, tim
 	row.End, row.Bytes = max(a.last(), row.FirstByte), int64(len(b))
 	switch {
 	case err != nil:
-		fail(&row, recording.ErrorTruncated, "the answer broke in the middle: %s", err)
+		fail(&row, recording.ErrorTruncated, "the answer ended early: %s", err)
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
 		kind, why := refusal(&row, resp, b)
 		fail(&row, kind, "%s", why)
 		_ = json.Unmarshal(b, &k) // its error has a code, where it is one in JSON
 	case json.Unmarshal(b, &k) != nil:
-		fail(&row, recording.ErrorProtocol, "the answer is no response object: %s", excerpt(b))
+		fail(&row, recording.ErrorProtocol, "the answer is not a response object: %s", excerpt(b))
 	}
 	return row, k
 }

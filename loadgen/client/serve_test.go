@@ -69,7 +69,7 @@ func TestWaysToAService(t *testing.T) {
 	if n := c.Connections(); n != 2 {
 		t.Errorf("%d connections are known to be open, want 2", n)
 	}
-	if _, err := c.Prepare(Prompt{API: APIChat, Connection: Connection{From: "192.0.2.1"}}); err == nil || !strings.Contains(err.Error(), "192.0.2.1, which is no address of this host") {
+	if _, err := c.Prepare(Prompt{API: APIChat, Connection: Connection{From: "192.0.2.1"}}); err == nil || !strings.Contains(err.Error(), "192.0.2.1, which is not an address of this host") {
 		t.Errorf("from an address of another host: %v", err)
 	}
 }
@@ -83,10 +83,10 @@ func TestTransports(t *testing.T) {
 		opened     int32 // connections for three requests
 		told       string
 	}{
-		{"HTTP/1.1 in clear", "", false, false, "HTTP/1.1", 1, "HTTP/1.1 in clear"},
-		{"HTTP/1.1 with connections of their own", "1.1", false, true, "HTTP/1.1", 3, "HTTP/1.1 in clear"},
-		{"HTTP/2 at once", "2", false, false, "HTTP/2.0", 1, "HTTP/2 in clear"},
-		{"HTTP/2 at once, connections of their own", "2", false, true, "HTTP/2.0", 3, "HTTP/2 in clear"},
+		{"HTTP/1.1 without TLS", "", false, false, "HTTP/1.1", 1, "HTTP/1.1 without TLS"},
+		{"HTTP/1.1 with connections of their own", "1.1", false, true, "HTTP/1.1", 3, "HTTP/1.1 without TLS"},
+		{"HTTP/2 at once", "2", false, false, "HTTP/2.0", 1, "HTTP/2 without TLS"},
+		{"HTTP/2 at once, connections of their own", "2", false, true, "HTTP/2.0", 3, "HTTP/2 without TLS"},
 		{"HTTP/2 negotiated", "", true, false, "HTTP/2.0", 1, "HTTP/2 over TLS 1.3"},
 		{"HTTP/1.1 under TLS", "1.1", true, false, "HTTP/1.1", 1, "HTTP/1.1 over TLS 1.3"},
 		{"HTTP/2 under TLS", "2", true, false, "HTTP/2.0", 1, "HTTP/2 over TLS 1.3"},

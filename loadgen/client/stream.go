@@ -84,7 +84,7 @@ func (s *stream) event(e event) {
 	default:
 		c, ok := scanChunk(data)
 		if !ok {
-			s.fail(recording.ErrorProtocol, "an event of the stream is not JSON, or no object: %s", clip(string(s.secrets.hide(data))))
+			s.fail(recording.ErrorProtocol, "an event of the stream is not JSON, or not an object: %s", clip(string(s.secrets.hide(data))))
 			return
 		}
 		s.chunk(c, e.at, data)
@@ -338,12 +338,12 @@ func (s *stream) close() {
 	case r.FinishReason == "" && len(r.Chunks) == 0 && !s.done:
 		s.fail(recording.ErrorTruncated, "%s", s.saying("the stream ended before it sent anything"))
 	case r.FinishReason == "":
-		s.fail(recording.ErrorTruncated, "%s", s.saying("the stream ended in the middle: %d chunks and no finish reason", len(r.Chunks)))
+		s.fail(recording.ErrorTruncated, "%s", s.saying("the stream ended early: %d chunks and no finish reason", len(r.Chunks)))
 	case !s.done:
 		s.fail(recording.ErrorTruncated, "%s", s.saying("the stream ended without [DONE]"))
 	case s.brokeOff():
 	case len(r.Chunks) == 0 && r.OutputTokens > 0:
-		s.fail(recording.ErrorEmpty, "the answer has no text, though its usage counts %d tokens", r.OutputTokens)
+		s.fail(recording.ErrorEmpty, "the answer has no text, although its usage reports %d tokens", r.OutputTokens)
 	case len(r.Chunks) == 0:
 		s.fail(recording.ErrorEmpty, "the answer has no tokens")
 	}

@@ -69,7 +69,7 @@ func (m *Material) Keys(g scenarios.Gate, keys map[string]string) error {
 			}
 			key, err := OneLine(keys[name])
 			if err != nil {
-				return words.Errorf("scenario %s: the environment variable %s, which is to hold an API key, %s", s.Name, name, err)
+				return words.Errorf("scenario %s: the environment variable %s for an API key %s", s.Name, name, err)
 			}
 			m.keys[name] = key
 		}
@@ -141,12 +141,12 @@ func fileOf(t scenarios.Trace) traceFile { return traceFile{t.File, t.Unit} }
 func (m *Material) Remarks() (remarks []words.Sentence) {
 	for _, file := range slices.Sorted(maps.Keys(m.datasets)) {
 		if n := m.datasets[file].LeftOut; n > 0 {
-			remarks = append(remarks, words.Say("dataset %s: %d of its %d records are left out, because no user asks anything in them", file, n, n+len(m.datasets[file].Talks)))
+			remarks = append(remarks, words.Say("dataset %s: %d of its %d records are left out, because they contain no user message", file, n, n+len(m.datasets[file].Talks)))
 		}
 	}
 	for _, file := range slices.SortedFunc(maps.Keys(m.traces), func(a, b traceFile) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.unit, b.unit)) }) {
 		if n := m.traces[file].Failed; n > 0 {
-			remarks = append(remarks, words.Say("trace %s: %d of its %d requests are left out, because they had no answer when it was recorded", file.name, n, n+len(m.traces[file].Requests)))
+			remarks = append(remarks, words.Say("trace %s: %d of its %d requests are left out, because they got no answer in the recording", file.name, n, n+len(m.traces[file].Requests)))
 		}
 	}
 	return remarks

@@ -154,7 +154,7 @@ func TestPromptsAreOfTheLengthAskedFor(t *testing.T) {
 		{"vLLM, SGLang and the bundled service tell a count", func(n int) any { return map[string]any{"count": n, "tokens": list(n)} }, true, "own tokenizer"},
 		{"llama.cpp lists the tokens", func(n int) any { return map[string]any{"tokens": list(n)} }, true, "own tokenizer"},
 		{"TGI answers with a list", list, true, "own tokenizer"},
-		{"no tokenizer", nil, false, "by the usage"},
+		{"no tokenizer", nil, false, "with the usage"},
 	} {
 		g := scenarios.Gate{Scenarios: []scenarios.Scenario{{Name: "s", Workload: scenarios.Workload{
 			Synthetic: &scenarios.Synthetic{Tokens: scenarios.Fixed(700), Prefixes: 2, PrefixTokens: 300}}}}}.Resolved()

@@ -37,7 +37,7 @@ const (
 
 // Guessed is the vocabulary of a target that nobody could ask.
 func Guessed() Vocabulary {
-	return Vocabulary{strings.Fields(wordList), guess, words.Say("by a guess: %.1f tokens a word", guess)}
+	return Vocabulary{strings.Fields(wordList), guess, words.Say("with an estimate of %.1f tokens per word", guess)}
 }
 
 // learn finds out how the target counts: by its own tokenizer, which leaves
@@ -60,7 +60,7 @@ func learn(ctx context.Context, c *client.Client, ask client.Prompt) (Vocabulary
 		return Guessed(), nil
 	}
 	per := float64(many-few) / float64(len(list)-16)
-	return Vocabulary{list, per, words.Say("by the usage that the service tells: %.2f tokens a word", per)}, nil
+	return Vocabulary{list, per, words.Say("with the usage that the service reports: %.2f tokens per word", per)}, nil
 }
 
 // byTokenizer keeps the words that are one token each when they follow others.
@@ -98,11 +98,11 @@ func byTokenizer(ctx context.Context, c *client.Client, list []string) (Vocabula
 		list = list[n:]
 	}
 	if len(single) >= enoughWords {
-		return Vocabulary{single, 1, words.Say("by the service's own tokenizer: %d words of one token each", len(single))}, nil
+		return Vocabulary{single, 1, words.Say("with the service's own tokenizer: %d words of one token each", len(single))}, nil
 	}
 	all := strings.Fields(wordList)
 	per := float64(total) / float64(len(all))
-	return Vocabulary{all, per, words.Say("by the service's own tokenizer: %.2f tokens a word on average", per)}, nil
+	return Vocabulary{all, per, words.Say("with the service's own tokenizer: %.2f tokens per word on average", per)}, nil
 }
 
 // promptTokens is how many tokens the target says a prompt has.
@@ -114,7 +114,7 @@ func promptTokens(ctx context.Context, c *client.Client, ask client.Prompt, list
 	row := c.Do(ctx, ask, clock, clock.Now())
 	// An answer this short may have nothing in it, of a model that thinks first.
 	if !row.OK() && row.PromptTokens == 0 {
-		return 0, words.Errorf("ask how many tokens a prompt has: %s", row.Why())
+		return 0, words.Errorf("request the number of tokens of a prompt: %s", row.Why())
 	}
 	return row.PromptTokens, nil
 }

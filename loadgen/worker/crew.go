@@ -109,7 +109,7 @@ func (c *Crew) greetAll(ctx context.Context, n int) error {
 	for len(c.members) < n {
 		select {
 		case <-ctx.Done():
-			return words.Errorf("%d of %d workers came: %s", len(c.members), n, context.Cause(ctx))
+			return words.Errorf("%d of %d workers connected: %s", len(c.members), n, context.Cause(ctx))
 		case g := <-came:
 			var version versionError
 			switch {
@@ -132,7 +132,7 @@ type versionError struct{ theirs, ours int }
 func (e versionError) Error() string { return e.Said().String() }
 
 func (e versionError) Said() words.Sentence {
-	return words.Say("a worker speaks version %d of the protocol, expected %d: use the same launchgate for all", e.theirs, e.ours)
+	return words.Say("a worker uses version %d of the protocol, expected %d; use the same launchgate for all workers", e.theirs, e.ours)
 }
 
 func (c *Crew) greet(m *member) error {

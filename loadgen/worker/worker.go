@@ -84,7 +84,7 @@ func (w *worker) obey(ctx context.Context) error {
 			cancel()
 			continue
 		default:
-			return words.Errorf("the coordinator says %q, and this worker does not know how to", o.Do)
+			return words.Errorf("the coordinator requests %q, which this worker does not know", o.Do)
 		}
 		if err := w.say(report{}); err != nil {
 			return err
