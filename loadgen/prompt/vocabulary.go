@@ -66,7 +66,7 @@ func learn(ctx context.Context, c *client.Client, ask client.Prompt) (Vocabulary
 // byTokenizer keeps the words that are one token each when they follow others.
 // A list in which each is one has as many tokens as words; any other is halved.
 func byTokenizer(ctx context.Context, c *client.Client, list []string) (Vocabulary, error) {
-	frame, err := c.CountTokens(ctx, "the")
+	frame, err := askCount(ctx, c, "the")
 	if err != nil {
 		return Vocabulary{}, err
 	}
@@ -74,7 +74,7 @@ func byTokenizer(ctx context.Context, c *client.Client, list []string) (Vocabula
 	total := 0
 	var sort func(list []string) error
 	sort = func(list []string) error {
-		n, err := c.CountTokens(ctx, "the "+strings.Join(list, " "))
+		n, err := askCount(ctx, c, "the "+strings.Join(list, " "))
 		if err != nil {
 			return err
 		}
@@ -105,6 +105,33 @@ func byTokenizer(ctx context.Context, c *client.Client, list []string) (Vocabula
 	return Vocabulary{all, per, words.Say("with the service's own tokenizer: %.2f tokens per word on average", per)}, nil
 }
 
+// A service may limit how often it is asked, and it is asked for every few words:
+// mostRefusals are how often a question is asked again, a moment later each time.
+const (
+	mostRefusals = 5
+	restFor      = 1100 * time.Millisecond
+)
+
+// askCount asks the service's tokenizer, and again where it did not count.
+func askCount(ctx context.Context, c *client.Client, text string) (n int, err error) {
+	for range mostRefusals {
+		if n, err = c.CountTokens(ctx, text); err == nil || errors.Is(err, client.ErrNoTokenizer) || !rest(ctx) {
+			return n, err
+		}
+	}
+	return n, err
+}
+
+// rest waits before a question is asked again; it is false when there is no time to.
+func rest(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(restFor):
+		return true
+	}
+}
+
 // promptTokens is how many tokens the target says a prompt has.
 func promptTokens(ctx context.Context, c *client.Client, ask client.Prompt, list []string) (int32, error) {
 	clock := recording.NewClock()
@@ -112,6 +139,12 @@ func promptTokens(ctx context.Context, c *client.Client, ask client.Prompt, list
 	ask.Stream = ask.API == client.APIGRPC // which has nothing else
 	ask.Timeout = max(ask.Timeout, askFor)
 	row := c.Do(ctx, ask, clock, clock.Now())
+	for range mostRefusals {
+		if row.Error != recording.ErrorLimited || !rest(ctx) {
+			break
+		}
+		row = c.Do(ctx, ask, clock, clock.Now())
+	}
 	// An answer this short may have nothing in it, of a model that thinks first.
 	if !row.OK() && row.PromptTokens == 0 {
 		return 0, words.Errorf("request the number of tokens of a prompt: %s", row.Why())
