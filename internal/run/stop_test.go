@@ -75,7 +75,7 @@ func TestBudget(t *testing.T) {
 		tt.spend(func(r *recording.Request) {
 			if err := b.spend(r); err != nil {
 				said++
-				if !strings.Contains(err.Error(), "at most 50% of them may") {
+				if !strings.Contains(err.Error(), "at most 50% may fail") {
 					t.Errorf("%s: %v", tt.name, err)
 				}
 			}
