@@ -508,7 +508,7 @@ func TestFreshFolder(t *testing.T) {
 func TestNotRun(t *testing.T) {
 	for _, verb := range []string{"judge", "report"} {
 		dir := filepath.Join(t.TempDir(), "nowhere")
-		if code, out := launch(t, verb, dir); code != checklist.ExitCouldNotRun || !strings.Contains(out, "no such folder") {
+		if code, out := launch(t, verb, dir); code != checklist.ExitCouldNotRun || !strings.Contains(out, "the folder does not exist") {
 			t.Errorf("%s: exit code %d: %s", verb, code, out)
 		}
 		if code, out := launch(t, verb, t.TempDir()); code != checklist.ExitCouldNotRun || !strings.Contains(out, "no environment.json") {
@@ -601,10 +601,10 @@ objectives: [error_rate <= 1%]
 		t.Errorf("it went on for %d requests", n)
 	}
 	v := readVerdict(t, dir)
-	if code == checklist.ExitPass || v.Verdict == checklist.Pass || !v.Incomplete || !strings.Contains(out, "it harms more than it may") {
+	if code == checklist.ExitPass || v.Verdict == checklist.Pass || !v.Incomplete || !strings.Contains(out, "it did more harm than permitted") {
 		t.Errorf("exit code %d, %v: %s", code, v.Verdict, out)
 	}
-	if page := string(readFile(t, filepath.Join(dir, "report.html"))); !strings.Contains(page, "it harms more than it may") {
+	if page := string(readFile(t, filepath.Join(dir, "report.html"))); !strings.Contains(page, "it did more harm than permitted") {
 		t.Error("the report does not say why the run was stopped")
 	}
 	code, out = launch(t, "run", gate("staging.example.com"))

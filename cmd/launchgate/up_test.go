@@ -401,7 +401,7 @@ func TestCallersAreToldApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if told := rec.Environment.Target.Allowance; !strings.HasSuffix(told.String(), "and so is FLOOD_KEY, USER_KEY") {
+	if told := rec.Environment.Target.Allowance; !strings.HasSuffix(told.String(), "and also FLOOD_KEY, USER_KEY") {
 		t.Errorf("the allowance is told as %q", told)
 	}
 	audit := string(readFile(t, filepath.Join(dir, "logs/gateway/audit.log")))

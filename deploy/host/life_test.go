@@ -106,7 +106,7 @@ func TestPlay(t *testing.T) {
 			name:   "one that does not serve is no victim",
 			target: &replicas{streams: busy, deaf: "replica-1"},
 			fault:  scenarios.Fault{Target: "replica-1"},
-			want:   "declared failed", victim: "replica-1", text: "replica-1 does not serve",
+			want:   "declared failed", victim: "replica-1", text: "replica-1 is not serving",
 		}, {
 			name:   "the busiest is one that serves",
 			target: &replicas{streams: busy, deaf: "replica-1"},
