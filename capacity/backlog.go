@@ -6,13 +6,12 @@ import (
 	"time"
 )
 
-// Backlog watches how many requests are under way, and tells early that a
-// service cannot keep up: in a service that does, the number settles once
-// answers come as fast as questions; in one that does not, it grows with the
-// time. Waiting for the end of the stage would only let it grow further.
+// Backlog watches the number of requests under way, to find out early that a service
+// cannot keep up. If it keeps up, the number settles once answers come as fast as
+// requests. If it does not, the number grows until the end of the stage.
 type Backlog struct {
 	looks []look
-	flows time.Duration // when the first answers had come
+	flows time.Duration // when the first answers arrived
 }
 
 type look struct {
@@ -21,21 +20,21 @@ type look struct {
 }
 
 const (
-	settleFor  = 4 * time.Second // the shortest stretch that growth is looked for in
+	settleFor  = 4 * time.Second // the shortest interval in which growth is looked for
 	flowing    = 10              // answers that show that the service works at all
 	minGrowth  = 16              // requests
 	growthRate = 0.25            // of the requests that became due
 )
 
-// Look takes how many requests were due and how many have been answered, and
-// reports whether the service is clearly over-saturated.
+// Look takes how many requests were due and how many have been answered, and reports
+// whether the service is clearly over-saturated.
 //
-// Until answers come the number grows in any service, and while the longest
-// answers are under way it grows in a good one, which then answers faster and
-// faster. A service at its ceiling answers no faster in the second half of the
-// stretch than in the first, and the number grows by a good part of what
-// arrives in both. The stretch begins at twice the time that it took for answers
-// to flow, and is at least twice as long as what came before it.
+// The number under way grows in any service until the first answers come. In a sound
+// service it also grows while the longest answers are under way, but then answers come
+// faster and faster. A saturated service answers no faster in the second half of the
+// interval than in the first, and in both halves the number grows by a good part of the
+// arrivals. The interval begins at twice the time until the first answers, and is at
+// least twice as long as the time before it.
 func (b *Backlog) Look(at time.Duration, due, done int) bool {
 	b.looks = append(b.looks, look{at, due, done})
 	if b.flows == 0 {
@@ -55,7 +54,7 @@ func (b *Backlog) Look(at time.Duration, due, done int) bool {
 	return float64(after) <= 1.1*float64(before) && grown > minGrowth && float64(grown) > growthRate*float64(arrived)
 }
 
-// since is the first look from a time on.
+// since is the first look at or after a time.
 func (b *Backlog) since(at time.Duration) look {
 	i, _ := slices.BinarySearchFunc(b.looks, at, func(l look, at time.Duration) int { return cmp.Compare(l.at, at) })
 	return b.looks[min(i, len(b.looks)-1)]

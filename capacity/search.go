@@ -1,12 +1,12 @@
-// Package capacity finds the highest rate at which a service keeps its
-// promises. It sends nothing: it is given a way to try a rate, decides which rate
-// to try next, and says what the verdict on a try means. What tries is
-// capacity/measure.
+// Package capacity finds the highest rate at which a service meets its objectives. It
+// sends nothing: the caller gives it a function that tries a rate (see
+// capacity/measure). The package decides which rate to try next, and what the verdict
+// on a try means.
 //
-// First the rate doubles until the promises break, then the interval between the
-// highest rate that held and the lowest that broke is halved, and at last what
-// held is tried again with other seeds, because close to the edge luck decides a
-// single try.
+// First the rate doubles until an objective is missed. Then the interval between the
+// highest rate that held and the lowest that missed is halved repeatedly. At last the
+// highest rate that held is tried again with other seeds, because near the limit a
+// single try holds or misses by chance.
 package capacity
 
 import (
@@ -22,7 +22,7 @@ import (
 // Outcome of a try.
 type Outcome string
 
-// What came of a rate.
+// The outcomes of a try.
 const (
 	Holds     Outcome = "holds"
 	Misses    Outcome = "misses"    // an objective did not hold
@@ -30,7 +30,7 @@ const (
 	Limited   Outcome = "limited"   // the client, not the service, was the bottleneck
 )
 
-// Said is the outcome in words.
+// Said words the outcome.
 func (o Outcome) Said() words.Sentence {
 	switch o {
 	case Holds:
@@ -43,12 +43,12 @@ func (o Outcome) Said() words.Sentence {
 	return words.Say("limited")
 }
 
-// Point is one try of a rate, and what it measured; nil is not known.
+// Point is one try of a rate, and what it measured. A nil value was not measured.
 type Point struct {
 	Rate    float64        `json:"rate_per_second"`
 	Outcome Outcome        `json:"outcome"`
 	Why     words.Sentence `json:"why"`
-	Seconds float64        `json:"seconds"` // of load
+	Seconds float64        `json:"seconds"` // duration of the load
 	// GoodputPerSecond are requests that met every limit.
 	GoodputPerSecond *float64 `json:"goodput_per_second"`
 	TokensPerSecond  *float64 `json:"output_tokens_per_second"`
@@ -56,32 +56,31 @@ type Point struct {
 	TTFTP95          *float64 `json:"ttft_p95_seconds"`
 	TPOTP50          *float64 `json:"tpot_p50_seconds"`
 	TPOTP95          *float64 `json:"tpot_p95_seconds"`
-	Dir              string   `json:"dir"` // of its recording, beside the result
+	Dir              string   `json:"dir"` // folder of its recording, beside the result
 }
 
-// Search says where to look and how closely.
+// Search says which rates to search, and how precisely.
 type Search struct {
 	From, To  float64 // requests a second
-	Precision float64 // the interval is to be no wider than this share of the rate
-	Confirm   int     // how often the rate that is found has to hold again
+	Precision float64 // the search ends when the interval is narrower than this share of the rate
+	Confirm   int     // how many more times the result has to hold
 }
 
-// Result is what a search found: Low is the highest rate that held each time,
-// with nothing below it that missed; High the lowest above it that missed, 0
-// where none did.
+// Result is the result of a search. Low is the highest rate that held each time, with
+// no miss at or below it. High is the lowest rate above it that missed, 0 if none did.
 type Result struct {
 	Low    float64        `json:"low_per_second"`
 	High   float64        `json:"high_per_second"`
-	Why    words.Sentence `json:"why"` // the search ended
+	Why    words.Sentence `json:"why"` // why the search ended
 	Found  bool           `json:"found"`
 	Points []Point        `json:"points"` // in the order they were tried
 }
 
-// maxTries bounds a search of a service whose answers change from try to try.
+// maxTries bounds a search whose outcomes vary from try to try.
 const maxTries = 40
 
-// Find searches. try plays a rate for the n-th time; its error ends the search,
-// as the end of ctx does, and what is known by then is returned with it.
+// Find searches. try plays a rate for the n-th time. An error of try, or the end of
+// ctx, ends the search; Find returns the result so far with the error.
 func (s Search) Find(ctx context.Context, try func(ctx context.Context, rate float64, n int) (Point, error)) (Result, error) {
 	var r Result
 	for rate := s.From; rate > 0 && len(r.Points) < maxTries; rate = s.next(&r) {
@@ -111,8 +110,8 @@ func (s Search) Find(ctx context.Context, try func(ctx context.Context, rate flo
 	return r, nil
 }
 
-// bounds are the highest rate that held every time and that no miss lies below,
-// and the lowest that missed.
+// bounds are the highest rate that held every time, with no miss below it, and the
+// lowest rate that missed.
 func bounds(points []Point) (low, high float64) {
 	for _, p := range points {
 		if p.Outcome != Holds && (high == 0 || p.Rate < high) {
@@ -174,7 +173,7 @@ func (s Search) confirmed(r *Result) bool {
 	return held > s.Confirm
 }
 
-// round keeps three digits, so that a rate can be said and typed again.
+// round keeps three digits, so that a rate is easy to say and to type.
 func round(rate float64) float64 {
 	scale := math.Pow(10, 2-math.Floor(math.Log10(rate)))
 	return math.Round(rate*scale) / scale
@@ -182,7 +181,7 @@ func round(rate float64) float64 {
 
 func perSecond(rate float64) string { return fmt.Sprintf("%.3g/s", rate) }
 
-// Curve are the points by rate; of several at one rate all are kept.
+// Curve are the points sorted by rate. Several points at one rate are all kept.
 func (r Result) Curve() []Point {
 	points := slices.Clone(r.Points)
 	slices.SortStableFunc(points, func(a, b Point) int {
@@ -191,7 +190,7 @@ func (r Result) Curve() []Point {
 	return points
 }
 
-// Check says what is wrong with a search.
+// Check validates a search.
 func (s Search) Check() error {
 	switch {
 	case !(s.From > 0) || !(s.To >= s.From):

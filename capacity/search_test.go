@@ -12,7 +12,7 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// service is one whose promises hold up to a capacity, and close to it by luck.
+// service holds its objectives up to a capacity, and close to it by chance.
 func service(capacity, noise float64, rng *rand.Rand) func(context.Context, float64, int) (Point, error) {
 	return func(_ context.Context, rate float64, _ int) (Point, error) {
 		// The chance to hold falls from 1 to 0 around the capacity.
@@ -39,8 +39,8 @@ func TestFindsTheCapacity(t *testing.T) {
 	}
 }
 
-// Near its edge a service holds or misses by luck. What is said to hold does so
-// in nearly every search, and the search ends.
+// Close to its capacity a service holds or misses by chance. The rate that a search
+// finds holds in nearly every search, and every search ends.
 func TestNoise(t *testing.T) {
 	const capacity, searches = 40.0, 500
 	promised, shy, tries := 0, 0, 0
@@ -108,13 +108,13 @@ func TestAnErrorKeepsWhatIsKnown(t *testing.T) {
 	}
 }
 
-// A service that keeps up is never called saturated, whatever its answers take;
-// one that cannot is, soon.
+// A service that keeps up is never called saturated, however long its answers take. A
+// service that does not keep up is soon called saturated.
 func TestBacklog(t *testing.T) {
 	for _, tt := range []struct {
 		says      string
 		rate      float64 // a second
-		serves    float64 // a second, at most
+		serves    float64 // at most so many a second
 		shortest  time.Duration
 		longest   time.Duration
 		saturated bool

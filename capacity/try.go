@@ -14,14 +14,14 @@ import (
 
 // Try says how the workload of one scenario is tried at a rate.
 type Try struct {
-	Scenario string // whose workload and objectives; empty: the gate's first without faults
-	Profile  string // a ready set of objectives in place of the gate's; empty: the gate's
+	Scenario string // its workload and objectives are used; empty: the gate's first scenario without faults
+	Profile  string // a predefined set of objectives in place of the gate's; empty: the gate's
 	Rate     scenarios.Rate
 	Lasts    time.Duration
 }
 
-// Of is the gate of a single try: one scenario of one stage, and the objectives
-// that are about it.
+// Of is the gate of a single try: one scenario with one stage, and the objectives that
+// apply to it.
 func (t Try) Of(gate scenarios.Gate) (scenarios.Gate, error) {
 	i := slices.IndexFunc(gate.Scenarios, func(s scenarios.Scenario) bool {
 		return s.Name == t.Scenario || t.Scenario == "" && len(s.Faults) == 0
@@ -59,13 +59,13 @@ func (t Try) Of(gate scenarios.Gate) (scenarios.Gate, error) {
 		m, _ := scenarios.MetricOf(o.Metric)
 		switch {
 		case o.Scenario != "" && o.Scenario != from.Name || o.During != "" || !m.OfRequests():
-			continue // of other scenarios, of faults, of what is measured beside the load
+			continue // it is about other scenarios, about faults, or about what is measured beside the load
 		case m.Unit == scenarios.UnitCount || !m.MoreIsBetter && (o.Op == ">=" || o.Op == ">"):
-			continue // such numbers grow with the rate
+			continue // its value grows with the rate
 		case o.Than != (scenarios.Than{}):
-			continue // it tells parts of the load apart, and not what is too much
+			continue // it compares parts of the load, and says nothing about saturation
 		}
-		o.Stage, o.Outside = "", false // there is one, and no fault
+		o.Stage, o.Outside = "", false // there is one stage, and no fault
 		o.Source = o.String()
 		if !slices.ContainsFunc(one.Objectives, func(have scenarios.Objective) bool { return have.Source == o.Source }) {
 			one.Objectives = append(one.Objectives, o)
@@ -82,7 +82,7 @@ func (t Try) Of(gate scenarios.Gate) (scenarios.Gate, error) {
 	if len(one.Objectives) == 0 {
 		return gate, fmt.Errorf("no objective of %s is about the latency or the errors of %s, so every rate would do; add one, or take a --profile", gate.Name, from.Name)
 	}
-	// A service that refuses what is too much for it must not look quick.
+	// A service that sheds load must not pass as a fast one.
 	if !slices.ContainsFunc(one.Objectives, func(o scenarios.Objective) bool {
 		m, _ := scenarios.MetricOf(o.Metric)
 		return m.Errors && m.Bound == scenarios.BoundShare
@@ -94,12 +94,12 @@ func (t Try) Of(gate scenarios.Gate) (scenarios.Gate, error) {
 		one.Objectives = append(one.Objectives, o)
 	}
 	one = one.Resolved()
-	one.Target = gate.Target.WithoutKeys() // they are those of other scenarios too
+	one.Target = gate.Target.WithoutKeys() // other scenarios use the keys too
 	return one, scenarios.Validate(one)
 }
 
-// Lasting is how long a try of a rate lasts: long enough for the samples that the
-// percentiles need, within bounds.
+// Lasting is how long to try a rate: long enough for the samples that the percentiles
+// need, within bounds.
 func Lasting(objectives []scenarios.Objective, rate float64, least, most time.Duration) time.Duration {
 	need := 0.0
 	for _, o := range objectives {
@@ -107,12 +107,13 @@ func Lasting(objectives []scenarios.Objective, rate float64, least, most time.Du
 			need = max(need, float64(checklist.SamplesFor(o.Quantile)))
 		}
 	}
-	// A tenth more, because Poisson arrivals are sometimes fewer.
+	// A tenth more, because Poisson arrivals may be fewer than expected.
 	return min(max(least, time.Duration(math.Ceil(1.1*need/rate))*time.Second), most)
 }
 
-// Concluded is what the verdict on a try means for its rate. What lacks nothing but samples is decided by what was
-// measured: a search cannot wait for the last of them at every rate.
+// Concluded is the outcome that follows from the verdict on a try. An objective that
+// only lacks samples is decided by its measured value, because a search cannot wait for
+// the last samples at every rate.
 func Concluded(gate scenarios.Gate, v checklist.Verdict) (Outcome, words.Sentence) {
 	if !v.Client.Valid {
 		return Limited, v.Client.Why
@@ -137,7 +138,7 @@ func Concluded(gate scenarios.Gate, v checklist.Verdict) (Outcome, words.Sentenc
 	return Holds, words.Count(int64(len(v.Objectives)), "1 objective, proven", "%d objectives, proven")
 }
 
-// Measured is what the verdict on a try measured.
+// Measured are the values that the verdict on a try holds.
 func Measured(v checklist.Verdict) (p Point) {
 	if len(v.Scenarios) == 0 {
 		return p

@@ -15,36 +15,37 @@ import (
 
 // Side is one of the two services that are compared.
 type Side struct {
-	Gate   scenarios.Gate // whose target it is
+	Gate   scenarios.Gate // its target is the service
 	Server string         // the reference-server program
 }
 
-// Baseline compares two services in blocks of the same load. They are played in
-// the order base, head, head, base, and so on, so that what drifts meets both
-// alike. The two blocks of a pair ask the same.
+// Baseline compares two services in blocks of the same load. The blocks are played in
+// the order base, head, head, base, and so on, so that drift affects both alike. The
+// two blocks of a pair send the same requests.
 type Baseline struct {
 	Base, Head Side
-	One        scenarios.Gate // of a single block, see capacity.Try
+	One        scenarios.Gate // for a single block, see capacity.Try
 	Pairs      int
-	Dir        string // of the blocks
+	Dir        string // for the recordings of the blocks
 	Command    []string
 	// Judge judges the recording in a folder, and Read reads it.
 	Judge func(dir string) (checklist.Verdict, error)
 	Read  func(dir string) (scenarios.Gate, *recording.Recording, error)
-	// Tell is told how a block goes on, Opened where a side is, Ready when both
-	// are there, and LeftOut of a block that says nothing, and why.
+	// Tell receives the progress of a block. Opened is called for each side that is
+	// open, Ready when both are, and LeftOut for a block without a usable result, with
+	// the reason.
 	Tell    func(block string, p run.Progress)
 	Opened  func(side, url string)
 	Ready   func()
 	LeftOut func(pair int, why words.Sentence)
 }
 
-// Compared are the blocks of base and head, in pairs, and how many pairs were
-// left out. When ctx ends it is what was played by then.
+// Compared are the blocks of base and head, in pairs, and how many pairs were left out.
+// If ctx ends early, it holds the blocks played by then.
 type Compared struct {
 	Sides   [2][]checklist.Block
 	LeftOut int
-	Head    string // where it was
+	Head    string // its address
 }
 
 // Play opens both services, and plays the pairs.
@@ -89,8 +90,7 @@ func (b Baseline) Play(ctx context.Context) (c Compared, err error) {
 	return c, nil
 }
 
-// play plays one block and cuts what is compared out of it; nil where the client
-// was too slow.
+// play plays one block and cuts out what is compared; nil if the client was too slow.
 func (b Baseline) play(ctx context.Context, s *run.Session, name string, pair int) (*checklist.Block, words.Sentence, error) {
 	gate, dir := b.One, filepath.Join(b.Dir, name)
 	gate.Target = scenarios.Target{Endpoint: &s.Endpoint}

@@ -1,7 +1,7 @@
-// Package measure plays run after run against one target: rate after rate until
-// the highest is known at which the objectives hold, or blocks of the same load in
-// turns against two services. It acts only through internal/run. What its runs
-// mean is for capacity and checklist to say, and each is a run folder of its own.
+// Package measure plays many runs against one target: rate after rate until it knows
+// the highest at which the objectives hold, or blocks of the same load in turns against
+// two services. It acts only through internal/run. The packages capacity and checklist
+// interpret the runs, each of which has a run folder of its own.
 package measure
 
 import (
@@ -24,28 +24,28 @@ import (
 // Capacity is a search for the highest rate.
 type Capacity struct {
 	Gate    scenarios.Gate // whose target is tried
-	One     scenarios.Gate // of a single try, see capacity.Try
+	One     scenarios.Gate // for a single try, see capacity.Try
 	Search  capacity.Search
-	Least   time.Duration // that a try lasts
-	Longest time.Duration // that a try lasts, for the samples that a percentile needs
-	Dir     string        // of the tries, which is there
+	Least   time.Duration // the shortest duration of a try
+	Longest time.Duration // the longest duration of a try, if its percentiles need many samples
+	Dir     string        // for the recordings of the tries; it must exist
 	Server  string        // the reference-server program
 	Command []string
 	// Judge judges the recording in a folder.
 	Judge func(dir string) (checklist.Verdict, error)
-	// Tell is told how the n-th try goes on, and Tried what came of a try.
+	// Tell receives the progress of the n-th try, and Tried the result of each try.
 	Tell  func(n int, rate scenarios.Rate, p run.Progress)
 	Tried func(capacity.Point)
 }
 
-// Found is what a search found, and where the target was.
+// Found is the result of a search, and the address of the target.
 type Found struct {
 	capacity.Result
 	Target string
 }
 
-// Find searches. What is known when it is stopped, or fails, is returned with the
-// error; only where the target could not be opened there is nothing.
+// Find searches. If it is stopped or fails, it returns the results so far with the
+// error; opened is false if the target could not be opened.
 func (c Capacity) Find(ctx context.Context) (f Found, opened bool, err error) {
 	logs := filepath.Join(c.Dir, "logs")
 	if err := os.Mkdir(logs, 0o755); err != nil {
@@ -118,7 +118,7 @@ func (s *seeker) try(ctx context.Context, rate float64, again int) (capacity.Poi
 	return p, nil
 }
 
-// gate is that of a try, with arrivals of its own.
+// gate is the gate of a try, with arrivals of its own.
 func (s *seeker) gate(rate float64, again int) scenarios.Gate {
 	gate := s.One
 	gate.Name = fmt.Sprintf("%s-try-%d", trimmed(s.One.Name), s.n)
@@ -131,10 +131,10 @@ func (s *seeker) gate(rate float64, again int) scenarios.Gate {
 	return gate
 }
 
-// name is that of a try's folder.
+// name is the name of a try's folder.
 func (s *seeker) name(rate float64) string {
 	return fmt.Sprintf("try-%02d-%s", s.n, strings.ReplaceAll(strings.ReplaceAll(scenarios.Rate(rate).String(), "/s", ""), ".", "_"))
 }
 
-// trimmed leaves room for what is added to a name.
+// trimmed shortens a name, so that there is room for a suffix.
 func trimmed(name string) string { return name[:min(len(name), 48)] }
