@@ -1,7 +1,7 @@
-// Package canary asks a service the same few questions again and again, beside
-// the load. A service can be quick and wrong: answers that belong to somebody
-// else, tokens that come twice, counts that are not those of the text. What an
-// answer should be nobody has to know; it should be what it was before.
+// Package canary asks a service the same few questions again and again, beside the
+// load. It finds wrong answers of a fast service: answers of another client, repeated
+// tokens, wrong token counts. It needs no reference answers, because it compares each
+// answer with the earlier ones.
 package canary
 
 import (
@@ -18,8 +18,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// questions are asked in turn. More than one, so that a mix-up between them
-// shows; few, so that each is asked often.
+// questions are asked in turn. There are several, so that a mix-up between them shows,
+// but few, so that each is asked often.
 var questions = []string{
 	"Tell me a story about a little dog who is afraid of the rain.",
 	"Why is the sky blue?",
@@ -28,10 +28,10 @@ var questions = []string{
 	"Explain how a bridge stays up.",
 }
 
-// Watch asks until ctx ends and gives every answer to sink, from several
-// goroutines; it returns when all have ended. How many tokens a text has is
-// asked once of each text, after its answer; where nobody counts them, observe is
-// told why.
+// Watch asks until ctx ends and gives every answer to sink, from several goroutines; it
+// returns when all have ended. After the first answer with a text, the tokenizer counts
+// the text's tokens once. If the tokens could not be counted, observe receives the
+// reason.
 func Watch(ctx context.Context, clock recording.Clock, s scenarios.Scenario, c *client.Client, sink func(recording.Request), observe func(recording.Observation)) {
 	w := watcher{client: c, counts: map[int64]int32{}}
 	work := s.Mix()[0].Workload
@@ -82,13 +82,13 @@ type watcher struct {
 	counts    map[int64]int32
 	frame     int // tokens that the tokenizer adds to every text
 	framed    bool
-	absent    error // the service has no tokenizer, by its own word
-	failed    error // why the first answer was not counted that it should have
+	absent    error // the service has said that it has no tokenizer
+	failed    error // why the first uncounted answer was not counted
 	uncounted int64
 }
 
-// count is how many tokens the service's tokenizer sees in a text, without what
-// it adds to every text; 0 where it has none, or did not count.
+// count is how many tokens the service's tokenizer counts in a text, without those that
+// it adds to every text; 0 if there is no tokenizer, or it failed.
 func (w *watcher) count(ctx context.Context, of int64, text string) int32 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -114,7 +114,7 @@ func (w *watcher) count(ctx context.Context, of int64, text string) int32 {
 	return 0
 }
 
-// ask asks for the tokens of a text, and before the first for the tokenizer's frame.
+// ask asks for the tokens of a text; before the first text it measures the frame.
 func (w *watcher) ask(ctx context.Context, text string) (int, error) {
 	if !w.framed {
 		frame, err := w.overhead(ctx)
@@ -130,7 +130,7 @@ func (w *watcher) ask(ctx context.Context, text string) (int, error) {
 	return n - w.frame, err
 }
 
-// tell observes why answers were not counted.
+// tell records why answers were not counted.
 func (w *watcher) tell(clock recording.Clock, scenario string, observe func(recording.Observation)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -142,8 +142,8 @@ func (w *watcher) tell(clock recording.Clock, scenario string, observe func(reco
 	}
 }
 
-// overhead is what a tokenizer adds to every text: a text twice as long has
-// twice the tokens, but for that.
+// overhead is the number of tokens that a tokenizer adds to every text: a doubled text
+// has twice the tokens, except for these.
 func (w *watcher) overhead(ctx context.Context) (int, error) {
 	once, err := w.client.CountTokens(ctx, "a b c d")
 	if err != nil {
