@@ -1,7 +1,7 @@
-// Package durability writes records that a service acknowledges, beside the
-// load, and reads every one back at the end, as Jepsen tests a set: what was
-// acknowledged and is not there any more is lost. It judges nothing; each write
-// and each read is a row of the recording.
+// Package durability writes records that a service acknowledges, beside the load, and
+// reads every one back at the end, as Jepsen tests a set: an acknowledged record that
+// is missing is lost. It judges nothing; each write and each read is a row of the
+// recording.
 package durability
 
 import (
@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	readers   = 4                      // records that are read at a time
-	readAgain = 200 * time.Millisecond // after which those that are not settled are read again
+	readers   = 4                      // records that are read at the same time
+	readAgain = 200 * time.Millisecond // the delay before unsettled records are read again
 )
 
 // Writer writes the records of one scenario and reads them back.
@@ -40,9 +40,9 @@ func New(clock recording.Clock, s scenarios.Scenario, c *client.Client, sink fun
 	return &Writer{clock: clock, scenario: s, client: c, sink: sink}
 }
 
-// Write writes records at their interval until stop is closed, whether or not
-// earlier ones were acknowledged, and returns when all have been answered. One
-// that was under way may be acknowledged yet, so only ctx breaks it off.
+// Write writes records at their interval until stop is closed, whether or not earlier
+// ones were acknowledged, and returns when all have been answered. Only ctx cancels a
+// write that is under way, because it may still be acknowledged.
 func (w *Writer) Write(ctx context.Context, stop <-chan struct{}) {
 	d := *w.scenario.Durability
 	model := w.scenario.Mix()[0].Workload.Model
@@ -75,8 +75,8 @@ func (w *Writer) Write(ctx context.Context, stop <-chan struct{}) {
 	}
 }
 
-// write writes a record: a background response, or in turns with these, where the
-// gate asks for it, an answer whose usage the service is to keep.
+// write writes a record: a background response or, every second time if the gate asks
+// for it, an answer whose usage the service has to keep.
 func (w *Writer) write(ctx context.Context, n int64, p client.Prompt, due time.Duration) recording.Request {
 	if !w.ofUsage(n) {
 		return w.client.Write(ctx, p, w.mark(n), w.clock, due)
@@ -88,16 +88,16 @@ func (w *Writer) write(ctx context.Context, n int64, p client.Prompt, due time.D
 
 func (w *Writer) ofUsage(n int64) bool { return w.scenario.Durability.Usage && n%2 == 1 }
 
-// ofUsage is the class of records of what a request used.
+// ofUsage is the class of records of the usage of a request.
 const ofUsage = "usage"
 
-// mark tells a record from those of other runs, too: ids may repeat where a
-// service has forgotten that it gave them out.
+// mark identifies a record, also among those of other runs: a service that lost records
+// may issue their ids again.
 func (w *Writer) mark(n int64) string {
 	return fmt.Sprintf("%s/%d/%d", w.scenario.Name, n, w.clock.Start().UnixNano())
 }
 
-// sameAgain reads a record that is complete once more: it has to hold the same.
+// sameAgain reads a complete record once more; its content must be the same.
 func (w *Writer) sameAgain(ctx context.Context, record, first recording.Request) (recording.Request, bool) {
 	d := w.scenario.Durability
 	again, settled := w.client.Read(ctx, record.Record, w.mark(record.Seq), record.Answer, d.MaxTokens, time.Duration(d.Timeout), w.clock)
@@ -111,10 +111,9 @@ func (w *Writer) sameAgain(ctx context.Context, record, first recording.Request)
 	return first, true
 }
 
-// ReadBack is the final read. Records that are not complete yet, or cannot be
-// read for the moment, are asked for again until the scenario's patience ends.
-// It returns how many writes were due; false where it was broken off, so that
-// there has been no final read.
+// ReadBack is the final read. Records that are not complete yet, or cannot be read at
+// the moment, are read again until the scenario's patience ends. It returns how many
+// writes were due. It is false if it was cancelled, so that there is no final read.
 func (w *Writer) ReadBack(ctx context.Context) (due int64, ok bool) {
 	slices.SortFunc(w.acknowledged, func(a, b recording.Request) int { return cmp.Compare(a.Seq, b.Seq) })
 	until := w.clock.Now() + time.Duration(w.scenario.Durability.Within)
@@ -130,9 +129,9 @@ func (w *Writer) ReadBack(ctx context.Context) (due int64, ok bool) {
 	}
 }
 
-// read reads records once and returns those that are not settled. From until on
-// there is a row of each, settled or not, and of what hangs then a last one
-// without a further wait.
+// read reads records once and returns those that are not settled. From the time until
+// on, it writes a row for each record, settled or not. A record whose read hangs at
+// that time gets its last row without a further wait.
 func (w *Writer) read(ctx context.Context, records []recording.Request, until time.Duration) (left []recording.Request) {
 	tokens, timeout := w.scenario.Durability.MaxTokens, time.Duration(w.scenario.Durability.Timeout)
 	var mu sync.Mutex

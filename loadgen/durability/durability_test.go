@@ -18,13 +18,13 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// keeper is a service with background responses, which are complete when they
-// have been asked for twice.
+// keeper is a service with background responses. A response is complete when it has
+// been asked for twice.
 type keeper struct {
 	mu      sync.Mutex
 	records map[string]map[string]any
 	asked   map[string]int
-	// What a test spoils.
+	// Each test replaces some of these.
 	accept func(n int, id string) (string, int)                       // another id, or a status
 	answer func(n, asked int, o map[string]any) (map[string]any, int) // another record, or a status
 }
@@ -44,7 +44,8 @@ func (k *keeper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, fmt.Sprintf("not a background response: %+v %v", q, err), http.StatusTeapot)
 			return
 		}
-		// Writes may come in another order than they were due in; a mark has their number.
+		// Writes may come in another order than they were due in; the mark holds the
+		// number.
 		n, _ := strconv.Atoi(strings.Split(q.Metadata["launchgate_record"], "/")[1])
 		id := fmt.Sprintf("resp_%d", n)
 		if k.accept != nil {
@@ -74,7 +75,7 @@ func (k *keeper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(o)
 }
 
-// play writes records for a while and reads them back: what became of each.
+// play writes records for a while, reads them back, and returns the rows of both.
 func play(t *testing.T, k *keeper, within time.Duration) (writes, reads []recording.Request) {
 	t.Helper()
 	k.records, k.asked = map[string]map[string]any{}, map[string]int{}
@@ -131,8 +132,8 @@ func TestRecordsAreWrittenAndReadBack(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		k     *keeper
-		third string // what the read of the third record says
-		acked bool   // the third
+		third string // the result of reading the third record
+		acked bool   // whether the third was acknowledged
 	}{
 		{"all are there when they are complete", &keeper{}, "", true},
 		{"lost", &keeper{answer: func(n, _ int, o map[string]any) (map[string]any, int) {
@@ -199,7 +200,7 @@ func TestRecordsAreWrittenAndReadBack(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			patience := 20 * time.Second
-			if tt.third == recording.ErrorTimeout { // all of it is waited
+			if tt.third == recording.ErrorTimeout { // the read waits for all of the patience
 				patience = 2 * time.Second
 			}
 			writes, reads := play(t, tt.k, patience)
@@ -222,9 +223,9 @@ func TestRecordsAreWrittenAndReadBack(t *testing.T) {
 	}
 }
 
-// Every second record is what an answer used, where the gate asks for it: the
-// third is lost, of the fifth another number is kept, the seventh is none, and of
-// the ninth nobody knows.
+// If the gate asks for it, every second record is the usage of an answer. The service
+// loses the third, keeps another number for the fifth, acknowledges no seventh, and
+// does not answer about the ninth.
 func TestUsageIsReadBack(t *testing.T) {
 	k := &keeper{records: map[string]map[string]any{}, asked: map[string]int{}}
 	mux := http.NewServeMux()
@@ -260,7 +261,7 @@ func TestUsageIsReadBack(t *testing.T) {
 		defer mu.Unlock()
 		tokens, has := kept[r.PathValue("id")]
 		switch {
-		case r.PathValue("id") == "req_9": // as of a service that has no such path
+		case r.PathValue("id") == "req_9": // as a service without such a path answers
 			http.NotFound(w, r)
 			return
 		case !has:
@@ -283,7 +284,7 @@ func TestUsageIsReadBack(t *testing.T) {
 	}
 }
 
-// An id that is given out twice is seen: its content is that of one of the two.
+// An id that is issued twice is noticed: its content is that of one of the two records.
 func TestAnIDThatRepeats(t *testing.T) {
 	writes, reads := play(t, &keeper{accept: func(n int, id string) (string, int) {
 		if n == 4 {
@@ -294,14 +295,14 @@ func TestAnIDThatRepeats(t *testing.T) {
 	if writes[3].Record != writes[4].Record {
 		t.Errorf("%s and %s", writes[3].Record, writes[4].Record)
 	}
-	// Which of the two came last, and is kept, the network says.
+	// The network decides which of the two came last and is kept.
 	if gone := []string{reads[3].Error, reads[4].Error}; !slices.Contains(gone, recording.ErrorGone) || !slices.Contains(gone, "") {
 		t.Errorf("%+v\n%+v", reads[3], reads[4])
 	}
 }
 
-// A service that hangs cannot hold the run for longer than its patience, and
-// leaves a row of each record all the same.
+// A service that hangs cannot hold the run for longer than its patience, and even then
+// there is a row for each record.
 func TestAServiceThatHangsIsGivenUp(t *testing.T) {
 	k := &keeper{records: map[string]map[string]any{}, asked: map[string]int{}}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -343,7 +344,7 @@ func TestAServiceThatHangsIsGivenUp(t *testing.T) {
 	}
 }
 
-// A run that is broken off has no final read.
+// A run that is cancelled has no final read.
 func TestAReadThatIsBrokenOff(t *testing.T) {
 	c, err := client.New(client.Config{BaseURL: "http://127.0.0.1:1", Model: "m"})
 	if err != nil {
