@@ -1,6 +1,6 @@
 // Command raw drives vegeta's library as a plain user of it would: one target, a
-// constant rate, and vegeta's own metrics. It is what the client's cost is
-// compared with, and no part of the product.
+// constant rate, and vegeta's own metrics. The benchmark compares the cost of our
+// client with it. It is no part of the product.
 package main
 
 import (
