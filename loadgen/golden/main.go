@@ -1,18 +1,18 @@
 //go:build linux
 
-// Command golden is the ruler that the client is measured with: a server whose
-// streams have every chunk at a planned time, and which notes when it really
-// wrote each. What a client says of a stream can so be held against what was.
-// It is a test program and no part of the product; it speaks just enough
-// HTTP/1.1 and of the OpenAI API to be cheap beside the client on two cores.
+// Command golden is the server that the client is tested against: its streams have
+// every chunk at a planned time, and it records when it really wrote each. So the
+// client's measurements can be compared with the truth. It is a test program and no
+// part of the product. It implements just enough HTTP/1.1 and OpenAI API to be cheap
+// beside the client on two cores.
 //
 //	golden -first 100ms -every 50ms
 //
-// It prints its address and serves until it is killed. POST anything with
-// "stream": true and it streams max_tokens chunks; X-Launchgate-Replica tells
-// which stream it is. Without, and on any GET, it answers at once and whole.
-// GET /record tells what was written since the last GET /record, GET /count how
-// many questions were answered since the last GET /count.
+// It prints its address and serves until it is killed. A POST with "stream": true
+// streams max_tokens chunks; X-Launchgate-Replica names the stream. A POST without it,
+// and any GET, is answered at once and whole. GET /record returns what was written
+// since the last GET /record, GET /count how many requests were answered since the last
+// GET /count.
 package main
 
 import (
@@ -37,20 +37,20 @@ import (
 	"time"
 )
 
-// Record is the answer of /record. Times are nanoseconds of the wall clock that
-// the server started with, carried on by its monotonic clock.
+// Record is the answer of /record. Times are nanoseconds: the wall clock at the
+// server's start plus its monotonic clock.
 type Record struct {
 	Streams []Stream `json:"streams"`
-	// TimerP99 is how late, at p99, a thread that only sleeps was woken
-	// meanwhile: how quiet the machine was.
+	// TimerP99 is the p99 by which a sleeping thread was woken late meanwhile. It tells
+	// how quiet the machine was.
 	TimerP99 int64 `json:"timer_p99_ns"`
 }
 
-// Stream is what one stream was.
+// Stream is the record of one stream.
 type Stream struct {
 	ID      string  `json:"id"`
 	Planned []int64 `json:"planned_ns"` // of each content chunk
-	Written []int64 `json:"written_ns"` // read right before the write; shorter where the client went away
+	Written []int64 `json:"written_ns"` // taken right before each write; shorter if the client went away
 }
 
 func main() {
@@ -78,18 +78,18 @@ func main() {
 	}
 }
 
-// base is when the server started; now is the time since, as wall time.
+// base is when the server started; now is base plus the time since then.
 var base = time.Now()
 
 func now() int64 { return base.UnixNano() + int64(time.Since(base)) }
 
-// plan is when chunks are to be written.
+// plan says when chunks are written.
 type plan struct {
 	first, every time.Duration
 	jitter       float64
 }
 
-// times draws a stream's, the same for the same number of the stream.
+// times draws the times of a stream; the same number of a stream gives the same times.
 func (p plan) times(id, n int) []int64 {
 	random := rand.New(rand.NewPCG(uint64(id), 0))
 	at, times := now(), make([]int64, n)
@@ -116,7 +116,7 @@ func newServer(p plan) *server {
 	return &server{plan: p, writer: &writer{fresh: make(chan *stream, 1024)}}
 }
 
-// question is what is read of a request.
+// question is the part of a request that is read.
 type question struct {
 	Stream              bool `json:"stream"`
 	MaxTokens           int  `json:"max_tokens"`
@@ -199,7 +199,7 @@ func (s *server) record() Record {
 	return r
 }
 
-// stream is one that is being written.
+// stream is one stream that is being written.
 type stream struct {
 	id      string
 	raw     syscall.RawConn
@@ -212,8 +212,8 @@ type stream struct {
 	written []int64
 }
 
-// try writes one chunk without waiting: a client that does not read must not
-// hold up the others.
+// try writes one chunk without waiting, so that a client that does not read does not
+// delay the others.
 func (st *stream) try(fd uintptr) bool {
 	n, err := syscall.Write(int(fd), contentChunk)
 	if err == nil && n < len(contentChunk) {
@@ -286,9 +286,9 @@ func (q *queue) Pop() any {
 	return last
 }
 
-// quiet watches how late a thread is woken that does nothing but sleep until
-// the next of evenly spaced times: the control of a measurement. Like requests
-// of an open loop, the times are kept to however late the thread is.
+// quiet measures how late a thread is woken that only sleeps until the next of evenly
+// spaced times: the control of a measurement. As with open-loop requests, a late thread
+// does not shift the times.
 type quiet struct {
 	mu   sync.Mutex
 	late []int64
@@ -301,7 +301,7 @@ func (q *quiet) watch() {
 	for due := time.Since(base); ; due += nap {
 		if rest := due - time.Since(base); rest > 0 {
 			ts := syscall.NsecToTimespec(int64(rest))
-			_ = syscall.Nanosleep(&ts, nil) // a signal cuts a nap short, and it is not late
+			_ = syscall.Nanosleep(&ts, nil) // a signal ends a sleep early, which does not count as late
 		}
 		late := max(0, time.Since(base)-due)
 		q.mu.Lock()
