@@ -1,6 +1,6 @@
-// Package probe watches a service from outside, beside the load: a small
-// request at a fixed interval, each sent whether or not earlier ones were
-// answered. When a fault strikes, the probes tell when users were served again.
+// Package probe watches a service from outside, beside the load: a small request at a
+// fixed interval, sent whether or not earlier ones were answered. After a fault, the
+// probes show when users were served again.
 package probe
 
 import (
@@ -13,13 +13,12 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// question is what a probe asks. The answer is not judged, only that it comes.
+// question is what a probe asks. Only whether an answer comes counts, not its text.
 const question = "Hello!"
 
-// Watch probes until ctx ends and gives every probe to sink, from several
-// goroutines; it returns when all have ended. Each is given up after the
-// probe's timeout, so that no more than timeout/every + 1 are under way even
-// when the service hangs.
+// Watch probes until ctx ends and gives every probe to sink, from several goroutines;
+// it returns when all have ended. Each probe times out after the probe's timeout, so
+// that no more than timeout/every + 1 are under way even if the service hangs.
 func Watch(ctx context.Context, clock recording.Clock, p scenarios.Probe, s scenarios.Scenario, c *client.Client, sink func(recording.Request)) error {
 	w := s.Mix()[0].Workload
 	ask := client.Prompt{API: w.API, Model: w.Model, Fields: scenarios.Texts(w.Fields), Messages: []client.Message{{Role: "user", Content: question}}, MaxTokens: p.MaxTokens, Stream: true, Finish: recording.OrEnd(w.Finish), Timeout: time.Duration(p.Timeout)}
@@ -43,7 +42,7 @@ func Watch(ctx context.Context, clock recording.Clock, p scenarios.Probe, s scen
 	}
 }
 
-// stageAt is the stage that is played at an offset from the scenario's start.
+// stageAt is the stage at an offset from the scenario's start.
 func stageAt(s scenarios.Scenario, at time.Duration) string {
 	var end time.Duration
 	for _, st := range s.Stages {

@@ -17,8 +17,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// A service that hangs for a while is probed on at the same pace: what hangs is
-// given up, and the first probe after the outage tells that it is over.
+// Probes go on at the same pace while a service hangs: those that hang time out, and
+// the first probe after the outage shows that it is over.
 func TestProbesGoOnThroughAnOutage(t *testing.T) {
 	const every, outage, timeout = 20 * time.Millisecond, 400 * time.Millisecond, 100 * time.Millisecond
 	var hangs atomic.Bool
