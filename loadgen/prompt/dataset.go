@@ -17,19 +17,19 @@ import (
 	"github.com/launchgate/launchgate/loadgen/client"
 )
 
-// Talk is a conversation to be had: what was said before, and what is asked,
-// one question after the other.
+// Talk is a conversation: the messages before it, and the questions to ask one after
+// the other.
 type Talk struct {
 	Before    []client.Message
 	Questions []string
-	MaxTokens int // of an answer, where the dataset says so
+	MaxTokens int // limit of each answer, if the dataset has one
 }
 
-// Dataset is what was read of a file.
+// Dataset is the content of a dataset file.
 type Dataset struct {
 	Talks []Talk
-	// LeftOut is how many records of ShareGPT were left out because no user asks
-	// anything in them. Other records that cannot be asked are errors.
+	// LeftOut is how many records of ShareGPT were left out because they have no user's
+	// message. Other records without a question are errors.
 	LeftOut int
 }
 
@@ -47,7 +47,7 @@ func LoadDataset(path string) (Dataset, error) {
 	return d, nil
 }
 
-// record is a line of a dataset, in one of the shapes of the field.
+// record is a line of a dataset, in any of the known formats.
 type record struct {
 	Messages []struct { // OpenAI
 		Role    string          `json:"role"`
@@ -59,16 +59,16 @@ type record struct {
 	} `json:"conversations"`
 	Prompt       json.RawMessage `json:"prompt"`
 	Instruction  string          `json:"instruction"` // Alpaca
-	Input        string          `json:"input"`       // what the instruction is about
+	Input        string          `json:"input"`       // the text that the instruction is about
 	MaxTokens    tokens          `json:"max_tokens"`
 	OutputTokens tokens          `json:"output_tokens"`
 }
 
-// tokens is a number of tokens, in any form that a program writes whole numbers in:
-// 12, 12.0, 1.2e1, "12"; null is none.
+// tokens is a number of tokens, in any form in which programs write whole numbers: 12,
+// 12.0, 1.2e1, "12"; null is none.
 type tokens int
 
-// UnmarshalJSON reads one. Its error says what was found.
+// UnmarshalJSON reads a number of tokens. Its error says what was found.
 func (c *tokens) UnmarshalJSON(b []byte) error {
 	said := strings.TrimSpace(strings.Trim(string(b), `"`))
 	if said == "null" || said == "" {
@@ -82,10 +82,10 @@ func (c *tokens) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// ReadDataset reads JSON lines, or one JSON list, of records with messages
-// (OpenAI), conversations (ShareGPT) or a prompt. Where the last message is a
-// user's, all before it is the history of that one question; otherwise the
-// record is a conversation, and its questions are those of the user.
+// ReadDataset reads JSON lines, or one JSON list, of records with messages (OpenAI),
+// conversations (ShareGPT) or a prompt. If the last message is a user's, the messages
+// before it are the history of that one question. Otherwise the record is a
+// conversation, and the user's messages are its questions.
 func ReadDataset(r io.Reader) (Dataset, error) {
 	in := bufio.NewReaderSize(r, 1<<16)
 	d := json.NewDecoder(in)
@@ -144,8 +144,8 @@ func ReadDataset(r io.Reader) (Dataset, error) {
 	return read, nil
 }
 
-// halves reports whether a record has escapes of half a character, which would be
-// asked as another one.
+// halves reports whether a record has escapes of half a character (a lone surrogate),
+// which would be sent as another character.
 func halves(line []byte) bool {
 	if !bytes.Contains(bytes.ToLower(line), []byte(`\ud`)) {
 		return false
@@ -165,7 +165,7 @@ func halves(line []byte) bool {
 	return replaced(compact.Bytes()) > replaced(line)
 }
 
-// isList skips blanks and looks whether what follows opens a list.
+// isList skips blanks and reports whether a list follows.
 func isList(in *bufio.Reader) (bool, error) {
 	if head, _ := in.Peek(2); len(head) == 2 && (head[0] == 0xff && head[1] == 0xfe || head[0] == 0xfe && head[1] == 0xff || head[0] == 0 || head[1] == 0) {
 		return false, errors.New("found UTF-16, expected UTF-8: convert the file, for example with iconv -f utf-16 -t utf-8")
@@ -204,7 +204,7 @@ func (r record) talk() (Talk, error) {
 	return talk, nil
 }
 
-// roles are the names that ShareGPT's files give to who speaks.
+// roles maps the names of roles in ShareGPT's files.
 var roles = map[string]string{"human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant",
 	"bard": "assistant", "assistant": "assistant", "system": "system"}
 
@@ -244,8 +244,8 @@ func (r record) messages() ([]client.Message, error) {
 	return all, nil
 }
 
-// textOf is a content: a text, or a list of parts, which all have to be texts. A
-// question about an image is another question without it.
+// textOf is the text of a content: a string, or a list of parts, which all have to be
+// texts. A question about an image makes no sense without it.
 func textOf(raw json.RawMessage) (string, error) {
 	if len(raw) == 0 || string(raw) == "null" {
 		return "", nil

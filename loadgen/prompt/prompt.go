@@ -1,6 +1,6 @@
-// Package prompt makes what is asked: from a list, from a dataset, or from drawn
-// words of a length that is counted in the target's own tokens. The same seed
-// makes the same prompts, but for the salt, which is new in every run.
+// Package prompt makes the prompts: from a list, from a dataset, or from random words,
+// with a length counted in the target's own tokens. The same seed makes the same
+// prompts, except for the salt, which is new in every run.
 package prompt
 
 import (
@@ -19,13 +19,13 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Material is what the prompts of a gate are made of and have to be read,
-// counted or known before the run.
+// Material is what the prompts of a gate are made of, and has to be read or measured
+// before the run.
 type Material struct {
-	// Vocabulary of prompts of a given length; its How is empty where a gate has
-	// none.
+	// Vocabulary is for prompts of a given length; its How is empty if the gate has no
+	// such prompts.
 	Vocabulary Vocabulary
-	// Nonce tells this run's prompts from any other's.
+	// Nonce distinguishes this run's prompts from those of any other run.
 	Nonce    uint64
 	datasets map[string]Dataset
 	traces   map[traceFile]trace.Trace
@@ -33,8 +33,8 @@ type Material struct {
 	names    []string          // of the scenarios
 }
 
-// Gather reads the files that a gate names. Until Learn was called, the target's
-// tokens are a guess.
+// Gather reads the files that a gate names. Until Learn is called, the target's tokens
+// are a guess.
 func Gather(g scenarios.Gate) (*Material, error) {
 	m := &Material{Nonce: rand.Uint64(), datasets: map[string]Dataset{}, traces: map[traceFile]trace.Trace{}, keys: map[string]string{}}
 	if _, has := counted(g); has {
@@ -59,7 +59,7 @@ func Gather(g scenarios.Gate) (*Material, error) {
 	return m, nil
 }
 
-// Keys takes the keys of the gate's tenants, by the variables that they go by.
+// Keys takes the keys of the gate's tenants, by the names of their variables.
 func (m *Material) Keys(g scenarios.Gate, keys map[string]string) error {
 	for _, s := range g.Scenarios {
 		for _, class := range s.Mix() {
@@ -77,8 +77,8 @@ func (m *Material) Keys(g scenarios.Gate, keys map[string]string) error {
 	return nil
 }
 
-// OneLine is a secret without the line break that a file of one line leaves at its
-// end. Its error never repeats the secret.
+// OneLine is a secret without the line break at the end of its file. Its error never
+// repeats the secret.
 func OneLine(secret string) (string, error) {
 	secret = strings.TrimSpace(secret)
 	if secret == "" {
@@ -90,8 +90,8 @@ func OneLine(secret string) (string, error) {
 	return secret, nil
 }
 
-// Learn finds out how the target counts tokens, where a prompt is of a given
-// length. It asks as the load does.
+// Learn finds out how the target counts tokens, if the gate has prompts of a given
+// length. It sends requests like those of the load.
 func (m *Material) Learn(ctx context.Context, g scenarios.Gate, c *client.Client) (err error) {
 	if w, has := counted(g); has {
 		maker := m.Maker(w, 0)
@@ -100,8 +100,8 @@ func (m *Material) Learn(ctx context.Context, g scenarios.Gate, c *client.Client
 	return err
 }
 
-// counted is the workload of the first prompts whose length is given in tokens;
-// false where none are.
+// counted is the workload of the first prompts whose length is given in tokens; false
+// if there are none.
 func counted(g scenarios.Gate) (scenarios.Workload, bool) {
 	for _, s := range g.Scenarios {
 		for _, class := range s.Mix() {
@@ -132,12 +132,13 @@ func (m *Material) trace(t scenarios.Trace) (err error) {
 	return err
 }
 
-// traceFile is the file of a trace, and the unit that it is read with.
+// traceFile is the file of a trace, and the unit of its times.
 type traceFile struct{ name, unit string }
 
 func fileOf(t scenarios.Trace) traceFile { return traceFile{t.File, t.Unit} }
 
-// Remarks tell what of the gate's files is not sent as it stands there.
+// Remarks are the parts of the gate's files that are not sent as they are written
+// there.
 func (m *Material) Remarks() (remarks []words.Sentence) {
 	for _, file := range slices.Sorted(maps.Keys(m.datasets)) {
 		if n := m.datasets[file].LeftOut; n > 0 {
@@ -152,7 +153,7 @@ func (m *Material) Remarks() (remarks []words.Sentence) {
 	return remarks
 }
 
-// Trace is one that a gate names.
+// Trace is the content of a trace that the gate names.
 func (m *Material) Trace(t scenarios.Trace) trace.Trace { return m.traces[fileOf(t)] }
 
 // Maker makes the prompts of one workload.
@@ -160,32 +161,32 @@ type Maker struct {
 	work  scenarios.Workload
 	from  *Material
 	talks []Talk
-	seed  uint64 // of what groups of prompts have in common
+	seed  uint64 // for what the prompts of a group share
 	// fields of the requests, as the client takes them.
 	fields   map[string]string
-	scenario string // that the marks of its prompts tell
+	scenario string // in the marks of its prompts
 }
 
-// Maker of a workload's prompts.
+// Maker makes a Maker for a workload.
 func (m *Material) Maker(w scenarios.Workload, seed uint64) *Maker {
 	return &Maker{work: w, from: m, talks: m.datasets[w.Dataset].Talks, seed: seed, fields: scenarios.Texts(w.Fields)}
 }
 
-// Of says of which scenario the prompts are.
+// Of sets the scenario of the prompts.
 func (m *Maker) Of(scenario string) *Maker {
 	m.scenario = scenario
 	return m
 }
 
-// Asked is a talk of one request, or of one user.
+// Asked is the talk of one request, or of one user.
 type Asked struct {
 	Talk
-	mark client.Mark // in every question, where the workload wants marks
-	bare []string    // the questions without what is new in each request
+	mark client.Mark // in every question, if the workload wants marks
+	bare []string    // the questions without their marks and salt
 }
 
-// marked gives the questions of a talk the mark of a request, where the workload
-// wants marks.
+// marked adds the mark of a request to the questions of a talk, if the workload wants
+// marks.
 func (m *Maker) marked(talk Talk, bare []string, id uint64) Asked {
 	t := Asked{Talk: talk}
 	if !m.work.Marks {
@@ -200,12 +201,11 @@ func (m *Maker) marked(talk Talk, bare []string, id uint64) Asked {
 	return t
 }
 
-// saltWords is how many of a synthetic prompt's last words are new in every
-// run.
+// saltWords is how many words at the end of a synthetic prompt are new in every run.
 const saltWords = 8
 
-// Talk draws a conversation of as many questions as the workload has turns. id
-// is of the request, unique in the run.
+// Talk draws a conversation with as many questions as the workload has turns. id is the
+// id of the request, unique in the run.
 func (m *Maker) Talk(rng *rand.Rand, id uint64) Asked {
 	salt := m.salt(id)
 	var t Talk
@@ -233,7 +233,7 @@ func (m *Maker) Talk(rng *rand.Rand, id uint64) Asked {
 	return m.marked(t, bare, id)
 }
 
-// salt draws what makes a request one of a kind; nil where none is wanted.
+// salt draws the salt of a request; nil if the workload wants none.
 func (m *Maker) salt(id uint64) *rand.Rand {
 	if m.work.Salt == nil || !*m.work.Salt {
 		return nil
@@ -241,9 +241,8 @@ func (m *Maker) salt(id uint64) *rand.Rand {
 	return rand.New(rand.NewPCG(m.from.Nonce, id))
 }
 
-// salted ends every question with a mark of its own. What stands before it is
-// the same in every run, so that a cache of prefixes works as it does for
-// users.
+// salted adds a unique mark to the end of every question. The text before it is the
+// same in every run, so that a prefix cache works as it does for users.
 func salted(questions []string, salt *rand.Rand) []string {
 	if salt == nil {
 		return questions
@@ -255,8 +254,8 @@ func salted(questions []string, salt *rand.Rand) []string {
 	return marked
 }
 
-// synthetic draws a prompt: what its group has in common, then words of its
-// own, the last few of them the salt.
+// synthetic draws a prompt: first the words that its group shares, then words of its
+// own, the last few of which are the salt.
 func (m *Maker) synthetic(rng, salt *rand.Rand) string {
 	s := m.work.Synthetic
 	tokens := s.Tokens.Draw(rng)
@@ -271,7 +270,7 @@ func (m *Maker) synthetic(rng, salt *rand.Rand) string {
 	return b.String()
 }
 
-// own ends a prompt with words that no other has.
+// own ends a prompt with words that no other prompt has.
 func (m *Maker) own(b *strings.Builder, tokens int, rng, salt *rand.Rand) {
 	last := 0
 	if salt != nil {
@@ -285,8 +284,8 @@ func (m *Maker) own(b *strings.Builder, tokens int, rng, salt *rand.Rand) {
 	}
 }
 
-// Replayed is the prompt of a trace's request: its blocks, which other requests
-// with the same have too, or words of its own.
+// Replayed is the prompt of a trace's request: its blocks, which other requests of the
+// trace may share, or words of its own.
 func (m *Maker) Replayed(r trace.Request, rng *rand.Rand, id uint64) Asked {
 	var b strings.Builder
 	rest := r.Input
@@ -303,7 +302,7 @@ func (m *Maker) Replayed(r trace.Request, rng *rand.Rand, id uint64) Asked {
 	return m.marked(Talk{Questions: questions, MaxTokens: r.Output}, questions, id)
 }
 
-// Prompt asks with the messages of a talk so far.
+// Prompt makes the prompt that sends the messages of a talk so far.
 func (m *Maker) Prompt(t Asked, messages []client.Message, rng *rand.Rand) client.Prompt {
 	w := m.work
 	tokens := t.MaxTokens
@@ -317,8 +316,7 @@ func (m *Maker) Prompt(t Asked, messages []client.Message, rng *rand.Rand) clien
 	}
 }
 
-// about is what the last of the messages asks, without what is new in each
-// request.
+// about is a hash of the question in the last message, without its mark and salt.
 func (t Asked) about(messages []client.Message) int64 {
 	for i, bare := range t.bare {
 		if len(messages) > 0 && messages[len(messages)-1].Content == t.Questions[i] {
@@ -328,7 +326,7 @@ func (t Asked) about(messages []client.Message) int64 {
 	return 0
 }
 
-// First is the first question of a talk, with what was said before.
+// First is the first question of a talk, with the messages before it.
 func (t Talk) First() []client.Message {
 	return append(append([]client.Message(nil), t.Before...), client.Message{Role: "user", Content: t.Questions[0]})
 }

@@ -96,8 +96,8 @@ func FuzzReadDataset(f *testing.F) {
 	})
 }
 
-// tokenizer is a service that counts the letters of each word by threes: short
-// words are one token each, as the common ones of real tokenizers are.
+// tokenizer is a service that counts a token for every three letters of a word: short
+// words are one token each, like the common words of real tokenizers.
 func tokenizer(t *testing.T, answer func(tokens int) any) *client.Client {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
@@ -110,7 +110,7 @@ func tokenizer(t *testing.T, answer func(tokens int) any) *client.Client {
 		if len(q.Messages) > 0 {
 			text = q.Messages[len(q.Messages)-1].Content
 		}
-		n := 1 // as tokenizers that begin every text with a mark do
+		n := 1 // like tokenizers that add a token at the beginning of every text
 		for _, word := range strings.Fields(text) {
 			n += (len(word) + 4) / 5
 		}
@@ -133,7 +133,7 @@ func tokenizer(t *testing.T, answer func(tokens int) any) *client.Client {
 	return c
 }
 
-// count is what the tokenizer above counts.
+// count counts tokens as the tokenizer above does.
 func count(text string) (n int) {
 	for _, word := range strings.Fields(text) {
 		n += (len(word) + 4) / 5
@@ -141,8 +141,8 @@ func count(text string) (n int) {
 	return n
 }
 
-// Prompts have the length that was asked for, in the service's own tokens:
-// exactly where it has a tokenizer, nearly where it only tells usage.
+// Prompts have the wanted length in the service's own tokens: exactly if it has a
+// tokenizer, nearly if it only reports usage.
 func TestPromptsAreOfTheLengthAskedFor(t *testing.T) {
 	list := func(n int) any { return make([]int, n) }
 	for _, tt := range []struct {
@@ -185,7 +185,7 @@ func TestPromptsAreOfTheLengthAskedFor(t *testing.T) {
 	}
 }
 
-// The same seed asks the same in every run, but for the salt at the end.
+// The same seed gives the same prompts in every run, except for the salt at the end.
 func TestSalt(t *testing.T) {
 	for _, w := range []scenarios.Workload{
 		{},
@@ -209,7 +209,7 @@ func TestSalt(t *testing.T) {
 				if (one[i] == two[i]) == salted {
 					t.Errorf("salted %v: %q and %q", salted, one[i], two[i])
 				}
-				// What precedes the salt is the same.
+				// The text before the salt is the same.
 				if words := strings.Fields(one[i]); salted && !strings.HasPrefix(two[i], strings.Join(words[:max(1, len(words)-saltWords)], " ")) {
 					t.Errorf("%q and %q do not begin alike", one[i], two[i])
 				}
@@ -247,7 +247,7 @@ func TestReplayedBlocks(t *testing.T) {
 	}
 }
 
-// A tenant's key is taken by its variable, or its absence said.
+// A tenant's key is found by its variable, and a missing key is an error.
 func TestKeys(t *testing.T) {
 	g := scenarios.Gate{Scenarios: []scenarios.Scenario{{Name: "s", Classes: []scenarios.Class{{Name: "gold", Workload: scenarios.Workload{APIKeyEnv: "LAUNCHGATE_TEST_GOLD"}}}}}}.Resolved()
 	m, err := Gather(g)

@@ -13,13 +13,13 @@ import (
 	"github.com/launchgate/launchgate/loadgen/client"
 )
 
-// Vocabulary is what synthetic prompts are made of: words of which is known how
-// many tokens of the target they are.
+// Vocabulary is what synthetic prompts are made of: words whose length in the target's
+// tokens is known.
 type Vocabulary struct {
 	Words []string
 	// PerWord is how many tokens a word is, on average.
 	PerWord float64
-	// How it is known, for the reader of the report.
+	// How says how the length is known, for the reader of the report.
 	How words.Sentence
 }
 
@@ -35,15 +35,15 @@ const (
 	askFor = 30 * time.Second
 )
 
-// Guessed is the vocabulary of a target that nobody could ask.
+// Guessed is the vocabulary for a target whose tokens are not known.
 func Guessed() Vocabulary {
 	return Vocabulary{strings.Fields(wordList), guess, words.Say("with an estimate of %.1f tokens per word", guess)}
 }
 
-// learn finds out how the target counts: by its own tokenizer, which leaves
-// words of exactly one token; where it has none, or one that does not work, by the
-// usage it tells with an answer; or by nothing at all.
-// It asks with a prompt like those of the load.
+// learn finds out how the target counts tokens. If its tokenizer works, the vocabulary
+// has only words of exactly one token. Otherwise the tokens per word are measured by
+// the usage of an answer, or else guessed. It asks with a prompt like those of the
+// load.
 func learn(ctx context.Context, c *client.Client, ask client.Prompt) (Vocabulary, error) {
 	list := strings.Fields(wordList)
 	v, err := byTokenizer(ctx, c, list)
@@ -63,8 +63,8 @@ func learn(ctx context.Context, c *client.Client, ask client.Prompt) (Vocabulary
 	return Vocabulary{list, per, words.Say("with the usage that the service reports: %.2f tokens per word", per)}, nil
 }
 
-// byTokenizer keeps the words that are one token each when they follow others.
-// A list in which each is one has as many tokens as words; any other is halved.
+// byTokenizer keeps the words that are one token each when they follow others. A list
+// of such words has as many tokens as words; any other list is halved and tried again.
 func byTokenizer(ctx context.Context, c *client.Client, list []string) (Vocabulary, error) {
 	frame, err := askCount(ctx, c, "the")
 	if err != nil {
@@ -105,14 +105,15 @@ func byTokenizer(ctx context.Context, c *client.Client, list []string) (Vocabula
 	return Vocabulary{all, per, words.Say("with the service's own tokenizer: %.2f tokens per word on average", per)}, nil
 }
 
-// A service may limit how often it is asked, and it is asked for every few words:
-// mostRefusals are how often a question is asked again, a moment later each time.
+// A service may limit the rate of requests, and learn sends one for every few words.
+// mostRefusals is how many times a refused request is sent again, each time after
+// restFor.
 const (
 	mostRefusals = 5
 	restFor      = 1100 * time.Millisecond
 )
 
-// askCount asks the service's tokenizer, and again where it did not count.
+// askCount asks the service's tokenizer, and asks again if it did not count.
 func askCount(ctx context.Context, c *client.Client, text string) (n int, err error) {
 	for range mostRefusals {
 		if n, err = c.CountTokens(ctx, text); err == nil || errors.Is(err, client.ErrNoTokenizer) || !rest(ctx) {
@@ -122,7 +123,7 @@ func askCount(ctx context.Context, c *client.Client, text string) (n int, err er
 	return n, err
 }
 
-// rest waits before a question is asked again; it is false when there is no time to.
+// rest waits before a request is sent again; it is false if ctx ends before.
 func rest(ctx context.Context) bool {
 	select {
 	case <-ctx.Done():
@@ -136,7 +137,7 @@ func rest(ctx context.Context) bool {
 func promptTokens(ctx context.Context, c *client.Client, ask client.Prompt, list []string) (int32, error) {
 	clock := recording.NewClock()
 	ask.Messages = []client.Message{{Role: "user", Content: strings.Join(list, " ")}}
-	ask.Stream = ask.API == client.APIGRPC // which has nothing else
+	ask.Stream = ask.API == client.APIGRPC // gRPC has only streams
 	ask.Timeout = max(ask.Timeout, askFor)
 	row := c.Do(ctx, ask, clock, clock.Now())
 	for range mostRefusals {
@@ -145,15 +146,15 @@ func promptTokens(ctx context.Context, c *client.Client, ask client.Prompt, list
 		}
 		row = c.Do(ctx, ask, clock, clock.Now())
 	}
-	// An answer this short may have nothing in it, of a model that thinks first.
+	// A short answer may be empty if the model thinks first.
 	if !row.OK() && row.PromptTokens == 0 {
 		return 0, words.Errorf("request the number of tokens of a prompt: %s", row.Why())
 	}
 	return row.PromptTokens, nil
 }
 
-// write draws words worth a number of tokens. Each begins with a blank but for
-// the first of a text.
+// write draws words worth a number of tokens. A blank precedes each word except the
+// first of a text.
 func (v Vocabulary) write(b *strings.Builder, tokens int, rng *rand.Rand) {
 	for n := max(1, int(float64(tokens)/v.PerWord+0.5)); n > 0; n-- {
 		if b.Len() > 0 {
