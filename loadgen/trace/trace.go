@@ -1,7 +1,6 @@
-// Package trace reads recorded loads: when each request came, how long its
-// prompt and its answer were, and, where the trace says so, which blocks of its
-// prompt other requests had too. Three formats of the field are known by their
-// first line:
+// Package trace reads recorded loads: when each request came, how long its prompt and
+// its answer were, and, if the trace has it, which blocks of its prompt other requests
+// share. It recognizes three formats by their first line:
 //
 //   - Azure's LLM inference traces (Azure/AzurePublicDataset): CSV with TIMESTAMP,
 //     a date and time, ContextTokens, GeneratedTokens
@@ -10,10 +9,10 @@
 //   - Mooncake (kvcache-ai/Mooncake): JSON lines with timestamp in milliseconds,
 //     input_length, output_length and hash_ids, each of a block of 512 tokens
 //
-// Times may be dates (RFC 3339, or with a blank) in each of them. A number is of the
-// unit that the caller states, else of the format's own. It is refused where neither
-// says: a number in a trace of Azure's, JSON lines without hash_ids, which others
-// write too, and one that looks like the time since 1970 in another unit.
+// Times may be dates (RFC 3339, or with a blank) in each format. A number has the unit
+// that the caller gives, or else that of the format. Without either it is refused: a
+// number in a trace of Azure's, JSON lines without hash_ids, which other programs write
+// too, and a number that looks like the time since 1970 in another unit.
 package trace
 
 import (
@@ -32,7 +31,7 @@ import (
 	"time"
 )
 
-// BlockTokens is how many tokens of a prompt a block of a Mooncake trace is.
+// BlockTokens is how many tokens of a prompt a block of a Mooncake trace stands for.
 const BlockTokens = 512
 
 // Request is one line of a trace.
@@ -40,10 +39,10 @@ type Request struct {
 	At     time.Duration // since the first request of the trace
 	Input  int           // tokens of the prompt
 	Output int           // tokens of the answer
-	Blocks []uint64      // of the prompt, BlockTokens each but the last; nil where the trace has none
+	Blocks []uint64      // blocks of BlockTokens each, the last may be shorter; nil if the trace has none
 }
 
-// Trace is what was read.
+// Trace is the content of a trace file.
 type Trace struct {
 	Format   string // Azure, BurstGPT or Mooncake
 	Requests []Request
@@ -57,8 +56,8 @@ const (
 	maxSpan   = 10_000 * 24 * time.Hour
 )
 
-// Load reads a trace file. Unit is that of times which are numbers: ns, us, ms or s;
-// empty where the format is to say it.
+// Load reads a trace file. Unit is the unit of numeric times: ns, us, ms or s; empty
+// for the unit of the format.
 func Load(path, unit string) (Trace, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -72,9 +71,8 @@ func Load(path, unit string) (Trace, error) {
 	return t, nil
 }
 
-// Read reads a trace. Requests are returned in the order of their times. An
-// error names the line, what was found there, and what was expected. Unit is as of
-// Load.
+// Read reads a trace. Requests are returned in the order of their times. An error names
+// the line, what was found there, and what was expected. Unit is as for Load.
 func Read(r io.Reader, unit string) (Trace, error) {
 	in := bufio.NewReaderSize(r, 1<<16)
 	head, err := in.Peek(3)
@@ -183,7 +181,7 @@ func (t *Trace) mooncake(in *bufio.Reader, unit string) error {
 	return nil
 }
 
-// written is a value of JSON as it stands there.
+// written is a JSON value as it was written.
 func written(v any) string {
 	switch v := v.(type) {
 	case json.Number:
@@ -194,8 +192,8 @@ func written(v any) string {
 	return fmt.Sprint(v)
 }
 
-// count is a number of tokens, in any form that a program writes whole numbers
-// in: 12, "12", 12.0, 1.2e1.
+// count is a number of tokens, in any form in which programs write whole numbers: 12,
+// "12", 12.0, 1.2e1.
 func count(s string) (int, error) {
 	n, err := whole(s)
 	if err != nil {
@@ -215,10 +213,10 @@ func whole(s string) (uint64, error) {
 	return uint64(v), nil
 }
 
-// csvFormat is a CSV trace: the names of its columns, in small letters.
+// csvFormat is a CSV trace: the names of its columns, in lower case.
 type csvFormat struct {
 	name, at, input, output string
-	unit                    string // of times that are numbers; empty: they are dates
+	unit                    string // unit of numeric times; empty: times are dates
 }
 
 var csvFormats = []csvFormat{
@@ -253,7 +251,7 @@ func (t *Trace) csv(in *bufio.Reader, unit string) error {
 			return nil
 		}
 		if err != nil {
-			return err // it names the line
+			return err // it already names the line
 		}
 		line, _ := r.FieldPos(0)
 		at, err := times.read(strings.TrimSpace(row[columns[f.at]]))
@@ -276,25 +274,25 @@ func hasAll(columns map[string]int, names ...string) bool {
 	return !slices.ContainsFunc(names, func(name string) bool { _, has := columns[name]; return !has })
 }
 
-// nanoseconds of a unit.
+// nanoseconds of each unit.
 var nanoseconds = map[string]float64{"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}
 
-// times read the times of one trace. Those that are numbers have the unit that was
-// stated, else the format's own.
+// times read the times of one trace. Numeric times have the unit that the caller gave,
+// or else that of the format.
 type times struct {
 	format, unit, own string
-	byFormat          bool // the format has said what a number means
-	dates, numbers    bool // that were read: both cannot be of one clock
+	byFormat          bool // the format defines the unit of numbers
+	dates, numbers    bool // what was read so far: a trace must not mix them
 }
 
-// epoch is what dates are counted from, near enough for a Duration.
+// epoch is the origin of dates, close enough to them for a Duration.
 var epoch = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 
 var layouts = []string{
 	"2006-01-02 15:04:05.999999999", "2006-01-02 15:04:05.999999999-07:00", "2006-01-02T15:04:05.999999999", time.RFC3339Nano,
 }
 
-// read reads a time. Its error says what was found and expected.
+// read reads a time. Its error says what was found and what was expected.
 func (t *times) read(s string) (time.Duration, error) {
 	v, err := strconv.ParseFloat(s, 64)
 	if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
@@ -324,7 +322,7 @@ func (t *times) read(s string) (time.Duration, error) {
 			return 0, fmt.Errorf("found the time %s, where %s has whole milliseconds; expected the unit to be stated: unit: s", s, t.format)
 		}
 	}
-	if sinceEpoch(v) == unit { // taken from the epoch, which a Duration has room for
+	if sinceEpoch(v) == unit { // counted from epoch, so that a Duration can hold it
 		v -= float64(epoch.Unix()) * 1e9 / nanoseconds[unit]
 	}
 	if v *= nanoseconds[unit]; !(math.Abs(v) < float64(maxSpan)) {
@@ -346,8 +344,8 @@ func (t *times) expected() string {
 
 var unitNames = map[string]string{"ns": "nanoseconds", "us": "microseconds", "ms": "milliseconds", "s": "seconds"}
 
-// sinceEpoch is the unit in which a number is a time since 1970, of 2001 to 2100;
-// empty where it is none in any.
+// sinceEpoch is the unit in which a number is a time since 1970, in the years 2001 to
+// 2100; empty if there is no such unit.
 func sinceEpoch(v float64) string {
 	const from, to = 1e9, 4.1e9
 	for _, unit := range []string{"ns", "us", "ms", "s"} {

@@ -72,8 +72,8 @@ func TestWhatIsNoTrace(t *testing.T) {
 	}
 }
 
-// The unit of a time is stated by the gate or by the format, and never guessed; the
-// usual forms of numbers and dates are read.
+// The unit of a time comes from the gate or the format, and is never guessed. The usual
+// forms of numbers and dates are read.
 func TestUnitsAndForms(t *testing.T) {
 	jsonl := func(times ...string) (src string) {
 		for _, at := range times {
@@ -92,8 +92,8 @@ func TestUnitsAndForms(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name, src, unit string
-		want            time.Duration // between the two
-		says            string        // the error; empty: none
+		want            time.Duration // between the two requests
+		says            string        // part of the error; empty: none
 	}{
 		{"Mooncake has milliseconds", hashed("0", "1500"), "", 1500 * time.Millisecond, ""},
 		{"in any form", hashed(`"1e3"`, "2.5e3"), "", 1500 * time.Millisecond, ""},
@@ -145,7 +145,7 @@ func TestUnitsAndForms(t *testing.T) {
 	}
 }
 
-// Whatever a file holds, what is read is a load that can be played.
+// Whatever a file holds, a trace that is read without an error can be played.
 func FuzzRead(f *testing.F) {
 	for _, seed := range []string{azure, azure2024, burstGPT, burstGPT2, mooncake} {
 		f.Add(seed, "")
