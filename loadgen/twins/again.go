@@ -10,32 +10,32 @@ import (
 	"github.com/launchgate/launchgate/loadgen/client"
 )
 
-// answered is an answer to the load.
+// answered is an answer to a request of the load.
 type answered struct {
 	seq      int64
 	question int64
 	text     string
-	marked   bool // it carries the mark of another
+	marked   bool // it carries the mark of another request
 }
 
 const (
-	// A text of fewer bytes is shared by chance.
+	// A shorter common text may be a coincidence.
 	leastShared = 40
-	// mostAgain is how many questions of the load are asked again, at most, of
-	// those whose answers look like somebody else's, and of all others.
+	// mostAgain is how many questions of the load are asked again at most because their
+	// answers look like another's, and mostOther how many of the others.
 	mostAgain = 20
 	mostOther = 40
 )
 
-// order is which questions of the load are to be asked again: those whose answer
-// has a stretch that the answer to one other question has too, and some of the
+// order selects the questions of the load to ask again: those whose answer shares a
+// stretch of text with the answer to exactly one other question, and some of the
 // others, spread over the load.
 func (a *Asker) order() (suspects, others []answered) {
 	a.mu.Lock()
 	all := slices.Clone(a.seen)
 	a.mu.Unlock()
 	slices.SortFunc(all, func(a, b answered) int { return int(a.seq - b.seq) })
-	owners := map[int64][]int{} // of stretches, by their hashes: at most the first three
+	owners := map[int64][]int{} // of stretches, by their hashes: at most the first three each
 	for i, s := range all {
 		for hash := range stretches(s.text) {
 			if of := owners[hash]; len(of) < 3 && !slices.Contains(of, i) {
@@ -67,8 +67,8 @@ func (a *Asker) order() (suspects, others []answered) {
 // again.
 const mostPairs = 6
 
-// repeats are pairs of requests that ask different questions and were given the same
-// answer, word for word, spread over the answers that were given so.
+// repeats are pairs of requests with different questions and the same answer, word for
+// word, spread over all such answers.
 func (a *Asker) repeats() (pairs [][2]answered) {
 	a.mu.Lock()
 	all := slices.Clone(a.seen)
@@ -95,8 +95,8 @@ func (a *Asker) repeats() (pairs [][2]answered) {
 	return pairs
 }
 
-// pairsAgain asks the questions of pairs again: as they were, and at temperature 1,
-// where no two different questions have the same answer by the model's own choice.
+// pairsAgain asks the questions of pairs again: as before, and at temperature 1, at
+// which no model gives the same answer to two different questions.
 func (a *Asker) pairsAgain(ctx context.Context, pairs [][2]answered, more func() bool) {
 	for _, pair := range pairs {
 		for _, s := range pair {
@@ -115,8 +115,8 @@ func (a *Asker) pairsAgain(ctx context.Context, pairs [][2]answered, more func()
 	}
 }
 
-// stretches are the hashes of some stretches of a text, the same ones wherever it
-// stands.
+// stretches are the hashes of some stretches of a text. The choice depends on the
+// content only, not on the position.
 func stretches(text string) map[int64]bool {
 	found := map[int64]bool{}
 	for i := 0; i+leastShared <= len(text); i++ {
@@ -136,9 +136,10 @@ func (a *Asker) againAll(ctx context.Context, all []answered, more func() bool) 
 	}
 }
 
-// again asks a question of the load again, twice where the answer is another. Where
-// both times it is the same one, the first answer is not the service's, or the
-// crowd changed it: then whose it is is looked for.
+// again asks a question of the load again, and once more if the answer differs from the
+// first. If both new answers are the same, the first answer belongs to another request,
+// or the concurrent load changed it; then again looks for the request that it belongs
+// to.
 func (a *Asker) again(ctx context.Context, s answered) {
 	p, known := a.Question(s.seq)
 	if !known || p.Temperature != 0 {
@@ -165,8 +166,8 @@ func (a *Asker) again(ctx context.Context, s answered) {
 	}
 }
 
-// source is the request whose answer a text has in place of its own: all of it, or
-// a stretch that no third answer has and that is not in the answer given alone.
+// source is the request whose answer a text contains: the whole text, or a stretch that
+// is in exactly one other answer and not in the answer given alone.
 func (a *Asker) source(s answered, own string) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -1,8 +1,8 @@
-// Package twins asks the same questions in several ways: streamed and whole, alone
-// and beside the load, over a kept and a new connection, with each key, by chat and
-// by completions. Some questions of the load are asked again too, alone, those first
-// whose answers look like somebody else's. It writes down what the answers are and
-// how far they agree, and judges nothing.
+// Package twins asks the same questions in several ways: streamed and whole, alone and
+// beside the load, over a kept and a new connection, with each key, by chat and by
+// completions. It also asks some questions of the load again, alone, beginning with
+// those whose answers look like another's. It records the answers and how far they
+// agree, and judges nothing.
 package twins
 
 import (
@@ -19,8 +19,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// questions are those whose answers are compared, and samples others, which are
-// asked once each and with a temperature.
+// questions are asked in all ways and their answers are compared. samples are other
+// questions, asked once each at a temperature above 0.
 var (
 	questions = []string{
 		"Tell me a story about a little dog who is afraid of the rain.",
@@ -40,20 +40,20 @@ type Asker struct {
 	Clock    recording.Clock
 	Scenario scenarios.Scenario
 	Client   *client.Client
-	Keys     map[string]string // of the tenants, by the variables that hold them
-	// Question is what request n of the load asks; false where nobody can tell.
+	Keys     map[string]string // of the tenants, by the names of their variables
+	// Question is the prompt of request n of the load; false if it is not known.
 	Question func(n int64) (client.Prompt, bool)
 	Sink     func(recording.Request)
 
-	seq    atomic.Int64
-	mu     sync.Mutex
-	seen   []answered
-	firsts map[string]string // the first answers, by API and question
-	frame  int               // tokens that the tokenizer adds to every text
-	untold bool              // the service has no tokenizer
+	seq         atomic.Int64
+	mu          sync.Mutex
+	seen        []answered
+	firsts      map[string]string // the first answer to each API and question
+	frame       int               // tokens that the tokenizer adds to every text
+	noTokenizer bool              // the service has no tokenizer
 }
 
-// mostSeen is how many answers to the load are kept to compare.
+// mostSeen is how many answers to the load are kept for comparison.
 const mostSeen = 4000
 
 // Saw keeps the answer to a request of the load.
@@ -71,22 +71,22 @@ func (a *Asker) Saw(r recording.Request) {
 // way is a way to ask.
 type way struct {
 	api string
-	how string // streamed, again, whole, new connection, or key and the name of one
+	how string // streamed, again, whole, new connection, or "key " and the name of the key's variable
 }
 
 func (w way) String() string { return w.api + "/" + w.how }
 
-// The ways in which the API and the key of the load are asked.
+// The ways to ask the API of the load with its key.
 const (
 	Streamed      = "streamed"
-	Again         = "again" // streamed, too: whether the service gives the same answer at all
+	Again         = "again" // streamed once more: shows whether the service repeats its answer at all
 	Whole         = "whole"
 	NewConnection = "new connection"
 	ByKey         = "key "
 )
 
-// ways are those of a scenario, the first of each API the one that the others are
-// compared with.
+// ways are the ways of a scenario. The first of each API is the reference for the
+// others.
 func (a *Asker) ways() []way {
 	own := a.workload().API
 	all := []way{{own, Streamed}, {own, Again}, {own, Whole}, {own, NewConnection}}
@@ -106,7 +106,7 @@ func (a *Asker) ways() []way {
 
 func (a *Asker) workload() scenarios.Workload { return a.Scenario.Mix()[0].Workload }
 
-// prompt is a question asked in a way.
+// prompt is the prompt of a question in a way.
 func (a *Asker) prompt(text string, w way) client.Prompt {
 	work := a.workload()
 	p := client.Prompt{
@@ -124,8 +124,8 @@ func (a *Asker) prompt(text string, w way) client.Prompt {
 	return p
 }
 
-// Beside asks beside the load until ctx ends, every second time in the first way,
-// and returns when all have been answered.
+// Beside asks beside the load until ctx ends, every second time in the first way, and
+// returns when all questions have been answered.
 func (a *Asker) Beside(ctx context.Context) {
 	ways := a.ways()
 	var order []way
@@ -150,8 +150,8 @@ func (a *Asker) Beside(ctx context.Context) {
 	}
 }
 
-// Alone asks one question after the other, what matters most first, until all are
-// asked, the time for it is over, or ctx ends.
+// Alone asks one question after the other, the most important first, until all are
+// asked, its time is over, or ctx ends.
 func (a *Asker) Alone(ctx context.Context) {
 	until := a.Clock.Now() + time.Duration(a.Scenario.Twins.For)
 	more := func() bool { return ctx.Err() == nil && a.Clock.Now() < until }
@@ -163,7 +163,7 @@ func (a *Asker) Alone(ctx context.Context) {
 				a.alone(ctx, which, w)
 			}
 		}
-		if which == 0 { // then others have their turn
+		if which == 0 { // so that the others are asked too
 			a.pairsAgain(ctx, a.repeats(), more)
 			suspects, _ := a.order()
 			a.againAll(ctx, suspects, more)
@@ -182,8 +182,8 @@ func (a *Asker) Alone(ctx context.Context) {
 	a.againAll(ctx, others, more)
 }
 
-// alone asks a question in a way, and once more where the answer is not the first
-// one to it.
+// alone asks a question in a way, and once more if the answer differs from the first
+// one.
 func (a *Asker) alone(ctx context.Context, which int, w way) {
 	of := w.api + fmt.Sprint(which)
 	for range 2 {
@@ -202,7 +202,7 @@ func (a *Asker) alone(ctx context.Context, which int, w way) {
 	}
 }
 
-// ask asks and notes what the answer is, and how far it is another.
+// ask asks, and records the answer and how far it agrees with another one.
 func (a *Asker) ask(ctx context.Context, p client.Prompt, other string) (recording.Request, string) {
 	row, answer := a.Client.Ask(ctx, p, a.Clock, a.Clock.Now())
 	answer = client.Plain(answer)
@@ -231,8 +231,8 @@ func same(a, b string) (n int32) {
 	return n
 }
 
-// count has the service count the first answers as a prompt, once and twice over,
-// and a prompt that is as good as empty.
+// count sends the first answers as a prompt, once and twice over, and a nearly empty
+// prompt, so that the service counts their tokens.
 func (a *Asker) count(ctx context.Context, w way, more func() bool) {
 	var texts []string
 	for which := range questions {
@@ -256,20 +256,20 @@ func (a *Asker) count(ctx context.Context, w way, more func() bool) {
 	}
 }
 
-// tokens is how many tokens the service's tokenizer sees in a text, without what
-// it adds to every text; 0 where it has none or does not answer.
+// tokens is how many tokens the service's tokenizer counts in a text, without those
+// that it adds to every text; 0 if there is no tokenizer, or it does not answer.
 func (a *Asker) tokens(ctx context.Context, text string) int32 {
-	if a.untold || text == "" {
+	if a.noTokenizer || text == "" {
 		return 0
 	}
 	if a.frame == 0 {
 		once, err := a.Client.CountTokens(ctx, "a b c d")
 		twice, err2 := a.Client.CountTokens(ctx, "a b c d a b c d")
 		if err != nil || err2 != nil {
-			a.untold = true
+			a.noTokenizer = true
 			return 0
 		}
-		a.frame = max(0, 2*once-twice) + 1 // so that it is not asked again
+		a.frame = max(0, 2*once-twice) + 1 // never 0, so that it is measured only once
 	}
 	n, err := a.Client.CountTokens(ctx, text)
 	if err != nil {
