@@ -16,14 +16,14 @@ import (
 )
 
 const (
-	helloFor   = 10 * time.Second // a connection has so long to say who it is
-	clockAsks  = 16               // of which the quickest counts
+	helloFor   = 10 * time.Second // timeout for a new connection to identify itself
+	clockAsks  = 16               // the quickest of these answers counts
 	startAhead = 200 * time.Millisecond
 )
 
-// Crew are the workers of a run, as their coordinator sees them.
+// Crew is the coordinator's view of the workers of a run.
 type Crew struct {
-	Token   string // that workers have to show
+	Token   string // which workers have to show
 	listen  net.Listener
 	clock   recording.Clock
 	members []*member
@@ -36,7 +36,7 @@ type member struct {
 	lost error
 }
 
-// Recruit listens for workers on an address; 127.0.0.1:0 for those of this
+// Recruit listens for workers on an address. 127.0.0.1:0 is for workers of this
 // machine.
 func Recruit(address string, clock recording.Clock) (*Crew, error) {
 	listen, err := net.Listen("tcp", address)
@@ -46,16 +46,16 @@ func Recruit(address string, clock recording.Clock) (*Crew, error) {
 	return &Crew{Token: rand.Text(), listen: listen, clock: clock}, nil
 }
 
-// Address is where workers connect to.
+// Address is the address that workers connect to.
 func (c *Crew) Address() string { return c.listen.Addr().String() }
 
-// Gather waits until n workers have come and are ready for the task; each gets
-// its share. Connections that do not show the token are closed.
+// Gather waits until n workers have connected and are ready for the task; each gets its
+// share. Connections that do not show the token are closed.
 func (c *Crew) Gather(ctx context.Context, n int, task Task) error {
 	if err := c.greetAll(ctx, n); err != nil {
 		return err
 	}
-	// One that stops answering before the load is given up with the rest.
+	// A worker that stops answering before the load ends when the wait ends.
 	hangUp := context.AfterFunc(ctx, func() {
 		for _, m := range c.members {
 			m.conn.Close()
@@ -74,8 +74,8 @@ func (c *Crew) Gather(ctx context.Context, n int, task Task) error {
 	return nil
 }
 
-// greetAll lets n workers in. Each connection is greeted beside the others, so
-// that a stranger who says nothing keeps nobody waiting.
+// greetAll lets n workers in. Connections are greeted concurrently, so that a stranger
+// who sends nothing delays nobody.
 func (c *Crew) greetAll(ctx context.Context, n int) error {
 	type greeted struct {
 		m   *member
@@ -119,14 +119,14 @@ func (c *Crew) greetAll(ctx context.Context, n int) error {
 			case errors.As(g.err, &version):
 				return g.err
 			default:
-				g.m.conn.Close() // not one of ours
+				g.m.conn.Close() // not one of our workers
 			}
 		}
 	}
 	return nil
 }
 
-// versionError is of a worker of another launchgate.
+// versionError is for a worker of another version of launchgate.
 type versionError struct{ theirs, ours int }
 
 func (e versionError) Error() string { return e.Said().String() }
@@ -155,9 +155,9 @@ func (c *Crew) greet(m *member) error {
 	return nil
 }
 
-// prepare gives a worker its task and sets its clock. The clock is off by how
-// much its answer differs from the middle of question and answer, give or take
-// half of the time between them.
+// prepare gives a worker its task and sets its clock. The offset of the clock is the
+// difference between the worker's answer and the middle of request and answer; its
+// error is at most half of the time between them.
 func (m *member) prepare(t Task, clock recording.Clock) error {
 	if err := m.say(order{Do: doPrepare, Task: t}); err != nil {
 		return err
@@ -186,10 +186,10 @@ func (m *member) prepare(t Task, clock recording.Clock) error {
 	return err
 }
 
-// Play has every worker play its share of a scenario from the same moment on.
-// What happens is given to sink and observe as if one process had played it: a
-// stage begins and ends once, with the requests of all. A worker that is lost
-// is observed, and the rest plays on.
+// Play has every worker play its share of a scenario from the same moment. sink and
+// observe receive the events as if one process had played it: a stage begins and ends
+// once, with the requests of all workers. The loss of a worker is observed, and the
+// others continue.
 func (c *Crew) Play(ctx context.Context, scenario int, sink func(recording.Request), observe func(recording.Observation)) error {
 	start := c.clock.Now() + startAhead
 	stages := stageSum{of: len(c.members), seen: map[string]int{}, sum: map[string]float64{}, observe: observe}
@@ -241,8 +241,8 @@ func (m *member) play(p play, sink func(recording.Request), observe func(recordi
 	}
 }
 
-// stageSum makes one observation of the beginning and of the end of each stage
-// out of those of all workers.
+// stageSum merges the observations of all workers of a stage's beginning, and those of
+// its end, into one each.
 type stageSum struct {
 	of      int
 	observe func(recording.Observation)
@@ -267,7 +267,7 @@ func (s *stageSum) see(o recording.Observation) {
 	}
 }
 
-// Dismiss hangs up, which ends the workers.
+// Dismiss closes the connections, which ends the workers.
 func (c *Crew) Dismiss() {
 	c.listen.Close()
 	for _, m := range c.members {

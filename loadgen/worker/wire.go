@@ -1,14 +1,14 @@
-// Package worker shares a load out to several processes. Each plays every
-// request whose number falls to it, by the same plan, drawn from the same seed,
-// from the same moment on; what happened comes back over the connection, and
-// the recording has one writer and one clock. On one machine the processes are
-// started by the run; elsewhere they are told where to connect to.
+// Package worker distributes a load over several processes. Each process plays the
+// requests of its share, by the same plan from the same seed, starting at the same
+// moment. What happens is sent back over the connection, so that the recording has one
+// writer and one clock. On one machine the run starts the processes; on others they are
+// given the address to connect to.
 //
-// A worker connects, shows its token, and is given a task. Then the clocks are
-// compared: of several questions the one with the quickest answer tells how far
-// the worker's clock is off, to within half of that time. A worker whose
-// connection ends before its work does is lost, and with it the run: part of
-// the load has not been sent, or its outcome is not known.
+// A worker connects, shows its token, and gets a task. Then the clocks are compared:
+// the coordinator asks several times, and the quickest answer gives the offset of the
+// worker's clock, with an error of at most half of that round trip. A worker whose
+// connection ends early is lost, and the run cannot be judged: part of the load has not
+// been sent, or its outcome is not known.
 package worker
 
 import (
@@ -24,10 +24,10 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// protocol is the version of what is said over the connection.
+// protocol is the version of the protocol between coordinator and worker.
 const protocol = 3
 
-// hello is the first word of a worker.
+// hello is the first message of a worker.
 type hello struct {
 	Protocol int
 	Version  string // of the program
@@ -35,35 +35,36 @@ type hello struct {
 	Process  int
 }
 
-// Task is what a worker is told before the load.
+// Task is what a worker receives before the load.
 type Task struct {
 	Gate     []byte // as the run resolved it
 	Endpoint scenarios.Endpoint
-	// Keys are the API keys that the gate and the endpoint name, by their variables.
+	// Keys are the API keys that the gate and the endpoint name, by the names of their
+	// variables.
 	Keys       map[string]string
-	Via        string   // what is connected to in the endpoint's place, if not empty
+	Via        string   // connect to this address instead of the endpoint's, if not empty
 	Seeds      []uint64 // of each scenario
 	Vocabulary prompt.Vocabulary
 	Nonce      uint64
 	Share      loadgen.Share
 }
 
-// order is what the coordinator says. gob leaves out what is zero, so which
-// order it is stands in a word of its own.
+// order is a message of the coordinator. gob leaves out zero fields, so Do names the
+// order.
 type order struct {
 	Do     string
-	Task   Task          // of doPrepare
-	Behind time.Duration // of doSet: how far the worker's clock is behind
-	Play   play          // of doPlay
+	Task   Task          // for doPrepare
+	Behind time.Duration // for doSet: how far the worker's clock is behind
+	Play   play          // for doPlay
 }
 
 // The orders.
 const (
 	doPrepare = "prepare"
-	doTell    = "tell" // what time it is there
+	doTell    = "tell" // tell the worker's time
 	doSet     = "set"
 	doPlay    = "play"
-	doStop    = "stop" // what is played
+	doStop    = "stop" // stop playing
 )
 
 type play struct {
@@ -71,7 +72,7 @@ type play struct {
 	Start    time.Duration
 }
 
-// report is what a worker says: with no field set, that an order is done.
+// report is a message of a worker. If no field is set, the order is done.
 type report struct {
 	Error        words.Sentence
 	Now          time.Duration
@@ -80,7 +81,7 @@ type report struct {
 	Played       bool
 }
 
-// wire is a connection that says values. Writes may come from any goroutine.
+// wire is a connection that sends and receives gob values. Any goroutine may write.
 type wire struct {
 	conn net.Conn
 	in   *gob.Decoder
@@ -98,7 +99,7 @@ func (w *wire) say(v any) error {
 	return w.out.Encode(v)
 }
 
-// answer reads a report, and turns one that is an error into one.
+// answer reads a report, and returns its error as one.
 func (w *wire) answer() (report, error) {
 	var r report
 	if err := w.in.Decode(&r); err != nil {

@@ -19,11 +19,11 @@ import (
 )
 
 const (
-	sendEvery = 50 * time.Millisecond // what happened, to the coordinator
-	sendMost  = 512                   // entries at once
+	sendEvery = 50 * time.Millisecond // how often results are sent to the coordinator
+	sendMost  = 512                   // entries in one message
 )
 
-// Work connects to a coordinator and does what it says until it hangs up.
+// Work connects to a coordinator and obeys its orders until it hangs up.
 func Work(ctx context.Context, address, token, version string) error {
 	conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -38,7 +38,7 @@ func Work(ctx context.Context, address, token, version string) error {
 	}
 	err = w.obey(ctx)
 	if errors.Is(err, io.EOF) || ctx.Err() != nil {
-		return nil // the coordinator has no more to say
+		return nil // the coordinator has no more orders
 	}
 	return err
 }
@@ -53,8 +53,8 @@ type worker struct {
 	client *client.Client
 }
 
-// obey takes one order after the other. While a scenario is played it listens
-// on, so that it can be stopped.
+// obey carries out one order after the other. It also listens while a scenario is
+// played, so that it can be stopped.
 func (w *worker) obey(ctx context.Context) error {
 	var playing sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
@@ -112,8 +112,7 @@ func (w *worker) prepare(t Task) (err error) {
 	return err
 }
 
-// play drives the worker's share of a scenario, and tells what happens as it
-// goes.
+// play drives the worker's share of a scenario, and reports what happens meanwhile.
 func (w *worker) play(ctx context.Context, p play) {
 	out := outbox{wire: w.wire, wake: make(chan struct{}, 1)}
 	sending, stop := context.WithCancel(context.Background())
@@ -135,10 +134,10 @@ func (w *worker) play(ctx context.Context, p play) {
 	if err != nil {
 		last.Error = words.Of(err)
 	}
-	_ = w.say(last) // a connection that is gone is noticed where it is read
+	_ = w.say(last) // an error of the connection is noticed by the reader
 }
 
-// outbox gathers what happens and sends it in batches.
+// outbox collects what happens and sends it in batches.
 type outbox struct {
 	*wire
 	wake chan struct{}
@@ -167,7 +166,7 @@ func (o *outbox) add(to func(*report)) {
 	}
 }
 
-// send sends what there is, until ctx ends and for a last time then.
+// send sends what has been collected until ctx ends, and then once more.
 func (o *outbox) send(ctx context.Context) {
 	tick := time.NewTicker(sendEvery)
 	defer tick.Stop()
@@ -189,6 +188,6 @@ func (o *outbox) flush() {
 	o.next = report{}
 	o.mu.Unlock()
 	if len(batch.Requests)+len(batch.Observations) > 0 {
-		_ = o.say(batch) // a connection that is gone is noticed where it is read
+		_ = o.say(batch) // an error of the connection is noticed by the reader
 	}
 }

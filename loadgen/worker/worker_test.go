@@ -31,7 +31,7 @@ scenarios:
 objectives: [error_rate <= 5%]
 `
 
-// played is what came of a scenario.
+// played is the result of a scenario.
 type played struct {
 	mu   sync.Mutex
 	rows []recording.Request
@@ -49,7 +49,7 @@ func (p *played) observe(o recording.Observation) {
 	p.seen = append(p.seen, o)
 }
 
-// service answers with one token after a while.
+// service answers with one token after a delay.
 func service(t *testing.T, after time.Duration) string {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -65,7 +65,8 @@ func service(t *testing.T, after time.Duration) string {
 	return srv.URL
 }
 
-// crewOf starts n workers in this process, and returns what ends each.
+// crewOf starts n workers in this process, and returns a function for each that ends
+// it.
 func crewOf(t *testing.T, n int, clock recording.Clock, url string) (*Crew, []context.CancelFunc) {
 	t.Helper()
 	c, err := Recruit("127.0.0.1:0", clock)
@@ -105,11 +106,11 @@ func planOf(t *testing.T) *loadgen.Plan {
 	return loadgen.NewPlan(g.Scenarios[0], 7, m)
 }
 
-// Three workers send the plan of one, every request once and at its time, on
-// the clock of the run.
+// Three workers send the plan of one, every request once and at its time by the clock
+// of the run.
 func TestWorkersShareThePlan(t *testing.T) {
 	clock := recording.NewClock()
-	time.Sleep(30 * time.Millisecond) // the clocks do not begin together
+	time.Sleep(30 * time.Millisecond) // so that the clocks differ
 	c, _ := crewOf(t, 3, clock, service(t, 0))
 	var p played
 	before := clock.Now()
@@ -138,7 +139,7 @@ func TestWorkersShareThePlan(t *testing.T) {
 		t.Errorf("the load began at %s, and was ordered at %s", start, before)
 	}
 	for n, r := range open {
-		// Every worker's clock is off by at most half of what its quickest answer took.
+		// Every worker's clock is off by at most half of its quickest round trip.
 		if off := r.Due - start - plan.Due(n); r.Seq != int64(n) || off > 5*time.Millisecond || off < -5*time.Millisecond {
 			t.Errorf("request %d is number %d and %s off", n, r.Seq, off)
 		}
@@ -164,7 +165,7 @@ func TestWorkersShareThePlan(t *testing.T) {
 	}
 }
 
-// A worker that is gone is told of, and the others play on.
+// The loss of a worker is reported, and the others continue.
 func TestALostWorkerIsTold(t *testing.T) {
 	clock := recording.NewClock()
 	c, ends := crewOf(t, 2, clock, service(t, 0))
@@ -207,7 +208,7 @@ func TestPlayIsStopped(t *testing.T) {
 	}
 }
 
-// Who does not show the token is not let in, and does not keep others out.
+// A connection without the token is refused, and does not keep workers out.
 func TestStrangers(t *testing.T) {
 	c, err := Recruit("127.0.0.1:0", recording.NewClock())
 	if err != nil {
