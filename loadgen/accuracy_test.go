@@ -29,14 +29,14 @@ import (
 const (
 	maxError   = time.Millisecond
 	maxSendLag = time.Millisecond
-	// quietEnough is how late a thread that only sleeps may be woken, at p99, for
-	// a machine that millisecond promises can be tested on.
+	// quietEnough bounds the p99 by which a sleeping thread is woken late, on a machine
+	// on which millisecond bounds can be tested.
 	quietEnough = 300 * time.Microsecond
 	rounds      = 3
 )
 
-// programs builds launchgate, as its users have it, and the golden server: a
-// client under the race detector is not the one that makes promises.
+// programs builds launchgate as users build it, and the golden server. The bounds do
+// not apply to a client under the race detector.
 var programs = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "launchgate-accuracy-")
 	if err != nil {
@@ -56,7 +56,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// golden is the server that knows when it wrote what.
+// golden is the server that records when it wrote what.
 type golden struct{ url string }
 
 func startGolden(t testing.TB, args ...string) golden {
@@ -112,8 +112,7 @@ type load struct {
 	flags   []string // of launchgate run
 }
 
-// play runs launchgate, through a wrapper where one is given, and reads what it
-// recorded.
+// play runs launchgate, through a wrapper if one is given, and reads its recording.
 func (g golden) play(t testing.TB, l load, wrapper ...string) (scenarios.Gate, *recording.Recording, []recording.Request) {
 	t.Helper()
 	dir, err := programs()
@@ -139,7 +138,7 @@ objectives: ["error_rate in streams <= 1%%"]
 	args = append(append(args, l.flags...), file)
 	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
 	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) { // its verdict is its exit code
+	if err != nil && !errors.As(err, &exit) { // the verdict is the exit code
 		t.Fatalf("launchgate: %v\n%s", err, out)
 	}
 	rec, err := recording.Open(runDir)
@@ -162,19 +161,19 @@ objectives: ["error_rate in streams <= 1%%"]
 	return gate, rec, rows
 }
 
-// accuracy is how far a recording is from what was.
+// accuracy is how far a recording differs from what the server wrote.
 type accuracy struct {
 	streams, most          int // most at the same time
 	ttft, icl, sendLag     []time.Duration
 	timer                  time.Duration
 	events                 int
-	wrong                  []string // that are not a matter of time
+	wrong                  []string // mismatches that are not about time
 	clientCPU              float64  // seconds
 	p99TTFT, p99ICL, p99La time.Duration
 }
 
-// compare holds what was recorded against what was written. Both processes tell
-// time by the wall clock that they started with and the monotonic clock since.
+// compare compares what was recorded with what was written. Both processes take the
+// wall clock at their start and add the monotonic clock.
 func compare(l load, rec *recording.Recording, rows []recording.Request, w written) *accuracy {
 	a := &accuracy{timer: w.TimerP99}
 	wrote := map[string][]int64{}
@@ -210,7 +209,7 @@ func compare(l load, rec *recording.Recording, rows []recording.Request, w writt
 	}
 	for _, o := range rec.Observations {
 		if o.Name == recording.ObsClientCPU {
-			a.clientCPU += o.Value // one a second
+			a.clientCPU += o.Value // one observation a second
 		}
 	}
 	a.p99TTFT, a.p99ICL, a.p99La = p99(a.ttft), p99(a.icl), p99(a.sendLag)
@@ -246,11 +245,10 @@ func (a *accuracy) holds() bool {
 	return a.p99TTFT < maxError && a.p99ICL < maxError && a.p99La < maxSendLag
 }
 
-// TestAccuracy is the promise: at 1,000 streams at once the client's times are
-// right within a millisecond at p99, its counts are exact, and it sends on
-// time. What other work on the machine does to it is not its fault: a run
-// counts against it only where a thread that does nothing but sleep was woken
-// on time meanwhile.
+// TestAccuracy tests the documented bounds: with 1,000 streams at once the client's
+// times are right within a millisecond at p99, its counts are exact, and it sends on
+// time. Other work on the machine is not its fault: a run counts against the client
+// only if a thread that only sleeps was woken on time meanwhile.
 func TestAccuracy(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes ten seconds and wants the machine to itself")
@@ -283,8 +281,8 @@ func TestAccuracy(t *testing.T) {
 	}
 }
 
-// The gaps that two workers saw are told as those of one client: each counts once,
-// and their p99 is that of all, as the server's own record has it.
+// The gaps of two workers are merged as those of one client: each counts once, and the
+// p99 is that of all gaps, as the server recorded them.
 func TestTwoWorkersTellTheGapsOfAll(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some seconds and wants the machine to itself")
@@ -320,12 +318,12 @@ func TestTwoWorkersTellTheGapsOfAll(t *testing.T) {
 			t.Fatalf("%d streams with %d gaps, %d written and %d judged, want %d of %d streams", len(asked), len(seen), len(sent), icl.Samples, all, len(rows))
 		}
 		slices.Sort(seen)
-		told, was := icl.P99, seen[(len(seen)*99+99)/100-1].Seconds()
-		if told < was || told > was*1.0021 {
-			t.Fatalf("the p99 is told as %.6f s, and that of all %d gaps is %.6f s", told, len(seen), was)
+		reported, was := icl.P99, seen[(len(seen)*99+99)/100-1].Seconds()
+		if reported < was || reported > was*1.0021 {
+			t.Fatalf("the p99 is told as %.6f s, and that of all %d gaps is %.6f s", reported, len(seen), was)
 		}
-		off := time.Duration((told - p99(sent).Seconds()) * 1e9).Abs()
-		t.Logf("round %d: p99 of the gaps told %.3f ms, written %.3f ms; %s", round, told*1e3, p99(sent).Seconds()*1e3, a)
+		off := time.Duration((reported - p99(sent).Seconds()) * 1e9).Abs()
+		t.Logf("round %d: p99 of the gaps told %.3f ms, written %.3f ms; %s", round, reported*1e3, p99(sent).Seconds()*1e3, a)
 		if off < maxError {
 			return
 		}
@@ -338,8 +336,8 @@ func TestTwoWorkersTellTheGapsOfAll(t *testing.T) {
 	}
 }
 
-// BenchmarkAccuracy tells how the same amount of events, spread over more
-// streams, is measured.
+// BenchmarkAccuracy measures the accuracy for the same number of events, spread over
+// more and more streams.
 func BenchmarkAccuracy(b *testing.B) {
 	for _, streams := range []int{1000, 5000, 10000} {
 		b.Run(fmt.Sprint(streams), func(b *testing.B) {
@@ -365,8 +363,8 @@ func BenchmarkAccuracy(b *testing.B) {
 	}
 }
 
-// TestTooFewCores gives the client a tenth of a core, which cannot hold the
-// load: whatever the service did then, the run proves nothing, and says so.
+// TestTooFewCores gives the client a tenth of a core, which is too little for the load.
+// The run must be invalid, whatever the service did.
 func TestTooFewCores(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes ten seconds")
@@ -384,8 +382,8 @@ func TestTooFewCores(t *testing.T) {
 	}
 }
 
-// quota makes a control group that gets so many percent of one core, and
-// returns a command to enter it by.
+// quota makes a control group with so many percent of one core, and returns a command
+// that enters it.
 func quota(t *testing.T, percent int) []string {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -401,13 +399,13 @@ func quota(t *testing.T, percent int) []string {
 		if _, err := os.Stat(filepath.Join(version.root, "cgroup.procs")); err != nil || os.Mkdir(dir, 0o755) != nil {
 			continue
 		}
-		limit, err := os.OpenFile(filepath.Join(dir, version.file), os.O_WRONLY, 0) // one that is not there is not to be made
+		limit, err := os.OpenFile(filepath.Join(dir, version.file), os.O_WRONLY, 0) // do not create the file
 		if err == nil {
 			_, err = limit.WriteString(version.value)
 			limit.Close()
 		}
 		if err != nil {
-			_ = os.Remove(dir) // this version has no CPU controller here
+			_ = os.Remove(dir) // this version of cgroups has no CPU controller here
 			continue
 		}
 		t.Cleanup(func() {
@@ -421,8 +419,8 @@ func quota(t *testing.T, percent int) []string {
 	return nil
 }
 
-// TestMemoryOfOpenStreams opens many streams that send nothing yet: what each
-// takes in this process, with net/http's part and the goroutine that waits.
+// TestMemoryOfOpenStreams opens many streams that send nothing yet, and measures the
+// memory of each in this process, with net/http's part and the waiting goroutine.
 func TestMemoryOfOpenStreams(t *testing.T) {
 	const streams, most = 2000, 64 << 10
 	server := startGolden(t, "-first", "1h")
@@ -446,7 +444,7 @@ func TestMemoryOfOpenStreams(t *testing.T) {
 			t.Fatalf("%d of %d streams were opened", seen, streams)
 		}
 	}
-	time.Sleep(200 * time.Millisecond) // the last have their headers now
+	time.Sleep(200 * time.Millisecond) // until the last streams have their headers
 	each, rss := (inUse()-before)/streams, (resident(t)-rssBefore)/streams
 	t.Logf("%d open streams take %.1f KiB each of heap and stacks; the process grew by %.1f KiB for each, garbage included", c.Connections(), float64(each)/1024, float64(rss)/1024)
 	if n := c.Connections(); n < streams {
@@ -457,7 +455,7 @@ func TestMemoryOfOpenStreams(t *testing.T) {
 	}
 }
 
-// inUse are the bytes of heap and stacks after a collection.
+// inUse are the bytes of heap and stacks in use after a collection.
 func inUse() int {
 	runtime.GC()
 	var m runtime.MemStats
@@ -465,7 +463,7 @@ func inUse() int {
 	return int(m.HeapInuse + m.StackInuse)
 }
 
-// resident are the bytes of memory that this process holds.
+// resident is the resident memory of this process in bytes.
 func resident(t *testing.T) int {
 	t.Helper()
 	b, err := os.ReadFile("/proc/self/statm")

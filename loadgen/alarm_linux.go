@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// alarm wakes a goroutine after a time. Go's own timers are up to a millisecond
-// late where nothing else runs, because they wait by epoll_wait, which counts
-// in whole milliseconds; a timerfd is an event of its own in the same epoll.
+// alarm wakes a goroutine after a time. On an idle processor Go's own timers are up to
+// a millisecond late, because they wait by epoll_wait, which counts in whole
+// milliseconds. A timerfd is an event of its own in the same epoll.
 type alarm struct {
 	file *os.File
 	raw  syscall.RawConn
@@ -39,7 +39,7 @@ func (a *alarm) close() {
 	a.file.Close()
 }
 
-// wait waits so long, or returns at once when the alarm is cut short.
+// wait waits for d, or returns at once when the alarm is cut short.
 func (a *alarm) wait(d time.Duration) {
 	once := unix.ItimerSpec{Value: unix.NsecToTimespec(max(int64(d), 1))}
 	err := a.raw.Control(func(fd uintptr) { _ = unix.TimerfdSettime(int(fd), 0, &once, nil) })

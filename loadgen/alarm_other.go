@@ -14,7 +14,7 @@ func newAlarm(ctx context.Context) (*alarm, error) { return &alarm{ctx}, nil }
 
 func (*alarm) close() {}
 
-// wait waits so long, or until the context ends.
+// wait waits for d, or until the context ends.
 func (a *alarm) wait(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

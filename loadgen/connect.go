@@ -9,8 +9,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// KeysFor collects the API keys that an endpoint and the workloads of a gate
-// name: those that were issued for the run, and else those in the environment.
+// KeysFor collects the API keys that an endpoint and the workloads of a gate name. Keys
+// issued for the run take precedence over those in the environment.
 func KeysFor(g scenarios.Gate, e scenarios.Endpoint, issued map[string]string) map[string]string {
 	keys := map[string]string{}
 	find := func(variable string) {
@@ -36,9 +36,9 @@ func KeysFor(g scenarios.Gate, e scenarios.Endpoint, issued map[string]string) m
 	return keys
 }
 
-// Connect makes a client of an endpoint, with the key that goes by its variable,
-// and what its headers and parameters take from others; via is connected to in its
-// place, if not empty. Nothing is sent yet.
+// Connect makes a client of an endpoint, with the API key of the endpoint's variable,
+// and with the variables of its headers and parameters filled in. If via is not empty,
+// the client connects to it in place of the endpoint. Nothing is sent yet.
 func Connect(e scenarios.Endpoint, via string, keys map[string]string) (*client.Client, error) {
 	var secrets []string
 	secret := func(name string, what words.Sentence) (string, error) {

@@ -17,40 +17,40 @@ import (
 )
 
 const (
-	// mostSpin is how long before a request is due a busy wait begins, because a
-	// sleeping thread is woken late by a tenth of a millisecond, and spinShare how
-	// much of a processor it may take: at high rates the client's time is needed
-	// for sending.
+	// mostSpin is how long before a request is due the busy wait begins, because a
+	// sleeping thread is woken a tenth of a millisecond late. spinShare is how much of
+	// a processor the busy wait may take: at high rates the client needs its time for
+	// sending.
 	mostSpin  = 150 * time.Microsecond
 	spinShare = 0.04
-	// Requests are made ready before they are due, so many times so many: one by
-	// one, each would wake the goroutine that makes them.
+	// Requests are prepared before they are due: ahead batches of batch requests. One
+	// by one, each would wake the goroutine that prepares them.
 	ahead, batch = 8, 32
-	// collectAt is how much garbage, in percent of what is in use, is let lie
-	// before it is collected: a client's heap is small, and each collection
-	// makes requests late that are due meanwhile.
+	// collectAt is the GOGC percentage: how much garbage, relative to the memory in
+	// use, may pile up before it is collected. A client's heap is small, and each
+	// collection delays the requests that are due meanwhile.
 	collectAt = 400
 )
 
-// Driver is what a load is driven with.
+// Driver holds what is needed to send a load.
 type Driver struct {
 	Clock   recording.Clock
 	Client  *client.Client
 	Share   Share // of the plan; Whole for a process that plays alone
 	Sink    func(recording.Request)
 	Observe func(recording.Observation)
-	// Undecided is asked, shortly before a stage that may be extended would end,
-	// whether it has to go on. Without it no stage is extended.
+	// Undecided is called shortly before the end of a stage that may be extended, and
+	// says whether to extend it. Without it no stage is extended.
 	Undecided func() bool
 }
 
-// Drive plays a scenario's plan from a time on the clock on, and gives every
-// request to the sink when it has ended, from several goroutines. It returns
-// when all have. When ctx ends it stops at once: requests under way are
-// recorded as cancelled, those that were due and not yet sent as not sent.
+// Drive plays a scenario's plan, starting at a time of the clock, and gives every
+// request to the sink when it has ended, from several goroutines. It returns when all
+// have. When ctx ends it stops at once: requests under way are recorded as cancelled,
+// and those that were due and not yet sent as not sent.
 //
-// A late client never shifts the schedule: due times are those of the plan, and
-// what is sent late is seen to be late.
+// A late client never shifts the schedule: due times are those of the plan, so that a
+// late request is recorded as late.
 func (dr Driver) Drive(ctx context.Context, scenario string, plan *Plan, start time.Duration) error {
 	d := &drive{
 		ctx: ctx, clock: dr.Clock, scenario: scenario, plan: plan, share: dr.Share, client: dr.Client,
@@ -88,29 +88,29 @@ type drive struct {
 	longer   *extension
 
 	ready chan []ready // in the order of the plan
-	next  []ready      // the pacer's, from ready
+	next  []ready      // the batch that the pacer works on
 
 	mu    sync.Mutex
-	paced map[int]ready // by hit, from when it is due to when it is sent
+	paced map[int]ready // by hit, between due and sent
 	sent  []bool        // by hit
 }
 
-// ready is a request that has only to be sent.
+// ready is a prepared request, which only has to be sent.
 type ready struct {
 	class    string
 	variant  string
 	bytes    int32 // of the prompt
 	streamed bool
-	asked    int32 // tokens, where the answer is to have exactly so many
+	asked    int32 // exact number of tokens asked for, if the answer must have it
 	request  *client.Prepared
 	err      error
 }
 
-// request of the plan that is the n-th of the share.
+// request is the index in the plan of the n-th request of the share.
 func (d *drive) request(hit int) int { return d.share.Worker + hit*d.share.Of }
 
-// attack lets vegeta drive: its loop calls Pace for the next tick, and a free
-// worker, or a new one, takes it to RoundTrip.
+// attack lets vegeta drive: its loop calls Pace for the next tick, and an idle worker,
+// or a new one, calls RoundTrip for it.
 func (d *drive) attack() error {
 	if len(d.sent) == 0 {
 		return nil
@@ -159,8 +159,8 @@ func (d *drive) affordable() time.Duration {
 	return min(mostSpin, time.Duration(spinShare/highest*float64(time.Second)))
 }
 
-// prepare makes requests ready before they are due: writing a long prompt and
-// its JSON takes longer than sending it.
+// prepare prepares requests before they are due: writing a long prompt and its JSON
+// takes longer than sending it.
 func (d *drive) prepare(ctx context.Context) {
 	for first := 0; first < len(d.sent); first += batch {
 		made := make([]ready, 0, batch)
@@ -177,8 +177,8 @@ func (d *drive) prepare(ctx context.Context) {
 	}
 }
 
-// asked is how many tokens an answer is to have exactly; 0 where it may end
-// before.
+// asked is the exact number of tokens that an answer must have; 0 if it may end
+// earlier.
 func asked(p client.Prompt) int32 {
 	if !p.IgnoreEOS {
 		return 0
@@ -186,8 +186,8 @@ func asked(p client.Prompt) int32 {
 	return int32(p.MaxTokens)
 }
 
-// Pace is vegeta's Pacer over the plan. It waits itself, because vegeta's own
-// wait can neither be interrupted nor be precise.
+// Pace is vegeta's Pacer over the plan. It waits itself, because vegeta's own wait is
+// neither precise nor interruptible.
 func (d *drive) Pace(_ time.Duration, hits uint64) (wait time.Duration, stop bool) {
 	if hits >= uint64(len(d.sent)) || !d.longer.holds(d.ctx, d.plan.Due(d.request(int(hits)))) {
 		return 0, true
@@ -209,7 +209,7 @@ func (d *drive) Pace(_ time.Duration, hits uint64) (wait time.Duration, stop boo
 	return 0, false
 }
 
-// Rate is the rate that the plan has at a time, for vegeta's Pacer.
+// Rate is the rate of the plan at a time, for vegeta's Pacer.
 func (d *drive) Rate(elapsed time.Duration) float64 {
 	for _, s := range d.plan.Stages {
 		if elapsed < s.Start+s.Duration {
@@ -232,8 +232,8 @@ func (d *drive) waitUntil(at time.Duration) bool {
 	return d.ctx.Err() == nil
 }
 
-// RoundTrip sends one request of the plan in vegeta's stead. vegeta numbers its
-// hits; the number says which request of the plan it is.
+// RoundTrip sends one request of the plan in place of vegeta. Vegeta numbers its hits;
+// from the number follows the request of the plan.
 func (d *drive) RoundTrip(r *http.Request) (*http.Response, error) {
 	hit, err := strconv.Atoi(r.Header.Get("X-Vegeta-Seq"))
 	if err != nil || hit >= len(d.sent) {
@@ -262,7 +262,7 @@ func (d *drive) give(stage PlannedStage, row recording.Request) {
 	d.sink(row)
 }
 
-// notSent records what was due and never sent.
+// notSent records requests that were due and never sent.
 func (d *drive) notSent() {
 	now := d.clock.Now()
 	for hit, sent := range d.sent {
@@ -283,7 +283,7 @@ func (d *drive) notSent() {
 func (d *drive) mark() {
 	for _, s := range d.plan.Stages {
 		if s.Users > 0 {
-			continue // its users do
+			continue // users observes its own stages
 		}
 		if !d.sleepUntil(d.start + s.Start) {
 			return

@@ -17,7 +17,7 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// recorder keeps what a drive gives.
+// recorder keeps the rows and observations of a drive.
 type recorder struct {
 	mu   sync.Mutex
 	rows []recording.Request
@@ -72,15 +72,15 @@ func load(rate float64, d time.Duration) scenarios.Scenario {
 	return scenario(scenarios.Stage{Name: "m", For: scenarios.Duration(d), Rate: scenarios.Rate(rate), Arrivals: scenarios.ArrivalsPoisson})
 }
 
-// Every request of the plan is sent once, at its time, however slow the
-// service is: the load is open-loop.
+// Every request of the plan is sent once, at its time, however slow the service is: the
+// load is open-loop.
 func TestDriveKeepsToThePlan(t *testing.T) {
 	for _, delay := range []time.Duration{0, 300 * time.Millisecond} {
 		t.Run(delay.String(), func(t *testing.T) {
 			s := load(200, time.Second)
 			plan := planOf(s, 3)
 			clock := recording.NewClock()
-			time.Sleep(20 * time.Millisecond) // the scenario does not start with the run
+			time.Sleep(20 * time.Millisecond) // so that the scenario starts later than the run
 			var r recorder
 			if err := drivePlan(context.Background(), clock, s, 3, service(t, delay), &r); err != nil {
 				t.Fatal(err)
@@ -115,8 +115,8 @@ func TestDriveKeepsToThePlan(t *testing.T) {
 	}
 }
 
-// A run that is stopped ends at once. What was under way is cancelled, what was
-// due and not sent is counted, and what never became due is not.
+// A run that is stopped ends at once. Requests under way are cancelled, those that were
+// due and not sent are recorded, and those not yet due are not.
 func TestDriveStopsAtOnce(t *testing.T) {
 	s := load(100, time.Minute)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -156,7 +156,7 @@ func TestWatchSelf(t *testing.T) {
 			_ = make([]byte, 1<<16)
 		}
 	})
-	work.Go(func() { // answers in every second: what was read before WatchSelf began is not its own
+	work.Go(func() { // answers in every second; reads before WatchSelf began do not count
 		for ctx.Err() == nil {
 			c.Do(ctx, planOf(load(1, time.Second), 1).Warmup(0).Prompt, clock, 1)
 		}

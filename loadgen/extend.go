@@ -7,25 +7,25 @@ import (
 )
 
 const (
-	// Looks is how often at most it is looked whether a stage has to go on. Who
-	// looks more often is deceived more often, so the judge asks for more
-	// confidence by as much.
+	// Looks is how many times at most it is decided whether to extend a stage. More
+	// looks make a chance result more likely, so the judge asks for more confidence the
+	// more looks there are.
 	Looks = 4
-	// lookBefore is how long before a stage would end it is looked: judging takes
-	// its time, and no request is to be late for it.
+	// lookBefore is how long before the end of a stage the decision is made: judging
+	// takes time, and no request may be late because of it.
 	lookBefore = 2 * time.Second
 )
 
-// extension lets the last stage of a plan go on for a while, and for another,
-// as long as there is something to be decided. What comes due then was known
-// before, as all of the plan; only where it ends is not.
+// extension extends the last stage of a plan, step by step, as long as an objective is
+// undecided. The requests of the extension are in the plan from the beginning; only the
+// end of the stage is not known.
 type extension struct {
 	undecided func() bool
-	from      time.Duration // when the stage ends if it is not extended
+	from      time.Duration // the end of the stage if it is not extended
 	step      time.Duration
 	most      time.Duration
-	until     atomic.Int64  // when it ends as far as is known
-	changed   chan struct{} // gets one when it goes on
+	until     atomic.Int64  // the end as far as it is known
+	changed   chan struct{} // receives a value when the stage is extended
 	final     chan struct{} // closed when the end is known
 }
 
@@ -40,10 +40,10 @@ func newExtension(p *Plan, undecided func() bool) *extension {
 	return x
 }
 
-// end is when the plan ends, from the scenario's start, as far as is known.
+// end is the end of the plan as far as it is known, from the scenario's start.
 func (x *extension) end() time.Duration { return time.Duration(x.until.Load()) }
 
-// decide looks before each end whether it is to be the last.
+// decide decides before each end whether it is the last.
 func (x *extension) decide(d *drive) {
 	defer close(x.final)
 	for x.step > 0 && x.end()+x.step <= x.most {
@@ -55,8 +55,8 @@ func (x *extension) decide(d *drive) {
 	}
 }
 
-// holds reports whether a request that comes due at a time is still part of the
-// load, as soon as that is known.
+// holds reports whether a request that is due at a time is still part of the load. It
+// waits until that is known.
 func (x *extension) holds(ctx context.Context, due time.Duration) bool {
 	for due >= x.end() {
 		select {
@@ -70,7 +70,7 @@ func (x *extension) holds(ctx context.Context, due time.Duration) bool {
 	return true
 }
 
-// ended waits until the end is known; false when ctx ends before.
+// ended waits until the end is known; false if ctx ends before.
 func (x *extension) ended(ctx context.Context) bool {
 	select {
 	case <-x.final:

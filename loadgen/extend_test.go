@@ -10,8 +10,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// A stage goes on, at the times that were drawn before, as long as something is
-// undecided and its budget lasts. What was not to come any more was not missed.
+// A stage is extended, with the due times drawn before, as long as an objective is
+// undecided and its budget lasts. Requests after the end do not count as missed.
 func TestExtend(t *testing.T) {
 	for yes, want := range map[int]time.Duration{0: time.Second, 1: 1500 * time.Millisecond, 2: 2 * time.Second, 99: 3 * time.Second} {
 		t.Run(fmt.Sprint(want), func(t *testing.T) {
@@ -48,8 +48,8 @@ func TestExtend(t *testing.T) {
 	}
 }
 
-// The requests of a stage are the same whether or not it may be extended, and
-// nobody extends it who is not asked to.
+// The requests of a stage are the same whether or not it may be extended, and a stage
+// is extended only if the gate says so.
 func TestExtendKeepsTheBeginning(t *testing.T) {
 	s := load(100, time.Second)
 	short := planOf(s, 3)

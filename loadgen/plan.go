@@ -1,8 +1,7 @@
-// Package loadgen sends a gate's load. Open-loop load is known before the run
-// from a seed: every request is due at a time, and is sent then, whether or not
-// earlier ones were answered; vegeta drives, the schedule, the clock and what
-// is measured are ours. Closed-loop load is of users who wait for an answer
-// before they ask again.
+// Package loadgen sends a gate's load. Open-loop load is drawn from a seed before the
+// run: every request has a due time and is sent then, whether or not earlier ones were
+// answered. Vegeta sends; the schedule, the clock and the measurements are ours.
+// Closed-loop load comes from users who wait for an answer before they ask again.
 package loadgen
 
 import (
@@ -18,8 +17,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Plan is a scenario's load, known before it runs: the same for the same seed,
-// but for when users ask and for the salt of the prompts.
+// Plan is a scenario's load, known before it runs. The same seed gives the same plan,
+// except for the times at which users ask and the salt of the prompts.
 type Plan struct {
 	Stages []PlannedStage
 	due    []time.Duration // of every open-loop request, from the scenario's start, ascending
@@ -27,26 +26,26 @@ type Plan struct {
 	mix    []class
 }
 
-// PlannedStage is a stretch of load.
+// PlannedStage is a stage of the plan.
 type PlannedStage struct {
 	Name     string
 	Start    time.Duration // from the scenario's start
 	Duration time.Duration
-	Requests int // that become due; of users nobody knows
-	// Extend is how much longer it may go on; requests that come due then are in
-	// the plan as well.
+	Requests int // requests that become due; not known for users
+	// Extend is how much longer the stage may last; the plan holds the requests of that
+	// time too.
 	Extend time.Duration
-	Users  int // of a closed loop
+	Users  int // number of users of a closed loop
 	Think  time.Duration
-	first  int // of its requests
+	first  int // index of its first request
 	replay []trace.Request
 }
 
-// class is a part of the mix: requests below a share of the whole are of it or
-// of one before it.
+// class is a part of the mix. A draw from 0 to 1 belongs to the first class whose below
+// it is less than.
 type class struct {
 	name    string
-	variant string // of the factors that vary
+	variant string // the values of the factors that vary
 	below   float64
 	maker   *prompt.Maker
 }
@@ -65,8 +64,8 @@ func NewPlan(s scenarios.Scenario, seed uint64, m *prompt.Material) *Plan {
 		case st.Trace != nil:
 			planned.replay, due = replay(st, m.Trace(*st.Trace))
 		case st.OpenLoop():
-			// A stage has a generator of its own, so that changing one stage leaves
-			// the others as they were.
+			// Each stage has a generator of its own, so that a change of one stage
+			// leaves the others as they were.
 			longer := st
 			longer.For += st.Extend
 			due = arrivals(longer, rand.New(rand.NewPCG(seed, uint64(i))))
@@ -83,7 +82,7 @@ func NewPlan(s scenarios.Scenario, seed uint64, m *prompt.Material) *Plan {
 	return p
 }
 
-// replay are the requests of a trace that come within a stage, and when.
+// replay are the requests of a trace that come within a stage, and their due times.
 func replay(st scenarios.Stage, t trace.Trace) (requests []trace.Request, due []time.Duration) {
 	for _, r := range t.Requests {
 		at := time.Duration(float64(r.At) / st.Trace.Speed)
@@ -100,17 +99,17 @@ func mixOf(s scenarios.Scenario, seed uint64, m *prompt.Material) (mix []class) 
 	for _, c := range s.Mix() {
 		sum += c.Weight
 	}
-	each := max(len(s.Mix())/max(len(s.Classes), 1), 1) // combinations of each class, whose prompts begin alike
+	each := max(len(s.Mix())/max(len(s.Classes), 1), 1) // variants of each class, which share the beginnings of their prompts
 	for i, c := range s.Mix() {
 		below += c.Weight / sum
 		mix = append(mix, class{c.Name, c.Variant, below, m.Maker(c.Workload, seed+uint64(i/each)).Of(s.Name)})
 	}
-	mix[len(mix)-1].below = 2 // whatever rounding left
+	mix[len(mix)-1].below = 2 // in spite of rounding
 	return mix
 }
 
-// Idle are the stages whose trace ends before they do: nothing is sent in the
-// rest of them, and it lowers every rate.
+// Idle are the stages that last longer than their trace: nothing is sent in the rest of
+// such a stage, which lowers its rates.
 func (p *Plan) Idle() (remarks []words.Sentence) {
 	for _, st := range p.Stages {
 		if st.replay == nil || st.Requests == 0 {
@@ -134,7 +133,7 @@ func (p *Plan) Duration() time.Duration {
 	return last.Start + last.Duration
 }
 
-// Requests is how many become due by the clock, if no stage is extended.
+// Requests is how many requests become due by the plan, if no stage is extended.
 func (p *Plan) Requests() int {
 	if len(p.Stages) == 0 {
 		return 0
@@ -143,9 +142,8 @@ func (p *Plan) Requests() int {
 	return last.first + last.Requests
 }
 
-// Most is how many requests of a stage become due by the clock, with all that
-// it may be extended by; false of users, of whom nobody knows how often they
-// will ask.
+// Most is how many requests of a stage become due by the plan if it is extended as far
+// as it may be. It is false for users, because it is not known how often they will ask.
 func (p *Plan) Most(st PlannedStage) (int, bool) {
 	return p.before(st.Start+st.Duration+st.Extend) - st.first, st.Users == 0
 }
@@ -158,25 +156,25 @@ func (p *Plan) DueBy(at time.Duration) int {
 	return sort.Search(len(p.due), func(n int) bool { return p.due[n] > at })
 }
 
-// before is how many become due before a time from the scenario's start.
+// before is how many requests become due before a time from the scenario's start.
 func (p *Plan) before(at time.Duration) int {
 	return sort.Search(len(p.due), func(n int) bool { return p.due[n] >= at })
 }
 
-// Stage is that of request n.
+// Stage is the stage of request n.
 func (p *Plan) Stage(n int) PlannedStage {
 	return p.Stages[sort.Search(len(p.Stages), func(i int) bool { return p.Stages[i].first > n })-1]
 }
 
-// Question is what one request asks, and of which class and variant it is.
+// Question is the prompt of one request, with its class and variant.
 type Question struct {
 	Class   string
-	Variant string // of the factors that vary
+	Variant string // the values of the factors that vary
 	Prompt  client.Prompt
 }
 
-// Question of request n. It is drawn when it is asked for: a plan of millions
-// holds no texts.
+// Question is the question of request n. It is drawn on demand, so that a plan of
+// millions of requests holds no texts.
 func (p *Plan) Question(n int) Question {
 	stage := p.Stage(n)
 	rng := p.draw(stage, uint64(n-stage.first))
@@ -190,8 +188,8 @@ func (p *Plan) Question(n int) Question {
 	return Question{c.name, c.variant, c.maker.Prompt(t, t.First(), rng)}
 }
 
-// Again is what a request that was sent by the clock asked; false of users, whose
-// questions come one out of the other.
+// Again is the prompt of an open-loop request, drawn again. It is false for users,
+// whose questions depend on earlier answers.
 func (p *Plan) Again(n int64) (client.Prompt, bool) {
 	if n < 0 || n >= int64(len(p.due)) {
 		return client.Prompt{}, false
@@ -199,7 +197,7 @@ func (p *Plan) Again(n int64) (client.Prompt, bool) {
 	return p.Question(int(n)).Prompt, true
 }
 
-// Warmup is a question that is not of the load and like those that are.
+// Warmup is a question like those of the load that is not one of them.
 func (p *Plan) Warmup(n int) Question {
 	rng := rand.New(rand.NewPCG(p.seed, uint64(n)))
 	c := p.class(rng)
@@ -207,8 +205,8 @@ func (p *Plan) Warmup(n int) Question {
 	return Question{c.name, c.variant, c.maker.Prompt(t, t.First(), rng)}
 }
 
-// draw is the generator of a stage's n-th question: of its own, so that
-// questions can be drawn in any order, by several processes.
+// draw is the generator of a stage's n-th question. Each question has its own, so that
+// several processes can draw questions in any order.
 func (p *Plan) draw(stage PlannedStage, n uint64) *rand.Rand {
 	return rand.New(rand.NewPCG(p.seed^uint64(stage.Start+1)*0x9e3779b97f4a7c15, n))
 }
@@ -226,24 +224,23 @@ func (p *Plan) class(rng *rand.Rand) class {
 	return p.mix[len(p.mix)-1]
 }
 
-// Share is the part of a plan that one of several processes plays: every
-// request whose number leaves the rest Worker when divided by Of, and every
-// such user.
+// Share is the part of a plan that one of several processes plays: the requests and
+// users whose number modulo Of is Worker.
 type Share struct{ Worker, Of int }
 
 // Whole is the share of a process that plays alone.
 var Whole = Share{0, 1}
 
-// requests of the plan that are of the share.
+// requests is how many requests of the plan are in the share.
 func (s Share) requests(p *Plan) int { return s.below(len(p.due)) }
 
-// within is how many requests of a stage are of the share.
+// within is how many requests of a stage are in the share.
 func (s Share) within(st PlannedStage) int { return s.below(st.first+st.Requests) - s.below(st.first) }
 
-// below is how many of the numbers below n are of the share.
+// below is how many of the numbers below n are in the share.
 func (s Share) below(n int) int { return (n - s.Worker + s.Of - 1) / s.Of }
 
-// Said tells a stage to a person.
+// Said words a stage.
 func (st PlannedStage) Said() words.Sentence {
 	if st.Users > 0 {
 		return words.Say("%d users in closed loop for %s", st.Users, st.Duration)
@@ -257,7 +254,7 @@ func (st PlannedStage) Said() words.Sentence {
 	return words.Say("%d requests in %s", st.Requests, st.Duration)
 }
 
-// observation of a stage's beginning or end.
+// observation is the observation of a stage's beginning or end.
 func (st PlannedStage) observation(name, scenario string, at time.Duration, requests int) recording.Observation {
 	o := recording.Observation{At: at, Name: name, Subject: scenario + "/" + st.Name, Value: float64(requests)}
 	if st.Users > 0 {

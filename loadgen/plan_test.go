@@ -55,8 +55,7 @@ func TestConstantArrivals(t *testing.T) {
 	}
 }
 
-// A ramp down is a ramp up read backwards, and both carry the mean of their
-// rates.
+// A ramp down is a ramp up in reverse, and both have the mean of their rates.
 func TestRamps(t *testing.T) {
 	low, high := scenarios.Rate(10), scenarios.Rate(100)
 	up := planOf(scenario(scenarios.Stage{Name: "m", For: seconds(10), Rate: low, To: &high, Arrivals: scenarios.ArrivalsEven}), 1)
@@ -77,9 +76,9 @@ func TestRamps(t *testing.T) {
 	}
 }
 
-// Poisson arrivals are what they are called: the number in a window varies as
-// its mean, and gaps have the distribution of an exponential (Kolmogorov and
-// Smirnov's distance, at the 0.1 % level).
+// The arrivals are a Poisson process: the variance of the number in a window is its
+// mean, and the gaps are exponentially distributed (Kolmogorov-Smirnov test at the 0.1
+// % level).
 func TestPoissonArrivals(t *testing.T) {
 	p := planOf(scenario(scenarios.Stage{Name: "m", For: seconds(2000), Rate: 10, Arrivals: scenarios.ArrivalsPoisson}), 42)
 	at := offsets(p)
@@ -114,7 +113,7 @@ func TestPoissonArrivals(t *testing.T) {
 	}
 }
 
-// texts are what a plan asks, without the salt.
+// texts are the questions of a plan, without the salt.
 func texts(p *Plan) (all []string) {
 	for n := range p.Requests() {
 		text := p.Question(n).Prompt.Messages[0].Content
@@ -123,7 +122,7 @@ func texts(p *Plan) (all []string) {
 	return all
 }
 
-// The other shapes, by how many requests are due in each second.
+// The other shapes, as the number of requests due in each second.
 func TestShapes(t *testing.T) {
 	rate := func(r scenarios.Rate) *scenarios.Rate { return &r }
 	for _, tt := range []struct {
@@ -148,8 +147,8 @@ func TestShapes(t *testing.T) {
 	}
 }
 
-// Gamma gaps keep the rate, and their coefficient of variation is one over the
-// root of the burstiness: that is what the word means.
+// Gamma gaps keep the rate, and their coefficient of variation is 1/√burstiness, by the
+// definition of burstiness.
 func TestGammaArrivals(t *testing.T) {
 	for _, burstiness := range []float64{0.1, 0.5, 1, 4} {
 		p := planOf(scenario(scenarios.Stage{Name: "m", For: seconds(4000), Rate: 10, Burstiness: burstiness}), 42)
@@ -190,7 +189,7 @@ func TestClasses(t *testing.T) {
 	}
 }
 
-// The shares of several processes are the plan, each request once.
+// The shares of several processes together are the plan, with each request once.
 func TestShares(t *testing.T) {
 	s := scenario(scenarios.Stage{Name: "a", For: seconds(7), Rate: 3, Arrivals: scenarios.ArrivalsEven}, scenarios.Stage{Name: "b", For: seconds(5), Rate: 5, Arrivals: scenarios.ArrivalsEven})
 	p := planOf(s, 7)
@@ -236,8 +235,8 @@ func TestPlansRepeatFromTheirSeed(t *testing.T) {
 	}
 }
 
-// A key that was issued for the run goes before one of the environment, and one
-// that is nowhere is told by the name of its variable.
+// A key that was issued for the run takes precedence over the environment. A missing
+// key is reported by the name of its variable.
 func TestKeysFor(t *testing.T) {
 	gate := scenarios.Gate{Scenarios: []scenarios.Scenario{{Name: "s", Classes: []scenarios.Class{
 		{Name: "gold", Workload: scenarios.Workload{APIKeyEnv: "LAUNCHGATE_TEST_GOLD"}},

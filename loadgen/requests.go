@@ -6,8 +6,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// RequestsOf is about how many requests an objective is about, at the most;
-// false where that is not known before the run.
+// RequestsOf estimates the most requests that an objective can be about; false if that
+// is not known before the run.
 func RequestsOf(gate scenarios.Gate, plans []*Plan, o scenarios.Objective) (int64, bool) {
 	var sum float64
 	for i, s := range gate.Scenarios {

@@ -14,21 +14,19 @@ import (
 
 const (
 	selfEvery = time.Second
-	// firstEvery is how often the threads that Go has started meanwhile are given
-	// precedence too.
+	// firstEvery is how often newly started threads get the raised priority too.
 	firstEvery = 100 * time.Millisecond
 )
 
-// WatchSelf observes the client itself until ctx ends: how much processor it
-// takes, how long the garbage collector and the scheduler kept it waiting, how
-// long what had arrived lay unread, and how near it is to the end of its file
-// descriptors and ports. Numbers of a client that was itself short of anything
-// are not the service's.
+// WatchSelf observes the client itself until ctx ends: its processor time, its pauses
+// for garbage collection and scheduling, how long received bytes waited to be read, and
+// how near it is to its limits of file descriptors and ports. A client short of any of
+// these measures itself and not the service.
 func WatchSelf(ctx context.Context, clock recording.Clock, c *client.Client, observe func(recording.Observation)) {
 	raisePriority()
 	first := time.NewTicker(firstEvery)
 	defer first.Stop()
-	c.ReadDelay() // what was before belongs to nobody
+	c.ReadDelay() // drops what was read before
 	last := readSelf()
 	tick := time.NewTicker(selfEvery)
 	defer tick.Stop()
@@ -91,7 +89,8 @@ func clone(h *metrics.Float64Histogram) *metrics.Float64Histogram {
 	return &metrics.Float64Histogram{Counts: append([]uint64(nil), h.Counts...), Buckets: h.Buckets}
 }
 
-// quantile of what was added to a histogram: the upper edge of its bucket.
+// quantile is a quantile of the values added to a histogram since before: the upper
+// edge of the bucket.
 func quantile(before, after *metrics.Float64Histogram, q float64) (float64, bool) {
 	if before == nil || after == nil || len(before.Counts) != len(after.Counts) {
 		return 0, false
@@ -115,8 +114,7 @@ func quantile(before, after *metrics.Float64Histogram, q float64) (float64, bool
 	return 0, false
 }
 
-// sockstatWaiting reads the number behind tw in the line of TCP of
-// /proc/net/sockstat.
+// sockstatWaiting reads the number after tw in the TCP line of /proc/net/sockstat.
 func sockstatWaiting(stat string) int {
 	for line := range strings.Lines(stat) {
 		words := strings.Fields(line)

@@ -9,8 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// filesUsed is the share of the file descriptors this process may have that it
-// has open.
+// filesUsed is the share of its limit of file descriptors that this process has open.
 func filesUsed() (float64, bool) {
 	open, ok := openFiles()
 	limit := fileLimit()
@@ -20,9 +19,9 @@ func filesUsed() (float64, bool) {
 	return float64(open) / float64(limit), true
 }
 
-// openFiles counts descriptors: Linux 6.2 and newer tell their number as the
-// size of the folder, elsewhere it has to be read, which takes a millisecond
-// for some thousand.
+// openFiles counts descriptors. Linux 6.2 and newer give the number as the size of the
+// folder. On older ones the folder has to be read, which takes a millisecond for some
+// thousand.
 func openFiles() (int, bool) {
 	if fi, err := os.Stat("/proc/self/fd"); err == nil && fi.Size() > 0 {
 		return int(fi.Size()), true
@@ -40,10 +39,10 @@ func fileLimit() uint64 {
 	return limit.Cur
 }
 
-// growFiles makes the kernel's table of this process's descriptors as large as
-// it may get. The kernel doubles the table when it is full, and every thread
-// that opens a connection meanwhile waits for an RCU grace period: ten
-// milliseconds in which requests that are due are not sent.
+// growFiles grows the kernel's table of this process's descriptors to its limit now.
+// Otherwise the kernel doubles the table whenever it is full, and every thread that
+// opens a connection meanwhile waits for an RCU grace period: ten milliseconds in which
+// due requests are not sent.
 func growFiles() {
 	highest := min(fileLimit(), 1<<16)
 	if highest == 0 {
@@ -54,9 +53,9 @@ func growFiles() {
 	}
 }
 
-// portsUsed is the share of the ephemeral ports that are taken, by connections
-// to one address and by those that wait for their end. It counts every waiting
-// one of this network namespace: those of others take ports too.
+// portsUsed is the share of the ephemeral ports that are taken by connections to one
+// address and by those in TIME_WAIT. It counts all connections in TIME_WAIT of this
+// network namespace, because those of other processes take ports too.
 func portsUsed(connections int) (float64, bool) {
 	var low, high int
 	ports, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
@@ -78,10 +77,10 @@ func waiting() int {
 	return sockstatWaiting(string(stat))
 }
 
-// raisePriority gives the threads of this process precedence over others where that
-// is allowed (as root, or with CAP_SYS_NICE), and only those: what it starts has
-// the precedence it would have had. A client that shares a machine with the
-// service it asks would otherwise wait for it, and measure that.
+// raisePriority raises the priority of the threads of this process if that is allowed
+// (as root, or with CAP_SYS_NICE). Processes that it starts keep the normal priority.
+// Otherwise a client on the same machine as the service would wait for it, and measure
+// that wait.
 func raisePriority() {
 	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
@@ -92,15 +91,15 @@ func raisePriority() {
 		if err != nil {
 			continue
 		}
-		if now, err := unix.SchedGetAttr(id, 0); err != nil || now.Policy != unix.SCHED_NORMAL || now.Nice != 0 { // it has it, or somebody chose another
+		if now, err := unix.SchedGetAttr(id, 0); err != nil || now.Policy != unix.SCHED_NORMAL || now.Nice != 0 { // it is raised already, or somebody set another
 			continue
 		}
 		attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_NORMAL, Flags: unix.SCHED_FLAG_RESET_ON_FORK, Nice: precedence}
 		if unix.SchedSetAttr(id, &attr, 0) != nil {
-			return // it is not allowed
+			return // not allowed
 		}
 	}
 }
 
-// precedence as nice(1) has it, where the least is the first.
+// precedence is a nice value: the lower, the higher the priority.
 const precedence = -10

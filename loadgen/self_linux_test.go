@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The client goes first where it may, and what it starts does not.
-func TestGoFirst(t *testing.T) {
+// The client has a raised priority if it is allowed, and its child processes do not.
+func TestRaisePriority(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("skipped: only root may give itself precedence")
 	}
-	runtime.LockOSThread() // and not unlocked: the thread ends with the test
+	runtime.LockOSThread() // never unlocked: the thread ends with the test
 	own, err := unix.SchedGetAttr(0, 0)
 	if err != nil || own.Nice != 0 {
 		t.Skipf("skipped: this thread has a precedence of its own (%v, %v)", own, err)

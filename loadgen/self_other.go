@@ -2,5 +2,5 @@
 
 package loadgen
 
-// cpuSeconds is not known here, and then not observed.
+// cpuSeconds is not known on this system, and is not observed.
 func cpuSeconds() float64 { return 0 }

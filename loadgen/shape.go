@@ -10,10 +10,10 @@ import (
 
 // arrivals are the times at which a stage's requests become due.
 //
-// Let Λ(t) be how many requests have become due by t on average: the integral
-// of the rate. Constant arrivals are where Λ passes 0, 1, 2, …; a Poisson
-// process is where it passes the sums of exponential gaps of mean 1, and a
-// gamma process where it passes those of gamma gaps of mean 1.
+// Let Λ(t) be the mean number of requests due by t: the integral of the rate. Constant
+// arrivals are the times at which Λ passes 0, 1, 2, …. For a Poisson process Λ passes
+// the sums of exponential gaps of mean 1 instead, and for a gamma process those of
+// gamma gaps of mean 1.
 func arrivals(s scenarios.Stage, rng *rand.Rand) []time.Duration {
 	gap := gapOf(s, rng)
 	var due []time.Duration
@@ -21,7 +21,7 @@ func arrivals(s scenarios.Stage, rng *rand.Rand) []time.Duration {
 	if s.Arrivals != scenarios.ArrivalsEven {
 		count = gap()
 	}
-	before := 0.0 // Λ where the segment begins
+	before := 0.0 // Λ at the beginning of the segment
 	for _, seg := range segmentsOf(s) {
 		total := seg.count(seg.length)
 		for ; count < before+total; count += gap() {
@@ -65,9 +65,9 @@ func gamma(rng *rand.Rand, shape float64) float64 {
 	}
 }
 
-// segment is a stretch of a stage in which the rate goes in a straight line
-// from one value to another, or with wave set, in whole or broken waves of that
-// period between the two, beginning at the first. Times are in seconds.
+// segment is a part of a stage in which the rate changes linearly from one value to
+// another or, if wave is set, in sine waves of that period between the two, beginning
+// at the first. The last wave may be incomplete. Times are in seconds.
 type segment struct {
 	start, length float64
 	from, to      float64
@@ -108,8 +108,8 @@ func (s segment) count(t float64) float64 {
 	return s.from*t + (s.to-s.from)/(2*s.length)*t*t
 }
 
-// reach is when count is reached. For a straight line it is the solution of
-// count = from·t + (to−from)/(2·length)·t², in the form that does not cancel.
+// reach is when count is reached. For a straight line it is the solution of count =
+// from·t + (to−from)/(2·length)·t², in the form without cancellation.
 func (s segment) reach(count float64) float64 {
 	if s.wave > 0 {
 		low, high := 0.0, s.length

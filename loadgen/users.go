@@ -11,13 +11,13 @@ import (
 	"github.com/launchgate/launchgate/loadgen/prompt"
 )
 
-// users plays a closed-loop stage: each user of the share asks, waits for the
-// answer, thinks, and asks again until the stage is over. It returns when the
-// last answer has come.
+// users plays a closed-loop stage: each user of the share asks, waits for the answer,
+// thinks, and asks again until the stage is over. It returns when the last answer has
+// come.
 //
-// A question is due when the user has thought, so what the client itself is
-// late by counts as its lag; what the service is slow by keeps the user from
-// asking, which is why no rate of arrivals can be promised here.
+// A question is due when the user has finished thinking, so a late send counts as the
+// client's lag. A slow service delays the next question of a user, so a closed loop has
+// no fixed rate.
 func (d *drive) users(stage PlannedStage, index int) {
 	if !d.sleepUntil(d.start + stage.Start) {
 		return
@@ -39,12 +39,12 @@ func (d *drive) users(stage PlannedStage, index int) {
 	}
 }
 
-// user is one of a closed loop.
+// user is one user of a closed loop.
 type user struct {
 	*drive
 	stage PlannedStage
-	end   time.Duration // of the stage
-	asked *atomic.Int64 // by all users
+	end   time.Duration // end of the stage
+	asked *atomic.Int64 // requests of all users
 	rng   *rand.Rand
 	seq   int64
 }
@@ -59,9 +59,9 @@ func (u *user) ask() {
 	}
 }
 
-// talk asks the questions of a conversation, each with what was said before
-// it. A question that got no answer ends the conversation. It is false when the
-// stage is over.
+// talk asks the questions of a conversation, each with the messages before it. A
+// question without an answer ends the conversation. talk is false when the stage is
+// over.
 func (u *user) talk(c class, t prompt.Asked) bool {
 	messages := append([]client.Message(nil), t.Before...)
 	for _, question := range t.Questions {

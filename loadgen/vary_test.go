@@ -8,8 +8,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Each request draws a value of every factor, by its weight and independently of
-// the others and of the length of its answer.
+// Each request draws a value of every factor, by its weight, and independently of the
+// other factors and of the length of its answer.
 func TestFactorsAreDrawnIndependently(t *testing.T) {
 	value := func(name string, w scenarios.Workload) scenarios.Value {
 		return scenarios.Value{Name: name, Workload: w}
