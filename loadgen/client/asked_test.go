@@ -25,10 +25,11 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// What is asked is what is sent: where, with which parameters, headers and fields.
+// The request that arrives is the one the prompt asks for: its path, parameters,
+// headers and fields.
 func TestAsked(t *testing.T) {
 	for _, tt := range []struct {
-		says, path string // behind the host, as given
+		says, path string // path after the host, as the user gave it
 		cfg        Config
 		p          Prompt
 		uri, body  string
@@ -66,7 +67,7 @@ func TestAsked(t *testing.T) {
 	}
 }
 
-// A secret that a service repeats is not told.
+// A secret that a service repeats is hidden.
 func TestSecretsAreNotRepeated(t *testing.T) {
 	for _, stream := range []string{"", "in band", "beside"} {
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -92,16 +93,16 @@ func TestSecretsAreNotRepeated(t *testing.T) {
 	}
 }
 
-// The first question is as small as the API and the service allow, and waits as
-// long as the load does; a service that is not ready yet is waited for.
+// The first request of Preflight is as small as the API and the service allow, and its
+// timeout is that of the load. A service that is not ready yet is waited for.
 func TestTheFirstQuestion(t *testing.T) {
 	answer := func(w http.ResponseWriter, r *http.Request) { sse(good)(w, r) }
 	for _, tt := range []struct {
-		says    string
-		p       Prompt
-		handler func(n int64, tokens int, w http.ResponseWriter, r *http.Request)
-		err     string
-		told    string
+		says     string
+		p        Prompt
+		handler  func(n int64, tokens int, w http.ResponseWriter, r *http.Request)
+		err      string
+		progress string
 	}{
 		{"responses of 16 tokens at least", Prompt{API: APIResponses, MaxTokens: 64}, func(_ int64, tokens int, w http.ResponseWriter, r *http.Request) {
 			if tokens < 16 || tokens > 63 {
@@ -172,19 +173,19 @@ func TestTheFirstQuestion(t *testing.T) {
 			if tt.p.Timeout == 0 {
 				tt.p.Timeout = 5 * time.Second
 			}
-			told := ""
-			err := made(Config{BaseURL: srv.URL, Model: "m"}).Preflight(t.Context(), tt.p, Patience{Tell: func(format words.Phrase, args ...any) { told += words.Say(format, args...).String() }})
+			progress := ""
+			err := made(Config{BaseURL: srv.URL, Model: "m"}).Preflight(t.Context(), tt.p, Patience{Tell: func(format words.Phrase, args ...any) { progress += words.Say(format, args...).String() }})
 			if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
 				t.Errorf("%v, want %q", err, tt.err)
 			}
-			if (told == "") != (tt.told == "") || !strings.Contains(told, tt.told) {
-				t.Errorf("told %q, want %q", told, tt.told)
+			if (progress == "") != (tt.progress == "") || !strings.Contains(progress, tt.progress) {
+				t.Errorf("told %q, want %q", progress, tt.progress)
 			}
 		})
 	}
 }
 
-// Nobody may listen for a moment.
+// Preflight waits a moment if nothing listens at the address.
 func TestWhoListensLater(t *testing.T) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -205,13 +206,13 @@ func TestWhoListensLater(t *testing.T) {
 			t.Cleanup(func() { srv.Close() })
 		}
 	})
-	told := ""
-	if err := made(Config{BaseURL: "http://" + address, Model: "m"}).Preflight(t.Context(), p, Patience{Ready: 20 * time.Second, Tell: func(format words.Phrase, args ...any) { told = words.Say(format, args...).String() }}); err != nil || !strings.Contains(told, "refused") {
-		t.Errorf("somebody comes later: %v, told %q", err, told)
+	progress := ""
+	if err := made(Config{BaseURL: "http://" + address, Model: "m"}).Preflight(t.Context(), p, Patience{Ready: 20 * time.Second, Tell: func(format words.Phrase, args ...any) { progress = words.Say(format, args...).String() }}); err != nil || !strings.Contains(progress, "refused") {
+		t.Errorf("somebody comes later: %v, told %q", err, progress)
 	}
 }
 
-// Lists of models come in many shapes.
+// Lists of models come in many formats.
 func TestListsOfModels(t *testing.T) {
 	for list, want := range map[string]string{
 		`{"object":"list","data":[{"id":"a"},{"id":"b"}]}`:    "a b",
@@ -231,7 +232,7 @@ func TestListsOfModels(t *testing.T) {
 	for _, tt := range []struct {
 		says, models string
 		status       int
-		serves       string // the model that answers; -: without any, *: whichever
+		serves       string // the model that answers; -: one without a name, *: any
 		model, err   string
 	}{
 		{"the first that answers", `{"data":[{"id":"text-embedding-nomic"},{"id":"m"}]}`, 200, "m", "m", ""},
@@ -266,13 +267,13 @@ func TestListsOfModels(t *testing.T) {
 	}
 }
 
-// What keeps an answer from coming is said, and what to do about it.
+// If no answer comes, the error says why and what to do about it.
 func TestWhatKeepsAnAnswer(t *testing.T) {
 	secure := httptest.NewTLSServer(sse(good))
 	defer secure.Close()
 	clear := httptest.NewServer(sse(good))
 	defer clear.Close()
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // waits for more, as servers in Python do
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // waits for more input, like servers in Python
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,7 +312,7 @@ func redirecting(t *testing.T) string {
 	return srv.URL
 }
 
-// A proxy that the environment names is used, or refused in words.
+// A proxy in the environment is used; if it cannot be, the error says why.
 func TestProxies(t *testing.T) {
 	var through atomic.Int64
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -343,7 +344,8 @@ func TestProxies(t *testing.T) {
 	}
 }
 
-// otherAuthority writes the certificate of an authority that signed nothing.
+// otherAuthority writes the certificate of an authority that signed no other
+// certificate.
 func otherAuthority(t *testing.T) string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -1,6 +1,6 @@
-// Package client is the only code that sends prompts. It asks one question and
-// writes down when every part of the answer came, on the run's clock; it knows
-// nothing of schedules and judges nothing.
+// Package client is the only code that sends prompts. It sends one prompt and records
+// when every part of the answer came, on the run's clock. It knows nothing of schedules
+// and judges nothing.
 package client
 
 import (
@@ -34,27 +34,27 @@ import (
 const (
 	connectTimeout = 5 * time.Second
 	maxWhole       = 32 << 20 // bytes of an answer that is not streamed
-	maxGrown       = 1 << 20  // bytes that are made room for because a header says so
-	maxExcerpt     = 4 << 10  // bytes that are read of an error
-	maxHeaders     = 1 << 20  // bytes of an answer's headers
+	maxGrown       = 1 << 20  // bytes to allocate because of a Content-Length
+	maxExcerpt     = 4 << 10  // bytes that are read of an error's body
+	maxHeaders     = 1 << 20  // bytes of the headers of an answer
 	maxStreamed    = 1 << 30  // bytes of an answer that is streamed
-	maxChunks      = 1 << 20  // of an answer: the times of all are kept
+	maxChunks      = 1 << 20  // chunks of an answer: the times of all are kept
 	maxAfter       = 64 << 10 // bytes that are read after the end of an answer
 
-	// idleFor is how long a connection that nobody uses is kept: less than usual
-	// servers keep it (uvicorn and Node 5 s), so that it is the client who closes it.
+	// idleFor is how long an idle connection is kept. It is shorter than common servers
+	// keep it (uvicorn and Node 5 s), so that the client closes it first.
 	idleFor = 4 * time.Second
-	// lingerFor is how long the connection of an answer that has ended is given to
-	// end too, so that it can be used again. Then it is closed.
+	// lingerFor is how long the body may stay open after the answer has ended, so that
+	// the connection can be used again. Then the connection is closed.
 	lingerFor = 25 * time.Millisecond
-	// A kept connection that breaks so soon after a request was sent, beside two
-	// round trips, was closed before the request came.
+	// staleWithin and two round trips bound the time after a send in which a failed
+	// kept connection counts as closed before the request came.
 	staleWithin = 50 * time.Millisecond
-	// mostStale is how many such connections one request may meet.
+	// mostStale is how many such connections one request may meet before it fails.
 	mostStale = 4
 )
 
-// The APIs that a prompt can go to.
+// The APIs that a prompt can be sent to.
 const (
 	APIChat        = "chat"
 	APICompletions = "completions"
@@ -62,39 +62,39 @@ const (
 	APIGRPC        = "grpc"
 )
 
-// Config says where to send prompts, and as whom.
+// Config says where prompts are sent, and with which identity.
 type Config struct {
-	// BaseURL is without the path of the API. A path in it is taken as it is;
-	// without one, /v1 is put behind it.
+	// BaseURL is the address without the path of the API. A path in it is kept; without
+	// one, /v1 is appended.
 	BaseURL string
-	Model   string // empty: Preflight asks for the first that is served
+	Model   string // empty: Preflight takes the first model that is served
 	APIKey  string
 	Headers map[string]string
-	Query   map[string]string // of every URL
+	Query   map[string]string // added to every URL
 	Fields  map[string]string // put into the JSON of every request: see encode
-	Secrets []string          // beside APIKey: what is never told
-	// HTTP is the version spoken: 1.1, 2 (in clear: at once, without asking), or
-	// empty for what is negotiated under TLS and 1.1 in clear.
+	Secrets []string          // hidden in everything the service says, as APIKey is
+	// HTTP is the version of the protocol: 1.1, 2 (without TLS: with prior knowledge),
+	// or empty for negotiation under TLS and 1.1 without.
 	HTTP string
 	// CAFile is a PEM file of the authority that signed the service's
 	// certificate; empty trusts the system's.
 	CAFile string
 	// NewConnections gives every request a connection of its own.
 	NewConnections bool
-	// Via is an address that is connected to in place of BaseURL's, such as that
-	// of a proxy which passes bytes on to it; empty: BaseURL's own.
+	// Via is an address to connect to in place of BaseURL's, such as a proxy that
+	// forwards bytes to it; empty: BaseURL's own.
 	Via string
 	// From is the address of this host that connections come from; empty: the
 	// system's choice.
 	From string
 }
 
-// Connection is how a prompt reaches the service where that differs from how the
-// client's others do; what is empty is as theirs.
+// Connection is how a prompt reaches the service, if not like the client's other
+// prompts. Empty fields are as for those.
 type Connection struct {
 	From string // the address of this host that it comes from
 	HTTP string // 1.1 or 2
-	New  bool   // of its own
+	New  bool   // a connection for this prompt alone
 }
 
 // Message of a conversation.
@@ -103,28 +103,28 @@ type Message struct {
 	Content string `json:"content"`
 }
 
-// Prompt is one question.
+// Prompt is one request to be sent.
 type Prompt struct {
 	API         string
 	Model       string // empty: the client's
-	APIKey      string // of the tenant who asks; empty: the client's
+	APIKey      string // the key of a tenant; empty: the client's
 	Connection  Connection
-	Messages    []Message         // the conversation so far; completions has the text of the last alone
+	Messages    []Message         // the conversation so far; completions sends the text of the last message only
 	Fields      map[string]string // put into the JSON: see encode
 	MaxTokens   int
 	Temperature float64
-	IgnoreEOS   bool     // go on to MaxTokens, where the service can
-	Finish      []string // the finish reasons that are no error; empty: see recording.MayEnd
-	// Mark stands in the prompt. The text of the answer is looked at for those of
-	// others, and kept in the row.
+	IgnoreEOS   bool     // generate MaxTokens tokens, if the service supports it
+	Finish      []string // the accepted finish reasons; empty: see recording.MayEnd
+	// Mark is in the prompt. The answer is searched for the marks of other requests,
+	// and what is found is kept in the row.
 	Mark Mark
-	// Question is the hash of what is asked, without what is new in each request.
+	// Question is the hash of the question, without its mark and salt.
 	Question int64
 	Stream   bool
 	Timeout  time.Duration
 }
 
-// Bytes is how long the text of a prompt is.
+// Bytes is the length of the prompt's text.
 func (p Prompt) Bytes() (n int) {
 	for _, m := range p.Messages {
 		n += len(m.Content)
@@ -135,36 +135,36 @@ func (p Prompt) Bytes() (n int) {
 // Client sends prompts over kept connections. It is safe for concurrent use.
 type Client struct {
 	cfg    Config
-	base   string // without the path of the APIs' version
-	api    string // the address of the APIs
-	query  string // of every URL, with its question mark
-	proxy  string // that requests go through; empty: none
+	base   string // without the version of the API, such as /v1
+	api    string // with the version of the API
+	query  string // appended to every URL, with its question mark
+	proxy  string // the proxy of requests; empty: none
 	hidden secrets
-	// transport and not http.Client: a redirected request would be measured as
-	// two, and nothing else of it is wanted.
+	// A Transport and not an http.Client, because a redirected request would be
+	// measured as two. Nothing else of http.Client is needed.
 	transport *http.Transport
-	rpc       *rpcClient     // where the address is gRPC's
-	protocol  words.Sentence // that Preflight found
+	rpc       *rpcClient     // if the address is of gRPC
+	protocol  words.Sentence // as Preflight found it
 	*watched
 
 	mu     sync.Mutex
 	others map[Connection]*Client // for prompts that reach the service in other ways
 }
 
-// watched is what a client and those for other ways to the service know of
-// themselves together.
+// watched holds the counters that a client shares with its clients for other
+// connections.
 type watched struct {
 	open   atomic.Int64
 	opened atomic.Int32 // connections so far
 	delays delays
-	// left is how many connections stayed open after the answer on them had ended,
-	// and after how many answers sent more after their end.
+	// left is how many connections stayed open after the answer on them had ended, and
+	// after how many answers sent more data after their end.
 	left, after atomic.Int64
-	stale       atomic.Int64 // kept connections that the service had closed
+	stale       atomic.Int64 // kept connections that the service had already closed
 }
 
-// New makes a client. Nothing is sent yet; an error is of the CA file, or of an
-// address that connections cannot come from.
+// New makes a client. Nothing is sent yet. It fails for a bad CA file, or an address
+// From that is not of this host.
 func New(cfg Config) (*Client, error) { return newClient(cfg, &watched{}) }
 
 func newClient(cfg Config, w *watched) (*Client, error) {
@@ -192,10 +192,10 @@ func newClient(cfg Config, w *watched) (*Client, error) {
 		DialContext:         c.dial,
 		TLSHandshakeTimeout: connectTimeout,
 		ForceAttemptHTTP2:   true,
-		MaxIdleConns:        0, // no limit: a connection that is closed for lack of room costs the next request a handshake
+		MaxIdleConns:        0, // no limit: closing a connection would cost the next request a handshake
 		MaxIdleConnsPerHost: 1 << 16,
 		IdleConnTimeout:     idleFor,
-		DisableCompression:  true, // a compressed stream arrives in lumps
+		DisableCompression:  true, // a compressed stream arrives in large pieces
 		DisableKeepAlives:   cfg.NewConnections,
 
 		MaxResponseHeaderBytes: maxHeaders,
@@ -218,8 +218,8 @@ func newClient(cfg Config, w *watched) (*Client, error) {
 	return c, err
 }
 
-// addresses are where a service is, and where its APIs are: a path that stands in
-// the URL is taken as it is.
+// addresses are the address of the service and that of its APIs. A path in the URL is
+// kept.
 func addresses(base string) (service, api string) {
 	base = strings.TrimRight(base, "/")
 	if service, has := strings.CutSuffix(base, "/v1"); has {
@@ -231,16 +231,15 @@ func addresses(base string) (service, api string) {
 	return base, base + "/v1"
 }
 
-// Anew is a client of the same service that gives every request a connection of
-// its own.
+// Anew is a client of the same service that opens a connection for every request.
 func (c *Client) Anew() (*Client, error) {
 	cfg := c.cfg
 	cfg.NewConnections = true
 	return New(cfg)
 }
 
-// By is the client for prompts that reach the service in a way of theirs. It is
-// made when first asked for, and closed with c.
+// By is the client for prompts with another Connection. It is made on the first call,
+// and closed with c.
 func (c *Client) By(way Connection) (*Client, error) {
 	if way == (Connection{}) {
 		return c, nil
@@ -264,8 +263,7 @@ func (c *Client) By(way Connection) (*Client, error) {
 	return other, nil
 }
 
-// ours makes sure that connections can come from the address that they are to
-// come from.
+// ours checks that From is an address of this host.
 func (cfg Config) ours() error {
 	if cfg.From == "" {
 		return nil
@@ -277,7 +275,7 @@ func (cfg Config) ours() error {
 	return lis.Close()
 }
 
-// roots are the authorities that are trusted; nil are the system's.
+// roots are the trusted authorities; nil stands for the system's.
 func (cfg Config) roots() (*x509.CertPool, error) {
 	if cfg.CAFile == "" {
 		return nil, nil
@@ -293,7 +291,7 @@ func (cfg Config) roots() (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// Close closes the connections that nobody uses.
+// Close closes idle connections.
 func (c *Client) Close() {
 	c.mu.Lock()
 	for _, other := range c.others {
@@ -306,25 +304,25 @@ func (c *Client) Close() {
 	}
 }
 
-// Model is what is asked for, as it can be shown.
+// Model is the model that is asked for, safe to show.
 func (c *Client) Model() string { return words.Harmless(c.cfg.Model) }
 
-// Prepared is a request that has only to be sent.
+// Prepared is a request that only has to be sent.
 type Prepared struct {
-	by      *Client // who sends it
+	by      *Client // the client that sends it
 	request *http.Request
-	rpc     *inferencepb.GenerateRequest // in its stead, where the API is gRPC
+	rpc     *inferencepb.GenerateRequest // in place of request, if the API is gRPC
 	secrets secrets
-	head    metadata.MD // of rpc
+	head    metadata.MD // metadata for rpc
 	stream  bool
-	expect  int      // tokens, at most
-	finish  []string // reasons that are no error
+	expect  int      // most tokens of the answer
+	finish  []string // accepted finish reasons
 	mark    Mark
-	about   int64 // the question
+	about   int64 // hash of the question
 	timeout time.Duration
 }
 
-// Prepare does what can be done before a prompt is due: its JSON, URL and
+// Prepare makes everything that can be made before a prompt is due: its JSON, URL and
 // headers.
 func (c *Client) Prepare(p Prompt) (pr *Prepared, err error) {
 	by, err := c.By(p.Connection)
@@ -347,7 +345,7 @@ func (c *Client) prepare(p Prompt) (pr *Prepared, err error) {
 	return pr, err
 }
 
-// secrets are what is never told, with the key of a tenant.
+// secrets are the texts to hide, with the key of a tenant.
 func (c *Client) secrets(key string) secrets {
 	if key == "" {
 		return c.hidden
@@ -355,20 +353,20 @@ func (c *Client) secrets(key string) secrets {
 	return append(append(secrets(nil), c.hidden...), key)
 }
 
-// Send sends what was prepared and was due at the given time, and returns what
-// happened. What is prepared is sent once.
+// Send sends a prepared request that was due at the given time, and returns its row. A
+// Prepared is sent only once.
 func (c *Client) Send(ctx context.Context, p *Prepared, clock recording.Clock, due time.Duration) recording.Request {
 	row, _ := p.by.send(ctx, p, clock, due, nil)
 	return row
 }
 
-// Do sends a prompt that was due at the given time, and returns what happened.
+// Do sends a prompt that was due at the given time, and returns its row.
 func (c *Client) Do(ctx context.Context, p Prompt, clock recording.Clock, due time.Duration) recording.Request {
 	row, _ := c.ask(ctx, p, clock, due, nil)
 	return row
 }
 
-// Ask is Do, and returns the text of the answer too.
+// Ask is Do that returns the text of the answer too.
 func (c *Client) Ask(ctx context.Context, p Prompt, clock recording.Clock, due time.Duration) (recording.Request, string) {
 	var answer strings.Builder
 	return c.ask(ctx, p, clock, due, &answer)
@@ -388,7 +386,7 @@ func (c *Client) ask(ctx context.Context, p Prompt, clock recording.Clock, due t
 	return row, answer.String()
 }
 
-// send sends a request; its error is that no answer came, and is told in the row.
+// send sends a request. Its error means that no answer came; it is in the row too.
 func (c *Client) send(ctx context.Context, p *Prepared, clock recording.Clock, due time.Duration, answer *strings.Builder) (recording.Request, error) {
 	row := recording.Request{Due: due, Streamed: p.stream, LimitTokens: int32(p.expect)}
 	if answer == nil && !p.mark.IsZero() {
@@ -398,7 +396,7 @@ func (c *Client) send(ctx context.Context, p *Prepared, clock recording.Clock, d
 	limited, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	a := &arrivals{clock: clock, delays: &c.delays, stop: cancel}
-	var err error // no answer came
+	var err error // set if no answer came
 	if p.rpc != nil {
 		err = c.rpc.exchange(limited, s, p, a)
 	} else {
@@ -426,10 +424,10 @@ func (c *Client) send(ctx context.Context, p *Prepared, clock recording.Clock, d
 	return row, err
 }
 
-// exchange sends a request and reads the answer; its error is that none came. A
-// kept connection that the service had closed before the request came is no fault
-// of either: the request is sent again, as every HTTP client does, and the time
-// that it took is not taken off.
+// exchange sends a request and reads the answer. Its error means that no answer came. A
+// kept connection that the service had closed before the request came is not an error:
+// the request is sent again, as every HTTP client does. The lost time stays in the
+// measurement.
 func (c *Client) exchange(ctx context.Context, s *stream, p *Prepared, a *arrivals) error {
 	row, req := s.row, p.request.WithContext(httptrace.WithClientTrace(ctx, a.trace()))
 	row.Sent = a.clock.Now()
@@ -455,8 +453,8 @@ func (c *Client) exchange(ctx context.Context, s *stream, p *Prepared, a *arriva
 	return nil
 }
 
-// roundTrip sends a request, again where the service had closed the kept connection
-// before it answered a byte.
+// roundTrip sends a request, and sends it again if the service had closed the kept
+// connection before it answered a byte.
 func (c *Client) roundTrip(req *http.Request, a *arrivals) (*http.Response, error) {
 	for {
 		sent := a.clock.Now()
@@ -469,7 +467,7 @@ func (c *Client) roundTrip(req *http.Request, a *arrivals) (*http.Response, erro
 		}
 		a.stale++
 		if req.GetBody == nil {
-			continue // it has none
+			continue // the request has no body
 		}
 		if req.Body, err = req.GetBody(); err != nil {
 			return nil, err
@@ -477,7 +475,7 @@ func (c *Client) roundTrip(req *http.Request, a *arrivals) (*http.Response, erro
 	}
 }
 
-// trace has the arrivals of a request know its connection.
+// trace makes the arrivals of a request know its connection.
 func (a *arrivals) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		GotConn: func(got httptrace.GotConnInfo) {
@@ -490,12 +488,12 @@ func (a *arrivals) trace() *httptrace.ClientTrace {
 	}
 }
 
-// closedIdle is what net/http says of a connection whose end it read while no
-// request was on it: whatever was sent on it then, the service had closed it before.
+// closedIdle is the error of net/http for a connection whose end it read before any
+// answer byte. The service had closed it before the request came.
 const closedIdle = "http: server closed idle connection"
 
-// closedBefore reports whether a request that failed so long after it was sent
-// was sent on a kept connection which the service had closed before.
+// closedBefore reports whether a request that failed so long after its send was sent on
+// a kept connection that the service had already closed.
 func (a *arrivals) closedBefore(err error, after time.Duration) bool {
 	switch {
 	case a.began.Load():
@@ -512,20 +510,20 @@ func (a *arrivals) closedBefore(err error, after time.Duration) bool {
 	return after < staleWithin+2*roundTrip
 }
 
-// arrivals tell when what was read of an answer reached this machine.
+// arrivals knows when the bytes of an answer arrived at this machine.
 type arrivals struct {
 	clock  recording.Clock
-	conn   *conn // nil where it is not one of ours
+	conn   *conn // nil if it is not a conn
 	delays *delays
-	stop   func()      // ends the reading
-	kept   bool        // the connection had been used before, and lay idle
-	nth    int32       // request on the connection
-	began  atomic.Bool // a byte of the answer came
-	stale  int         // kept connections that were found to be closed
+	stop   func()      // stops the reading
+	kept   bool        // the connection had been used before, and was idle
+	nth    int32       // number of the request on its connection
+	began  atomic.Bool // whether a byte of the answer came
+	stale  int         // kept connections that turned out to be closed
 }
 
-// last is when the newest bytes came. A connection that several streams share
-// may have read more since, so that it is between their arrival and now.
+// last is when the newest bytes came. If several streams share a connection, it may
+// have read more since; then last is between the arrival and now.
 func (a *arrivals) last() time.Duration {
 	if a.conn != nil {
 		if at := a.conn.arrived.Load(); at > 0 {
@@ -535,10 +533,10 @@ func (a *arrivals) last() time.Duration {
 	return a.clock.Now()
 }
 
-// parsed notes how long what came had to wait.
+// parsed records the delay between arrival and parsing.
 func (a *arrivals) parsed(came time.Duration) { a.delays.add(a.clock.Now() - came) }
 
-// class says why no answer came.
+// class is the error class of a request without an answer.
 func class(run, limited context.Context, err error) string {
 	var op *net.OpError
 	switch {
@@ -554,7 +552,7 @@ func class(run, limited context.Context, err error) string {
 	return recording.ErrorConnect
 }
 
-// paths of the APIs.
+// paths are the paths of the APIs.
 var paths = map[string]string{APIChat: "/chat/completions", APICompletions: "/completions", APIResponses: "/responses"}
 
 func (c *Client) request(p Prompt) (*http.Request, error) {
@@ -599,7 +597,7 @@ type streamOptions struct {
 	IncludeUsage bool `json:"include_usage"`
 }
 
-// body is the JSON of a request.
+// body is the JSON body of a request.
 type body struct {
 	Model         string         `json:"model,omitempty"`
 	Messages      []Message      `json:"messages,omitempty"` // chat
@@ -611,7 +609,7 @@ type body struct {
 	IgnoreEOS     bool           `json:"ignore_eos,omitempty"`
 	Stream        bool           `json:"stream"`
 	StreamOptions *streamOptions `json:"stream_options,omitempty"`
-	Store         *bool          `json:"store,omitempty"` // responses: nobody reads them again
+	Store         *bool          `json:"store,omitempty"` // responses: not stored, because nobody reads them again
 }
 
 func (c *Client) body(p Prompt) body {
@@ -634,7 +632,7 @@ func (c *Client) body(p Prompt) body {
 	return b
 }
 
-// read takes the answer apart.
+// read parses the answer.
 func read(s *stream, resp *http.Response, a *arrivals) {
 	row, streamed := s.row, s.row.Streamed
 	content := resp.Body
@@ -673,7 +671,7 @@ func wanted(streamed bool) string {
 	return "application/json"
 }
 
-// named is what an answer is, in a word that a person uses.
+// named is a short name for the kind of an answer.
 func named(kind string, b []byte) words.Sentence {
 	if strings.HasPrefix(kind, "text/html") || isHTML(b) {
 		return words.Say("HTML")
@@ -684,12 +682,12 @@ func named(kind string, b []byte) words.Sentence {
 	return words.Verbatim(strconv.Quote(clipTo(kind, maxName)))
 }
 
-// buffers are reused between answers. Each open stream holds one, so they are
-// small: what a service sends at once is mostly smaller still.
+// buffers are reused between answers. Each open stream holds one, so they are small.
+// Most services send even less at once.
 var buffers = sync.Pool{New: func() any { return new([4 << 10]byte) }}
 
-// readStream reads a stream to its end: that of the answer, which the API tells,
-// and then, for a moment, that of the body.
+// readStream reads a stream up to the end of the answer, as the API defines it, and
+// then for a short time up to the end of the body.
 func readStream(s *stream, content io.Reader, a *arrivals) {
 	buf := buffers.Get().(*[4 << 10]byte)
 	defer buffers.Put(buf)
@@ -738,8 +736,8 @@ func readStream(s *stream, content io.Reader, a *arrivals) {
 	}
 }
 
-// readWhole reads an answer that is one JSON object, of the length that was
-// told, if it was.
+// readWhole reads an answer that is one JSON object. length is its Content-Length, if
+// it has one.
 func readWhole(s *stream, content io.Reader, length int64, a *arrivals) {
 	var all bytes.Buffer
 	all.Grow(int(min(max(length, 0), maxGrown)) + bytes.MinRead)
@@ -769,8 +767,8 @@ func readWhole(s *stream, content io.Reader, length int64, a *arrivals) {
 	a.parsed(at)
 }
 
-// whole judges an answer that was not streamed: its times are those of the
-// last byte alone, so the first token's is not known.
+// whole takes an answer that was not streamed. Only the time of its last byte is known,
+// and not that of the first token.
 func (s *stream) whole(c chunk, at time.Duration) {
 	r := s.row
 	some := c.choices.output || c.choices.reasoning || c.whole.output.output || c.whole.output.reasoning

@@ -20,7 +20,7 @@ import (
 
 func newTestStream() *stream { return &stream{row: &recording.Request{}} }
 
-// made is a client with a configuration that has nothing to go wrong.
+// made makes a client from a configuration that cannot fail.
 func made(cfg Config) *Client {
 	c, err := New(cfg)
 	if err != nil {
@@ -48,7 +48,7 @@ func sse(body string) http.HandlerFunc {
 	}
 }
 
-// want is what a fixture says of itself in its first line, as JSON.
+// want is the first line of a fixture: what must be read from it, as JSON.
 type want struct {
 	Chunks     int    `json:"chunks"`
 	Tokens     int32  `json:"tokens"`
@@ -62,8 +62,8 @@ type want struct {
 	Says       string `json:"says"`
 }
 
-// TestFixtures replays how servers in the field stream. Each file is a line of
-// what must be read from it, then the body as it came.
+// TestFixtures replays the streams of real servers. The first line of a file is the
+// expected result, the rest is the body as it came.
 func TestFixtures(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.sse")
 	if err != nil || len(files) < 10 {
@@ -82,7 +82,7 @@ func TestFixtures(t *testing.T) {
 			}
 			row := do(t, prompt, sse(body))
 			overHTTP := w
-			overHTTP.Reasoning = row.FirstOutput != row.FirstToken // all may have come in one read
+			overHTTP.Reasoning = row.FirstOutput != row.FirstToken // over HTTP all may have come in one read
 			check(t, row, overHTTP)
 			check(t, byteByByte(body), w)
 			if row.OK() && (row.FirstByte < row.Sent || row.FirstToken < row.FirstByte || row.LastToken < row.FirstToken || row.End < row.LastToken) {
@@ -92,7 +92,7 @@ func TestFixtures(t *testing.T) {
 	}
 }
 
-// byteByByte reads a body in reads of one byte, each at a time of its own.
+// byteByByte reads a body in reads of one byte, each at its own time.
 func byteByByte(body string) recording.Request {
 	s := newTestStream()
 	p := &eventParser{emit: s.event, stray: s.stray}
@@ -117,7 +117,7 @@ func check(t *testing.T, r recording.Request, w want) {
 	}
 }
 
-// TestAnswersThatAreNone covers what is not a stream of the protocol.
+// TestAnswersThatAreNone covers answers that are not a stream of the protocol.
 func TestAnswersThatAreNone(t *testing.T) {
 	plain := prompt
 	plain.Stream = false
@@ -181,8 +181,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 	}
 }
 
-// When to come back is known where the service says it, in either of the ways
-// that HTTP has.
+// The Retry-After of the service is read in both forms that HTTP has.
 func TestRetryAfter(t *testing.T) {
 	for after, want := range map[string]time.Duration{
 		"": 0, "7": 7 * time.Second, "soon": 0, "-1": 0, "99999999999999999999": 0,
@@ -248,7 +247,7 @@ func TestGivenUp(t *testing.T) {
 	}
 }
 
-// The request is what the OpenAI API wants.
+// The request follows the OpenAI API.
 func TestRequest(t *testing.T) {
 	for _, tt := range []struct {
 		name, path, body string
@@ -282,8 +281,8 @@ func TestRequest(t *testing.T) {
 	}
 }
 
-// The golden server sends known tokens at known moments; the expected times
-// are the server's own, taken beside each write.
+// The golden server sends known tokens at known times; the expected times are the
+// server's own, taken at each write.
 func TestTimesAreTheServers(t *testing.T) {
 	clock := recording.NewClock()
 	var sent []time.Duration
@@ -306,7 +305,7 @@ func TestTimesAreTheServers(t *testing.T) {
 	if !row.OK() || len(row.Chunks) != n {
 		t.Fatalf("%d chunks: %s", len(row.Chunks), row.ErrorText)
 	}
-	const bound = 5 * time.Millisecond // a loaded machine wakes late; an idle one is within 0.1 ms
+	const bound = 5 * time.Millisecond // a loaded machine wakes threads late; an idle one is within 0.1 ms
 	for i, at := range row.Chunks {
 		if late := at - sent[i]; late < 0 || late > bound {
 			t.Errorf("chunk %d was sent at %s and stamped %s later", i, sent[i], late)

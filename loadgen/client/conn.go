@@ -7,24 +7,23 @@ import (
 	"time"
 )
 
-// epoch is what arrivals are counted from: connections outlive the clock of
-// any one request.
+// epoch is the origin of arrival times, because connections outlive the clock of a
+// request.
 var epoch = time.Now()
 
-// conn is a connection that knows when the newest byte read from it reached
-// this machine. Where the kernel says so (Linux), neither the scheduler of Go
-// nor that of the operating system stands between a token and its time;
-// elsewhere it is the moment after the read. Like any of net's users, it has
-// one reader at a time.
+// conn is a connection that knows when the newest byte read from it reached this
+// machine. On Linux the kernel gives that time, so that no delay of a scheduler (Go's
+// or the system's) is in it. Elsewhere it is the time after the read. Like most
+// net.Conns, it has one reader at a time.
 type conn struct {
 	*net.TCPConn
 	receiver receiver
 	arrived  atomic.Int64 // since epoch
 	open     *atomic.Int64
 	closed   atomic.Bool
-	dialled  time.Duration // how long connecting took: a round trip
-	number   int32         // the client's n-th
-	requests atomic.Int32  // that were sent on it
+	dialled  time.Duration // duration of the connect: about a round trip
+	number   int32         // it is the n-th connection of the client
+	requests atomic.Int32  // requests sent on it
 }
 
 // dial connects, and counts the connection as open until it is closed.
@@ -51,7 +50,7 @@ func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, e
 	return cn, nil
 }
 
-// Read reads, and notes when the last byte of what it read had arrived.
+// Read reads, and records when the last of the bytes arrived.
 func (c *conn) Read(b []byte) (int, error) {
 	n, arrived, err := c.receiver.read(c.TCPConn, b)
 	if n > 0 {
@@ -68,7 +67,7 @@ func (c *conn) Close() error {
 	return c.TCPConn.Close()
 }
 
-// under is the connection of ours beneath TLS, or nil.
+// under is the conn below TLS, or nil.
 func under(c net.Conn) *conn {
 	if wrapped, ok := c.(interface{ NetConn() net.Conn }); ok {
 		c = wrapped.NetConn()
@@ -80,10 +79,10 @@ func under(c net.Conn) *conn {
 // Connections is how many connections are open.
 func (c *Client) Connections() int { return int(c.open.Load()) }
 
-// Stale is how many kept connections were found to be closed by the service when
-// a request was sent on them, and not by the request.
+// Stale is how many kept connections turned out to be closed by the service when a
+// request was sent on them.
 func (c *Client) Stale() int64 { return c.stale.Load() }
 
-// AfterEnd is how many connections the service left open after the answer on
-// them had ended, and how many answers it sent more after.
+// AfterEnd is how many connections stayed open after the answer on them had ended, and
+// how many answers sent more data after their end.
 func (c *Client) AfterEnd() (left, more int64) { return c.left.Load(), c.after.Load() }

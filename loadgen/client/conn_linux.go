@@ -14,26 +14,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// early is how much sooner than an empty socket was seen its next byte may have
-// been stamped: the kernel stamps a packet before it queues it.
+// early is how much earlier a byte may have been stamped than the socket was last seen
+// empty: the kernel stamps a packet before it queues it.
 const early = time.Millisecond
 
-// receiver reads by recvmsg, with the kernel's time of arrival beside the data
-// (SO_TIMESTAMPNS). When one read takes several packets, the time is the last
-// one's.
+// receiver reads by recvmsg, which also returns the kernel's time of arrival
+// (SO_TIMESTAMPNS). If one read takes several packets, the time is that of the last
+// one.
 type receiver struct {
-	raw     syscall.RawConn // nil where the kernel would not stamp
+	raw     syscall.RawConn // nil if the kernel cannot stamp packets
 	attempt func(fd uintptr) bool
 	msg     unix.Msghdr
 	vec     unix.Iovec
 	control [64]byte
 	n       int
 	errno   syscall.Errno
-	empty   time.Duration // since epoch, when the socket was last seen to hold nothing
-	last    time.Duration // since epoch, the newest arrival
+	empty   time.Duration // since epoch: when the socket was last seen empty
+	last    time.Duration // since epoch: the newest arrival
 }
 
-// stamped reports whether arrivals are the kernel's.
+// stamped reports whether the arrival times are the kernel's.
 func (r *receiver) stamped() bool { return r.raw != nil }
 
 func (r *receiver) stamp(c *net.TCPConn) {
@@ -71,7 +71,7 @@ func (r *receiver) read(c *net.TCPConn, b []byte) (int, time.Duration, error) {
 	return r.n, r.last, nil
 }
 
-// receive tries once, and reports whether there is nothing to wait for.
+// receive tries to read once. It is false if it has to wait for data.
 func (r *receiver) receive(fd uintptr) bool {
 	for {
 		r.msg.Iov, r.msg.Iovlen = &r.vec, 1
@@ -93,9 +93,10 @@ func (r *receiver) receive(fd uintptr) bool {
 	}
 }
 
-// arrival is the kernel's time, brought from its wall clock to ours by what both
-// show now. It is believed when it lies after the socket was last seen empty
-// and not in the future; a wall clock that was set meanwhile makes it neither.
+// arrival is the kernel's time of arrival, converted from the wall clock to the time
+// since epoch by reading both clocks now. It is used only if it is after the socket was
+// last seen empty and not in the future; otherwise the wall clock was probably set in
+// between.
 func (r *receiver) arrival(now time.Time) time.Duration {
 	read := now.Sub(epoch)
 	head := (*unix.Cmsghdr)(unsafe.Pointer(&r.control[0]))

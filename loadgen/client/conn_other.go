@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// receiver takes the time after a read for that of the arrival.
+// receiver takes the time after a read as the time of arrival.
 type receiver struct{}
 
 func (*receiver) stamped() bool { return false }

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// delays is a histogram of durations that many goroutines add to without
-// waiting for one another. Its buckets are an eighth of a power of two wide, so
-// that a quantile is at most an eighth too large.
+// delays is a histogram of durations to which goroutines add without waiting for each
+// other. Its buckets are an eighth of a power of two wide, so that a quantile is at
+// most an eighth too large.
 type delays struct {
 	counts [64 << 3]atomic.Uint64
 }
@@ -21,7 +21,7 @@ func bucket(d time.Duration) int {
 	if v < 8 {
 		return int(v)
 	}
-	exp := bits.Len64(v) - 4 // v>>exp has four bits, the first of them set
+	exp := bits.Len64(v) - 4 // v>>exp has four bits, the highest of them set
 	return exp<<3 + int(v>>exp)
 }
 
@@ -34,8 +34,7 @@ func edge(i int) time.Duration {
 	return time.Duration(uint64(i&7+9)<<exp - 1)
 }
 
-// take empties the histogram and returns a quantile of what it held, and how
-// much that was.
+// take empties the histogram and returns a quantile of its values and their number.
 func (h *delays) take(q float64) (time.Duration, int64) {
 	var counts [len(h.counts)]uint64
 	var total uint64
@@ -52,6 +51,6 @@ func (h *delays) take(q float64) (time.Duration, int64) {
 	return 0, 0
 }
 
-// ReadDelay is how long, at p99, what was read since the last call had lain in
-// this machine before it was taken apart, and of how many reads.
+// ReadDelay is the p99 of the delay between arrival and parsing of the bytes read since
+// the last call, and the number of reads.
 func (c *Client) ReadDelay() (p99 time.Duration, reads int64) { return c.delays.take(0.99) }

@@ -20,13 +20,13 @@ import (
 const goodResponse = "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"a\"}\n\n" +
 	"event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"status\":\"completed\",\"usage\":{\"input_tokens\":1,\"output_tokens\":1}}}\n\n"
 
-// An answer ends with the end that its API has, whatever the service does with
-// the connection; what comes after is counted and no part of the answer.
+// The API defines where an answer ends, whatever the service does with the connection.
+// Later data is counted, and is no part of the answer.
 func TestAnAnswerEndsWithItsEnd(t *testing.T) {
 	later := `data: {"choices":[{"delta":{"content":"more"},"finish_reason":"length"}]}` + "\n\n"
 	for _, tt := range []struct {
 		says, api, answer, after string
-		stays                    time.Duration // how long the body stays open; 0: it ends
+		stays                    time.Duration // how long the body stays open; 0: it ends with the answer
 		left, more               int64
 		class                    string
 	}{
@@ -67,8 +67,8 @@ func TestAnAnswerEndsWithItsEnd(t *testing.T) {
 	}
 }
 
-// closing serves one request on a connection after the other by raw bytes, as
-// the given function wants it; n counts from 1.
+// closing serves the requests of a connection one after the other, as raw bytes; n
+// counts them from 1.
 func closing(t *testing.T, serve func(c net.Conn, in *bufio.Reader, n int)) string {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -103,8 +103,9 @@ func rawAnswer(c net.Conn) {
 	fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n%s", len(good), good)
 }
 
-// A kept connection that the service closed when it lay idle is no fault of the
-// service's; one that breaks under a request that it had time to read is.
+// A kept connection that the service closed while it was idle is no error of the
+// service. A connection that breaks after the service had time to read the request is
+// one.
 func TestKeptConnectionsThatWereClosed(t *testing.T) {
 	reset := func(c net.Conn) {
 		_ = c.(*net.TCPConn).SetLinger(0)
@@ -147,7 +148,7 @@ func TestKeptConnectionsThatWereClosed(t *testing.T) {
 			rawAnswer(c)
 		}, 0, recording.ErrorConnect},
 		{"closed on a connection of its own", func(c net.Conn, _ *bufio.Reader, n int) {
-			if n >= 2 { // the second meets a kept connection, and then a new one
+			if n >= 2 { // the second request meets a kept connection, and then a new one
 				reset(c)
 				return
 			}
@@ -168,12 +169,12 @@ func TestKeptConnectionsThatWereClosed(t *testing.T) {
 	}
 }
 
-// A write that meets such a connection is sent again, and one that the service had
-// time to work on is not.
+// A write on a closed kept connection is sent again. A write that the service had time
+// to work on is not.
 func TestWritesOnKeptConnectionsThatWereClosed(t *testing.T) {
 	for _, tt := range []struct {
 		says         string
-		takes        time.Duration // before the second is cut
+		takes        time.Duration // time before the second write is cut off
 		stale, asked int64
 		class        string
 	}{
@@ -205,8 +206,8 @@ func TestWritesOnKeptConnectionsThatWereClosed(t *testing.T) {
 	}
 }
 
-// A service that closes idle connections at the very moment at which the next
-// request comes fails none of them.
+// A service that closes an idle connection at the moment at which the next request
+// comes causes no error.
 func TestIdleConnectionsAreClosedUnderRequests(t *testing.T) {
 	const idle = 20 * time.Millisecond
 	url := closing(t, func(c net.Conn, _ *bufio.Reader, _ int) {
@@ -224,8 +225,8 @@ func TestIdleConnectionsAreClosedUnderRequests(t *testing.T) {
 	}
 }
 
-// A hostile target costs a bounded piece of memory and time, and is told as what
-// it is.
+// A hostile target costs a bounded amount of memory and time, and the error describes
+// it.
 func TestHostileTargets(t *testing.T) {
 	endless := func(kind, piece string, encode bool) func(net.Conn, *bufio.Reader, int) {
 		return func(c net.Conn, _ *bufio.Reader, _ int) {
@@ -300,7 +301,7 @@ func TestHostileTargets(t *testing.T) {
 	}
 }
 
-// Which finish reasons are a good end is the workload's to say.
+// The workload says which finish reasons are no error.
 func TestFinishReasons(t *testing.T) {
 	for _, tt := range []struct {
 		reason, class string
@@ -336,7 +337,7 @@ func TestFinishReasons(t *testing.T) {
 	}
 }
 
-// Errors come in many shapes, and the sentence in each is found.
+// Errors come in many formats, and the sentence in each is found.
 func TestErrorTexts(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"error":{"message":"no such model","type":"x"}}`:                     "no such model",

@@ -8,8 +8,7 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// Least is how many tokens the smallest question to an API may ask for: OpenAI's
-// responses take no fewer than 16.
+// Least is the smallest limit of tokens that an API accepts: 16 for OpenAI's responses.
 func Least(api string) int {
 	if api == APIResponses {
 		return 16
@@ -17,9 +16,9 @@ func Least(api string) int {
 	return 4
 }
 
-// encode is the JSON of a request, with the fields that are put into all of the
-// client's and then those of this one: any value, null to leave a field out, and
-// "${name}" for what the field of that name would have held.
+// encode makes the JSON of a request and sets the fields of the client and then those
+// of this request. A field has any JSON value; null removes the field, and "${name}"
+// stands for the value that the field of that name had.
 func (c *Client) encode(content any, own map[string]string) ([]byte, error) {
 	made, err := json.Marshal(content)
 	if err != nil || len(c.cfg.Fields) == 0 && len(own) == 0 {
@@ -34,7 +33,7 @@ func (c *Client) encode(content any, own map[string]string) ([]byte, error) {
 		after[name] = value
 	}
 	if tokens, has := before["max_output_tokens"]; has {
-		before["max_tokens"] = tokens // by either name
+		before["max_tokens"] = tokens // under either name
 	}
 	for _, fields := range []map[string]string{c.cfg.Fields, own} {
 		for name, value := range fields {
@@ -50,7 +49,7 @@ func (c *Client) encode(content any, own map[string]string) ([]byte, error) {
 	return json.Marshal(after)
 }
 
-// filled is a value with every "${name}" in it replaced.
+// filled replaces every "${name}" in a value.
 func filled(value string, before map[string]json.RawMessage) (json.RawMessage, error) {
 	if !strings.Contains(value, "${") {
 		return json.RawMessage(value), nil
@@ -81,7 +80,7 @@ func replaced(value any, before map[string]json.RawMessage) (any, error) {
 		}
 		switch name {
 		case "ignore_eos":
-			return false, nil // left out where it is false
+			return false, nil // left out if it is false
 		case "stream_options":
 			return nil, nil
 		}
@@ -102,11 +101,11 @@ func replaced(value any, before map[string]json.RawMessage) (any, error) {
 	return value, nil
 }
 
-// secrets are never told, should a service repeat them.
+// secrets are hidden if a service repeats them.
 type secrets []string
 
-// leastSecret is how long a secret has to be to be looked for: a shorter one would
-// be found in words.
+// leastSecret is the shortest secret that is hidden: a shorter one may be part of an
+// ordinary word.
 const leastSecret = 6
 
 func (s secrets) hide(said []byte) []byte {

@@ -27,8 +27,8 @@ import (
 	"github.com/launchgate/launchgate/loadgen/client/inferencepb"
 )
 
-// rpcClient speaks the gRPC of the bundled service. Like any gRPC client it
-// has one connection for all streams, unless each request is to have its own.
+// rpcClient speaks the gRPC protocol of the bundled service. Like any gRPC client it
+// has one connection for all streams, unless each request has to have its own.
 type rpcClient struct {
 	cfg     Config
 	address string
@@ -37,8 +37,8 @@ type rpcClient struct {
 	shared  *rpcConn
 }
 
-// rpcAddress is the host and port of an address like grpc://host:port, or
-// grpcs:// where TLS is spoken.
+// rpcAddress is the host and port of an address like grpc://host:port, or grpcs:// for
+// TLS.
 func rpcAddress(base string) (address string, secure, ok bool) {
 	if address, ok = strings.CutPrefix(base, "grpcs://"); ok {
 		return address, true, true
@@ -59,7 +59,7 @@ func newRPC(c *Client, address string, secure bool, roots *x509.CertPool) (*rpcC
 	return r, err
 }
 
-// rpcConn is a connection, and what is under it once it is up.
+// rpcConn is a gRPC connection, and the conn below it once it is connected.
 type rpcConn struct {
 	*grpc.ClientConn
 	under atomic.Pointer[conn]
@@ -81,7 +81,7 @@ func (r *rpcClient) connect() (*rpcConn, error) {
 	return c, err
 }
 
-// prepare writes the request, and says who asks.
+// prepare makes the request and its metadata, with the key.
 func (r *rpcClient) prepare(p Prompt) (*inferencepb.GenerateRequest, metadata.MD, error) {
 	if !p.Stream {
 		return nil, nil, words.Errorf("the API grpc supports only streams; request one")
@@ -103,7 +103,7 @@ func (r *rpcClient) prepare(p Prompt) (*inferencepb.GenerateRequest, metadata.MD
 	return q, head, nil
 }
 
-// exchange asks and reads the answer; its error is that none came.
+// exchange sends the request and reads the answer. Its error means that no answer came.
 func (r *rpcClient) exchange(ctx context.Context, s *stream, p *Prepared, a *arrivals) error {
 	shared := r.shared
 	if r.cfg.NewConnections {
@@ -143,7 +143,7 @@ func (r *rpcClient) exchange(ctx context.Context, s *stream, p *Prepared, a *arr
 // message takes the next message of a stream.
 func (s *stream) message(m *inferencepb.GenerateResponse, at time.Duration) {
 	s.row.Bytes += int64(len(m.Text))
-	s.usageTold = s.usageTold || m.Tokens > 0
+	s.hasUsage = s.hasUsage || m.Tokens > 0
 	s.counts += m.Tokens
 	if m.Text != "" {
 		s.token(at, true, sightOfText(m.Text), len(m.Text))
@@ -155,18 +155,19 @@ func (s *stream) message(m *inferencepb.GenerateResponse, at time.Duration) {
 		s.row.FinishReason = m.FinishReason
 	}
 	if u := m.Usage; u != nil {
-		s.usageTold, s.prompt, s.counts = true, u.PromptTokens, u.OutputTokens
+		s.hasUsage, s.prompt, s.counts = true, u.PromptTokens, u.OutputTokens
 		s.row.CachedTold, s.row.CachedTokens = true, u.CachedTokens
 	}
 }
 
-// rpcError puts a stream's error in its class. Its error is that no answer came.
+// rpcError sets the error class of a stream's error. It returns an error if no answer
+// came.
 func (s *stream) rpcError(err error) error {
 	st := status.Convert(err)
 	said := string(s.secrets.hide([]byte(st.Message())))
 	lost := st.Code() == codes.Unavailable || st.Code() == codes.Canceled
 	switch {
-	case st.Code() == codes.DeadlineExceeded: // ours, which the service was told and may have seen first
+	case st.Code() == codes.DeadlineExceeded: // the deadline is ours: the service knows it and may have reached it first
 		s.fail(recording.ErrorTimeout, "timed out with %d chunks", len(s.row.Chunks))
 	case lost && len(s.row.Chunks) == 0:
 		return err
@@ -183,7 +184,7 @@ func (s *stream) rpcError(err error) error {
 	return nil
 }
 
-// httpStatus is the status that says the same as a gRPC code.
+// httpStatus is the HTTP status for a gRPC code.
 func httpStatus(c codes.Code) int32 {
 	switch c {
 	case codes.InvalidArgument, codes.FailedPrecondition, codes.OutOfRange:

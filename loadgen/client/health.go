@@ -9,14 +9,13 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// healthPaths are where services say whether they are well: vLLM, SGLang, TGI,
-// llama.cpp and the bundled one; those of Kubernetes' habit; Triton.
+// healthPaths are the paths of health checks: of vLLM, SGLang, TGI, llama.cpp and the
+// bundled service; of services on Kubernetes; of Triton.
 var healthPaths = []string{"/health", "/healthz", "/livez", "/v2/health/ready"}
 
 const healthFor = 2 * time.Second
 
-// HealthPath is where the service says whether it is well; false where it has no
-// such place.
+// HealthPath is the path of the service's health check; false if it has none.
 func (c *Client) HealthPath(ctx context.Context) (string, bool) {
 	if c.rpc != nil {
 		return "", false
@@ -30,8 +29,8 @@ func (c *Client) HealthPath(ctx context.Context) (string, bool) {
 	return "", false
 }
 
-// Health asks the service whether it is well. The error is that it is not, and
-// status what it answered.
+// Health makes the health check. It returns an error if the service is not healthy, and
+// the status that it answered.
 func (c *Client) Health(ctx context.Context, path string) (status string, err error) {
 	code, err := c.get(ctx, path)
 	switch {
@@ -43,7 +42,7 @@ func (c *Client) Health(ctx context.Context, path string) (status string, err er
 	return http.StatusText(code), nil
 }
 
-// get asks for a page of the service beside its API, and is its status.
+// get requests a page of the service outside its API, and returns its status.
 func (c *Client) get(ctx context.Context, path string) (int, error) {
 	limited, cancel := context.WithTimeout(ctx, healthFor)
 	defer cancel()

@@ -9,14 +9,14 @@ import (
 	"github.com/launchgate/launchgate/internal/recording"
 )
 
-// Mark is a word that no other request has. It stands in a prompt, and the answer
-// may repeat it. It says whose it is, so that a mark which is found in the answer
-// to another request names the two:
+// Mark is a unique word for each request. It is in the prompt, and the answer may
+// repeat it. It encodes its request, so that a mark found in the answer to another
+// request names both:
 //
 //	check (23 bits), run (12), scenario (8), request (32)
 //
-// in fifteen letters and digits behind the letters LG. The check makes it as good
-// as impossible that a text holds a mark by chance.
+// It is written as the letters LG and fifteen more letters and digits. The check makes
+// it practically impossible that a text contains a mark by chance.
 type Mark struct {
 	Run      uint64 // of this run
 	Scenario string
@@ -26,16 +26,16 @@ type Mark struct {
 
 const (
 	markBegins  = "LG"
-	markLetters = "abcdefghijkmnpqrstuvwxyz23456789" // those that look like no other
+	markLetters = "abcdefghijkmnpqrstuvwxyz23456789" // no characters that look alike
 	markLength  = 15
 	markRun     = 1<<12 - 1
 	markCheck   = 1<<23 - 1
 )
 
-// String is the mark as it stands in a prompt.
+// String is the mark as it is written in a prompt.
 func (m Mark) String() string { return markOf(m.Run&markRun, tagOf(m.Scenario), folded(m.Request)) }
 
-// Asked ends a question with the mark.
+// Asked appends the mark to a question.
 func (m Mark) Asked(question string) string {
 	return question + " (Reference: " + m.String() + ". You may begin the answer with it.)"
 }
@@ -63,7 +63,7 @@ func markOf(run, scenario, request uint64) string {
 	return string(text)
 }
 
-// readMark reads the mark that a text begins with.
+// readMark reads the mark at the beginning of a text.
 func readMark(text string) (run, scenario, request uint64, ok bool) {
 	if len(text) < len(markBegins)+markLength || !strings.HasPrefix(text, markBegins) {
 		return 0, 0, 0, false
@@ -80,7 +80,7 @@ func readMark(text string) (run, scenario, request uint64, ok bool) {
 	return low >> 40, low >> 32 & 255, low & (1<<32 - 1), high&markCheck == checkOf(low)
 }
 
-// checkOf is what a mark is known to be one by.
+// checkOf is the check of a mark.
 func checkOf(low uint64) uint64 {
 	low = (low ^ 0x6c6775617264) * 0x9e3779b97f4a7c15
 	low ^= low >> 29
@@ -90,14 +90,14 @@ func checkOf(low uint64) uint64 {
 
 func tagOf(scenario string) uint64 { return uint64(HashOf(scenario)>>8) & 255 }
 
-// folded is the number of a request in 32 bits: those of users, which begin at
-// 2^40 for each stage, come behind those of the clock.
+// folded is the number of a request in 32 bits. The requests of users, which begin at
+// 2^40 for each stage, come after the open-loop ones.
 func folded(request uint64) uint64 {
 	return min(request>>40, 15)<<28 | request&(1<<28-1)
 }
 
-// foreign is the first request other than m's whose mark is in a text: scenario,
-// a slash, and its number.
+// foreign is the first request other than m's whose mark is in a text, as the scenario,
+// a slash and the request's number.
 func (m Mark) foreign(text string) string {
 	for rest := text; ; {
 		at := strings.Index(rest, markBegins)
@@ -122,18 +122,18 @@ func (m Mark) foreign(text string) string {
 	}
 }
 
-// mostLooked is how much of an answer is kept to look at, in bytes.
+// mostLooked is how many bytes of an answer are kept for inspection.
 const mostLooked = 16 << 10
 
-// Look notes what an answer's text is, so that answers can be compared.
+// Look records the hash and size of an answer's text, so that answers can be compared.
 func Look(row *recording.Request, answer string) {
 	answer = Plain(answer)
 	row.Answer, row.AnswerHash, row.AnswerChars = answer, HashOf(answer), int32(utf8.RuneCountInString(answer))
 	row.AnswerVariety = Variety(answer)
 }
 
-// Plain is an answer without what ways of asking may differ in: blanks around it,
-// and a character that its end cuts through.
+// Plain is an answer without what differs between ways of asking: surrounding blanks,
+// and a character cut in two at the end.
 func Plain(answer string) string {
 	if len(answer) > mostLooked {
 		answer = answer[:mostLooked]
@@ -148,7 +148,7 @@ func Plain(answer string) string {
 	return strings.TrimSpace(answer)
 }
 
-// Variety is how many different runs of four characters a text has.
+// Variety is how many different sequences of four characters a text has.
 func Variety(text string) int32 {
 	seen := map[[4]rune]bool{}
 	var run [4]rune
@@ -163,7 +163,7 @@ func Variety(text string) int32 {
 	return int32(len(seen))
 }
 
-// HashOf a text, never 0.
+// HashOf is the hash of a text, never 0.
 func HashOf(text string) int64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(text))

@@ -9,17 +9,17 @@ import (
 )
 
 const (
-	maxMetrics    = 16 << 20 // bytes of a page of metrics that are read
+	maxMetrics    = 16 << 20 // most bytes of the metrics page that are read
 	mostRedirects = 3
 )
 
-// ErrNoMetrics is of a service that has no metrics beside its API.
+// ErrNoMetrics is for a service that has no metrics beside its API.
 var ErrNoMetrics = words.Errorf("the service has no /metrics")
 
-// Metrics is the page that the service has at /metrics beside its API, in the text
-// format of Prometheus. It is asked as the load asks: with the same certificates,
-// key, headers and proxy. A redirect is followed where it stays on the host, as
-// servers that have the page at /metrics/ need it.
+// Metrics is the service's page /metrics, beside its API, in the text format of
+// Prometheus. It is requested like the load: with the same certificates, key, headers
+// and proxy. A redirect within the host is followed, because some servers have the page
+// at /metrics/.
 func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
 	if c.rpc != nil {
 		return nil, words.Errorf("%s (it is reached over gRPC)", ErrNoMetrics)

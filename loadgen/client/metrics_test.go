@@ -13,15 +13,15 @@ import (
 	"testing"
 )
 
-// The metrics are asked for as the load asks, and of a service that has none it is
-// told apart that they could not be read.
+// The metrics are requested like the load, and a service without metrics is
+// distinguished from one whose metrics could not be read.
 func TestMetrics(t *testing.T) {
 	const page = "# TYPE up gauge\nup 1\n"
 	for _, tt := range []struct {
 		name   string
 		answer http.HandlerFunc
 		none   bool
-		says   string // the error; empty: none
+		says   string // part of the error; empty: none
 	}{
 		{"there", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, page) }, false, ""},
 		{"at /metrics/, as of mounted applications", func(w http.ResponseWriter, r *http.Request) {

@@ -7,7 +7,7 @@ import (
 	"github.com/launchgate/launchgate/internal/recording"
 )
 
-// A request knows its connection and its place on it.
+// A row has the number of its connection and its place on it.
 func TestConnectionsAreNumbered(t *testing.T) {
 	srv := httptest.NewServer(sse(good))
 	defer srv.Close()

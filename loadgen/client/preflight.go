@@ -22,31 +22,30 @@ import (
 )
 
 const (
-	// answerFor is how long a service may take for what it only has to look up.
+	// answerFor is the timeout of requests that need no generation.
 	answerFor = 10 * time.Second
-	// listenFor is how long nobody may listen at an address before it is said that
-	// nobody does.
+	// listenFor is how long to wait for a service at an address where nothing listens.
 	listenFor = 5 * time.Second
-	// askAgain is how long after each other a service that is not ready is asked.
+	// askAgain is the interval at which a service that is not ready is asked again.
 	askAgain = 500 * time.Millisecond
-	// mostModels is how many of the listed models are tried, and named.
+	// mostModels is how many of the listed models are tried and named.
 	mostModels = 5
 )
 
-// Patience is how long a service that does not serve yet is waited for.
+// Patience is how long to wait for a service that does not serve yet.
 type Patience struct {
-	// Ready is how long it may take until it serves; 0: while it says that it is not
-	// ready, or takes its time for the answer, as long as the question's timeout,
-	// and a few seconds while nobody listens.
+	// Ready is how long the service may take until it serves. 0: the timeout of the
+	// prompt while it says that it is not ready or is slow to answer, and a few seconds
+	// while nothing listens.
 	Ready time.Duration
-	// Tell is told what is waited for.
+	// Tell receives what is being waited for.
 	Tell func(format words.Phrase, args ...any)
 }
 
-// Preflight makes sure that the service answers, by one question like p and as
-// small as its API allows. It settles which model to ask for where nobody said, and
-// learns what is spoken. A service that says that it is not ready yet is waited for.
-// Its error is a sentence for the person who typed the address.
+// Preflight checks that the service answers, with one request like p, as small as its
+// API allows. It chooses the model if none is given, and finds out the protocol. It
+// waits for a service that says that it is not ready yet. Its error is a sentence for
+// the person who typed the address.
 func (c *Client) Preflight(ctx context.Context, p Prompt, patience ...Patience) error {
 	wait := Patience{}
 	if len(patience) > 0 {
@@ -79,10 +78,10 @@ func (c *Client) Preflight(ctx context.Context, p Prompt, patience ...Patience) 
 	}
 }
 
-// notYet is of a service that may serve later.
+// notYet is the error of a service that may be ready later.
 type notYet struct {
 	says   words.Sentence
-	absent bool // nobody listens
+	absent bool // nothing listens
 	error
 }
 
@@ -95,12 +94,13 @@ func (e *notYet) waits(timeout time.Duration) time.Duration {
 	return timeout
 }
 
-// later is an error of a service that may serve later, or the error as it is.
+// later wraps the error of a service that may be ready later, and returns any other
+// error as it is.
 func later(row recording.Request, failed, explanation error) error {
 	switch {
 	case errors.Is(failed, syscall.ECONNREFUSED):
 		return &notYet{row.Why(), true, explanation}
-	case row.Status == http.StatusBadGateway || row.Status == http.StatusGatewayTimeout: // whoever is behind it
+	case row.Status == http.StatusBadGateway || row.Status == http.StatusGatewayTimeout: // the service behind the gateway may be starting
 		return &notYet{row.Why(), true, explanation}
 	case row.Status == http.StatusServiceUnavailable || row.Status >= 400 && loads.MatchString(row.ErrorText):
 		return &notYet{row.Why(), false, explanation}
@@ -110,15 +110,15 @@ func later(row recording.Request, failed, explanation error) error {
 
 var loads = regexp.MustCompile(`(?i)\b(loading|load) (the |a |your )?(model|weights)|model\b.{0,80}\b(loading|not (yet )?(ready|loaded))|(starting|warming) up|initiali[sz]ing|not ready yet`)
 
-// attempt asks once: which models there are, where that is to be known, and one
-// small question.
+// attempt asks once: for the models, if the model is not known, and then one small
+// request.
 func (c *Client) attempt(ctx context.Context, p Prompt) error {
 	if c.cfg.Model != "" || p.Model != "" || c.rpc != nil { // gRPC has a default model
 		return c.first(ctx, p, nil)
 	}
 	models, err := c.models(ctx)
 	var unlisted *noList
-	if errors.As(err, &unlisted) { // some need no name: Azure has it in the path, others have one model
+	if errors.As(err, &unlisted) { // some need no name: Azure has it in the path, others have a single model
 		if c.first(ctx, p, nil) == nil {
 			return nil
 		}
@@ -136,23 +136,23 @@ func (c *Client) attempt(ctx context.Context, p Prompt) error {
 			break
 		}
 	}
-	c.cfg.Model = "" // settled when one answers
+	c.cfg.Model = "" // reset until a model answers
 	return err
 }
 
-// noList is of a service that does not list its models.
+// noList is the error of a service that does not list its models.
 type noList struct{ error }
 
 func (e *noList) Unwrap() error { return e.error }
 
-// notThisModel is of a model that does not answer such questions, where another
-// may.
+// notThisModel is the error of a model that does not answer such requests, when another
+// model may.
 type notThisModel struct{ error }
 
 func (e *notThisModel) Unwrap() error { return e.error }
 
-// first asks one small question: the smallest that the API allows, and one as
-// large as the load's where that is refused or has no room for an answer.
+// first sends the smallest request that the API allows. If that is refused or has no
+// room for an answer, it sends one as large as the load's.
 func (c *Client) first(ctx context.Context, p Prompt, models []string) error {
 	small := p
 	small.MaxTokens = min(p.MaxTokens, Least(p.API))
@@ -177,7 +177,7 @@ func (c *Client) first(ctx context.Context, p Prompt, models []string) error {
 	return later(row, failed, explanation)
 }
 
-// tried asks one question and learns what is spoken.
+// tried sends one request and finds out the protocol.
 func (c *Client) tried(ctx context.Context, p Prompt) (recording.Request, error) {
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { c.protocol = c.spoken(got.Conn) }})
 	prepared, err := c.Prepare(p)
@@ -189,7 +189,7 @@ func (c *Client) tried(ctx context.Context, p Prompt) (recording.Request, error)
 	return prepared.by.send(traced, prepared, recording.NewClock(), 1, nil)
 }
 
-// Protocol is what Preflight found to be spoken; empty over gRPC.
+// Protocol is the protocol that Preflight found; empty for gRPC.
 func (c *Client) Protocol() words.Sentence { return c.protocol }
 
 func (c *Client) spoken(conn net.Conn) words.Sentence {
@@ -208,8 +208,8 @@ func (c *Client) spoken(conn net.Conn) words.Sentence {
 	return words.Say("%s over %s", version, tls.VersionName(state.Version))
 }
 
-// explain turns a failed request into what was asked, what came and what to do
-// about it.
+// explain turns a failed request into an error that says what was asked, what came and
+// what to do about it.
 func (c *Client) explain(ctx context.Context, p Prompt, row recording.Request, failed error) error {
 	asked := c.base
 	if path, known := paths[p.API]; known && row.Status != 0 {
@@ -240,7 +240,7 @@ func (c *Client) explain(ctx context.Context, p Prompt, row recording.Request, f
 
 var parameter = regexp.MustCompile(`(?i)max_completion_tokens|unsupported (parameter|value)|unrecognized|unknown (parameter|field|argument)|extra (fields|inputs)|not (supported|permitted|allowed)|unexpected keyword`)
 
-// models asks which models are served, those for other work than answering last.
+// models asks for the served models. Models that do not generate text come last.
 func (c *Client) models(ctx context.Context) ([]string, error) {
 	limited, cancel := context.WithTimeout(ctx, answerFor)
 	defer cancel()
@@ -278,7 +278,7 @@ func (c *Client) models(ctx context.Context) ([]string, error) {
 	if !ok {
 		kind := resp.Header.Get("Content-Type")
 		explanation := words.Errorf("GET %s returned %s, expected the JSON list of models: %s; set the model with --model", address, named(kind, b), excerpt(b))
-		if strings.HasPrefix(kind, "text/event-stream") { // whatever is asked is taken for a question
+		if strings.HasPrefix(kind, "text/event-stream") { // a service that takes every request for a prompt
 			return nil, &noList{explanation}
 		}
 		return nil, explanation
@@ -290,9 +290,9 @@ func (c *Client) models(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
-// modelsIn are the names in a list of models, in the shapes of the field:
-// {"data": [{"id": …}]} (OpenAI), a bare list (Together), {"models": [{"name": …}]}
-// (Ollama), or names alone. It is false for what is no list of models.
+// modelsIn are the names in a list of models, in the known formats: {"data": [{"id":
+// …}]} (OpenAI), a bare list (Together), {"models": [{"name": …}]} (Ollama), or names
+// alone. It is false for anything else.
 func modelsIn(b []byte) (names []string, ok bool) {
 	b = bytes.TrimPrefix(bytes.TrimSpace(b), byteOrderMark)
 	var list []json.RawMessage
@@ -314,7 +314,7 @@ func modelsIn(b []byte) (names []string, ok bool) {
 				Name  string `json:"name"`
 				Model string `json:"model"`
 			}
-			_ = json.Unmarshal(entry, &of) // what is none has no name
+			_ = json.Unmarshal(entry, &of) // an entry of another type has no name
 			name = cmp.Or(of.ID, of.Name, of.Model)
 		}
 		if name = strings.TrimSpace(name); name != "" && !slices.Contains(names, name) {
@@ -326,8 +326,8 @@ func modelsIn(b []byte) (names []string, ok bool) {
 
 var notForAnswers = regexp.MustCompile(`(?i)embed|rerank|whisper|\btts\b|\bbge\b|\bgte\b|\be5\b|moderation|dall-e|stable-diffusion|\bclip\b|transcri|speech`)
 
-// otherWork is 1 for a model whose name says that it does other work than
-// answering, and else 0.
+// otherWork is 1 for a model whose name says that it does not generate text (embedding,
+// reranking and so on), and otherwise 0.
 func otherWork(name string) int {
 	if notForAnswers.MatchString(name) {
 		return 1

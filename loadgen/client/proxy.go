@@ -9,14 +9,13 @@ import (
 	"golang.org/x/net/http/httpproxy"
 )
 
-// throughProxy is how requests find the proxy that the environment names for the
-// service, as every HTTP client's do; nil where there is none. Where a proxy cannot
-// be used its error says so: to leave it aside in silence would measure another
-// way to the service than its users have.
+// throughProxy chooses the proxy that the environment names for the service, as every
+// HTTP client does; nil if there is none. If a proxy cannot be used, the error says so:
+// without it, the client would measure another path to the service than the users'.
 func (c *Client) throughProxy() (func(*http.Request) (*url.URL, error), error) {
 	target, err := url.Parse(c.base)
 	if err != nil {
-		return nil, nil // said when it is asked
+		return nil, nil // the first request reports it
 	}
 	asked := *target
 	rpc := strings.HasPrefix(target.Scheme, "grpc")
@@ -41,6 +40,5 @@ func (c *Client) throughProxy() (func(*http.Request) (*url.URL, error), error) {
 	return func(r *http.Request) (*url.URL, error) { return find(r.URL) }, nil
 }
 
-// Proxy is the one that requests go through; empty where they go to the service
-// directly.
+// Proxy is the proxy of requests; empty if they go to the service directly.
 func (c *Client) Proxy() string { return c.proxy }

@@ -2,7 +2,7 @@
 
 package client
 
-// raced is whether the race detector watches. It knows that what was written
-// to a connection happened before it is read by syscall.Read alone, so under it
-// every recvmsg is followed by one, of no bytes.
+// raced is whether the race detector is on. The detector knows only of syscall.Read
+// that the write to a connection happened before the read. So with the detector on,
+// every recvmsg is followed by a Read of no bytes.
 const raced = true

@@ -15,8 +15,8 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// why is what kept an answer from coming, in words: of a certificate, what is
-// wrong with it, and of two that do not speak alike, that they do not.
+// why words the reason why no answer came. It says what is wrong with a certificate,
+// and that client and service use different protocols.
 func why(err error) words.Sentence {
 	var name x509.HostnameError
 	var unknown x509.UnknownAuthorityError
@@ -51,8 +51,8 @@ func namesOf(cert *x509.Certificate) words.Sentence {
 	return words.Verbatim(clip(strings.Join(names, ", ")))
 }
 
-// advice is what to do about an answer that did not come. Where the two may not
-// speak alike, the other way is tried.
+// advice says what to do if no answer came. If the protocols may differ (HTTP and
+// HTTPS), it tries the other one.
 func (c *Client) advice(ctx context.Context, failed error) words.Sentence {
 	var name x509.HostnameError
 	var unknown x509.UnknownAuthorityError
@@ -80,15 +80,15 @@ func (c *Client) advice(ctx context.Context, failed error) words.Sentence {
 	return words.Say("is the service running there?")
 }
 
-// speaksTLS reports whether somebody at the address shakes hands as TLS does.
+// speaksTLS reports whether the address completes a TLS handshake.
 func (c *Client) speaksTLS(ctx context.Context) bool {
 	return c.reach(ctx, "80", func(ctx context.Context, conn net.Conn) bool {
-		// What it is does not matter, only that it is TLS: nothing is sent over it.
+		// The certificate is not verified, because nothing is sent over the connection.
 		return tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).HandshakeContext(ctx) == nil
 	})
 }
 
-// speaksClear reports whether somebody at the address answers HTTP in clear.
+// speaksClear reports whether the address answers HTTP without TLS.
 func (c *Client) speaksClear(ctx context.Context) bool {
 	return c.reach(ctx, "443", func(ctx context.Context, conn net.Conn) bool {
 		deadline, _ := ctx.Deadline()
@@ -102,7 +102,7 @@ func (c *Client) speaksClear(ctx context.Context) bool {
 	})
 }
 
-// reach connects to the service's address, and asks who is there.
+// reach connects to the service's address and calls ask with the connection.
 func (c *Client) reach(ctx context.Context, port string, ask func(context.Context, net.Conn) bool) bool {
 	u, err := url.Parse(c.base)
 	if err != nil || c.proxy != "" {

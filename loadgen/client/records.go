@@ -16,17 +16,17 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// markKey is the key of a record's metadata that its mark is under.
+// markKey is the metadata key of a record's mark.
 const markKey = "launchgate_record"
 
-// background is the JSON of a response that the service is to keep.
+// background is the JSON of a background response.
 type background struct {
 	body
 	Background bool              `json:"background"`
 	Metadata   map[string]string `json:"metadata"`
 }
 
-// kept is what is read of a response that the service keeps.
+// kept is the part of a stored response that is read.
 type kept struct {
 	ID         string            `json:"id"`
 	Status     string            `json:"status"`
@@ -48,9 +48,9 @@ type kept struct {
 	request string // X-Request-Id
 }
 
-// WriteUsage has the service answer a prompt, and so keep what it used. Where the
-// row has no error, the answer came whole, and Record is the X-Request-Id that its
-// usage is kept by.
+// WriteUsage sends a prompt, so that the service records its usage. If the row has no
+// error, the whole answer came, and Record is the X-Request-Id under which the usage is
+// stored.
 func (c *Client) WriteUsage(ctx context.Context, p Prompt, clock recording.Clock, due time.Duration) recording.Request {
 	p.API, p.Stream = APIChat, false
 	row, k := c.keep(ctx, http.MethodPost, paths[APIChat], c.body(p), p.Timeout, clock, due)
@@ -64,21 +64,22 @@ func (c *Client) WriteUsage(ctx context.Context, p Prompt, clock recording.Clock
 	return row
 }
 
-// usageNotFound is the code of a service that keeps usage, and none of a request.
+// usageNotFound is the error code of a service that stores usage, but not that of the
+// request.
 const usageNotFound = "usage_not_found"
 
-// ReadUsage asks for the usage of a request whose answer had so many tokens. It is
-// settled when the answer says for good what became of it: there (no error), of
-// another number of tokens (truncated), or gone.
+// ReadUsage reads the stored usage of a request whose answer had so many tokens. It is
+// settled when the result is final: stored (no error), with another number of tokens
+// (truncated), or gone.
 func (c *Client) ReadUsage(ctx context.Context, request string, tokens int32, timeout time.Duration, clock recording.Clock) (row recording.Request, settled bool) {
 	row, k := c.keep(ctx, http.MethodGet, "/usage/"+url.PathEscape(request), nil, timeout, clock, clock.Now())
 	row.Record = request
 	var e struct{ Code string }
-	_ = json.Unmarshal(k.Error, &e) // what is no error of the gateway's has no code
+	_ = json.Unmarshal(k.Error, &e) // errors of other servers have no code
 	switch {
 	case e.Code == usageNotFound:
 		row.Error = recording.ErrorGone
-	case row.Status == http.StatusNotFound: // a service that has no such path has lost nothing
+	case row.Status == http.StatusNotFound: // a service without such a path has lost nothing
 		row.Error = recording.ErrorStatus
 	case row.Error != "":
 		return row, false
@@ -92,9 +93,9 @@ func (c *Client) ReadUsage(ctx context.Context, request string, tokens int32, ti
 	return row, true
 }
 
-// Write has the service take a prompt in as a background response. Where the
-// row has no error, the service has acknowledged it, and Record is its id. The
-// mark tells it from all others.
+// Write sends a prompt as a background response. If the row has no error, the service
+// has acknowledged it, and Record is its id. The mark distinguishes it from all other
+// records.
 func (c *Client) Write(ctx context.Context, p Prompt, mark string, clock recording.Clock, due time.Duration) recording.Request {
 	p.API, p.Stream = APIResponses, false
 	b := background{body: c.body(p), Background: true, Metadata: map[string]string{markKey: mark}}
@@ -107,15 +108,15 @@ func (c *Client) Write(ctx context.Context, p Prompt, mark string, clock recordi
 	case !k.Background:
 		fail(&row, recording.ErrorProtocol, "the service answers at once instead of in the background, so it does not claim to store anything")
 	default:
-		// What was acknowledged with its mark has to have it when it is read.
+		// The mark that was acknowledged is compared when the record is read.
 		row.Record, row.Answer = k.ID, k.Metadata[markKey]
 	}
 	return row
 }
 
-// Read asks for a record that was acknowledged with an id, of a prompt with so
-// many tokens at most; acknowledged is the mark that the service told then. It is settled when the answer says for good what became
-// of the record: there and complete (no error), truncated, or gone.
+// Read reads an acknowledged record by its id. tokens is the limit of its prompt, and
+// acknowledged is the mark in the acknowledgement. It is settled when the result is
+// final: complete (no error), truncated, or gone.
 func (c *Client) Read(ctx context.Context, id, mark, acknowledged string, tokens int, timeout time.Duration, clock recording.Clock) (row recording.Request, settled bool) {
 	row, k := c.keep(ctx, http.MethodGet, paths[APIResponses]+"/"+url.PathEscape(id), nil, timeout, clock, clock.Now())
 	row.Record = id
@@ -157,9 +158,9 @@ func (c *Client) Read(ctx context.Context, id, mark, acknowledged string, tokens
 	return unread(recording.ErrorTruncated, "the record was acknowledged and then %s: %s%s", k.Status, k.Incomplete.Reason, errorText([]byte(`{"error":`+string(k.Error)+`}`)))
 }
 
-// keep sends a request about a response that the service keeps. A write that meets
-// a kept connection which the service had closed is sent again, as the load is: a
-// record is what was acknowledged, so what came of the first does not matter.
+// keep sends a request about a stored response. A write on a kept connection that the
+// service had closed is sent again, like the load. A second copy does no harm, because
+// only an acknowledged write counts as a record.
 func (c *Client) keep(ctx context.Context, method, path string, content any, timeout time.Duration, clock recording.Clock, due time.Duration) (row recording.Request, k kept) {
 	row.Due = due
 	limited, cancel := context.WithTimeout(ctx, timeout)
@@ -204,18 +205,18 @@ func (c *Client) keep(ctx context.Context, method, path string, content any, tim
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
 		kind, why := refusal(&row, resp, b)
 		fail(&row, kind, "%s", why)
-		_ = json.Unmarshal(b, &k) // its error has a code, where it is one in JSON
+		_ = json.Unmarshal(b, &k) // an error in JSON has a code
 	case json.Unmarshal(b, &k) != nil:
 		fail(&row, recording.ErrorProtocol, "the answer is not a response object: %s", excerpt(b))
 	}
 	return row, k
 }
 
-// ErrUntold is of a service that does not say how many replicas it has.
+// ErrUntold is for a service that does not say how many replicas it has.
 var ErrUntold = words.Errorf("GET /ready does not say how many replicas are ready")
 
-// Replicas asks the service how many replicas are ready: those that its /ready
-// tells, as a gateway's does, and none where it says that it is not ready.
+// Replicas is the number of ready replicas according to the service's /ready, as a
+// gateway has it; 0 if the service says that it is not ready.
 func (c *Client) Replicas(ctx context.Context) (int, error) {
 	if c.rpc != nil {
 		return 0, ErrUntold

@@ -11,21 +11,21 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// What a service says is shown in reports, terminals and logs: it is cut to a
-// length and made harmless here, where it comes in.
+// Texts of a service are shown in reports, terminals and logs. They are shortened and
+// made harmless here, where they are received.
 const (
 	maxSaid = 300 // bytes of an error text
-	maxName = 64  // bytes of a finish reason, or a replica's name
+	maxName = 64  // bytes of a finish reason, or of a replica's name
 )
 
-// clip keeps an error text to a line that a report can show.
+// clip shortens an error text to a line that fits into a report.
 func clip(s string) string { return clipTo(s, maxSaid) }
 
-// clipTo keeps a text of a service's to a harmless line of so many bytes.
+// clipTo makes a text of a service a harmless line of at most so many bytes.
 func clipTo(s string, longest int) string {
 	cut := len(s) > 4*longest
 	if cut {
-		s = s[:4*longest] // blanks and escapes make it shorter and longer
+		s = s[:4*longest] // blanks make it shorter and escapes longer
 	}
 	s = words.Harmless(strings.Join(strings.Fields(strings.ToValidUTF8(s, "\uFFFD")), " "))
 	if len(s) > longest {
@@ -39,10 +39,11 @@ func clipTo(s string, longest int) string {
 
 func excerpt(b []byte) string { return clipTo(string(b), 120) }
 
-// messageKeys are where services put the sentence of an error, the surest first.
+// messageKeys are the keys under which services put the sentence of an error, the most
+// reliable first.
 var messageKeys = []string{"error", "errors", "message", "detail", "details", "error_message", "error_msg", "errorMessage", "msg", "description", "error_description", "reason", "title"}
 
-// errorText finds the sentence in an error that was sent as JSON, or as a page.
+// errorText finds the sentence in an error sent as JSON, or as a page.
 func errorText(data []byte) string {
 	var value any
 	if json.Unmarshal(data, &value) == nil {
@@ -57,8 +58,8 @@ func errorText(data []byte) string {
 	return clip(string(data))
 }
 
-// sentence is what an error in JSON says: {"error": {"message": …}},
-// {"error": …}, {"detail": [{"msg": …}]}, a list of them, or one of their kin.
+// sentence is the sentence of an error in JSON: {"error": {"message": …}}, {"error":
+// …}, {"detail": [{"msg": …}]}, a list of them, or a similar form.
 func sentence(value any, depth int) string {
 	const deepest = 4
 	switch v := value.(type) {
@@ -82,8 +83,7 @@ func sentence(value any, depth int) string {
 	return ""
 }
 
-// isError reports whether what stands in a stream beside the protocol is an error
-// in JSON.
+// isError reports whether the stray lines of a stream are an error in JSON.
 func isError(stray []byte) bool {
 	var top map[string]json.RawMessage
 	return json.Unmarshal(stray, &top) == nil && (set(top["error"]) || set(top["detail"]) || string(top["object"]) == `"error"`)
@@ -100,8 +100,7 @@ var (
 	title  = regexp.MustCompile(`(?is)<title[^>]*>(.*?)</title>`)
 )
 
-// textOfPage is what a person reads of a page: its text, or its title where it
-// has no other.
+// textOfPage is the visible text of a page, or its title if there is no other.
 func textOfPage(page string) string {
 	text := strings.TrimSpace(html.UnescapeString(tag.ReplaceAllString(unread.ReplaceAllString(page, " "), " ")))
 	if found := title.FindStringSubmatch(page); found != nil {
@@ -115,8 +114,7 @@ func textOfPage(page string) string {
 	return text
 }
 
-// textOfParts is what a list of content parts says to its reader: its texts, and
-// nothing of what the model thought.
+// textOfParts is the text in a list of content parts, without the model's reasoning.
 func textOfParts(list []byte) string {
 	var parts []struct {
 		Type string `json:"type"`
@@ -134,16 +132,15 @@ func textOfParts(list []byte) string {
 	return all.String()
 }
 
-// thinks reports whether a part of that type is what the model thought, and no
-// part of its answer: thinking (Mistral, Anthropic), reasoning, reasoning_text,
-// summary_text (OpenAI) and their like.
+// thinks reports whether parts of that type are the model's reasoning and no part of
+// its answer: thinking (Mistral, Anthropic), reasoning, reasoning_text, summary_text
+// (OpenAI) and similar ones.
 func thinks(kind []byte) bool {
 	return bytes.Contains(kind, []byte("think")) || bytes.Contains(kind, []byte("reason")) || bytes.Contains(kind, []byte("summary"))
 }
 
-// fail says why a request did not succeed. What others said is cut to a line;
-// a sentence that is too long even so is kept as the text that a report can
-// show.
+// fail records why a request did not succeed. Texts of others are cut to a line. A
+// sentence that is still too long is kept as plain text.
 func fail(row *recording.Request, class string, why words.Phrase, args ...any) {
 	for i, a := range args {
 		if text, ok := a.(string); ok {

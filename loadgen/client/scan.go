@@ -5,46 +5,46 @@ import (
 	"unicode/utf8"
 )
 
-// chunk is what the state machine needs of a JSON object that an API sent: an
-// event of a stream, or a whole answer. Values that are slices are JSON as it
-// came, and valid as long as it is; nil is a field that was not there.
+// chunk is the part of a JSON object that the state machine needs. The object is an
+// event of a stream, or a whole answer. Slices are unparsed JSON, valid as long as the
+// input is; nil stands for a missing field.
 type chunk struct {
-	choices  choices // chat and completions
+	choices  choices // of chat and completions
 	usage    usage
 	err      []byte
 	object   []byte
 	kind     []byte   // the type: of a responses event, or "error"
 	delta    []byte   // of a responses event
-	item     item     // that a responses event begins
+	item     item     // that a responses event adds
 	response response // in the last events of responses
-	whole    response // the same fields at the top: an answer of responses that was not streamed
+	whole    response // the same fields at the top level: an answer of responses that was not streamed
 }
 
-// choices are all choices of a chunk; who asks for several is rare, and then
-// they count together.
+// choices are all choices of a chunk. Requests for several choices are rare; then they
+// count together.
 type choices struct {
 	output, reasoning bool
-	seen              sight    // what a reader sees of it, of either kind
-	size              int      // bytes of text in it
-	said              fragment // by the first
-	text              []byte   // completions: by the first
-	finish            []byte   // the first that is set
+	seen              sight    // the visibility of text and reasoning together
+	size              int      // bytes of text
+	said              fragment // of the first choice
+	text              []byte   // completions: of the first choice
+	finish            []byte   // the first finish reason that is set
 }
 
 // fragment is a piece of an answer.
 type fragment struct {
 	content           []byte
 	output, reasoning bool
-	seen              sight // what a reader sees of it, of either kind
-	size              int   // bytes of text in it
+	seen              sight // the visibility of text and reasoning together
+	size              int   // bytes of text
 }
 
 type usage struct {
-	usageTold      bool
+	hasUsage       bool
 	prompt, output int32
-	cacheTold      bool
-	cached         int32 // of the prompt
-	reasoned       int32 // of the output
+	hasCached      bool
+	cached         int32 // tokens of the prompt
+	reasoned       int32 // tokens of the output
 }
 
 // response is an answer of the responses API.
@@ -69,21 +69,19 @@ type items struct {
 	said              []byte
 }
 
-// maxDepth is that of encoding/json, which this scanner agrees with about what
-// is JSON and what is not.
+// maxDepth is that of encoding/json, so that both accept the same JSON.
 const maxDepth = 10000
 
-// scanner reads JSON in one pass, without garbage. Every method starts at the
-// first byte of what it reads, and reports false when that is not JSON. Of a
-// field that is there twice the last counts; of a value of another type than
-// the API's, nothing.
+// scanner reads JSON in one pass, without allocations. Every method starts at the first
+// byte of what it reads, and is false if that is not JSON. If a field occurs twice, the
+// last one counts. A value of another type than the API's is ignored.
 type scanner struct {
 	b     []byte
 	i     int
 	depth int
 }
 
-// scanChunk reads an object; ok is false when b is not exactly one.
+// scanChunk reads an object; ok is false if b is not exactly one.
 func scanChunk(b []byte) (c chunk, ok bool) {
 	s := scanner{b: b}
 	s.space()
@@ -177,7 +175,7 @@ func (s *scanner) choice(c *choices, first bool) (ok bool) {
 	return s.closed('}')
 }
 
-// fragment reads a delta or a message. Reasoning has many names in the field.
+// fragment reads a delta or a message. Servers have many names for reasoning.
 func (s *scanner) fragment() (f fragment, ok bool) {
 	if s.peek() != '{' {
 		return f, s.skip()
@@ -220,8 +218,7 @@ func (s *scanner) fragment() (f fragment, ok bool) {
 	return f, s.closed('}')
 }
 
-// content is a text, or a list of parts of which some may be what the model
-// thought.
+// content reads a text, or a list of parts, some of which may be the model's reasoning.
 func (s *scanner) content() (value []byte, p parts, ok bool) {
 	start := s.i
 	if s.peek() == '[' {
@@ -232,8 +229,7 @@ func (s *scanner) content() (value []byte, p parts, ok bool) {
 	return s.b[start:s.i], p, ok
 }
 
-// tools reads a tool call or a list of them, and reports whether one has a
-// piece in it that is not empty.
+// tools reads a tool call or a list of them, and reports whether one is not empty.
 func (s *scanner) tools() (some, ok bool) {
 	switch s.peek() {
 	case '{':
@@ -283,7 +279,7 @@ func (s *scanner) tool() (some, ok bool) {
 	return function || says(name) || says(arguments), s.closed('}')
 }
 
-// usage has the words of chat and completions, and those of responses.
+// usage reads a usage with the keys of chat and completions, or of responses.
 func (s *scanner) usage() (u usage, ok bool) {
 	if s.peek() != '{' {
 		return u, s.skip()
@@ -319,9 +315,9 @@ func (s *scanner) usage() (u usage, ok bool) {
 	return usage{true, max(count(prompt), count(input)), max(count(completion), count(output)), cached != nil, count(cached), count(reasoned)}, s.closed('}')
 }
 
-// detail is a number in the details of a usage: how many tokens of the prompt a
-// cache had, or how many of the output were reasoning. It is nil where they do not
-// say so.
+// detail is a number in the details of a usage: how many tokens of the prompt came from
+// a cache, or how many of the output were reasoning. It is nil if the number is
+// missing.
 func (s *scanner) detail(name string) (tokens []byte, ok bool) {
 	if s.peek() != '{' {
 		return nil, s.skip()
@@ -359,7 +355,7 @@ func (s *scanner) response() (r response, ok bool) {
 	return r, s.closed('}')
 }
 
-// responseField reads what only an object of the responses API has.
+// responseField reads the fields that only the responses API has.
 func (s *scanner) responseField(key []byte, r *response) (ok bool) {
 	switch string(key) {
 	case "status":
@@ -445,8 +441,8 @@ func (s *scanner) item() (i item, ok bool) {
 // parts are the content of an item or a message.
 type parts struct {
 	some    bool   // text, or a refusal, or what has no name here
-	thought bool   // what the model thought
-	seen    sight  // what a reader sees of both
+	thought bool   // reasoning of the model
+	seen    sight  // the visibility of both
 	said    []byte // the first text
 }
 
@@ -507,8 +503,7 @@ func (s *scanner) parts() (p parts, ok bool) {
 	return p, s.closed(']')
 }
 
-// says reports whether a value has something in it: a string that is not
-// empty, or a list of parts.
+// says reports whether a value is not empty: a string or a list of parts with content.
 func says(value []byte) bool {
 	switch string(value) {
 	case "", `""`, "null", "[]", "{}":
@@ -526,7 +521,7 @@ func set(value []byte) bool {
 	return true
 }
 
-// count is a number of tokens; what is none is 0.
+// count reads a number of tokens; any other value is 0.
 func count(value []byte) int32 {
 	var n int32
 	for _, c := range value {
@@ -538,7 +533,7 @@ func count(value []byte) int32 {
 	return n
 }
 
-// text is the string that a JSON string tells; of another value, nothing.
+// text decodes a JSON string; any other value is the empty text.
 func text(value []byte) string {
 	if len(value) < 2 || value[0] != '"' {
 		return ""
@@ -554,7 +549,7 @@ func text(value []byte) string {
 	return s
 }
 
-// plain reports whether the inside of a JSON string is the text itself.
+// plain reports whether a JSON string has no escapes, so that its inside is the text.
 func plain(inner []byte) bool {
 	for _, c := range inner {
 		if c == '\\' {
@@ -583,7 +578,7 @@ func (s *scanner) peek() byte {
 	return 0
 }
 
-// take steps over a byte that has to be the next.
+// take steps over a byte that has to be the next one.
 func (s *scanner) take(c byte) bool {
 	if s.peek() != c {
 		return false
@@ -592,9 +587,9 @@ func (s *scanner) take(c byte) bool {
 	return true
 }
 
-// first enters an object and steps to the value of its first field; next steps
-// to that of the one after. They end at the brace, or where the JSON is broken,
-// and closed tells which.
+// first enters an object and steps to the value of its first field; next steps to that
+// of the following field. They end at the brace, or at invalid JSON; closed
+// distinguishes the two.
 func (s *scanner) first() (key []byte, more bool) {
 	s.i++
 	s.depth++
@@ -613,7 +608,7 @@ func (s *scanner) next() (key []byte, more bool) {
 	s.i++
 	s.space()
 	if s.peek() != '"' {
-		s.i = len(s.b) // a comma that nothing follows
+		s.i = len(s.b) // a comma without a field after it
 		return nil, false
 	}
 	return s.key()
@@ -638,8 +633,8 @@ func (s *scanner) key() (key []byte, more bool) {
 	return key, true
 }
 
-// firstElement and nextElement step through an array as first and next do
-// through an object.
+// firstElement and nextElement step through an array as first and next do through an
+// object.
 func (s *scanner) firstElement() bool {
 	s.i++
 	s.depth++
@@ -654,10 +649,10 @@ func (s *scanner) nextElement() bool {
 	}
 	s.i++
 	s.space()
-	return true // without a value after the comma, reading that will fail
+	return true // if no value follows the comma, reading it will fail
 }
 
-// closed leaves an object or an array.
+// closed leaves an object or an array at its end.
 func (s *scanner) closed(c byte) bool {
 	ok := s.depth <= maxDepth && s.take(c)
 	s.depth--

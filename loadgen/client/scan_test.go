@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// oracle reads the same object by encoding/json: of the scanner's code it
-// shares only what a value means (says, set, count).
+// oracle reads the same object by encoding/json. It shares with the scanner only the
+// functions for the meaning of a value (says, set, count).
 func oracle(b []byte) (c chunk, ok bool) {
 	top, ok := fields(b)
 	if !ok {
@@ -78,7 +78,7 @@ func oracleFragment(b []byte) (f fragment) {
 	return f
 }
 
-// oracleContent is whether a content has something in it, and thoughts.
+// oracleContent is whether a content is not empty, and whether it has reasoning.
 func oracleContent(b []byte) (some, thought bool) {
 	if len(b) == 0 || b[0] != '[' {
 		return says(b), false
@@ -125,10 +125,10 @@ func oracleUsage(b []byte) usage {
 	if !ok {
 		return usage{}
 	}
-	u := usage{usageTold: true, prompt: max(count(m["prompt_tokens"]), count(m["input_tokens"])), output: max(count(m["completion_tokens"]), count(m["output_tokens"]))}
+	u := usage{hasUsage: true, prompt: max(count(m["prompt_tokens"]), count(m["input_tokens"])), output: max(count(m["completion_tokens"]), count(m["output_tokens"]))}
 	for _, details := range []string{"prompt_tokens_details", "input_tokens_details"} {
 		if d, ok := fields(m[details]); ok && d["cached_tokens"] != nil && string(d["cached_tokens"]) != "null" {
-			u.cacheTold, u.cached = true, count(d["cached_tokens"])
+			u.hasCached, u.cached = true, count(d["cached_tokens"])
 		}
 	}
 	for _, details := range []string{"completion_tokens_details", "output_tokens_details"} {
@@ -181,7 +181,7 @@ func oracleItem(b []byte) (i item) {
 	return i
 }
 
-// same compares by what the state machine sees.
+// same compares what the state machine uses.
 func same(t *testing.T, b []byte) {
 	t.Helper()
 	got, ok := scanChunk(b)
@@ -197,11 +197,11 @@ func same(t *testing.T, b []byte) {
 func shown(c chunk) string {
 	type list []any
 	response := func(r response) list {
-		return list{string(r.status), string(r.err), string(r.incomplete), r.usage.usageTold, r.usage.prompt, r.usage.output, r.output.output, r.output.reasoning, string(r.output.said)}
+		return list{string(r.status), string(r.err), string(r.incomplete), r.usage.hasUsage, r.usage.prompt, r.usage.output, r.output.output, r.output.reasoning, string(r.output.said)}
 	}
 	b, err := json.Marshal(list{
 		c.choices.output, c.choices.reasoning, string(c.choices.text), string(c.choices.said.content), string(c.choices.finish),
-		c.usage.usageTold, c.usage.prompt, c.usage.output, c.usage.cacheTold, c.usage.cached, c.usage.reasoned, string(c.err), string(c.object), string(c.kind), string(c.delta),
+		c.usage.hasUsage, c.usage.prompt, c.usage.output, c.usage.hasCached, c.usage.cached, c.usage.reasoned, string(c.err), string(c.object), string(c.kind), string(c.delta),
 		string(c.item.kind), string(c.item.name), c.item.output, c.item.thought, string(c.item.said), response(c.response), response(c.whole),
 	})
 	if err != nil {
@@ -210,7 +210,7 @@ func shown(c chunk) string {
 	return string(b)
 }
 
-// odd are objects that scanners get wrong.
+// odd are objects that scanners often get wrong.
 var odd = []string{
 	`{}`, `{"choices":[]}`, `{"choices":{}}`, `{"choices":null,"usage":null}`, ``, ` `, `null`, `[]`, `1`, `"a"`, `{"a":1}x`, `{"a":1,}`, `{,}`, `{"a"}`, `{"a":}`,
 	`{"choices":[{"delta":{"content":"a"}},]}`, `{"choices":[,]}`, "\t{ \"choices\" : [ { \"delta\" : { \"content\" : \"a\" } , \"finish_reason\" : \"stop\" } ] }\r\n",
@@ -252,7 +252,7 @@ func payloads(t testing.TB) []string {
 func TestScannerAgreesWithEncodingJSON(t *testing.T) {
 	for _, text := range append(payloads(t), odd...) {
 		same(t, []byte(text))
-		for i := range min(len(text), 400) { // cut anywhere, or with a byte gone
+		for i := range min(len(text), 400) { // cut anywhere, or with a byte removed
 			same(t, []byte(text[:i]))
 			same(t, []byte(text[:i]+text[i+1:]))
 		}
@@ -274,13 +274,13 @@ func TestTextOfJSON(t *testing.T) {
 	}
 }
 
-// A content chunk makes no garbage.
+// Reading a content chunk allocates nothing.
 func TestChunksMakeNoGarbage(t *testing.T) {
 	line := []byte(vllmChunk + "\n\n")
 	s := newTestStream()
 	s.expect = 1024
 	p := &eventParser{emit: s.event}
-	if err := p.feed(line, 1); err != nil { // the first makes room
+	if err := p.feed(line, 1); err != nil { // the first allocates the buffers
 		t.Fatal(err)
 	}
 	if n := testing.AllocsPerRun(500, func() { _ = p.feed(line, 2) }); n != 0 {

@@ -30,8 +30,7 @@ import (
 
 const good = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"length\"}]}\n\ndata: [DONE]\n\n"
 
-// What differs in how prompts reach the service differs there, and each way keeps
-// connections of its own; the client knows of all.
+// Each Connection has connections of its own, and the client counts those of all.
 func TestWaysToAService(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, _ := net.SplitHostPort(r.RemoteAddr)
@@ -74,14 +73,14 @@ func TestWaysToAService(t *testing.T) {
 	}
 }
 
-// transports are the ways to one handler.
+// transports are several ways to serve the same handler.
 func TestTransports(t *testing.T) {
 	for _, tt := range []struct {
 		name, http string
 		tls, own   bool
 		proto      string
-		opened     int32 // connections for three requests
-		told       string
+		opened     int32 // connections opened by three requests
+		protocol   string
 	}{
 		{"HTTP/1.1 without TLS", "", false, false, "HTTP/1.1", 1, "HTTP/1.1 without TLS"},
 		{"HTTP/1.1 with connections of their own", "1.1", false, true, "HTTP/1.1", 3, "HTTP/1.1 without TLS"},
@@ -138,8 +137,8 @@ func TestTransports(t *testing.T) {
 			if _, reads := c.ReadDelay(); reads < 3 {
 				t.Errorf("%d reads were timed, of at least 3", reads)
 			}
-			if err := c.Preflight(context.Background(), prompt); err != nil || c.Protocol().String() != tt.told {
-				t.Errorf("%q is spoken, want %q (%v)", c.Protocol(), tt.told, err)
+			if err := c.Preflight(context.Background(), prompt); err != nil || c.Protocol().String() != tt.protocol {
+				t.Errorf("%q is spoken, want %q (%v)", c.Protocol(), tt.protocol, err)
 			}
 			c.Close()
 			for deadline := time.Now().Add(30 * time.Second); c.Connections() != 0; time.Sleep(time.Millisecond) {
@@ -151,7 +150,7 @@ func TestTransports(t *testing.T) {
 	}
 }
 
-// caFile writes the certificate of a test server, which signed itself.
+// caFile writes the self-signed certificate of a test server.
 func caFile(t *testing.T, srv *httptest.Server) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ca.pem")
@@ -161,7 +160,7 @@ func caFile(t *testing.T, srv *httptest.Server) string {
 	return path
 }
 
-// Via is connected to, and the service is asked under its own name.
+// The client connects to Via, and asks the service under its own name.
 func TestVia(t *testing.T) {
 	var host string
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -198,7 +197,7 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
-// The times of chunks do not depend on when the client came to read them.
+// The times of chunks do not depend on when the client read them.
 func TestTimesAreOfArrival(t *testing.T) {
 	const late = 60 * time.Millisecond
 	wrote := make(chan time.Time, 1)
@@ -208,7 +207,8 @@ func TestTimesAreOfArrival(t *testing.T) {
 	}))
 	defer srv.Close()
 	c := made(Config{BaseURL: srv.URL})
-	// The kernel begins to stamp a moment after the first socket has asked for it.
+	// The kernel begins to stamp packets a moment after the first socket has asked for
+	// it.
 	first, err := c.dial(context.Background(), "tcp", srv.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -232,14 +232,15 @@ func TestTimesAreOfArrival(t *testing.T) {
 	if _, err := dialled.Read(make([]byte, 1024)); err != nil {
 		t.Fatal(err)
 	}
-	// The answer is flushed after its handler, so this is from the write on.
+	// The answer is sent after its handler returns, so the time is measured from the
+	// write.
 	at := epoch.Add(time.Duration(ours.arrived.Load()))
 	if d := at.Sub(sent); d < -time.Millisecond || d > late/2 {
 		t.Errorf("what arrived when it was sent, and was read %s later, is said to have arrived %s later", late, d)
 	}
 }
 
-// An API that is not streamed has its own shapes of a whole answer.
+// Each API has its own format of an answer that is not streamed.
 func TestWholeResponses(t *testing.T) {
 	p := prompt
 	p.API, p.Stream = APIResponses, false
@@ -263,7 +264,7 @@ func TestWholeResponses(t *testing.T) {
 	}
 }
 
-// Ask keeps the text, and only what the assistant said.
+// Ask returns the text, and only that of the assistant.
 func TestAsk(t *testing.T) {
 	for file, want := range map[string]string{"vllm.sse": "Hello!", "vllm-reasoning.sse": "AB", "openai-responses.sse": "Hello!"} {
 		b, err := os.ReadFile(filepath.Join("testdata", file))
@@ -280,7 +281,7 @@ func TestAsk(t *testing.T) {
 	}
 }
 
-// service is the bundled service's gRPC, as far as a client sees it.
+// service is the part of the bundled service's gRPC that a client uses.
 type service struct {
 	inferencepb.UnimplementedInferenceServer
 	t    *testing.T
@@ -389,8 +390,8 @@ func testGRPC(t *testing.T, secure, own bool) {
 	c.Close()
 }
 
-// The harness and the server share no code, so they share the text of the
-// service: the two files differ in the package of the generated code alone.
+// The harness and the server share no code, so each has a copy of the proto file. The
+// copies differ only in the package of the generated code.
 func TestProtoIsTheServers(t *testing.T) {
 	read := func(path string) string {
 		b, err := os.ReadFile(path)

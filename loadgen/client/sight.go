@@ -5,20 +5,20 @@ import (
 	"unicode/utf8"
 )
 
-// sight is what a reader sees of a piece of text. A first token is text that
-// somebody sees: a service that sends a blank or an invisible character at once,
-// and its answer later, has not answered yet.
+// sight is what a reader sees of a piece of text. The first token has to be visible: a
+// service that sends a blank or an invisible character at once, and its answer later,
+// has not answered yet.
 type sight uint8
 
 const (
 	nothing sight = iota // there is no text
 	unseen               // only characters without width: zero-width space, byte order mark, control characters
-	blank                // white space at the most
+	blank                // only white space
 	visible
 )
 
-// sightOf is the sight of a JSON value as it came. A value that is no string is
-// visible where it says anything.
+// sightOf is the sight of a JSON value. A value that is not a string is visible if it
+// is not empty.
 func sightOf(value []byte) sight {
 	if len(value) < 2 || value[0] != '"' {
 		if says(value) {
@@ -32,7 +32,7 @@ func sightOf(value []byte) sight {
 		switch {
 		case r != '\\':
 		case len(rest) > 1 && rest[1] == 'u':
-			return max(best, sightOfText(text(value))) // decodes it, which few chunks need
+			return max(best, sightOfText(text(value))) // decodes the string, which few chunks need
 		default:
 			r, size = escaped(rest), 2
 		}
@@ -44,7 +44,7 @@ func sightOf(value []byte) sight {
 	return best
 }
 
-// escaped is the character that a short escape such as \n stands for.
+// escaped is the character of a short escape such as \n.
 func escaped(rest []byte) rune {
 	if len(rest) < 2 {
 		return utf8.RuneError

@@ -47,7 +47,8 @@ func TestSight(t *testing.T) {
 	}
 }
 
-// A first token is text that somebody sees, and what nobody sees hides no silence.
+// The first token is visible, and invisible characters do not shorten a gap between
+// tokens.
 func TestTheFirstTokenIsSeen(t *testing.T) {
 	delta := func(texts ...string) (events []string) {
 		for _, s := range texts {
@@ -63,8 +64,8 @@ func TestTheFirstTokenIsSeen(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		says   string
-		events []string // one a millisecond, from the first on
-		tokens int      // of the usage; 0: none is told
+		events []string // one every millisecond
+		tokens int      // tokens of the usage; 0: no usage
 		want   seen
 	}{
 		{"each chunk is text", delta("a", " b", " c"), 3, seen{1, 1, 3, 3, 3, 3, 1}},

@@ -7,40 +7,40 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// maxEvent bounds one event, far above any real one: a server that never ends
-// a line must not fill the client's memory.
+// maxEvent bounds one event, far above real ones, so that a server that never ends a
+// line does not fill the client's memory.
 const maxEvent = 8 << 20
 
 var errEventTooLarge = words.Errorf("one event is larger than 8 MiB")
 
 // event is a server-sent event, stamped when its last byte was read.
 type event struct {
-	name string // of the event field, mostly empty
+	name string // the event field, usually empty
 	data []byte // valid until the next event
 	at   time.Duration
 }
 
-// eventParser splits a byte stream into server-sent events as the HTML
-// standard tells (https://html.spec.whatwg.org/multipage/server-sent-events.html):
-// lines end with CR, LF or CRLF, a blank line ends an event, several data lines
-// are joined by LF, a line that begins with a colon is a comment, and a byte
-// order mark at the start is skipped. It may be fed in pieces of any size. What
-// lies whole in one piece is not copied.
+// eventParser splits a byte stream into server-sent events, as the HTML standard
+// defines (https://html.spec.whatwg.org/multipage/server-sent-events.html): lines end
+// with CR, LF or CRLF, a blank line ends an event, several data lines are joined by LF,
+// a line that begins with a colon is a comment, and a byte order mark at the start is
+// skipped. The stream may be fed in pieces of any size. Data that is whole in one piece
+// is not copied.
 type eventParser struct {
 	emit    func(event)
-	stray   func(line []byte) // takes lines that are none of a stream of events, if not nil
-	line    []byte            // the beginning of a line that goes on in the next piece
+	stray   func(line []byte) // receives lines that do not belong to an event stream, if not nil
+	line    []byte            // the beginning of a line that continues in the next piece
 	name    string
-	data    []byte // of the event so far: its own, or a part of the piece
-	kept    []byte // room for data that outlives a piece
+	data    []byte // of the event so far: a copy, or a part of the piece
+	kept    []byte // buffer for data that outlives a piece
 	hasData bool
-	afterCR bool // the next LF belongs to the CR before it
-	started bool // the first line has been seen
+	afterCR bool // whether an LF that comes next belongs to the CR before it
+	started bool // whether the first line has been read
 }
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-// feed takes the next bytes, which were read at the given time.
+// feed parses the next bytes, which were read at the given time.
 func (p *eventParser) feed(b []byte, at time.Duration) error {
 	if p.afterCR && len(b) > 0 {
 		p.afterCR = false
@@ -72,8 +72,8 @@ func (p *eventParser) feed(b []byte, at time.Duration) error {
 	return p.tooLarge()
 }
 
-// cutLine takes the first line off b, with whatever ends it. A CR at the very
-// end may be half of an end.
+// cutLine takes the first line off b, with its line end. A CR at the end of b may be
+// half of a CRLF.
 func cutLine(b []byte) (line, rest []byte, ended bool) {
 	end := bytes.IndexByte(b, '\n')
 	line = b
@@ -99,7 +99,7 @@ func (p *eventParser) tooLarge() error {
 	return nil
 }
 
-// keep makes the data of an event that is not complete the parser's own.
+// keep copies the data of an incomplete event, because it outlives the piece.
 func (p *eventParser) keep() {
 	if !p.hasData || len(p.data) == 0 {
 		return
@@ -127,7 +127,7 @@ func (p *eventParser) endLine(line []byte, at time.Duration) {
 	switch string(field) {
 	case "data":
 		if p.hasData {
-			p.keep() // at most once for each event, which may be of many lines
+			p.keep() // copied at most once for each event of several lines
 			if len(p.data) == 0 {
 				p.kept = p.kept[:0]
 			}
@@ -138,7 +138,7 @@ func (p *eventParser) endLine(line []byte, at time.Duration) {
 		p.data, p.hasData = value, true
 	case "event":
 		p.name = eventName(value)
-	case "", "id", "retry": // comments, and what no API uses
+	case "", "id", "retry": // comments, and fields that no API uses
 	default:
 		if p.stray != nil {
 			p.stray(line)
@@ -148,8 +148,8 @@ func (p *eventParser) endLine(line []byte, at time.Duration) {
 
 var colon = []byte(":")
 
-// eventName is a string without garbage for the names that every event of an
-// API has.
+// eventName is an event name as a string, without an allocation for the names that the
+// APIs use in every event.
 func eventName(b []byte) string {
 	switch string(b) {
 	case "response.output_text.delta":
@@ -167,8 +167,8 @@ func (p *eventParser) dispatch(at time.Duration) {
 	p.data, p.hasData, p.name = nil, false, ""
 }
 
-// end dispatches what lies complete but for its blank line, which some servers
-// leave out after the last event.
+// end dispatches an event that is complete except for its blank line, which some
+// servers omit after the last event.
 func (p *eventParser) end(at time.Duration) {
 	if len(p.line) > 0 {
 		p.endLine(p.line, at)

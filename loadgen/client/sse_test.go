@@ -60,7 +60,8 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// An event is stamped when its last byte came, not when a later read told.
+// The time of an event is that of its last byte, and not of the later read that
+// completes it.
 func TestEventsAreStampedByTheirLastByte(t *testing.T) {
 	var at []time.Duration
 	p := &eventParser{emit: func(e event) { at = append(at, e.at) }}
@@ -85,7 +86,7 @@ func TestEventWithoutEnd(t *testing.T) {
 	t.Error("20 MiB without a line's end were taken")
 }
 
-// Where a stream is cut into reads changes nothing.
+// The result does not depend on where the stream is split into reads.
 func FuzzSplit(f *testing.F) {
 	f.Add("data: a\r\n\r\n: x\ndata: b\n\n", 3, 9)
 	f.Add("event: e\rdata: a\r\rdata", 1, 8)
@@ -108,7 +109,7 @@ const (
 	responseChunk = "event: response.output_text.delta\n" + `data: {"type":"response.output_text.delta","sequence_number":7,"item_id":"msg_68a1b2c3d4e5f6","output_index":0,"content_index":0,"delta":" word","logprobs":[],"obfuscation":"k3JvQ2"}`
 )
 
-// BenchmarkEvents is one core's work for events that lie ready in memory.
+// BenchmarkEvents measures how fast one core parses events in memory.
 func BenchmarkEvents(b *testing.B) {
 	for name, line := range map[string]string{"vllm": vllmChunk, "openai": openAIChunk, "responses": responseChunk} {
 		text := []byte(strings.Repeat(line+"\n\n", 1000))

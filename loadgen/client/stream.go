@@ -12,7 +12,7 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// mostExpected bounds the room that is made before anything came to fill it.
+// mostExpected bounds the room allocated before the first chunk.
 const mostExpected = 1024
 
 // stream reads the events of one answer. It is a state machine:
@@ -21,51 +21,50 @@ const mostExpected = 1024
 //	   │           │            │
 //	   └───────────┴────────────┴──▶ failed
 //
-// The protocol of chat and completions moves it so:
+// With the protocol of chat and completions it enters a state when:
 //
 //	opened      the headers came; role-only, empty and usage chunks do not count
-//	answering   a fragment that a reader sees came: of text, reasoning, a refusal
-//	            or a tool call; this is the first token. Blanks and characters
-//	            without width that come before it do not count, unless nothing else
-//	            comes
-//	finished    a choice told its finish reason; more text may still follow it
+//	answering   a visible fragment came: of text, reasoning, a refusal or a tool
+//	            call; this is the first token. Blanks and characters without width
+//	            before it do not count, unless nothing else comes
+//	finished    a choice has its finish reason; more text may still follow
 //	done        [DONE] came
-//	failed      an error came in band, or something that is not the protocol
+//	failed      an in-band error came, or data that is not the protocol
 //
-// and that of responses, whose events have types, so:
+// With that of responses, whose events have types, it does so when:
 //
-//	answering   a delta that is not empty came, of whatever kind, or an item with
-//	            the name of a tool to call
+//	answering   a non-empty delta of any kind came, or an item with the name of a
+//	            tool to call
 //	done        response.completed or response.incomplete came: finish reason,
-//	            usage and end are one event, and no [DONE] need follow
+//	            usage and end are one event, and [DONE] need not follow
 //	failed      response.failed, response.cancelled or error came
 //
-// An answer ends in state done or failed, however long the body goes on: what
-// comes then is counted and no part of it. It succeeds in state done with at least
-// one token, and with a finish reason that the workload allows. Comments and
-// keep-alives change nothing; lines that are no part of the protocol are the
-// service's words, should the answer have no end.
+// An answer ends in state done or failed, however long the body goes on: later data is
+// counted, and is no part of the answer. It succeeds in state done with at least one
+// token, and with a finish reason that the workload allows. Comments and keep-alives
+// change nothing. Lines outside the protocol are quoted in the error if the answer has
+// no end.
 type stream struct {
-	row       *recording.Request
-	answer    *strings.Builder // takes the text, where somebody wants it
-	expect    int              // tokens, at most: room for their times
-	finish    []string         // the finish reasons that are no error
-	done      bool
-	failed    bool
-	after     int    // events after the end
-	cut       bool   // the connection broke before the answer had ended
-	left      bool   // the body did not end with the answer
-	words     []byte // lines that are no part of the protocol
-	secrets   secrets
-	counts    int32  // of usage, the latest told
-	any       pieces // chunks of any kind
-	output    pieces // those of output
-	prompt    int32
-	usageTold bool // usage was told at all
-	// reasoned is how many of counts were reasoning, whether anybody saw it or not.
+	row      *recording.Request
+	answer   *strings.Builder // collects the text, if it is needed
+	expect   int              // the limit of tokens, to allocate room for their times
+	finish   []string         // the accepted finish reasons
+	done     bool
+	failed   bool
+	after    int    // events after the end
+	cut      bool   // the connection broke before the answer had ended
+	left     bool   // the body stayed open after the answer
+	words    []byte // lines outside the protocol
+	secrets  secrets
+	counts   int32  // tokens of the latest usage
+	any      pieces // chunks of any kind
+	output   pieces // chunks of output
+	prompt   int32
+	hasUsage bool // whether there was a usage
+	// reasoned is how many of counts were reasoning, visible or not.
 	reasoned int32
-	// lead are the times of the chunks before the first that a reader sees, and
-	// began when the first of output came, seen or not.
+	// lead are the times of the chunks before the first visible one, and began is the
+	// time of the first chunk of output, visible or not.
 	lead  []time.Duration
 	began time.Duration
 }
@@ -94,15 +93,14 @@ func (s *stream) event(e event) {
 // over reports whether the answer has ended.
 func (s *stream) over() bool { return s.done || s.failed }
 
-// stray takes a line that is no part of the protocol, such as an error that was
-// written into the stream as it is.
+// stray takes a line outside the protocol, such as a bare error text in the stream.
 func (s *stream) stray(line []byte) {
 	if room := maxExcerpt - len(s.words); room > 0 {
 		s.words = append(append(s.words, line[:min(room, len(line))]...), '\n')
 	}
 }
 
-// saying is what the service said beside the protocol, after a text of ours.
+// saying appends the service's text outside the protocol to a text of ours.
 func (s *stream) saying(ours words.Phrase, args ...any) words.Sentence {
 	said := words.Say(ours, args...)
 	if len(s.words) == 0 {
@@ -174,8 +172,8 @@ func (s *stream) responseError(c chunk, data []byte) string {
 	return clip(string(s.secrets.hide(data)))
 }
 
-// finish is the reason for which an answer of the responses API ended, in the
-// words of the older APIs.
+// finish is the finish reason of an answer of the responses API, in the words of the
+// older APIs.
 func (r response) finish() string {
 	if string(r.status) == `"completed"` {
 		return "stop"
@@ -191,9 +189,9 @@ func (r response) finish() string {
 }
 
 func (s *stream) usage(u usage) {
-	if u.usageTold {
-		s.usageTold, s.prompt, s.counts = true, u.prompt, max(s.counts, u.output)
-		s.row.CachedTold, s.row.CachedTokens = u.cacheTold, u.cached
+	if u.hasUsage {
+		s.hasUsage, s.prompt, s.counts = true, u.prompt, max(s.counts, u.output)
+		s.row.CachedTold, s.row.CachedTokens = u.hasCached, u.cached
 		s.reasoned = max(s.reasoned, u.reasoned)
 	}
 }
@@ -209,9 +207,9 @@ func (s *stream) keep(value []byte) {
 	}
 }
 
-// finish is a finish reason: a string, or what some send in its place.
+// finish decodes a finish reason: a string, or another value that some servers send.
 func finish(value []byte) string {
-	switch string(value) { // no garbage for the usual ones
+	switch string(value) { // no allocation for the usual ones
 	case `"stop"`:
 		return "stop"
 	case `"length"`:
@@ -223,20 +221,20 @@ func finish(value []byte) string {
 	return clipTo(string(value), maxName)
 }
 
-// pieces are how an answer is cut into chunks. The first piece ends with the first
-// chunk that a reader sees.
+// pieces describes how an answer is split into chunks. The first piece ends with the
+// first visible chunk.
 type pieces struct {
 	chunks      int
 	size        int   // bytes of text in all
-	first, head piece // to the first chunk that a reader sees; the very first
-	seen        bool  // there was one that a reader sees
+	first, head piece // first: up to the first visible chunk; head: the very first chunk
+	seen        bool  // whether there was a visible chunk
 }
 
 // piece is a beginning of an answer.
 type piece struct {
 	chunks int
 	size   int
-	counts int32 // tokens so far, of a server that tells usage in every chunk
+	counts int32 // tokens so far, if the server sends usage in every chunk
 }
 
 func (p *pieces) add(size int, counts int32, seen bool) {
@@ -251,11 +249,10 @@ func (p *pieces) add(size int, counts int32, seen bool) {
 	p.size += size
 }
 
-// firstTokens is how many of so many tokens were in the first piece: as the
-// server says, one for each chunk where there is a chunk for each token, and
-// otherwise by the piece's share of the text, rounded up. It is 0, not known, where
-// the pieces have no text that could be weighed. Where nobody sees any of an
-// answer, its first chunk is the first piece.
+// firstTokens is how many of the tokens were in the first piece: the server's own
+// count; one per chunk if there are as many chunks as tokens; or otherwise the piece's
+// share of the text, rounded up. It is 0, not known, if the pieces have no text. If
+// nothing of the answer is visible, its first chunk is the first piece.
 func (p pieces) firstTokens(tokens int32) int32 {
 	first := p.first
 	if !p.seen {
@@ -276,9 +273,8 @@ func (p pieces) firstTokens(tokens int32) int32 {
 	return min(max(share, chunks), tokens-int32(p.chunks)+chunks)
 }
 
-// token notes a chunk of content, with so many bytes of text. What a reader does
-// not see is no first token, and characters without width are no sign of life
-// later either.
+// token takes a chunk of content with so many bytes of text. An invisible chunk is no
+// first token. Characters without width do not count as a token later either.
 func (s *stream) token(at time.Duration, output bool, seen sight, size int) {
 	r := s.row
 	s.any.add(size, s.counts, seen == visible)
@@ -310,8 +306,8 @@ func (s *stream) token(at time.Duration, output bool, seen sight, size int) {
 	r.Chunks = append(r.Chunks, at)
 }
 
-// settle takes an answer of which a reader sees nothing, or no output, as it came:
-// a model may say nothing but blanks, and a short answer be one of them.
+// settle completes the times of an answer without visible text, or without output: a
+// model may answer only with blanks, and a short answer may be one.
 func (s *stream) settle() {
 	r := s.row
 	if n := len(s.lead); r.FirstToken == 0 && n > 0 {
@@ -327,7 +323,7 @@ func (s *stream) fail(class string, why words.Phrase, args ...any) {
 	fail(s.row, class, why, args...)
 }
 
-// close judges the answer when its body has ended without an error.
+// close sets the result of the answer when its body has ended without an error.
 func (s *stream) close() {
 	s.count()
 	r := s.row
@@ -349,7 +345,7 @@ func (s *stream) close() {
 	}
 }
 
-// brokeOff fails an answer whose finish reason is not one with which it may end.
+// brokeOff fails an answer with a finish reason that is not accepted.
 func (s *stream) brokeOff() bool {
 	r := s.row
 	if recording.MayEnd(r.FinishReason, s.finish) {
@@ -368,7 +364,7 @@ func (s *stream) count() {
 	r := s.row
 	s.settle()
 	r.PromptTokens = s.prompt
-	if s.usageTold && s.counts > 0 {
+	if s.hasUsage && s.counts > 0 {
 		r.OutputTokens, r.TokensFrom = s.counts, "usage"
 		r.ReasoningTokens = min(s.reasoned, s.counts)
 	} else if len(r.Chunks) > 0 {
@@ -381,8 +377,9 @@ func (s *stream) count() {
 	}
 }
 
-// refusal is the error of an answer outside 2xx, in the service's own words. A
-// client that may come back later is told apart from a service that is broken.
+// refusal is the error of an answer with a status other than 2xx, in the service's own
+// words. A limited or shed request, which may be repeated later, has another class than
+// one that failed.
 func refusal(row *recording.Request, resp *http.Response, body []byte) (kind string, why words.Sentence) {
 	why = words.Say("%s: %s", resp.Status, errorText(body))
 	if len(bytes.TrimSpace(body)) == 0 {

@@ -10,17 +10,17 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// ErrNoTokenizer is of a service that counts no tokens for its clients.
+// ErrNoTokenizer is for a service without an API for its tokenizer.
 var ErrNoTokenizer = words.Errorf("the service has no /tokenize")
 
-// absent reports whether a status says that a service does not have what was asked
-// for. Any other that is not 200 is of something that is there and does not work.
+// absent reports whether a status means that the service lacks the path. Any other
+// status except 200 is an error of a path that exists.
 func absent(status int) bool {
 	return status == http.StatusNotFound || status == http.StatusMethodNotAllowed || status == http.StatusNotImplemented
 }
 
-// tokenizeRequest asks in the words of all who answer at once: vLLM, SGLang and
-// the bundled service read model and prompt, llama.cpp content, TGI inputs.
+// tokenizeRequest has the keys of all servers at once: vLLM, SGLang and the bundled
+// service read model and prompt, llama.cpp content, TGI inputs.
 type tokenizeRequest struct {
 	Model   string `json:"model,omitempty"`
 	Prompt  string `json:"prompt"`
@@ -28,10 +28,10 @@ type tokenizeRequest struct {
 	Inputs  string `json:"inputs"`
 }
 
-// CountTokens asks the service's own tokenizer how many tokens a text has.
-// Tokens that it adds at the beginning of every text are counted with it. The error
-// is an ErrNoTokenizer only where the service has none; any other says why the one
-// that it has did not count.
+// CountTokens asks the service's own tokenizer how many tokens a text has. The count
+// includes tokens that it adds at the beginning of every text. The error is
+// ErrNoTokenizer only if the service has no tokenizer; any other error says why it did
+// not count.
 func (c *Client) CountTokens(ctx context.Context, text string) (int, error) {
 	if c.rpc != nil {
 		return 0, ErrNoTokenizer
@@ -48,9 +48,9 @@ func (c *Client) CountTokens(ctx context.Context, text string) (int, error) {
 	}
 	c.header(req)
 	req.Header.Set("Content-Type", "application/json")
-	// Counting twice harms nobody, so it may be asked again where the service has
-	// closed a kept connection without a word, as llama.cpp does after a stream.
-	// An empty key says so to the transport, and nothing to the service.
+	// Counting twice does no harm, so the request may be repeated if the service has
+	// closed a kept connection, as llama.cpp does after a stream. A key of nil says so
+	// to the transport and is not sent to the service.
 	req.Header["Idempotency-Key"] = nil
 	resp, err := c.transport.RoundTrip(req)
 	if err != nil {
@@ -77,7 +77,7 @@ func (c *Client) CountTokens(ctx context.Context, text string) (int, error) {
 	return n, nil
 }
 
-// tokensOf reads the answers of the field: a count (vLLM, SGLang, the bundled
+// tokensOf reads the known formats of an answer: a count (vLLM, SGLang, the bundled
 // service), an object with the tokens (llama.cpp), or the tokens alone (TGI).
 func tokensOf(b []byte) (n int, counts bool) {
 	var list []json.RawMessage

@@ -11,12 +11,12 @@ import (
 	"testing"
 )
 
-// A service may close a kept connection without having said so; the count is
-// then asked for again on another, and only then.
+// If the service has closed a kept connection, the count is requested again on another
+// one, and only then.
 func TestCountTokensAfterASilentClose(t *testing.T) {
 	var asked atomic.Int32
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, told := r.Header["Idempotency-Key"]; told {
+		if _, sent := r.Header["Idempotency-Key"]; sent {
 			t.Error("the service is told of a key")
 		}
 		if asked.Add(1) == 2 {
@@ -36,8 +36,8 @@ func TestCountTokensAfterASilentClose(t *testing.T) {
 	}
 }
 
-// Each service reads the words that it knows of one request, and answers in its
-// own shape.
+// Each service reads the keys that it knows from the same request, and answers in its
+// own format.
 func TestCountTokens(t *testing.T) {
 	for _, tt := range []struct {
 		name, reads, answer string
