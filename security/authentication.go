@@ -30,7 +30,7 @@ func runAuthentication(ctx context.Context, t *trial) end {
 	for _, r := range t.routes {
 		with := t.ask(ctx, request{method: r.method, path: r.path, body: r.body, key: t.target.Key})
 		if !r.means(with) {
-			continue // it worked before: the control of this route failed
+			continue // the control of this route failed, although it worked before
 		}
 		plain := request{method: r.method, path: r.path, body: r.body}
 		without := t.ask(ctx, plain)
@@ -69,7 +69,7 @@ func runAuthentication(ctx context.Context, t *trial) end {
 	return t.ended("%s routes serve requests with the key and no spelling of the request without it", number(int64(guarded)))
 }
 
-// openToAll is of a service that is scanned without a key.
+// openToAll ends the check of a service that is scanned without a key.
 func (t *trial) openToAll(ctx context.Context) end {
 	for _, r := range t.routes {
 		if !r.api {
@@ -96,13 +96,13 @@ func (t *trial) foundOpen(r route, sent request, came answer) {
 	})
 }
 
-// spelling is another way to ask for the same route.
+// spelling is another way to request the same route.
 type spelling struct {
 	kind string
 	request
 }
 
-// spellings are requests without the key that a careless gate lets through.
+// spellings are requests without the key that a careless access check lets through.
 func spellings(r route, host string) []spelling {
 	last := r.path[strings.LastIndexByte(r.path, '/')+1:]
 	first := strings.TrimPrefix(r.path, "/")

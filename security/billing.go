@@ -22,10 +22,10 @@ var billing = Check{
 	run:     runBilling,
 }
 
-// streamed is what was read of a stream.
+// streamed is the part of a stream that was read.
 type streamed struct {
 	id     string
-	pieces int // with text
+	pieces int // number of chunks with text
 	text   string
 	usage  *usage
 	status int
@@ -33,8 +33,8 @@ type streamed struct {
 	err    error
 }
 
-// stream asks and reads up to so many pieces of the answer; 0 reads all. Then the
-// connection is closed.
+// stream sends a request, reads up to so many chunks of text (0: all) and closes the
+// connection.
 func (t *trial) stream(ctx context.Context, r request, pieces int) streamed {
 	out := streamed{sent: r}
 	l, err := t.dial(ctx, t.next(), "http/1.1")
@@ -50,7 +50,7 @@ func (t *trial) stream(ctx context.Context, r request, pieces int) streamed {
 		for line := range strings.Lines(string(a.body)) {
 			out.event(line)
 		}
-		if c, ok := a.parsed(); ok && out.text == "" { // it did not stream
+		if c, ok := a.parsed(); ok && out.text == "" { // the answer was not streamed
 			out.text, out.usage = c.text(), c.Usage
 			out.pieces = min(1, len(out.text))
 		}
@@ -65,7 +65,7 @@ func (t *trial) stream(ctx context.Context, r request, pieces int) streamed {
 	for out.pieces < pieces {
 		line, err := l.in.ReadString('\n')
 		if err != nil {
-			break // a short answer ended before
+			break // a short answer may end before
 		}
 		if status, ok := strings.CutPrefix(line, "HTTP/1.1 200"); ok && status != "" {
 			out.status = 200
@@ -111,8 +111,8 @@ func (s *streamed) event(line string) {
 	}
 }
 
-// billed are the output tokens that the service has recorded for a request: -1
-// where there is no record within five seconds.
+// billed are the output tokens that the service has recorded for a request; -1 if there
+// is no record within five seconds.
 func (t *trial) billed(ctx context.Context, id string) int64 {
 	path := strings.ReplaceAll(orElse(t.Scan.Usage, "/v1/usage/{id}"), "{id}", url.PathEscape(id))
 	last := int64(-1)
@@ -188,11 +188,11 @@ func runBilling(ctx context.Context, t *trial) end {
 	return t.ended("%s answers, to requests spelled in %s ways or left early, have a usage record like the control's (%s output tokens)", number(int64(tried)), number(int64(len(spelled))), number(n))
 }
 
-// unbilled reports whether an answer had text and no record of its usage.
+// unbilled reports whether an answer had text and its usage was not recorded.
 func (t *trial) unbilled(ctx context.Context, r request, pieces int, tried *int) bool {
 	s := t.stream(ctx, r, pieces)
 	if s.err != nil || s.status != 200 || s.pieces == 0 || s.id == "" {
-		return false // nothing was given, so nothing is owed
+		return false // without an answer there is nothing to bill
 	}
 	if pieces > 0 && s.pieces < pieces {
 		return false

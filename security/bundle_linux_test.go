@@ -22,14 +22,14 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// flawsOfBundle are the flaws that a build of the reference server with the tag
-// flaws can plant, and the check that finds each in the whole service: a replica
-// behind a gateway with TLS, keys and a ledger.
+// flawsOfBundle are the flaws that a reference server built with the tag flaws can
+// plant, each with the check that has to find it in the whole service: a replica behind
+// a gateway with TLS, keys and a ledger.
 var flawsOfBundle = []struct {
 	flaw, check string
-	files       int // descriptors that the gateway may have; 0: as many as it likes
+	files       int // limit of the gateway's descriptors; 0: no limit
 	replica     bool
-	slow        bool // it takes a minute, and is played where LAUNCHGATE_FLAWS=all
+	slow        bool // it takes a minute, and runs only if LAUNCHGATE_FLAWS=all
 }{
 	{flaw: "skip-auth-for=/v1/models", check: "authentication"}, {flaw: "skip-auth-for=double-slash", check: "authentication"}, {flaw: "skip-auth-for=OPTIONS", check: "authentication"},
 	{flaw: "accept-any-key", check: "key-validation"}, {flaw: "accept-prefix", check: "key-validation"},
@@ -44,7 +44,7 @@ var flawsOfBundle = []struct {
 	{flaw: "metrics-on-door", check: "open-doors"}, {flaw: "pprof", check: "open-doors"},
 	{flaw: "cors-reflect", check: "headers-and-cors"}, {flaw: "no-security-headers", check: "headers-and-cors"},
 	{flaw: "raw-audit-line", check: "log-injection"},
-	{flaw: "quadratic-schema", check: "costly-requests", slow: true}, {flaw: "quadratic-tokens", check: "costly-requests", slow: true}, // engine-blocks is found in the test service: this one computes too fast to tell
+	{flaw: "quadratic-schema", check: "costly-requests", slow: true}, {flaw: "quadratic-tokens", check: "costly-requests", slow: true}, // engine-blocks is tested in the test service, because this one is too fast to show it
 	{flaw: "panic-on-max-tokens,no-secret-check", check: "crash", replica: true}, {flaw: "eject-on-client-error", check: "crash", slow: true},
 	{flaw: "no-header-timeout", check: "slow-connections", slow: true}, {flaw: "no-body-timeout", check: "slow-connections", slow: true},
 	{flaw: "shed-by-open-streams", check: "unread-streams"},
@@ -75,26 +75,26 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-var removeFlawed bool // it was built
+var removeFlawed bool // set when it was built
 
 const bundleSecret = "0123456789abcdef0123456789abcdef"
 
-// bundle is the bundled service with what a scan is given.
+// bundle is the bundled service, with the data that a scan needs.
 type bundle struct {
 	target Target
-	direct string // the replica itself
+	direct string // address of the replica
 	dir    string
 	logs   []string
 }
 
-// startBundle starts a replica and a gateway with a flaw, or with none.
+// startBundle starts a replica and a gateway, with a flaw or without one.
 func startBundle(t *testing.T, flaw string, files int) *bundle {
 	t.Helper()
 	return startWith(t, flaw, files, "--dev-tls", "DIR/tls")
 }
 
-// startWith starts them with the gateway's arguments, in which DIR is the folder
-// of the bundle.
+// startWith starts them with more arguments for the gateway. DIR in them stands for the
+// folder of the bundle.
 func startWith(t *testing.T, flaw string, files int, how ...string) *bundle {
 	t.Helper()
 	removeFlawed = true
@@ -137,11 +137,11 @@ func startWith(t *testing.T, flaw string, files int, how ...string) *bundle {
 	return b
 }
 
-// start starts a program and returns what its log says of where it listens.
+// start starts a program and returns the address that it writes to its log.
 func start(t *testing.T, cmd *exec.Cmd, env []string, log string, at *regexp.Regexp) string {
 	t.Helper()
 	cmd.Env = env
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // nginx has workers
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // its own process group, because nginx has workers
 	pipe, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +185,7 @@ func start(t *testing.T, cmd *exec.Cmd, env []string, log string, at *regexp.Reg
 	return ""
 }
 
-// scan makes checks on the bundle.
+// scan runs checks on the bundle.
 func (b *bundle) scan(t *testing.T, only ...string) map[string]recording.ScanResult {
 	t.Helper()
 	results := map[string]recording.ScanResult{}
@@ -207,7 +207,7 @@ func (b *bundle) waitReady(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.tlsConfig.InsecureSkipVerify = true // its certificate may be what is wrong
+	s.tlsConfig.InsecureSkipVerify = true // its certificate may be the flaw
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		tr := newTrial(s, Check{Cap: Cap{Requests: 10, Bytes: 1 << 20}})
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -222,8 +222,8 @@ func (b *bundle) waitReady(t *testing.T) {
 	}
 }
 
-// longPatience is more than the bundle lets a slow connection be: a body has 30
-// seconds.
+// longPatience is longer than the bundle keeps a slow connection: it allows 30 seconds
+// for a body.
 const longPatience = 40 * time.Second
 
 func patient(t *testing.T) {
@@ -232,13 +232,13 @@ func patient(t *testing.T) {
 	t.Cleanup(func() { patience = was })
 }
 
-// The bundled service with one flaw has it found by the right check.
+// Each flaw of the bundled service is found by the right check.
 func TestFlawedBundleIsFound(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes minutes")
 	}
 	patient(t)
-	only := os.Getenv("LAUNCHGATE_FLAWS") // to try some of them
+	only := os.Getenv("LAUNCHGATE_FLAWS") // comma-separated flaws to test
 	for _, f := range flawsOfBundle {
 		switch {
 		case only == "" && f.slow, only != "" && only != "all" && !slices.Contains(strings.Split(only, ";"), f.flaw):
@@ -262,8 +262,8 @@ func TestFlawedBundleIsFound(t *testing.T) {
 	}
 }
 
-// The bundled service as it is has no flaw that a check finds, over as many
-// rounds as LAUNCHGATE_ROUNDS says.
+// No check finds a flaw in the bundled service as it is, in any of LAUNCHGATE_ROUNDS
+// rounds.
 func TestBundleIsSafe(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the checks that may harm take minutes")
@@ -272,7 +272,7 @@ func TestBundleIsSafe(t *testing.T) {
 	rounds, _ := strconv.Atoi(os.Getenv("LAUNCHGATE_ROUNDS"))
 	var quick, all []string
 	for _, c := range Checks {
-		if c.offline || c.Name == "system-prompt" { // the bundle has no system prompt of its own
+		if c.offline || c.Name == "system-prompt" { // the bundle has no system prompt
 			continue
 		}
 		all = append(all, c.Name)
@@ -300,9 +300,10 @@ func TestBundleIsSafe(t *testing.T) {
 	}
 }
 
-// The bundle behind deploy/nginx, as it is shipped: nginx asks the gateway about
-// keys, and the replicas for answers. It bills nobody and keeps no background
-// responses, as its page says, so that those checks have nothing to look at.
+// No check finds a flaw in the bundle behind deploy/nginx, as it is shipped: nginx asks
+// the gateway about keys, and the replicas for answers. As its page says, it bills
+// nobody and stores no background responses, so the checks of these have nothing to
+// test.
 func TestBundleBehindNginxIsSafe(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes a minute")
@@ -315,13 +316,13 @@ func TestBundleBehindNginxIsSafe(t *testing.T) {
 	}
 	b := startWith(t, "", 0, "--config", "DIR/gateway.yaml")
 	b.waitReady(t)
-	// Another gateway makes the certificate.
+	// Another bundle makes the certificate.
 	certified := startBundle(t, "", 0)
 	conf, err := os.ReadFile("../deploy/nginx/nginx.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0") // a port that is free
+	l, err := net.Listen("tcp", "127.0.0.1:0") // a free port
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -349,7 +350,7 @@ func TestBundleBehindNginxIsSafe(t *testing.T) {
 	b.target.URL, b.target.CAFile = "https://"+at, certified.target.CAFile
 	b.logs = append(b.logs, filepath.Join(dir, "audit.log"), filepath.Join(dir, "error.log"))
 	b.waitReady(t)
-	only := os.Getenv("LAUNCHGATE_CHECKS") // to try others
+	only := os.Getenv("LAUNCHGATE_CHECKS") // comma-separated checks to run
 	made := strings.FieldsFunc(only, func(r rune) bool { return r == ',' })
 	for _, c := range Checks {
 		if only == "" && !c.offline && !c.Disruptive && c.Name != "system-prompt" {
@@ -368,8 +369,8 @@ func TestBundleBehindNginxIsSafe(t *testing.T) {
 	}
 }
 
-// What is shipped has no flaw to plant: neither the variable nor the names of the
-// flaws are in it.
+// The shipped server has no flaws to plant: the binary contains neither the variable
+// nor the names of the flaws.
 func TestShippedServerHasNoFlaws(t *testing.T) {
 	shipped := filepath.Join(t.TempDir(), "reference-server")
 	if out, err := exec.Command("go", "build", "-o", shipped, "../cmd/reference-server").CombinedOutput(); err != nil {

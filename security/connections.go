@@ -42,7 +42,7 @@ var connectionExhaustion = Check{
 const (
 	manyStreams     = 220
 	manyConnections = 500
-	enoughRefusals  = 32 // one after the other, after which no more is tried
+	enoughRefusals  = 32 // after so many refusals in a row, a connection opener stops
 )
 
 // unread are streams whose answers are not read.
@@ -57,8 +57,8 @@ func (u *unread) close() {
 	}
 }
 
-// leaveUnread asks for many answers and reads none: over HTTP/2 with a window of
-// nothing, or over a connection each.
+// leaveUnread asks for many answers and reads none of them: over HTTP/2 with a
+// flow-control window of 0, or over one connection each.
 func (t *trial) leaveUnread(ctx context.Context, h2 bool) *unread {
 	body := t.message("Count from one to one hundred.", `"max_tokens":2,"stream":true`)
 	u := &unread{}
@@ -78,12 +78,12 @@ func (t *trial) leaveUnread(ctx context.Context, h2 bool) *unread {
 			u.opened++
 			continue
 		}
-		c, err := t.preface(ctx, t.next(), 0) // limits of an address are another check's
+		c, err := t.preface(ctx, t.next(), 0) // from several addresses: limits of an address are tested by another check
 		if err != nil {
 			break
 		}
 		u.conns = append(u.conns, c)
-		go func() { _, _ = io.Copy(io.Discard, c) }() // frames are read, and no window is given
+		go func() { _, _ = io.Copy(io.Discard, c) }() // frames are read, but the window is never opened
 		f := http2.NewFramer(c, nil)
 		_ = c.SetWriteDeadline(time.Now().Add(5 * time.Second))
 		ended := false
@@ -91,7 +91,7 @@ func (t *trial) leaveUnread(ctx context.Context, h2 bool) *unread {
 			var block bytes.Buffer
 			e := hpack.NewEncoder(&block)
 			for _, h := range [][2]string{{":method", "POST"}, {":scheme", "https"}, {":authority", t.host}, {":path", "/v1/chat/completions"}, {"authorization", "Bearer " + t.target.Key}, {"content-type", "application/json"}, {"user-agent", t.agent}, {"x-launchgate-scan", t.id}} {
-				_ = e.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]}) // a buffer always takes it
+				_ = e.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]}) // writing to a buffer cannot fail
 			}
 			id := uint32(2*i + 1)
 			if !t.spend() || f.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true}) != nil || f.WriteData(id, true, []byte(body)) != nil {
@@ -108,7 +108,8 @@ func (t *trial) leaveUnread(ctx context.Context, h2 bool) *unread {
 	return u
 }
 
-// served asks for another tenant, from an address of its own.
+// served sends requests of another tenant from an address of its own, and counts which
+// are served and refused.
 func (t *trial) served(ctx context.Context, key string, n int) (ok, refused int, last answer) {
 	from := t.own()
 	for range n {
@@ -139,7 +140,7 @@ func runUnreadStreams(ctx context.Context, t *trial) end {
 		}
 		u := t.leaveUnread(ctx, h2)
 		opened = max(opened, u.opened)
-		sleep(ctx, 2*time.Second) // short answers have been made by now
+		sleep(ctx, 2*time.Second) // by then a service that ignores the limit has finished short answers
 		_, refused, last := t.served(ctx, t.target.OtherKey, 5)
 		u.close()
 		if refused < 4 {
@@ -204,7 +205,7 @@ func runConnectionExhaustion(ctx context.Context, t *trial) end {
 	return t.ended("another address was served while one address held %s of the %s idle connections that it tried to open", number(int64(kept)), number(manyConnections))
 }
 
-// hold opens many connections of one address and keeps those that are let in: half
+// hold opens many connections from one address and keeps those that are accepted: half
 // of them silent after TLS, half with HTTP/2.
 func (t *trial) hold(ctx context.Context) []net.Conn {
 	from := t.own()
@@ -234,7 +235,7 @@ func (t *trial) hold(ctx context.Context) []net.Conn {
 				cancel()
 				if err != nil {
 					if failed.Add(1) > enoughRefusals {
-						return // nobody more is let in
+						return // no more connections are accepted
 					}
 					continue
 				}
@@ -246,7 +247,7 @@ func (t *trial) hold(ctx context.Context) []net.Conn {
 		})
 	}
 	all.Wait()
-	// A server may have let them in only to close them.
+	// Some servers accept a connection and close it at once.
 	var kept []net.Conn
 	for _, c := range conns {
 		_ = c.SetReadDeadline(time.Now().Add(time.Millisecond))

@@ -22,7 +22,7 @@ var costlyRequests = Check{
 	run:   runCostly,
 }
 
-// recipe is a kind of request that may cost a lot, of a given size.
+// recipe makes requests of one kind that may be expensive, of a given size.
 type recipe struct {
 	kind string
 	n    int // the first size
@@ -97,13 +97,13 @@ var recipes = []recipe{
 	{"characters JSON escapes", 400_000, func(t *trial, n int) string { return t.message(strings.Repeat("<", n), `"max_tokens":2,"stream":true`) }},
 }
 
-// outOfProportion is the vector of what costs the service, and others only where it
-// is asked again and again.
+// outOfProportion is the vector of a request that costs the service a lot, but disturbs
+// others only if it is repeated.
 const outOfProportion = "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:U/C:N/I:N/A:H"
 
 const tooLong = 2 * time.Second
 
-// tried is one size of a recipe.
+// tried is the result of one size of a recipe.
 type tried struct {
 	n    int
 	size int
@@ -149,14 +149,14 @@ func (t *trial) orUnproven(looked, of int) end {
 	return t.ended("the cost of %s kinds of request grew in proportion to their size, and another client was served meanwhile", number(int64(looked)))
 }
 
-// largestRecipe bounds the body of a request in bytes, and mostDoublings how often
-// the first size is doubled: what grows out of proportion may be fast at first.
+// largestRecipe bounds the body of a request in bytes, and mostDoublings bounds how
+// often the first size is doubled, because a superlinear cost may be small at first.
 const (
 	largestRecipe = 3 << 19
 	mostDoublings = 6
 )
 
-// costs tries a recipe in three sizes, and in larger ones while they are fast.
+// costs tries a recipe in three sizes, and in larger ones as long as they are fast.
 func (t *trial) costs(ctx context.Context, r recipe, quiet time.Duration) (ok bool, bad *flaw) {
 	var sizes []tried
 	for i := range mostDoublings + 1 {
@@ -166,7 +166,7 @@ func (t *trial) costs(ctx context.Context, r recipe, quiet time.Duration) (ok bo
 		}
 		s := t.size(ctx, r, n)
 		if s.a.err != nil && s.took < tooLong {
-			// Closed without an answer is a crash, or a bound: crash tells which.
+			// The check crash distinguishes a crash from a limit.
 			return true, nil
 		}
 		sizes = append(sizes, s)
@@ -209,9 +209,9 @@ func brief(a answer) string {
 	return strconv.Itoa(a.status)
 }
 
-// outgrown is the size from which the time grew more than threefold for each
-// doubling up to the last one, over two of them at the least and beyond what is
-// noise; -1: it did not.
+// outgrown is the index of the size from which the time grew more than threefold with
+// each doubling up to the last size. There must be at least two doublings, and the
+// growth must exceed the noise. It is -1 if there is no such size.
 func outgrown(sizes []tried, noise time.Duration) int {
 	factor := 3.0
 	for i := len(sizes) - 2; i >= 0; i-- {
@@ -223,7 +223,7 @@ func outgrown(sizes []tried, noise time.Duration) int {
 	return -1
 }
 
-// size sends one request and watches another client meanwhile.
+// size sends one request of a size and observes another client meanwhile.
 func (t *trial) size(ctx context.Context, r recipe, n int) tried {
 	path := "/v1/chat/completions"
 	if strings.HasPrefix(r.kind, "depth of a prompt") {
@@ -238,10 +238,10 @@ func (t *trial) size(ctx context.Context, r recipe, n int) tried {
 	ended.Wait()
 	s := tried{n: n, size: len(q.body), took: a.took, a: a}
 	if a.err == nil && a.limited() {
-		s.took = 0 // what is refused costs nothing
+		s.took = 0 // a refused request costs nothing
 	}
 	if time.Since(began) > 300*time.Millisecond {
-		sleep(ctx, othersEvery) // one that began meanwhile ends
+		sleep(ctx, othersEvery) // until a request of the other client that is under way has ended
 	}
 	if o := t.others.since(mark); o != nil {
 		s.slowest, s.failed = o.Longest, o.Failed
@@ -249,8 +249,8 @@ func (t *trial) size(ctx context.Context, r recipe, n int) tried {
 	return s
 }
 
-// calm waits until another client is served as quickly as before, and reports
-// whether it is.
+// calm waits until another client is served as quickly as before, and reports whether
+// it is.
 func (t *trial) calm(ctx context.Context, quiet time.Duration) bool {
 	for range 60 {
 		mark := t.others.mark()

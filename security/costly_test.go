@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// What grows as its size does is never told, whatever it costs to begin with; what
-// grows as its square is, as soon as that can be seen.
+// Linear growth is never reported, however expensive the first size is. Quadratic
+// growth is reported as soon as it can be measured.
 func TestOutgrown(t *testing.T) {
 	times := func(ms ...int) (sizes []tried) {
 		for _, m := range ms {

@@ -23,7 +23,7 @@ var crash = Check{
 	run:   runCrash,
 }
 
-// odd are requests that a service is to refuse, or to answer sensibly.
+// odd are requests that a service has to refuse, or answer sensibly.
 func (t *trial) odd() []spelling {
 	chat := func(kind, more string) spelling {
 		return spelling{kind, request{method: "POST", path: "/v1/chat/completions", body: t.message("hi", more)}}
@@ -64,7 +64,7 @@ func (t *trial) odd() []spelling {
 		raw("Expect of something else", "/v1/chat/completions", ok, "Expect: 200-maybe"), raw("an unknown Content-Encoding", "/v1/chat/completions", ok, "Content-Encoding: br, gzip, zstd"), raw("a TE header", "/v1/chat/completions", ok, "TE: trailers, deflate;q=0.5"),
 		raw("a header of 60 KB", "/v1/chat/completions", ok, "X-Long: "+strings.Repeat("a", 60_000)), raw("a trailer", "/v1/chat/completions", ok, "Trailer: Authorization"),
 	}
-	// Embedding and others take their own.
+	// Embedding and other routes have bodies of their own.
 	return all
 }
 
@@ -76,7 +76,7 @@ func runCrash(ctx context.Context, t *trial) end {
 	if a := t.ask(ctx, harmless); !meansCompletion(a) {
 		return unproven("the harmless request was not answered")
 	}
-	if t.ejects(ctx) { // each of the others would have to wait until replicas are back
+	if t.ejects(ctx) { // otherwise each of the next requests would have to wait until the replicas are back
 		return t.ended("")
 	}
 	looked := 0
@@ -95,7 +95,7 @@ func runCrash(ctx context.Context, t *trial) end {
 		if !broke {
 			continue
 		}
-		// Six of them, as many as it takes to have three replicas be taken out twice.
+		// Six requests are enough for three replicas to be ejected twice each.
 		mark := t.others.mark()
 		before := t.others.since(max(0, mark-3))
 		for range 6 {
@@ -123,8 +123,8 @@ func runCrash(ctx context.Context, t *trial) end {
 	return t.ended("%s malformed requests were refused or answered, the harmless request after each was answered, and another client was served throughout", number(int64(looked)))
 }
 
-// ejects looks whether requests that are refused with 4xx, as they should be, are
-// counted as failures of the replicas, which are then taken out of service.
+// ejects reports whether requests that are rightly refused with 4xx count as failures
+// of the replicas, so that the replicas are ejected.
 func (t *trial) ejects(ctx context.Context) bool {
 	const many = 8
 	r := request{method: "POST", path: "/v1/chat/completions", body: `{"model":` + quoted(t.model) + `,"messages":null}`, key: t.target.Key}
@@ -156,8 +156,8 @@ func (t *trial) ejects(ctx context.Context) bool {
 	return true
 }
 
-// breaks sends a request and a harmless one after it, and reports whether it broke
-// the handler, or the service, which was there before.
+// breaks sends a request and a harmless one after it. It reports whether the request
+// broke the handler, or the service, which had worked before.
 func (t *trial) breaks(ctx context.Context, r request) (broke bool, a answer) {
 	a = t.ask(ctx, r)
 	after := t.ask(ctx, t.small())

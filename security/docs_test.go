@@ -14,7 +14,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite docs/scan.md")
 
-// The second half of docs/scan.md is the catalogue, as the checks say it.
+// The second half of docs/scan.md is the catalogue, made from the checks.
 func TestScanDoc(t *testing.T) {
 	const path, from = "../docs/scan.md", "## The checks\n"
 	src, err := os.ReadFile(path)
@@ -55,8 +55,8 @@ func bounds(c Check) string {
 	return fmt.Sprintf("%d requests, %.0f s, %d MiB", c.Cap.Requests, c.Cap.Seconds, c.Cap.Bytes>>20)
 }
 
-// The names that a gate may use are those of the catalogue, and every entry says
-// all that it has to.
+// The names that a gate may use are those of the catalogue, and every entry is
+// complete.
 func TestChecksAreWhatGatesName(t *testing.T) {
 	var names []string
 	for _, c := range Checks {
@@ -76,7 +76,7 @@ func TestChecksAreWhatGatesName(t *testing.T) {
 	}
 }
 
-// Scores of the CVSS 3.1 specification's own examples and of the calculator of
+// Scores from the examples of the CVSS 3.1 specification and from the calculator of
 // FIRST.
 func TestScore(t *testing.T) {
 	for _, tt := range []struct {

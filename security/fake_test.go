@@ -29,9 +29,9 @@ import (
 	"time"
 )
 
-// fake is a small OpenAI-compatible service behind TLS with keys of two tenants,
-// limits, usage, background responses and an audit log. Each flaw that is switched
-// on is one of the catalogue.
+// fake is a small OpenAI-compatible service behind TLS, with keys of two tenants,
+// limits, usage, background responses and an audit log. Each flaw that is switched on
+// is one of the catalogue.
 type fake struct {
 	flaws     map[string]bool
 	log       string
@@ -45,7 +45,7 @@ type fake struct {
 	responses map[string]*kept
 	cached    map[string]bool
 	said      []string
-	open      int // streams
+	open      int // open streams
 	panics    int
 	ejected   time.Time
 	engine    sync.Mutex
@@ -143,8 +143,8 @@ func (f *fake) certificate(t *testing.T, dir string) *tls.Config {
 	return c
 }
 
-// limitedListener lets so many connections of an address be open, and so many in
-// all, beyond which nobody is accepted: what descriptors are to a server.
+// limitedListener limits the open connections of an address, and those of all
+// addresses, as a limit of file descriptors does. It accepts no more than these.
 type limitedListener struct {
 	net.Listener
 	perAddress, all int
@@ -223,7 +223,7 @@ func (f *fake) tenant(key string) string {
 	return ""
 }
 
-// allowed is a bucket of 60 requests, filled by 60 a second.
+// allowed takes a token from a bucket of 60 requests, filled at 60 a second.
 func (f *fake) allowed(who string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -301,7 +301,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.serve(w, r, path, tenant)
 }
 
-// strangers are routes that ask for no key.
+// strangers serves the routes that need no key.
 func (f *fake) strangers(w http.ResponseWriter, r *http.Request, path string) bool {
 	switch {
 	case path == "/health":
@@ -378,7 +378,8 @@ func (f *fake) respond(w http.ResponseWriter, r *http.Request, tenant string) {
 	fmt.Fprintf(w, `{"object":"response","id":%q,"status":"queued"}`, id)
 }
 
-// tokens counts letters, and control tokens as one where they are parsed.
+// tokens counts a token for each letter, and one for each control token if those are
+// parsed.
 func (f *fake) tokens(text string) int {
 	if f.flaws["parse-special"] {
 		text = strings.ReplaceAll(text, "<|im_end|>", "\x01")
@@ -502,7 +503,7 @@ func (f *fake) answer(w http.ResponseWriter, r *http.Request, src []byte, tenant
 		f.open--
 		f.mu.Unlock()
 	}()
-	f.engine.Unlock() // what is not read is not computed
+	f.engine.Unlock() // an answer that is not read is not computed
 	defer f.engine.Lock()
 	exact := !f.flaws["usage-by-exact-key"] || bytes.Contains(src, []byte(`"stream":true`))
 	w.Header().Set("Content-Type", "text/event-stream")
@@ -522,8 +523,9 @@ func (f *fake) answer(w http.ResponseWriter, r *http.Request, src []byte, tenant
 	fmt.Fprintf(w, "data: {\"choices\":[],\"usage\":%s}\n\ndata: [DONE]\n\n", usage)
 }
 
-// disagree is a service behind a front that goes by Content-Length alone, over one
-// connection that all clients share: what is beyond becomes the next request.
+// disagree is a service behind a proxy that goes by Content-Length alone, and sends the
+// requests of all clients over one connection: bytes beyond the length become the next
+// request.
 func disagree(t *testing.T, f *fake) string {
 	t.Helper()
 	f.secure = false
@@ -583,7 +585,8 @@ func disagree(t *testing.T, f *fake) string {
 					if err != nil {
 						return
 					}
-					// Connections to the back are kept, whatever the client says of its own.
+					// Connections to the back end are kept, whatever the client's
+					// Connection header says.
 					if name, value, ok := strings.Cut(line, ":"); ok && strings.EqualFold(name, "Content-Length") {
 						length, _ = strconv.Atoi(strings.TrimSpace(value))
 					} else if ok && strings.EqualFold(name, "Connection") {

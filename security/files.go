@@ -48,7 +48,7 @@ var knownVulnerabilities = Check{
 	run:     runVulnerabilities,
 }
 
-// secretFile reports whether a file is one that only its owner may read.
+// secretFile reports whether a file should be readable by its owner only.
 func secretFile(path string) bool {
 	name := strings.ToLower(filepath.Base(path))
 	switch filepath.Ext(name) {
@@ -64,12 +64,12 @@ func runPermissions(_ context.Context, t *trial) end {
 	}
 	looked := 0
 	for _, where := range t.Scan.Secrets {
-		// A folder that others cannot enter keeps all in it.
+		// The files in a folder that others cannot enter are closed too.
 		closed := map[string]bool{}
 		named := false
 		err := filepath.WalkDir(where, func(path string, d fs.DirEntry, err error) error {
 			if path != where && errors.Is(err, fs.ErrNotExist) {
-				return nil // it went while the others were looked at
+				return nil // it was removed during the walk
 			}
 			if err != nil {
 				return err
@@ -168,11 +168,11 @@ func runVulnerabilities(ctx context.Context, t *trial) end {
 	return t.ended("%s programs contain no known vulnerability", number(int64(len(t.Scan.Binaries))))
 }
 
-// vulnerability is one that was found in a program.
+// vulnerability is a vulnerability found in a program.
 type vulnerability struct{ id, module, version, fixed string }
 
-// vulncheck holds a program against a database: what is vulnerable and in it, by
-// its symbols.
+// vulncheck compares a binary with a database of vulnerabilities. A vulnerability
+// counts only if its symbols are in the binary.
 func vulncheck(ctx context.Context, db, binary string) ([]vulnerability, error) {
 	cmd := scan.Command(ctx, "-mode", "binary", "-format", "json", "-db", db, binary)
 	var out, said bytes.Buffer
@@ -204,7 +204,7 @@ func vulncheck(ctx context.Context, db, binary string) ([]vulnerability, error) 
 		}
 		f := m.Finding
 		if f == nil || len(f.Trace) == 0 || f.Trace[0].Function == "" {
-			continue // the module is there, and the vulnerable code is not
+			continue // the module is in the binary, and the vulnerable code is not
 		}
 		v := vulnerability{f.OSV, f.Trace[0].Module, f.Trace[0].Version, f.Fixed}
 		if !slices.Contains(found, v) {
@@ -213,7 +213,7 @@ func vulncheck(ctx context.Context, db, binary string) ([]vulnerability, error) 
 	}
 }
 
-// SBOM writes which modules Go programs are made of, as CycloneDX 1.6 in JSON.
+// SBOM writes the modules of Go programs, as CycloneDX 1.6 in JSON.
 func SBOM(w io.Writer, binaries []string) error {
 	bom := cyclonedx.NewBOM()
 	bom.SpecVersion = cyclonedx.SpecVersion1_6

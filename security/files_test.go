@@ -15,7 +15,7 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// look makes one check of files, and returns how it ended.
+// look runs one check of files, and returns its result.
 func look(t *testing.T, check string, s scenarios.Scan) recording.ScanResult {
 	t.Helper()
 	s.Only = []string{check}
@@ -31,7 +31,7 @@ func look(t *testing.T, check string, s scenarios.Scan) recording.ScanResult {
 	return ended
 }
 
-// write makes files in a folder of the test.
+// write creates files in a folder of the test.
 func write(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -43,15 +43,16 @@ func write(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-// has reports whether a result holds a finding of a kind at any place.
+// has reports whether a result has a finding of a kind.
 func has(check string, r recording.ScanResult, kind string) bool {
 	return slices.ContainsFunc(r.Findings, func(f recording.ScanFinding) bool { return f.Fingerprint == Fingerprint(check, kind, f.Where) })
 }
 
-// flawedFile is a sound file with one thing changed, and the kind of what is found.
+// flawedFile changes one thing in a file without flaws, and names the kind of finding
+// expected.
 type flawedFile struct{ name, from, to, kind string }
 
-// filesAreTold holds a check against a sound text, and against each flawed one.
+// filesAreTold runs a check on a text without flaws, and on the text with each flaw.
 func filesAreTold(t *testing.T, check, file, sound string, scan func(dir string) scenarios.Scan, flawed []flawedFile) {
 	t.Helper()
 	if r := look(t, check, scan(write(t, map[string]string{file: sound}))); r.Outcome != recording.ScanSafe {
@@ -167,7 +168,7 @@ func TestNginxIsTold(t *testing.T) {
 		t.Errorf("the version is revealed: it ended as %s %+v", r.Outcome, r.Findings)
 	}
 	for _, odd := range []string{"server { listen; server_tokens; autoindex; client_max_body_size; }", "http { server { listen; ssl_ciphers; ssl_protocols; add_header; } }"} {
-		look(t, "nginx", scenarios.Scan{Nginx: write(t, map[string]string{"odd.conf": odd})}) // it does not panic
+		look(t, "nginx", scenarios.Scan{Nginx: write(t, map[string]string{"odd.conf": odd})}) // it must not panic
 	}
 	if r := look(t, "nginx", scenarios.Scan{Nginx: "../deploy/nginx/nginx.conf"}); r.Outcome != recording.ScanSafe {
 		t.Errorf("the bundle's own ended as %s: %s %+v", r.Outcome, r.Why, r.Findings)
@@ -198,7 +199,7 @@ func TestPermissionsAreTold(t *testing.T) {
 		file         string
 		mode, folder os.FileMode
 		text         string
-		kind         string // found
+		kind         string // the finding expected
 	}{
 		"a closed key":                    {"server.key", 0o600, 0o755, "x", ""},
 		"a key that others read":          {"server.key", 0o644, 0o755, "x", "read"},
@@ -292,18 +293,18 @@ func TestVulnerabilitiesAreTold(t *testing.T) {
 	if err := SBOM(&bom, []string{path}); err != nil {
 		t.Fatal(err)
 	}
-	var told struct {
+	var written struct {
 		BOMFormat   string `json:"bomFormat"`
 		SpecVersion string `json:"specVersion"`
 		Components  []struct{ Name, Version, PURL string }
 	}
-	if err := json.Unmarshal(bom.Bytes(), &told); err != nil || told.BOMFormat != "CycloneDX" || told.SpecVersion != "1.6" {
-		t.Errorf("%v %+v", err, told)
+	if err := json.Unmarshal(bom.Bytes(), &written); err != nil || written.BOMFormat != "CycloneDX" || written.SpecVersion != "1.6" {
+		t.Errorf("%v %+v", err, written)
 	}
-	if !slices.ContainsFunc(told.Components, func(c struct{ Name, Version, PURL string }) bool {
+	if !slices.ContainsFunc(written.Components, func(c struct{ Name, Version, PURL string }) bool {
 		return c.Name == module && c.Version != "" && c.PURL == "pkg:golang/"+module+"@"+c.Version
 	}) {
-		t.Errorf("the bill of materials does not hold %s: %+v", module, told.Components)
+		t.Errorf("the bill of materials does not hold %s: %+v", module, written.Components)
 	}
 	if err := SBOM(&bom, []string{"/bin/sh"}); err == nil {
 		t.Error("a program that is none of Go's has a bill of materials")

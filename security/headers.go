@@ -54,7 +54,7 @@ func runHeaders(ctx context.Context, t *trial) end {
 	return t.ended("on %s routes, no random Origin was allowed with credentials, and answers carry nosniff", number(int64(tried)))
 }
 
-// tryOrigin asks as a page of two strangers would.
+// tryOrigin requests a route as web pages of two foreign origins would.
 func (t *trial) tryOrigin(ctx context.Context, r route, method string) {
 	var came [2]answer
 	var sent request

@@ -40,7 +40,7 @@ var keyLifetime = Check{
 
 var keyTags = []string{"OWASP API2:2023", "CWE-287"}
 
-// cheapest is a route to try keys on.
+// cheapest is the route on which keys are tried.
 func (t *trial) cheapest() (route, bool) {
 	for _, r := range t.routes {
 		if r.api {
@@ -50,8 +50,8 @@ func (t *trial) cheapest() (route, bool) {
 	return route{}, false
 }
 
-// tryKey asks with a key between two controls, and reports whether the route did
-// its work for it; ok is false where a control failed.
+// tryKey sends a request with a key between two controls, and reports whether the route
+// accepted the key; ok is false if a control failed.
 func (t *trial) tryKey(ctx context.Context, r route, key string) (worked bool, sent request, came answer, ok bool) {
 	good := request{method: r.method, path: r.path, body: r.body, key: t.target.Key}
 	sent = good

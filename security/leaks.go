@@ -25,7 +25,7 @@ var leaks = Check{
 
 var leakTags = []string{"OWASP API8:2023", "OWASP LLM02:2025", "CWE-209", "CWE-532"}
 
-// inside are signatures of what only the service itself should see.
+// inside are signatures of internal details, which answers must not contain.
 var inside = []struct {
 	kind    string
 	pattern *regexp.Regexp
@@ -40,8 +40,8 @@ var inside = []struct {
 	{"an error of a database", regexp.MustCompile(`SQLSTATE|sqlite3?\.|SQL logic error|psycopg2?\.|pq: `)},
 }
 
-// refusedRequests are requests that a service is to refuse, most with the canary
-// in their bodies.
+// refusedRequests are requests that a service has to refuse. Most have the canary in
+// their bodies.
 func (t *trial) refusedRequests(canary string) []request {
 	chat := "/v1/chat/completions"
 	key := t.target.Key
@@ -135,9 +135,9 @@ func holdsAnywhere(a answer, secret string) bool {
 func (t *trial) searchMetrics(ctx context.Context, secrets map[string]string) {
 	r := request{method: "GET", path: "/metrics"}
 	pages := map[string]answer{"": t.ask(ctx, r)}
-	for _, door := range t.Scan.Doors {
-		if other, ok := t.beside(door); ok {
-			pages[strings.TrimSuffix(door, "/")] = other.ask(ctx, r)
+	for _, address := range t.Scan.Doors {
+		if other, ok := t.beside(address); ok {
+			pages[strings.TrimSuffix(address, "/")] = other.ask(ctx, r)
 		}
 	}
 	for at, a := range pages {
@@ -150,7 +150,7 @@ func (t *trial) searchMetrics(ctx context.Context, secrets map[string]string) {
 	}
 }
 
-// around is where a text holds a secret.
+// around is the part of a text around a secret.
 func around(text []byte, secret string) string {
 	for _, form := range forms(secret) {
 		if at := strings.Index(string(text), form); at >= 0 {
@@ -162,16 +162,16 @@ func around(text []byte, secret string) string {
 
 const (
 	maxLogFiles = 200
-	maxLogBytes = 32 << 20 // read of all
+	maxLogBytes = 32 << 20 // limit for all logs together
 )
 
-// sizes are those of the logs, to read only what is new.
+// sizes are the current sizes of the logs, to read only what is added later.
 func (t *trial) sizes() map[string]int64 {
 	sizes := map[string]int64{}
 	for _, where := range t.target.Logs {
 		_ = filepath.WalkDir(where, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || len(sizes) >= maxLogFiles {
-				return nil //nolint:nilerr // a file that cannot be read is not counted as read
+				return nil //nolint:nilerr // an unreadable file does not count as read
 			}
 			if info, err := d.Info(); err == nil && info.Mode().IsRegular() && isLog(path) {
 				sizes[path] = info.Size()
@@ -182,7 +182,8 @@ func (t *trial) sizes() map[string]int64 {
 	return sizes
 }
 
-// isLog leaves out what is binary by its name, such as the ledger beside the logs.
+// isLog excludes files that are binary by their names, such as the ledger in the same
+// folder.
 func isLog(path string) bool {
 	switch filepath.Ext(path) {
 	case ".db", ".db-wal", ".db-shm", ".ltx", ".pem", ".parquet", ".gguf", ".bin", ".sqlite":
@@ -191,7 +192,7 @@ func isLog(path string) bool {
 	return !strings.Contains(path, "second-place")
 }
 
-// news is what a log has more than it had.
+// news is what was appended to a log.
 func news(path string, from int64, most int64) []byte {
 	f, err := os.Open(path)
 	if err != nil {
@@ -214,7 +215,7 @@ func (t *trial) searchLogs(before map[string]int64, secrets map[string]string) (
 	if len(t.target.Logs) == 0 {
 		return 0, false
 	}
-	time.Sleep(300 * time.Millisecond) // logs may be buffered for a moment
+	time.Sleep(300 * time.Millisecond) // the service may buffer its logs for a moment
 	left := int64(maxLogBytes)
 	for path := range t.sizes() {
 		text := news(path, before[path], left)

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	burstSize  = 240 // requests: far above what a person or a page sends at once
+	burstSize  = 240 // far more requests than a person or a page sends at once
 	burstLines = 12  // connections
 )
 
@@ -40,24 +40,24 @@ var forwardedHeaders = Check{
 
 var limitTags = []string{"OWASP API4:2023", "OWASP LLM10:2025", "CWE-770"}
 
-// burst is what became of many requests at once.
+// burst is the result of many requests at once.
 type burst struct {
 	sent, answered, limited, failed int64
 	took                            time.Duration
 	refusal                         answer
 }
 
-// isLimited reports whether something was refused; enough is whether the burst
-// says anything.
+// isLimited reports whether requests were refused. enough reports whether enough of the
+// burst was sent to draw a conclusion.
 func (b burst) isLimited() bool { return b.limited > 0 || b.failed > b.sent/10 }
 func (b burst) enough() bool    { return b.sent >= burstSize*9/10 }
 
-// String is the burst for a person.
+// String describes the burst for a person.
 func (b burst) String() string {
 	return fmt.Sprintf("%d of %d answered within %s, %d refused (429 or 503), %d without an answer", b.answered, b.sent, b.took.Round(time.Millisecond), b.limited, b.failed)
 }
 
-// volley sends a burst from one address; each request is made by make.
+// volley sends a burst from one address; make makes each request.
 func (t *trial) volley(ctx context.Context, from string, make func(i int64) request) burst {
 	ctx, cancel := context.WithTimeout(ctx, 12*time.Second)
 	defer cancel()
@@ -113,15 +113,15 @@ func (t *trial) volley(ctx context.Context, from string, make func(i int64) requ
 	return b
 }
 
-// door is something that one can ask for again and again.
-type doorOf struct {
+// burstKind is a kind of request whose rate should be limited.
+type burstKind struct {
 	kind  string
 	title words.Sentence
 	make  func(i int64) request
 }
 
-func (t *trial) doors(r route) []doorOf {
-	all := []doorOf{{"requests", say("the requests of one address are not limited"), func(int64) request {
+func (t *trial) burstKinds(r route) []burstKind {
+	all := []burstKind{{"requests", say("the requests of one address are not limited"), func(int64) request {
 		return request{method: r.method, path: r.path, body: r.body, key: t.target.Key}
 	}}}
 	if t.target.Key != "" {
@@ -130,8 +130,8 @@ func (t *trial) doors(r route) []doorOf {
 				return request{method: "GET", path: path, key: t.random.letters(max(16, len(t.target.Key)))}
 			}
 		}
-		all = append(all, doorOf{"guesses", say("guesses of keys from one address are not limited"), guess("/v1/models")},
-			doorOf{"guesses at /validate", say("guesses of keys from one address are not limited"), guess("/validate")})
+		all = append(all, burstKind{"guesses", say("guesses of keys from one address are not limited"), guess("/v1/models")},
+			burstKind{"guesses at /validate", say("guesses of keys from one address are not limited"), guess("/validate")})
 	}
 	return all
 }
@@ -142,12 +142,12 @@ func runRateLimit(ctx context.Context, t *trial) end {
 		return unproven("no route of OpenAI's API answered")
 	}
 	looked := 0
-	for _, d := range t.doors(r) {
+	for _, d := range t.burstKinds(r) {
 		from := t.own()
 		first := d.make(0)
 		first.from = from
 		if alone := t.ask(ctx, first); alone.err != nil || alone.status == 404 || alone.status == 405 {
-			continue // there is no such door
+			continue // the service has no such path
 		}
 		looked++
 		b := t.volley(ctx, from, d.make)
@@ -174,7 +174,7 @@ func runRateLimit(ctx context.Context, t *trial) end {
 	return t.ended("each of %[2]s entry points refused a part of a burst of %[1]s requests from one address", number(burstSize), number(int64(looked)))
 }
 
-// claims are headers by which a proxy tells whom a request is from.
+// claims are headers in which a proxy names the client of a request.
 var claims = []string{"X-Forwarded-For", "X-Real-IP", "Forwarded", "True-Client-IP", "CF-Connecting-IP", "X-Client-IP", "X-Cluster-Client-IP", "Fastly-Client-IP"}
 
 func (t *trial) claim(name string) string {
@@ -190,7 +190,7 @@ func runForwardedHeaders(ctx context.Context, t *trial) end {
 	if !has {
 		return unproven("no route of OpenAI's API answered")
 	}
-	// Without a key only the address can be what is limited.
+	// Without a key, only the address can be limited.
 	plain := func(int64) request { return request{method: r.method, path: r.path, body: r.body} }
 	all := func(int64) request {
 		q := plain(0)

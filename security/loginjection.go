@@ -25,8 +25,8 @@ var logInjection = Check{
 	run:     runLogInjection,
 }
 
-// injections are requests that would break a line of a log; %s in them is where
-// the forged line begins.
+// injections are requests that could break a line of a log; %s in them is the start of
+// the forged line.
 func (t *trial) injections(forged string) []request {
 	escaped := strings.NewReplacer("\n", "%0a", "\r", "%0d", "{", "%7b", "}", "%7d", `"`, "%22", " ", "%20", "\u2028", "%e2%80%a8", "\x1b", "%1b").Replace
 	inJSON := func(s string) string { return quoted(s) }
@@ -108,7 +108,7 @@ func allJSON(text []byte) bool {
 	if len(lines) < 2 {
 		return false
 	}
-	for _, line := range lines[:len(lines)-1] { // the last may be cut by what was read
+	for _, line := range lines[:len(lines)-1] { // the last line may be incomplete
 		if !json.Valid(line) {
 			return false
 		}

@@ -35,11 +35,11 @@ var manifests = Check{
 }
 
 const (
-	maxDeployment = 8 << 20 // bytes of a file that is read
+	maxDeployment = 8 << 20 // most bytes that are read of a file
 	maxFiles      = 2000
 )
 
-// filesOf are the files at a path, with one of some endings where it is a folder.
+// filesOf are the files at a path; in a folder, those with one of some endings.
 func filesOf(path string, endings ...string) ([]string, error) {
 	var files []string
 	err := filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
@@ -70,7 +70,7 @@ func readBounded(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// manifest is what is looked at of any object.
+// manifest is the part of an object that is read, of any kind.
 type manifest struct {
 	Kind     string            `json:"kind"`
 	Metadata metav1.ObjectMeta `json:"metadata"`
@@ -90,13 +90,13 @@ type podTemplate struct {
 	Spec     corev1.PodSpec    `json:"spec"`
 }
 
-// pod is a workload with its template.
+// pod is a workload and its pod template.
 type pod struct {
 	file, kind, name, namespace string
 	podTemplate
 }
 
-// where names it without the machine that it was read on.
+// where names the workload without the path of its file.
 func (p pod) where() string { return filepath.Base(p.file) + " " + p.kind + "/" + p.name }
 
 func runManifests(_ context.Context, t *trial) end {
@@ -157,7 +157,7 @@ func runManifests(_ context.Context, t *trial) end {
 	return t.ended("%s workloads meet “restricted” and have limits, probes and a NetworkPolicy", number(int64(len(pods))))
 }
 
-// gatherPods finds the workloads of an object, or of a list of them.
+// gatherPods finds the workloads in an object, or in a list of objects.
 func gatherPods(file string, object []byte, pods *[]pod, policies map[string]bool) error {
 	var m manifest
 	if err := json.Unmarshal(object, &m); err != nil {
@@ -226,7 +226,7 @@ func (t *trial) containers(p pod) {
 	}
 }
 
-// file notes what was found in a file.
+// file adds a finding in a file.
 func (t *trial) file(where, kind, vector string, title words.Sentence, came string, fix words.Sentence, cwe string) {
 	t.found(flaw{title: title, kind: kind, where: where, vector: vector, tags: []string{"OWASP API8:2023", cwe}, fix: fix,
 		evidence: []recording.Exchange{{Sent: where, Came: came}}, verified: say("found in the file")})

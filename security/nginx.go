@@ -39,7 +39,7 @@ var gatewayConfig = Check{
 	run:     runGatewayConfig,
 }
 
-// directive is one of nginx's, with what is in its block.
+// directive is a directive of nginx, with the contents of its block.
 type directive struct {
 	name string
 	args []string
@@ -47,7 +47,7 @@ type directive struct {
 	in   []directive
 }
 
-// parseNginx reads the language of nginx's configuration: words, quotes, comments,
+// parseNginx parses the syntax of nginx's configuration: words, quotes, comments,
 // blocks.
 func parseNginx(src string) ([]directive, error) {
 	type open struct {
@@ -92,7 +92,7 @@ func parseNginx(src string) ([]directive, error) {
 			if i >= len(src) {
 				return nil, fmt.Errorf("line %d: a quote has no end", line)
 			}
-		case c == '$' && i+1 < len(src) && src[i+1] == '{': // a variable, and no block
+		case c == '$' && i+1 < len(src) && src[i+1] == '{': // a variable, and not a block
 			for i < len(src) && src[i] != '}' {
 				word += string(src[i])
 				i++
@@ -132,12 +132,12 @@ func parseNginx(src string) ([]directive, error) {
 	return top, nil
 }
 
-// servers are the server blocks with what is around them.
+// servers are the server blocks, with the directives that they inherit.
 func servers(in []directive, around []directive) (found []directive) {
 	for _, d := range in {
 		switch d.name {
 		case "http":
-			shared := slices.DeleteFunc(slices.Clone(d.in), func(i directive) bool { return len(i.in) > 0 }) // other servers are none of one's own
+			shared := slices.DeleteFunc(slices.Clone(d.in), func(i directive) bool { return len(i.in) > 0 }) // sibling blocks are not inherited
 			found = append(found, servers(d.in, shared)...)
 		case "server":
 			found = append(found, directive{name: "server", line: d.line, in: append(slices.Clone(d.in), around...)})
@@ -146,7 +146,7 @@ func servers(in []directive, around []directive) (found []directive) {
 	return found
 }
 
-// first is the first directive of a name that says something; nil: there is none.
+// first is the first directive of a name that has arguments; nil if there is none.
 func (d directive) first(name string) *directive {
 	for i := range d.in {
 		if d.in[i].name == name && len(d.in[i].args) > 0 {
@@ -156,7 +156,7 @@ func (d directive) first(name string) *directive {
 	return nil
 }
 
-// title names a server by what clients ask for.
+// title names a server by its server_name, or by what it listens to.
 func (d directive) title() string {
 	for _, name := range []string{"server_name", "listen"} {
 		if n := d.first(name); n != nil {
@@ -166,7 +166,7 @@ func (d directive) title() string {
 	return "server"
 }
 
-// anywhere reports whether a directive is in a block or in one within.
+// anywhere reports whether a directive is in a block or in a nested one.
 func (d directive) anywhere(name string) bool {
 	return slices.ContainsFunc(d.in, func(i directive) bool { return i.name == name || i.anywhere(name) })
 }
@@ -288,7 +288,7 @@ func runGatewayConfig(_ context.Context, t *trial) end {
 	unbounded := func(m map[string]any, most float64, path ...string) bool {
 		v := value(m, path...)
 		if v == nil {
-			return false // the default bounds it
+			return false // the default limits it
 		}
 		var n float64
 		if _, err := fmt.Sscan(fmt.Sprint(v), &n); err != nil {

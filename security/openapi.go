@@ -9,14 +9,13 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
-// public are paths that answer everybody on purpose.
+// public are paths that need no key on purpose.
 var public = []string{"health", "healthz", "ready", "readyz", "live", "livez", "ping", "version", "metrics", "openapi", "docs", "redoc", "favicon"}
 
 const maxDescribed = 20
 
-// described are routes that the service's own OpenAPI tells of: those that only
-// read, take no parameter, answer who has the key with JSON, and refuse who has
-// none.
+// described are routes in the service's own OpenAPI that can be tested: those that only
+// read, need no parameter, answer a request with a key in JSON, and refuse one without.
 func (s *session) described(ctx context.Context, t *trial) []route {
 	if s.target.Key == "" {
 		return nil
@@ -46,7 +45,7 @@ func (s *session) described(ctx context.Context, t *trial) []route {
 	return found
 }
 
-// openAPI is the service's own description of its API; nil where it has none.
+// openAPI is the service's own description of its API; nil if it has none.
 func (t *trial) openAPI(ctx context.Context, key string) *openapi3.T {
 	for _, path := range []string{"/openapi.json", "/v1/openapi.json", "/swagger.json"} {
 		a := t.ask(ctx, request{method: "GET", path: path, key: key})
@@ -54,7 +53,7 @@ func (t *trial) openAPI(ctx context.Context, key string) *openapi3.T {
 			continue
 		}
 		loader := openapi3.NewLoader()
-		loader.IsExternalRefsAllowed = false // nothing is fetched that a hostile target names
+		loader.IsExternalRefsAllowed = false // a hostile target must not make the scan fetch other addresses
 		if doc, err := loader.LoadFromData(a.body); err == nil && doc.Paths != nil {
 			return doc
 		}
@@ -62,8 +61,8 @@ func (t *trial) openAPI(ctx context.Context, key string) *openapi3.T {
 	return nil
 }
 
-// members are the names of a JSON object's members, or what else it is; nil where
-// it is no JSON.
+// members are the names of a JSON object's members, or the type of another JSON value;
+// nil if it is not JSON.
 func members(a answer) []string {
 	var object map[string]json.RawMessage
 	if json.Unmarshal(a.body, &object) == nil {

@@ -29,15 +29,15 @@ const (
 	usesIt      = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:L/A:H"
 )
 
-// openDoor is something that only operators should reach.
-type openDoor struct {
+// operatorEndpoint is an endpoint that only operators should reach.
+type operatorEndpoint struct {
 	method, path string
-	holds        []string // all of these are in the answer; none: the route is only recognised by its 405
+	holds        []string // all of these are in its answer; none: the route is only recognized by its 405
 	vector       string
 	whose        string
 }
 
-var operatorDoors = []openDoor{
+var operatorEndpoints = []operatorEndpoint{
 	{"GET", "/metrics", []string{"# TYPE "}, tellsLittle, "Prometheus metrics"},
 	{"GET", "/debug/pprof/", []string{"profiles", "goroutine"}, tellsMuch, "Go profiles"},
 	{"GET", "/debug/vars", []string{"memstats", "cmdline"}, tellsMuch, "Go variables"},
@@ -93,14 +93,14 @@ var operatorDoors = []openDoor{
 	{"POST", "/v2/repository/index", nil, changesIt, "Triton"},
 }
 
-// inferring are routes beside those of OpenAI's API that infer.
+// inferring are routes outside OpenAI's API that run inference.
 var inferring = []struct{ path, whose string }{
 	{"/invocations", "SageMaker's route of vLLM and SGLang"}, {"/generate", "TGI and SGLang"}, {"/completion", "llama.cpp"}, {"/completions", "llama.cpp"},
 	{"/chat/completions", "llama.cpp and LiteLLM"}, {"/infill", "llama.cpp"}, {"/api/generate", "Ollama"}, {"/api/chat", "Ollama"}, {"/v1/messages", "Anthropic's API"},
 	{"/tokenize", "vLLM and llama.cpp"}, {"/detokenize", "vLLM and llama.cpp"}, {"/v1/embeddings", "OpenAI's API"}, {"/score", "vLLM"}, {"/rerank", "vLLM"}, {"/inference/v1/generate", "vLLM"},
 }
 
-var doorTags = []string{"OWASP API8:2023", "OWASP API5:2023", "OWASP API9:2023", "CWE-306"}
+var endpointTags = []string{"OWASP API8:2023", "OWASP API5:2023", "OWASP API9:2023", "CWE-306"}
 
 func runOpenDoors(ctx context.Context, t *trial) end {
 	never := request{method: "GET", path: "/" + t.random.letters(16)}
@@ -113,7 +113,7 @@ func runOpenDoors(ctx context.Context, t *trial) end {
 	for _, r := range inferring {
 		t.tryInferring(ctx, r.path, r.whose)
 	}
-	for _, d := range operatorDoors {
+	for _, d := range operatorEndpoints {
 		if d.holds == nil && described[d.path] {
 			t.foundDescribed(ctx, d)
 		}
@@ -155,10 +155,10 @@ func (t *trial) beside(where string) (*trial, bool) {
 	return newTrial(s, t.check), true
 }
 
-// lookAround tries each door; at names the address in findings, where it is not
-// the target's.
+// lookAround tries each operator endpoint. at is the address for findings, empty for
+// the target's own.
 func (t *trial) lookAround(ctx context.Context, absent answer, at string) (looked int) {
-	for _, d := range operatorDoors {
+	for _, d := range operatorEndpoints {
 		if ctx.Err() != nil {
 			break
 		}
@@ -167,7 +167,7 @@ func (t *trial) lookAround(ctx context.Context, absent answer, at string) (looke
 			r := request{method: d.method, path: d.path}
 			if a := t.ask(ctx, r); d.shownBy(a) && !d.shownBy(absent) {
 				if again := t.ask(ctx, r); d.shownBy(again) {
-					t.foundDoor(d, at, exchange(r, again), say("without a key, the endpoint twice returned the typical content of such an endpoint; a random path does not return it"))
+					t.foundEndpoint(d, at, exchange(r, again), say("without a key, the endpoint twice returned the typical content of such an endpoint; a random path does not return it"))
 				}
 			}
 			continue
@@ -180,13 +180,13 @@ func (t *trial) lookAround(ctx context.Context, absent answer, at string) (looke
 			return a.err == nil && a.status == 405 && strings.Contains(a.header.Get("Allow"), d.method)
 		}
 		if a := t.ask(ctx, r); names(a) && !names(absent) && names(t.ask(ctx, request{method: "GET", path: d.path})) {
-			t.foundDoor(d, at, exchange(r, a), say("twice, a request without a key and with another method got 405 and the method that the route accepts; the route itself was not called"))
+			t.foundEndpoint(d, at, exchange(r, a), say("twice, a request without a key and with another method got 405 and the method that the route accepts; the route itself was not called"))
 		}
 	}
 	return looked
 }
 
-func (d openDoor) shownBy(a answer) bool {
+func (d operatorEndpoint) shownBy(a answer) bool {
 	if !a.ok() {
 		return false
 	}
@@ -202,18 +202,18 @@ func (d openDoor) shownBy(a answer) bool {
 	return true
 }
 
-func (t *trial) foundDoor(d openDoor, at string, e recording.Exchange, how words.Sentence) {
+func (t *trial) foundEndpoint(d operatorEndpoint, at string, e recording.Exchange, how words.Sentence) {
 	title := say("an operator endpoint is open to strangers: %s", d.whose)
 	if d.holds == nil {
 		title = say("a route that changes the service is open to strangers: %s", d.whose)
 	}
-	t.found(flaw{title: title, kind: "door", where: d.method + " " + at + d.path, vector: d.vector, tags: doorTags, evidence: []recording.Exchange{e},
+	t.found(flaw{title: title, kind: "door", where: d.method + " " + at + d.path, vector: d.vector, tags: endpointTags, evidence: []recording.Exchange{e},
 		verified: how, fix: say("serve it on a port that only operators reach, or require an operator key, and let the entry point forward only the routes that users need")})
 }
 
-// foundDescribed tells of a route that changes something, that the service itself
-// describes, and that no key guards as far as that can be seen without using it.
-func (t *trial) foundDescribed(ctx context.Context, d openDoor) {
+// foundDescribed tests a route in the service's own description that changes something,
+// and reports it if no key seems to be needed. It never executes the route.
+func (t *trial) foundDescribed(ctx context.Context, d operatorEndpoint) {
 	for _, f := range t.findings {
 		if f.Where == d.method+" "+d.path {
 			return
@@ -223,10 +223,10 @@ func (t *trial) foundDescribed(ctx context.Context, d openDoor) {
 	if a.err != nil || a.refused() || a.status == 404 {
 		return
 	}
-	t.foundDoor(d, "", exchange(request{method: "GET", path: d.path}, a), say("the service's OpenAPI document lists the route, and a request without a key was not refused for that reason; the route itself was not called"))
+	t.foundEndpoint(d, "", exchange(request{method: "GET", path: d.path}, a), say("the service's OpenAPI document lists the route, and a request without a key was not refused for that reason; the route itself was not called"))
 }
 
-// paths are those that the service's OpenAPI shows to strangers.
+// paths are the paths in the OpenAPI that the service shows without a key.
 func (t *trial) paths(ctx context.Context) map[string]bool {
 	doc := t.openAPI(ctx, "")
 	found := map[string]bool{}
@@ -239,10 +239,10 @@ func (t *trial) paths(ctx context.Context) map[string]bool {
 	return found
 }
 
-// tryInferring asks a route beside the API for an answer without a key.
+// tryInferring requests inference without a key from a route outside the API.
 func (t *trial) tryInferring(ctx context.Context, path, whose string) {
 	if t.target.Key == "" {
-		return // authentication tells of a service without keys
+		return // the check authentication covers a service without keys
 	}
 	bodies := []string{
 		t.message("Say hi.", `"max_tokens":2`),
@@ -265,7 +265,7 @@ func (t *trial) tryInferring(ctx context.Context, path, whose string) {
 		if again := t.ask(ctx, r); infers(again) {
 			t.found(flaw{
 				title: say("a route outside the API works without a key: %s", whose), kind: "infers", where: "POST " + path, vector: usesIt,
-				tags: doorTags, evidence: []recording.Exchange{exchange(r, again)},
+				tags: endpointTags, evidence: []recording.Exchange{exchange(r, again)},
 				verified: say("without a key, the route twice returned the output of a model or a tokenizer"),
 				fix:      say("require the key on every route except health checks, and let the entry point forward only the routes that users need"),
 			})
@@ -274,7 +274,7 @@ func (t *trial) tryInferring(ctx context.Context, path, whose string) {
 	}
 }
 
-// infers reports whether an answer is what a model or tokenizer says.
+// infers reports whether an answer is the output of a model or tokenizer.
 func infers(a answer) bool {
 	if !a.ok() || members(a) == nil {
 		return false

@@ -15,9 +15,8 @@ const (
 	quietSamples  = 6
 )
 
-// others is another client, who asks a small question again and again while the
-// checks are made: from an address of its own, and with the key of the other
-// tenant where there is one.
+// others is another client, which repeats a small request during the checks, from an
+// address of its own, and with the key of the other tenant if there is one.
 type others struct {
 	cancel context.CancelFunc
 	ended  chan struct{}
@@ -78,7 +77,7 @@ func watchOthers(ctx context.Context, s *session) *others {
 
 func (o *others) stop() { o.cancel(); <-o.ended }
 
-// mark is a moment to tell of what came after.
+// mark is a position in the samples; see since.
 func (o *others) mark() int {
 	if o == nil {
 		return 0
@@ -88,7 +87,7 @@ func (o *others) mark() int {
 	return len(o.samples)
 }
 
-// since is how the other client fared since a mark; nil where it did not ask.
+// since sums up how the other client was served since a mark; nil if it sent nothing.
 func (o *others) since(mark int) *recording.Others {
 	if o == nil {
 		return nil
@@ -109,7 +108,7 @@ func (o *others) since(mark int) *recording.Others {
 	return summary
 }
 
-// median is of those that were answered; 0 where none was.
+// median is the median time of the answered requests; 0 if there are none.
 func median(of []sample) time.Duration {
 	var took []time.Duration
 	for _, s := range of {

@@ -12,7 +12,7 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// planted are the flaws of the catalogue, and the check that finds each.
+// planted are the flaws of the catalogue, each with the check that has to find it.
 var planted = []struct{ flaw, check string }{
 	{"skip-auth", "authentication"}, {"auth-double-slash", "authentication"}, {"auth-options", "authentication"},
 	{"accept-any-key", "key-validation"}, {"accept-prefix", "key-validation"},
@@ -38,7 +38,7 @@ var planted = []struct{ flaw, check string }{
 	{"no-connection-limit", "connection-exhaustion"},
 }
 
-// scan makes checks on the fake and returns how each ended.
+// scan runs checks on the fake and returns their results.
 func (f *fake) scan(t *testing.T, url string, only ...string) map[string]recording.ScanResult {
 	t.Helper()
 	if runtime.GOOS != "linux" {
@@ -119,7 +119,7 @@ func TestSoundServiceIsSafe(t *testing.T) {
 	}
 }
 
-// What cannot be reached is never safe.
+// A service that cannot be reached is never safe.
 func TestNothingThereIsUnproven(t *testing.T) {
 	results := map[string]recording.ScanResult{}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

@@ -23,9 +23,9 @@ var prefixCache = Check{
 	run:     runPrefixCache,
 }
 
-const guesses = 12 // right ones, and as many wrong ones
+const guesses = 12 // right guesses, and as many wrong ones
 
-// prompts are long enough to fill blocks of a cache several times.
+// longSecret is a prompt long enough to fill several blocks of a cache.
 func (t *trial) longSecret() string {
 	var words []string
 	for range 45 {
@@ -62,8 +62,8 @@ func runPrefixCache(ctx context.Context, t *trial) end {
 		if ctx.Err() != nil {
 			return unproven("not all guesses could be made in time")
 		}
-		// A secret of its own for each guess: what the other tenant asked may itself be
-		// in the cache afterwards.
+		// Each guess has a secret of its own, because the guess of the other tenant may
+		// itself stay in the cache.
 		secret := t.longSecret()
 		if !t.warm(func() bool { _, _, ok := ask(t.target.Key, secret); return ok }) {
 			return unproven("the first tenant's request was not answered")
@@ -80,7 +80,7 @@ func runPrefixCache(ctx context.Context, t *trial) end {
 		if reports {
 			reported++
 		}
-		// The words around a prompt (the template) are the same for all.
+		// The tokens around a prompt (the chat template) are the same for all prompts.
 		hit := reports && c.Usage.Prompt > 0 && 2*n > c.Usage.Prompt
 		switch {
 		case isRight:
@@ -118,8 +118,8 @@ func runPrefixCache(ctx context.Context, t *trial) end {
 	return safe("right guesses of another tenant's prompt were answered as fast as wrong ones; the usage does not report cached tokens")
 }
 
-// warm asks several times at once, so that each of several replicas has the prompt,
-// and reports whether most were answered.
+// warm sends a request several times concurrently, so that each of several replicas
+// caches the prompt, and reports whether most were answered.
 func (t *trial) warm(ask func() bool) bool {
 	var answered atomic.Int64
 	for range 2 {

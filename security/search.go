@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// holdsSecret reports whether a text holds a secret: as it is, in other letters,
-// backwards, or encoded in base64, hex, a URL or JSON.
+// holdsSecret reports whether a text contains a secret: as it is, in another case,
+// reversed, or encoded in base64, hex, a URL or JSON.
 func holdsSecret(text []byte, secret string) bool {
 	for _, form := range forms(secret) {
 		if bytes.Contains(text, []byte(form)) {
@@ -26,7 +26,8 @@ func forms(secret string) []string {
 	slices.Reverse(runes)
 	escaped, _ := json.Marshal(secret)
 	all := []string{secret, string(runes), url.QueryEscape(secret), hex.EncodeToString([]byte(secret)), string(escaped[1 : len(escaped)-1])}
-	// Base64 depends on where in a text the secret begins; what does not is kept.
+	// The base64 of a secret depends on its offset in the text. Only the part that does
+	// not depend on its neighbours is searched.
 	for shift := range 3 {
 		code := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("\x00", shift) + secret))
 		from := []int{0, 2, 3}[shift]

@@ -1,7 +1,7 @@
-// Package security looks for what a hostile tenant, or a stranger without a key,
-// can do to a service, and at the files that it is deployed with. Each check runs
-// its control first and ends as safe, flaw or unproven; what could not be looked
-// at is never safe. Results are recorded, and judged elsewhere.
+// Package security finds out what a hostile tenant, or a stranger without a key, can do
+// to a service, and checks the files with which it is deployed. Each check runs its
+// control first and ends as safe, flaw or unproven. If a check could not look, its
+// result is never safe. Results are recorded here, and judged elsewhere.
 package security
 
 import (
@@ -15,34 +15,34 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Check is one way in which a service can fail those who trust it.
+// Check tests one kind of flaw.
 type Check struct {
 	Name    string
-	Asks    string // what it finds out
-	Control string // what has to work first, so that what is found means something
-	Flaw    string // what counts as one, and how false alarms are kept out
-	Planted string // the switch that plants its flaw, in a test build or a test service
-	Needs   string // what has to be given; empty: only the target
+	Asks    string // the question that it answers
+	Control string // what has to work first, so that the result means something
+	Flaw    string // what counts as a flaw, and how false alarms are avoided
+	Planted string // the switch that plants its flaw, in a test build or in the test service
+	Needs   string // what the user has to provide; empty: only the target
 	Cap     Cap
 	// Disruptive: it may harm the service.
 	Disruptive bool
 
 	worst   string                                  // vector of its worst finding
-	asked   func(s scenarios.Scan) bool             // what it needs is given; nil: it needs nothing
-	offline bool                                    // it looks at files, and not at the service
-	connect bool                                    // it needs connections only, and no answers
-	run     func(ctx context.Context, t *trial) end // made when the control worked
+	asked   func(s scenarios.Scan) bool             // whether what it needs is provided; nil: it needs nothing
+	offline bool                                    // it checks files, not the service
+	connect bool                                    // it needs only connections, no answers
+	run     func(ctx context.Context, t *trial) end // runs if the control worked
 }
 
-// Cap is what a check may send and take at the most.
+// Cap bounds what a check may send and read, and its time.
 type Cap struct {
 	Requests int64
 	Seconds  float64
 	Bytes    int64 // sent and read
 }
 
-// Checks is the catalogue, in the order in which the checks are made: what may
-// harm comes last.
+// Checks is the catalogue, in the order in which the checks run: disruptive ones come
+// last.
 var Checks = []Check{
 	authentication, keyValidation, keyLifetime, tenantObjects, rateLimit, forwardedHeaders,
 	billing, prefixCache, chatTemplate, crossSession, systemPrompt, smuggling, tlsCheck, leaks,
@@ -51,36 +51,36 @@ var Checks = []Check{
 	manifests, nginx, gatewayConfig, permissions, knownVulnerabilities,
 }
 
-// Options say what to scan, and where to.
+// Options say what to scan.
 type Options struct {
 	Scan   scenarios.Scan
 	Target Target
-	// Secrets are what may not be seen in evidence, beside the keys.
+	// Secrets are removed from evidence, as the keys are.
 	Secrets []string
 	Version string
 	Seed    uint64
 	Clock   recording.Clock
 	Record  func(recording.ScanResult)
-	// Tell receives what is going on, for a person to watch.
+	// Tell receives the progress, for a person to watch.
 	Tell func(text string)
 }
 
 // Target is the service as its clients reach it.
 type Target struct {
 	URL        string
-	Model      string // empty: the first that it lists
+	Model      string // empty: the first model that it lists
 	CAFile     string
 	Key        string // of the first tenant
 	OtherKey   string // of another tenant
 	ExpiredKey string
 	RevokedKey string
 	Headers    map[string]string
-	// Logs are files and folders that the service writes its logs to.
+	// Logs are the files and folders to which the service writes its logs.
 	Logs []string
 }
 
-// Planned are the checks that a scan makes, and the others with the reason why
-// they are left out.
+// Planned are the checks that a scan runs, and the other checks with the reason why
+// each is left out.
 func Planned(s scenarios.Scan) (made []Check, leftOut map[string]words.Sentence) {
 	leftOut = map[string]words.Sentence{}
 	for _, c := range Checks {
@@ -98,8 +98,8 @@ func Planned(s scenarios.Scan) (made []Check, leftOut map[string]words.Sentence)
 	return made, leftOut
 }
 
-// Run makes the scan and records how every check ended. It returns an error only
-// when nothing could be begun.
+// Run runs the scan and records the result of every check. It returns an error only if
+// the scan could not begin.
 func Run(ctx context.Context, o Options) error {
 	made, leftOut := Planned(o.Scan)
 	waivers, err := ReadWaivers(o.Scan.Waivers)
@@ -139,11 +139,11 @@ func Run(ctx context.Context, o Options) error {
 
 // Worst is the highest score that a finding of the check can have.
 func (c Check) Worst() float64 {
-	score, _ := Score(c.worst) // a test scores every vector
+	score, _ := Score(c.worst) // a test covers every vector
 	return score
 }
 
-// try makes one check within its bounds, while another client is watched.
+// try runs one check within its bounds, and observes another client meanwhile.
 func (s *session) try(ctx context.Context, c Check) recording.ScanResult {
 	t := newTrial(s, c)
 	if c.offline {
@@ -172,7 +172,7 @@ func (s *session) try(ctx context.Context, c Check) recording.ScanResult {
 	return t.result(e, others)
 }
 
-// say is words.Say with texts of others kept short.
+// say is words.Say with texts of others shortened.
 func say(p words.Phrase, args ...any) words.Sentence {
 	for i, a := range args {
 		switch a := a.(type) {

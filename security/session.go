@@ -22,25 +22,25 @@ import (
 	"time"
 )
 
-// session is what the checks of one scan share.
+// session is the state that the checks of one scan share.
 type session struct {
 	Options
 	target    Target
 	address   string // host:port
-	host      string // as a client writes it
+	host      string // as the client writes it in Host
 	secure    bool
 	tlsConfig *tls.Config
 	agent     string
 	id        string
 	random    *randoms
-	sources   []string // addresses of this machine that requests may come from, where the target is on it
+	sources   []string // addresses of this machine to send requests from, if the target is on it
 	turn      atomic.Int64
 	others    *others
 
 	hides  *strings.Replacer
-	routes []route // those that answer with the key
+	routes []route // those that answer a request with the key
 	model  string
-	chat   bool // /v1/chat/completions works
+	chat   bool // whether /v1/chat/completions works
 	why    error
 }
 
@@ -50,7 +50,7 @@ func newSession(o Options) (*session, error) {
 		if len(o.Target.URL) > 0 {
 			return nil, fmt.Errorf("found %q for the target of the scan, expected a URL that begins with http:// or https://", o.Target.URL)
 		}
-		u = &url.URL{Scheme: "http", Host: "127.0.0.1:0"} // only files are looked at
+		u = &url.URL{Scheme: "http", Host: "127.0.0.1:0"} // for a scan of files only
 	}
 	s := &session{Options: o, target: o.Target, secure: u.Scheme == "https", host: u.Host, random: &randoms{r: rand.New(rand.NewPCG(o.Seed, 0x5ca9))}}
 	port := u.Port()
@@ -84,8 +84,8 @@ func tokenRune(r rune) rune {
 	return -1
 }
 
-// sourcesFor are addresses of this machine to ask from. A service on loopback
-// limits each of them, and a scan that is patient should not take minutes for it.
+// sourcesFor are addresses of this machine to send requests from. A service on loopback
+// limits each address, so that several make the scan minutes faster.
 func sourcesFor(host string) []string {
 	a, err := netip.ParseAddr(host)
 	if host != "localhost" && (err != nil || !a.Is4() || !a.IsLoopback()) || runtime.GOOS != "linux" {
@@ -106,8 +106,8 @@ func (s *session) next() string {
 	return s.sources[int(s.turn.Add(1))%len(s.sources)]
 }
 
-// own is an address that no other part of the scan asks from; empty where there
-// is only one.
+// own is an address from which no other part of the scan sends; empty if there is only
+// one address.
 func (s *session) own() string {
 	if len(s.sources) == 0 {
 		return ""
@@ -115,7 +115,7 @@ func (s *session) own() string {
 	return fmt.Sprintf("127.66.200.%d", 1+s.turn.Add(1)%250)
 }
 
-// hiding replaces secrets, also where they are encoded.
+// hiding replaces secrets, also if they are encoded.
 func hiding(o Options) *strings.Replacer {
 	var pairs []string
 	for _, k := range []struct{ name, secret string }{
@@ -136,8 +136,8 @@ func hiding(o Options) *strings.Replacer {
 	return strings.NewReplacer(pairs...)
 }
 
-// optionsOnly is a session with what is known of the target, for another way to
-// reach it.
+// optionsOnly is a copy of the session with only the data of the target, for another way
+// to reach it.
 func (s *session) optionsOnly() *session {
 	return &session{Options: s.Options, target: s.target, address: s.address, host: s.host, secure: s.secure, tlsConfig: s.tlsConfig,
 		agent: s.agent, id: s.id, random: s.random, sources: s.sources, hides: s.hides, routes: s.routes, model: s.model, chat: s.chat}
@@ -145,7 +145,7 @@ func (s *session) optionsOnly() *session {
 
 func (s *session) hide(text string) string { return s.hides.Replace(text) }
 
-// randoms are drawn from the seed, so that a scan can be repeated.
+// randoms are random values from the seed, so that a scan can be repeated.
 type randoms struct {
 	mu sync.Mutex
 	r  *rand.Rand
@@ -173,15 +173,15 @@ func (r *randoms) intN(n int) int {
 	return r.r.IntN(n)
 }
 
-// route is something that the service does for who has a key.
+// route is a route that the service serves to clients with a key.
 type route struct {
 	method, path, body string
-	// means tells an answer that did it from a page that only says 200.
+	// means distinguishes a real answer from a page that just has status 200.
 	means func(a answer) bool
-	api   bool // of OpenAI's API: it has to ask for a key
+	api   bool // of OpenAI's API, so it must require a key
 }
 
-// completion is the part of an answer that is looked at.
+// completion is the part of an answer that is read.
 type completion struct {
 	Object  string          `json:"object"`
 	ID      string          `json:"id"`
@@ -218,7 +218,7 @@ func (a answer) parsed() (c completion, ok bool) {
 	return c, a.ok() && json.Unmarshal(a.body, &c) == nil
 }
 
-// text is all that was answered.
+// text is all text of the answer.
 func (c completion) text() string {
 	var b strings.Builder
 	for _, choice := range c.Choices {
@@ -252,7 +252,7 @@ func meansTokens(a answer) bool {
 	return ok && len(c.Tokens) > 0
 }
 
-// message is a chat of one question.
+// message is a chat of one message.
 func (s *session) message(content string, more string) string {
 	return s.messages([]map[string]string{{"role": "user", "content": content}}, more)
 }
@@ -271,13 +271,13 @@ func comma(more string) string {
 
 func quoted(s string) string { return inJSON(s) }
 
-// inJSON writes what is made of strings, with < and > as they are.
+// inJSON writes a value made of strings as JSON, without escaping < and >.
 func inJSON(v any) string {
 	var b strings.Builder
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
-		panic(err) // strings always can be written
+		panic(err) // strings can always be encoded
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
@@ -287,7 +287,7 @@ func (s *session) small() request {
 	return request{method: "POST", path: "/v1/chat/completions", body: s.message("Say hi.", `"max_tokens":2,"temperature":0`), key: s.target.Key}
 }
 
-// learn finds out what the service does for who has the key.
+// learn finds out which routes the service serves to clients with the key.
 func (s *session) learn(ctx context.Context) {
 	t := newTrial(s, Check{Name: "control", Cap: Cap{Requests: 100, Bytes: 32 << 20}})
 	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
@@ -333,7 +333,7 @@ func (s *session) learn(ctx context.Context) {
 
 var errNoRoute = errors.New("no route of the OpenAI API answered")
 
-// down reports whether the service does not serve who has the key, and why.
+// down reports whether the service does not serve clients with the key, and why.
 func (s *session) down(ctx context.Context) (error, bool) {
 	if len(s.routes) == 0 {
 		if s.why == nil {
@@ -354,7 +354,8 @@ func (s *session) down(ctx context.Context) (error, bool) {
 	return a.err, true
 }
 
-// works asks for what is known to work; an answer that is not it has an error.
+// works sends a request that is known to work; any other result is an answer with an
+// error.
 func (s *session) works(ctx context.Context, t *trial) answer {
 	r := s.routes[0]
 	for _, k := range s.routes {
@@ -369,7 +370,7 @@ func (s *session) works(ctx context.Context, t *trial) answer {
 	return a
 }
 
-// settleDown waits until the service works again after a check that may harm it.
+// settleDown waits until the service works again after a disruptive check.
 func (s *session) settleDown(ctx context.Context) {
 	until := time.Now().Add(40 * time.Second)
 	for time.Now().Before(until) && ctx.Err() == nil {

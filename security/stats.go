@@ -6,8 +6,8 @@ import (
 	"github.com/aclements/go-moremath/stats"
 )
 
-// fisher is the probability that so many more hits or even more fall to the first
-// of two groups by chance: a of n against b of m.
+// fisher is the p-value of Fisher's exact test: the probability that chance gives the
+// first group a or more hits, for a hits of n in it and b of m in the second.
 func fisher(a, n, b, m int) float64 {
 	total, hits := n+m, a+b
 	p := 0.0
@@ -19,14 +19,14 @@ func fisher(a, n, b, m int) float64 {
 	return min(p, 1)
 }
 
-// choose is the logarithm of n over k.
+// choose is the logarithm of the binomial coefficient n over k.
 func choose(n, k int) float64 {
 	lg := func(x int) float64 { v, _ := math.Lgamma(float64(x) + 1); return v }
 	return lg(n) - lg(k) - lg(n-k)
 }
 
-// less is the probability by chance that the first group is so much below the
-// second (Mann-Whitney); 1 where that cannot be told.
+// less is the p-value of the hypothesis that the first group is not below the second
+// (Mann-Whitney); 1 if it cannot be computed.
 func less(first, second []float64) float64 {
 	r, err := stats.MannWhitneyUTest(first, second, stats.LocationLess)
 	if err != nil {
@@ -35,10 +35,10 @@ func less(first, second []float64) float64 {
 	return r.P
 }
 
-// atMost is the 95 % upper bound of a share that was never seen in n tries.
+// atMost is the 95 % upper bound of a share of which n tries showed no case.
 func atMost(n int) float64 { return 1 - math.Pow(0.05, 1/float64(n)) }
 
-// between is the 95 % interval of a share of k in n (Clopper and Pearson).
+// between is the 95 % confidence interval of a share of k in n (Clopper and Pearson).
 func between(k, n int) (low, high float64) {
 	cdf := func(k int, p float64) float64 { // P(X <= k)
 		sum := 0.0

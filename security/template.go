@@ -19,8 +19,8 @@ var chatTemplate = Check{
 	run:     runChatTemplate,
 }
 
-// controls are tokens that templates of today's models end or begin a turn with,
-// and how each looks with one letter changed.
+// controls are tokens that begin or end a turn in the templates of today's models, each
+// with a variant in which one letter is changed.
 var controls = [][2]string{
 	{"<|im_start|>", "<|im_stard|>"}, {"<|im_end|>", "<|im_enb|>"}, {"<|eot_id|>", "<|eob_id|>"}, {"<|start_header_id|>", "<|starb_header_id|>"},
 	{"<|begin_of_text|>", "<|begim_of_text|>"}, {"<|end|>", "<|enb|>"}, {"<|user|>", "<|uses|>"}, {"<|assistant|>", "<|assistanb|>"}, {"<|system|>", "<|sysbem|>"},
@@ -57,7 +57,7 @@ func runChatTemplate(ctx context.Context, t *trial) end {
 		}
 		with, a, r, ok := count("a" + strings.Repeat(c[0], repeats) + "b")
 		if !ok {
-			continue // refused: users cannot write it at all
+			continue // the service refuses it, so users cannot send it at all
 		}
 		looked++
 		if grown := with - before; grown > repeats+2 || grown < repeats-2 {

@@ -27,13 +27,13 @@ var tenantObjects = Check{
 
 var tenantTags = []string{"OWASP API1:2023", "CWE-639"}
 
-// object is something that a tenant makes and later asks for by its id.
+// object is something that a tenant creates and later reads by its id.
 type object struct {
 	kind   string
 	create func(t *trial, canary string) request
 	read   string // path with {id}
 	idOf   func(a answer) string
-	// attempts are what the other tenant tries: method and path with {id}.
+	// attempts are the requests that the other tenant tries: method and path with {id}.
 	attempts [][2]string
 }
 
@@ -94,7 +94,7 @@ func runTenantObjects(ctx context.Context, t *trial) end {
 			continue
 		}
 		looked = append(looked, o.kind)
-		for _, b := range broken { // again, with another object
+		for _, b := range broken { // once more, with another object
 			_, again := t.steal(ctx, o)
 			for _, a := range again {
 				if a.attempt == b.attempt {
@@ -105,7 +105,7 @@ func runTenantObjects(ctx context.Context, t *trial) end {
 					})
 				}
 			}
-			break // one repetition tries all of them
+			break // one repetition covers all of them
 		}
 	}
 	if len(looked) == 0 {
@@ -123,8 +123,8 @@ type theft struct {
 	unknown  string
 }
 
-// steal makes an object as the first tenant and tries to get at it as the other
-// one; ok is false where the owner cannot read it back.
+// steal creates an object as the first tenant and tries to get at it as the other one;
+// ok is false if the owner cannot read it back.
 func (t *trial) steal(ctx context.Context, o object) (ok bool, worked []theft) {
 	read := o.read
 	attempts := o.attempts
@@ -145,7 +145,7 @@ func (t *trial) steal(ctx context.Context, o object) (ok bool, worked []theft) {
 	}
 	mine := func(id string) answer {
 		var a answer
-		for range 15 { // an object may take a moment to be there
+		for range 15 { // the object may appear a moment later
 			a = t.ask(ctx, request{method: "GET", path: strings.ReplaceAll(read, "{id}", url.PathEscape(id)), key: t.target.Key})
 			if a.ok() || !sleep(ctx, 200*time.Millisecond) {
 				break
@@ -190,7 +190,7 @@ func (t *trial) steal(ctx context.Context, o object) (ok bool, worked []theft) {
 		}
 	}
 	if id != "" && o.kind != "usage" {
-		t.ask(ctx, request{method: "DELETE", path: strings.ReplaceAll(read, "{id}", url.PathEscape(id)), key: t.target.Key}) // nothing is left behind
+		t.ask(ctx, request{method: "DELETE", path: strings.ReplaceAll(read, "{id}", url.PathEscape(id)), key: t.target.Key}) // clean up
 	}
 	return true, worked
 }
@@ -200,7 +200,7 @@ func statusOf(a answer) string {
 	return c.Status
 }
 
-// sameShape is an id that never was, of the same letters and length.
+// sameShape is an id that never existed, of the same kind of characters and length.
 func sameShape(id string, t *trial) string {
 	random := t.random.letters(len(id))
 	b := []byte(id)
@@ -217,12 +217,12 @@ func sameShape(id string, t *trial) string {
 	return string(b)
 }
 
-// meansUsage reports whether an answer tells what was used.
+// meansUsage reports whether an answer is a record of usage.
 func meansUsage(a answer) bool {
 	return usedTokens(a) >= 0
 }
 
-// usedTokens are the output tokens of a record of usage; -1 where it is none.
+// usedTokens are the output tokens of a record of usage; -1 if it is none.
 func usedTokens(a answer) int64 {
 	var body map[string]any
 	if !a.ok() || json.Unmarshal(a.body, &body) != nil {

@@ -45,7 +45,7 @@ func runTLS(ctx context.Context, t *trial) end {
 			return unproven("a version or cipher suite was neither accepted nor refused: %s", tried)
 		}
 	}
-	// A service that went away meanwhile would have refused nothing.
+	// Without this, a service that went away meanwhile would seem to refuse everything.
 	if _, err := t.shake(ctx, &tls.Config{MinVersion: tls.VersionTLS12}); err != nil {
 		return unproven("a handshake with TLS 1.2 or 1.3 failed after the others: %s", err)
 	}
@@ -57,7 +57,7 @@ func runTLS(ctx context.Context, t *trial) end {
 	return t.ended("%s; older versions and weak suites are refused, the certificate verifies, and unencrypted requests are not served", tls.VersionName(state.Version))
 }
 
-// shake makes one handshake that verifies nothing and sends nothing else.
+// shake makes one handshake without verification, and sends nothing else.
 func (t *trial) shake(ctx context.Context, c *tls.Config) (tls.ConnectionState, error) {
 	if !t.spend() {
 		return tls.ConnectionState{}, errCap
@@ -67,7 +67,7 @@ func (t *trial) shake(ctx context.Context, c *tls.Config) (tls.ConnectionState, 
 		return tls.ConnectionState{}, err
 	}
 	defer conn.Close()
-	c.ServerName, c.InsecureSkipVerify = t.tlsConfig.ServerName, true // nothing is sent over it, and verify says what is wrong
+	c.ServerName, c.InsecureSkipVerify = t.tlsConfig.ServerName, true // nothing is sent over it, and verify checks the certificate
 	secured := tls.Client(conn, c)
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
@@ -77,12 +77,12 @@ func (t *trial) shake(ctx context.Context, c *tls.Config) (tls.ConnectionState, 
 	return secured.ConnectionState(), err
 }
 
-// refusedError is of a handshake that the service did not want.
+// refusedError is the error of a handshake that the service refused.
 type refusedError struct{ error }
 
-// refuses reports whether a handshake failed because of what the service said: an
-// alert, an answer that does not fit what was offered, or the end of the
-// connection. That nothing came in time says nothing.
+// refuses reports whether a handshake failed because of the service's reaction: an
+// alert, an answer that does not match the offer, or the end of the connection. A
+// timeout is no reaction.
 func refuses(err error) bool {
 	var wire net.Error
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.As(err, &wire) && wire.Timeout() {
@@ -91,8 +91,8 @@ func refuses(err error) bool {
 	return true
 }
 
-// only reports whether the service accepts one kind of handshake, which is tried
-// again before it counts; err is of one that could not be tried.
+// only reports whether the service accepts one kind of handshake. An accepted one is
+// repeated before it counts. err is the error of a handshake that could not be tried.
 func (t *trial) only(ctx context.Context, c *tls.Config) (state tls.ConnectionState, accepted bool, err error) {
 	for range 2 {
 		var refused *refusedError
@@ -156,7 +156,7 @@ func names(c *x509.Certificate) []string {
 	return of
 }
 
-// versions tries those that are given up (RFC 8996).
+// versions tries the deprecated versions (RFC 8996).
 func (t *trial) versions(ctx context.Context) error {
 	for _, v := range []uint16{tls.VersionTLS10, tls.VersionTLS11} {
 		s, accepted, err := t.only(ctx, &tls.Config{MinVersion: v, MaxVersion: v, CipherSuites: allSuites()})
@@ -179,8 +179,8 @@ func allSuites() []uint16 {
 	return ids
 }
 
-// suites tries each suite of TLS 1.2 that has no authenticated encryption, or no
-// forward secrecy.
+// suites tries each TLS 1.2 suite without authenticated encryption or without forward
+// secrecy.
 func (t *trial) suites(ctx context.Context) error {
 	var broken, weak []string
 	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
@@ -209,7 +209,7 @@ func (t *trial) suites(ctx context.Context) error {
 	return nil
 }
 
-// plaintext asks the port of TLS in clear.
+// plaintext sends a request without TLS to the TLS port.
 func (t *trial) plaintext(ctx context.Context) {
 	if len(t.routes) == 0 {
 		return
@@ -217,7 +217,7 @@ func (t *trial) plaintext(ctx context.Context) {
 	inClear := t.optionsOnly()
 	inClear.secure = false
 	c := newTrial(inClear, t.check)
-	r := request{method: t.routes[0].method, path: t.routes[0].path, body: t.routes[0].body} // no key goes over the wire in clear
+	r := request{method: t.routes[0].method, path: t.routes[0].path, body: t.routes[0].body} // the key must not be sent unencrypted
 	a := c.once(ctx, r)
 	again := c.once(ctx, r)
 	if t.routes[0].means(again) || a.refused() && again.refused() {
@@ -238,8 +238,8 @@ func (t *trial) hsts(ctx context.Context) {
 	}
 }
 
-// inClear is of a service without TLS. On the machine itself nobody listens
-// between, and what users reach it by is elsewhere.
+// inClear checks a service without TLS. On loopback nobody can listen in between, so
+// the result is unproven: users have another address.
 func (t *trial) inClear(ctx context.Context) end {
 	host, _, _ := net.SplitHostPort(t.address)
 	ip := net.ParseIP(host)

@@ -14,12 +14,12 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// A handshake that the service refuses is safe; one that could not be tried is
-// not: the service says nothing, or is not there any more.
+// A handshake that the service refuses is safe. It is not safe if it could not be
+// tried, because the service does not answer or is gone.
 func TestRefusedHandshakeIsNotAMissingOne(t *testing.T) {
 	for name, tt := range map[string]struct {
-		most  int           // connections, after which the service is gone; 0: any
-		stall time.Duration // before it answers who speaks old versions only
+		most  int           // connections until the service is gone; 0: no limit
+		stall time.Duration // delay of the answer to a client that supports only old versions
 		want  string
 	}{
 		"refuses":    {0, 0, recording.ScanSafe},

@@ -13,14 +13,14 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// end is how a check ended.
+// end is the result of a check.
 type end struct {
 	outcome string
 	why     words.Sentence
 }
 
-// safe ends a check whose control worked and that found nothing: how says what
-// that rests on.
+// safe ends a check whose control worked and that found nothing; how says what the
+// result is based on.
 func safe(how words.Phrase, args ...any) end { return end{recording.ScanSafe, say(how, args...)} }
 
 // unproven ends a check that could not look.
@@ -28,8 +28,7 @@ func unproven(why words.Phrase, args ...any) end {
 	return end{recording.ScanUnproven, say(why, args...)}
 }
 
-// trial is one check being made: it counts what is sent, and collects what is
-// found.
+// trial is one check under way: it counts what is sent, and collects findings.
 type trial struct {
 	*session
 	check    Check
@@ -43,10 +42,10 @@ type trial struct {
 
 func newTrial(s *session, c Check) *trial { return &trial{session: s, check: c} }
 
-// flaw is what a check says of what it found.
+// flaw is a finding, as the check describes it.
 type flaw struct {
 	title    words.Sentence
-	kind     string // what tells it from others of the same check, for the fingerprint
+	kind     string // distinguishes the findings of one check, for the fingerprint
 	where    string // a route, a file
 	vector   string
 	tags     []string
@@ -55,12 +54,12 @@ type flaw struct {
 	fix      words.Sentence
 }
 
-// found notes a flaw. The fingerprint is of what it is and where, and not of the
-// host, the time or the numbers.
+// found adds a finding. The fingerprint depends on its kind and place, and not on the
+// host, the time or measured numbers.
 func (t *trial) found(f flaw) {
 	score, err := Score(f.vector)
 	if err != nil {
-		panic(fmt.Sprintf("security: %s: %v", t.check.Name, err)) // a test scores every vector
+		panic(fmt.Sprintf("security: %s: %v", t.check.Name, err)) // a test covers every vector
 	}
 	for i := range f.evidence {
 		f.evidence[i] = recording.Exchange{Sent: t.hide(f.evidence[i].Sent), Came: t.hide(f.evidence[i].Came)}
@@ -79,7 +78,7 @@ func Fingerprint(check, kind, where string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// ended is the end of a check that looked: safe, unless it found something.
+// ended ends a check that looked: safe, unless it found something.
 func (t *trial) ended(how words.Phrase, args ...any) end {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -89,7 +88,7 @@ func (t *trial) ended(how words.Phrase, args ...any) end {
 	return safe(how, args...)
 }
 
-// found says how much was found.
+// found words the number of findings.
 func found(n int) words.Sentence {
 	if n == 1 {
 		return say("1 flaw was found and verified")
@@ -97,8 +96,8 @@ func found(n int) words.Sentence {
 	return say("%s flaws were found and verified", number(int64(n)))
 }
 
-// result is what is recorded. What was found before a check had to end stays
-// found.
+// result is the row of the recording. Findings made before a check had to stop are
+// kept.
 func (t *trial) result(e end, others *recording.Others) recording.ScanResult {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -120,7 +119,7 @@ func (t *trial) spend() bool {
 	return !t.tooMuch.Load()
 }
 
-// moved counts bytes on the wire, and reports whether more may move.
+// moved counts bytes on the wire, and reports whether more are allowed.
 func (t *trial) moved(n int) bool {
 	if t.bytes.Add(int64(n)) > t.check.Cap.Bytes {
 		t.tooMuch.Store(true)
@@ -132,7 +131,7 @@ func (t *trial) capped() bool { return t.tooMuch.Load() }
 
 func number(n int64) string { return strconv.FormatInt(n, 10) }
 
-// clip shortens a text for people, and says of how much.
+// clip shortens a text, and says how long it was.
 func clip(s string, most int) string {
 	if len(s) <= most {
 		return strings.ToValidUTF8(s, "\uFFFD")

@@ -11,17 +11,17 @@ import (
 	"github.com/launchgate/launchgate/internal/recording"
 )
 
-// Waivers are findings that somebody answers for. Each holds until the end of its
-// day of expiry; whether that was over is decided when the recording is judged.
+// Waivers are findings that somebody accepts. A waiver is valid until the end of its
+// day of expiry; this is decided when the recording is judged.
 type Waivers []struct {
 	Fingerprint string `yaml:"fingerprint"`
-	Check       string `yaml:"check"` // must be that of the finding, so that a copied line cannot hide another
+	Check       string `yaml:"check"` // must match the finding, so that a copied line does not hide another one
 	Reason      string `yaml:"reason"`
 	Owner       string `yaml:"owner"`
 	Expires     string `yaml:"expires"`
 }
 
-const maxWaivers = 1 << 20 // bytes of the file
+const maxWaivers = 1 << 20 // limit of the file's size
 
 // ReadWaivers reads a file of waivers; without a name there are none.
 func ReadWaivers(file string) (Waivers, error) {
@@ -56,7 +56,7 @@ func ReadWaivers(file string) (Waivers, error) {
 	return w, nil
 }
 
-// of is the waiver of a finding, if there is one.
+// of is the waiver of a finding; nil if there is none.
 func (w Waivers) of(check, fingerprint string) *recording.Waiver {
 	for _, one := range w {
 		if one.Check == check && one.Fingerprint == fingerprint {

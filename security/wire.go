@@ -18,15 +18,14 @@ import (
 )
 
 const (
-	maxBody      = 1 << 20 // of an answer that is kept
+	maxBody      = 1 << 20 // most bytes kept of an answer's body
 	dialTimeout  = 5 * time.Second
 	replyTimeout = 20 * time.Second
 )
 
 var errCap = errors.New("the check reached its limit of requests or bytes")
 
-// request is what goes onto the wire: its first line and headers are sent letter
-// for letter.
+// request is a request as it is sent: its first line and headers are not normalized.
 type request struct {
 	method  string
 	path    string
@@ -34,13 +33,13 @@ type request struct {
 	headers []string // lines, such as "Name: value"
 	body    string
 	key     string // sent as Authorization: Bearer
-	from    string // the address of this machine that it comes from; empty: the next of ours
-	bare    bool   // no headers but these, not even Host
+	from    string // source address on this machine; empty: the next one of the session
+	bare    bool   // send only these headers, not even Host
 	close   bool   // ask for the connection to be closed
 	within  time.Duration
 }
 
-// answer is what came.
+// answer is the response to a request.
 type answer struct {
 	status int
 	header http.Header
@@ -52,12 +51,12 @@ type answer struct {
 // refused reports whether the answer says that a key is missing or wrong.
 func (a answer) refused() bool { return a.status == 401 || a.status == 403 }
 
-// limited reports whether it says that there were too many.
+// limited reports whether the answer says that there were too many requests.
 func (a answer) limited() bool { return a.status == 429 || a.status == 503 }
 
 func (a answer) ok() bool { return a.err == nil && a.status >= 200 && a.status < 300 }
 
-// String is the answer for a person.
+// String describes the answer for a person.
 func (a answer) String() string {
 	if a.err != nil {
 		return a.err.Error()
@@ -71,7 +70,7 @@ func (a answer) String() string {
 	return clip(strings.TrimSpace(fmt.Sprintf("%d %s\n%s\n\n%s", a.status, http.StatusText(a.status), strings.Join(headers, "\n"), a.body)), 700)
 }
 
-// shown is a request for a person.
+// shown describes a request for a person.
 func (r request) shown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s %s", r.method, r.path, orElse(r.version, "HTTP/1.1"))
@@ -87,7 +86,7 @@ func (r request) shown() string {
 	return clip(b.String(), 700)
 }
 
-// printable shows control characters as Go would write them.
+// printable escapes control characters as Go does.
 func printable(s string) string {
 	q := strconv.Quote(s)
 	return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
@@ -112,7 +111,7 @@ type line struct {
 	in *bufio.Reader
 }
 
-// Read and Write count what moves.
+// Read and Write count the bytes.
 func (l *line) Read(p []byte) (int, error) {
 	n, err := l.Conn.Read(p)
 	if !l.t.moved(n) {
@@ -138,7 +137,7 @@ func (t *trial) tcp(ctx context.Context, from string) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", t.address)
 }
 
-// dial opens a connection as a client would, with TLS where the target has it;
+// dial opens a connection like an ordinary client, with TLS if the target has it;
 // protocols are offered by ALPN.
 func (t *trial) dial(ctx context.Context, from string, protocols ...string) (*line, error) {
 	if !t.spend() {
@@ -165,7 +164,7 @@ func (t *trial) dial(ctx context.Context, from string, protocols ...string) (*li
 	return l, nil
 }
 
-// bytes is the request as it goes onto the wire.
+// wire is the request as the bytes to send.
 func (t *trial) wire(r request) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s %s %s\r\n", r.method, r.path, orElse(r.version, "HTTP/1.1"))
@@ -221,7 +220,7 @@ func (l *line) send(ctx context.Context, r request) answer {
 	}
 	stop := context.AfterFunc(ctx, func() { l.SetDeadline(time.Now()) })
 	defer stop()
-	_, sendErr := l.Write(l.t.wire(r)) // one that was refused early still has an answer
+	_, sendErr := l.Write(l.t.wire(r)) // a request that was refused early still has an answer
 	a := l.read(r.method)
 	if a.err != nil && sendErr != nil {
 		a.err = sendErr
@@ -230,7 +229,7 @@ func (l *line) send(ctx context.Context, r request) answer {
 	return a
 }
 
-// read reads the next answer, past those that are not final.
+// read reads the next final answer, and skips informational ones.
 func (l *line) read(method string) answer {
 	for {
 		res, err := http.ReadResponse(l.in, &http.Request{Method: method})
@@ -246,7 +245,7 @@ func (l *line) read(method string) answer {
 		}
 		a.body, err = io.ReadAll(io.LimitReader(res.Body, maxBody))
 		if len(a.body) == maxBody {
-			return a // the rest is not read: the connection is of no more use
+			return a // the rest is not read: the connection is not used again
 		}
 		if err != nil {
 			a.err = fmt.Errorf("the answer broke off after %d bytes: %w", len(a.body), err)
@@ -270,7 +269,7 @@ func (t *trial) once(ctx context.Context, r request) answer {
 	return l.send(ctx, r)
 }
 
-// ask is once for who is patient: it comes back later where it is told to.
+// ask is once with patience: if the service asks to retry later, it does.
 func (t *trial) ask(ctx context.Context, r request) answer {
 	var a answer
 	for try := range 6 {
