@@ -14,14 +14,14 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// junit reads the results of tests: as Ginkgo, go-junit-report, pytest and
-// Maven write them.
+// junit reads the results of tests, in the formats of Ginkgo, go-junit-report, pytest
+// and Maven.
 func junit(content []byte) found {
 	var ran, failed, skipped int
 	var first string
 	var at time.Time
 	decoder := xml.NewDecoder(bytes.NewReader(content))
-	inside := 0 // depth in a testcase
+	inside := 0 // nesting depth in a testcase
 	bad, skip, name := false, false, ""
 	for {
 		token, err := decoder.Token()
@@ -82,7 +82,7 @@ func attribute(e xml.StartElement, name string) string {
 	return ""
 }
 
-// moment reads the times that JUnit and SARIF files carry.
+// moment parses the times in JUnit and SARIF files.
 func moment(text string) (time.Time, bool) {
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05"} {
 		if t, err := time.Parse(layout, text); err == nil {
@@ -92,7 +92,7 @@ func moment(text string) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// scanLog is what is read of a SARIF 2.1.0 file (OASIS 2020).
+// scanLog is the part of a SARIF 2.1.0 file (OASIS 2020) that is read.
 type scanLog struct {
 	Runs []struct {
 		Tool struct {
@@ -124,7 +124,7 @@ type rule struct {
 	} `json:"defaultConfiguration"`
 }
 
-// severity is a CVSS score, as code hosts have it.
+// severity is a CVSS score, in the form that code hosts use.
 type severity struct {
 	Score json.RawMessage `json:"security-severity"`
 }
@@ -134,11 +134,11 @@ func (s severity) score() (float64, bool) {
 	return v, err == nil
 }
 
-// highScore is where CVSS 3 and 4 call a vulnerability high.
+// highScore is the score from which CVSS 3 and 4 call a vulnerability high.
 const highScore = 7.0
 
-// sarif reads the results of a security scan. A result is high by its score or
-// its rule's; where neither has one, an error counts as high.
+// sarif reads the results of a security scan. A result is high by its own score or that
+// of its rule; if neither has one, an error counts as high.
 func sarif(content []byte) found {
 	var log scanLog
 	if err := json.Unmarshal(content, &log); err != nil {
@@ -202,7 +202,7 @@ func ruleOf(rules []rule, id string, index *int) *rule {
 
 var reviewed = regexp.MustCompile(`(?im)^[^\w\n]*(?:last )?reviewed(?: on)?[:*_ ]+(\d{4}-\d{2}-\d{2})`)
 
-// document reads when a text was last looked through.
+// document reads the date on which a document was last reviewed.
 func document(content []byte) found {
 	newest := time.Time{}
 	for _, m := range reviewed.FindAllSubmatch(content, -1) {

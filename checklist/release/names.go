@@ -2,7 +2,7 @@ package release
 
 import "github.com/launchgate/launchgate/internal/words"
 
-// ours are the names in the list that launchgate brings.
+// ours are the names in the checklist that launchgate brings.
 var ours = []words.Phrase{
 	"Functional tests",
 	"The service's own tests pass",
@@ -31,8 +31,7 @@ var ours = []words.Phrase{
 	"The people on call have rehearsed the plan",
 }
 
-// named is a name as a report says it: one of ours in the report's language, and
-// what somebody else wrote as it is.
+// named is a name for a report: one of ours is translated, and a name of others is not.
 func named(name string) words.Kept {
 	for _, own := range ours {
 		if string(own) == name {

@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// The names that can be said in another language are those of the list that
-// launchgate brings, and all of them.
+// The translated names are exactly those in the checklist that launchgate brings.
 func TestNamesOfTheList(t *testing.T) {
 	list, err := os.ReadFile("../release.yaml")
 	if err != nil {

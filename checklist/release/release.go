@@ -1,8 +1,7 @@
-// Package release holds a go-live checklist against its evidence. A verdict
-// speaks of one run; whether a service may be launched also depends on tests, a
-// scan, a runbook and people. Evidence is a run, a file, or a statement that a
-// person has signed and that expires. What has none stays open: nothing here is
-// done because nobody said otherwise.
+// Package release checks a go-live checklist against its evidence. A verdict is about
+// one run, but whether a service may be launched also depends on tests, a scan, a
+// runbook and people. Evidence is a run, a file, or a statement that a person has
+// signed and that expires. An item without evidence stays open.
 package release
 
 import (
@@ -23,16 +22,16 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Checklist is a release.yaml.
+// Checklist is the content of a release.yaml.
 type Checklist struct {
 	Name    string `yaml:"name"`
-	Signers string `yaml:"signers"` // OpenSSH's allowed_signers; who may sign statements
+	Signers string `yaml:"signers"` // OpenSSH's allowed_signers file: who may sign statements
 	Items   []Item `yaml:"items"`
 
-	dir string // where its files are looked for
+	dir string // the folder of its files
 }
 
-// Item is one line of the guide's list.
+// Item is one line of the checklist.
 type Item struct {
 	ID     string  `yaml:"id"`
 	Name   string  `yaml:"name"`
@@ -43,15 +42,15 @@ type Item struct {
 type Check struct {
 	ID        string `yaml:"id"`
 	Name      string `yaml:"name"`
-	Promise   string `yaml:"promise"`   // a metric, as in ttft or rto(node-loss)
+	Promise   string `yaml:"promise"`   // a metric, such as ttft or rto(node-loss)
 	Tests     string `yaml:"tests"`     // a JUnit file
 	Scan      string `yaml:"scan"`      // a SARIF file
-	Document  string `yaml:"document"`  // a text with the date of its review
+	Document  string `yaml:"document"`  // a text with the date of its last review
 	Statement string `yaml:"statement"` // a signed file
-	Within    Age    `yaml:"within"`    // how old the evidence may be; 0: as old as it is
+	Within    Age    `yaml:"within"`    // largest age of the evidence; 0: any
 }
 
-// Age is a duration in which days may be written, as in 90d.
+// Age is a duration that may have days, as in 90d.
 type Age time.Duration
 
 // UnmarshalText reads an age.
@@ -69,7 +68,7 @@ func (a *Age) UnmarshalText(text []byte) error {
 	return fmt.Errorf("found %q, expected an age such as 7d or 12h", text)
 }
 
-// String writes an age as it is read.
+// String formats an age as it is parsed.
 func (a Age) String() string {
 	if day := 24 * time.Hour; time.Duration(a)%day == 0 {
 		return fmt.Sprintf("%dd", time.Duration(a)/day)
@@ -77,7 +76,7 @@ func (a Age) String() string {
 	return time.Duration(a).String()
 }
 
-// Load reads a checklist; its files are looked for beside it.
+// Load reads a checklist; its files are in the same folder.
 func Load(path string) (Checklist, error) {
 	src, err := os.ReadFile(path)
 	if err != nil {
@@ -86,8 +85,8 @@ func Load(path string) (Checklist, error) {
 	return Parse(path, filepath.Dir(path), src)
 }
 
-// Parse reads a checklist whose files are looked for in dir. Errors name the
-// file and, where there is one, the line.
+// Parse parses a checklist whose files are in dir. Errors name the file and, if known,
+// the line.
 func Parse(name, dir string, src []byte) (Checklist, error) {
 	c := Checklist{dir: dir}
 	if err := yaml.NewDecoder(bytes.NewReader(src), yaml.Strict()).Decode(&c); err != nil && !errors.Is(err, io.EOF) {
@@ -174,16 +173,16 @@ func (c Check) validate() error {
 type State int
 
 const (
-	Open State = iota // no evidence, or none that still counts
+	Open State = iota // no evidence, or none that is still valid
 	Done
-	Failed // the evidence says no
+	Failed // the evidence shows a failure
 )
 
 var stateNames = [...]string{"open", "done", "failed"}
 
 func (s State) String() string { return stateNames[s] }
 
-// MarshalText writes the state as checklist.json has it.
+// MarshalText writes the state as in checklist.json.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // UnmarshalText reads what MarshalText wrote.
@@ -197,7 +196,7 @@ func (s *State) UnmarshalText(b []byte) error {
 	return fmt.Errorf("%q is not a state; %s are", b, strings.Join(stateNames[:], ", "))
 }
 
-// of several parts: failed if one has, done if all are.
+// of is the state of several parts: failed if one has failed, done if all are done.
 func of(parts []State) State {
 	all := Done
 	for _, s := range parts {
@@ -211,15 +210,15 @@ func of(parts []State) State {
 	return all
 }
 
-// Result is checklist.json: how far a checklist has got.
+// Result is checklist.json: the state of a checklist.
 type Result struct {
 	Name  string       `json:"name"`
-	At    time.Time    `json:"at"` // when the evidence was looked at
+	At    time.Time    `json:"at"` // when the evidence was checked
 	State State        `json:"state"`
 	Items []ItemResult `json:"items"`
 }
 
-// ItemResult is how far an item has got.
+// ItemResult is the state of an item.
 type ItemResult struct {
 	ID     string        `json:"id"`
 	Name   words.Kept    `json:"name"`
@@ -227,15 +226,15 @@ type ItemResult struct {
 	Checks []CheckResult `json:"checks"`
 }
 
-// CheckResult is what became of a check, and why.
+// CheckResult is the state of a check, and the reason.
 type CheckResult struct {
 	ID    string     `json:"id"`
 	Name  words.Kept `json:"name"`
 	State State      `json:"state"`
-	Why   words.Kept `json:"why"` // a report reads it again, in its own language
+	Why   words.Kept `json:"why"` // kept as a sentence, so that a report can translate it
 }
 
-// Hold holds the checklist against the evidence there is at a time.
+// Hold checks the checklist against the evidence at a time.
 func (c Checklist) Hold(now time.Time, runs []Run) Result {
 	r := Result{Name: c.Name, At: now.UTC().Truncate(time.Second)}
 	var items []State
@@ -270,7 +269,7 @@ func (c Checklist) check(now time.Time, runs []Run, id string, check Check) (Sta
 	}
 }
 
-// read lets a reader look at a file of evidence, and then at its age.
+// read reads a file of evidence with a reader, and checks its age.
 func (c Checklist) read(now time.Time, check Check, name string, reader func([]byte) found) (State, words.Sentence) {
 	content, err := os.ReadFile(filepath.Join(c.dir, name))
 	if errors.Is(err, os.ErrNotExist) {
@@ -296,7 +295,7 @@ func (c Checklist) read(now time.Time, check Check, name string, reader func([]b
 	return Done, words.Say("%s: %s", name, f.why)
 }
 
-// found is what a file of evidence says, and of when it is, where it does.
+// found is the result of a file of evidence, and its date if it has one.
 type found struct {
 	state State
 	why   words.Sentence
@@ -305,10 +304,10 @@ type found struct {
 
 const day = time.DateOnly
 
-// aged reports whether evidence is still young enough.
+// aged reports whether evidence is recent enough.
 func aged(now, at time.Time, within Age) (State, words.Sentence) {
 	switch {
-	case at.After(now.Add(24 * time.Hour)): // a day, for who is east of here
+	case at.After(now.Add(24 * time.Hour)): // a day of tolerance for time zones further east
 		return Open, words.Say("its date is %s, which is in the future", at.Format(day))
 	case within != 0 && now.Sub(at) > time.Duration(within):
 		return Open, words.Say("its date is %s, and it may be at most %s old", at.Format(day), within)

@@ -21,7 +21,7 @@ import (
 
 var now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
-// The ready checklist parses, and nothing of it is done without evidence.
+// The checklist that launchgate brings parses, and without evidence no item is done.
 func TestNothingIsDoneByItself(t *testing.T) {
 	c, err := Parse("release.yaml", t.TempDir(), checklist.GoLive)
 	if err != nil {
@@ -43,7 +43,7 @@ func TestNothingIsDoneByItself(t *testing.T) {
 	}
 }
 
-// one holds a list of one check.
+// one checks a list with one check.
 func one(t *testing.T, dir, check string, runs ...Run) CheckResult {
 	t.Helper()
 	c, err := Parse("list.yaml", dir, []byte("name: n\nsigners: signers\nitems:\n  - id: i\n    name: I\n    checks:\n      - {id: c, name: C, "+check+"}\n"))
@@ -227,7 +227,7 @@ func TestStatements(t *testing.T) {
 	}
 }
 
-// What ssh-keygen signs is what counts.
+// A statement signed by OpenSSH's ssh-keygen is accepted.
 func TestStatementSignedByOpenSSH(t *testing.T) {
 	if _, err := exec.LookPath("ssh-keygen"); err != nil {
 		t.Skip("skipped: there is no ssh-keygen on this machine")
@@ -305,8 +305,8 @@ func TestResultIsReadAsWritten(t *testing.T) {
 	}
 }
 
-// FuzzEvidence gives the readers of evidence whatever: only what is really
-// there may be done.
+// FuzzEvidence gives the readers of evidence arbitrary files. A check may be done only
+// if the file really has the evidence.
 func FuzzEvidence(f *testing.F) {
 	for _, s := range []string{`<testsuite><testcase name="a"/></testsuite>`, `{"runs":[{"results":[{"ruleIndex":-1}]}]}`, "Reviewed: 2026-11-01", "a b c", "* namespaces=\"x\" ssh-ed25519 AAAA", "items: [{id: a, checks: [{id: c, scan: x}]}]"} {
 		f.Add([]byte(s))

@@ -8,16 +8,15 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Run is a run that was judged.
+// Run is a judged run.
 type Run struct {
 	Name    string // its folder
 	At      time.Time
 	Verdict checklist.Verdict
 }
 
-// kept looks for the newest run that has something to say about a promise. All
-// of its objectives about it count, so that an easy one does not hide a hard
-// one.
+// kept looks for the newest run with objectives about a metric. All of these objectives
+// count, so that an easy one does not hide a hard one.
 func kept(now time.Time, runs []Run, check Check) (State, words.Sentence) {
 	parts := promisePattern.FindStringSubmatch(check.Promise)
 	var newest *Run

@@ -17,19 +17,19 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// Namespace is what statements are signed for: ssh-keygen -Y sign -n launchgate.
+// Namespace is the namespace of signatures: ssh-keygen -Y sign -n launchgate.
 const Namespace = "launchgate"
 
-// Statement is what a person says about one check, until a day.
+// Statement is what a person states about one check, valid until a day.
 type Statement struct {
 	Check   string `yaml:"check"`
 	Who     string `yaml:"who"`
 	Says    string `yaml:"says"`
-	Expires string `yaml:"expires"` // a day, the last on which it counts
+	Expires string `yaml:"expires"` // the last day on which it is valid
 }
 
-// statement holds a signed file against a check. The signature is of the file
-// as it is, byte for byte.
+// statement checks a signed file as the evidence of a check. The signature covers the
+// file byte for byte.
 func (c Checklist) statement(now time.Time, id, name string) (State, words.Sentence) {
 	file := filepath.Join(c.dir, name)
 	content, err := os.ReadFile(file)
@@ -60,7 +60,7 @@ func (c Checklist) statement(now time.Time, id, name string) (State, words.Sente
 	return Done, words.Say("%s, until %s: %s", s.Who, s.Expires, strings.TrimSpace(s.Says))
 }
 
-// verify holds a signature against the keys of who is said to have signed.
+// verify checks a signature against the keys of the person who is said to have signed.
 func (c Checklist) verify(now time.Time, who string, content []byte, file string) error {
 	armored, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
@@ -102,8 +102,8 @@ func (c Checklist) verify(now time.Time, who string, content []byte, file string
 type signer struct {
 	principals    []string
 	key           ssh.PublicKey
-	namespaces    []string  // empty: all
-	after, before time.Time // zero: always
+	namespaces    []string  // empty: all namespaces
+	after, before time.Time // zero: no limit
 }
 
 func (s signer) may(who string, now time.Time) bool {
