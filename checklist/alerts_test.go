@@ -57,15 +57,16 @@ func TestAlerts(t *testing.T) {
 			t.Errorf("%s: %s: %s; want %s with %q", tt.says, f.Verdict, f.Why, tt.want, tt.why)
 		}
 	}
-	// Which fired, and when, is told without being asked for.
-	told := healthy(t, "error_rate <= 1%").withFault()
-	told.observe(0, watched.Name, "", 1)
-	told.observations[len(told.observations)-1].Text = watched.Text
+	// The verdict lists the alerts that fired and their times, although no objective
+	// asks for them.
+	alerted := healthy(t, "error_rate <= 1%").withFault()
+	alerted.observe(0, watched.Name, "", 1)
+	alerted.observations[len(alerted.observations)-1].Text = watched.Text
 	for _, o := range all(alert("HighErrorRate", time.Second, 2*time.Second), alert("ReplicaDown", inEffectAt+2*time.Second, goneAt)) {
-		told.observe(o.At, o.Name, o.Subject, o.Value)
+		alerted.observe(o.At, o.Name, o.Subject, o.Value)
 	}
-	told.observe(stageTo-time.Second, recording.ObsAlert, "HighErrorRate", 1)
-	v := told.judge(t)
+	alerted.observe(stageTo-time.Second, recording.ObsAlert, "HighErrorRate", 1)
+	v := alerted.judge(t)
 	if len(v.Alerts) != 3 || v.Alerts[0].Fault != "" || *v.Alerts[0].EndedAt != 2 ||
 		v.Alerts[1].Fault != "steady/0" || *v.Alerts[1].AfterSeconds != 2 || v.Alerts[1].FiredAt != (inEffectAt+2*time.Second).Seconds() ||
 		v.Alerts[2].Name != "HighErrorRate" || v.Alerts[2].EndedAt != nil {
@@ -74,7 +75,7 @@ func TestAlerts(t *testing.T) {
 	if v := healthy(t, "error_rate <= 1%").judge(t); v.Alerts != nil {
 		t.Errorf("nobody watched, and alerts are %+v", v.Alerts)
 	}
-	// A fault that never struck provokes nothing.
+	// A fault that never took effect provokes no alert.
 	w := healthy(t, "alert(ReplicaDown) in steady <= 3s").withFault()
 	w.injections = w.injections[:1]
 	w.observe(0, watched.Name, "", 1)

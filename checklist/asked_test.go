@@ -21,8 +21,8 @@ func askedGate(t *testing.T, objective string) scenarios.Gate {
 		Stages: []scenarios.Stage{{Name: "m", For: scenarios.Duration(time.Minute)}}}}, Objectives: []scenarios.Objective{o}}
 }
 
-// answersOf are a minute of answers to different questions, and the same questions
-// asked alone.
+// answersOf are a minute of answers to different questions, and the answers to the same
+// questions asked alone.
 func answersOf(change func(i int, r *recording.Request)) (all []recording.Request) {
 	at := time.Second
 	for i := range 600 {
@@ -41,7 +41,8 @@ func answersOf(change func(i int, r *recording.Request)) (all []recording.Reques
 	return all
 }
 
-// twinsOf are three questions asked in all ways, and what counts are told by.
+// twinsOf are three questions asked in all ways, and the prompts that count their
+// tokens.
 func twinsOf(change func(r *recording.Request)) (all []recording.Request) {
 	at := time.Minute
 	give := func(question, way string, hash int64, output, prompt, counted int32) {
@@ -70,8 +71,8 @@ func twinsOf(change func(r *recording.Request)) (all []recording.Request) {
 	return all
 }
 
-// What was asked in several ways is judged as it should be, and what a service
-// cannot promise is not held against it.
+// Each defect in answers to the same question asked in several ways is found, and
+// behaviour that no service promises is not a defect.
 func TestWhatIsAskedIsJudged(t *testing.T) {
 	one := func(way string, f func(r *recording.Request)) func(r *recording.Request) {
 		return func(r *recording.Request) {
@@ -81,8 +82,9 @@ func TestWhatIsAskedIsJudged(t *testing.T) {
 		}
 	}
 	no := func(*recording.Request) {}
-	// pairs makes rows of two requests of the load that are asked again, from those of
-	// which nothing else hangs: with an answer alone, and two at temperature 1.
+	// pairs changes rows that no other objective uses into the repetitions of two
+	// requests of the load: alone, with the given answer, and at temperature 1, with
+	// two more.
 	pairs := func(alone, first, second int64) func(r *recording.Request) {
 		return func(r *recording.Request) {
 			if r.Class != "question-3" {
@@ -216,7 +218,7 @@ func played(rows ...[]recording.Request) *recording.Recording {
 	return rec
 }
 
-// A health check is held against what users saw about its time.
+// A health check is compared with the results of users at the same time.
 func TestHealthIsHeldAgainstWhatUsersSaw(t *testing.T) {
 	fails := func(from, to int) func(i int, r *recording.Request) {
 		return func(i int, r *recording.Request) {

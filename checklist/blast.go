@@ -44,7 +44,7 @@ const maxSteps = 600
 
 // BlastPart are the requests of a replica or a class that met a fault.
 type BlastPart struct {
-	Name     string `json:"name,omitempty"` // empty: nobody is told to have answered
+	Name     string `json:"name,omitempty"` // empty: the answering replica is not known
 	Requests int64  `json:"requests"`
 	Failed   int64  `json:"failed"`
 	Slowed   *int64 `json:"slowed"` // nil: not known

@@ -6,8 +6,8 @@ import (
 	"github.com/launchgate/launchgate/internal/recording"
 )
 
-// Who met the pod-kill (the 46th to the 150th request) is told by replica and by
-// class, and what is slow by those who did not meet it.
+// The requests that met the pod-kill (the 46th to the 150th) are counted by replica and
+// by class. The requests that did not meet it define what is slow.
 func TestBlast(t *testing.T) {
 	w := healthy(t, "errors_during(pod-kill) <= 50%").withFault()
 	for i := range w.requests[:200] {
@@ -28,11 +28,11 @@ func TestBlast(t *testing.T) {
 		}
 		return v.Faults[0].Blast
 	}
-	// 95 met none, which is too few to say what is slow.
+	// 95 requests met no fault, which are too few to define what is slow.
 	if b := judged(); b == nil || b.SlowerThan != nil || b.Slowed != nil || b.Requests != 105 || b.Failed != 11 || b.Retried != 10 {
 		t.Fatalf("%+v", b)
 	}
-	for i := range 10 { // later ones, of a longer stage
+	for i := range 10 { // later requests, of a longer stage
 		w.requests = append(w.requests, answered(int64(200+i), stageTo-ms, 100*ms, 400*ms))
 	}
 	b := judged()
@@ -49,8 +49,8 @@ func TestBlast(t *testing.T) {
 			t.Errorf("%s: %v requests, failed, slowed and retried, want %v", name, got, want)
 		}
 	}
-	// Each second has its own: those that failed, 1 s apart, and those that were
-	// slowed and retried.
+	// Each second has its own counts: the failed requests are 1 s apart, and so are the
+	// slowed and retried ones.
 	failed, slowed, retried := int64(0), int64(0), int64(0)
 	for i, s := range b.Steps {
 		failed, slowed, retried = failed+s.Failed, slowed+*s.Slowed, retried+s.Retried
@@ -61,7 +61,7 @@ func TestBlast(t *testing.T) {
 	if failed != 11 || slowed != 10 || retried != 10 || b.StepSeconds != 1 || b.Steps[0].From != 0 || b.Steps[len(b.Steps)-1].From != 10 {
 		t.Errorf("%d failed, %d slowed and %d retried in steps of %d s: %+v", failed, slowed, retried, b.StepSeconds, b.Steps)
 	}
-	// What never struck has reached nobody.
+	// A fault that never took effect affects no request.
 	w.injections = w.injections[:1]
 	if b := judged(); b != nil {
 		t.Errorf("%+v", b)

@@ -10,9 +10,9 @@ import (
 	"github.com/launchgate/launchgate/internal/recording"
 )
 
-// noisy are blocks of 100 requests of a service: its latencies are spread as
-// those of real ones, the machine is slower in some blocks than in others, and
-// p95 is slower by a factor.
+// noisy are blocks of 100 requests of a service. Its latencies are spread like those of
+// real services, the machine is slower in some blocks than in others, and p95 is slower
+// by a factor.
 func noisy(rng *rand.Rand, moods []float64, p95 float64) []Block {
 	var blocks []Block
 	for _, mood := range moods {
@@ -36,7 +36,7 @@ func noisy(rng *rand.Rand, moods []float64, p95 float64) []Block {
 	return blocks
 }
 
-// moods of a machine, that change slowly.
+// moods are the speeds of a machine, which change slowly.
 func moods(rng *rand.Rand, n int) (all []float64) {
 	m := 0.0
 	for range n {
@@ -46,8 +46,8 @@ func moods(rng *rand.Rand, n int) (all []float64) {
 	return all
 }
 
-// comparisons compares pairs of services n times and counts what is found of
-// p95(ttft), and of anything.
+// comparisons compares pairs of services n times. It counts how often a difference is
+// found in p95(ttft), and in any metric.
 func comparisons(n, blocks int, p95 float64) (found, any int) {
 	for seed := range uint64(n) {
 		rng := rand.New(rand.NewPCG(seed, uint64(p95*1000)))
@@ -63,8 +63,8 @@ func comparisons(n, blocks int, p95 float64) (found, any int) {
 	return found, any
 }
 
-// A service compared with itself is hardly ever found to differ, and one that
-// is 10 % slower at p95 nearly always.
+// Two samples of the same service are hardly ever found to differ. A service that is 10
+// % slower at p95 is nearly always found to differ.
 func TestComparisonsAreRight(t *testing.T) {
 	const n = 200
 	if _, alarms := comparisons(n, 60, 1); alarms > n/100 {
@@ -75,8 +75,8 @@ func TestComparisonsAreRight(t *testing.T) {
 	}
 }
 
-// BenchmarkComparisons tells the share of false alarms and of regressions
-// found, by how many blocks were measured.
+// BenchmarkComparisons measures the share of false alarms and of regressions found, by
+// the number of blocks.
 func BenchmarkComparisons(b *testing.B) {
 	for _, blocks := range []int{20, 40, 60, 100} {
 		b.Run(fmt.Sprint(blocks), func(b *testing.B) {
@@ -124,13 +124,13 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// A run is cut by when requests were due, whatever came of them.
+// A run is cut into blocks by when requests were due, whatever their result.
 func TestBlocksOfARun(t *testing.T) {
 	w := healthy(t, "p95(ttft) <= 1s")
-	for i := range w.requests[:20] { // a second of which nothing came
+	for i := range w.requests[:20] { // one second without successful answers
 		w.requests[i].Error = recording.ErrorTimeout
 	}
-	w.observe(stageTo+ms, recording.ObsReadBack, "steady", 0) // a run that wrote records is compared as others are
+	w.observe(stageTo+ms, recording.ObsReadBack, "steady", 0) // a run that wrote records is compared like others
 	blocks, err := Blocks(w.gate, recording.InMemory(w.requests, nil, w.observations), 10)
 	if err != nil || len(blocks) != 10 {
 		t.Fatalf("%d blocks, %v", len(blocks), err)

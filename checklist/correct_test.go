@@ -10,7 +10,7 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// correctGate is of one stage of a minute, with one objective.
+// correctGate has one stage of a minute, and one objective.
 func correctGate(t *testing.T, objective string) scenarios.Gate {
 	t.Helper()
 	o, err := scenarios.ParseObjective(objective)
@@ -22,7 +22,7 @@ func correctGate(t *testing.T, objective string) scenarios.Gate {
 			Stages: []scenarios.Stage{{Name: "m", For: scenarios.Duration(time.Minute), Rate: 2}}}}}
 }
 
-// minute are 120 sound requests, and canaries beside them, as changed by f.
+// minute is a minute of 120 sound requests, as changed by f, and more observations.
 func minute(f func(i int, r *recording.Request), more ...recording.Observation) *recording.Recording {
 	var rows []recording.Request
 	for i := range 120 {
@@ -45,7 +45,7 @@ func minute(f func(i int, r *recording.Request), more ...recording.Observation) 
 	return recording.InMemory(rows, nil, seen)
 }
 
-// because is a reason that a service gave, or its tokenizer.
+// because is an observation with a reason, given by the service or its tokenizer.
 func because(name string, n float64, why string) recording.Observation {
 	return recording.Observation{At: stageFrom, Name: name, Subject: "s", Value: n, Text: words.Verbatim(why)}
 }
@@ -98,9 +98,9 @@ func TestWhetherAServiceIsRight(t *testing.T) {
 		{"broken", "broken_rate in s <= 1%", minute(func(i int, r *recording.Request) {
 			switch i {
 			case 7, 8:
-				r.Error, r.RetryAfter = recording.ErrorStatus, time.Second // 500, whatever it says beside
+				r.Error, r.RetryAfter = recording.ErrorStatus, time.Second // 500, even with a Retry-After
 			case 9:
-				r.Error = recording.ErrorLimited // 429, and no word of when
+				r.Error = recording.ErrorLimited // 429, without a Retry-After
 			}
 		}), Fail, "3 of 120"},
 		{"what a cache had", "cache_hit_rate in s >= 50%", minute(func(i int, r *recording.Request) {

@@ -14,14 +14,14 @@ import (
 // headroom, failed requests and answers that came too late.
 type Cost struct {
 	Instance     string  `json:"instance"`
-	PricesOf     string  `json:"prices_of"` // the date of the book
+	PricesOf     string  `json:"prices_of"` // date of the price list
 	Source       string  `json:"source"`
 	PaidReplicas int     `json:"paid_replicas"`
-	PerHour      float64 `json:"usd_per_hour"` // of all of them, on demand
-	// PerMillion is for a million output tokens of answers that met every limit,
-	// over the scenarios without faults; nil where there were none.
+	PerHour      float64 `json:"usd_per_hour"` // of all of them, at on-demand prices
+	// PerMillion is the cost of a million output tokens of answers that met every
+	// limit, over the scenarios without faults; nil if there are no such tokens.
 	PerMillion *float64     `json:"usd_per_million_output_tokens"`
-	PerRequest *float64     `json:"usd_per_request"` // that met every limit
+	PerRequest *float64     `json:"usd_per_request"` // of a request that met every limit
 	Options    []CostOption `json:"options"`
 }
 
@@ -35,7 +35,7 @@ type CostOption struct {
 	Why        words.Sentence `json:"why"`
 }
 
-// perMillion is the cost of a million good tokens, at a price an hour.
+// perMillion is the cost of a million good tokens, at a price per hour.
 func perMillion(perHour, seconds float64, tokens int64) *float64 {
 	if tokens == 0 || seconds <= 0 {
 		return nil
@@ -61,7 +61,7 @@ func (f *Finding) cost(o scenarios.Objective, e *evidence, s *samples) {
 		time.Duration(e.seconds(scopeOf(o))*float64(time.Second)).Round(time.Second))
 }
 
-// costs sums up what the service costs; nil where the gate names no price.
+// costs sums up what the service costs; nil if the gate has no price.
 func (e *evidence) costs(faults []Fault) *Cost {
 	replicas, price, err := e.gate.Paid()
 	if err != nil {
@@ -90,7 +90,7 @@ func (e *evidence) costs(faults []Fault) *Cost {
 	}
 	if price.Spot > 0 {
 		start := e.coldStart()
-		// What is taken away is replaced, and the replacement is paid for while it
+		// A preempted machine is replaced, and the replacement is paid for while it
 		// starts.
 		dollars := float64(price.Spot) * (1 + float64(price.Interruptions)*start/3600)
 		verdict, why := survived(faults, "spot-preemption")
@@ -141,8 +141,7 @@ func (e *evidence) scaled() (Outcome, words.Sentence) {
 	return Unproven, words.Say("no replica joined under load in this run")
 }
 
-// Energy is what the devices used for the answers of the scenarios without
-// faults.
+// Energy is what the devices used in the scenarios without faults.
 type Energy struct {
 	Joules         float64 `json:"joules"`
 	Devices        int     `json:"devices"`
@@ -151,7 +150,7 @@ type Energy struct {
 	PerGoodToken   float64 `json:"joules_per_good_token,omitempty"` // of answers that met every limit
 }
 
-// energy is nil where no device told of it from the beginning of a scenario to
+// energy is nil if no device reported its energy from the beginning of a scenario to
 // its end.
 func (e *evidence) energy() *Energy {
 	var sum Energy
@@ -197,8 +196,7 @@ func (e *evidence) energy() *Energy {
 	return &sum
 }
 
-// survived reports whether a run shows that the service comes through a kind of
-// fault.
+// survived reports whether a run shows that the service survives a kind of fault.
 func survived(faults []Fault, kind string) (Outcome, words.Sentence) {
 	verdict, why := Unproven, words.Say("no scenario of this run injects %s", kind)
 	for _, f := range faults {
@@ -213,8 +211,8 @@ func survived(faults []Fault, kind string) (Outcome, words.Sentence) {
 	return verdict, why
 }
 
-// coldStart is the longest that a replica took from its start until the gateway
-// would route to it, in seconds; 0 where none was seen to start.
+// coldStart is the longest time, in seconds, that a replica took from its start until
+// the gateway would route to it; 0 if no replica was seen to start.
 func (e *evidence) coldStart() (longest float64) {
 	began := map[string]time.Duration{}
 	for _, o := range e.rec.Observations {

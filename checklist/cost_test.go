@@ -27,7 +27,7 @@ func TestCost(t *testing.T) {
 	if f := v.Objectives[0]; f.Verdict != Pass || math.Abs(*f.Value-66.6667) > 0.01 || !strings.Contains(f.Why.String(), "4 × l4 at $1.2 per hour, prices of 2026-11-01") {
 		t.Errorf("%+v", f)
 	}
-	// Half of the answers fail: those that are good cost twice as much.
+	// Half of the answers fail, so the good ones cost twice as much.
 	v, err = Judge(gate("cost_per_million_output_tokens in s <= $70"), minute(func(i int, r *recording.Request) {
 		if i%2 == 0 {
 			r.Error = recording.ErrorTimeout
@@ -46,7 +46,7 @@ func TestCost(t *testing.T) {
 	if spot := c.Options[1]; spot.Name != "spot" || spot.Verdict != Unproven || !strings.Contains(spot.Why.String(), "no scenario of this run injects spot-preemption") {
 		t.Errorf("%+v", spot)
 	}
-	// Nothing good came of it.
+	// There is no good answer.
 	v, err = Judge(gate("cost_per_million_output_tokens in s <= $70"), minute(func(_ int, r *recording.Request) { r.Error = recording.ErrorTimeout }))
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +56,7 @@ func TestCost(t *testing.T) {
 	}
 }
 
-// What a run says of a fault decides what an option is worth.
+// A cost option is proven if the run shows that the service survives its fault.
 func TestSpotIsProvenBySurvival(t *testing.T) {
 	for _, tt := range []struct {
 		faults []Fault
@@ -86,8 +86,8 @@ func TestColdStart(t *testing.T) {
 	}
 }
 
-// Energy is counted by what each device says at the beginning and at the end of
-// a scenario; where none says anything there is none, and not zero.
+// Energy is the difference between the readings of each device at the beginning and at
+// the end of a scenario. Without readings it is missing, and not zero.
 func TestEnergy(t *testing.T) {
 	gate := correctGate(t, "error_rate in s <= 5%")
 	sound := func(int, *recording.Request) {}
@@ -108,8 +108,8 @@ func TestEnergy(t *testing.T) {
 	}
 }
 
-// Autoscaling is worth what it saves only where a replica was seen to join
-// under load, and nobody felt it.
+// Autoscaling is proven only if a replica was seen to join under load, and no objective
+// failed meanwhile.
 func TestAutoscalingIsProvenByScaling(t *testing.T) {
 	ready := func(s int, n float64) recording.Observation {
 		return recording.Observation{At: time.Duration(s) * time.Second, Name: recording.ObsReplicasReady, Value: n}

@@ -13,14 +13,14 @@ import (
 // much less (the design effect) is estimated from how much the batches of a stage
 // differ (batch means, as in throughput.go).
 
-// part is what became of the requests of one stage that were due in one of its
+// part counts the results of the requests of one stage that were due in one of its
 // batches.
 type part struct {
 	tally
 	errors, refused    int64
 	exact, wrongLength int64
-	values             [perRequest]values // where an objective asks for them
-	icl                histogram          // likewise
+	values             [perRequest]values // if an objective needs them
+	icl                histogram          // if an objective needs them
 }
 
 // parts are a stage's batches in the order of time.
@@ -82,11 +82,11 @@ func wantsParts(gate scenarios.Gate) (want [perRequest]bool) {
 	return want
 }
 
-// alike is how many requests of a scope tell as much as one independent request
-// would: 1 where their batches differ no more than those of independent requests
-// do by chance. count says of a batch how many of its requests count, and of how
-// many. Batches of one size, of twice it and of four times are looked at: spells
-// that span two make the smaller ones look too much alike.
+// alike is the design effect of a scope: how many of its requests count as one
+// independent request. It is 1 if the batches differ no more than those of independent
+// requests do by chance. count says how many requests of a batch are hits, and out of
+// how many. Batches of one, two and four times a size are examined, because bursts that
+// span two batches make small batches look too similar.
 func (s *samples) alike(sure float64, count func(*part) (hits, of int64)) float64 {
 	var stages [][]hits
 	for _, stage := range s.parts {
@@ -100,7 +100,7 @@ func (s *samples) alike(sure float64, count func(*part) (hits, of int64)) float6
 	return alikeIn(sure, stages)
 }
 
-// hits is how many requests of a batch count, and of how many.
+// hits is how many requests of a batch are hits, and out of how many.
 type hits struct{ count, of float64 }
 
 // alikeIn is the design effect, from the batches of several intervals of time. Each
@@ -142,9 +142,9 @@ func alikeIn(sure float64, stretches [][]hits) float64 {
 	return worst
 }
 
-// chanceRatio is how many times their own variance the batches of independent
-// requests differ by at the most, but for one time in three hundred (the quantile
-// of χ² by Wilson and Hilferty 1931): three sizes of batches are looked at.
+// chanceRatio bounds the ratio of the variance of the batches of independent requests
+// to the expected one. It is exceeded once in three hundred times (the quantile of χ²
+// by Wilson and Hilferty 1931), because three sizes of batches are examined.
 func chanceRatio(freedom float64) float64 {
 	const z = 2.713
 	root := 1 - 2/(9*freedom) + z*math.Sqrt(2/(9*freedom))

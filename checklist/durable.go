@@ -32,12 +32,12 @@ type record struct {
 	id  string
 }
 
-// durable is what became of records.
+// durable counts the results of the final read.
 type durable struct {
 	acked                       int64
 	lost, duplicated, truncated int64
 	unknown                     int64          // could not be read
-	oldest, newest              *time.Duration // when the oldest of what is broken, and the newest of all, was acknowledged
+	oldest, newest              *time.Duration // when the oldest broken record, and the newest of all, was acknowledged
 }
 
 func (d durable) broken() int64 { return d.lost + d.duplicated + d.truncated }
@@ -51,7 +51,7 @@ func (e *evidence) recordsOf(scenario string) *records {
 	return r
 }
 
-// write takes a write into account.
+// write adds a write.
 func (r *records) write(w *recording.Request) {
 	r.written++
 	if w.Class == "" {

@@ -38,7 +38,7 @@ func fail(rows []*recording.Request, why string) {
 	}
 }
 
-// refuse has the service answer writes with a status.
+// refuse makes the service answer writes with a status.
 func refuse(rows []*recording.Request, status int32) {
 	for _, r := range rows {
 		r.Status, r.Error, r.ErrorText, r.Record = status, recording.ErrorStatus, "no such thing", ""
@@ -179,8 +179,8 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// Whatever is taken away of what is known of lost records, the run does not
-// pass for it, where supported or not.
+// Removing evidence about lost records never makes a run pass, with where supported or
+// without it.
 func TestDroppingRecordsNeverMakesAPass(t *testing.T) {
 	for seed := range uint64(300) {
 		draw := rand.New(rand.NewPCG(seed, 0))

@@ -12,13 +12,14 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// evidence is what is kept of a recording, after reading it once, to judge by.
+// evidence is what is kept of a recording after reading it once; the verdict is based
+// on it.
 type evidence struct {
 	gate   scenarios.Gate
 	rec    *recording.Recording
-	limits []scenarios.Objective // what a single request has to meet to count as good
+	limits []scenarios.Objective // the limits that a single request has to meet to count as good
 	stages map[stageID]*samples
-	scopes map[stageID]*samples // merged and sorted, made when first asked for
+	scopes map[stageID]*samples // merged and sorted, made on first use
 	played map[stageID]span     // stages that were played to their end
 
 	started     map[string]bool     // scenarios
@@ -29,18 +30,18 @@ type evidence struct {
 	batched     [perRequest]bool    // latencies whose values are kept by batches
 	gaps        bool                // an objective is about the gaps between chunks
 	evens       map[stageID]bool    // whether a stage's load is the same all the time
-	rates       bool                // seconds are tallied
-	records     map[string]*records // that were written to be read back, by scenario
+	rates       bool                // whether results are tallied by second
+	records     map[string]*records // records of the durability test, by scenario
 	faults      []*faultLife
-	windows     bool               // an objective asks which requests met a fault
-	answers     int                // complete ones
-	uncounted   int                // of which the service did not tell how many tokens they had
-	calm        map[string]*values // responses of those who met none, of scenarios with faults
+	windows     bool               // an objective distinguishes requests that met a fault
+	answers     int                // complete answers
+	uncounted   int                // complete answers without a number of tokens from the service
+	calm        map[string]*values // response times of the requests that met no fault, by scenario with faults
 	growth      bool               // an objective is about icl_growth
-	wantLate    map[string]bool    // scenarios of which an objective asks for whom the service is late
+	wantLate    map[string]bool    // scenarios with an objective of late_for_some
 	late        map[string][]lateRow
-	twins       map[string][]twin            // that were answered, by scenario
-	looked      map[string][]looked          // answers to the load whose text was looked at, by scenario
+	twins       map[string][]twin            // answered twins, by scenario
+	looked      map[string][]looked          // inspected answers to the load, by scenario
 	served      map[string]map[int64]*served // how users were served, by scenario and second of the run's clock
 	wantsHealth bool                         // an objective is about the health check
 }
@@ -53,7 +54,7 @@ type stageID struct{ scenario, stage, class, met string }
 // the kinds between slashes.
 const outside = "/"
 
-// scopeOf is what an objective is about.
+// scopeOf is the scope of an objective.
 func scopeOf(o scenarios.Objective) stageID {
 	id := stageID{o.Scenario, o.Stage, o.Class, ""}
 	switch {
@@ -79,27 +80,26 @@ type probe struct {
 	cancelled bool // the scenario ended while it was under way
 }
 
-// samples are the load requests of a stage or of several. Latencies are those
-// of requests that succeeded: one that failed has none, and counts where
-// failures count, in error_rate, attainment and goodput.
+// samples are the load requests of one or several stages. Only successful requests have
+// latencies. Failed requests count in error_rate, attainment and goodput.
 type samples struct {
 	due, errors, notSent, attained int64
-	refused                        int64  // of errors, in good order
-	cacheReported, prompt, cached  int64  // complete answers that say what a cache had, of how many tokens
+	refused                        int64  // of errors: refused with a Retry-After
+	cacheReported, prompt, cached  int64  // complete answers with a report on cached tokens; their prompt tokens, and how many of these were cached
 	tokens, goodTokens             int64  // of all complete answers, and of those that met every limit
-	exact, wrongLength             int64  // complete answers that were to have a given number of tokens
-	ends, falseEnds                int64  // complete answers with a limit, and of them those that end otherwise than they say
-	texts                          []text // of the others, where they were looked at
+	exact, wrongLength             int64  // complete answers that should have an exact number of tokens
+	ends, falseEnds                int64  // complete answers with a limit, and how many of them end in another way than they say
+	texts                          []text // of the others, if their text was inspected
 	values                         [perRequest]values
-	timeline                       [perRequest][]timed // where an objective asks for it
-	parts                          map[stageID]*parts  // of stages whose load is even
+	timeline                       [perRequest][]timed // if an objective asks for it
+	parts                          map[stageID]*parts  // of stages with a constant load
 	flow                           flow
 	icl                            histogram
 	lags                           values
-	seconds                        map[int64]*tally // of the run's clock, by when requests were due, where an objective asks for it
+	seconds                        map[int64]*tally // by second of the run's clock in which requests were due, if an objective asks for it
 }
 
-// The latencies that a request has one of, in seconds.
+// The latencies of which a request has one value each, in seconds.
 const (
 	ttft = iota
 	ttfo
@@ -129,14 +129,13 @@ var perRequestLatencies = [perRequest]struct {
 	serviceLatency: {"service_latency", (*recording.Request).ServiceLatency},
 }
 
-// asksFor reports whether an objective is about a latency, or has it as its
-// argument.
+// asksFor reports whether an objective has a latency as its metric or its argument.
 func asksFor(gate scenarios.Gate, latency int) bool {
 	name := perRequestLatencies[latency].metric
 	return slices.ContainsFunc(gate.Objectives, func(o scenarios.Objective) bool { return o.Metric == name || o.Arg == name })
 }
 
-// latencyOf is the latency of that name, if it is one.
+// latencyOf is the latency of a metric, if the metric is a latency.
 func latencyOf(metric string) (latency int, ok bool) {
 	for i, l := range perRequestLatencies {
 		if l.metric == metric {
@@ -146,12 +145,12 @@ func latencyOf(metric string) (latency int, ok bool) {
 	return 0, false
 }
 
-// latencies of one request; NaN where it has none: the TTFT of an answer that
-// was not streamed, the TPOT of a single token.
+// latencies are those of one request; NaN if it has none, such as the TTFT of an answer
+// that was not streamed, or the TPOT of a single token.
 type latencies [perRequest]float64
 
-// evidenceOf has what the observations say of stages and scenarios, and nothing yet
-// of the requests.
+// evidenceOf has the evidence from the observations of stages and scenarios, but
+// nothing from the requests yet.
 func evidenceOf(gate scenarios.Gate, rec *recording.Recording) *evidence {
 	e := &evidence{
 		gate: gate, rec: rec, limits: requestLimits(gate), stages: map[stageID]*samples{}, scopes: map[stageID]*samples{},
@@ -200,7 +199,7 @@ func gather(gate scenarios.Gate, rec *recording.Recording) (*evidence, error) {
 		l.keep(e)
 	}
 	for _, g := range rec.Gaps {
-		for id, s := range e.stages { // what chunks there are, are counted there too
+		for id, s := range e.stages { // the chunks in the recording are counted too
 			if id.scenario == g.Scenario && id.stage == g.Stage && id.class == g.Class {
 				s.icl = histogram{}
 			}
@@ -241,7 +240,7 @@ func (e *evidence) readProbes() error {
 	return nil
 }
 
-// met are the kinds of the faults that a request met.
+// met names the kinds of the faults that a request met.
 func (e *evidence) met(r *recording.Request) string {
 	if !e.windows {
 		return ""
@@ -272,7 +271,7 @@ func (e *evidence) readMarks() {
 		case recording.ObsStageEnded:
 			if s, ok := begun[o.Subject]; ok && o.At > s.from {
 				s.to = o.At
-				s.offered = max(s.offered, int64(o.Value)) // how often users ask is known at the end
+				s.offered = max(s.offered, int64(o.Value)) // how many requests users send is known only at the end
 				scenario, stage, _ := strings.Cut(o.Subject, "/")
 				e.played[stageID{scenario, stage, "", ""}] = s
 			}
@@ -310,7 +309,7 @@ func (e *evidence) stage(id stageID) *samples {
 	return s
 }
 
-// load takes a load request into account.
+// load adds a load request.
 func (e *evidence) load(r *recording.Request) {
 	id := stageID{r.Scenario, r.Stage, r.Class, e.met(r)}
 	s := e.stage(id)
@@ -407,7 +406,7 @@ func latenciesOf(r *recording.Request, growth bool) (v latencies) {
 	for i, l := range perRequestLatencies {
 		v[i] = math.NaN()
 		if i == iclGrowth && !growth {
-			continue // it takes sorting, and few ask
+			continue // it has to sort, and few objectives need it
 		}
 		if d, ok := l.of(r); ok {
 			v[i] = d.Seconds()
@@ -416,10 +415,10 @@ func latenciesOf(r *recording.Request, growth bool) (v latencies) {
 	return v
 }
 
-// requestLimits are the objectives that a single request can meet or miss: of
-// each metric and scope the loosest upper limit on a percentile or the maximum.
-// One request in two may be above a p50's limit, so the limit of the p99 beside
-// it is the one that speaks of every request; a mean speaks of none.
+// requestLimits are the objectives that a single request can meet or miss: for each
+// metric and scope the loosest upper limit of a percentile or the maximum. Half of the
+// requests may exceed the limit of a p50, so if there is a p99 too, its limit applies
+// to each request. A limit of a mean applies to none.
 func requestLimits(gate scenarios.Gate) []scenarios.Objective {
 	var limits []scenarios.Objective
 	for _, o := range gate.Objectives {
@@ -439,9 +438,8 @@ func requestLimits(gate scenarios.Gate) []scenarios.Objective {
 	return limits
 }
 
-// attains reports whether a successful request met every limit that speaks of
-// it. One that lacks a value, as an answer of one token lacks a TPOT, cannot
-// miss it.
+// attains reports whether a successful request met every limit. A missing value, such
+// as the TPOT of an answer of one token, misses no limit.
 func (e *evidence) attains(r *recording.Request, id stageID, values latencies) bool {
 	for _, o := range e.limits {
 		if !scopeOf(o).covers(id) {
@@ -460,8 +458,8 @@ func (e *evidence) attains(r *recording.Request, id stageID, values latencies) b
 	return true
 }
 
-// gapOf is an objective's statistic over the gaps of one request. Where only
-// its longest gap is known, that one stands for all: it never flatters.
+// gapOf is an objective's statistic over the gaps of one request. If only its longest
+// gap is known, the longest is used, which can only make the result worse.
 func gapOf(r *recording.Request, o scenarios.Objective) float64 {
 	if len(r.Chunks) == 0 && r.MaxGap > 0 {
 		return r.MaxGap.Seconds()
@@ -478,7 +476,7 @@ func gapOf(r *recording.Request, o scenarios.Objective) float64 {
 	return gaps[rank(int64(len(gaps)), o.Quantile)]
 }
 
-// covers reports whether a scope holds a stage.
+// covers reports whether a stage is in the scope.
 func (id stageID) covers(stage stageID) bool {
 	return (id.scenario == "" || id.scenario == stage.scenario) && (id.stage == "" || id.stage == stage.stage) &&
 		(id.class == "" || id.class == stage.class) && id.meets(stage.met)
@@ -562,7 +560,7 @@ func (s *samples) second(at int64) *tally {
 	return t
 }
 
-// seconds is for how long load was offered in a scope.
+// seconds is how long load was offered in a scope.
 func (e *evidence) seconds(scope stageID) float64 {
 	_, seconds := e.spans(scope)
 	return seconds
@@ -571,7 +569,7 @@ func (e *evidence) seconds(scope stageID) float64 {
 // unrecorded is how many requests were due in a scope and are not in the recording.
 // They could be the ones that failed.
 func (e *evidence) unrecorded(scope stageID) (missing, offered int64) {
-	scope.class, scope.met = "", "" // of which class a request was that left no trace, nobody knows
+	scope.class, scope.met = "", "" // the class of a missing request is not known
 	for id, s := range e.played {
 		if !scope.covers(id) {
 			continue
@@ -599,6 +597,6 @@ func mean(v []float64) float64 {
 	return nanosecond(sum / float64(len(v)))
 }
 
-// nanosecond rounds seconds to what the clock can tell, so that a quotient of
-// exactly a limit is not beyond it.
+// nanosecond rounds seconds to the precision of the clock, so that a quotient equal to
+// a limit does not exceed it.
 func nanosecond(v float64) float64 { return math.Round(v*1e9) / 1e9 }

@@ -7,11 +7,11 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// looks is how often a stage that may be extended is looked at before its end,
-// and at its end.
+// looks is how many times a stage that may be extended is judged, including the last
+// time at its end.
 const looks = 5
 
-// sure is the confidence that a scope's percentiles and shares are decided with.
+// sure is the confidence for the percentiles and shares of a scope.
 func (e *evidence) sure(scope stageID) float64 { return sureOf(e.gate, scope) }
 
 func sureOf(gate scenarios.Gate, scope stageID) float64 {
@@ -25,9 +25,9 @@ func sureOf(gate scenarios.Gate, scope stageID) float64 {
 	return gate.Sure()
 }
 
-// Takes is the fewest samples that can prove an objective about a percentile or a
-// share of requests; 0 of another, as of a share of tokens. Where it is compared
-// with others, it takes as many of them.
+// Takes is the fewest samples that can prove an objective about a percentile or a share
+// of requests; 0 for other objectives, such as those about a share of tokens. If the
+// objective is a comparison, each side needs that many.
 func Takes(gate scenarios.Gate, o scenarios.Objective) int64 {
 	switch {
 	case isShare(o):
@@ -48,7 +48,7 @@ func Takes(gate scenarios.Gate, o scenarios.Objective) int64 {
 	return samplesFor(sureOf(gate, scopeOf(o)), quantile)
 }
 
-// halfSure is what each side of a comparison is decided with.
+// halfSure is the confidence for each side of a comparison.
 func halfSure(gate scenarios.Gate, scope stageID) float64 { return 1 - (1-sureOf(gate, scope))/2 }
 
 // isShare reports whether an objective is about a share of requests.
@@ -57,7 +57,7 @@ func isShare(o scenarios.Objective) bool {
 	return m.Bound == scenarios.BoundShare && o.Than == (scenarios.Than{})
 }
 
-// bad is the share of requests that may be other than the objective promises.
+// bad is the share of requests that may miss the objective.
 func bad(o scenarios.Objective) float64 {
 	if atLeast(o) {
 		return 1 - o.Threshold
@@ -65,13 +65,13 @@ func bad(o scenarios.Objective) float64 {
 	return o.Threshold
 }
 
-// counted reports whether an objective about a share is one that no number of
-// requests could prove of all others, such as error_rate <= 0%: it is about what
-// was seen.
+// counted reports whether an objective about a share only concerns the observed
+// requests, such as error_rate <= 0%. No number of requests could prove it for all
+// others.
 func counted(o scenarios.Objective) bool { return o.Op == "==" || bad(o) <= 0 }
 
-// expressing is how many requests it takes to express a share: of twenty, one
-// percent cannot be seen.
+// expressing is how many requests are needed to express a share: with twenty requests,
+// one percent cannot be seen.
 func expressing(share float64) int64 {
 	if distance := min(share, 1-share); distance > 0 {
 		return int64(math.Ceil(1/distance - 1e-9))
@@ -79,9 +79,8 @@ func expressing(share float64) int64 {
 	return 1
 }
 
-// Unsettled are the objectives about a scenario's requests that are unproven by
-// what is recorded of it so far, and could be proven by more of the same: those
-// that fail already are decided.
+// Unsettled are the objectives about a scenario's requests that are unproven so far and
+// could be proven by more requests. Objectives that have failed are decided.
 func Unsettled(gate scenarios.Gate, rec *recording.Recording, scenario string) ([]string, error) {
 	gate = gate.Resolved()
 	e, err := gather(gate, rec)
@@ -98,7 +97,8 @@ func Unsettled(gate scenarios.Gate, rec *recording.Recording, scenario string) (
 		if o.Quantile == 0 && !isShare(o) || !ofIt(o) && !ofIt(reference) {
 			continue
 		}
-		// More of this scenario does not decide what is compared with a later one.
+		// More of this scenario does not decide a comparison with a scenario that is
+		// played later.
 		if !ofIt(o) && !e.unplayed(o).IsZero() || !ofIt(reference) && !e.unplayed(reference).IsZero() {
 			continue
 		}
@@ -109,7 +109,7 @@ func Unsettled(gate scenarios.Gate, rec *recording.Recording, scenario string) (
 	return unsettled, nil
 }
 
-// endNow takes what is recorded of a scenario for all there is.
+// endNow treats a scenario as if it had ended now.
 func (e *evidence) endNow(scenario string) {
 	e.ended[scenario] = true
 	for _, o := range e.rec.Observations {

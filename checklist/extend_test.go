@@ -9,8 +9,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// So far means so far: a scenario under way is judged by what there is of it,
-// and what fails already, or is no matter of samples, needs no more.
+// A scenario under way is judged by its requests so far. An objective that has failed,
+// or does not depend on the number of samples, needs no more.
 func TestUnsettled(t *testing.T) {
 	w := healthy(t, "p95(ttft) <= 1s", "p99(ttft) <= 1s", "p99.9(ttft) <= 1s", "p99(latency) <= 100ms", "error_rate <= 5%", "p95(tpot) in steady/main <= 1s")
 	w.gate.Scenarios[0].Stages[0].Extend = scenarios.Duration(10 * time.Minute)
@@ -22,19 +22,19 @@ func TestUnsettled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// 200 samples decide a p95, and no p99.
+	// 200 samples decide a p95, but no p99.
 	if want := []string{"p99(ttft) <= 1s", "p99.9(ttft) <= 1s"}; !slices.Equal(got, want) {
 		t.Errorf("%q are unsettled, want %q", got, want)
 	}
 }
 
-// What is compared with a scenario that was played before is settled by more of
-// this one; what is compared with a later one is not.
+// More of this scenario settles a comparison with a scenario that was played before,
+// but not one with a later scenario.
 func TestUnsettledComparisons(t *testing.T) {
 	for compared, wants := range map[string]bool{
 		"p99(ttft) in steady <= 150% of that in before": true,
 		"p99(ttft) in before <= 150% of that in steady": true,
-		"p50(ttft) in steady <= 150% of that in before": false, // decided already
+		"p50(ttft) in steady <= 150% of that in before": false, // already decided
 		"p99(ttft) in steady <= 150% of that in later":  false,
 		"p99(ttft) in later <= 150% of that in steady":  false,
 		"p99(ttft) in before <= 150% of that in later":  false,
@@ -62,8 +62,8 @@ func TestUnsettledComparisons(t *testing.T) {
 	}
 }
 
-// Who looks at a stage five times is deceived five times as often, so one that
-// may be extended takes more to pass.
+// Five looks give chance five opportunities, so a stage that may be extended needs more
+// to pass.
 func TestLookingOftenTakesMore(t *testing.T) {
 	if n, m := SamplesFor(0.95), samplesFor(sureAfter(confidence, looks), 0.95); n != 130 || m <= n || m > 200 {
 		t.Errorf("a p95 takes %d samples, and %d where it is looked five times", n, m)

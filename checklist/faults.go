@@ -11,21 +11,21 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// faultLife is one fault as the recording tells it.
+// faultLife is the life of one fault, from the recording.
 type faultLife struct {
 	Fault
-	lasts       time.Duration            // how long it is to be held
+	lasts       time.Duration            // how long it should be held
 	at          map[string]time.Duration // by state
 	failed      words.Sentence           // why a step was not taken
 	unsupported bool                     // the target cannot have this fault
-	met         []lifetime               // load requests that lived while the fault did, or later
+	met         []lifetime               // load requests that were under way when the fault was injected, or due later
 	recovered   time.Duration            // end of the first of the consecutive good probes
 	probed      int                      // probes due after the fault was in effect, until the recovery
-	bad         int                      // of them, those that were not answered in full and in time
-	lastBad     time.Duration            // end of the last of these
+	bad         int                      // of these, probes without a full answer in time
+	lastBad     time.Duration            // end of the last bad one
 	cut         int                      // probes that failed, of those under way when it was injected or due before it was seen in effect
 	later       int                      // probes that failed between the recovery and the fault's end
-	kept        durable                  // what became of the records acknowledged until it was gone
+	kept        durable                  // the records that were acknowledged before it was gone
 	lostProbes  bool                     // probes are missing from the recording
 	broken      bool                     // an objective about it failed
 }
@@ -80,15 +80,15 @@ func (l *faultLife) seconds(state string) *float64 {
 	return new(l.at[state].Seconds())
 }
 
-// struck is whether it is known from when to when the fault struck: it was
-// injected, and later seen in effect.
+// struck reports whether the time at which the fault struck is known: it was injected,
+// and later seen in effect.
 func (l *faultLife) struck() bool {
 	return l.has(recording.FaultInjected) && l.has(recording.FaultInEffect)
 }
 
-// detect finds when the service itself noticed: it no longer routes to the
-// victim. It may do so before the harness has seen the fault in effect; then it
-// noticed at once. What it notices after the fault was gone is another one.
+// detect finds when the service itself noticed the fault: when it no longer routed to
+// the target. If that was before the harness saw the fault in effect, the detection
+// time is 0. After the fault was gone, a change has another cause.
 func (l *faultLife) detect(rec *recording.Recording) {
 	if !l.struck() {
 		return
@@ -104,9 +104,9 @@ func (l *faultLife) detect(rec *recording.Recording) {
 	}
 }
 
-// request takes note of a load request that lived when the fault struck or
-// after it. It strikes between being injected and being seen in effect, so what
-// it cut is counted from the injection.
+// request takes a load request that ended after the fault was injected. The fault
+// strikes between being injected and being seen in effect, so requests that it may have
+// cut are counted from the injection.
 func (l *faultLife) request(r *recording.Request) {
 	if !l.struck() || r.Scenario != l.Scenario || r.End > 0 && r.End < l.at[recording.FaultInjected] {
 		return
@@ -124,8 +124,8 @@ func (l *faultLife) request(r *recording.Request) {
 	}
 }
 
-// probe takes note of a probe that the fault cut: it began before the fault was
-// seen in effect, so it does not tell when users were served again, but it failed.
+// probe counts a failed probe that the fault may have cut: one that was due before the
+// fault was seen in effect. It failed, but it cannot show when users were served again.
 func (l *faultLife) probe(r *recording.Request, p probe) {
 	if !l.struck() || r.Scenario != l.Scenario || p.cancelled || p.answered {
 		return
@@ -135,11 +135,11 @@ func (l *faultLife) probe(r *recording.Request, p probe) {
 	}
 }
 
-// recover finds out when users were served again: the end of the first of so
-// many consecutive probes that were answered in full and in time. Probes are
-// taken in the order they were due. Where as many in a row fail before the fault
-// is gone, users were not served again yet: what it breaks may break a while
-// after it struck.
+// recover finds out when users were served again: the end of the first of so many
+// consecutive probes that were answered in full and in time. Probes are taken in the
+// order in which they were due. If as many consecutive probes fail later, before the
+// fault is gone, users were not served again yet, because some faults break the service
+// a while after they strike.
 func (l *faultLife) recover(e *evidence) {
 	s := e.scenario(l.Scenario)
 	if !l.struck() || s == nil || s.Probe == nil {
@@ -160,9 +160,9 @@ func (l *faultLife) recover(e *evidence) {
 	}
 }
 
-// served looks at probes from one on until a row of them was answered, and
-// returns the end of the first of the row, and which comes after it; -1 where
-// there is none.
+// served looks from a probe on for the required number of consecutive answered probes.
+// It returns the end of the first of them and the index after the last; -1 if there are
+// none.
 func (l *faultLife) served(probes []probe, from int, s scenarios.Probe) (first time.Duration, after int) {
 	row := 0
 	for i, p := range probes[from:] {
@@ -187,10 +187,11 @@ func (l *faultLife) served(probes []probe, from int, s scenarios.Probe) (first t
 	return 0, -1
 }
 
-// failsAgain is the first of a row of probes that failed, or are missing, before
-// the fault was gone; -1 where there is none. Fewer than a row are counted.
+// failsAgain is the index of the first of as many consecutive probes that failed or are
+// missing before the fault was gone; -1 if there are none. Shorter series are counted
+// in later.
 func (l *faultLife) failsAgain(probes []probe, from int, s scenarios.Probe) int {
-	row, failed, begin := 0, 0, -1 // failed are those of the row that are not missing
+	row, failed, begin := 0, 0, -1 // failed: the probes of the series that failed, without the missing ones
 	l.later = 0
 	for i := from; i < len(probes); i++ {
 		p := probes[i]
@@ -211,14 +212,14 @@ func (l *faultLife) failsAgain(probes []probe, from int, s scenarios.Probe) int 
 			l.later++
 		}
 		if row >= s.Consecutive {
-			l.bad += l.later - failed // the row is looked at again
+			l.bad += l.later - failed // the series is looked at again
 			return begin
 		}
 	}
 	return -1
 }
 
-// seqAfter is the number that a probe has to have by the one before it.
+// seqAfter is the expected sequence number of a probe, after the one before it.
 func seqAfter(probes []probe, i int) int64 {
 	if i == 0 {
 		return 0
@@ -226,14 +227,13 @@ func seqAfter(probes []probe, i int) int64 {
 	return probes[i-1].seq + 1
 }
 
-// leastDuring is how long a fault counts at the least. If only the moment of a
-// quick recovery counted, the quicker a service recovered the worse its error
-// rate would look, and the fewer requests it would stand on.
+// leastDuring is the shortest time for which a fault counts. Without it, a service that
+// recovers more quickly would have a higher error rate, from fewer requests.
 const leastDuring = 10 * time.Second
 
-// errorsDuring counts the load requests that met the fault, and those of them
-// that failed: the ones under way when it was injected, and the ones due until
-// users were served again, the fault was seen gone and ten seconds had passed.
+// errorsDuring counts the load requests that met the fault, and how many of them
+// failed: those under way when it was injected, and those due until users were served
+// again, the fault was seen gone and leastDuring had passed.
 func (l *faultLife) errorsDuring() (failed, all int64) {
 	end := l.until()
 	for _, r := range l.met {
@@ -248,8 +248,8 @@ func (l *faultLife) errorsDuring() (failed, all int64) {
 	return failed, all
 }
 
-// until is when the fault no longer counts. One that was not seen gone counts
-// to the end.
+// until is when the fault no longer counts. A fault that was not seen gone counts to
+// the end.
 func (l *faultLife) until() time.Duration {
 	if !l.has(recording.FaultGone) {
 		return math.MaxInt64
@@ -257,16 +257,16 @@ func (l *faultLife) until() time.Duration {
 	return max(l.recovered, l.at[recording.FaultGone], l.at[recording.FaultInjected]+leastDuring)
 }
 
-// metBy reports whether a request met the fault: it was under way when it was
-// injected, or due before it no longer counted. One that never came to an end
-// was under way ever since.
+// metBy reports whether a request met the fault: it was under way at the injection, or
+// due before the fault no longer counted. A request without an end was under way ever
+// since.
 func (l *faultLife) metBy(r *recording.Request) bool {
 	return l.has(recording.FaultInjected) && r.Scenario == l.Scenario &&
 		(r.End == 0 || r.End >= l.at[recording.FaultInjected]) && r.Due <= l.until()
 }
 
-// judge says whether the fault was what it was meant to be, and whether the
-// service came back from it.
+// judge decides whether the fault happened as specified, and whether the service
+// recovered.
 func (l *faultLife) judge(e *evidence) {
 	switch {
 	case l.unsupported:
@@ -290,8 +290,8 @@ func (l *faultLife) judge(e *evidence) {
 	}
 }
 
-// promises looks at the objectives about the fault: a service that came back,
-// and not as it was promised to, has not passed.
+// promises checks the objectives about the fault: if the service recovered but misses
+// one of them, the fault has not passed.
 func (l *faultLife) promises(e *evidence) {
 	for _, o := range e.gate.Objectives {
 		if o.Arg != l.Kind || o.Scenario != "" && o.Scenario != l.Scenario || l.Verdict != Pass {

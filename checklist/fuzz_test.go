@@ -9,9 +9,9 @@ import (
 	"github.com/launchgate/launchgate/internal/recording"
 )
 
-// FuzzJudge judges runs that make no sense: times out of order, steps that
-// repeat, names that nobody declared. There is always a verdict, it can be
-// written, and it is a pass only if every part of it is.
+// FuzzJudge judges runs that make no sense: times out of order, repeated steps,
+// undeclared names. There is always a verdict, it can be written, and it is a pass only
+// if every part of it is.
 func FuzzJudge(f *testing.F) {
 	for seed := range uint64(20) {
 		f.Add(seed, uint16(40*seed))
@@ -43,7 +43,7 @@ func FuzzJudge(f *testing.F) {
 	})
 }
 
-// muddle makes n things of a run what they cannot be.
+// muddle changes n things of a run to impossible values.
 func (w *world) muddle(draw *rand.Rand, n int) {
 	when := func() time.Duration {
 		return time.Duration(draw.Int64N(int64(40*time.Second))) - 5*time.Second

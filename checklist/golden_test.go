@@ -16,8 +16,8 @@ import (
 
 var update = flag.Bool("update", false, "write the runs in testdata and their verdicts anew")
 
-// The runs in testdata are judged as their verdict.json says. A run that was
-// judged wrongly becomes a test by copying its folder here.
+// The verdicts on the runs in testdata are those of their verdict.json. To turn a
+// wrongly judged run into a test, copy its folder there.
 func TestRunsAreJudgedAsTheirVerdictsSay(t *testing.T) {
 	if *update {
 		for _, p := range papers {
@@ -74,7 +74,7 @@ func TestRunsAreJudgedAsTheirVerdictsSay(t *testing.T) {
 	}
 }
 
-// encode writes a verdict as verdict.json has it.
+// encode writes a verdict as in verdict.json.
 func encode(t *testing.T, v Verdict) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -87,8 +87,8 @@ func encode(t *testing.T, v Verdict) []byte {
 	return b.Bytes()
 }
 
-// What the papers' services do is known; so the verdicts that are kept are
-// checked against it, and not only against themselves.
+// The behaviour of the synthetic services is known, so the stored verdicts are checked
+// against it too, and not only against themselves.
 func TestPaperRunsAreWhatTheyAreNamed(t *testing.T) {
 	for name, want := range map[string]struct {
 		verdict Outcome
@@ -110,7 +110,7 @@ func TestPaperRunsAreWhatTheyAreNamed(t *testing.T) {
 	}
 }
 
-// Every key of verdict.json stands in FORMAT.md.
+// Every key of verdict.json is in FORMAT.md.
 func TestVerdictIsDocumented(t *testing.T) {
 	source, err := os.ReadFile(filepath.Join("..", "internal", "recording", "FORMAT.md"))
 	if err != nil {

@@ -8,11 +8,11 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// served is how users were served in a second.
+// served counts how users were served in one second.
 type served struct{ ok, failed int64 }
 
-// serve takes into account what a user would say of the service's health. One that
-// was refused has not seen it fail.
+// serve adds what a request says about the health of the service. A refused request
+// does not count as a failure.
 func (e *evidence) serve(r *recording.Request) {
 	if !e.wantsHealth || r.End == 0 {
 		return
@@ -35,12 +35,11 @@ func (e *evidence) serve(r *recording.Request) {
 	}
 }
 
-// leastServed is how many users have to have been answered, or not, about the time
-// of a health check for it to be held against them.
+// leastServed is how many requests there must be around a health check to contradict
+// it.
 const leastServed = 3
 
-// falseHealth decides for how long the health check said the opposite of what
-// users saw.
+// falseHealth decides how long the health check said the opposite of what users saw.
 func (f *Finding) falseHealth(o scenarios.Objective, e *evidence) {
 	var wrong, compared int64
 	var total float64

@@ -8,10 +8,10 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Judge says what a recording proves about a gate. It is pure: the same gate
-// and recording give the same verdict. The error is of a recording that cannot
-// be read; everything else that is wrong with a run is part of the verdict.
-// docs/judging.md tells its rules to the reader.
+// Judge says what a recording proves about a gate. It is pure: the same gate and
+// recording give the same verdict. It returns an error only if the recording cannot be
+// read; everything else that is wrong with a run is part of the verdict.
+// docs/judging.md explains its rules.
 func Judge(gate scenarios.Gate, rec *recording.Recording) (Verdict, error) {
 	gate = gate.Resolved()
 	e, err := gather(gate, rec)
@@ -37,9 +37,9 @@ func Judge(gate scenarios.Gate, rec *recording.Recording) (Verdict, error) {
 	return v, nil
 }
 
-// decide draws the verdict from its parts: Invalid before Fail before Unproven
-// before Pass, because the numbers of a run that was not what it was meant to
-// be prove nothing, for or against.
+// decide makes the verdict from its parts. Invalid takes precedence over Fail, Fail
+// over Unproven and Unproven over Pass, because the numbers of an invalid run prove
+// nothing either way.
 func (v *Verdict) decide(e *evidence) {
 	because := map[Outcome][]Reason{}
 	say := func(about About, o Outcome, p words.Phrase, args ...any) {
@@ -49,7 +49,7 @@ func (v *Verdict) decide(e *evidence) {
 		say(AboutRun, Invalid, "The client was not reliable: %s.", v.Client.Why)
 	}
 	for _, l := range e.faults {
-		if l.Verdict != Pass && !l.broken { // the objective says so itself
+		if l.Verdict != Pass && !l.broken { // otherwise the objective gives the reason itself
 			if l.Target == "" { // such as a fault of the whole machine
 				say(AboutFault, l.Verdict, "%s: %s.", l.Kind, l.Why)
 			} else {
@@ -70,7 +70,8 @@ func (v *Verdict) decide(e *evidence) {
 	}
 	by, interrupted := interruption(e.rec)
 	for _, why := range e.doubts(waived, by, interrupted) {
-		// What cut the run short is said before what it left undone.
+		// The cause of an interruption comes before the objectives that it left
+		// unproven.
 		because[Unproven] = slices.Insert(because[Unproven], 0, Reason{Said: why})
 	}
 	for _, o := range []Outcome{Invalid, Fail, Unproven} {
@@ -99,8 +100,8 @@ func (v *Verdict) decide(e *evidence) {
 	}
 }
 
-// allHold says that all objectives hold, and by what: those that have a bound are
-// proven with it, and the others are about what was seen.
+// allHold says that all objectives hold, and on what basis: those with a bound are
+// proven with a confidence, and the others are about the observed requests.
 func (e *evidence) allHold(findings []Finding) words.Sentence {
 	var held, seen int64
 	for _, f := range findings {
@@ -126,8 +127,8 @@ func (e *evidence) allHold(findings []Finding) words.Sentence {
 	return words.Say("All %d objectives hold: %d with %s confidence, and %d for what was observed, without a confidence bound.", held, held-seen, sure, seen)
 }
 
-// doubts are the reasons of the whole run not to pass it, the one to be said
-// first last.
+// doubts are the reasons of the whole run that prevent a pass. The most important one
+// is the last.
 func (e *evidence) doubts(waived int, by words.Sentence, interrupted bool) []words.Sentence {
 	var doubts []words.Sentence
 	doubt := func(p words.Phrase, args ...any) { doubts = append(doubts, words.Say(p, args...)) }
@@ -152,7 +153,7 @@ func (e *evidence) doubts(waived int, by words.Sentence, interrupted bool) []wor
 	return doubts
 }
 
-// interruption says what stopped the run, if something did.
+// interruption says what stopped the run, if it was stopped.
 func interruption(rec *recording.Recording) (by words.Sentence, interrupted bool) {
 	for _, o := range rec.Observations {
 		if o.Name == recording.ObsInterrupted {
@@ -183,7 +184,7 @@ func warnings(gate scenarios.Gate) []words.Sentence {
 	return said
 }
 
-// connections tells what the client met of connections and is no error.
+// connections describes what the client saw of connections that is not an error.
 func (e *evidence) connections() (said []words.Sentence) {
 	for _, seen := range e.rec.Observations {
 		n := int64(seen.Value)
@@ -199,8 +200,8 @@ func (e *evidence) connections() (said []words.Sentence) {
 	return said
 }
 
-// untoldTokens warns of objectives that count tokens where the service did not:
-// the chunks counted in their place may hold several tokens each.
+// untoldTokens warns of objectives that count tokens if the service sent no usage: then
+// each chunk counts as one token, although it may hold several.
 func (e *evidence) untoldTokens() []words.Sentence {
 	counts := func(o scenarios.Objective) bool {
 		m, _ := scenarios.MetricOf(o.Metric)
@@ -213,8 +214,7 @@ func (e *evidence) untoldTokens() []words.Sentence {
 	return []words.Sentence{words.Say("Warning: %d of %d answers had no usage, so each of their chunks was counted as one token (none if they were not streamed). %s is wrong if a chunk holds several tokens; make the service report its usage (stream_options.include_usage).", e.uncounted, e.answers, e.gate.Objectives[i].Source)}
 }
 
-// inFull names the scenario of an objective where there is only one it can be
-// about.
+// inFull sets the scenario of an objective if the gate has only one.
 func inFull(gate scenarios.Gate, o scenarios.Objective) scenarios.Objective {
 	if o.Scenario == "" && len(gate.Scenarios) == 1 {
 		o.Scenario = gate.Scenarios[0].Name
@@ -222,20 +222,20 @@ func inFull(gate scenarios.Gate, o scenarios.Objective) scenarios.Objective {
 	return o
 }
 
-// countsErrors reports whether an objective would notice that requests in the
-// scope of a latency objective failed.
+// countsErrors reports whether an objective notices failed requests in the scope of a
+// latency objective.
 func countsErrors(o, beside scenarios.Objective) bool {
 	m, _ := scenarios.MetricOf(o.Metric)
 	switch {
 	case !m.Errors || !scopeOf(o).covers(scopeOf(beside)):
 		return false
-	case m.Arg == scenarios.FaultArg: // of those who met the fault
+	case m.Arg == scenarios.FaultArg: // it counts the requests that met the fault
 		return beside.During == o.Arg
 	}
 	return true
 }
 
-// summary is what a scenario measured, for the reader.
+// summary is what a scenario measured, for the report.
 func (e *evidence) summary(name string) Scenario {
 	scope := stageID{scenario: name}
 	s := e.within(scope)

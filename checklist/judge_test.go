@@ -13,15 +13,15 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Every rule of docs/judging.md has a row: what is spoiled in a healthy run, and
-// what comes of it.
+// Every rule of docs/judging.md has a row: a change to a healthy run, and the resulting
+// verdict.
 func TestJudge(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		promises []string
 		spoil    func(w *world)
-		want     string // the verdict, of each objective and (of each fault)
-		why      string // in the first sentence
+		want     string // the verdict, those of the objectives and (those of the faults)
+		why      string // part of the first sentence
 	}{
 		// Percentiles.
 		{"a percentile whose bound holds passes", []string{"p95(ttft) <= 1s"}, nil, "pass: pass", "The objective holds"},
@@ -45,7 +45,7 @@ func TestJudge(t *testing.T) {
 			}
 		}, "unproven: unproven", "no successful request has a ttfo"},
 		{"response times count from when the request was due", []string{"p50(latency) <= 400ms", "p50(service_latency) <= 300ms"}, func(w *world) {
-			for _, r := range w.loads() { // the wait before a request is sent is the client's and the service's
+			for _, r := range w.loads() { // the delay before a request is sent counts as the client's and the service's
 				r.Sent = r.Due + 45*ms
 			}
 		}, "fail: pass fail", "service_latency"},
@@ -121,7 +121,7 @@ func TestJudge(t *testing.T) {
 		{"throughput", []string{"output_tokens_per_second >= 38", "achieved_rate >= 10/s", "achieved_rate >= 10.1/s"}, nil, "fail: pass pass fail", "it is 10/s, and must be >= 10.1/s"},
 		{"a rate as high as its limit is not proven, even where all went well", []string{"goodput >= 9.9/s", "goodput >= 9.7/s"}, nil, "unproven: unproven pass", "only known to be above 9.77/s"},
 		{"nor one that comes and goes", []string{"goodput >= 6/s", "goodput >= 2/s"}, func(w *world) {
-			for _, r := range w.loads()[60:90] { // three seconds, one after the other
+			for _, r := range w.loads()[60:90] { // three consecutive seconds
 				breakOff(r)
 			}
 		}, "unproven: unproven pass", "a longer stage gives a narrower bound"},
@@ -136,7 +136,7 @@ func TestJudge(t *testing.T) {
 			}
 		}, "unproven: unproven pass", "40 tokens/s"},
 
-		// What no recording holds.
+		// Metrics without a recording to measure them.
 		{"cost, security and rpo are unproven", []string{"cost_per_million_output_tokens <= $1", "security(high) == 0", "rpo(pod-kill) < 1m"}, func(w *world) { w.withFault() },
 			"unproven: unproven unproven unproven (pass)", "gives no price for a replica"},
 
@@ -146,7 +146,7 @@ func TestJudge(t *testing.T) {
 		{"recovery counts from in effect to the end of the first good probe of a row", []string{"rto(pod-kill) <= 1s", "rto(pod-kill) <= 999ms"}, func(w *world) {
 			w.withFault()
 			for _, p := range w.probes() {
-				if p.Due > inEffectAt && p.Due < inEffectAt+980*ms && p.Due != 15500*ms { // one answer in between is no row
+				if p.Due > inEffectAt && p.Due < inEffectAt+980*ms && p.Due != 15500*ms { // a single answer in between is not enough
 					breakOff(p)
 				}
 			}
@@ -283,7 +283,7 @@ func TestJudge(t *testing.T) {
 			w.dropObservations(func(o recording.Observation) bool { return o.Name == recording.ObsClientSched && o.At > 20*time.Second })
 		}, "invalid: pass", "recorded its own state in only 10 of 19 seconds"},
 
-		// What is not there.
+		// Missing evidence.
 		{"requests without a trace", []string{"error_rate <= 3%"}, func(w *world) { w.requests = w.requests[:199] }, "unproven: unproven", "1 of 200 requests"},
 		{"a stage that did not end", []string{"error_rate <= 3%"}, func(w *world) {
 			w.dropObservations(func(o recording.Observation) bool { return o.Name == recording.ObsStageEnded })
@@ -327,7 +327,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// spoilClient makes the last observations of the client what they are not to be.
+// spoilClient changes the last observations of the client to bad values.
 func (w *world) spoilClient(name string, v float64, n int) {
 	for i := len(w.observations) - 1; i >= 0 && n > 0; i-- {
 		if w.observations[i].Name == name {
@@ -346,7 +346,8 @@ func TestAnInterruptedRunExitsWith130AndNeverPasses(t *testing.T) {
 	}
 }
 
-// What a fault did to users stands beside it, also where no objective asks.
+// The verdict describes the effect of a fault on users even if no objective asks for
+// it.
 func TestTheStoryOfAFault(t *testing.T) {
 	between := func(rows []*recording.Request, from, to time.Duration) {
 		for _, r := range rows {
@@ -385,7 +386,7 @@ func TestTheStoryOfAFault(t *testing.T) {
 	}
 }
 
-// Who stops a run while a fault lasts has not seen the service fail to recover.
+// If a run is stopped during a fault, it is not known whether the service recovers.
 func TestAFaultCutShortIsUnproven(t *testing.T) {
 	w := healthy(t, "error_rate <= 3%").withFault()
 	w.failedStep("never seen gone: the run was stopped", recording.FaultGone)
@@ -439,12 +440,12 @@ func TestALatencyObjectiveAloneIsWarnedOf(t *testing.T) {
 	}
 }
 
-// What counts errors has to count those of the same requests, and so does what
-// is asked for.
+// An objective that counts errors has to cover the same requests as the latency
+// objective, and the warning suggests such an objective.
 func TestErrorsAreCountedInTheSameWindow(t *testing.T) {
 	for _, tt := range []struct {
 		promises []string
-		add      string // what the warning asks for; empty: there is none
+		add      string // the objective that the warning suggests; empty: no warning
 	}{
 		{[]string{"p90(ttft) in s outside faults <= 1s"}, "add error_rate in s outside faults <= 1%."},
 		{[]string{"p90(ttft) in s outside faults <= 1s", "errors_during(pod-kill) <= 5%"}, "add error_rate in s outside faults <= 1%."},
@@ -492,10 +493,9 @@ func TestTokensThatTheServiceDoesNotTellAreWarnedOf(t *testing.T) {
 	}
 }
 
-// Silence is never success: whatever evidence is taken away from a run that did
-// not pass, it does not pass for it. Left alone are what need not be there (a
-// second without garbage collection has no pause), and the run's last line,
-// which cannot be there when an interruption is.
+// Removing evidence from a run that did not pass never makes it pass. The test leaves
+// out evidence that need not exist (a second without garbage collection has no pause),
+// and the run's last line, which is missing whenever there is an interruption.
 func TestDroppingEvidenceNeverMakesAPass(t *testing.T) {
 	promises := []string{
 		"p95(ttft) <= 1s", "p50(icl) <= 1s", "error_rate <= 3%", "attainment >= 90%", "output_tokens_per_second >= 30",
@@ -520,7 +520,7 @@ func TestDroppingEvidenceNeverMakesAPass(t *testing.T) {
 				}
 			}
 		},
-		func(w *world, draw *rand.Rand) { // a request lost
+		func(w *world, draw *rand.Rand) { // a lost request
 			r := w.loads()[49]
 			breakOff(r)
 		},
@@ -549,7 +549,7 @@ func TestDroppingEvidenceNeverMakesAPass(t *testing.T) {
 		w.requests = slices.DeleteFunc(w.requests, func(recording.Request) bool { return gone() })
 		w.injections = slices.DeleteFunc(w.injections, func(recording.Injection) bool { return gone() })
 		w.dropObservations(func(o recording.Observation) bool { return o.Name != recording.ObsRunEnded && gone() })
-		for i := range w.requests { // and fields of what is left
+		for i := range w.requests { // and fields of what remains
 			if gone() {
 				w.requests[i].FirstToken = 0
 			}
@@ -577,7 +577,7 @@ func TestTheWorstOfSeveralFaultsCounts(t *testing.T) {
 	}
 }
 
-// Every metric of the grammar is either computed or said to have no evidence.
+// Every metric of the grammar is either computed or reported as without evidence.
 func TestEveryMetricIsJudged(t *testing.T) {
 	for _, m := range scenarios.Metrics() {
 		src := m.Example
@@ -616,7 +616,7 @@ func TestOutcomesAreReadAsTheyAreWritten(t *testing.T) {
 	}
 }
 
-// What is shown tells on which side of the limit a value lies.
+// A shown value has enough digits to see on which side of its limit it is.
 func TestValuesAreShownForPeople(t *testing.T) {
 	limit := func(threshold float64, unit string) scenarios.Objective {
 		return scenarios.Objective{Threshold: threshold, Unit: unit}

@@ -14,48 +14,50 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// A service can be quick on the whole and late for some: for long prompts, in a
-// crowd, for one key, on new connections. late_for_some looks for such groups.
+// A service can be fast overall and slow for some requests: for long prompts, under
+// concurrency, for one key, on new connections. late_for_some looks for such groups.
 //
-// The requests are divided by everything that is known of them, one division
-// after the other: the values of the factors that the gate varies, classes,
-// replicas, lengths, the crowd that they met, their place on their connection, the
-// time of a minute. Each group is compared with all others. A request is late when
-// it takes longer, by more than the limit, than the median of the others and what
-// explains it; a group is late when more of it is late than chance can make of the
-// others' share (Fisher's exact test, with Bonferroni's correction for the number of
-// groups). Nothing is assumed of how latencies are distributed, and a few that are
-// extreme change nothing.
+// The requests are divided into groups by everything that is known of them, one
+// attribute after the other: the values of the factors that the gate varies, classes,
+// replicas, lengths, the number of concurrent requests, the place on the connection,
+// the time within a minute. Each group is compared with all other requests. A request
+// is late if it takes longer than the median of the others, by more than the limit and
+// what explains it. A group is late if a larger share of it is late than chance makes
+// of the share of the others (Fisher's exact test, with Bonferroni's correction for the
+// number of groups). Nothing is assumed about the distribution of latencies, and a few
+// extreme values change nothing.
 //
-// Two things explain a wait in every sound service: a prompt that is n times as long
-// and a crowd that is n times as large may take n times as long, or as much longer
-// as they do among the shorter and the fewer.
+// Two things explain a longer wait in every sound service. A prompt that is n times as
+// long, or n times as many concurrent requests, may take n times as long. If the
+// latency grows faster than that among the shorter prompts and the smaller crowds, that
+// growth is allowed too.
 
 const (
-	// mostLate is how many requests of a scenario are looked at: the first.
+	// mostLate is how many requests of a scenario are examined: the first ones.
 	mostLate = 1 << 16
-	// leastLate is how many requests a comparison takes, and leastGroup how many a
-	// group of them and the rest.
+	// leastLate is how many requests a comparison needs, and leastGroup how many a
+	// group and the rest need each.
 	leastLate, leastGroup = 100, 20
-	// leastMore is how much larger the share of the late ones must be in a group than
+	// leastMore is how much larger the share of late requests must be in a group than
 	// among the others.
 	leastMore = 0.01
-	// mostPlaces are the places on a connection that are looked at one by one, and
-	// phases the parts that a period of time is cut into.
+	// mostPlaces is how many places on a connection are examined one by one, and phases
+	// is how many parts a period of time is divided into.
 	mostPlaces, phases = 8, 10
 )
 
-// periods are those of which a part can be late: cron jobs, scrapes, collections.
+// periods are checked for a part in which requests are late, because of cron jobs,
+// scrapes or garbage collections.
 var periods = []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second, 30 * time.Second, time.Minute}
 
-// lateRow is what is kept of a request to find out for whom a service is late.
+// lateRow is the part of a request that late_for_some needs.
 type lateRow struct {
 	due, sent, end          time.Duration
 	class, variant, replica string
 	stage, met              string
-	prompt                  float64 // tokens, or bytes where the service does not tell tokens
+	prompt                  float64 // tokens, or bytes if the service reports no tokens
 	answer, place, number   int32
-	crowd                   float64 // others under way when it was sent
+	crowd                   float64 // other requests under way when it was sent
 	values                  latencies
 	bytes                   int32
 	ok                      bool
@@ -77,7 +79,7 @@ func wantsLate(gate scenarios.Gate) map[string]bool {
 	return want
 }
 
-// keepLate keeps a request where an objective asks for whom the service is late.
+// keepLate keeps a request if an objective of late_for_some needs it.
 func (e *evidence) keepLate(r *recording.Request, met string) {
 	if !e.wantLate[r.Scenario] || len(e.late[r.Scenario]) >= mostLate || r.Sent <= 0 {
 		return
@@ -93,45 +95,46 @@ func (e *evidence) keepLate(r *recording.Request, met string) {
 	e.late[r.Scenario] = append(e.late[r.Scenario], row)
 }
 
-// lateGroup is a group of requests that is compared with the others.
+// lateGroup is a group of requests that is compared with the other requests.
 type lateGroup struct {
 	who words.Sentence
-	// in says whether a request is of the group; of says whether it is compared at
-	// all, nil: each is.
+	// in reports whether a request is in the group; of reports whether it is compared
+	// at all, nil: each is.
 	in, of func(*lateRow) bool
-	// scale is what explains a longer wait, 1 at the least: so many times as much
-	// work as another request; nil: nothing does.
+	// scale explains a longer wait: how many times as much work the request is, at
+	// least 1; nil: nothing explains it.
 	scale   func(*lateRow) float64
 	explain words.Phrase
-	// moments: the requests of the group come in spells, so that each second of them
-	// is one witness; cell names it.
+	// cell is set if the requests of the group come in bursts. It names the burst of a
+	// request; each burst counts as one observation.
 	cell func(*lateRow) int64
-	// named: the gate asks for it, so that it has to be large enough.
+	// named groups are asked for by the gate, so a group that is too small leaves the
+	// objective unproven.
 	named bool
-	// from and at are of a threshold: the values of what is divided by.
+	// value is what a threshold divides by, for a group with a threshold.
 	value func(*lateRow) float64
 	say   func(threshold float64) words.Sentence
 	above bool
 	limit float64
 }
 
-// lateness is what was found of a group.
+// lateness is the result for a group.
 type lateness struct {
 	lateGroup
 	n, others       int64   // requests
-	late, otherLate int64   // of these
-	p               float64 // the probability that chance makes it so
-	median          float64 // how much longer its median takes
-	extra, off      float64 // how much longer those take that are late, or all where most are, and the error
-	few             bool    // too few requests in it, or beside it
+	late, otherLate int64   // of these, the late ones
+	p               float64 // the probability that chance explains the difference
+	median          float64 // how much longer the median of the group is
+	extra, off      float64 // how much longer the late requests take (or all, if most are late), and the error of that
+	few             bool    // too few requests in the group, or outside it
 }
 
-// more is how much larger the share of the late ones is in the group.
+// more is how much larger the share of late requests is in the group.
 func (l *lateness) more() float64 {
 	return float64(l.late)/float64(l.n) - float64(l.otherLate)/float64(l.others)
 }
 
-// lateFor decides whether a service is late for some.
+// lateFor decides whether a service is late for some group.
 func (f *Finding) lateFor(o scenarios.Objective, e *evidence) {
 	of, _ := latencyOf(o.Arg)
 	var worst *lateness
@@ -199,7 +202,7 @@ func (f *Finding) lateFor(o scenarios.Objective, e *evidence) {
 		compared, show(o.Threshold, o.Unit), worst.who, show(max(worst.median, 0), o.Unit))
 }
 
-// failLate says for whom the service is late.
+// failLate says for which group the service is late.
 func (f *Finding) failLate(o scenarios.Objective, l *lateness) {
 	f.decide(l.extra, o)
 	f.Verdict = Fail
@@ -210,7 +213,7 @@ func (f *Finding) failLate(o scenarios.Objective, l *lateness) {
 	f.Why = words.Say(beyond, o.Arg, l.who, show(l.extra, o.Unit), show(l.off, o.Unit), l.late, l.n, show(o.Threshold, o.Unit), l.otherLate, l.others)
 }
 
-// lateRows are the requests of an objective's scope that have its latency.
+// lateRows are the requests in an objective's scope that have its latency.
 func (e *evidence) lateRows(scenario string, o scenarios.Objective, of int) (rows []lateRow, bytes bool) {
 	all := e.late[scenario]
 	sent, ended := make([]time.Duration, 0, len(all)), make([]time.Duration, 0, len(all))
@@ -250,15 +253,15 @@ func (e *evidence) lateRows(scenario string, o scenarios.Objective, of int) (row
 // comparison compares groups of requests by one latency.
 type comparison struct {
 	rows  []lateRow
-	bytes bool // lengths of prompts are in bytes
+	bytes bool // whether lengths of prompts are in bytes
 	of    int
 	limit float64   // seconds
 	start time.Time // of the run's clock
 }
 
 func (c comparison) compare() (found []lateness) {
-	// What lengths and crowds explain is taken off, so that the other groups are
-	// told apart more sharply.
+	// The time that lengths and concurrency explain is subtracted, so that the other
+	// groups are distinguished more sharply.
 	plain := make([]float64, len(c.rows))
 	for i := range c.rows {
 		plain[i] = c.rows[i].values[c.of]
@@ -277,12 +280,12 @@ func (c comparison) compare() (found []lateness) {
 }
 
 func prompt(r *lateRow) float64 { return r.prompt }
-func crowd(r *lateRow) float64  { return r.crowd + 1 } // with the request itself
+func crowd(r *lateRow) float64  { return r.crowd + 1 } // including the request itself
 func answer(r *lateRow) float64 { return float64(r.answer) }
 func place(r *lateRow) float64  { return float64(r.place) }
 func number(r *lateRow) float64 { return float64(r.number) }
 
-// groups are all that the requests are divided into.
+// groups are all groups into which the requests are divided.
 func (c comparison) groups() (groups []lateGroup) {
 	groups = append(groups, c.values()...)
 	groups = append(groups, c.above(prompt, "the %s of %s is %s (± %s) longer than their length explains: %d of %d are late by more than %s, and %d of the %d others",
@@ -298,7 +301,7 @@ func (c comparison) groups() (groups []lateGroup) {
 		}
 		return words.Say("prompts of at most %s tokens", whole(t))
 	}, nil)...)
-	if c.of != maxICL { // of more tokens the longest gap is longer
+	if c.of != maxICL { // with more tokens the longest gap is longer
 		groups = append(groups, c.above(answer, "", func(t float64) words.Sentence { return words.Say("answers of more than %s tokens", whole(t)) }, nil, nil)...)
 		groups = append(groups, c.below(answer, func(t float64) words.Sentence { return words.Say("answers of at most %s tokens", whole(t)) }, nil)...)
 	}
@@ -326,13 +329,13 @@ func (c comparison) groups() (groups []lateGroup) {
 	return append(groups, c.times()...)
 }
 
-// whole writes a threshold.
+// whole formats a threshold.
 func whole(t float64) string { return fmt.Sprint(int64(math.Floor(t))) }
 
-// second is the one that a request was due in.
+// second is the second in which a request was due.
 func second(r *lateRow) int64 { return int64(r.due / time.Second) }
 
-// values are the groups of what has names: factors, classes, replicas.
+// values are the groups by name: of factors, classes, replicas.
 func (c comparison) values() (groups []lateGroup) {
 	seen := map[string]bool{}
 	add := func(named bool, who words.Sentence, in func(*lateRow) bool) {
@@ -372,13 +375,14 @@ func (c comparison) values() (groups []lateGroup) {
 	return groups
 }
 
-// above are groups with more of something than half, three quarters and nine tenths
-// of the requests have.
+// above are groups with a larger value than half, three quarters and nine tenths of the
+// requests.
 func (c comparison) above(by func(*lateRow) float64, explain words.Phrase, say func(float64) words.Sentence, scale func(*lateRow) float64, cell func(*lateRow) int64) (groups []lateGroup) {
 	return c.divided(by, []float64{0.5, 0.75, 0.9}, lateGroup{explain: explain, say: say, scale: scale, cell: cell, above: true})
 }
 
-// below are groups with no more of something than a tenth and a quarter have.
+// below are groups with a value no larger than that of a tenth and a quarter of the
+// requests.
 func (c comparison) below(by func(*lateRow) float64, say func(float64) words.Sentence, cell func(*lateRow) int64) []lateGroup {
 	return c.divided(by, []float64{0.1, 0.25}, lateGroup{say: say, cell: cell})
 }
@@ -391,7 +395,7 @@ func (c comparison) divided(by func(*lateRow) float64, at []float64, g lateGroup
 		}
 	}
 	if len(have) < len(c.rows) {
-		return nil // it is not known of all
+		return nil // not known for all requests
 	}
 	slices.Sort(have)
 	var before float64
@@ -406,15 +410,15 @@ func (c comparison) divided(by func(*lateRow) float64, at []float64, g lateGroup
 	return groups
 }
 
-// at is a group of a threshold.
+// at is the group for a threshold.
 func (g lateGroup) at(by func(*lateRow) float64, t float64) lateGroup {
 	g.who, g.value, g.limit = g.say(t), by, t
 	g.in = func(r *lateRow) bool { return by(r) > t == g.above }
 	return g
 }
 
-// times are the parts of periods of the wall clock. A part is compared by how many
-// of its turns had late requests: one spell is no habit.
+// times are groups by parts of periods of the wall clock. A part is judged by how many
+// of its turns had late requests, because one burst does not make it periodic.
 func (c comparison) times() (groups []lateGroup) {
 	first, last := c.rows[0].due, c.rows[len(c.rows)-1].due
 	for _, period := range periods {
@@ -442,7 +446,7 @@ func (c comparison) group(g lateGroup, plain []float64) lateness {
 	if l.few || g.value == nil || l.more() < leastMore {
 		return l
 	}
-	// The threshold that tells the late ones apart best is the one to name.
+	// The sentence names the threshold that separates the late requests best.
 	have := make([]float64, len(c.rows))
 	for i := range c.rows {
 		have[i] = g.value(&c.rows[i])
@@ -460,7 +464,7 @@ func (c comparison) group(g lateGroup, plain []float64) lateness {
 	return best
 }
 
-// counted counts how many of a group and of the others are late.
+// counted counts the late requests of a group and of the others.
 func (c comparison) counted(g lateGroup, plain []float64) lateness {
 	l := lateness{lateGroup: g, p: 1}
 	var others, scales []float64 // of the others
@@ -543,8 +547,8 @@ func (c comparison) counted(g lateGroup, plain []float64) lateness {
 	return l
 }
 
-// medianOf is the median of sorted values, and half of its 99 % interval, by order
-// statistics.
+// medianOf is the median of sorted values, and half of its 99 % confidence interval,
+// from order statistics.
 func medianOf(v []float64) (median, off float64) {
 	n := float64(len(v))
 	reach := int(math.Ceil(2.576 * math.Sqrt(n) / 2))
@@ -561,9 +565,8 @@ func (c comparison) median(by func(*lateRow) float64) float64 {
 	return nearestRank(all, 0.5)
 }
 
-// slope is how much a value grows with something else, 0 at the least: the median
-// of the slopes between pairs (Theil 1950, Sen 1968), of some thousand pairs that
-// are drawn.
+// slope is how much a value grows with another one, 0 at the least: the median slope
+// between pairs (Theil 1950, Sen 1968), from some thousand random pairs.
 func (c comparison) slope(of []float64, by func(*lateRow) float64, with func(i int) bool) float64 {
 	var at []int
 	for i := range c.rows {
@@ -589,11 +592,11 @@ func (c comparison) slope(of []float64, by func(*lateRow) float64, with func(i i
 	return max(nearestRank(slopes, 0.5), 0)
 }
 
-// pairs are drawn for a slope.
+// pairs is how many pairs are drawn for a slope.
 const pairs = 4000
 
-// fisher is the probability that of so many late ones among two groups so many or
-// more fall into the first by chance (Fisher's exact test, one-sided).
+// fisher is the probability that chance puts so many or more of all late requests into
+// the first of two groups (Fisher's exact test, one-sided).
 func fisher(late, n, otherLate, others int64) float64 {
 	all, total := late+otherLate, n+others
 	if late == 0 || all == 0 {

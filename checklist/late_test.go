@@ -11,9 +11,9 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// mixedRun is a run of 1,500 requests of drawn lengths and values, ten a second, by a
-// service that takes longer for longer prompts. spoil makes some late by what it
-// returns.
+// mixedRun is a run of 1,500 requests with random lengths and values, ten per second.
+// The service takes longer for longer prompts. spoil returns an extra delay for each
+// request.
 func mixedRun(t testing.TB, promise string, seed uint64, spoil func(i int, r *recording.Request, draw *rand.Rand) time.Duration) *world {
 	w := healthy(t, promise)
 	const n = 1500
@@ -73,8 +73,8 @@ func lateFinding(t *testing.T, w *world) Finding {
 	return v.Objectives[0]
 }
 
-// Whoever a service is late for is named, and what every sound service does is
-// nobody's lateness.
+// The group for which the service is late is named, and the normal behaviour of a sound
+// service is not reported.
 func TestLateForSome(t *testing.T) {
 	always := func(who func(i int, r *recording.Request) bool, much time.Duration) func(int, *recording.Request, *rand.Rand) time.Duration {
 		return func(i int, r *recording.Request, _ *rand.Rand) time.Duration {
@@ -106,7 +106,7 @@ func TestLateForSome(t *testing.T) {
 		{"one in twenty of everybody is none", "late_for_some(ttft) in steady <= 150ms", sometimes("", 0.05, time.Second), Pass, "none of "},
 		{"long prompts", "late_for_some(ttft) in steady <= 150ms", always(func(_ int, r *recording.Request) bool { return r.PromptTokens > 1024 }, 480*ms), Fail, "the ttft of prompts of more than 1"},
 		{"longer prompts, in proportion", "late_for_some(ttft) in steady <= 150ms", func(_ int, r *recording.Request, _ *rand.Rand) time.Duration {
-			return time.Duration(r.PromptTokens) * 500 * time.Microsecond // a second for the longest
+			return time.Duration(r.PromptTokens) * 500 * time.Microsecond // one second for the longest prompt
 		}, Pass, "none of "},
 		{"short prompts", "late_for_some(ttft) in steady <= 150ms", always(func(_ int, r *recording.Request) bool { return r.PromptTokens < 300 }, 400*ms), Fail, "prompts of at most "},
 		{"one key", "late_for_some(ttft) in steady <= 150ms", always(has("key=third"), 400*ms), Fail, "the ttft of requests with key=third is "},
@@ -132,7 +132,7 @@ func TestLateForSome(t *testing.T) {
 	}
 }
 
-// The sentence tells how much longer a group waits, and the error.
+// The sentence gives the extra wait of a group, with its error.
 func TestLatenessIsMeasured(t *testing.T) {
 	f := lateFinding(t, mixedRun(t, "late_for_some(ttft) in steady <= 100ms", 2, func(_ int, r *recording.Request, _ *rand.Rand) time.Duration {
 		if strings.Contains(r.Variant, "key=third") {
@@ -145,8 +145,8 @@ func TestLatenessIsMeasured(t *testing.T) {
 	}
 }
 
-// Too few requests prove nothing, and neither does a factor's value that hardly
-// anybody drew.
+// Too few requests prove nothing, and neither does a value of a factor that few
+// requests drew.
 func TestLateForTooFew(t *testing.T) {
 	w := mixedRun(t, "late_for_some(ttft) in steady <= 150ms", 3, nil)
 	for i := range w.requests {
@@ -168,14 +168,14 @@ func TestLateForTooFew(t *testing.T) {
 	}
 }
 
-// A sound service is said to be late for nobody, however its latencies are
-// distributed, at a limit that its own noise passes often. One run in a hundred would
-// be allowed.
+// A sound service is late for no group, whatever the distribution of its latencies,
+// even at a limit that its own noise often exceeds. One false alarm in a hundred runs
+// would be allowed.
 func TestNobodyIsLateByChance(t *testing.T) {
 	accused := 0
 	for seed := range uint64(30) {
 		w := mixedRun(t, "late_for_some(ttft) in steady <= 60ms", 100+seed, func(_ int, _ *recording.Request, draw *rand.Rand) time.Duration {
-			return time.Duration(math.Pow(draw.Float64(), -0.7) * float64(10*ms)) // a tail without a variance
+			return time.Duration(math.Pow(draw.Float64(), -0.7) * float64(10*ms)) // a heavy tail with infinite variance
 		})
 		if f := lateFinding(t, w); f.Verdict == Fail {
 			accused++
@@ -192,7 +192,7 @@ func TestFisher(t *testing.T) {
 		late, n, otherLate, others int64
 		want                       float64
 	}{
-		{3, 4, 1, 4, 0.242857142857}, // the lady who tastes tea
+		{3, 4, 1, 4, 0.242857142857}, // the example of the lady tasting tea
 		{4, 4, 0, 4, 0.0142857142857},
 		{0, 10, 5, 10, 1},
 		{5, 5, 5, 5, 1},

@@ -11,10 +11,10 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// What is judged here is whose an answer is and whether it is whole, by what the
-// client saw of its text.
+// This file judges whether answers belong to their requests and are complete, from what
+// the client recorded of their texts.
 
-// looked is an answer to the load whose text was looked at.
+// looked is an answer to the load whose text was inspected.
 type looked struct {
 	seq            int64
 	question, hash int64
@@ -26,7 +26,7 @@ type looked struct {
 // mostLooked is how many answers of a scenario are compared with one another.
 const mostLooked = 1 << 18
 
-// look keeps what is known of an answer's text.
+// look keeps the data of an answer's text.
 func (e *evidence) look(r *recording.Request) {
 	if all := e.looked[r.Scenario]; (r.AnswerHash != 0 || r.Foreign != "") && len(all) < mostLooked {
 		l := looked{r.Seq, r.QuestionHash, r.AnswerHash, r.AnswerVariety, 0, 0, r.Foreign}
@@ -37,7 +37,7 @@ func (e *evidence) look(r *recording.Request) {
 	}
 }
 
-// scenariosOf are those that an objective is about.
+// scenariosOf are the scenarios that an objective is about.
 func (e *evidence) scenariosOf(o scenarios.Objective) (names []string) {
 	for _, s := range e.gate.Scenarios {
 		if o.Scenario == "" || o.Scenario == s.Name {
@@ -47,13 +47,13 @@ func (e *evidence) scenariosOf(o scenarios.Objective) (names []string) {
 	return names
 }
 
-// foreign decides how many answers are somebody else's.
+// foreign decides how many answers belong to another request.
 func (f *Finding) foreign(o scenarios.Objective, e *evidence) {
 	var count int64
 	var proof words.Sentence
 	for _, name := range e.scenariosOf(o) {
 		found := map[int64]bool{}
-		told := func(seq int64, how words.Sentence) {
+		report := func(seq int64, how words.Sentence) {
 			if !found[seq] && proof.IsZero() {
 				proof = how
 			}
@@ -63,12 +63,12 @@ func (f *Finding) foreign(o scenarios.Objective, e *evidence) {
 		slices.SortFunc(all, func(a, b looked) int { return cmp.Compare(a.seq, b.seq) })
 		for _, l := range all {
 			if l.foreign != "" {
-				told(l.seq, words.Say("the answer to request %d of %s carries the mark of request %s", l.seq, name, l.foreign))
+				report(l.seq, words.Say("the answer to request %d of %s carries the mark of request %s", l.seq, name, l.foreign))
 			}
 		}
 		for _, t := range e.twins[name] {
 			if t.variant == "alone/load" && t.foreign != "" {
-				told(t.seq, words.Say("request %d of %s was answered with the text that request %s was given too; asked again alone, twice, it has another answer", t.seq, name, t.foreign))
+				report(t.seq, words.Say("request %d of %s was answered with the text that request %s was given too; asked again alone, twice, it has another answer", t.seq, name, t.foreign))
 			}
 		}
 		count += int64(len(found))
@@ -86,12 +86,13 @@ func (f *Finding) foreign(o scenarios.Objective, e *evidence) {
 }
 
 // repeated decides how many answers are the same, word for word, as the answer to
-// another question. A text that only repeats itself is left out: a small model
-// ends in the same one whatever it is asked. So is what the model itself answers
-// to both questions: some are asked again alone, which tells how many those are.
+// another question. Two cases do not count: a repetitive text, because a small model
+// may end in the same loop for any question, and an answer that the model itself gives
+// to both questions. The second case is estimated from the questions that are asked
+// again alone.
 func (f *Finding) repeated(o scenarios.Objective, e *evidence) {
 	var again, all int64
-	var proven, excused int64 // of again, those that are known to be the service's fault, or the model's way
+	var proven, excused int64 // of again: those known to be errors of the service, and those known to be the model's own answer
 	var example words.Sentence
 	warm := false
 	for _, name := range e.scenariosOf(o) {
@@ -157,7 +158,7 @@ func (f *Finding) repeated(o scenarios.Objective, e *evidence) {
 	}
 }
 
-// aloneBySeq are the answers to requests of the load that were asked again alone.
+// aloneBySeq are the answers to the requests of the load that were repeated alone.
 func aloneBySeq(twins []twin) map[int64][]twin {
 	found := map[int64][]twin{}
 	for _, t := range twins {
@@ -168,8 +169,8 @@ func aloneBySeq(twins []twin) map[int64][]twin {
 	return found
 }
 
-// repeatedAlone is how many of these requests, which were answered with a text, have
-// the same answer alone, and how many have another one, twice.
+// repeatedAlone counts, of these requests with the same answer, those that have the
+// same answer when repeated alone, and those that have another one, twice.
 func repeatedAlone(hash int64, seqs []int64, alone map[int64][]twin) (same, other int64) {
 	for _, seq := range seqs {
 		switch again := alone[seq]; {
@@ -182,8 +183,8 @@ func repeatedAlone(hash int64, seqs []int64, alone map[int64][]twin) (same, othe
 	return same, other
 }
 
-// sampledAlike reports whether different questions have the same answer at
-// temperature 1, where even a model that always says the same says something else.
+// sampledAlike reports whether different questions have the same answer at temperature
+// 1, where no model gives the same answer to both.
 func sampledAlike(twins []twin) bool {
 	byHash := map[int64]string{}
 	for _, t := range twins {
@@ -202,10 +203,10 @@ func sampledAlike(twins []twin) bool {
 	return false
 }
 
-// text is how much of an answer came for the tokens that it is said to have.
+// text is the length of an answer and the number of its tokens and chunks.
 type text struct{ chars, tokens, pieces int32 }
 
-// ended takes into account how a complete answer ended.
+// ended records how a complete answer ended.
 func (s *samples) ended(r *recording.Request) {
 	if r.LimitTokens == 0 || r.TokensFrom != "usage" {
 		return
@@ -221,17 +222,17 @@ func (s *samples) ended(r *recording.Request) {
 }
 
 const (
-	// Answers are compared by their lengths where there are so many, and where the
-	// service sends a chunk for each token.
+	// leastTexts is how many answers are needed to compare their lengths. The service
+	// must also send about one chunk per token.
 	leastTexts = 40
-	// An answer lacks text where it has so many fewer chunks than tokens, and also
-	// less text for a token than half of all answers have.
+	// An answer lacks text if its chunks are fewer than this share of its tokens, and
+	// its text per token is less than this share of the median.
 	fewerPieces, lessText = 0.9, 0.9
 )
 
-// shortened is how many answers have clearly less text than the tokens that they
-// are said to have. Chunks alone do not tell: a busy service puts several tokens in
-// one, and then the text is all there.
+// shortened counts the answers with clearly less text than their number of tokens
+// should have. Fewer chunks alone prove nothing, because a busy service puts several
+// tokens into one chunk without losing text.
 func shortened(texts []text) (n int64) {
 	if len(texts) < leastTexts {
 		return 0
@@ -255,7 +256,7 @@ func shortened(texts []text) (n int64) {
 	return n
 }
 
-// falseEnd decides how many answers end otherwise than they say.
+// falseEnd decides how many answers end in another way than they say.
 func (f *Finding) falseEnd(o scenarios.Objective, s *samples) {
 	if s.ends == 0 {
 		f.Why = words.Say("no complete answer says in its usage how many tokens it has")

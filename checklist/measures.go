@@ -7,20 +7,20 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// measure is how one metric of scenarios.Metrics is decided, by one of the two
-// functions. Its row there says by which confidence bound. distribution computes
-// BoundRank, share BoundShare, throughput BoundRate, drift BoundMedians, lateFor BoundTest and
-// recoveryPoint BoundWrites; decide has none.
+// measure decides one metric of scenarios.Metrics, by one of its two functions. The row
+// of the metric there names the kind of its confidence bound: distribution computes
+// BoundRank, share BoundShare, throughput BoundRate, drift BoundMedians, lateFor
+// BoundTest and recoveryPoint BoundWrites; decide computes none.
 type measure struct {
 	metric string
-	// of decides an objective over its scope: the samples that are within it, and
-	// the rest of the evidence.
+	// of decides an objective over its scope, from the samples in it and the rest of
+	// the evidence.
 	of func(f *Finding, o scenarios.Objective, e *evidence, s *samples)
 	// strike decides an objective about one strike of a fault.
 	strike func(f *Finding, o scenarios.Objective, e *evidence, l *faultLife)
-	// rate says what of the requests an amount per second is of.
+	// rate says what a rate counts of the requests.
 	rate brings
-	// wholeRun: it is about no scenario, so none has to have been played for it.
+	// wholeRun: it is not about a scenario, so no scenario has to have been played.
 	wholeRun bool
 }
 
@@ -84,8 +84,8 @@ var measures = []measure{
 	{metric: "security", wholeRun: true, of: func(f *Finding, o scenarios.Objective, e *evidence, _ *samples) { f.security(o, e) }},
 }
 
-// measureOf is the measure of a metric; of one that this version does not know it
-// leaves the finding unproven.
+// measureOf is the measure of a metric. An unknown metric has a measure that leaves the
+// finding unproven.
 func measureOf(metric string) measure {
 	i := slices.IndexFunc(measures, func(m measure) bool { return m.metric == metric })
 	if i >= 0 {
@@ -96,7 +96,7 @@ func measureOf(metric string) measure {
 	}}
 }
 
-// ofLatency is the measure of a latency that each request has: a statistic of it.
+// ofLatency is the measure of a statistic of a latency that each request has.
 func ofLatency(of int) measure {
 	return measure{metric: perRequestLatencies[of].metric, of: func(f *Finding, o scenarios.Objective, _ *evidence, s *samples) {
 		v := &s.values[of]
@@ -104,7 +104,8 @@ func ofLatency(of int) measure {
 	}}
 }
 
-// ofDue decides a number of the requests that were due, where any were.
+// ofDue decides a number about the requests that were due; without any, the objective
+// is unproven.
 func ofDue(decide func(*Finding, scenarios.Objective, *evidence, *samples)) func(*Finding, scenarios.Objective, *evidence, *samples) {
 	return func(f *Finding, o scenarios.Objective, e *evidence, s *samples) {
 		f.Samples = s.due
@@ -116,13 +117,13 @@ func ofDue(decide func(*Finding, scenarios.Objective, *evidence, *samples)) func
 	}
 }
 
-// became is what became of requests that were due.
+// became counts the results of the requests that were due.
 type became struct {
-	errors, refused int64 // refused of the errors, in good order
+	errors, refused int64 // refused: of the errors, with a Retry-After
 	attained        int64
 }
 
-// shareOfDue decides the share of the requests due that count picks.
+// shareOfDue decides a share of the requests that were due; count selects them.
 func shareOfDue(count func(became) int64) func(*Finding, scenarios.Objective, *evidence, *samples) {
 	return ofDue(func(f *Finding, o scenarios.Objective, _ *evidence, s *samples) {
 		alike := s.alike(f.sure, func(p *part) (int64, int64) { return count(became{p.errors, p.refused, p.attained}), p.due })

@@ -6,7 +6,7 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// A metric that can be promised is measured, and in one way.
+// Every metric of the grammar has exactly one measure.
 func TestEveryMetricHasAMeasure(t *testing.T) {
 	declared := scenarios.Metrics()
 	if len(declared) != len(measures) {

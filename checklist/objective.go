@@ -49,7 +49,7 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 	return f
 }
 
-// finding is that of an objective about which nothing is known yet.
+// finding is the finding of an objective before it is decided.
 func (e *evidence) finding(o scenarios.Objective) Finding {
 	f := Finding{Source: o.Source, Scenario: o.Scenario, Unit: o.Unit, Threshold: o.Threshold, sure: e.sure(scopeOf(o)), asked: e.gate.Sure()}
 	if f.Source == "" {
@@ -58,8 +58,8 @@ func (e *evidence) finding(o scenarios.Objective) Finding {
 	return f
 }
 
-// unplayed says why a scenario that an objective is about has no complete
-// evidence; empty when all have. An objective about a fault is about the
+// unplayed says why the evidence of a scenario that an objective is about is
+// incomplete; empty if it is complete. An objective about a fault is about the
 // scenarios that inject it.
 func (e *evidence) unplayed(o scenarios.Objective) words.Sentence {
 	ofFault := slices.Contains(scenarios.FaultKinds, o.Arg)
@@ -76,7 +76,7 @@ func (e *evidence) unplayed(o scenarios.Objective) words.Sentence {
 	return words.Sentence{}
 }
 
-// Holds reports whether a value keeps an objective.
+// Holds reports whether a value meets an objective.
 func Holds(v float64, o scenarios.Objective) bool {
 	switch o.Op {
 	case "<=":
@@ -91,11 +91,11 @@ func Holds(v float64, o scenarios.Objective) bool {
 	return v == o.Threshold
 }
 
-// atLeast reports whether an objective asks for no less than its threshold.
+// atLeast reports whether the threshold of an objective is a lower limit.
 func atLeast(o scenarios.Objective) bool { return o.Op == ">=" || o.Op == ">" }
 
-// distribution decides a statistic over n sorted values. likeness tells how
-// much those above a value resemble one another.
+// distribution decides a statistic over n sorted values. likeness is the design effect
+// of the values above a given one.
 func (f *Finding) distribution(n int64, o scenarios.Objective, at func(int64) float64, mean func() float64, likeness likeness) {
 	f.Samples = n
 	switch {
@@ -114,16 +114,15 @@ func (f *Finding) distribution(n int64, o scenarios.Objective, at func(int64) fl
 	}
 }
 
-// percentile decides a percentile. It is proven when its 99 % bound holds too.
-// It has failed when the percentile of what was seen misses the threshold; of
-// fewer samples than could prove it, when even the bound on the other side
-// does.
+// percentile decides a percentile. It passes if its 99 % bound meets the threshold too.
+// It fails if the observed percentile misses the threshold. With fewer samples than a
+// proof needs, it fails only if even the bound on the other side misses it.
 func (f *Finding) percentile(n int64, o scenarios.Objective, at func(int64) float64, likeness likeness) {
 	value := at(rank(n, o.Quantile))
 	f.Value = &value
-	// How much requests of one moment resembled one another is asked of those above
-	// the limit. Where the slowest come near to it, those above the percentile tell
-	// too; where they are far from it, nothing hangs on when they came.
+	// The design effect is that of the requests above the limit. If the slowest
+	// requests are near the limit, the requests above the percentile count too; if they
+	// are far from it, their correlation has no influence.
 	alike := likeness(o.Threshold, f.sure)
 	if at(n-1) > o.Threshold/2 {
 		alike = max(alike, likeness(value, f.sure))
@@ -158,7 +157,7 @@ func (f *Finding) percentile(n int64, o scenarios.Objective, at func(int64) floa
 	f.resemblance(n, alike)
 }
 
-// more says how many samples would decide.
+// more says how many more samples would decide.
 func more(sure float64, n int64, alike float64, o scenarios.Objective, at func(int64) float64) words.Sentence {
 	quantile, misses := o.Quantile, int64(0)
 	for i := range n {
@@ -175,7 +174,7 @@ func more(sure float64, n int64, alike float64, o scenarios.Objective, at func(i
 	return words.Say("the value is too near to its limit for more samples to decide; make the service faster or relax the limit")
 }
 
-// decide judges a number that is what it is.
+// decide judges a number without a bound.
 func (f *Finding) decide(value float64, o scenarios.Objective) {
 	f.Value = &value
 	f.Verdict = Pass
@@ -185,12 +184,13 @@ func (f *Finding) decide(value float64, o scenarios.Objective) {
 	f.Why = words.Say("it is %s, and must be %s", measured(value, o), must(o))
 }
 
-// share decides a share k of n requests, so many of which as alike says tell as
-// much as one independent request. It is proven when its bound holds too (Clopper
-// and Pearson). It has failed when the share that was seen misses the limit; of
-// too few requests to express the limit (of twenty, one percent cannot be seen),
-// when even the bound on the other side does. A limit of nothing or all, and an
-// exact one, is about what was seen: no number of requests proves it of others.
+// share decides a share k of n requests. alike is the design effect: how many of the
+// requests count as one independent request. The share passes if its bound (Clopper and
+// Pearson) meets the limit too. It fails if the observed share misses the limit. With
+// too few requests to express the limit (with twenty, one percent cannot be seen), it
+// fails only if even the bound on the other side misses it. A limit of 0 or 100 %, or
+// an exact one, is only about the observed requests: no number of requests proves it
+// for others.
 func (f *Finding) share(k, n int64, alike float64, o scenarios.Objective) {
 	f.Samples = n
 	low, high := shareBoundsOf(f.sure, k, n, alike)
@@ -199,7 +199,7 @@ func (f *Finding) share(k, n int64, alike float64, o scenarios.Objective) {
 		bound, best = low, high
 	}
 	value := float64(k) / float64(n)
-	if alike > 1 { // what is seen to fail needs no witness for what was not
+	if alike > 1 { // an observed failure needs no correction for correlated requests
 		low, high := rateBoundsAt(f.sure, k, n)
 		if best = low; atLeast(o) {
 			best = high
@@ -254,18 +254,18 @@ func (f *Finding) moreRequests(k, n int64, alike float64, o scenarios.Objective)
 	return words.Say("the value is too near to its limit for more requests to decide; improve the service or relax the limit")
 }
 
-// resemblance adds that the requests tell less than as many independent ones.
+// resemblance adds that correlated requests count as fewer independent ones.
 func (f *Finding) resemblance(n int64, alike float64) {
 	if alike > 1 && f.Verdict != Fail {
 		f.Why = words.Say("%s (requests close in time resembled one another, so these %d count as %d independent ones)", f.Why, n, max(1, int64(float64(n)/alike)))
 	}
 }
 
-// confident is how sure the bound of a finding is, for the reader: as sure as the
-// gate asks, however often a stage was looked at.
+// confident is the confidence that the gate asks for, for the reader, however many
+// times a stage was judged.
 func (f *Finding) confident() words.Sentence { return show(f.asked, scenarios.UnitRatio) }
 
-// fault decides the metrics of a fault; where it struck several times the worst
+// fault decides the metrics of a fault. If it struck several times, the worst strike
 // counts.
 func (e *evidence) fault(f *Finding, o scenarios.Objective, m measure) {
 	var findings []Finding
@@ -290,14 +290,14 @@ func (e *evidence) fault(f *Finding, o scenarios.Objective, m measure) {
 		}
 		return -1
 	})
-	if row, _ := scenarios.MetricOf(o.Metric); f.Value != nil && row.Bound != scenarios.BoundShare { // requests are the samples of a share
+	if row, _ := scenarios.MetricOf(o.Metric); f.Value != nil && row.Bound != scenarios.BoundShare { // the samples of a share are requests
 		f.strikes(int64(strikes), o)
 	}
 }
 
-// strikes says of how many faults a finding is the worst: one fault is one
-// sample. Of several that all kept the promise it is known how many more of the
-// kind would at the least.
+// strikes says how many strikes a finding is the worst of: each strike is one sample.
+// If several strikes all met the objective, it adds the lower bound of the share of
+// such faults that meet it.
 func (f *Finding) strikes(n int64, o scenarios.Objective) {
 	if n == 1 {
 		f.Why = words.Say("%s (seen once)", f.Why)
@@ -338,8 +338,8 @@ func (f *Finding) during(o scenarios.Objective, l *faultLife, e *evidence) {
 	f.share(failed, all, 1, o)
 }
 
-// recovery decides an RTO. A service that was still not there when it had been
-// watched for longer than the promise has broken it.
+// recovery decides an RTO. If the service had not recovered after more time than the
+// objective allows, the objective has failed.
 func (f *Finding) recovery(o scenarios.Objective, l *faultLife, e *evidence) {
 	if l.RTOSeconds != nil {
 		f.decide(*l.RTOSeconds, o)
@@ -353,16 +353,16 @@ func (f *Finding) recovery(o scenarios.Objective, l *faultLife, e *evidence) {
 	f.Samples, f.Why = 0, l.noRecovery(e)
 }
 
-// must writes what an objective asks for.
+// must writes the requirement of an objective.
 func must(o scenarios.Objective) words.Sentence {
 	return words.Say("%s %s", o.Op, show(o.Threshold, o.Unit))
 }
 
-// show writes a value as a person would, with three digits that matter.
+// show formats a value for people, with three significant digits.
 func show(v float64, unit string) words.Sentence { return showDigits(v, unit, 3) }
 
-// measured writes a value that is compared with a threshold: with more digits
-// where three would hide on which side of it it lies.
+// measured formats a value that is compared with a threshold. It has more digits if
+// three would hide on which side of the threshold it is.
 func measured(v float64, o scenarios.Objective) words.Sentence {
 	digits := 3
 	for digits < 9 && v != o.Threshold && showDigits(v, o.Unit, digits).String() == showDigits(o.Threshold, o.Unit, digits).String() {
@@ -411,7 +411,8 @@ func showSeconds(v float64, digits int) words.Sentence {
 	return words.Verbatim(significant(v*1e6, digits) + " µs")
 }
 
-// significant keeps so many digits, and all of them left of the point.
+// significant keeps so many significant digits, and all digits before the decimal
+// point.
 func significant(v float64, digits int) string {
 	decimals := digits - 1
 	if v != 0 {

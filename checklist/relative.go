@@ -7,17 +7,17 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// side is one of two that are compared: what was measured, and between what it
-// lies. A bound is nil where too little was measured for it.
+// side is one side of a comparison: the measured value and its bounds. A bound is nil
+// if there were too few samples for it.
 type side struct {
 	value     float64
 	low, high *float64
 	samples   int64
-	why       words.Sentence // it has no value
-	more      words.Sentence // what its bounds lack
+	why       words.Sentence // why it has no value
+	more      words.Sentence // why it has no bounds
 }
 
-// side measures one of two. Each of its bounds is as sure as is asked.
+// side measures one side of a comparison. Each bound has the given confidence.
 func (e *evidence) side(o scenarios.Objective, sure float64) side {
 	scope := scopeOf(o)
 	s := e.within(scope)
@@ -56,9 +56,9 @@ func (e *evidence) side(o scenarios.Objective, sure float64) side {
 	return m
 }
 
-// relative decides how a percentile or a rate relates to that of other requests:
-// its ratio, which lies with 99 % confidence between those of the farther bounds
-// of both (Bonferroni).
+// relative decides the ratio of a percentile or a rate to that of other requests. The
+// bounds of the ratio are the ratios of the outer bounds of both sides, with 99 %
+// confidence together (Bonferroni).
 func (f *Finding) relative(o scenarios.Objective, e *evidence) {
 	reference := o.Reference()
 	a, b := e.side(o, halfSure(e.gate, scopeOf(o))), e.side(reference, halfSure(e.gate, scopeOf(reference)))
@@ -83,7 +83,7 @@ func (f *Finding) relative(o scenarios.Objective, e *evidence) {
 	f.Bound = bound
 	switch {
 	case f.Verdict == Fail && (best == nil || Holds(*best, o)):
-		// The ratio misses, and could be on the other side of its limit.
+		// The ratio misses its limit, but its bounds include values that meet it.
 		if !a.more.IsZero() || !b.more.IsZero() {
 			f.Verdict = Unproven
 		}
@@ -105,7 +105,7 @@ func (f *Finding) relative(o scenarios.Objective, e *evidence) {
 	}
 }
 
-// over is the ratio of two bounds; nil where there is none.
+// over is the ratio of two bounds; nil if one is missing.
 func over(a, b *float64) *float64 {
 	if a == nil || b == nil || *b <= 0 {
 		return nil
@@ -113,13 +113,13 @@ func over(a, b *float64) *float64 {
 	return new(*a / *b)
 }
 
-// inUnit writes what a metric itself is, of an objective that compares it.
+// inUnit formats the value of the metric itself, for an objective that compares it.
 func inUnit(v float64, o scenarios.Objective) words.Sentence {
 	m, _ := scenarios.MetricOf(o.Metric)
 	return show(v, m.Unit)
 }
 
-// bounded writes a bound on the side of the limit.
+// bounded formats the bound on the side of the limit.
 func bounded(v float64, o scenarios.Objective) words.Sentence {
 	if atLeast(o) {
 		return words.Say("above %s", show(v, o.Unit))

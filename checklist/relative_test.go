@@ -10,8 +10,9 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// two is the evidence of a scenario with the classes a and b, whose first tokens
-// came after those times, and whose answers have ten tokens each, ten of a second.
+// two is the evidence of a scenario with the classes a and b, with these times to the
+// first token. Each answer has ten tokens, and ten requests of each class are due in a
+// second.
 func two(a, b []float64) *evidence {
 	e := &evidence{
 		played: map[stageID]span{{scenario: "s", stage: "main"}: {to: 20 * time.Second}},
@@ -35,7 +36,7 @@ func two(a, b []float64) *evidence {
 func repeated(v float64, n int) []float64 {
 	all := make([]float64, n)
 	for i := range all {
-		all[i] = v * (1 + 0.001*float64(i%7)) // of the same, but no two alike
+		all[i] = v * (1 + 0.001*float64(i%7)) // nearly the same, but no two are equal
 	}
 	return all
 }
@@ -51,7 +52,7 @@ func TestWhatIsComparedWithOthers(t *testing.T) {
 		{"p50(ttft) of a in s <= 60% of that of b", repeated(1, 100), repeated(1.2, 100), Fail, "must be <= 60 %"},
 		{"p50(ttft) of a <= 60% of that of b", repeated(1, 5), repeated(2, 100), Unproven, "the bound of a p50 needs"},
 		{"p50(ttft) of a <= 60% of that of b", repeated(1, 100), repeated(2, 5), Unproven, "and there are 5"},
-		{"p95(ttft) of a <= 60% of that of b", repeated(5, 40), repeated(2, 300), Fail, "250 %"}, // even at its best
+		{"p95(ttft) of a <= 60% of that of b", repeated(5, 40), repeated(2, 300), Fail, "250 %"}, // even at its lower bound
 		{"p95(ttft) of a <= 60% of that of b", repeated(1, 100), repeated(2, 100), Unproven, "the bound of a p95 needs"},
 		{"p50(ttft) of a <= 60% of that of b", nil, repeated(2, 100), Unproven, "no successful request has a ttft"},
 		{"p50(ttft) of b >= 1.5 of that of a", repeated(1, 100), repeated(2, 100), Pass, "above 200 %"},
@@ -69,8 +70,8 @@ func TestWhatIsComparedWithOthers(t *testing.T) {
 	}
 }
 
-// What came in one second of twenty could have been nothing, of which nothing is a
-// share.
+// If all good answers came in one of twenty seconds, the rate could be 0, and a share
+// of 0 means nothing.
 func TestARatioToWhatMayBeNothing(t *testing.T) {
 	e := two(repeated(1, 20), repeated(1, 20))
 	for n, s := range e.stage(stageID{scenario: "s", stage: "main", class: "b"}).seconds {
@@ -87,8 +88,8 @@ func TestARatioToWhatMayBeNothing(t *testing.T) {
 	}
 }
 
-// The bound of a ratio has to be on the far side of the true one in 99 of 100
-// runs, and near enough to prove something.
+// In 99 of 100 runs the bound of a ratio must be on the safe side of the true one, and
+// it must be near enough to prove something.
 func TestTheBoundOfARatioHolds(t *testing.T) {
 	const runs = 500
 	rng := rand.New(rand.NewPCG(3, 4))
@@ -104,7 +105,7 @@ func TestTheBoundOfARatioHolds(t *testing.T) {
 				a[i], b[i] = math.Exp(0.5*rng.NormFloat64()), 2*math.Exp(0.5*rng.NormFloat64())
 			}
 			f := two(a, b).judge(o)
-			if *f.Bound < 0.5 { // one is half of the other, in every percentile
+			if *f.Bound < 0.5 { // each percentile of one is half of that of the other
 				missed++
 			}
 			sum += *f.Bound
@@ -116,8 +117,8 @@ func TestTheBoundOfARatioHolds(t *testing.T) {
 	}
 }
 
-// A side of which no request was good says nothing of the other: it is 0, with no
-// doubt beside it, and would be below any share of what it is compared with.
+// A side without a good request says nothing about the other: its value is 0, without
+// uncertainty, and would be below any share of the other.
 func TestARateWithoutASuccessIsComparedWithNothing(t *testing.T) {
 	all := func(e *evidence, class string, good bool) {
 		for _, second := range e.stage(stageID{scenario: "s", stage: "main", class: class}).seconds {

@@ -8,10 +8,9 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// security decides how many findings of a severity or worse a scan has. Findings
-// that a waiver names do not count while it holds. A check that the gate asks for
-// and that could have found one leaves the objective unproven when it could not
-// look.
+// security decides how many findings of a severity or worse a scan has. Findings with a
+// valid waiver do not count. If a check that the gate asks for could not look, although
+// it could have found such a finding, the objective is unproven.
 func (f *Finding) security(o scenarios.Objective, e *evidence) {
 	scan := e.rec.Scan
 	ended := slices.ContainsFunc(e.rec.Observations, func(o recording.Observation) bool { return o.Name == recording.ObsScanEnded })
@@ -19,7 +18,7 @@ func (f *Finding) security(o scenarios.Objective, e *evidence) {
 		f.Why = words.Say("the recording contains no security scan, and a missing scan does not mean that there are no findings")
 		return
 	}
-	var counted []string // what was found, the worst first
+	var counted []string // the findings, the worst first
 	var doubtful []recording.ScanResult
 	waived := 0
 	found := Found(scan)

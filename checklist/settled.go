@@ -9,11 +9,13 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// leastAnswers is how many of its longer answers (p90) a stage has to last for.
+// leastAnswers is how many times as long as its longer answers (p90) a stage has to
+// last.
 const leastAnswers = 3
 
-// flow is what came into a stage and what left it in its second half: where more
-// comes than is answered, what is measured is not what the next hour would be.
+// flow counts the requests that arrived in the second half of a stage and those that
+// were answered in it. If more arrive than are answered, the measurements say nothing
+// about the next hour.
 type flow struct{ arrived, answered int64 }
 
 // flowOf counts a request that is due in a stage, or ends in it.
@@ -31,19 +33,19 @@ func (e *evidence) flowOf(s *samples, r *recording.Request) {
 	}
 }
 
-// grows is how many more requests came in the second half of a stage than left
-// it, where that is more than chance makes of a queue that does not grow. In one
-// that does not, the two differ by less than two independent streams of these sizes
-// would: what waits has an end. Two of their standard deviations were passed in none
-// of 200 runs at 95 % of what can be served.
+// grows is how many more requests arrived in the second half of a stage than were
+// answered. It is true if that is more than chance makes of a stable queue. In a stable
+// queue the two numbers differ by less than two independent streams of these sizes
+// would, because the queue is bounded. In none of 200 runs at 95 % of the capacity was
+// the difference more than two standard deviations.
 func (f flow) grows() (more int64, grows bool) {
 	more = f.arrived - f.answered
 	return more, float64(more) > 2*math.Sqrt(float64(f.arrived+f.answered))
 }
 
-// unsettled says of an objective about how quick the service is that the backlog of
-// a stage it is about still grew; empty where none did. A scenario whose stages are
-// loaded differently is not to settle as a whole, and neither is one with a fault.
+// unsettled says of an objective about speed that the backlog of one of its stages
+// still grew; empty if none did. It does not apply to a scenario with stages of
+// different loads as a whole, or to one with a fault.
 func (e *evidence) unsettled(o scenarios.Objective) words.Sentence {
 	upper := o.Op == "<=" || o.Op == "<"
 	switch m, _ := scenarios.MetricOf(o.Metric); {

@@ -11,8 +11,9 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// queue is a run against an M/M/c queue: c servers, exponential service times of a
-// mean, Poisson arrivals at a rate, and first tokens when a server takes a request.
+// queue is a run against an M/M/c queue: c servers, exponential service times with a
+// mean, Poisson arrivals at a rate. The first token comes when a server takes the
+// request.
 func queue(t testing.TB, seed uint64, servers int, mean, rate float64, lasts time.Duration, promises ...string) Verdict {
 	t.Helper()
 	w := healthy(t, promises...)
@@ -46,14 +47,14 @@ func queue(t testing.TB, seed uint64, servers int, mean, rate float64, lasts tim
 	return v
 }
 
-// Above what a service can serve nothing of its latency is proven, and below it a
-// run is rarely said to be unsettled.
+// Above the capacity of a service no latency is proven, and below it a run is rarely
+// called unsettled.
 func TestAQueueThatGrowsProvesNothing(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		servers int
 		mean    float64
-		load    float64 // of what can be served
+		load    float64 // as a share of the capacity
 		lasts   time.Duration
 		promise string
 	}{

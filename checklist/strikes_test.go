@@ -8,9 +8,9 @@ import (
 	"github.com/launchgate/launchgate/internal/recording"
 )
 
-// A fault that is played once says so. Of one that is played several times the
-// worst counts, with how many of its kind keep the promise at the least; one that
-// was never seen in effect makes the run invalid.
+// The finding of a fault that is injected once says so. If a fault is injected several
+// times, the worst one counts, with the lower bound of the share that meets the
+// objective. If one of them was never seen in effect, the run is invalid.
 func TestAFaultThatRepeats(t *testing.T) {
 	struck := func(w *world, times int, drop func(i int, state string) bool) {
 		once := w.injections

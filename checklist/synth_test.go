@@ -14,11 +14,11 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// The runs in testdata/runs are made here, by a service that exists on paper
-// only: what it does is known, so that what is said of it can be checked. They
-// are written with recording.Create, as a real run is, when the tests are run
-// with -update. The others there were played: late-outage is of a service that was
-// taken away a second after the fault, for 1.2 s, and its RTO was 0.1 s once.
+// The runs in testdata/runs are generated here, from a synthetic service with known
+// behaviour, so that their verdicts can be checked. With -update the tests write them
+// with recording.Create, like real runs. The other runs there were recorded: in
+// late-outage the service was down from one second after the fault for 1.2 s, and an
+// older judge found an RTO of 0.1 s.
 
 const paperGate = `name: %s
 description: Three replicas, a burst and a kill, on paper.
@@ -55,17 +55,17 @@ objectives:
   - error_rate in pod-kill <= 10%%
 `
 
-// paper is how the service and the client of a run behave.
+// paper describes how the service and the client of a run behave.
 type paper struct {
 	name      string
 	steady    time.Duration // how long the steady stage is
-	overload  time.Duration // how far first tokens fall behind at the end of the peak
+	overload  time.Duration // how late first tokens are at the end of the peak
 	refuse    float64       // share of the peak's requests that are shed
-	outage    time.Duration // how long nobody is served after the kill; 0: the others take over
-	endpoint  bool          // a service that was not deployed, so that nothing can be killed
-	stall     time.Duration // how late the client is, some of the time
-	cutAt     time.Duration // when the run is stopped; 0: it is not
-	restarted time.Duration // from the kill to the new process being routed to
+	outage    time.Duration // how long nobody is served after the kill; 0: the other replicas take over
+	endpoint  bool          // a service that launchgate did not deploy, so that nothing can be killed
+	stall     time.Duration // how late the client sometimes is
+	cutAt     time.Duration // when the run is stopped; 0: it is not stopped
+	restarted time.Duration // from the kill until the gateway routes to the new process
 }
 
 var papers = []paper{
@@ -76,13 +76,13 @@ var papers = []paper{
 	{name: "interrupted", steady: 20 * time.Second, cutAt: 33 * time.Second},
 }
 
-// author writes one run.
+// author generates one run.
 type author struct {
 	paper
 	draw *rand.Rand
 	w    *recording.Writer
 	now  time.Duration
-	dead [2]time.Duration // from when to when a replica is
+	dead [2]time.Duration // from when to when a replica is down
 }
 
 func (p paper) write(t *testing.T, dir string) {
@@ -193,7 +193,7 @@ func (a *author) stage(scenario string, st scenarios.Stage, seq *int64) {
 	a.observe(end, recording.ObsStageEnded, scenario+"/"+st.Name, float64(len(due)), "")
 }
 
-// request writes what becomes of a request that is due at a time.
+// request writes the row of a request that is due at a time.
 func (a *author) request(kind, scenario, stage string, seq int64, due, behind time.Duration) {
 	r := recording.Request{Seq: seq, Kind: kind, Scenario: scenario, Stage: stage, Streamed: true, Due: due,
 		Sent: due + a.jitter(300*time.Microsecond), Status: 200, TokensFrom: "usage", FirstChunkTokens: 1, PromptTokens: 18}
@@ -221,7 +221,7 @@ func (a *author) request(kind, scenario, stage string, seq int64, due, behind ti
 	a.w.Request(a.spoil(r, behind))
 }
 
-// spoil is what overload, the kill and the end of the run do to a request.
+// spoil applies overload, the kill and the end of the run to a request.
 func (a *author) spoil(r recording.Request, behind time.Duration) recording.Request {
 	none := recording.Request{Seq: r.Seq, Kind: r.Kind, Scenario: r.Scenario, Stage: r.Stage, Streamed: true, Due: r.Due, Sent: r.Sent}
 	killed, back := a.dead[0], a.dead[0]+a.outage
@@ -250,7 +250,7 @@ func (a *author) spoil(r recording.Request, behind time.Duration) recording.Requ
 
 func (a *author) kill(s scenarios.Scenario, start time.Duration) {
 	step := func(at time.Duration, state, victim, text string) {
-		a.w.Inject(told(recording.Injection{At: at, ID: s.Name + "/0", Scenario: s.Name, Kind: "pod-kill", Target: victim, State: state}, text))
+		a.w.Inject(withText(recording.Injection{At: at, ID: s.Name + "/0", Scenario: s.Name, Kind: "pod-kill", Target: victim, State: state}, text))
 	}
 	at := start + time.Duration(s.Faults[0].At)
 	step(start, recording.FaultDeclared, "busiest", "due 6s into the scenario")
@@ -267,7 +267,7 @@ func (a *author) kill(s scenarios.Scenario, start time.Duration) {
 	a.observe(at+a.restarted, recording.ObsReplicaReady, "replica-1", 1, "")
 }
 
-// look is what is observed once a second.
+// look writes the observations of one second.
 func (a *author) look(at time.Duration) {
 	a.observe(at, recording.ObsClientCPU, "", 0.18+0.1*a.draw.Float64(), "")
 	a.observe(at, recording.ObsClientGCPause, "", 0.00004+0.00004*a.draw.Float64(), "")
@@ -300,7 +300,7 @@ func (a *author) observe(at time.Duration, name, subject string, v float64, text
 	a.w.Observe(recording.Observation{At: at, Name: name, Subject: subject, Value: v, Text: words.Verbatim(text)})
 }
 
-// jitter is up to most, in steps that compress well.
+// jitter is a random duration up to most, in steps that compress well.
 func (a *author) jitter(most time.Duration) time.Duration {
 	return time.Duration(a.draw.Float64() * float64(most)).Round(10 * time.Microsecond)
 }

@@ -10,13 +10,13 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// tally is what became of the requests that were due in a second.
+// tally counts the results of the requests that were due in a second.
 type tally struct{ due, succeeded, attained, tokens int64 }
 
-// The interval of a rate is of batch means (Schmeiser 1982: 10 to 30 batches
-// are enough, more make them too short): the requests of one moment resemble
-// each other, so the time of the load is cut into batches, and each is one
-// witness. Fewer than leastBatches of a second each are none.
+// Rates have confidence intervals by batch means (Schmeiser 1982: 10 to 30 batches are
+// enough, more make the intervals too short). Requests close in time are correlated, so
+// the time of the load is divided into batches, and each batch counts as one
+// observation. A rate needs at least leastBatches batches of one second each.
 const (
 	mostBatches  = 20
 	leastBatches = 5
@@ -33,7 +33,7 @@ func wantsRates(gate scenarios.Gate) bool {
 type pace struct {
 	value, low, high float64
 	seconds          float64
-	good             int64 // requests that it is of
+	good             int64 // number of requests that it counts
 	bounded          bool
 }
 
@@ -41,8 +41,8 @@ type pace struct {
 // the rate: themselves or their tokens.
 type brings func(tally) (good, brought int64)
 
-// pace is a scope's rate: of the requests that attained, or of the tokens of those
-// that succeeded. Each of its bounds is as sure as is asked.
+// pace is the rate of a scope, of the good requests or their tokens, as of selects.
+// Each bound has the given confidence.
 func (e *evidence) pace(of brings, scope stageID, sure float64) pace {
 	s := e.within(scope)
 	spans, seconds := e.spans(scope)
@@ -56,11 +56,12 @@ func (e *evidence) pace(of brings, scope stageID, sure float64) pace {
 	if batches < leastBatches {
 		return p
 	}
-	// Two bounds, of which the farther counts. One is of how much the batches
-	// brought. It is symmetric, so it is too near where little of what comes in
-	// spells was seen; the other is of the share that was good, of as many
-	// witnesses as there were in effect. Both are of batches of one size and of
-	// twice that: spells that span two make the smaller ones look too much alike.
+	// There are two bounds, and the outer one counts. The first comes from the
+	// variation of the batches. It is symmetric, so it is too narrow if few bursts were
+	// seen. The second comes from the share of good requests, with the effective number
+	// of independent requests. Both are computed with batches of one size and of twice
+	// that size, because bursts that span two batches make small batches look too
+	// similar.
 	off, witnesses := 0.0, float64(s.due)
 	for n := batches; n >= leastBatches && n >= batches/2; n /= 2 {
 		t := tQuantile(sure, float64(n-1))
@@ -78,7 +79,7 @@ func (e *evidence) pace(of brings, scope stageID, sure float64) pace {
 	return p
 }
 
-// throughput decides a rate. It is proven when its 99 % bound holds too.
+// throughput decides a rate. It passes if its 99 % bound holds too.
 func (f *Finding) throughput(of brings, o scenarios.Objective, e *evidence) {
 	p := e.pace(of, scopeOf(o), e.gate.Sure())
 	f.decide(p.value, o)
@@ -113,15 +114,15 @@ func (f *Finding) throughput(of brings, o scenarios.Objective, e *evidence) {
 	f.Why = words.Say(known, measured(p.value, o), f.confident(), show(bound, o.Unit), must(o))
 }
 
-// batch is what the requests that were due in a stretch of load came to.
+// batch sums up the requests that were due in an interval of load.
 type batch struct{ due, good, brought float64 }
 
-// batches cuts the load into n stretches of the same time.
+// batches divides the load into n intervals of equal duration.
 func (s *samples) batches(spans []span, seconds float64, n int, of brings) []batch {
 	cut := make([]batch, n)
 	for second, t := range s.seconds {
 		at := time.Duration(second)*time.Second + time.Second/2
-		var before time.Duration // of the scope's load, at that moment
+		var before time.Duration // how much of the scope's load came before that moment
 		for _, p := range spans {
 			before += min(max(at-p.from, 0), p.to-p.from)
 		}
@@ -134,10 +135,10 @@ func (s *samples) batches(spans []span, seconds float64, n int, of brings) []bat
 	return cut
 }
 
-// deviation is the standard error of what the batches came to together, by how
-// they differ. How many requests were due in a batch was known before the run,
-// so it is no part of the doubt (a ratio estimator, Cochran 1977, chapter 6); of
-// users who wait for their answers (closed) it was not.
+// deviation is the standard error of the sum over the batches, from their variation. In
+// an open loop the number of requests due in a batch is fixed before the run, so it
+// adds no uncertainty (a ratio estimator, Cochran 1977, chapter 6). In a closed loop it
+// is not fixed.
 func deviation(cut []batch, of func(batch) float64, closed bool) float64 {
 	var due, sum, squares float64
 	for _, b := range cut {
@@ -155,18 +156,18 @@ func deviation(cut []batch, of func(batch) float64, closed bool) float64 {
 	return math.Sqrt(squares * n / (n - 1))
 }
 
-// witnessesIn is how many independent requests would tell the share of good
-// ones as well as these do, which come in spells: fewer by as much as the
-// batches differ more than those of independent ones would, and by what is not
-// known of that (Korn and Graubard 1998). Where all were good or none, nothing
-// is known of spells, and each counts as a witness.
+// witnessesIn is the effective number of independent requests for the share of good
+// ones. Bursts reduce it, by the ratio of the variance of the batches to that of
+// independent requests, and by the uncertainty of that ratio (Korn and Graubard 1998).
+// If all requests were good or none, nothing is known about bursts, and each request
+// counts.
 func witnessesIn(cut []batch, t, sure float64) float64 {
 	var due, good float64
 	for _, b := range cut {
 		due += b.due
 		good += b.good
 	}
-	alone := good * (due - good) / due // their variance, if they were independent
+	alone := good * (due - good) / due // variance of independent requests
 	if alone == 0 {
 		return due
 	}
@@ -175,8 +176,8 @@ func witnessesIn(cut []batch, t, sure float64) float64 {
 	return due / max(1, spread*spread/alone) * (normal / t) * (normal / t)
 }
 
-// shareBounds are the bounds of the share good of due, which so many witnesses
-// tell.
+// shareBounds are the bounds of a share of good requests, from an effective number of
+// independent requests.
 func shareBounds(sure float64, good, due int64, witnesses float64) (low, high float64) {
 	each := witnesses / float64(due)
 	n := max(int64(witnesses), 1)
@@ -186,10 +187,10 @@ func shareBounds(sure float64, good, due int64, witnesses float64) (low, high fl
 	return low, high
 }
 
-// spans are the played stages of a scope in their order, and how many seconds
-// of load they are.
+// spans are the played stages of a scope in their order, and their total seconds of
+// load.
 func (e *evidence) spans(scope stageID) ([]span, float64) {
-	scope.class, scope.met = "", "" // all classes are offered in the same time
+	scope.class, scope.met = "", "" // all classes are offered at the same time
 	var spans []span
 	var sum time.Duration
 	for id, s := range e.played {
@@ -202,7 +203,7 @@ func (e *evidence) spans(scope stageID) ([]span, float64) {
 	return spans, sum.Seconds()
 }
 
-// closed reports whether users who wait for their answers ask in a scope.
+// closed reports whether a scope has a closed-loop stage.
 func (e *evidence) closed(scope stageID) bool {
 	for _, s := range e.gate.Scenarios {
 		for _, stage := range s.Stages {

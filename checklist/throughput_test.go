@@ -9,12 +9,12 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// spells draw which requests are bad, a share of them over all.
+// spells draw which requests are bad, in a given share of all.
 var spells = map[string]func(rng *rand.Rand, share float64, n int) []bool{
 	"each by itself": func(rng *rand.Rand, share float64, n int) []bool { return atATime(rng, share, n, 1) },
 	"five at a time": func(rng *rand.Rand, share float64, n int) []bool { return atATime(rng, share, n, 5) },
 	"for a second":   func(rng *rand.Rand, share float64, n int) []bool { return atATime(rng, share, n, 10) },
-	// As long as chance has it, on average five, wherever they begin.
+	// Bursts of random length, five on average, at random places.
 	"of any length": func(rng *rand.Rand, share float64, n int) []bool {
 		bad, now := make([]bool, n), rng.Float64() < share
 		for i := range bad {
@@ -41,10 +41,10 @@ func atATime(rng *rand.Rand, share float64, n, many int) []bool {
 	return bad
 }
 
-// The bound of a rate has to be below the true one in 99 of 100 runs, however
-// what is bad comes, as long as the run is long enough to see some spells of it;
-// and it has to be near enough to prove something. Load is 10/s, so that a
-// goodput's bound tells the share.
+// In 99 of 100 runs the bound of a rate must be below the true rate, however bad
+// requests are distributed, as long as the run is long enough to see some bursts. The
+// bound must also be near enough to prove something. The load is 10/s, so that the
+// bound of the goodput gives the share.
 func TestTheBoundOfARateHolds(t *testing.T) {
 	const runs = 500
 	o, err := scenarios.ParseObjective("goodput >= 1/s")
@@ -53,14 +53,14 @@ func TestTheBoundOfARateHolds(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		spells  string
-		share   float64 // that is bad
+		share   float64 // share of bad requests
 		seconds int
-		missed  int     // most of the runs in which the bound may be above the truth
-		atLeast float64 // of the mean bound, in requests a second
+		missed  int     // most runs in which the bound may be above the true rate
+		atLeast float64 // least mean bound, in requests a second
 	}{
 		{"each by itself", 0.1, 20, 5, 8},
 		{"each by itself", 0.02, 60, 5, 9.5},
-		{"five at a time", 0.1, 20, 10, 6.5}, // four spells are expected, and in 3 of 200 runs there is none
+		{"five at a time", 0.1, 20, 10, 6.5}, // four bursts are expected, and 3 of 200 runs have none
 		{"five at a time", 0.1, 60, 5, 7.7},
 		{"five at a time", 0.02, 300, 5, 9.5},
 		{"for a second", 0.1, 60, 5, 7},

@@ -11,17 +11,17 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// twin is an answer to a question that was asked in several ways, or to one of the
-// load that was asked again.
+// twin is an answer to a question that was asked in several ways, or to a request of
+// the load that was repeated.
 type twin struct {
 	seq                    int64
-	asked                  int64 // the question, where question is load
+	asked                  int64 // hash of the question, if question is load
 	question, variant      string
 	hash                   int64
 	chars, same, variety   int32
-	usage, prompt, counted int32 // tokens; 0: not told
+	usage, prompt, counted int32 // tokens; 0: not reported
 	pieces                 int32
-	stopped                bool // its end was the model's own, which may be a token
+	stopped                bool // the model ended the answer, and some services count a token for that
 	foreign                string
 }
 
@@ -46,16 +46,15 @@ func part3(variant string, i int) string {
 	return ""
 }
 
-// base is what the service answers to a question in the way that others are
-// compared with: streamed, alone, over a kept connection.
+// base is the reference answer to a question: streamed, alone, over a kept connection.
 type base struct {
 	hash          int64
 	usage, prompt int32
 	n             int
-	steady        bool // each time the same
+	steady        bool // the same each time
 }
 
-// bases are those of a scenario, by API and question.
+// bases are the reference answers of a scenario, by API and question.
 func bases(twins []twin, phase string) map[string]*base {
 	found := map[string]*base{}
 	for _, t := range twins {
@@ -74,14 +73,15 @@ func bases(twins []twin, phase string) map[string]*base {
 	return found
 }
 
-// wayCompared is a comparison of one way to ask with that of the bases.
+// wayCompared is a comparison of one way to ask with the references.
 type wayCompared struct {
 	compared, texts, counts int
 	example                 words.Sentence
 }
 
-// waysCompared are the comparisons of all ways of a scenario, by their names, and how far the service
-// gives the same answer to the same question at all.
+// waysCompared are the comparisons of all ways of a scenario, by name. steady and
+// crowdSteady report whether the service repeats its answers at all, alone and under
+// load.
 func waysCompared(twins []twin, load []looked) (found map[string]*wayCompared, steady, crowdSteady bool) {
 	found = map[string]*wayCompared{}
 	alone, crowd := bases(twins, "alone"), bases(twins, "crowd")
@@ -101,8 +101,8 @@ func waysCompared(twins []twin, load []looked) (found map[string]*wayCompared, s
 		}
 		return found[name]
 	}
-	// Of one way every answer to a question has to be another one than the base's: a
-	// single one may be the exception that changed_answers is about.
+	// A way differs only if every answer to a question differs from the reference: a
+	// single different answer may be an exception, which changed_answers counts.
 	type pair struct{ name, question string }
 	differ, agree := map[pair]int{}, map[pair]int{}
 	for _, t := range twins {
@@ -168,15 +168,14 @@ func again(twins []twin, load []looked, crowdSteady bool, of func(string) *wayCo
 	}
 }
 
-// differs reports whether two counts are told and not the same, but for the token
-// that some count for the end of an answer.
+// differs reports whether two counts are known and differ by more than one token, which
+// some services count for the end of an answer.
 func differs(a, b int32) bool { return a > 0 && b > 0 && (a-b > 1 || b-a > 1) }
 
-// disagreeing decides in how many ways the same question is answered otherwise than
-// alone, streamed and over a kept connection.
+// disagreeing decides how many ways to ask give another answer than the reference.
 func (f *Finding) disagreeing(o scenarios.Objective, e *evidence) {
 	var count int64
-	var told []words.Sentence
+	var disagreements []words.Sentence
 	asked, steady, crowded := false, false, false
 	for _, name := range e.scenariosOf(o) {
 		if len(e.twins[name]) == 0 {
@@ -197,7 +196,7 @@ func (f *Finding) disagreeing(o scenarios.Objective, e *evidence) {
 				continue
 			}
 			count++
-			told = append(told, c.said(variant))
+			disagreements = append(disagreements, c.said(variant))
 		}
 	}
 	switch {
@@ -210,15 +209,15 @@ func (f *Finding) disagreeing(o scenarios.Objective, e *evidence) {
 	}
 	f.decide(float64(count), o)
 	f.Why = words.Say("%d answers were compared: %s", f.Samples, f.Why)
-	if len(told) > 0 {
-		f.Why = words.Say("%s; %s", f.Why, told[0])
+	if len(disagreements) > 0 {
+		f.Why = words.Say("%s; %s", f.Why, disagreements[0])
 	}
 	if !crowded {
 		f.Why = words.Say("%s (beside the load the same question is not answered alike each time, or was not asked often enough, so that only counts are compared there)", f.Why)
 	}
 }
 
-// said tells how a way to ask disagrees with that of the bases.
+// said describes how the answers of a way differ from the references.
 func (c *wayCompared) said(variant string) words.Sentence {
 	var what words.Sentence
 	switch {
@@ -239,14 +238,14 @@ func (c *wayCompared) said(variant string) words.Sentence {
 }
 
 const (
-	leastCounted = 60 // tokens that counts are compared by, at the least
+	leastCounted = 60 // fewest tokens for a comparison of counts
 )
 
-// counts are what the tokens of texts are known by.
+// counts are the sums by which the numbers of tokens are checked.
 type counts struct {
-	usage, counted, pieces, ends float64 // of answers: their usage, the tokenizer's count, their chunks, and how many may count their end
+	usage, counted, pieces, ends float64 // of answers: tokens in usage, tokens by the tokenizer, chunks, and answers that may count a token for their end
 	prompts                      map[string]twin
-	answers                      float64 // usage of the answers that the prompts are made of
+	answers                      float64 // tokens in usage of the answers that the counting prompts consist of
 }
 
 // countsOf sums up the twins of a scenario that were asked alone.
@@ -277,13 +276,12 @@ func countsOf(twins []twin) counts {
 		}
 	}
 	if c.prompts["count/once"].question != fmt.Sprintf("of %d", len(firsts)) {
-		c.answers = 0 // not known of which
+		c.answers = 0 // it is not known which answers the prompts consist of
 	}
 	return c
 }
 
-// off is how far a sum is from what it should be, as a part of it; ends tokens more
-// are right too.
+// off is the relative error of a sum; up to ends more tokens are not an error.
 func off(is, should, ends float64) float64 {
 	over := is - should
 	if over > 0 {
@@ -292,12 +290,12 @@ func off(is, should, ends float64) float64 {
 	return math.Abs(over) / should
 }
 
-// answerCounts decides how far the tokens of answers are miscounted. Where usage
-// counts more than the text has, the chunks are a witness: a model may write a text
-// in more tokens than its tokenizer would, and then sends so many chunks.
+// answerCounts decides the relative error of the tokens of answers. If usage counts
+// more tokens than the tokenizer, the number of chunks decides: a model may write a
+// text in more tokens than its tokenizer would, and then sends as many chunks.
 func (f *Finding) answerCounts(o scenarios.Objective, e *evidence) {
 	var worst *float64
-	var told words.Sentence
+	var example words.Sentence
 	for _, name := range e.scenariosOf(o) {
 		c := countsOf(e.twins[name])
 		should, by := c.counted, words.Say("the service's tokenizer")
@@ -308,7 +306,7 @@ func (f *Finding) answerCounts(o scenarios.Objective, e *evidence) {
 			should, by = 0, words.Say("the service's own count of the same texts as a prompt")
 			if is = c.answers; once.prompt > none.prompt && none.prompt > 0 {
 				should = float64(once.prompt - none.prompt)
-				ends += 3 // the line breaks between them
+				ends += 3 // the line breaks between the answers
 			}
 		}
 		if is < leastCounted || should == 0 {
@@ -320,7 +318,7 @@ func (f *Finding) answerCounts(o scenarios.Objective, e *evidence) {
 		}
 		f.Samples += int64(is)
 		if worst == nil || value > *worst {
-			worst, told = &value, words.Say("usage counts %d tokens, and %s %d", int64(is), by, int64(should))
+			worst, example = &value, words.Say("usage counts %d tokens, and %s %d", int64(is), by, int64(should))
 		}
 	}
 	if worst == nil {
@@ -328,22 +326,22 @@ func (f *Finding) answerCounts(o scenarios.Objective, e *evidence) {
 		return
 	}
 	f.decide(*worst, o)
-	f.Why = words.Say("%s: %s", told, f.Why)
+	f.Why = words.Say("%s: %s", example, f.Why)
 }
 
-// promptCounts decides how far the tokens of prompts are miscounted.
+// promptCounts decides the relative error of the tokens of prompts.
 func (f *Finding) promptCounts(o scenarios.Objective, e *evidence) {
 	var worst *float64
-	var told words.Sentence
+	var example words.Sentence
 	note := func(is, should float64, how words.Sentence) {
 		if should < leastCounted {
 			return
 		}
-		// Where two texts meet, a token may be more or fewer.
+		// Where two texts are joined, there may be a token more or less.
 		value := max(0, math.Abs(is-should)-2) / should
 		f.Samples += int64(should)
 		if worst == nil || value > *worst {
-			worst, told = &value, how
+			worst, example = &value, how
 		}
 	}
 	for _, name := range e.scenariosOf(o) {
@@ -364,5 +362,5 @@ func (f *Finding) promptCounts(o scenarios.Objective, e *evidence) {
 		return
 	}
 	f.decide(*worst, o)
-	f.Why = words.Say("%s: %s", told, f.Why)
+	f.Why = words.Say("%s: %s", example, f.Why)
 }

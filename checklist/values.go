@@ -5,17 +5,16 @@ import (
 	"slices"
 )
 
-// exactly is how many values are kept as they are. Beyond, a percentile of them
-// is told no more exactly by a fifth of a percent of its value.
+// exactly is how many values are kept exactly. With more values, percentiles are exact
+// only to a fifth of a percent.
 const exactly = 1 << 18
 
-// values are durations of requests, in seconds: exact as far as they are few,
-// and counted in buckets when they are many, so that ten million take no more
-// room than a million.
+// values are durations of requests, in seconds: kept exactly if there are few, and
+// counted in buckets if there are many, so that the memory is bounded.
 type values struct {
 	kept    []float64
 	sorted  bool
-	counted *histogram // all of them, once there are too many to keep
+	counted *histogram // all of them, if there are too many to keep
 }
 
 func (v *values) add(x float64) {
@@ -29,7 +28,7 @@ func (v *values) add(x float64) {
 	}
 }
 
-// count gives up the values for their counts.
+// count replaces the kept values by a histogram.
 func (v *values) count() {
 	v.counted = &histogram{}
 	for _, x := range v.kept {
@@ -73,7 +72,7 @@ func (v *values) at(rank int64) float64 {
 	return v.kept[rank]
 }
 
-// quantile is the smallest value that the share q of all is not above.
+// quantile is the smallest value that is not below the share q of all values.
 func (v *values) quantile(q float64) float64 { return v.at(rank(v.n(), q)) }
 
 func (v *values) max() float64 { return v.at(v.n() - 1) }
@@ -82,7 +81,7 @@ func (v *values) mean() float64 {
 	if v.counted != nil {
 		return v.counted.mean()
 	}
-	v.at(0) // sorted, so that the sum does not depend on who came first
+	v.at(0) // sort, so that the sum does not depend on the order of arrival
 	return mean(v.kept)
 }
 
@@ -94,9 +93,9 @@ func (v *values) quantiles() *Quantiles {
 	return &Quantiles{n, v.quantile(0.5), v.quantile(0.9), v.quantile(0.95), v.quantile(0.99), v.max()}
 }
 
-// histogram counts values in buckets 0.2 % wide: for the gaps between chunks,
-// and for whatever else there is too much of to keep. What it says is the upper
-// edge of a bucket, never less than what was measured.
+// histogram counts values in buckets 0.2 % wide, for gaps between chunks and for other
+// values that are too many to keep. It returns the upper edge of a bucket, so never
+// less than the measured value.
 type histogram struct {
 	buckets   []int64
 	n         int64

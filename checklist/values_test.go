@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Few values are told as they are, many to a fifth of a percent and never as
-// less than they were, whether they came one by one or merged.
+// Few values are exact. Many are exact to a fifth of a percent and never too small,
+// whether they were added one by one or merged.
 func TestValues(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	for _, n := range []int{1, 100, exactly, exactly + 1, 2 * exactly} {
@@ -43,7 +43,8 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// The sum may begin far below the mean: what is left out is too small to count.
+// The sum may begin far below the mean, because the terms left out are too small to
+// count.
 func TestAllowedBeginsAnywhere(t *testing.T) {
 	for _, n := range []int64{1000, 20_000, 300_000} {
 		for _, q := range []float64{0.001, 0.05, 0.5, 0.95} {

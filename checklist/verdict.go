@@ -1,6 +1,6 @@
-// Package checklist turns a gate and a recording into a verdict. Judge is
-// pure: the same folder gives the same findings, now or in a year. Doubt is
-// data here: what was not measured is Unproven, what was measured wrongly is
+// Package checklist makes a verdict from a gate and a recording. Judge is pure: the
+// same folder gives the same findings, now or in a year. Doubt is part of the result:
+// an objective without enough evidence is Unproven, one with a wrong measurement is
 // Invalid, and neither is ever a pass.
 package checklist
 
@@ -11,22 +11,22 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// Outcome of an objective, a fault or a whole run. The zero value is Unproven:
-// what nobody decided is not a pass.
+// Outcome of an objective, a fault or a whole run. The zero value is Unproven, so that
+// an undecided outcome is not a pass.
 type Outcome int
 
 const (
 	Unproven Outcome = iota // not enough evidence to say
 	Pass
 	Fail
-	Invalid // the run did not do what it was asked, so its numbers mean nothing
+	Invalid // the run did not do what the gate specifies, so its numbers mean nothing
 )
 
 var outcomeNames = [...]string{"unproven", "pass", "fail", "invalid"}
 
 func (o Outcome) String() string { return outcomeNames[o] }
 
-// MarshalText writes the outcome as verdict.json has it.
+// MarshalText writes the outcome as in verdict.json.
 func (o Outcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
 
 // UnmarshalText reads what MarshalText wrote.
@@ -50,27 +50,26 @@ const (
 	ExitInterrupted = 130
 )
 
-// Verdict is verdict.json, and the one object that feeds the exit code, JUnit,
-// Markdown, the terminal and HTML. Its sentences are English in the file, and
-// worded in the language of the reader in the rest.
+// Verdict is verdict.json. The exit code, JUnit, Markdown, the terminal and HTML all
+// come from it. Its sentences are English in the file, and in the language of the
+// reader elsewhere.
 type Verdict struct {
 	Verdict Outcome `json:"verdict"`
-	// Confidence is how sure a promise had to be to pass, where the gate says
-	// another than 99 %.
+	// Confidence is the confidence that the gate asks for, if it is not 99 %.
 	Confidence float64          `json:"confidence,omitempty"`
 	ExitCode   int              `json:"exit_code"`
 	Why        []words.Sentence `json:"why"` // sentences, the deciding one first
 	Incomplete bool             `json:"incomplete"`
 	Objectives []Finding        `json:"objectives"`
 	Faults     []Fault          `json:"faults"`
-	Alerts     []Alert          `json:"alerts"` // nil: nobody watched
+	Alerts     []Alert          `json:"alerts"` // nil: there was no monitoring
 	Client     Client           `json:"client"`
 	Scenarios  []Scenario       `json:"scenarios"`
-	// Reasons are the sentences of Why with what each is about. They are known
-	// where a run is judged, and not read back from verdict.json.
+	// Reasons are the sentences of Why, each with its subject. They are set when a run
+	// is judged, and not read from verdict.json.
 	Reasons []Reason `json:"-"`
-	Cost    *Cost    `json:"cost,omitempty"`   // where the gate names a price
-	Energy  *Energy  `json:"energy,omitempty"` // where a device tells of it
+	Cost    *Cost    `json:"cost,omitempty"`   // if the gate has a price
+	Energy  *Energy  `json:"energy,omitempty"` // if a device reports it
 }
 
 // Reason is a sentence of the verdict.
@@ -79,17 +78,17 @@ type Reason struct {
 	About About
 }
 
-// About is what a reason is about.
+// About is the subject of a reason.
 type About int
 
 const (
 	AboutRun       About = iota // the run, its client or its gate as a whole
-	AboutObjective              // an objective, whose finding says the same
-	AboutFault                  // a fault, which says the same of itself
+	AboutObjective              // an objective, whose finding has the same sentence
+	AboutFault                  // a fault, which has the same sentence
 )
 
-// Finding is the judgement of one objective. Value is nil where nothing was
-// measured: never zero.
+// Finding is the judgement of one objective. Value is nil if nothing was measured,
+// never zero.
 type Finding struct {
 	Source    string         `json:"source"`
 	Scenario  string         `json:"scenario"` // empty: the whole run
@@ -100,16 +99,16 @@ type Finding struct {
 	Threshold float64        `json:"threshold"`
 	Samples   int64          `json:"samples"`
 	Why       words.Sentence `json:"why"`
-	// Waived: it is unproven because the service does not have what it is about,
-	// and the gate holds only those to it that do (where supported).
+	// Waived: it is unproven because the service lacks the feature that it is about,
+	// and the gate says where supported.
 	Waived bool `json:"waived,omitempty"`
 
-	sure  float64 // how sure its bound is to be
-	asked float64 // how sure the gate asks it to be
+	sure  float64 // confidence of the bound
+	asked float64 // confidence that the gate asks for
 }
 
-// Fault is the judgement of one fault's life. Times are seconds on the run's
-// clock, nil where the step was not reached.
+// Fault is the judgement of one fault's life. Times are seconds on the run's clock, nil
+// if the step was not reached.
 type Fault struct {
 	ID               string         `json:"id"`
 	Scenario         string         `json:"scenario"`
@@ -118,7 +117,7 @@ type Fault struct {
 	DeclaredAt       *float64       `json:"declared_at"`
 	InjectedAt       *float64       `json:"injected_at"`
 	InEffectAt       *float64       `json:"in_effect_at"`
-	HeldAt           *float64       `json:"held_at"` // the end of its hold, where it has one
+	HeldAt           *float64       `json:"held_at"` // the end of its hold, if it has one
 	RevertedAt       *float64       `json:"reverted_at"`
 	GoneAt           *float64       `json:"gone_at"`
 	RecoveredAt      *float64       `json:"recovered_at"` // first of the consecutive good probes
@@ -126,12 +125,12 @@ type Fault struct {
 	RTOSeconds       *float64       `json:"rto_seconds"`
 	RPOSeconds       *float64       `json:"rpo_seconds"`
 	LostRequests     int64          `json:"lost_requests"`
-	Blast            *Blast         `json:"blast"` // nil: not known to have struck
+	Blast            *Blast         `json:"blast"` // nil: it is not known to have struck
 	Verdict          Outcome        `json:"verdict"`
 	Why              words.Sentence `json:"why"`
 }
 
-// Client is whether the load generator itself can be believed.
+// Client says whether the measurements of the load generator are valid.
 type Client struct {
 	Valid                bool     `json:"valid"`
 	SendLagP50Seconds    *float64 `json:"send_lag_p50_seconds"`
@@ -145,13 +144,13 @@ type Client struct {
 	FilesRatio           *float64 `json:"descriptors_max_ratio"`
 	PortsRatio           *float64 `json:"ports_max_ratio"`
 	CPUMaxRatio          *float64 `json:"cpu_max_ratio"` // 1 is one core
-	// Bounds are the limits of the fields above, by their names; the least of
+	// Bounds are the limits of the fields above, by their names, and the least
 	// delivered_ratio, which is achieved ÷ offered of every stage.
 	Bounds map[string]float64 `json:"bounds"`
 	Why    words.Sentence     `json:"why"`
 }
 
-// Scenario sums up what one scenario measured.
+// Scenario sums up the measurements of one scenario.
 type Scenario struct {
 	Name                  string     `json:"name"`
 	Requests              int64      `json:"requests"`
@@ -164,8 +163,7 @@ type Scenario struct {
 	GoodputPerSecond      *float64   `json:"goodput_per_second"`
 }
 
-// Quantiles of a distribution in seconds; nil as a whole where there are no
-// samples.
+// Quantiles of a distribution in seconds; nil without samples.
 type Quantiles struct {
 	Samples int64   `json:"samples"`
 	P50     float64 `json:"p50"`

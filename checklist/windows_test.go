@@ -8,9 +8,9 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// What a fault does to those who meet it is promised apart from what the others
-// get. The pod-kill of these runs is injected at 15 s and counts until 25 s; the
-// requests from the 46th, which was under way then, to the 150th met it.
+// Objectives distinguish the requests that met a fault from the others. The pod-kill of
+// these runs is injected at 15 s and counts until 25 s. The requests from the 46th,
+// which was under way then, to the 150th met it.
 func TestDuringAndOutsideFaults(t *testing.T) {
 	w := healthy(t,
 		"p95(ttft) outside faults <= 200ms", "p95(ttft) during pod-kill <= 2s", "p95(ttft) <= 200ms", "max(ttft) during pod-kill <= 2s",
@@ -47,8 +47,8 @@ func TestDuringAndOutsideFaults(t *testing.T) {
 	}
 }
 
-// A fault that was never seen gone is met by everybody after it, and one that
-// was never injected by nobody.
+// A fault that was never seen gone is met by all requests after it. A fault that was
+// never injected is met by none.
 func TestWindowsThatDoNotEnd(t *testing.T) {
 	w := healthy(t, "errors outside faults == 0", "errors during pod-kill == 0").withFault()
 	w.injections = w.injections[:4] // not seen gone
@@ -68,8 +68,7 @@ func TestWindowsThatDoNotEnd(t *testing.T) {
 	}
 }
 
-// A request may meet several faults at once, and those of another scenario are
-// not its own.
+// A request may meet several faults at once, but none of another scenario.
 func TestRequestsMeetSeveralFaults(t *testing.T) {
 	w := healthy(t, "errors during pod-kill == 0", "errors during network-delay == 0", "errors outside faults == 0").withFault()
 	s := &w.gate.Scenarios[0]

@@ -12,8 +12,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// world is a small run under construction: what a healthy service and a healthy
-// client leave behind, for tests to spoil.
+// world is a small run under construction: the recording of a healthy service and a
+// healthy client, which tests change.
 type world struct {
 	gate         scenarios.Gate
 	requests     []recording.Request
@@ -23,7 +23,7 @@ type world struct {
 
 const ms = time.Millisecond
 
-// Moments of every test run: one scenario of a single stage, 20 seconds long.
+// Times of every test run, which is one scenario of a single stage, 20 seconds long.
 const (
 	stageFrom  = 10 * time.Second
 	stageTo    = 30 * time.Second
@@ -32,8 +32,8 @@ const (
 	goneAt     = 18 * time.Second
 )
 
-// healthy is a run of 200 requests, all answered in 100 ms to the first token
-// and 400 ms to the end, with the given promises.
+// healthy is a run of 200 requests, all with the first token after 100 ms and the end
+// after 400 ms, with the given objectives.
 func healthy(t testing.TB, promises ...string) *world {
 	t.Helper()
 	w := &world{gate: scenarios.Gate{
@@ -63,8 +63,8 @@ func healthy(t testing.TB, promises ...string) *world {
 	return w
 }
 
-// withFault adds a pod-kill that hit nobody, and probes every 100 ms that were
-// all answered.
+// withFault adds a pod-kill that affected nobody, and a probe every 100 ms, all of them
+// answered.
 func (w *world) withFault() *world {
 	s := &w.gate.Scenarios[0]
 	s.Faults = []scenarios.Fault{{Kind: "pod-kill", At: scenarios.Duration(5 * time.Second)}}
@@ -110,12 +110,12 @@ func (w *world) observe(at time.Duration, name, subject string, v float64) {
 	w.observations = append(w.observations, recording.Observation{At: at, Name: name, Subject: subject, Value: v})
 }
 
-// loads and probes are the world's requests of a kind, to be spoiled.
+// loads and probes are the world's requests of a kind, for tests to change.
 func (w *world) loads() []*recording.Request  { return w.of(recording.KindLoad) }
 func (w *world) probes() []*recording.Request { return w.of(recording.KindProbe) }
 
-// spread are so many of the load requests, far apart from one another: what they
-// have in common is no matter of one moment.
+// spread are so many of the load requests, far apart in time, so that they are not
+// correlated.
 func (w *world) spread(n int) []*recording.Request {
 	var some []*recording.Request
 	loads := w.loads()
@@ -139,7 +139,7 @@ func breakOff(r *recording.Request) {
 	r.Error, r.FinishReason, r.LastToken = recording.ErrorTruncated, "", r.FirstToken
 }
 
-// slow makes a request's first token come later than it did.
+// slow delays a request's first token.
 func slow(r *recording.Request, first time.Duration) {
 	shift := r.Due + first - r.FirstToken
 	for _, p := range []*time.Duration{&r.FirstByte, &r.FirstToken, &r.FirstOutput, &r.LastToken, &r.End} {
@@ -155,15 +155,15 @@ func (w *world) dropInjections(states ...string) {
 	w.injections = slices.DeleteFunc(w.injections, func(i recording.Injection) bool { return slices.Contains(states, i.State) })
 }
 
-// failedStep puts a step that failed in place of those from a state on.
+// failedStep replaces the steps from a state on by one that failed.
 func (w *world) failedStep(text string, dropped ...string) {
 	w.dropInjections(dropped...)
-	w.injections = append(w.injections, told(recording.Injection{At: goneAt, ID: "steady/0", Scenario: "steady", Kind: "pod-kill", Target: "replica-1", State: recording.FaultFailed}, text))
+	w.injections = append(w.injections, withText(recording.Injection{At: goneAt, ID: "steady/0", Scenario: "steady", Kind: "pod-kill", Target: "replica-1", State: recording.FaultFailed}, text))
 }
 
-// told is a step with its text; one that begins with "unsupported: " says that
-// the target cannot have the fault.
-func told(i recording.Injection, text string) recording.Injection {
+// withText is a step with a text. A text that begins with "unsupported: " says that the
+// target cannot have the fault.
+func withText(i recording.Injection, text string) recording.Injection {
 	if why, is := strings.CutPrefix(text, "unsupported: "); is {
 		i.Unsupported, i.Text = true, recording.Unsupported(words.Verbatim(why))
 		return i
