@@ -14,10 +14,9 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// Requests are read a column at a time: a page of one column is decoded and its
-// values are put where they belong in the rows. Row by row, as the library's
-// own reader does it, takes six times as long, and that reading is most of what
-// judging ten million requests takes.
+// Requests are read by columns: a page of one column is decoded, and its values are
+// stored in the rows. The library's own reader works by rows and takes six times as
+// long, and reading is most of the time that it takes to judge ten million requests.
 
 // fields are the fields of Request by the names of their columns.
 var fields = func() map[string]reflect.StructField {
@@ -29,8 +28,8 @@ var fields = func() map[string]reflect.StructField {
 	return found
 }()
 
-// readGroup reads the rows of a group. Columns that it lacks stay zero, and
-// those that Request does not know are left out.
+// readGroup reads the rows of a group. Missing columns stay zero, and columns that
+// Request does not have are ignored.
 func readGroup(group parquet.RowGroup, rows []Request) error {
 	leaves := group.Schema().Columns()
 	for i, chunk := range group.ColumnChunks() {
@@ -75,13 +74,13 @@ func readColumn(chunk parquet.ColumnChunk, field reflect.StructField, rows []Req
 	return nil
 }
 
-// fill puts the values of a page into rows, of which it has as many.
+// fill stores the values of a page in rows; there is one row for each value.
 func fill(field reflect.StructField, page parquet.Page, rows []Request) error {
 	if field.Type.Kind() == reflect.Slice {
 		return fillLists(page, rows)
 	}
 	present, levels := 0, page.DefinitionLevels()
-	// at is the index of a row's value among those that are there, −1 for null.
+	// at is the index of a row's value among the values of the page, −1 for null.
 	at := func(i int) int {
 		if len(levels) > 0 && levels[i] == 0 {
 			return -1
@@ -92,7 +91,7 @@ func fill(field reflect.StructField, page parquet.Page, rows []Request) error {
 	data, dictionary := page.Data(), page.Dictionary()
 	switch kind := field.Type.Kind(); kind {
 	case reflect.Int64:
-		if dictionary != nil { // not as we write it, but as others may have written it again
+		if dictionary != nil { // we do not write dictionaries here, but other programs may have rewritten the file
 			return set(field.Offset, rows, looked(&data, dictionary, parquet.Value.Int64), at)
 		}
 		return set(field.Offset, rows, data.Int64(), at)
@@ -125,7 +124,7 @@ func fill(field reflect.StructField, page parquet.Page, rows []Request) error {
 	}
 }
 
-// place is where a row has a field.
+// place is the address of a field in a row.
 func place[T any](r *Request, offset uintptr) *T {
 	return (*T)(unsafe.Add(unsafe.Pointer(r), offset))
 }
@@ -139,7 +138,7 @@ func set[T any](offset uintptr, rows []Request, values []T, at func(int) int) er
 	return nil
 }
 
-// looked are the values of a page that holds indexes into a dictionary.
+// looked are the values of a page of indexes into a dictionary.
 func looked[T any](page *encoding.Values, dictionary parquet.Dictionary, value func(parquet.Value) T) []T {
 	words := make([]T, dictionary.Len())
 	for i := range words {
@@ -153,8 +152,8 @@ func looked[T any](page *encoding.Values, dictionary parquet.Dictionary, value f
 	return values
 }
 
-// fillLists reads the only column of lists: the times of chunks. A value at
-// repetition level 0 begins a row; a row without any has one that is null.
+// fillLists reads the only column of lists: the times of chunks. A value at repetition
+// level 0 begins a row. A row with an empty list has one null value.
 func fillLists(page parquet.Page, rows []Request) error {
 	data, defined, repeated := page.Data(), page.DefinitionLevels(), page.RepetitionLevels()
 	values := data.Int64()

@@ -15,7 +15,7 @@ import (
 	"github.com/parquet-go/parquet-go"
 )
 
-// someRequests with every field set, or not, by chance.
+// someRequests are requests in which each field is set, or not, at random.
 func someRequests(random *rand.Rand, n int) []Request {
 	rows := make([]Request, n)
 	words := []string{"", "load", "probe", "a longer word", "ünïcödé"}
@@ -44,7 +44,7 @@ func someRequests(random *rand.Rand, n int) []Request {
 	return rows
 }
 
-// The library's own reader, row by row, is the reference of the one by columns.
+// The reader by columns is tested against the library's own reader by rows.
 func TestColumnsAreReadAsRowsAre(t *testing.T) {
 	for seed := range uint64(6) {
 		random := rand.New(rand.NewPCG(seed, 0))
@@ -65,8 +65,8 @@ func TestColumnsAreReadAsRowsAre(t *testing.T) {
 	}
 }
 
-// A file that others wrote again may have other encodings, columns that are
-// not known and lack some that are.
+// A file rewritten by another program may have other encodings, additional columns and
+// missing ones.
 func TestColumnsWrittenByOthers(t *testing.T) {
 	type other struct {
 		Class  string  `parquet:"class,dict"`
@@ -126,7 +126,7 @@ func compareReaders(t *testing.T, file []byte) {
 	}
 }
 
-// Who stops reading is not kept waiting, and leaves nothing running.
+// A reader that stops early does not block, and leaves no goroutine behind.
 func TestReadingCanStop(t *testing.T) {
 	path := filepath.Join(t.TempDir(), partName(1, 1))
 	part, err := createPart(path, unfinished)
@@ -152,8 +152,7 @@ func TestReadingCanStop(t *testing.T) {
 	}
 }
 
-// FuzzPart reads files that are not what they say they are: an error, never a
-// crash.
+// FuzzPart reads corrupt files: the result is an error, never a panic.
 func FuzzPart(f *testing.F) {
 	var file bytes.Buffer
 	w := parquet.NewGenericWriter[Request](&file, parquet.Compression(&parquet.Zstd))
@@ -188,8 +187,7 @@ func FuzzPart(f *testing.F) {
 	})
 }
 
-// BenchmarkReadPart reads a file by columns and, beside it, by the library's
-// rows.
+// BenchmarkReadPart reads a file by columns and, for comparison, by the library's rows.
 func BenchmarkReadPart(b *testing.B) {
 	path := filepath.Join(b.TempDir(), partName(1, 1))
 	part, err := createPart(path, unfinished)

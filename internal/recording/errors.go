@@ -2,7 +2,7 @@ package recording
 
 import "github.com/launchgate/launchgate/internal/words"
 
-// What can be wrong with a folder. The errors returned wrap these and name the
+// The reasons for which a folder is refused. Returned errors wrap these, and name the
 // folder, what was found in it and what to do.
 var (
 	ErrExists   = words.Errorf("the folder already contains a run")

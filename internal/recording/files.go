@@ -11,11 +11,11 @@ import (
 	"strings"
 )
 
-// Format is the version of the recording's format, kept in environment.json. It
-// grows when a reader of the old format would misread the new one.
+// Format is the version of the recording's format, kept in environment.json. It is
+// increased when a reader of the old format would misread the new one.
 const Format = 2
 
-// The files of a recording. Requests lie in parts, named by partName.
+// The files of a recording. Requests are in parts, named by partName.
 const (
 	GateFile         = "gate.yaml"
 	EnvironmentFile  = "environment.json"
@@ -24,8 +24,8 @@ const (
 	LogsFolder       = "logs"
 )
 
-// hashedFiles are the files of dir whose sums environment.json keeps:
-// everything the judging half reads, but for environment.json itself.
+// hashedFiles are the files of dir whose sums are in environment.json: everything that
+// the judging half reads, except environment.json itself.
 func hashedFiles(dir string) ([]string, error) {
 	requests, err := requestFiles(dir)
 	if err != nil {
@@ -70,8 +70,8 @@ func sum(path string) (string, error) {
 	return hex.EncodeToString(hash.Sum(nil)), nil
 }
 
-// replaceFile writes content under a temporary name and renames it, so that a
-// crash leaves the old file or the new one and never half of one.
+// replaceFile writes content under a temporary name and renames it, so that after a
+// crash the file is either the old or the new one.
 func replaceFile(path string, content []byte) error {
 	file, err := os.Create(path + ".new")
 	if err != nil {

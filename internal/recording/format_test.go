@@ -11,8 +11,7 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// FORMAT.md names every file, every column and every key there is, and in its
-// tables nothing that there is not.
+// FORMAT.md names every file, column and key, and no others are in its tables.
 func TestFormatIsDocumented(t *testing.T) {
 	source, err := os.ReadFile("FORMAT.md")
 	if err != nil {
@@ -51,7 +50,7 @@ func TestFormatIsDocumented(t *testing.T) {
 		documented := section(t, text, tt.section)
 		for _, name := range tagged(tt.of, tt.tag) {
 			if name == "-" {
-				continue // it is written by the keys below
+				continue // it is written with the keys below
 			}
 			if !strings.Contains(documented, "`"+name+"`") {
 				t.Errorf("%s: %s of %T is not named", tt.section, name, tt.of)
@@ -66,8 +65,8 @@ func TestFormatIsDocumented(t *testing.T) {
 	}
 }
 
-// The names that requests, faults and observations go by are constants of this
-// package; each stands in FORMAT.md.
+// The names of requests, faults and observations are constants of this package, and
+// each is in FORMAT.md.
 func TestNamesAreDocumented(t *testing.T) {
 	source, err := os.ReadFile("FORMAT.md")
 	if err != nil {
@@ -98,7 +97,7 @@ func section(t *testing.T, text, title string) string {
 	return body
 }
 
-// tagged are the names that a type's fields have in a file.
+// tagged are the names of a type's fields in a file.
 func tagged(of any, tag string) []string {
 	var names []string
 	for _, field := range reflect.VisibleFields(reflect.TypeOf(of)) {

@@ -16,13 +16,12 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// GapsFile counts the gaps between the chunks of every complete answer, where
-// the times of the chunks themselves are not kept: a log of HdrHistograms, which
-// tools of others read too.
+// GapsFile counts the gaps between the chunks of all complete answers, if the times of
+// some chunks are not kept: a log of HdrHistograms, which other tools can read.
 const GapsFile = "icl.hlog"
 
-// Gaps are the gaps between chunks of the complete answers to one class of
-// requests in one stage. Values are nanoseconds, right to three digits.
+// Gaps are the gaps between chunks of the complete answers to one class of requests in
+// one stage. Values are nanoseconds, exact to three digits.
 type Gaps struct {
 	Scenario, Stage, Class string
 	*hdrhistogram.Histogram
@@ -34,15 +33,15 @@ const (
 	gapDigits  = 3
 )
 
-// gapCounter counts gaps and keeps chunk times of some requests only.
+// gapCounter counts gaps and keeps the chunk times of some requests only.
 type gapCounter struct {
 	keep  func(seq int64) bool
 	of    map[string]*hdrhistogram.Histogram // by tag
 	dirty bool
 }
 
-// take counts the gaps of an answer, and drops the times of its chunks unless
-// they are kept.
+// take counts the gaps of an answer, and drops the times of its chunks unless they are
+// to be kept.
 func (g *gapCounter) take(r *Request) {
 	for i := 1; i < len(r.Chunks); i++ {
 		r.MaxGap = max(r.MaxGap, r.Chunks[i]-r.Chunks[i-1])
@@ -59,7 +58,7 @@ func (g *gapCounter) take(r *Request) {
 			g.of[tag] = h
 		}
 		r.EachGap(func(gap, _ time.Duration) {
-			_ = h.RecordValue(min(max(int64(gap), leastGap), largestGap)) // within its bounds
+			_ = h.RecordValue(min(max(int64(gap), leastGap), largestGap)) // cannot fail within these bounds
 		})
 		g.dirty = true
 	}
@@ -68,7 +67,7 @@ func (g *gapCounter) take(r *Request) {
 	}
 }
 
-// write makes what was counted readable.
+// write writes the counts to the file.
 func (g *gapCounter) write(dir string) error {
 	if !g.dirty {
 		return nil
@@ -87,7 +86,7 @@ func (g *gapCounter) write(dir string) error {
 	return replaceFile(filepath.Join(dir, GapsFile), b.Bytes())
 }
 
-// readGaps reads what was counted, where it was.
+// readGaps reads the counts, if there are any.
 func (r *Recording) readGaps() error {
 	content, err := os.ReadFile(filepath.Join(r.Dir, GapsFile))
 	if errors.Is(err, fs.ErrNotExist) {

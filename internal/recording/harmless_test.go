@@ -8,8 +8,8 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// A recording that was made elsewhere can hold anything. Whatever is read of it can
-// be shown anywhere: no escapes, no NUL, nothing that turns the direction of writing.
+// A recording made elsewhere may contain anything. Everything read from it is safe to
+// show: no escape sequences, no NUL, no change of the direction of writing.
 func TestWhatIsReadIsHarmless(t *testing.T) {
 	const evil = "a\x1b[2J\x00\u202eb\x9b31m"
 	dir := t.TempDir() + "/run"
@@ -41,17 +41,17 @@ func TestWhatIsReadIsHarmless(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	told := fmt.Sprintf("%+v %+v %+v %+v", rec.Environment, rec.Injections, rec.Observations, rec.Scan[0])
+	all := fmt.Sprintf("%+v %+v %+v %+v", rec.Environment, rec.Injections, rec.Observations, rec.Scan[0])
 	for _, f := range rec.Scan[0].Findings {
-		told += fmt.Sprintf("%+v %+v", f, *f.Waiver)
+		all += fmt.Sprintf("%+v %+v", f, *f.Waiver)
 	}
 	for r, err := range rec.Requests {
 		if err != nil {
 			t.Fatal(err)
 		}
-		told += fmt.Sprintf("%+v %s", r, r.Why())
+		all += fmt.Sprintf("%+v %s", r, r.Why())
 	}
-	if strings.ContainsAny(told, "\x1b\x00\u202e\u009b") || !strings.Contains(told, `a\x1b[2J\x00\u202eb`) {
-		t.Errorf("it reads\n%q", told)
+	if strings.ContainsAny(all, "\x1b\x00\u202e\u009b") || !strings.Contains(all, `a\x1b[2J\x00\u202eb`) {
+		t.Errorf("it reads\n%q", all)
 	}
 }

@@ -13,15 +13,15 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// lines is a growing file of one JSON value a line.
+// lines is a growing file with one JSON value per line.
 type lines struct {
 	file   *os.File
 	buffer *bufio.Writer
 	dirty  bool
 }
 
-// createLines makes the file, which must not be there yet: of two runs started
-// in one folder at once, one gets it.
+// createLines creates the file, which must not exist: if two runs start in one folder
+// at once, only one succeeds.
 func createLines(path string) (*lines, error) {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {

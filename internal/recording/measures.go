@@ -10,9 +10,9 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// What a success, a TTFT, a TPOT and the other measures of a request are is
-// said here and nowhere else: the judge, the report, the stop conditions and
-// the client all ask these functions. METRICS.md says the same in words.
+// Success, TTFT, TPOT and the other measures of a request are defined here only: the
+// judge, the report, the stop conditions and the client all use these functions.
+// METRICS.md defines them in words.
 
 // OK reports whether the request succeeded.
 func (r *Request) OK() bool { return r.Failure() == "" }
@@ -41,7 +41,7 @@ func (r *Request) Fail(class string, why words.Sentence) {
 	if said.Phrase == "" {
 		return
 	}
-	said.Text = "" // which is a column of its own
+	said.Text = "" // it has a column of its own
 	if b, err := json.Marshal(said); err == nil {
 		r.ErrorSaid = string(b)
 	}
@@ -57,7 +57,7 @@ func (r *Request) Why() words.Sentence {
 	return said.Sentence()
 }
 
-// FailureText says in words what went wrong; it says nothing of a success.
+// FailureText words the failure; it is empty for a success.
 func (r *Request) FailureText() words.Sentence {
 	switch {
 	case r.ErrorText != "" || r.OK() || r.Error != "":
@@ -76,25 +76,25 @@ func (r *Request) RefusedInOrder() bool {
 	return (r.Error == ErrorLimited || r.Error == ErrorShed) && r.RetryAfter > 0
 }
 
-// TTFT is the time to first token: from when the request was due to the first
-// fragment that a reader sees. Like every latency it is of requests that
-// succeeded; an answer that was not streamed has none.
+// TTFT is the time to first token: from when the request was due to the first visible
+// fragment. Like every latency it exists only for successful requests. An answer that
+// was not streamed has none.
 func (r *Request) TTFT() (time.Duration, bool) {
 	return r.FirstToken - r.Due, r.FirstToken > 0 && r.OK()
 }
 
-// TTFO is the time to first output: as TTFT, but reasoning does not count.
+// TTFO is the time to first output: TTFT without reasoning.
 func (r *Request) TTFO() (time.Duration, bool) {
 	return r.FirstOutput - r.Due, r.FirstOutput > 0 && r.OK()
 }
 
-// ServiceTTFT is TTFT from when the request was sent.
+// ServiceTTFT is TTFT from the time at which the request was sent.
 func (r *Request) ServiceTTFT() (time.Duration, bool) {
 	return r.FirstToken - r.Sent, r.FirstToken > 0 && r.OK()
 }
 
-// EndDelay is from the last fragment that a reader sees to the end of the answer:
-// how long the client waits though it has all of the text. An answer that was not
+// EndDelay is the time from the last visible fragment to the end of the answer: how
+// long the client waits although it has all of the text. An answer that was not
 // streamed has none.
 func (r *Request) EndDelay() (time.Duration, bool) {
 	from := r.LastVisible
@@ -104,8 +104,8 @@ func (r *Request) EndDelay() (time.Duration, bool) {
 	return r.End - from, r.FirstToken > 0 && from > 0 && r.OK()
 }
 
-// MaxICL is the longest gap between two chunks of the answer; one of a single
-// chunk has none.
+// MaxICL is the longest gap between two chunks of the answer; an answer of one chunk
+// has none.
 func (r *Request) MaxICL() (time.Duration, bool) {
 	longest := r.MaxGap
 	r.EachGap(func(gap, _ time.Duration) { longest = max(longest, gap) })
@@ -116,8 +116,8 @@ func (r *Request) MaxICL() (time.Duration, bool) {
 const leastGrowth = 13
 
 // ICLGrowth is how much longer the gaps between chunks are in the last third of the
-// answer than in its first: the difference of their medians, 0 at the least. An
-// answer of a few chunks, or whose chunk times are not kept, has none.
+// answer than in the first: the difference of their medians, 0 at the least. An answer
+// with few chunks, or without chunk times, has none.
 func (r *Request) ICLGrowth() (time.Duration, bool) {
 	if len(r.Chunks) < leastGrowth || !r.OK() {
 		return 0, false
@@ -134,7 +134,7 @@ func (r *Request) ICLGrowth() (time.Duration, bool) {
 // Latency is from when the request was due to the end of its answer.
 func (r *Request) Latency() (time.Duration, bool) { return r.End - r.Due, r.OK() }
 
-// ServiceLatency is Latency from when the request was sent.
+// ServiceLatency is Latency from the time at which the request was sent.
 func (r *Request) ServiceLatency() (time.Duration, bool) { return r.End - r.Sent, r.OK() }
 
 // Waited is the time to the first part of the answer: its first token or, for an
@@ -150,18 +150,17 @@ func (r *Request) Waited() (time.Duration, bool) {
 // timeout from when it was due.
 func (r *Request) Answered(timeout time.Duration) bool { return r.OK() && r.End-r.Due <= timeout }
 
-// UnderWay reports whether a request was due before a moment and did not end
-// before it. One without an end was under way ever since.
+// UnderWay reports whether a request was due before a moment and had not ended by then.
+// A request without an end is under way from its due time on.
 func (r *Request) UnderWay(at time.Duration) bool { return r.Due <= at && (r.End == 0 || r.End >= at) }
 
-// VisibleTokens are the tokens of the answer that a reader sees: hidden
-// reasoning is kept apart.
+// VisibleTokens are the tokens of the answer without hidden reasoning.
 func (r *Request) VisibleTokens() int32 { return max(0, r.OutputTokens-max(0, r.ReasoningTokens)) }
 
-// TPOT is the time per output token after the first chunk with output: that
-// chunk's tokens took the time before it. Reasoning is no output where the
-// service counts it; where it streams reasoning and does not say how many tokens
-// that was, all tokens count, from the first of any kind.
+// TPOT is the time per output token after the first chunk with output, whose tokens
+// count towards the time before it. Reasoning is not output if the service counts its
+// tokens. If the service streams reasoning without a count, all tokens count, from the
+// first of any kind.
 //
 // An answer of one token, or of one chunk, has no TPOT. Neither has an answer whose
 // first chunk has an unknown number of tokens: an unknown number is never guessed in
@@ -178,8 +177,8 @@ func (r *Request) TPOT() (time.Duration, bool) {
 	return time.Duration(math.Round(float64(r.LastToken-from) / float64(rest))), true
 }
 
-// EachGap calls take with every gap between two chunks whose times are kept, of a
-// request that succeeded, and with when the gap ended.
+// EachGap calls take for every gap between two chunks of a successful request whose
+// times are kept, with the end of the gap.
 func (r *Request) EachGap(take func(gap, at time.Duration)) {
 	if !r.OK() {
 		return
@@ -189,20 +188,18 @@ func (r *Request) EachGap(take func(gap, at time.Duration)) {
 	}
 }
 
-// Ends are the finish reasons with which a whole answer ends, in the words of
-// the chat API.
+// Ends are the finish reasons of a complete answer, in the words of the chat API.
 var Ends = []string{"stop", "length", "tool_calls", "function_call"}
 
-// endWords are what other APIs and servers say in their place.
+// endWords are the words of other APIs and servers for these.
 var endWords = map[string]string{
 	"eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "stop_token": "stop", "end_turn": "stop", "complete": "stop", "completed": "stop",
 	"max_tokens": "length", "max_output_tokens": "length", "max_new_tokens": "length", "model_length": "length",
 	"tool_use": "tool_calls",
 }
 
-// EndOf is what a finish reason says in the words of Ends; empty for one that is
-// not the end of a whole answer: the service broke it off (abort, error,
-// content_filter), or the word is not known.
+// EndOf translates a finish reason to the words of Ends. It is empty if the service
+// broke the answer off (abort, error, content_filter), or the word is unknown.
 func EndOf(reason string) string {
 	word := strings.ToLower(strings.TrimSpace(reason))
 	if slices.Contains(Ends, word) {
@@ -211,8 +208,8 @@ func EndOf(reason string) string {
 	return endWords[word]
 }
 
-// OrEnd are the finish reasons of a workload for what is asked beside its load: a
-// short question may end at its length whatever a workload's answers may do.
+// OrEnd are the finish reasons allowed for requests beside a workload's load: a short
+// question may end at its length, whatever the workload allows.
 func OrEnd(allowed []string) []string {
 	if len(allowed) == 0 {
 		return nil
@@ -220,9 +217,9 @@ func OrEnd(allowed []string) []string {
 	return slices.Concat(Ends, allowed)
 }
 
-// MayEnd reports whether an answer may end with a finish reason where a workload
-// allows these (all of Ends where it names none). A workload can also name a
-// service's own word.
+// MayEnd reports whether an answer may end with a finish reason, given those that the
+// workload allows (all of Ends if it names none). A workload may also name a service's
+// own word.
 func MayEnd(reason string, allowed []string) bool {
 	if len(allowed) == 0 {
 		return EndOf(reason) != ""

@@ -22,7 +22,7 @@ func TestWhatASuccessIs(t *testing.T) {
 		name    string
 		change  func(*Request)
 		failure string
-		told    bool // there is a text
+		hasText bool // whether there is a failure text
 	}{
 		{"a whole answer", func(*Request) {}, "", false},
 		{"what the client says", func(r *Request) { r.Error, r.ErrorText = ErrorShed, "503" }, ErrorShed, true},
@@ -32,7 +32,7 @@ func TestWhatASuccessIs(t *testing.T) {
 		{"never sent", func(r *Request) { r.Sent, r.End = 0, 0 }, ErrorNotSent, true},
 	} {
 		r := whole(tt.change)
-		if got := r.Failure(); got != tt.failure || r.OK() != (tt.failure == "") || (!r.FailureText().IsZero()) != tt.told {
+		if got := r.Failure(); got != tt.failure || r.OK() != (tt.failure == "") || (!r.FailureText().IsZero()) != tt.hasText {
 			t.Errorf("%s: %q (%q), want %q", tt.name, got, r.FailureText(), tt.failure)
 		}
 		if _, ok := r.TTFT(); ok && !r.OK() {

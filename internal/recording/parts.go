@@ -14,22 +14,22 @@ import (
 )
 
 const (
-	// A row group is held in memory while it is written and while it is read, so
-	// it is bounded by rows and by what they hold.
+	// A row group is in memory while it is written or read, so its size is bounded by
+	// rows and by chunks.
 	groupRows   = 1 << 14
 	groupChunks = 1 << 20
 	// mostGroupRows bounds what a damaged file can make the reader allocate.
 	mostGroupRows = 1 << 20
 	unfinished    = ".unfinished" // suffix of a part without its footer
-	merging       = ".merging"    // suffix of a merged file that is not whole yet
+	merging       = ".merging"    // suffix of an incomplete merged file
 )
 
-// parts writes requests as a sequence of Parquet files, each whole in itself.
-// A Parquet file without its footer cannot be read, so parts are short.
+// parts writes requests as a sequence of complete Parquet files. They are short,
+// because a Parquet file cannot be read without its footer.
 type parts struct {
 	dir  string
 	last int       // number of the newest part
-	open *partFile // nil between parts
+	open *partFile // nil between two parts
 }
 
 func (p *parts) write(r *Request) error {
@@ -44,7 +44,7 @@ func (p *parts) write(r *Request) error {
 	return p.open.write(r)
 }
 
-// complete gives the open part its footer and its name.
+// complete writes the footer of the open part and renames it to its name.
 func (p *parts) complete() error {
 	if p.open == nil {
 		return nil
@@ -54,10 +54,10 @@ func (p *parts) complete() error {
 	return part.close()
 }
 
-// partName names the file that holds the parts first to last. A merged file
-// says so in its name, so that a crash between writing it and removing its
-// parts neither loses nor doubles a request: a part inside the range of another
-// file is not read.
+// partName names the file that holds the parts first to last. The name shows that a
+// file is merged. A part inside the range of another file is not read, so a crash
+// between writing the merged file and removing its parts neither loses nor duplicates a
+// request.
 func partName(first, last int) string {
 	if first == last {
 		return fmt.Sprintf("requests-%06d.parquet", first)
@@ -104,9 +104,9 @@ func coveredPart(name string, names []string) bool {
 	return false
 }
 
-// partFile is one Parquet file while it is written.
+// partFile is a Parquet file that is being written.
 type partFile struct {
-	path   string // its name once it is whole
+	path   string // its name once it is complete
 	file   *os.File
 	rows   *parquet.GenericWriter[Request]
 	count  int
@@ -138,7 +138,7 @@ func (p *partFile) write(r *Request) error {
 	return p.rows.Flush()
 }
 
-// close makes the part whole: its footer, on disk, then its name.
+// close completes the part: first its footer, on disk, then its name.
 func (p *partFile) close() error {
 	err := errors.Join(p.rows.Close(), p.file.Sync(), p.file.Close())
 	if err != nil {
@@ -150,7 +150,7 @@ func (p *partFile) close() error {
 	return syncFolder(filepath.Dir(p.path))
 }
 
-// mergeParts makes one file of the parts in dir, so that a long run is not a
+// mergeParts merges the parts in dir into one file, so that a long run does not have a
 // thousand small files.
 func mergeParts(dir string) error {
 	names, err := wholeParts(dir)
@@ -189,8 +189,8 @@ func copyParts(to *partFile, dir string, names []string) error {
 	return nil
 }
 
-// readParts yields the requests of the named files one after the other, with
-// a bounded part of them in memory. An error is the last thing it yields.
+// readParts yields the requests of the named files one after the other, with a bounded
+// part of them in memory. An error is the last item.
 func readParts(dir string, names []string) func(yield func(Request, error) bool) {
 	return func(yield func(Request, error) bool) {
 		for _, name := range names {
@@ -201,8 +201,8 @@ func readParts(dir string, names []string) func(yield func(Request, error) bool)
 	}
 }
 
-// readPart yields the requests of one file and reports whether to go on. The
-// next row group is decoded while one is handed out.
+// readPart yields the requests of one file and reports whether to go on. It decodes the
+// next row group while it yields the rows of one.
 func readPart(path string, yield func(Request, error) bool) bool {
 	file, footer, err := openPart(path)
 	if err != nil {
@@ -254,7 +254,7 @@ func readPart(path string, yield func(Request, error) bool) bool {
 	return true
 }
 
-// readRows reads a group into a buffer, or into a new one if that is too small.
+// readRows reads a group into a buffer, or into a new one if the buffer is too small.
 func readRows(group parquet.RowGroup, buffer []Request) (rows []Request, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -269,12 +269,12 @@ func readRows(group parquet.RowGroup, buffer []Request) (rows []Request, err err
 		buffer = make([]Request, n)
 	}
 	rows = buffer[:n]
-	clear(rows) // the rows handed out keep their chunks
+	clear(rows) // the chunks belong to the rows that were yielded
 	return rows, readGroup(group, rows)
 }
 
-// openPart opens a Parquet file. The library panics where a file is not what
-// it says it is, and a damaged folder must not end the program.
+// openPart opens a Parquet file. The library panics for some corrupt files; openPart
+// returns an error for them.
 func openPart(path string) (file *os.File, footer *parquet.File, err error) {
 	file, err = os.Open(path)
 	if err != nil {

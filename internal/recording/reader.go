@@ -12,9 +12,10 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// Open reads the recording in dir. It may come from anywhere, so Harmless is applied
-// to its texts here. Incomplete lines and parts, as a crash leaves them, are listed
-// in Warnings. Content that cannot be trusted or understood is an error. It may be called while the recording is written, after a Flush.
+// Open reads the recording in dir. It may come from anywhere, so Harmless is applied to
+// its texts here. Incomplete lines and parts, as a crash leaves them, are listed in
+// Warnings. Content that cannot be trusted or understood is an error. Open may be
+// called while the recording is written, after a Flush.
 func Open(dir string) (*Recording, error) {
 	recording := &Recording{Dir: dir}
 	steps := []func() error{recording.readEnvironment, recording.readGate, recording.checkSums,
@@ -27,8 +28,7 @@ func Open(dir string) (*Recording, error) {
 	return recording, nil
 }
 
-// InMemory is a recording that was never on disk, for tests of those who read
-// one.
+// InMemory is a recording without files, for tests of its readers.
 func InMemory(requests []Request, injections []Injection, observations []Observation) *Recording {
 	recording := &Recording{
 		Injections:   injections,
@@ -59,7 +59,7 @@ func (r *Recording) readEnvironment() error {
 	if err != nil {
 		return err
 	}
-	// The format is looked at before the rest, which a newer one may have changed.
+	// The format is checked before the rest, which may differ in a newer one.
 	var format struct {
 		Format  int    `json:"format"`
 		Version string `json:"version"`
@@ -90,8 +90,8 @@ func (r *Recording) readGate() error {
 	return err
 }
 
-// checkSums compares the files with the sums taken when the recording was
-// closed. A run that was cut short has none, and is not complete.
+// checkSums compares the files with the sums taken when the recording was closed. A run
+// that was cut short has no sums, and is not complete.
 func (r *Recording) checkSums() error {
 	if r.Environment.Files == nil {
 		return nil
@@ -146,8 +146,8 @@ func events[T any](r *Recording, name string) ([]T, error) {
 	return values, err
 }
 
-// findRequests looks at the footer of every part, so that a part that cannot
-// be read is known before anything is judged.
+// findRequests reads the footer of every part, so that an unreadable part is noticed
+// before the run is judged.
 func (r *Recording) findRequests() error {
 	names, err := wholeParts(r.Dir)
 	if err != nil {
@@ -186,7 +186,7 @@ func (r *Recording) warnUnfinished() error {
 	return nil
 }
 
-// reachedEnd is whether the run wrote its end and was not stopped on the way.
+// reachedEnd reports whether the run wrote its end and was not interrupted.
 func reachedEnd(observations []Observation) bool {
 	ended, interrupted := false, false
 	for _, o := range observations {

@@ -19,8 +19,8 @@ func collect(t *testing.T, r *Recording) []Request {
 	return rows
 }
 
-// Where chunk times are kept of every tenth request only, gaps are counted of
-// all that were answered.
+// If chunk times are kept for every tenth request only, gaps are still counted for all
+// complete answers.
 func TestGapsAreCountedOfAll(t *testing.T) {
 	dir := t.TempDir()
 	w, err := Create(dir)
@@ -35,7 +35,7 @@ func TestGapsAreCountedOfAll(t *testing.T) {
 		ms := time.Duration(n+1) * time.Millisecond
 		r := Request{Seq: int64(n), Kind: KindLoad, Scenario: "s", Stage: "m", Class: "gold", Due: 1, Sent: 1, End: time.Second, Chunks: []time.Duration{ms, 2 * ms, 2*ms + 1000}}
 		if n == 99 {
-			r.Error = ErrorTruncated // its gaps are nobody's answer
+			r.Error = ErrorTruncated // its gaps do not count
 		}
 		w.Request(r)
 	}

@@ -26,8 +26,8 @@ const unsupported words.Phrase = "unsupported: %s"
 // Unsupported is the sentence for a fault that the target cannot have.
 func Unsupported(why words.Sentence) words.Sentence { return words.Say(unsupported, why) }
 
-// UnmarshalJSON reads a line of injections.jsonl. Lines of older recordings say
-// at the beginning of their text that a fault is unsupported.
+// UnmarshalJSON reads a line of injections.jsonl. In older recordings the text of a
+// line begins with "unsupported: " for an unsupported fault.
 func (i *Injection) UnmarshalJSON(b []byte) error {
 	type line Injection
 	var read struct {
@@ -45,7 +45,7 @@ func (i *Injection) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Reason is why a fault failed: of one that is unsupported, why it is.
+// Reason is why a fault failed or is unsupported.
 func (i Injection) Reason() words.Sentence {
 	if i.Unsupported && len(i.Text.Args) == 1 {
 		if why, ok := i.Text.Args[0].(words.Sentence); ok {
@@ -55,8 +55,8 @@ func (i Injection) Reason() words.Sentence {
 	return i.Text
 }
 
-// strictly reads a line that has no keys that are not known: what a newer
-// launchgate wrote is refused by its format, so anything else is damage.
+// strictly reads a line and refuses unknown keys. A recording of a newer version is
+// refused by its format before, so an unknown key means damage.
 func strictly(line []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()

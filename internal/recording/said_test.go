@@ -9,8 +9,8 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// A line holds its sentence in English and as a phrase with what fills it, and
-// what others said as a text alone; lines of format 1 have texts alone.
+// A line holds its sentence in English and as a phrase with arguments. A text of others
+// is a text alone, as all texts are in format 1.
 func TestLinesHoldTheirSentences(t *testing.T) {
 	german := words.Language{"pid %d is gone (%s)": "Prozess %[1]d ist weg (%[2]s)", "unsupported: %s": "geht nicht: %s", "it has no disk": "ohne Platte"}
 	for _, tt := range []struct {

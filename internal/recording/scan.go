@@ -10,31 +10,31 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// ScanFile holds what a security scan came to, a line for each check.
+// ScanFile holds the results of a security scan, a line for each check.
 const ScanFile = "scan.jsonl"
 
-// How a check of a security scan ended. What could not be looked at is never
+// The outcomes of a check of a security scan. A check that could not look is never
 // safe.
 const (
 	ScanSafe     = "safe"     // the control worked, and nothing was found
-	ScanFlaw     = "flaw"     // something was found and verified
+	ScanFlaw     = "flaw"     // a flaw was found and verified
 	ScanUnproven = "unproven" // Why says what was missing
 )
 
-// ScanResult is how one check of a security scan ended: a line of scan.jsonl.
+// ScanResult is the result of one check of a security scan: a line of scan.jsonl.
 type ScanResult struct {
 	At      time.Duration `json:"at_ns"`    // when it ended
 	Began   time.Duration `json:"began_ns"` // when it began
 	Check   string        `json:"check"`
 	Outcome string        `json:"outcome"` // safe | flaw | unproven
-	// LeftOut: the gate did not ask for it, so that its being unproven is no doubt
-	// about what the gate asks.
+	// LeftOut: the gate did not ask for this check, so its being unproven does not
+	// affect the gate's objectives.
 	LeftOut bool `json:"left_out,omitempty"`
-	// Disruptive: it may harm the service, and is only made where that is allowed.
+	// Disruptive: it may harm the service, and runs only if that is allowed.
 	Disruptive bool `json:"disruptive,omitempty"`
 	// Worst is the highest score that a finding of this check can have.
 	Worst float64 `json:"worst"`
-	// Why says what the outcome rests on, or what was missing.
+	// Why says what the outcome is based on, or what was missing.
 	Why words.Kept `json:"why"`
 	// Requests and Bytes are what the check sent and read.
 	Requests int64 `json:"requests"`
@@ -44,11 +44,11 @@ type ScanResult struct {
 	Findings []ScanFinding `json:"findings,omitempty"`
 }
 
-// Others is how another client fared while a check was made.
+// Others is how another client was served during a check.
 type Others struct {
 	Asked   int           `json:"asked"`
 	Failed  int           `json:"failed"`
-	Median  time.Duration `json:"median_ns"` // of those that were answered
+	Median  time.Duration `json:"median_ns"` // of the answered requests
 	Longest time.Duration `json:"longest_ns"`
 	Quiet   time.Duration `json:"quiet_ns"` // the median before the scan
 }
@@ -70,20 +70,21 @@ type ScanFinding struct {
 	Waiver   *Waiver    `json:"waiver,omitempty"`
 }
 
-// Exchange is what was sent and what came, with secrets replaced.
+// Exchange is a request and its answer, with secrets replaced.
 type Exchange struct {
 	Sent string `json:"sent"`
 	Came string `json:"came"`
 }
 
-// Waiver is why a finding does not count for a time.
+// Waiver is the reason why a finding does not count until a day.
 type Waiver struct {
 	Reason  string `json:"reason"`
 	Owner   string `json:"owner"`
-	Expires string `json:"expires"` // the last day it holds, such as 2027-03-31
+	Expires string `json:"expires"` // the last day on which it is valid, such as 2027-03-31
 }
 
-// Holds reports whether a waiver counts on a day: to the end of its own, in UTC.
+// Holds reports whether a waiver is valid at a time: to the end of its last day, in
+// UTC.
 func (w *Waiver) Holds(at time.Time) bool {
 	if w == nil {
 		return false
@@ -92,7 +93,7 @@ func (w *Waiver) Holds(at time.Time) bool {
 	return err == nil && at.UTC().Before(day.AddDate(0, 0, 1))
 }
 
-// Severity is where a CVSS score stands: critical, high, medium, low or none.
+// Severity is the severity of a CVSS score: critical, high, medium, low or none.
 func Severity(score float64) string {
 	switch {
 	case score >= 9:
@@ -107,10 +108,10 @@ func Severity(score float64) string {
 	return "none"
 }
 
-// Scan records how a check of a security scan ended.
+// Scan records the result of a check of a security scan.
 func (w *Writer) Scan(r ScanResult) { w.queue(r) }
 
-// scans is the growing scan.jsonl, which is made by the first result.
+// scans is the growing scan.jsonl, created with the first result.
 type scans struct {
 	dir   string
 	lines *lines
@@ -139,7 +140,7 @@ func (s *scans) close() error {
 	return s.lines.close()
 }
 
-// readScan reads the results of the scan, where there was one.
+// readScan reads the results of the scan, if there was one.
 func (r *Recording) readScan() (err error) {
 	if _, err := os.Stat(filepath.Join(r.Dir, ScanFile)); errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -17,18 +17,18 @@ import (
 )
 
 const (
-	// completeEvery is how often what was written is made durable: a crash loses
-	// at most what came in since.
+	// completeEvery is how often written data is made durable: a crash loses at most
+	// the data since then.
 	completeEvery = 2 * time.Second
-	// backlog is how many entries may wait for the disk before a caller does. It
-	// outlasts a second of slow disk at tens of thousands of requests a second.
+	// backlog is how many entries may wait for the disk before callers block. It is
+	// enough for a second of a slow disk at tens of thousands of requests a second.
 	backlog = 1 << 16
 )
 
-// Writer writes a recording. All its methods may be called from any goroutine.
-// Request, Inject and Observe only queue: one goroutine owns the files, so that
-// a slow disk does not delay the load. The first thing that goes wrong there is
-// kept for Err and Close; what comes after it is counted and dropped.
+// Writer writes a recording. All its methods may be called from any goroutine. Request,
+// Inject and Observe only queue: one goroutine owns the files, so that a slow disk does
+// not delay the load. The first error there is kept for Err and Close; later entries
+// are counted and dropped.
 type Writer struct {
 	dir     string
 	entries chan any      // *Request, Injection, Observation, keepChunks or flushed
@@ -45,13 +45,13 @@ type Writer struct {
 	closeErr    error
 }
 
-// flushed is an entry that asks for everything before it to be readable.
+// flushed is an entry that asks for all entries before it to be made readable.
 type flushed chan struct{}
 
-// Create makes the folder of a new recording. A folder that holds any file of
-// a run is refused with ErrExists: nothing recorded is ever overwritten. What is
-// written is where the folder really is, by its whole path: other processes look
-// for it from elsewhere, and the kernel knows it by no other.
+// Create makes the folder of a new recording. A folder that contains a file of a run is
+// refused with ErrExists: recorded data is never overwritten. The path is made absolute
+// and its links are resolved, because other processes use it from other folders, and
+// the kernel knows the folder by this path only.
 func Create(dir string) (*Writer, error) {
 	if err := os.MkdirAll(filepath.Join(dir, LogsFolder), 0o777); err != nil {
 		return nil, cannotCreate(dir, err)
@@ -100,7 +100,7 @@ func refuseExisting(dir string) error {
 // LogDir is the folder for the logs of the processes of the run.
 func (w *Writer) LogDir() string { return filepath.Join(w.dir, LogsFolder) }
 
-// Gate keeps the gate as it was resolved.
+// Gate stores the resolved gate.
 func (w *Writer) Gate(yaml []byte) error {
 	if err := replaceFile(filepath.Join(w.dir, GateFile), yaml); err != nil {
 		return words.Errorf("record the gate: %s", err)
@@ -108,8 +108,7 @@ func (w *Writer) Gate(yaml []byte) error {
 	return nil
 }
 
-// Environment keeps where and with what the run is made. Its Format and Files
-// are the writer's to set.
+// Environment stores the environment of the run. The writer sets its Format and Files.
 func (w *Writer) Environment(e Environment) error {
 	w.sending.Lock()
 	defer w.sending.Unlock()
@@ -129,26 +128,26 @@ func (w *Writer) writeEnvironment() error {
 	return nil
 }
 
-// KeepChunks has the times of chunks be kept of some requests only, by their
-// number; the gaps between them are counted of all. It is called before the
-// first request.
+// KeepChunks selects, by their numbers, the requests whose chunk times are kept. Gaps
+// between chunks are counted for all requests. It must be called before the first
+// request.
 func (w *Writer) KeepChunks(of func(seq int64) bool) { w.queue(keepChunks(of)) }
 
 // keepChunks is the entry of KeepChunks.
 type keepChunks func(seq int64) bool
 
-// Request records one request. Its Chunks belong to the writer from then on.
+// Request records one request. The writer owns its Chunks from then on.
 func (w *Writer) Request(r Request) { w.queue(&r) }
 
 // Inject records one step of a fault's life.
 func (w *Writer) Inject(i Injection) { w.queue(i) }
 
-// Observe records something seen. A Value that is not a number is an error of
-// the recording: JSON has no way to write it, and zero would be a lie.
+// Observe records an observation. A Value that is not a number is an error, because
+// JSON cannot represent it, and zero would be wrong.
 func (w *Writer) Observe(o Observation) { w.queue(o) }
 
-// queue hands an entry to the goroutine that owns the files. The lock makes
-// sure that nothing is queued after Close has closed the channel.
+// queue sends an entry to the goroutine that owns the files. The lock ensures that
+// nothing is queued after Close has closed the channel.
 func (w *Writer) queue(entry any) bool {
 	w.sending.RLock()
 	defer w.sending.RUnlock()
@@ -161,7 +160,7 @@ func (w *Writer) queue(entry any) bool {
 	return true
 }
 
-// Flush waits until everything recorded before it can be read with Open.
+// Flush waits until everything recorded so far can be read with Open.
 func (w *Writer) Flush() error {
 	done := make(flushed)
 	if w.queue(done) {
@@ -170,8 +169,8 @@ func (w *Writer) Flush() error {
 	return w.Err()
 }
 
-// Err is the first thing that went wrong, or nil. A run whose recording has
-// failed cannot be judged and should stop.
+// Err is the first error, or nil. A run whose recording has failed cannot be judged and
+// should stop.
 func (w *Writer) Err() error {
 	if err := w.failure.Load(); err != nil {
 		return *err
@@ -186,9 +185,9 @@ func (w *Writer) fail(err error) {
 	}
 }
 
-// Close writes out what is queued, merges the parts of the requests into few
-// files and signs the recording with the sums of its files. It returns what
-// Err would, and how much was dropped after it.
+// Close writes what is queued, merges the parts of the requests into few files and adds
+// the sums of the files. It returns the error of Err, and how many entries were dropped
+// because of it.
 func (w *Writer) Close() error {
 	w.closeOnce.Do(func() { w.closeErr = w.close() })
 	return w.closeErr
@@ -209,14 +208,14 @@ func (w *Writer) close() error {
 	return w.Err()
 }
 
-// seal makes a whole run of the folder. A run cut short is left as it is:
-// readable, and without sums.
+// seal completes the folder of a whole run. A run that was cut short stays readable,
+// without sums.
 func (w *Writer) seal() error {
 	if err := mergeParts(w.dir); err != nil {
 		return words.Errorf("merge the requests: %s", err)
 	}
 	if w.environment == nil {
-		return nil // the run ended before it began
+		return nil // the run ended before its environment was written
 	}
 	names, err := hashedFiles(w.dir)
 	if err != nil {
@@ -269,7 +268,7 @@ func (w *Writer) complete(f *files) {
 	}
 }
 
-// files are the files of a recording that grow while it runs.
+// files are the files of a recording that grow during the run.
 type files struct {
 	requests     parts
 	gaps         gapCounter
@@ -307,7 +306,7 @@ func (f *files) write(entry any) error {
 	}
 }
 
-// complete makes what was written durable and readable.
+// complete makes the written data durable and readable.
 func (f *files) complete() error {
 	return errors.Join(f.requests.complete(), f.gaps.write(f.requests.dir), f.injections.complete(), f.observations.complete(), f.scans.complete())
 }
