@@ -15,7 +15,7 @@ import (
 
 var wholeThorough = flag.Bool("whole", false, "play the thorough gate at its whole length")
 
-// other is an answer of at least so many tokens that was given before.
+// other is an earlier answer to another prompt, of at least so many tokens.
 func (s *planted) other(q question, tokens int) *answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -27,10 +27,10 @@ func (s *planted) other(q question, tokens int) *answer {
 	return nil
 }
 
-// asked are flaws of what is answered, and how it is counted, whatever is asked in
-// the usual way: the thorough gate asks in others.
+// asked are flaws in the content of answers, or in their token counts, that ordinary
+// requests do not reveal. The thorough gate asks in other ways too.
 var asked = []defect{
-	// Whose answer it is.
+	// Answers of other requests.
 	{"carries-another-mark", "one answer in fifty is the one to another question, whose mark it repeats", "foreign_answers in answers",
 		func(s *planted) {
 			s.echoes = true
@@ -74,7 +74,7 @@ var asked = []defect{
 			copy(a.tokens, sound(question{prompt: q.prompt[:min(8, len(q.prompt))], maxTokens: q.maxTokens}).tokens)
 		})},
 
-	// Whether it is whole.
+	// Incomplete answers.
 	{"end-missing", "the last quarter of one answer in ten does not come; usage and finish reason are those of the whole", "false_ends in answers",
 		answers(func(_ *planted, q question, a *answer) {
 			if q.n%10 == 0 {
@@ -111,7 +111,7 @@ var asked = []defect{
 			}
 		})},
 
-	// The same in whatever way it is asked.
+	// Answers that depend on the way of asking.
 	{"whole-differs", "answers that are not streamed are other ones", "disagreeing_twins in answers",
 		answers(func(_ *planted, q question, a *answer) {
 			if q.whole {
@@ -155,7 +155,7 @@ var asked = []defect{
 			}
 		})},
 
-	// Counted right.
+	// Wrong counts.
 	{"answers-count-more", "usage counts a twentieth more tokens than the answer has", "answer_count_error in answers",
 		answers(func(_ *planted, q question, a *answer) { a.usage += a.usage / 20 })},
 	{"answers-count-fewer", "usage counts a tenth fewer tokens than the answer has, and there is no tokenizer", "answer_count_error in answers",
@@ -179,7 +179,7 @@ var asked = []defect{
 			}
 		}},
 
-	// What the service says of itself.
+	// Wrong statements of the service about itself.
 	{"well-though-dead", "after five seconds every answer is an error, and /health says well", "false_health in answers",
 		answers(func(_ *planted, q question, a *answer) {
 			if q.since > 5*time.Second {
@@ -211,8 +211,8 @@ var asked = []defect{
 		}},
 }
 
-// judgeThorough plays the thorough gate, or a short form of it, in which the load
-// is a quarter as long and everything beside it more frequent.
+// judgeThorough plays the thorough gate and judges the run. The short form has a
+// quarter of the load, and more frequent requests beside it.
 func judgeThorough(t *testing.T, dir string, s *planted, seed uint64, whole bool) checklist.Verdict {
 	t.Helper()
 	gate, _, err := scenarios.Ready("thorough")
@@ -229,7 +229,7 @@ func judgeThorough(t *testing.T, dir string, s *planted, seed uint64, whole bool
 	return judgeGate(t, dir, s, gate, seed)
 }
 
-// Every defect of what is asked fails its objective in the thorough gate.
+// Every defect of asked fails its objective in the thorough gate.
 func TestAskedDefectsAreFound(t *testing.T) {
 	if testing.Short() {
 		t.Skip("plays 30 gates of 24 s, ten at a time")
@@ -247,8 +247,8 @@ func TestAskedDefectsAreFound(t *testing.T) {
 	update(t, asked, rows)
 }
 
-// The sound service passes the thorough gate, with and without a tokenizer, and
-// also where it is not deterministic.
+// The sound service passes the thorough gate, with and without a tokenizer, and even if
+// it is not deterministic.
 func TestTheSoundServicePassesWhateverIsAsked(t *testing.T) {
 	if testing.Short() {
 		t.Skip("plays a gate of 90 s")
@@ -294,7 +294,7 @@ func TestTheSoundServicePassesWhateverIsAsked(t *testing.T) {
 		s := newPlanted()
 		kinds[i%len(kinds)].plant(s)
 		v := judgeThorough(t, filepath.Join(dir, "run", kinds[i%len(kinds)].name, time.Duration(i).String()), s, uint64(300+i), i == 0 || *wholeThorough)
-		// Nothing of it is of a time, so nothing may fail on a busy machine either.
+		// None of these objectives is about time, so none may fail on a busy machine.
 		for _, f := range v.Objectives {
 			if f.Verdict == checklist.Fail {
 				t.Errorf("%s: %s: %v", kinds[i%len(kinds)].name, f.Source, f.Why)

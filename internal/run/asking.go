@@ -12,7 +12,7 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// askedAtOnce bounds Ask where the service is slow.
+// askedAtOnce bounds the concurrent requests of Ask if the service is slow.
 const askedAtOnce = 32
 
 // Ask sends small requests to a service at a rate until ctx ends. A release is judged
@@ -45,7 +45,7 @@ func Ask(ctx context.Context, e scenarios.Endpoint, keys map[string]string, perS
 				c.Do(ctx, question, clock, clock.Now())
 				<-free
 			})
-		default: // it is slow, which is seen without more of them
+		default: // the service is slow, which shows without more requests
 		}
 	}
 }

@@ -19,16 +19,17 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// The services of these cases are written after public bug reports of servers,
-// gateways and load generators. Each is asked by a small gate, and judged for what
-// it does: what is sound in an odd form passes, and what only looks sound does not.
+// The services of these cases are based on public bug reports of servers, gateways and
+// load generators. A small gate is played against each, and the verdict is checked: a
+// sound answer in an unusual form passes, and a bad answer that looks sound does not.
 
 const (
 	caseRate = 40
 	caseFor  = 3
 )
 
-// oddGate is the gate of a case: %s are keys of the endpoint and of the workload.
+// oddGate is the gate of a case; each %s stands for keys of the endpoint or the
+// workload.
 const oddGate = `name: odd
 seed: 7
 target: {endpoint: {url: "http://127.0.0.1:8000", model: org/model-7b%s}}
@@ -59,7 +60,7 @@ const (
 	caseWait  = 2 * time.Millisecond
 )
 
-// events writes each event when its time has come.
+// events writes each event at its time.
 func events(w http.ResponseWriter, each ...string) {
 	if w.Header().Get("Content-Type") == "" {
 		w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
@@ -80,7 +81,7 @@ func whole() []string {
 	return append(all, chunk("", "stop"), caseUsage, caseDone)
 }
 
-// raw answers by hand, and closes the connection.
+// raw writes raw bytes, and closes the connection.
 func raw(w http.ResponseWriter, answer ...string) {
 	conn, buffered, err := w.(http.Hijacker).Hijack()
 	if err != nil {
@@ -101,19 +102,19 @@ func chunked(parts ...string) (all []string) {
 	return append(all, "0\r\n")
 }
 
-// oddCase is a service, how it is asked, and what is expected of the verdict.
+// oddCase is a service, the keys of its gate, and what is expected of the verdict.
 type oddCase struct {
 	name               string
 	answer             func(w http.ResponseWriter, r *http.Request, n int64, body string)
 	endpoint, workload string // more keys
-	path               string // of the address
-	// fails are the objectives that fail, others pass; says is in the verdict or in
-	// what is told of a failed request.
+	path               string // appended to the address
+	// fails are the objectives that fail, the others pass. says is part of the verdict
+	// or of the text of a failed request.
 	fails  []string
 	says   string
-	share  [2]float64 // of failures, where not all or none do
-	class  string     // of failures
-	tokens int32      // of each answer; 0: 8
+	share  [2]float64 // range of the error rate, if some requests fail
+	class  string     // error class of the failures
+	tokens int32      // tokens of each answer; 0: 8
 	check  func(t *testing.T, v checklist.Verdict, r []recording.Request)
 }
 
@@ -121,7 +122,7 @@ func always(parts ...string) func(http.ResponseWriter, *http.Request, int64, str
 	return func(w http.ResponseWriter, _ *http.Request, _ int64, _ string) { events(w, parts...) }
 }
 
-// everyNth answers each n-th request oddly, and the others soundly.
+// everyNth answers each n-th request with odd, and the others soundly.
 func everyNth(every int64, odd func(w http.ResponseWriter)) func(http.ResponseWriter, *http.Request, int64, string) {
 	return func(w http.ResponseWriter, _ *http.Request, n int64, _ string) {
 		if n%every == 0 {
@@ -151,7 +152,7 @@ func with(all []string, at int, event string) []string {
 var errorRate = []string{"error_rate"}
 
 var oddCases = []oddCase{
-	// Success is more than a status.
+	// Bad answers with a good status.
 	{name: "abort", answer: everyNth(2, func(w http.ResponseWriter) {
 		events(w, chunk("a", ""), chunk("b", ""), chunk("", "abort"), caseUsage, caseDone)
 	}), fails: errorRate, share: [2]float64{0.4, 0.6}, class: recording.ErrorFinish, says: "abort"},
@@ -191,7 +192,7 @@ var oddCases = []oddCase{
 	{name: "words that paint over a terminal", answer: everyNth(4, statusOf(400, "application/json", `{"error":{"message":"\u001b[2Jquota\u0000 \u202egone"}}`)),
 		fails: errorRate, share: [2]float64{0.15, 0.35}, says: `\x1b[2Jquota\x00 \u202egone`},
 
-	// Odd forms of a sound answer.
+	// Sound answers in unusual forms.
 	{name: "sound", answer: always(whole()...)},
 	{name: "usage with every chunk", answer: always(strings.ReplaceAll(strings.Join(whole(), ""), `"finish_reason":null}]`, `"finish_reason":null}],"usage":{"prompt_tokens":9,"completion_tokens":1}`))},
 	{name: "usage null with every chunk", answer: always(strings.ReplaceAll(strings.Join(whole(), ""), `"finish_reason":null}]`, `"finish_reason":null}],"usage":null`))},
@@ -274,7 +275,7 @@ var oddCases = []oddCase{
 		events(w, whole()...)
 	}},
 
-	// What nobody sees is not output.
+	// Text that a reader does not see.
 	{name: "hidden reasoning", answer: func(w http.ResponseWriter, _ *http.Request, _ int64, _ string) {
 		for i := range 8 {
 			time.Sleep(20 * time.Millisecond)
@@ -283,7 +284,7 @@ var oddCases = []oddCase{
 		events(w, chunk("", "stop"), "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":408,\"completion_tokens_details\":{\"reasoning_tokens\":400}}}\n\n", caseDone)
 	}, fails: []string{"p50(tpot)"}, tokens: 8},
 
-	// What is asked is what is sent.
+	// The request that is sent is the one that the gate asks for.
 	{name: "a base path", path: "/v1beta/openai/", answer: func(w http.ResponseWriter, r *http.Request, _ int64, _ string) {
 		if r.URL.Path != "/v1beta/openai/chat/completions" {
 			http.NotFound(w, r)
@@ -342,7 +343,7 @@ func eachOf(all []string, f func(string) string) []string {
 	return out
 }
 
-// oddServer answers as a case does, after a list of its models.
+// oddServer lists its models and answers as its case does.
 func oddServer(c oddCase) *httptest.Server {
 	var asked atomic.Int64
 	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -356,7 +357,7 @@ func oddServer(c oddCase) *httptest.Server {
 			return
 		}
 		n := asked.Add(1)
-		if c.class+c.says != "" && n <= 3 { // who asks first, and warms up, is answered
+		if c.class+c.says != "" && n <= 3 { // the preflight and warm-up requests are answered soundly
 			events(w, whole()...)
 			return
 		}
@@ -419,8 +420,8 @@ func playOdd(t *testing.T, url, dir string, c oddCase) (v checklist.Verdict, row
 	return v, rows, err
 }
 
-// judged checks what is said of the service. How quick it is on a busy machine is
-// not looked at, but for what its defect makes of it.
+// judged checks the verdict on the service. Objectives of time are not checked on a
+// busy machine, except those that the defect should fail.
 func (c oddCase) judged(t *testing.T, v checklist.Verdict, rows []recording.Request) {
 	failed, said := 0, fmt.Sprint(v.Why)
 	for _, r := range rows {

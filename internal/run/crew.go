@@ -21,10 +21,10 @@ import (
 // WorkerTokenVariable holds the token that a worker has to show.
 const WorkerTokenVariable = "LAUNCHGATE_WORKER_TOKEN"
 
-// recruitFor is how long workers may take until all are ready.
+// recruitFor is the timeout until all workers are ready.
 const recruitFor = 30 * time.Second
 
-// crew are the processes that the load is shared out to.
+// crew are the processes over which the load is distributed.
 type crew struct {
 	*worker.Crew
 	processes sync.WaitGroup
@@ -62,9 +62,9 @@ func (c *conductor) recruit(ctx context.Context, endpoint scenarios.Endpoint, vi
 	return nil
 }
 
-// start starts a worker. It ends when it is hung up on, and with this process:
-// the goroutine keeps its thread, because the kernel ends the child with the
-// thread that made it.
+// start starts a worker. It ends when its connection is closed, or when this process
+// ends. The goroutine stays on its thread, because the kernel ends the child together
+// with the thread that started it.
 func (c *crew) start(ctx context.Context, argv []string, log string) error {
 	out, err := os.Create(log)
 	if err != nil {
@@ -82,7 +82,7 @@ func (c *crew) start(ctx context.Context, argv []string, log string) error {
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			_ = cmd.Wait() // how it ended is in its log, and that it was lost in the recording
+			_ = cmd.Wait() // how it ended is in its log, and the recording says that it was lost
 		}
 	})
 	return <-started
@@ -97,7 +97,7 @@ func (c *crew) dismiss() {
 	c.processes.Wait()
 }
 
-// drive plays a scenario's load: here, or by the workers.
+// drive plays a scenario's load, from this process or by the workers.
 func (c *conductor) drive(ctx context.Context, s scenarios.Scenario, plan *loadgen.Plan, sink func(recording.Request)) error {
 	if c.crew != nil {
 		i := 0

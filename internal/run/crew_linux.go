@@ -2,8 +2,8 @@ package run
 
 import "syscall"
 
-// dieWithParent has the kernel end a worker when the run dies, and keeps Ctrl-C
-// at the terminal from it: the run hangs up on it in its own time.
+// dieWithParent makes the kernel end a worker when the run dies, and protects it from
+// Ctrl-C at the terminal: the run ends the worker itself.
 func dieWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -4,5 +4,6 @@ package run
 
 import "syscall"
 
-// dieWithParent is nothing here: a worker ends when it is hung up on.
+// dieWithParent does nothing on this system: a worker ends when its connection is
+// closed.
 func dieWithParent() *syscall.SysProcAttr { return nil }

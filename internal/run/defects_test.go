@@ -31,21 +31,21 @@ var (
 	updateCatalog = flag.Bool("update", false, "rewrite docs/defects.md")
 )
 
-// defect is a flaw of a service, and the objective of the standard gate that
-// has to fail for it.
+// defect is a flaw of a service, and the objective of the standard gate that it has to
+// fail.
 type defect struct {
 	name  string
 	means string
-	fails string // an objective, without its limit
+	fails string // an objective without its limit
 	plant func(s *planted)
 }
 
-// answers plants a flaw in how questions are answered.
+// answers plants a flaw in all answers.
 func answers(f func(s *planted, q question, a *answer)) func(*planted) {
 	return func(s *planted) { s.defect = f }
 }
 
-// every plants one in every n-th answer.
+// every plants a flaw in every n-th answer.
 func every(n int64, f func(a *answer)) func(*planted) {
 	return answers(func(_ *planted, q question, a *answer) {
 		if q.n%n == 0 {
@@ -54,18 +54,18 @@ func every(n int64, f func(a *answer)) func(*planted) {
 	})
 }
 
-// quick reports whether its objective is of a time, which a busy client cannot be
-// believed.
+// quick reports whether its objective is about time, which a busy client cannot
+// measure.
 func (d defect) quick() bool {
 	return regexp.MustCompile(`^(p\d|mean|drift|late)`).MatchString(d.fails)
 }
 
-// planting reports whether a defect is to be planted.
+// planting reports whether the flags select a defect.
 func planting(d defect) bool {
 	return *onlyDefect == "" || slices.Contains(strings.Split(*onlyDefect, ","), d.name)
 }
 
-// row of the catalogue.
+// row is the defect's row in the catalogue.
 func (d defect) row(found string) string {
 	return fmt.Sprintf("| `%s` | %s | `%s` | %s |\n", d.name, d.means, d.fails, found)
 }
@@ -73,7 +73,7 @@ func (d defect) row(found string) string {
 func (a *answer) shorten(n int) { a.tokens, a.wait = a.tokens[:n], a.wait[:n] }
 
 var catalog = []defect{
-	// Quick, but only at first sight.
+	// Services that only seem fast.
 	{"slow-first-token", "the first token takes 900 ms", "p95(ttft) in steady",
 		answers(func(_ *planted, _ question, a *answer) { a.wait[0] = 900 * time.Millisecond })},
 	{"slow-first-token-for-some", "one first token in ten takes 2 s", "p95(ttft) in steady",
@@ -168,7 +168,7 @@ var catalog = []defect{
 	{"leaks", "memory grows by 20 MB a second", "memory_growth in steady",
 		answers(func(s *planted, q question, _ *answer) { s.memory.Store(200<<20 + int64(q.since.Seconds()*20*(1<<20))) })},
 
-	// Not whole.
+	// Incomplete answers.
 	{"cuts", "one connection in twenty is closed in the middle of the answer", "error_rate in steady",
 		every(20, func(a *answer) { a.cut = 7 })},
 	{"no-done", "one stream in twenty ends without [DONE]", "error_rate in steady",
@@ -219,7 +219,7 @@ var catalog = []defect{
 			a.usage += 5
 		})},
 
-	// Not right.
+	// Wrong answers.
 	{"repeats-a-token", "one answer in five has a token twice", "changed_answers in steady",
 		every(5, func(a *answer) {
 			if len(a.tokens) > 8 {
@@ -256,7 +256,7 @@ var catalog = []defect{
 	{"no-usage", "usage is missing", "miscounted_tokens in steady",
 		answers(func(_ *planted, _ question, a *answer) { a.noUsage = true })},
 
-	// Not there any more.
+	// Lost data.
 	{"loses-acknowledged-writes", "one background response in a thousand is acknowledged and then forgotten", "lost_writes",
 		func(s *planted) { s.loses = func(n int) bool { return n%1000 == 0 } }},
 	{"drops-to-one-replica", "after 8 s only one replica of three is left; answers are as quick as before, and /health still answers 200", "replicas_ready in steady",
@@ -270,7 +270,7 @@ var catalog = []defect{
 		}},
 }
 
-// judgePlanted plays the standard gate against a service and judges it.
+// judgePlanted plays the standard gate against a handler and judges the run.
 func judgePlanted(t *testing.T, dir string, h http.Handler, seed uint64) checklist.Verdict {
 	t.Helper()
 	gate, _, err := scenarios.Ready("standard")
@@ -280,7 +280,7 @@ func judgePlanted(t *testing.T, dir string, h http.Handler, seed uint64) checkli
 	return judgeGate(t, dir, h, gate, seed)
 }
 
-// judgeGate plays a gate against a service and judges it.
+// judgeGate plays a gate against a handler and judges the run.
 func judgeGate(t *testing.T, dir string, h http.Handler, gate scenarios.Gate, seed uint64) checklist.Verdict {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(h)
@@ -293,7 +293,7 @@ func judgeGate(t *testing.T, dir string, h http.Handler, gate scenarios.Gate, se
 	return judgeAt(t, dir, scenarios.Endpoint{URL: srv.URL}, gate, seed)
 }
 
-// judgeEndpoint plays the standard gate against a service that is there already.
+// judgeEndpoint plays the standard gate against an existing service and judges the run.
 func judgeEndpoint(t *testing.T, dir string, endpoint scenarios.Endpoint, seed uint64) checklist.Verdict {
 	t.Helper()
 	gate, _, err := scenarios.Ready("standard")
@@ -320,10 +320,10 @@ func judgeAt(t *testing.T, dir string, endpoint scenarios.Endpoint, gate scenari
 	return v
 }
 
-// beside is how many runs go on at the same time.
+// beside is how many runs go on concurrently.
 const beside = 10
 
-// inTurns calls f for each of n, several at the same time.
+// inTurns calls f for 0 to n-1, several at the same time.
 func inTurns(n int, f func(i int)) {
 	var all sync.WaitGroup
 	slots := make(chan struct{}, beside)
@@ -337,8 +337,8 @@ func inTurns(n int, f func(i int)) {
 	all.Wait()
 }
 
-// plantAndFind has a defect judged, and is its row of the catalogue where its
-// objective fails.
+// plantAndFind judges a service with a defect. It returns the defect's row in the
+// catalogue if its objective fails.
 func plantAndFind(t *testing.T, d defect, dir string, judge func(s *planted, dir string) checklist.Verdict) string {
 	t.Helper()
 	var v checklist.Verdict
@@ -384,7 +384,7 @@ func TestPlantedDefectsAreFound(t *testing.T) {
 	update(t, catalog, rows)
 }
 
-// update writes the rows of defects that were found anew into the page.
+// update writes new rows of found defects into the page.
 func update(t *testing.T, of []defect, rows []string) {
 	t.Helper()
 	if !*updateCatalog || t.Failed() {
@@ -399,7 +399,7 @@ func update(t *testing.T, of []defect, rows []string) {
 	}
 }
 
-// The service beside them, without a flaw, passes, every time.
+// The same service without a flaw passes every time.
 func TestTheSoundServicePasses(t *testing.T) {
 	if testing.Short() {
 		t.Skip("plays gates of 50 s")
@@ -430,10 +430,10 @@ func TestTheSoundServicePasses(t *testing.T) {
 	}
 }
 
-// A service is not held to what it does not have: background responses, a count of
+// A service does not fail because it lacks a feature: background responses, a count of
 // its replicas, a tokenizer, metrics. The verdict says what was left out, and the
-// service passes, also over TLS with a certificate of an authority of its own, of
-// which the metrics are read as well.
+// service passes, even over TLS with a certificate of its own authority, with which the
+// metrics are read too.
 func TestAServiceWithLessIsNotFailedForIt(t *testing.T) {
 	if testing.Short() {
 		t.Skip("plays gates of 50 s")
@@ -494,7 +494,7 @@ func TestAServiceWithLessIsNotFailedForIt(t *testing.T) {
 
 const catalogPage = "../../docs/defects.md"
 
-// The page tells of every defect that is planted.
+// The page lists every defect.
 func TestDefectsAreDocumented(t *testing.T) {
 	page, err := os.ReadFile(catalogPage)
 	if errors.Is(err, os.ErrNotExist) && *updateCatalog {
@@ -512,14 +512,14 @@ func TestDefectsAreDocumented(t *testing.T) {
 	}
 }
 
-// tables are those of the page, by the gates that find their defects.
+// tables are the tables of the page, by the gate that finds their defects.
 var tables = []struct {
 	title   string
 	defects []defect
 }{{"The standard gate", catalog}, {"The thorough gate", asked}}
 
-// writeCatalog writes the page, with fresh rows by the names of their defects, and
-// the rows that it has where there is none.
+// writeCatalog writes the page, with new rows by the names of their defects; without a
+// new row the old one stays.
 func writeCatalog(fresh map[string]string) error {
 	old, err := os.ReadFile(catalogPage)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -8,11 +8,11 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// healthEvery is how often a service is asked whether it is well.
+// healthEvery is the interval of health checks.
 const healthEvery = time.Second
 
-// watchHealth observes until ctx ends what the service's own health check says,
-// where an objective is about it. A service without one is asked once.
+// watchHealth records the results of the service's health check until ctx ends, if an
+// objective needs them. A service without a health check is asked once.
 func (c *conductor) watchHealth(ctx context.Context) {
 	if !c.Gate.AsksForHealth() {
 		return

@@ -13,21 +13,21 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// tellEvery is how often a scenario under way is told of.
+// tellEvery is the interval of progress reports.
 const tellEvery = 200 * time.Millisecond
 
-// Progress is what a person who watches is told: a line that stays, or how far
-// the scenario under way is.
+// Progress is what a person sees of the run: a line that stays, or the progress of the
+// current scenario.
 type Progress struct {
 	Line words.Sentence
 	Live *Live
 }
 
-// Live is how far a scenario is.
+// Live is the progress of a scenario.
 type Live struct {
 	Scenario       string
 	Elapsed, Total time.Duration
-	Due            int // load requests by now, of those that are due by the clock
+	Due            int // load requests that are due by now, of those with a due time in the plan
 	Done, Planned  int // load requests
 	Errors         int
 	Fault          words.Sentence // the last step of a fault, if there was one
@@ -43,7 +43,7 @@ type watched struct {
 	scenario scenarios.Scenario
 	plan     *loadgen.Plan
 	started  time.Time
-	twins    *twins.Asker // nil where the scenario asks none
+	twins    *twins.Asker // nil if the scenario has none
 
 	mu   sync.Mutex
 	live Live
@@ -76,12 +76,12 @@ func (w *watched) injection(i recording.Injection) {
 	w.live.Fault = words.Say("%s: %s", i.Kind, step(i.State))
 	w.mu.Unlock()
 	if i.State != recording.FaultDeclared {
-		name := strings.TrimSpace(i.Kind + " " + i.Target) // not every kind has a victim of a name
+		name := strings.TrimSpace(i.Kind + " " + i.Target) // some kinds have no named target
 		w.say("  %s: %s: %s", name, step(i.State), i.Text)
 	}
 }
 
-// step is a step of a fault's life in words.
+// step words a step of a fault's life.
 func step(state string) words.Sentence {
 	switch state {
 	case recording.FaultDeclared:
@@ -100,7 +100,7 @@ func step(state string) words.Sentence {
 	return words.Say("failed")
 }
 
-// tell tells until ctx ends how far the scenario is.
+// tell reports the progress of the scenario until ctx ends.
 func (w *watched) tell(ctx context.Context) {
 	for {
 		w.mu.Lock()
@@ -117,8 +117,8 @@ func (w *watched) tell(ctx context.Context) {
 	}
 }
 
-// warmUp sends a few requests, several at a time and never judged, so that
-// caches, connections and code paths are as warm as in service.
+// warmUp sends a few concurrent requests that are not judged, so that caches,
+// connections and code paths are warm.
 func (c *conductor) warmUp(ctx context.Context) error {
 	if len(c.Gate.Scenarios) == 0 {
 		return ctx.Err()

@@ -10,13 +10,13 @@ import (
 	"github.com/launchgate/launchgate/loadgen/client"
 )
 
-// replicasEvery is how often a service is asked how many replicas are ready,
-// where the target does not tell it by itself.
+// replicasEvery is the interval at which a service is asked how many replicas are
+// ready, if the target does not report it.
 const replicasEvery = 250 * time.Millisecond
 
-// watchReplicas observes until ctx ends how many replicas the service says are
-// ready, each time that it says something else, where the target does not tell
-// it by itself. A service that does not say is asked once.
+// watchReplicas records until ctx ends how many replicas are ready according to the
+// service, whenever the number changes, if the target does not report it. A service
+// that does not say is asked once.
 func (c *conductor) watchReplicas(ctx context.Context) {
 	if c.target.About().TellsOf(recording.ObsReplicasReady) {
 		return
@@ -31,7 +31,7 @@ func (c *conductor) watchReplicas(ctx context.Context) {
 		case errors.Is(err, client.ErrUntold):
 			c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsReplicasUntold, Text: words.Of(err)})
 			return
-		case n == 0 && before < 0: // it has never said how many, so this may be about something else
+		case n == 0 && before < 0: // it has never given a number, so this may have another meaning
 		case err == nil && n != before:
 			c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsReplicasReady, Value: float64(n)})
 			before = n

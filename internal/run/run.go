@@ -1,7 +1,6 @@
-// Package run is the conductor: it deploys the target, plays the gate's
-// scenarios with their load, faults and probes, and leaves a recording. It
-// judges nothing; what it is told to do when a scenario has ended is a
-// function it is given.
+// Package run conducts a run: it deploys the target, plays the gate's scenarios with
+// their load, faults and probes, and leaves a recording. It judges nothing: the caller
+// gives it the function that judges.
 package run
 
 import (
@@ -28,51 +27,50 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Options say what to run and where to.
+// Options say what to run, and against which target.
 type Options struct {
 	Gate scenarios.Gate
-	// Plan makes the plan of the gate's target; without it, it is targets.PlanFor.
+	// Plan makes the plan of the gate's target; nil: targets.PlanFor.
 	Plan func(scenarios.Gate) deploy.Plan
-	// Keys are API keys that were issued for the target before this run, by the
-	// variables that the gate names them by.
+	// Keys are API keys that were issued for the target before this run, by the names
+	// of their variables in the gate.
 	Keys map[string]string
-	// Material is what the gate's prompts are made of, where it was read already;
-	// without it, it is read.
+	// Material is what the gate's prompts are made of, if it has been read already;
+	// nil: it is read.
 	Material *prompt.Material
-	Dir      string   // the run folder, made here
+	Dir      string   // the run folder, which Run creates
 	Focus    []string // see scenarios.Suite
-	Server   string   // the reference-server program, for target.local
+	Server   string   // the reference-server program, if the target is local
 	Version  string
 	Command  []string
-	// Watchdog is the command that undoes faults should this process die.
+	// Watchdog is the command that reverts faults if this process dies.
 	Watchdog []string
-	// Workers is how many processes the load is shared out to, and Worker the
-	// command that is one; 0 sends it from here.
+	// Workers is how many processes the load is distributed over, and Worker is the
+	// command of one. If it is 0, this process sends the load.
 	Workers int
 	Worker  []string
-	// Judge judges what is recorded so far, and tells of each objective whether it
-	// is proven. It is called when a scenario has ended. Without it the scenarios
-	// are played and nothing is judged meanwhile, and there is no Ginkgo suite, of
+	// Judge judges what is recorded so far, and returns a function that says of each
+	// objective whether it is proven. It is called when a scenario has ended. If it is
+	// nil, the scenarios are played without judging, and without a Ginkgo suite, of
 	// which a process can run only one.
 	Judge func(dir string) (func(o scenarios.Objective) error, error)
-	// Undecided tells, by what is recorded so far, whether a scenario that may be
-	// extended has to be. Without it none is.
+	// Undecided reports, from what is recorded so far, whether to extend a scenario
+	// that may be extended. If it is nil, none is extended.
 	Undecided func(dir, scenario string) (bool, error)
-	// Tell receives what is going on, for a person to watch. It is called from
-	// several goroutines.
+	// Tell receives the progress, for a person to watch. It is called from several
+	// goroutines.
 	Tell func(Progress)
 }
 
-// Run deploys, plays and records. It returns nil when there is a recording
-// that can be judged, also one that was interrupted, and an error when the run
-// could not be made.
+// Run deploys, plays and records. It returns nil if there is a recording that can be
+// judged, even if it was interrupted, and an error if the run could not be made.
 func Run(ctx context.Context, o Options) (err error) {
 	rec, err := recording.Create(o.Dir)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		if closed := rec.Close(); err == nil { // Close repeats what writing failed with
+		if closed := rec.Close(); err == nil { // Close returns the error of earlier writes
 			err = closed
 		}
 	}()
@@ -119,27 +117,26 @@ func Run(ctx context.Context, o Options) (err error) {
 	return c.finish(ctx)
 }
 
-// conductor holds what the acts of one run share.
+// conductor holds the state that the acts of one run share.
 type conductor struct {
 	Options
 	rec    *recording.Writer
 	clock  recording.Clock
 	plan   deploy.Plan
-	target deploy.Target // nil until it was opened
+	target deploy.Target // nil until it is open
 	client *client.Client
-	keys   map[string]string // that the load is sent with
-	crew   *crew             // nil where the load is sent from here
-	// journal is of the faults, where the gate has any.
+	keys   map[string]string // keys for the load
+	crew   *crew             // nil if this process sends the load
+	// journal is the journal of the faults, if the gate has any.
 	journal *chaos.Journal
 	budget  *budget
-	// abort ends the play at once; harm is why it had to.
+	// abort ends the play at once; harm is the reason.
 	abort context.CancelCauseFunc
 	harm  atomic.Pointer[error]
 }
 
-// play runs the suite, with the client watching itself beside it. A recording
-// that can no longer be written ends the run: load that leaves no trace proves
-// nothing.
+// play runs the suite, and observes the client meanwhile. If the recording cannot be
+// written any more, the run ends, because it would prove nothing.
 func (c *conductor) play(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	c.abort, c.budget = cancel, newBudget(c.Gate.Resolved().Stop)
@@ -173,8 +170,8 @@ func (c *conductor) play(ctx context.Context) error {
 	return c.rec.Err()
 }
 
-// countConnections records what the client met of connections and is no error of
-// a request.
+// countConnections records what the client saw of connections that is not an error of a
+// request.
 func (c *conductor) countConnections() {
 	left, more := c.client.AfterEnd()
 	for _, seen := range []struct {
@@ -187,9 +184,8 @@ func (c *conductor) countConnections() {
 	}
 }
 
-// act plays one scenario: its load, its faults and its probe side by side. The
-// probe goes on until the faults have run their course, and what was written
-// meanwhile is read back after that.
+// act plays one scenario: its load, its faults and its probe concurrently. The probe
+// goes on until the faults are over. Then the records written meanwhile are read back.
 func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -243,8 +239,8 @@ func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 	return errors.Join(loadErr, probeErr, ctx.Err(), c.rec.Flush())
 }
 
-// probe watches the service as its users see it; as those who come anew, where
-// a fault is one that nobody else notices.
+// probe probes the service as its users do: with a new connection for each probe if a
+// fault affects new connections only.
 func (c *conductor) probe(ctx context.Context, s scenarios.Scenario, sink func(recording.Request)) error {
 	prober := c.client
 	if chaos.HitsNewConnections(s) {
@@ -258,7 +254,7 @@ func (c *conductor) probe(ctx context.Context, s scenarios.Scenario, sink func(r
 	return probe.Watch(ctx, c.clock, *s.Probe, s, prober, sink)
 }
 
-// openJournal begins the journal of the faults, if there are any.
+// openJournal opens the journal of the faults, if there are any.
 func (c *conductor) openJournal() (err error) {
 	if c.Gate.Breaks() {
 		c.journal, err = chaos.OpenJournal(c.Dir, c.rec.LogDir(), targets.Undo, c.Watchdog...)
@@ -273,7 +269,7 @@ func (c *conductor) judge() (func(o scenarios.Objective) error, error) {
 	return c.Judge(c.Dir)
 }
 
-// finish writes the last line of a complete run, or that it was cut short.
+// finish writes the last line of a complete run, or that it was interrupted.
 func (c *conductor) finish(ctx context.Context) error {
 	if ctx.Err() != nil {
 		c.interrupted(ctx)
@@ -287,8 +283,8 @@ func (c *conductor) finish(ctx context.Context) error {
 	return nil
 }
 
-// stopped tells an interruption, which leaves a recording to judge, from a
-// service that could not be brought up.
+// stopped distinguishes an interruption, which leaves a recording to judge, from a
+// service that could not be started.
 func (c *conductor) stopped(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		c.interrupted(ctx)
@@ -307,7 +303,7 @@ func (c *conductor) mark(name, subject string) {
 
 func (c *conductor) observe(o recording.Observation) { c.rec.Observe(o) }
 
-// watchRecording ends the run when the recording can no longer be written.
+// watchRecording ends the run if the recording cannot be written any more.
 func (c *conductor) watchRecording(ctx context.Context, cancel context.CancelCauseFunc) {
 	for {
 		select {
@@ -322,8 +318,8 @@ func (c *conductor) watchRecording(ctx context.Context, cancel context.CancelCau
 	}
 }
 
-// SeedFor gives every scenario its own seed, the same whether or not others
-// are played.
+// SeedFor gives every scenario its own seed, which does not depend on the other
+// scenarios.
 func SeedFor(g scenarios.Gate, scenario string) uint64 {
 	h := g.Seed ^ 0xcbf29ce484222325 // FNV-1a
 	for _, b := range []byte(scenario) {

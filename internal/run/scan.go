@@ -14,8 +14,8 @@ import (
 	"github.com/launchgate/launchgate/security"
 )
 
-// scan makes the gate's security scan, when the scenarios are over: what it may
-// harm was measured before.
+// scan runs the gate's security scan after the scenarios, so that a disruptive check
+// cannot affect their measurements.
 func (c *conductor) scan(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -44,7 +44,7 @@ func (c *conductor) scan(ctx context.Context) error {
 	return c.rec.Flush()
 }
 
-// bill writes which modules the programs are made of.
+// bill writes the list of the modules that the programs are made of.
 func (c *conductor) bill(binaries []string) error {
 	f, err := os.OpenFile(filepath.Join(c.Dir, "sbom.cdx.json"), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
@@ -53,18 +53,19 @@ func (c *conductor) bill(binaries []string) error {
 	return errors.Join(security.SBOM(f, binaries), f.Close())
 }
 
-// tenanted is a target of launchgate's own whose door asks for keys: it can make
-// some for the scan, and everything that checks look at is at hand.
+// tenanted is a target deployed by launchgate whose gateway requires keys. It can issue
+// keys for the scan, and the checks can read its files.
 type tenanted interface {
-	Key() string // empty: its door is plain
+	Key() string // empty: its gateway requires none
 	AddKey(ctx context.Context, k deploy.KeySpec) (string, error)
 	AddOldKeys(ctx context.Context, tenant string) (expired, revoked string, err error)
 	LedgerFolder() string
 	Limits() string
 }
 
-// scanned is what is scanned, with the keys: of a deployment of launchgate's own
-// those of two tenants who are held to its limits, and two that must not work.
+// scanned is the scan with its target and the keys. For a deployment of launchgate
+// these are the keys of two tenants with its usual limits, and two keys that must not
+// work.
 func (c *conductor) scanned(ctx context.Context) (scenarios.Scan, security.Target, error) {
 	s := *c.Gate.Scan
 	at := c.target.Access().Endpoint
@@ -96,7 +97,7 @@ func (c *conductor) scanned(ctx context.Context) (scenarios.Scan, security.Targe
 	if t.ExpiredKey, t.RevokedKey, err = own.AddOldKeys(ctx, "scan-one"); err != nil {
 		return s, t, err
 	}
-	// A check asks whether what it needs is named: these keys are in no variable.
+	// A check needs the name of a variable for each key, and these keys have none.
 	const here = "of the deployment itself"
 	s.OtherKeyEnv, s.ExpiredKeyEnv, s.RevokedKeyEnv = here, here, here
 	s.Secrets = append(slices.Clone(s.Secrets), own.LedgerFolder())

@@ -22,16 +22,16 @@ const (
 	memoryMetric  = "process_resident_memory_bytes"
 )
 
-// meaning says which metric of a service is which observation.
+// meaning maps a metric of a service to an observation.
 type meaning struct {
 	metric string
 	obs    string
-	device bool // it is of a device, which several processes may tell of
+	device bool // it is about a device, which several processes may report
 }
 
-// known are the names that the bundled service and the servers in the field
-// have for the same things (vLLM, SGLang, TGI, llama.cpp, Triton; the process's
-// own memory as Prometheus's client libraries tell it).
+// known are the names of the metrics in the bundled service and in common servers
+// (vLLM, SGLang, TGI, llama.cpp, Triton), and the name of process memory in
+// Prometheus's client libraries.
 var known = []meaning{
 	{"inference_queue_size", recording.ObsQueue, false},
 	{"vllm:num_requests_waiting", recording.ObsQueue, false},
@@ -52,11 +52,11 @@ var known = []meaning{
 	{"nv_energy_consumption", recording.ObsEnergy, true},
 }
 
-// watchMetrics observes until ctx ends what the service says of itself: the
-// processes of a deployment each on its own port, a service that is already
-// there on /metrics beside its API. One that says that it has none is not asked
-// again in this scenario; one that was killed, or is too busy to answer, is. Of one
-// that told nothing of its memory it is observed why.
+// watchMetrics records the metrics of the service until ctx ends: those of each process
+// of a deployment from its own port, those of an existing service from /metrics beside
+// its API. A service that says that it has none is not asked again in this scenario.
+// One that was killed, or is too busy to answer, is asked again. If a service never
+// reported its memory, the reason is recorded.
 func (c *conductor) watchMetrics(ctx context.Context, scenario string) {
 	var beside reading
 	asked := c.target.Metrics()
@@ -68,7 +68,7 @@ func (c *conductor) watchMetrics(ctx context.Context, scenario string) {
 			if s.Beside && ctx.Err() == nil {
 				beside.note(families, err)
 			}
-			if err != nil { // it is down, and what it would say is missing
+			if err != nil { // it is down, and its values are missing
 				return errors.Is(err, client.ErrNoMetrics)
 			}
 			c.tellOf(s, families)
@@ -80,20 +80,20 @@ func (c *conductor) watchMetrics(ctx context.Context, scenario string) {
 		case <-tick.C:
 		}
 	}
-	if o, untold := beside.untold(scenario); untold {
+	if o, missingMemory := beside.missingMemory(scenario); missingMemory {
 		o.At = c.clock.Now()
 		c.observe(o)
 	}
 }
 
-// reading is what became of the questions for the metrics of one service.
+// reading is the result of reading the metrics of one service.
 type reading struct {
-	memory bool // it told how much memory it takes
-	read   bool // it told anything
+	memory bool // it reported its memory
+	read   bool // its metrics were read
 	why    error
 }
 
-// note takes an answer into account; the first reason to tell nothing is kept.
+// note records a result; the first error is kept.
 func (r *reading) note(families map[string]*dto.MetricFamily, err error) {
 	if err != nil && r.why == nil {
 		r.why = err
@@ -102,9 +102,9 @@ func (r *reading) note(families map[string]*dto.MetricFamily, err error) {
 	r.memory = r.memory || families[memoryMetric] != nil
 }
 
-// untold is the observation that a service told nothing of its memory: because it
-// has no such metric, or because its metrics could not be read.
-func (r *reading) untold(scenario string) (recording.Observation, bool) {
+// missingMemory is the observation that a service did not report its memory: because it has no
+// such metric, or because its metrics could not be read.
+func (r *reading) missingMemory(scenario string) (recording.Observation, bool) {
 	switch {
 	case r.memory || !r.read && r.why == nil:
 		return recording.Observation{}, false
@@ -116,8 +116,8 @@ func (r *reading) untold(scenario string) (recording.Observation, bool) {
 	return recording.Observation{Name: recording.ObsMetricsUnread, Subject: scenario, Text: words.Of(r.why)}, true
 }
 
-// tellOf observes what a process said, but for what its target knows oftener, and
-// of processes that hang too.
+// tellOf records the metrics of a process, except those that the target reports itself:
+// it does so more often, and for processes that hang too.
 func (c *conductor) tellOf(s deploy.Source, families map[string]*dto.MetricFamily) {
 	at, about := c.clock.Now(), c.target.About()
 	for _, r := range known {
@@ -132,8 +132,8 @@ func (c *conductor) tellOf(s deploy.Source, families map[string]*dto.MetricFamil
 	}
 }
 
-// observations of a family: summed up over what it is split by, and of devices
-// for each.
+// observations are those of a metric family: the sum over its labels, or for a device
+// one of each device.
 func (r meaning) observations(process string, f *dto.MetricFamily) (all []recording.Observation) {
 	for _, m := range f.GetMetric() {
 		v, ok := number(m)
@@ -157,7 +157,8 @@ func (r meaning) observations(process string, f *dto.MetricFamily) (all []record
 	return all
 }
 
-// device is what the labels call it: the same for every process that uses it.
+// device is the name of a device by its labels, the same for every process that uses
+// it.
 func device(process string, m *dto.Metric) string {
 	var parts []string
 	for _, l := range m.GetLabel() {

@@ -11,8 +11,8 @@ import (
 	"github.com/launchgate/launchgate/internal/recording"
 )
 
-// What servers in the field say is read under one name each: sums over what
-// they split it by, the fullest cache, and every device by itself.
+// The metrics of common servers are read under one name each: sums over their labels,
+// the fullest cache, and each device by itself.
 func TestReadings(t *testing.T) {
 	const said = `# TYPE vllm:num_requests_waiting gauge
 vllm:num_requests_waiting{engine="0",model_name="m"} 3.0

@@ -15,73 +15,73 @@ import (
 	"time"
 )
 
-// question is what a planted service was asked.
+// question is a request to a planted service.
 type question struct {
-	n         int64 // of all it was asked
+	n         int64 // its number among all requests
 	prompt    string
 	maxTokens int
-	since     time.Duration // the service's start
+	since     time.Duration // time since the service's start
 
 	api         string // chat or completions
-	key         string // of who asks
-	whole       bool   // and not streamed
+	key         string // the key of the client
+	whole       bool   // not streamed
 	fresh       bool   // the first on its connection
 	temperature float64
-	beside      int64 // how many others are being answered
-	crowd       bool  // others were asked within the last half second
+	beside      int64 // other requests that are being answered
+	crowd       bool  // other requests came within the last half second
 }
 
-// answer is how it answers: what a sound service would do, until a defect
-// changes it.
+// answer is how the service answers: soundly, until a defect changes it.
 type answer struct {
 	status  int
 	kind    string          // the content type
-	raw     string          // a body in place of everything below
+	raw     string          // the body, in place of everything below
 	tokens  []string        // each in a chunk of its own
 	wait    []time.Duration // before each
 	role    bool            // a chunk with the role alone comes at once
 	buffer  bool            // nothing is flushed before the end
-	cut     int             // the connection is closed after so many tokens; 0: it is not
-	inBand  int             // an error is sent after so many tokens; 0: none is
+	cut     int             // the connection is closed after so many tokens; 0: never
+	inBand  int             // an error is sent after so many tokens; 0: never
 	finish  string
 	done    bool   // [DONE] is sent
 	of      string // the prompt
 	usage   int
-	prompt  int // tokens of the prompt, as usage says
+	prompt  int // tokens of the prompt in usage
 	noUsage bool
-	hang    bool // nothing is answered at all
+	hang    bool // there is no answer at all
 }
 
-// planted is a service with at most one flaw. Its answers are drawn from the
-// prompt, so that the same question has the same answer.
+// planted is a service with at most one flaw. Its answers are derived from the prompt,
+// so that the same question has the same answer.
 type planted struct {
 	defect func(s *planted, q question, a *answer)
-	// before is called before anything is answered, and may wait.
+	// before is called before each answer, and may wait.
 	before func(s *planted, q question)
-	slots  chan struct{} // how many are answered at a time; nil: all
+	slots  chan struct{} // limit of concurrent answers; nil: none
 
 	started time.Time
 	asked   atomic.Int64
 	under   atomic.Int64                  // being answered
-	answers []*answer                     // those before, the newest last: at most 200
+	answers []*answer                     // earlier answers, the newest last: at most 200
 	health  func(since time.Duration) int // the status of /health; nil: 200
-	alters  func(n int, o map[string]any) // what it keeps of a background response, after it has acknowledged it
-	latest  []time.Time                   // when it was asked, the newest last: at most 4
+	alters  func(n int, o map[string]any) // changes a background response after it has been acknowledged
+	latest  []time.Time                   // times of requests, the newest last: at most 4
 	echoes  bool                          // answers begin with the mark of their prompt
-	without []string                      // paths that it does not have
-	memory  atomic.Int64                  // what it says it takes
+	without []string                      // paths that the service lacks
+	memory  atomic.Int64                  // memory that it reports
 	mu      sync.Mutex
 	cache   map[string]bool
-	last    []string // tokens of the answer before
+	last    []string // tokens of the previous answer
 	free    time.Time
-	// What it keeps of background responses. loses says which it forgets after it
-	// has acknowledged them; none says that it has none at all.
+	// These are for background responses. loses says which of them it forgets after it
+	// has acknowledged them; none means that it has no background responses.
 	records map[string]any
 	written int
 	loses   func(n int) bool
 	none    bool
 	bare    bool // it has neither /tokenize nor /metrics
-	// replicas is how many it says are ready after a time; nil: it does not say.
+	// replicas is how many replicas it reports as ready after a time; nil: it reports
+	// none.
 	replicas func(since time.Duration) int
 }
 
@@ -98,7 +98,7 @@ func newPlanted() *planted {
 
 var vocabulary = strings.Fields("the a one two red blue small big house tree river bird dog cat sun moon walks runs sings sleeps under over beside slowly quickly today and then")
 
-// sound is what a service without a flaw answers.
+// sound is the answer of a service without a flaw.
 func sound(q question) *answer {
 	h := fnv.New64a()
 	_, _ = io.WriteString(h, q.prompt)
@@ -158,8 +158,8 @@ func (s *planted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// record takes a background response in, or without a body reads one back. Its
-// answer is there at once: what matters is whether it stays.
+// record stores a background response or, without a body, reads one back. Its answer is
+// complete at once, because the test is only about whether it is kept.
 func (s *planted) record(w http.ResponseWriter, id string, body []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -255,11 +255,10 @@ func (s *planted) answer(w http.ResponseWriter, r *http.Request, body []byte) {
 	s.send(w, r, q, a)
 }
 
-// nthOfConnection is where the context of a request says how many its connection
-// has had.
+// nthOfConnection is the context key for the number of a request on its connection.
 type nthOfConnection struct{}
 
-// sendWhole writes an answer that is not streamed.
+// sendWhole sends an answer that is not streamed.
 func (s *planted) sendWhole(w http.ResponseWriter, r *http.Request, q question, a *answer) {
 	for _, wait := range a.wait {
 		select {
@@ -282,7 +281,7 @@ func (s *planted) sendWhole(w http.ResponseWriter, r *http.Request, q question, 
 	_ = json.NewEncoder(w).Encode(o)
 }
 
-// send writes an answer as vLLM does.
+// send streams an answer as vLLM does.
 func (s *planted) send(w http.ResponseWriter, r *http.Request, q question, a *answer) {
 	if a.hang {
 		<-r.Context().Done()

@@ -14,11 +14,11 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Session is a target that several runs are made against, one after the other.
+// Session is a target that is used by several runs, one after the other.
 type Session struct {
-	// Endpoint is where it is, for the gates of those runs.
+	// Endpoint is its address, for the gates of those runs.
 	Endpoint scenarios.Endpoint
-	// Keys are those that were issued for it, for those runs.
+	// Keys are the keys issued for it, for those runs.
 	Keys map[string]string
 
 	target deploy.Target
@@ -33,8 +33,8 @@ const (
 	drainFor   = time.Minute
 )
 
-// Open brings a gate's target up, or points at it, and measures how quickly it
-// answers without load. Logs of the target go to a folder that is there.
+// Open deploys a gate's target, or connects to it, and measures its time to first token
+// without load. The folder for the logs of the target must exist.
 func Open(ctx context.Context, g scenarios.Gate, server, logs string) (s *Session, err error) {
 	s = &Session{clock: recording.NewClock()}
 	defer func() {
@@ -74,15 +74,15 @@ func Open(ctx context.Context, g scenarios.Gate, server, logs string) (s *Sessio
 	return s, nil
 }
 
-// probe asks one small question and returns its time to first token.
+// probe sends one small request and returns its time to first token.
 func (s *Session) probe(ctx context.Context) (time.Duration, bool) {
 	row := s.client.Do(ctx, s.ask, s.clock, s.clock.Now())
 	return row.FirstToken - row.Sent, row.OK()
 }
 
-// Drain waits until the service answers again as quickly as it did without
-// load, so that what one run has left in its queues does not count against the
-// next. It is an error when it does not within a minute.
+// Drain waits until the service answers as quickly as it did without load, so that
+// queues left by one run do not affect the next. It fails if that takes more than a
+// minute.
 func (s *Session) Drain(ctx context.Context) error {
 	began := time.Now()
 	for good := 0; good < 2; {
@@ -108,9 +108,9 @@ func (s *Session) Drain(ctx context.Context) error {
 	return nil
 }
 
-// Close stops what was opened.
+// Close stops what Open started.
 func (s *Session) Close() {
 	if s.target != nil {
-		_ = s.target.Stop() // it was given nothing that could be left behind
+		_ = s.target.Stop() // it has no faults that would have to be reverted
 	}
 }

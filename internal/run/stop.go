@@ -9,17 +9,17 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// budget counts the load requests of the last while, and says once when more of
-// them failed than may.
+// budget counts the load requests of a sliding window, and reports once when too many
+// of them failed.
 type budget struct {
 	stop scenarios.Stop
 
 	mu     sync.Mutex
-	counts []second // of the last while, the oldest first
+	counts []second // of the window, the oldest first
 	burnt  bool
 }
 
-// second is what ended in one second of the run.
+// second counts the requests that ended in one second of the run.
 type second struct {
 	at          int64
 	all, failed int
@@ -32,8 +32,8 @@ func newBudget(stop *scenarios.Stop) *budget {
 	return &budget{stop: *stop}
 }
 
-// spend counts a request that has ended; its error is what burns the budget, and
-// comes once.
+// spend counts a request that has ended. It returns an error once, when the budget is
+// exhausted.
 func (b *budget) spend(r *recording.Request) error {
 	if b == nil || r.Kind != recording.KindLoad || r.Error == recording.ErrorCancelled {
 		return nil
@@ -58,8 +58,8 @@ func (b *budget) spend(r *recording.Request) error {
 		failed, all, time.Duration(b.stop.Within), b.stop.Errors)
 }
 
-// count puts a request into its second. They end nearly in order: one of a
-// second that is over is counted in the newest.
+// count adds a request to its second. Requests end nearly in order; one of an older
+// second is added to the newest.
 func (b *budget) count(at int64, failed bool) {
 	if n := len(b.counts); n == 0 || at > b.counts[n-1].at {
 		b.counts = append(b.counts, second{at: at})

@@ -9,8 +9,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// The budget is burnt by a share of the last while, once, and not by what was
-// long ago, by too few, or by what is no load.
+// The budget is exhausted by the share of failures in the window, once. Older failures,
+// too few requests, and requests that are not load do not count.
 func TestBudget(t *testing.T) {
 	stop := &scenarios.Stop{Errors: 0.5, Within: scenarios.Duration(10 * time.Second), Requests: 20}
 	request := func(second int, failed bool) *recording.Request {

@@ -18,7 +18,7 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// describe writes what the run is, before anything is started.
+// describe writes the environment of the run, before anything is started.
 func (c *conductor) describe() error {
 	src, err := scenarios.Marshal(c.Gate)
 	if err != nil {
@@ -51,8 +51,7 @@ func (c *conductor) environment() recording.Environment {
 	return env
 }
 
-// deploy brings the target up, or points at it, and makes sure that it
-// answers.
+// deploy deploys the target, or connects to it, and makes sure that it answers.
 func (c *conductor) deploy(ctx context.Context) error {
 	about := c.plan.About()
 	if !about.Place.IsZero() {
@@ -85,14 +84,13 @@ func (c *conductor) deploy(ctx context.Context) error {
 	return c.connect(ctx, access)
 }
 
-// event records what the target saw of itself.
+// event records an event of the target.
 func (c *conductor) event(e deploy.Event) {
 	c.observe(recording.Observation{At: c.clock.At(e.At), Name: e.Name, Subject: e.Subject, Value: e.Value, Text: e.Text, Names: e.Names})
 }
 
-// connect makes the client and has it ask the service for one small answer,
-// so that a wrong URL, key or model is one clear sentence and not a thousand
-// failed requests.
+// connect makes the client and sends one small request, so that a wrong URL, key or
+// model gives one clear error and not a thousand failed requests.
 func (c *conductor) connect(ctx context.Context, to deploy.Access) error {
 	issued := maps.Clone(c.Keys)
 	if issued == nil {
@@ -114,7 +112,7 @@ func (c *conductor) connect(ctx context.Context, to deploy.Access) error {
 			}
 		}
 	}
-	if len(c.Gate.Scenarios) == 0 { // the scan has its own control, and says itself what does not serve
+	if len(c.Gate.Scenarios) == 0 { // the scan has its own control, which reports a service that does not work
 		c.client = cl
 		return c.rec.Environment(c.environment())
 	}
@@ -167,7 +165,7 @@ func memoryBytes() int64 {
 	return kib << 10
 }
 
-// Version is what this program was built from.
+// Version is the version that this program was built from.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -18,9 +18,9 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// cluster is a third kind of target, which is neither of this machine's processes
-// nor an endpoint of the gate's: it serves in the test, can have one of its
-// replicas killed, and lacks all else.
+// cluster is a third kind of target, neither local processes nor an endpoint of the
+// gate. It serves from the test, can lose one of its replicas, and has no other
+// capability.
 type cluster struct {
 	server *httptest.Server
 	setup  deploy.Setup
@@ -96,7 +96,7 @@ func (c *cluster) KillReplica(_ context.Context, v deploy.Victim, _ scenarios.Fa
 	return &evicted{c, v.Replica}, nil
 }
 
-// evicted is the loss of a pod, which its platform starts again after a while.
+// evicted is the loss of a pod, which its platform restarts after a while.
 type evicted struct {
 	*cluster
 	pod string
@@ -104,7 +104,7 @@ type evicted struct {
 
 func (e *evicted) Victim() string { return e.pod }
 
-// Undo is what another process could do by the pod's name alone.
+// Undo is what another process could do with the pod's name alone.
 func (e *evicted) Undo() []deploy.Undo {
 	return []deploy.Undo{{Do: "uncordon", To: []byte(`{"node":"machine-7"}`)}}
 }
@@ -135,10 +135,10 @@ func (e *evicted) SeeGone(ctx context.Context) (deploy.Sight, error) {
 	return deploy.Sight{How: words.Verbatim("another pod serves")}, nil
 }
 
-// A target of another kind plays a gate with a fault from end to end, by its Plan
-// alone: it is deployed, reached with the key that it issued, broken, seen to be
-// whole again, judged and stopped. A fault that it lacks is unproven with its own
-// reason.
+// A target of another kind plays a gate with a fault from end to end, from its Plan
+// alone: it is deployed, called with the key that it issued, disturbed, seen to
+// recover, judged and stopped. A fault that it does not support is unproven, with its
+// own reason.
 func TestAThirdKindOfTarget(t *testing.T) {
 	c := &cluster{}
 	planted := newPlanted()
