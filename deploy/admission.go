@@ -64,11 +64,11 @@ func (a Allowance) Told() words.Sentence {
 	if a.PerSecond == 0 {
 		return words.Say("the gateway's limits apply to every caller")
 	}
-	told := words.Say("127.0.0.1 and the run's own keys may send %.6g requests/s (burst %d) and have %d under way; the gateway's limits apply to every other address and key", a.PerSecond, a.burst(), a.UnderWay)
+	text := words.Say("127.0.0.1 and the run's own keys may send %.6g requests/s (burst %d) and have %d under way; the gateway's limits apply to every other address and key", a.PerSecond, a.burst(), a.UnderWay)
 	if len(a.Limited) > 0 {
-		told = words.Say("%s, and also %s", told, strings.Join(a.Limited, ", "))
+		text = words.Say("%s, and also %s", text, strings.Join(a.Limited, ", "))
 	}
-	return told
+	return text
 }
 
 // admission is what a whole gateway keeps in its folder:

@@ -21,8 +21,8 @@ type order struct {
 	Config  string   `json:"config,omitempty"` // a file of limits
 }
 
-// told is a line of what the keeper answers: steps, and then an end.
-type told struct {
+// message is a line of the keeper's answer: steps, and then an end.
+type message struct {
 	Step  words.Kept `json:"step,omitzero"`
 	End   *Released  `json:"end,omitempty"`
 	Error words.Kept `json:"error,omitzero"`
@@ -57,22 +57,22 @@ func (l *Local) orders() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		lines, flush := json.NewEncoder(w), http.NewResponseController(w).Flush
 		// Whoever asked may be gone; what was begun is ended all the same.
-		tell := func(line told) { _ = lines.Encode(line); _ = flush() }
+		tell := func(line message) { _ = lines.Encode(line); _ = flush() }
 		var o order
 		err := json.NewDecoder(r.Body).Decode(&o)
 		var end Released
 		switch {
 		case err != nil:
 		case o.Release != nil:
-			end, err = l.Release(r.Context(), *o.Release, func(step words.Sentence) { tell(told{Step: words.Kept{Sentence: step}}) })
+			end, err = l.Release(r.Context(), *o.Release, func(step words.Sentence) { tell(message{Step: words.Kept{Sentence: step}}) })
 		default:
 			end, err = l.Reconfigure(r.Context(), o.Config)
 		}
 		if err != nil {
-			tell(told{Error: words.Kept{Sentence: words.Of(err)}})
+			tell(message{Error: words.Kept{Sentence: words.Of(err)}})
 			return
 		}
-		tell(told{End: &end})
+		tell(message{End: &end})
 	})
 }
 
@@ -106,7 +106,7 @@ func (s Standing) order(ctx context.Context, o order, tell func(words.Sentence))
 	}
 	defer resp.Body.Close()
 	for lines := json.NewDecoder(resp.Body); ; {
-		var line told
+		var line message
 		if err := lines.Decode(&line); err != nil {
 			return Released{}, words.Errorf("the supervisor of the deployment disconnected: %s", err)
 		}

@@ -184,7 +184,7 @@ func (l *Local) logFile(name string) string { return filepath.Join(l.logDir, nam
 // About is what its plan knew, and where it is and who watches it.
 func (l *Local) About() About {
 	a := l.LocalPlan.About()
-	a.URL, a.Watched = l.url, l.monitor.told()
+	a.URL, a.Watched = l.url, l.monitor.watched()
 	return a
 }
 

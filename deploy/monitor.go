@@ -81,8 +81,8 @@ type targetGroup struct {
 	Labels  map[string]string `json:"labels,omitempty"`
 }
 
-// told is by whom the deployment is watched, or why by nobody.
-func (m *monitor) told() words.Sentence {
+// watched says what watches the deployment, or why nothing does.
+func (m *monitor) watched() words.Sentence {
 	if m.process == nil {
 		return m.absent
 	}

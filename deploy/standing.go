@@ -140,7 +140,7 @@ func Keep(ctx context.Context, dir string, order Order, server string) error {
 	if err := l.WaitReady(ctx); err != nil {
 		return err
 	}
-	s := Standing{Spec: order.Spec, URL: l.URL(), Status: l.status, Metrics: l.scraped, Watched: kept(l.monitor.told()), Since: time.Now().UTC().Truncate(time.Second), Keeper: self()}
+	s := Standing{Spec: order.Spec, URL: l.URL(), Status: l.status, Metrics: l.scraped, Watched: kept(l.monitor.watched()), Since: time.Now().UTC().Truncate(time.Second), Keeper: self()}
 	orders, err := openControl(l)
 	if err != nil {
 		return words.Errorf("the supervisor's socket: %s", err)

@@ -41,7 +41,7 @@ var flawsOfBundle = []struct {
 	{flaw: "parse-special", check: "chat-template"},
 	{flaw: "tls10", check: "tls"}, {flaw: "weak-cipher", check: "tls"}, {flaw: "expired", check: "tls"}, {flaw: "no-aki", check: "tls"}, {flaw: "no-hsts", check: "tls"},
 	{flaw: "echo-key", check: "leaks"}, {flaw: "log-prompts", check: "leaks"}, {flaw: "stack-trace", check: "leaks"},
-	{flaw: "metrics-on-door", check: "open-doors"}, {flaw: "pprof", check: "open-doors"},
+	{flaw: "metrics-on-gateway", check: "open-doors"}, {flaw: "pprof", check: "open-doors"},
 	{flaw: "cors-reflect", check: "headers-and-cors"}, {flaw: "no-security-headers", check: "headers-and-cors"},
 	{flaw: "raw-audit-line", check: "log-injection"},
 	{flaw: "quadratic-schema", check: "costly-requests", slow: true}, {flaw: "quadratic-tokens", check: "costly-requests", slow: true}, // engine-blocks is tested in the test service, because this one is too fast to show it
@@ -119,7 +119,7 @@ func startWith(t *testing.T, flaw string, files int, how ...string) *bundle {
 	env := append(os.Environ(), "GATEWAY_SECRET="+bundleSecret, "LAUNCHGATE_FLAW="+flaw)
 	b.direct = "http://" + start(t, exec.Command(server, "serve", "--addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0", "--grpc-addr", "", "--device", "cpu", "--device-file", filepath.Join(dir, "device.json"), "--threads", "1"), env, b.logs[2], regexp.MustCompile(`api=http://(\S+)`))
 	config := filepath.Join(dir, "gateway.yaml")
-	if err := os.WriteFile(config, []byte("doors: [127.0.0.1/32]\n"), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte("proxies: [127.0.0.1/32]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	gateway := exec.Command(server, append([]string{"gateway", "--addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0", "--replica", "replica-0=" + b.direct, "--ledger", ledger, "--audit-log", audit}, how...)...)

@@ -306,7 +306,7 @@ func (f *fake) strangers(w http.ResponseWriter, r *http.Request, path string) bo
 	switch {
 	case path == "/health":
 		fmt.Fprint(w, "ok")
-	case path == "/metrics" && f.flaws["metrics-on-door"]:
+	case path == "/metrics" && f.flaws["metrics-on-gateway"]:
 		fmt.Fprint(w, "# TYPE requests counter\nrequests 1\n")
 	case path == "/debug/pprof/" && f.flaws["pprof"]:
 		fmt.Fprint(w, "<p>Types of profiles available: goroutine</p>")

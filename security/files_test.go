@@ -176,7 +176,7 @@ func TestNginxIsTold(t *testing.T) {
 }
 
 func TestGatewayConfigurationIsTold(t *testing.T) {
-	const sound = "network: {rate: 10, burst: 20}\nkey: {rate: 100, burst: 100}\ntenant: {concurrency: 256}\nnetworks: [{cidr: 10.0.0.0/8, rate: 100, burst: 100}]\ndoors: [127.0.0.1/32]\naudit: {unwritable: refuse}\n"
+	const sound = "network: {rate: 10, burst: 20}\nkey: {rate: 100, burst: 100}\ntenant: {concurrency: 256}\nnetworks: [{cidr: 10.0.0.0/8, rate: 100, burst: 100}]\nproxies: [127.0.0.1/32]\naudit: {unwritable: refuse}\n"
 	filesAreTold(t, "gateway-config", "gateway.yaml", sound, func(dir string) scenarios.Scan {
 		return scenarios.Scan{Gateway: filepath.Join(dir, "gateway.yaml")}
 	}, []flawedFile{
@@ -185,7 +185,7 @@ func TestGatewayConfigurationIsTold(t *testing.T) {
 		{"no concurrency", "concurrency: 256", "concurrency: 0", "tenant.concurrency"},
 		{"all addresses excepted", "10.0.0.0/8", "0.0.0.0/0", "networks"},
 		{"all addresses of IPv6 excepted", "10.0.0.0/8", "'::/0'", "networks"},
-		{"everybody is a door", "127.0.0.1/32", "0.0.0.0/0", "doors"},
+		{"everybody is a proxy", "127.0.0.1/32", "0.0.0.0/0", "proxies"},
 		{"served while nothing is written down", "unwritable: refuse", "unwritable: serve", "audit"},
 		{"no YAML", "network: {", "network: [", ""},
 	})

@@ -315,10 +315,10 @@ func runGatewayConfig(_ context.Context, t *trial) end {
 			}
 		}
 	}
-	if doors, ok := c["doors"].([]any); ok {
-		for _, d := range doors {
+	if proxies, ok := c["proxies"].([]any); ok {
+		for _, d := range proxies {
 			if strings.HasSuffix(fmt.Sprint(d), "/0") {
-				t.file(file, "doors", "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:L/A:L", say("every client may claim the address that a request comes from"), fmt.Sprint(d), say("list the proxies by address"), "CWE-348")
+				t.file(file, "proxies", "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:L/A:L", say("every client may claim the address that a request comes from"), fmt.Sprint(d), say("list the proxies by address"), "CWE-348")
 			}
 		}
 	}

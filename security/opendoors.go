@@ -16,7 +16,7 @@ var openDoors = Check{
 	Asks:    "whether strangers reach endpoints for operators: metrics, profiles, documentation, files, routes that load, reset or change the model (vLLM, SGLang, llama.cpp, Ollama, TGI, Triton), and inference routes outside /v1 without a key (/invocations)",
 	Control: "a random path gets the answer of a path that does not exist",
 	Flaw:    "without a key, the endpoint twice answers with its typical content (a 200 alone does not count), and a random path does not. A route that changes the service is never called: it counts if it answers another method with 405 and Allow, or if the service's OpenAPI document lists it and it does not ask for a key",
-	Planted: "test service: metrics-on-door, pprof, vllm-admin, invocations; reference server: metrics-on-door, pprof",
+	Planted: "test service: metrics-on-gateway, pprof, vllm-admin, invocations; reference server: metrics-on-gateway, pprof",
 	Cap:     Cap{Requests: 600, Seconds: 40, Bytes: 32 << 20},
 	worst:   "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:H/A:H",
 	run:     runOpenDoors,

@@ -28,7 +28,7 @@ var planted = []struct{ flaw, check string }{
 	{"cl-te", "smuggling"},
 	{"tls10", "tls"}, {"weak-cipher", "tls"}, {"no-hsts", "tls"},
 	{"echo-key", "leaks"}, {"log-prompts", "leaks"}, {"stack-trace", "leaks"},
-	{"metrics-on-door", "open-doors"}, {"pprof", "open-doors"}, {"vllm-admin", "open-doors"}, {"invocations", "open-doors"},
+	{"metrics-on-gateway", "open-doors"}, {"pprof", "open-doors"}, {"vllm-admin", "open-doors"}, {"invocations", "open-doors"},
 	{"cors-reflect", "headers-and-cors"}, {"no-nosniff", "headers-and-cors"},
 	{"raw-audit-line", "log-injection"},
 	{"quadratic-schema", "costly-requests"}, {"engine-blocks", "costly-requests"},

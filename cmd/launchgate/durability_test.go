@@ -26,13 +26,13 @@ objectives:
 
 // What was acknowledged lives in a replica where there is no ledger, and dies
 // with it; where there is one, nothing that was acknowledged is lost, whether a
-// replica dies or the front door itself. The disk of the ledger takes with it what
+// replica dies or the front end itself. The disk of the ledger takes with it what
 // its second place did not have yet, or all where there is none.
 func TestWhatWasAcknowledged(t *testing.T) {
 	for _, tt := range []struct {
-		name, door, fault string
-		lost              bool
-		most              float64 // seconds of what was acknowledged that it may take
+		name, frontEnd, fault string
+		lost                  bool
+		most                  float64 // seconds of what was acknowledged that it may take
 	}{
 		{"without a ledger it dies with its replica", "plain: true", "pod-kill", true, 60},
 		{"with one it outlives a replica", "", "pod-kill", false, 0},
@@ -42,7 +42,7 @@ func TestWhatWasAcknowledged(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "run")
 			gate := filepath.Join(t.TempDir(), "gate.yaml")
-			if err := os.WriteFile(gate, fmt.Appendf(nil, durabilityGate, tt.door, tt.fault, !strings.Contains(tt.door, "plain")), 0o600); err != nil {
+			if err := os.WriteFile(gate, fmt.Appendf(nil, durabilityGate, tt.frontEnd, tt.fault, !strings.Contains(tt.frontEnd, "plain")), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			_, out := launch(t, "run", "--out", dir, gate)

@@ -189,7 +189,7 @@ func seconds(text string) float64 {
 // userLoad asks thirty times a second until it is stopped.
 func userLoad(t *testing.T, s deploy.Standing) (stop func() (answered, failed int64)) {
 	t.Helper()
-	client := doorClient(t, s)
+	client := gatewayClient(t, s)
 	key := strings.TrimSpace(string(readFile(t, s.KeyFile)))
 	ctx, cancel := context.WithCancel(context.Background())
 	var asking sync.WaitGroup

@@ -129,12 +129,12 @@ func askModels(t *testing.T, s deploy.Standing, key string) int {
 	if key != "" {
 		req.Header.Set("Authorization", "Bearer "+key)
 	}
-	status, _ := answerOf(doorClient(t, s), req)
+	status, _ := answerOf(gatewayClient(t, s), req)
 	return status
 }
 
-// doorClient knows the CA of the gateway.
-func doorClient(t *testing.T, s deploy.Standing) *http.Client {
+// gatewayClient knows the CA of the gateway.
+func gatewayClient(t *testing.T, s deploy.Standing) *http.Client {
 	t.Helper()
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(readFile(t, s.CA)) {
@@ -349,7 +349,7 @@ const guardedGate = `name: guarded
 target: {local: {replicas: 2}}
 warmup: {requests: 2}
 scenarios:
-  - name: door
+  - name: front
     workload: {max_tokens: 8}
     classes:
       - name: own
@@ -369,17 +369,17 @@ target:
     gateway: {keys: {FLOOD_KEY: {limited: true, class: batch}, USER_KEY: {limited: true}}}
 warmup: {requests: 2}
 scenarios:
-  - name: door
+  - name: front
     workload: {max_tokens: 4, model: quick}
     classes:
       - {name: flood, weight: 9, workload: {api_key_env: FLOOD_KEY, connection: {from: 127.0.0.2}}}
       - {name: user, weight: 1, workload: {api_key_env: USER_KEY, model: exact, connection: {from: 127.0.0.3, new: true}}}
     stages: [{name: main, for: 10s, rate: 50/s, arrivals: constant}]
 objectives:
-  - refused_rate of flood in door >= 40%
-  - broken_rate in door <= 1%
-  - error_rate of user in door <= 10%
-  - p50(tpot) of flood in door <= 1000% of that of user
+  - refused_rate of flood in front >= 40%
+  - broken_rate in front <= 1%
+  - error_rate of user in front <= 10%
+  - p50(tpot) of flood in front <= 1000% of that of user
 `
 
 // Who floods is held to the guide's limits, by address and with a key of the

@@ -165,7 +165,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 		t.Skip("skipped with -short: it takes ten seconds")
 	}
 	path, dir := build(t), t.TempDir()
-	replica, door := freeAddress(t), freeAddress(t)
+	replica, frontEnd := freeAddress(t), freeAddress(t)
 	books, limits := filepath.Join(dir, "ledger.db"), filepath.Join(dir, "gateway.yaml")
 	if err := os.WriteFile(limits, []byte("network: {rate: 10000, burst: 10000}\nkey: {rate: 10000, burst: 10000}\ndegrade: {queue: 0}\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -174,10 +174,10 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, url := strings.TrimSpace(string(out)), "http://"+door
+	key, url := strings.TrimSpace(string(out)), "http://"+frontEnd
 	start(t, path, "serve", "--addr", replica, "--metrics-addr", "127.0.0.1:0", "--grpc-addr", "", "--device", "cpu", "--device-file", filepath.Join(dir, "device.json"))
 	gateway := func() *program {
-		return start(t, path, "gateway", "--addr", door, "--metrics-addr", "127.0.0.1:0", "--ledger", books, "--config", limits, "--audit-log", filepath.Join(dir, "audit.log"), "--replica", "replica-0=http://"+replica)
+		return start(t, path, "gateway", "--addr", frontEnd, "--metrics-addr", "127.0.0.1:0", "--ledger", books, "--config", limits, "--audit-log", filepath.Join(dir, "audit.log"), "--replica", "replica-0=http://"+replica)
 	}
 	running := gateway()
 	waitFor(t, url+"/ready")
@@ -249,20 +249,20 @@ func TestTheDiskIsLost(t *testing.T) {
 		t.Skip("skipped with -short: it takes five seconds")
 	}
 	path, dir, second := build(t), t.TempDir(), filepath.Join(t.TempDir(), "second-place")
-	replica, door := freeAddress(t), freeAddress(t)
+	replica, frontEnd := freeAddress(t), freeAddress(t)
 	books := filepath.Join(dir, "ledger.db")
 	out, err := exec.Command(path, "ledger", "add-key", "--ledger", books, "--id", "k", "--tenant", "acme").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, url := strings.TrimSpace(string(out)), "http://"+door
+	key, url := strings.TrimSpace(string(out)), "http://"+frontEnd
 	limits := filepath.Join(dir, "gateway.yaml")
 	if err := os.WriteFile(limits, []byte("network: {rate: 10000, burst: 10000}\nkey: {rate: 10000, burst: 10000}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	replicator := start(t, path, "ledger", "replicate", "--ledger", books, "--to", second)
 	start(t, path, "serve", "--addr", replica, "--metrics-addr", "127.0.0.1:0", "--grpc-addr", "", "--device", "cpu", "--device-file", filepath.Join(dir, "device.json"))
-	gateway := start(t, path, "gateway", "--addr", door, "--metrics-addr", "127.0.0.1:0", "--ledger", books, "--config", limits, "--audit-log", filepath.Join(dir, "audit.log"), "--replica", "replica-0=http://"+replica)
+	gateway := start(t, path, "gateway", "--addr", frontEnd, "--metrics-addr", "127.0.0.1:0", "--ledger", books, "--config", limits, "--audit-log", filepath.Join(dir, "audit.log"), "--replica", "replica-0=http://"+replica)
 	waitFor(t, url+"/ready")
 
 	type write struct {

@@ -93,7 +93,7 @@ type gatewayOptions struct {
 	replicas              []gateway.Replica
 }
 
-// tls is the door's certificate, nil for plain HTTP.
+// tls is the gateway's certificate, nil for plain HTTP.
 func (o gatewayOptions) tls(log *slog.Logger) (*tls.Config, error) {
 	switch {
 	case o.devTLS != "" && o.cert != "":
@@ -185,7 +185,7 @@ func runGateway(ctx context.Context, o gatewayOptions, log *slog.Logger) error {
 		return err
 	}
 	defer back.Close()
-	log.Info("listening", "door", front.Addr(), "tls", certificate != nil, "keys", o.ledger != "", "metrics", urlOf(back, nil)+"/metrics", "replicas", len(o.replicas))
+	log.Info("listening", "address", front.Addr(), "tls", certificate != nil, "keys", o.ledger != "", "metrics", urlOf(back, nil)+"/metrics", "replicas", len(o.replicas))
 
 	watching, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})

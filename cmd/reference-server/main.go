@@ -1,5 +1,5 @@
 // Command reference-server is the service that launchgate brings along: serve
-// is an inference replica, gateway the front door of several.
+// is an inference replica, gateway the gateway of several.
 package main
 
 import (

@@ -69,7 +69,7 @@ type hall struct {
 	direct    string // and its own
 	key       string
 	parts     map[string]*part
-	doors     []string
+	frontEnds []string
 	replicas  []string
 	want      [4]string // the answers to the clients' questions
 	stop      func()
@@ -131,7 +131,7 @@ func (h *hall) open(name string) {
 	at, metrics := freeAddress(h.t), freeAddress(h.t)
 	p := h.begin("gateway "+name, &part{link: newLink(h.t, at), back: healthy("http://" + at + "/ready"),
 		run: h.program(append([]string{"gateway", "--addr", at, "--metrics-addr", metrics, "--ledger", h.books, "--config", limits, "--audit-log", filepath.Join(h.dir, "audit.log")}, h.replicas...)...)})
-	h.doors = append(h.doors, "http://"+p.link.at())
+	h.frontEnds = append(h.frontEnds, "http://"+p.link.at())
 	h.parts["metrics "+name] = &part{link: newLink(h.t, metrics)}
 	waitFor(h.t, "http://"+at+"/ready")
 }
@@ -268,7 +268,7 @@ func (h *hall) restored(second string) {
 // load asks until the hall settles.
 func (h *hall) load() {
 	for i := range h.want {
-		text, how, _ := h.question(h.doors[0], i)
+		text, how, _ := h.question(h.frontEnds[0], i)
 		if how != "" || text == "" {
 			h.t.Fatalf("before anything failed: %q %s", text, how)
 		}
@@ -279,14 +279,14 @@ func (h *hall) load() {
 	for i := range h.want {
 		asking.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
-				h.stream(h.doors[(i+n)%len(h.doors)], i)
+				h.stream(h.frontEnds[(i+n)%len(h.frontEnds)], i)
 			}
 		})
 	}
 	asking.Go(func() {
 		for n := 0; ctx.Err() == nil; n++ {
 			bounded, done := context.WithTimeout(context.Background(), 30*time.Second)
-			h.told.inBackground(bounded, h.doors[n%len(h.doors)], h.key)
+			h.told.inBackground(bounded, h.frontEnds[n%len(h.frontEnds)], h.key)
 			done()
 			wait(ctx, 200*time.Millisecond)
 		}
@@ -304,11 +304,11 @@ func wait(ctx context.Context, d time.Duration) {
 
 // question asks one, and returns what was seen of the answer; how is empty where
 // it is whole.
-func (h *hall) question(door string, client int) (text, how string, ack func()) {
+func (h *hall) question(frontEnd string, client int) (text, how string, ack func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	began := time.Now()
-	resp, body, err := ask(ctx, door+"/v1/chat/completions", h.key, fmt.Sprintf(`{"messages":[{"role":"user","content":"Client %d asks about the number %d."}],"max_tokens":24,"temperature":0,"stream":true,"stream_options":{"include_usage":true}}`, client, 7*client))
+	resp, body, err := ask(ctx, frontEnd+"/v1/chat/completions", h.key, fmt.Sprintf(`{"messages":[{"role":"user","content":"Client %d asks about the number %d."}],"max_tokens":24,"temperature":0,"stream":true,"stream_options":{"include_usage":true}}`, client, 7*client))
 	h.mu.Lock()
 	h.longest = max(h.longest, time.Since(began))
 	h.mu.Unlock()
@@ -359,8 +359,8 @@ func (h *hall) question(door string, client int) (text, how string, ack func()) 
 }
 
 // stream asks a client's question, and holds the answer against what it was.
-func (h *hall) stream(door string, client int) (whole bool) {
-	text, how, ack := h.question(door, client)
+func (h *hall) stream(frontEnd string, client int) (whole bool) {
+	text, how, ack := h.question(frontEnd, client)
 	if how == "" && text == h.want[client] {
 		ack()
 	} else if how == "" || !strings.HasPrefix(h.want[client], text) {
@@ -399,7 +399,7 @@ func (h *hall) fails(name string) {
 			fault.do()
 			if name == "ledger" && fault.name == "hangs" { // until a request was refused for it
 				eventually(t, "a request is refused because of the ledger", func() bool {
-					h.stream(h.doors[0], 0)
+					h.stream(h.frontEnds[0], 0)
 					return h.outcomes()["ledger_unavailable"] > before["ledger_unavailable"]
 				})
 			}
@@ -414,8 +414,8 @@ func (h *hall) fails(name string) {
 				}
 				return p.back()
 			})
-			for _, door := range h.doors {
-				eventually(t, "an answer comes whole from "+door, func() bool { return h.stream(door, 0) })
+			for _, frontEnd := range h.frontEnds {
+				eventually(t, "an answer comes whole from "+frontEnd, func() bool { return h.stream(frontEnd, 0) })
 			}
 			after := h.outcomes()
 			for how := range after {

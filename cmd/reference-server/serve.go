@@ -418,8 +418,8 @@ func metricsMux(h http.Handler) http.Handler {
 	return mux
 }
 
-// urlOf is where a door is.
-func urlOf(d *gateway.Door, certificate *tls.Config) string {
+// urlOf is the URL of a listener.
+func urlOf(d *gateway.Listener, certificate *tls.Config) string {
 	if certificate != nil {
 		return "https://" + d.Addr().String()
 	}
@@ -427,7 +427,7 @@ func urlOf(d *gateway.Door, certificate *tls.Config) string {
 }
 
 // drain lets requests under way end.
-func drain(l *gateway.Door, within time.Duration) error {
+func drain(l *gateway.Listener, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	if err := l.Shutdown(ctx); err != nil && !errors.Is(err, context.DeadlineExceeded) {

@@ -30,15 +30,15 @@ func TestStreamsStayApartWhileReplicasFail(t *testing.T) {
 		addrs[i], metrics[i] = freeAddress(t), freeAddress(t)
 		replicas[i] = serve(addrs[i], metrics[i])
 	}
-	door, status := freeAddress(t), freeAddress(t)
-	start(t, path, "gateway", "--addr", door, "--metrics-addr", status, "--replica", "a=http://"+addrs[0], "--replica", "b=http://"+addrs[1])
-	for _, addr := range append(addrs[:], door) {
+	frontEnd, status := freeAddress(t), freeAddress(t)
+	start(t, path, "gateway", "--addr", frontEnd, "--metrics-addr", status, "--replica", "a=http://"+addrs[0], "--replica", "b=http://"+addrs[1])
+	for _, addr := range append(addrs[:], frontEnd) {
 		waitFor(t, "http://"+addr+"/ready")
 	}
 	const clients = 12
 	var want [clients]string
 	for i := range want {
-		a, how := told(t, door, i)
+		a, how := told(t, frontEnd, i)
 		if how != "" || a == "" {
 			t.Fatalf("before anything failed: %q %s", a, how)
 		}
@@ -56,7 +56,7 @@ func TestStreamsStayApartWhileReplicasFail(t *testing.T) {
 					return
 				default:
 				}
-				got, how := told(t, door, i)
+				got, how := told(t, frontEnd, i)
 				mu.Lock()
 				switch {
 				case how == "" && got == want[i]:
@@ -91,8 +91,8 @@ func TestStreamsStayApartWhileReplicasFail(t *testing.T) {
 
 // told asks one client's question; how tells what the client saw of a failure,
 // and is empty after a whole answer.
-func told(t *testing.T, door string, client int) (text, how string) {
-	resp, body, err := ask(t.Context(), "http://"+door+"/v1/chat/completions", "", fmt.Sprintf(`{"messages":[{"role":"user","content":"Client %d asks about the number %d."}],"max_tokens":48,"temperature":0,"stream":true}`, client, 7*client))
+func told(t *testing.T, frontEnd string, client int) (text, how string) {
+	resp, body, err := ask(t.Context(), "http://"+frontEnd+"/v1/chat/completions", "", fmt.Sprintf(`{"messages":[{"role":"user","content":"Client %d asks about the number %d."}],"max_tokens":48,"temperature":0,"stream":true}`, client, 7*client))
 	switch {
 	case resp == nil:
 		return "", err.Error()

@@ -43,7 +43,7 @@ func (l *Local) RollOutBad(ctx context.Context, _ deploy.Victim, f scenarios.Fau
 
 func rollOutBad(ctx context.Context, t releasable, f scenarios.Fault) (deploy.Effect, error) {
 	if len(t.WithLedger()) == 0 {
-		return nil, needsDoor("it has no registry of what was rolled out")
+		return nil, needsGateway("it has no registry of what was rolled out")
 	}
 	b := &bad{target: t, release: f.Release, within: time.Duration(f.Within), victim: t.Replicas()[0].Name, before: map[string][]string{}}
 	if f.Release == scenarios.ReleaseBadConfig {

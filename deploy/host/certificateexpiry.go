@@ -20,7 +20,7 @@ import (
 func (l *Local) ExpireCertificate(ctx context.Context, _ deploy.Victim, _ scenarios.Fault) (deploy.Effect, error) {
 	c, ok := l.Certificate()
 	if !ok {
-		return nil, needsDoor("it has no certificate that could expire")
+		return nil, needsGateway("it has no certificate that could expire")
 	}
 	pem, err := os.ReadFile(c.CA)
 	if err != nil {

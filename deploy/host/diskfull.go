@@ -99,7 +99,7 @@ func (l *Local) FillDisk(context.Context, deploy.Victim, scenarios.Fault) (deplo
 func fillDisk(t onDisk) (deploy.Effect, error) {
 	folder := t.LedgerFolder()
 	if folder == "" {
-		return nil, needsDoor("it has no ledger whose disk could be full")
+		return nil, needsGateway("it has no ledger whose disk could be full")
 	}
 	if !mounted(folder) {
 		return nil, lack("%s is not on a file system that launchgate made for it, and no other is filled", folder)

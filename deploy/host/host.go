@@ -50,9 +50,9 @@ var machine = map[deploy.Capability]func() error{
 func (p localPlan) Lacks(c deploy.Capability, f scenarios.Fault) error {
 	switch can := machine[c]; {
 	case p.Spec.Gateway.Plain && slices.Contains(whole, c):
-		return needsDoor("it cannot %s", c.Said())
+		return needsGateway("it cannot %s", c.Said())
 	case p.Spec.Gateway.Plain && f.Disk == scenarios.DiskLost:
-		return needsDoor("it has no disk with a ledger that could be lost")
+		return needsGateway("it has no disk with a ledger that could be lost")
 	case can != nil:
 		return can()
 	}
@@ -153,8 +153,8 @@ func notOurs(what words.Phrase, args ...any) error {
 	return lack("launchgate did not deploy this target, so %s; use target.local, or break it by other means", words.Say(what, args...))
 }
 
-// needsDoor is why faults need the whole gateway.
-func needsDoor(what words.Phrase, args ...any) error {
+// needsGateway is why faults need the whole gateway.
+func needsGateway(what words.Phrase, args ...any) error {
 	return lack("the gateway of this target is plain, so %s; take plain out of target.local.gateway", words.Say(what, args...))
 }
 

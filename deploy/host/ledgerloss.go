@@ -38,7 +38,7 @@ func loseLedger(ctx context.Context, t removable) (deploy.Effect, error) {
 func (r *removal) withDisk(ctx context.Context) error {
 	disk, ok := r.target.(losable)
 	if !ok || len(disk.WithLedger()) == 0 {
-		return needsDoor("it has no ledger that could be lost")
+		return needsGateway("it has no ledger that could be lost")
 	}
 	r.disk = disk
 	r.all = append(r.all, disk.WithLedger()...)

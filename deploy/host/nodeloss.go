@@ -66,7 +66,7 @@ type removal struct {
 	path    string       // where the gateway reached the victim
 	linkUp  func() error // brings the network back
 	notice  time.Duration
-	told    time.Time // when they were given notice
+	noticed time.Time // when they were given notice
 	release func()    // lets them be started again
 	ending  []deploy.Killed
 }
@@ -90,7 +90,7 @@ func (r *removal) Inject(ctx context.Context) (sight, error) {
 	if r.notice > 0 {
 		end, signal = r.target.Terminate, "SIGTERM"
 	}
-	r.told = time.Now()
+	r.noticed = time.Now()
 	for _, name := range r.all {
 		ending, err := end(name)
 		if err != nil {
@@ -174,7 +174,7 @@ func (r *removal) SeeInEffect(ctx context.Context) (sight, error) {
 // awaitNotice gives the process its time, and ends it after that. A process
 // that ends by itself does so before.
 func (r *removal) awaitNotice(ctx context.Context) error {
-	timer := time.NewTimer(time.Until(r.told.Add(r.notice)))
+	timer := time.NewTimer(time.Until(r.noticed.Add(r.notice)))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

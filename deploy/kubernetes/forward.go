@@ -132,7 +132,7 @@ func (f *forwarder) dial(pod *corev1.Pod, port int) (*stream, error) {
 	}
 	s := &stream{Stream: data, conn: conn, failed: failed}
 	f.open.Go(func() { // it ends with the stream, or with the connection
-		if told, err := io.ReadAll(failed); err == nil && len(told) > 0 {
+		if reason, err := io.ReadAll(failed); err == nil && len(reason) > 0 {
 			_ = data.Reset() // nobody listens on the port, or the pod is gone
 		}
 	})

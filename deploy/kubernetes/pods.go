@@ -27,7 +27,7 @@ type pods struct {
 	all     map[types.UID]*corev1.Pod
 	gone    map[types.UID]time.Time
 	changed chan struct{} // closed when something is told, and made anew
-	told    bool          // the first list has come
+	listed  bool          // the first list has come
 	lost    error         // why nothing is told now; nil: it is
 	ready   int           // that were told as ready last
 }
@@ -69,7 +69,7 @@ func (p *pods) listAndWatch(ctx context.Context) error {
 				p.gone[uid] = time.Now()
 			}
 		}
-		p.all, p.told, p.lost = all, true, nil
+		p.all, p.listed, p.lost = all, true, nil
 	})
 	w, err := c.Watch(ctx, metav1.ListOptions{LabelSelector: p.selector, ResourceVersion: list.GetResourceVersion()})
 	if err != nil {
@@ -124,7 +124,7 @@ func (p *pods) change(do func()) {
 			events = append(events, deploy.Event{At: now, Name: "replica_ready", Subject: name, Value: 1})
 		}
 	}
-	if p.told && ready != p.ready {
+	if p.listed && ready != p.ready {
 		p.ready = ready
 		events = append(events, deploy.Event{At: now, Name: "replicas_ready", Value: float64(ready)})
 	}

@@ -200,7 +200,7 @@ func TestUnreadAnswersAreNoLoad(t *testing.T) {
 		defer conn.Close()
 		_ = conn.(*net.TCPConn).SetReadBuffer(1 << 10)
 		body := `{"stream":true}`
-		fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: door\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", first, len(body), body)
+		fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: frontEnd\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", first, len(body), body)
 		head := bufio.NewReaderSize(conn, 16)
 		for {
 			line, err := head.ReadString('\n')
@@ -596,7 +596,7 @@ func TestOthersAreServedUnderAttack(t *testing.T) {
 	c := DefaultConfig()
 	c.Connections = Connections{Address: 50, Tenant: 200, All: 200}
 	h := newHouse(t, c, openBooks(t), newBackend(t, storyteller(20, 0)), newBackend(t, storyteller(20, 0)))
-	front, trust := doorOf(t, h)
+	front, trust := frontEndOf(t, h)
 	victim := h.key(ledger.Key{ID: "victim", Tenant: "victim", Class: "standard", Scopes: []string{"inference"}})
 	next := atomic.Int64{}
 	address := func() string { n := next.Add(1); return fmt.Sprintf("127.1.%d.%d", n/250, 1+n%250) }
@@ -610,7 +610,7 @@ func TestOthersAreServedUnderAttack(t *testing.T) {
 		defer conn.Close()
 		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 		body := `{"stream":true}`
-		fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: door\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", victim, len(body), body)
+		fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: frontEnd\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", victim, len(body), body)
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if err != nil || resp.StatusCode != 200 {
 			t.Errorf("the other tenant gets %+v %v", resp, err)
@@ -647,7 +647,7 @@ func TestOthersAreServedUnderAttack(t *testing.T) {
 				return
 			}
 			body := `{"stream":true}`
-			fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: door\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", h.secret, len(body), body)
+			fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: frontEnd\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", h.secret, len(body), body)
 			time.Sleep(100 * time.Millisecond)
 		},
 		"guesses at /validate": func(at string) {
@@ -658,7 +658,7 @@ func TestOthersAreServedUnderAttack(t *testing.T) {
 			defer conn.Close()
 			go func() { _, _ = io.Copy(io.Discard, conn) }() // ends with the connection
 			for range 20 {
-				_, _ = io.WriteString(conn, "GET /validate HTTP/1.1\r\nHost: door\r\nAuthorization: Bearer guess\r\n\r\n")
+				_, _ = io.WriteString(conn, "GET /validate HTTP/1.1\r\nHost: frontEnd\r\nAuthorization: Bearer guess\r\n\r\n")
 				time.Sleep(time.Millisecond)
 			}
 		},
@@ -669,7 +669,7 @@ func TestOthersAreServedUnderAttack(t *testing.T) {
 			}
 			defer conn.Close()
 			body := `{"max_tokens":9223372036854775807}`
-			fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: door\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n%s", h.secret, len(body), body)
+			fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: frontEnd\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\nConnection: Upgrade\r\nUpgrade: foo\r\n\r\n%s", h.secret, len(body), body)
 			_, _ = conn.Read(make([]byte, 1<<10))
 			time.Sleep(20 * time.Millisecond)
 		},

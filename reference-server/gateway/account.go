@@ -63,12 +63,12 @@ func shorten(q *question, path string, most int) {
 	}
 }
 
-// told is what an answer, or an event of one, tells of its usage.
-type told struct {
+// reported is the usage that an answer, or an event of one, reports.
+type reported struct {
 	Model    string            `json:"model"`
 	Usage    *tokens           `json:"usage"`
 	Choices  []json.RawMessage `json:"choices"`
-	Response *told             `json:"response"` // of the Responses API's events
+	Response *reported         `json:"response"` // of the Responses API's events
 }
 
 // tokens are of the one API or of the other.
@@ -113,11 +113,11 @@ func (g *guard) account(resp *http.Response) error {
 	}
 	if len(body) > maxAnswer { // it was computed all the same
 		if u, err := g.usedOf(c); err == nil && u != (tokens{}) && !c.unbilled {
-			_ = g.keep(c, told{Model: c.model, Usage: &u}) // it is logged
+			_ = g.keep(c, reported{Model: c.model, Usage: &u}) // it is logged
 		}
 		return refusal{http.StatusBadGateway, "answer_too_large", fmt.Sprintf("the answer is larger than %d bytes", maxAnswer)}
 	}
-	var t told
+	var t reported
 	if json.Unmarshal(body, &t) == nil && t.Usage != nil {
 		if err := g.keep(c, t); err != nil {
 			return errNotKept
@@ -159,7 +159,7 @@ func (g *Gateway) used(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (g *guard) keep(c *call, t told) error {
+func (g *guard) keep(c *call, t reported) error {
 	u := t.Usage
 	record := ledger.Usage{Request: c.id, Tenant: c.key.Tenant, Key: c.key.ID, Model: t.Model, Prompt: u.Prompt + u.Input, Output: u.Completion + u.Output, At: time.Now()}
 	// The client may leave; what was computed is counted all the same.
@@ -186,8 +186,8 @@ type accounted struct {
 	in     []byte // of an event that has not ended
 	out    []byte // may go to the client
 	err    error
-	all    []byte // that went there, where the answer may be given again
-	used   *told  // as the answer told it last
+	all    []byte    // that went there, where the answer may be given again
+	used   *reported // as the answer told it last
 	kept   bool
 	prompt int64 // tokens, as far as that is known before the end
 	parts  int64 // events with a part of the answer: each is a token at the least
@@ -287,7 +287,7 @@ func (a *accounted) see(event []byte) (pass bool, err error) {
 	if at < 0 {
 		return true, nil
 	}
-	var t told
+	var t reported
 	if json.Unmarshal(bytes.TrimSpace(event[at+len("data:"):]), &t) != nil {
 		return true, nil
 	}
@@ -323,7 +323,7 @@ func (a *accounted) settle() error {
 	if a.kept || a.c.unbilled {
 		return nil
 	}
-	t := told{Model: a.c.model}
+	t := reported{Model: a.c.model}
 	if a.used != nil {
 		t = *a.used
 	}

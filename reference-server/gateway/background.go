@@ -210,7 +210,7 @@ func (g *Gateway) answer(ctx context.Context, r ledger.Response) (status, result
 		o = failed
 	}
 	o["id"], o["background"], o["created_at"] = r.ID, true, r.Created.Unix()
-	var t told
+	var t reported
 	if json.Unmarshal(body, &t) == nil && t.Usage != nil { // its id is the request's: computed twice, it is billed once
 		if err := g.guard.keep(asking, t); err != nil {
 			return "", "", err

@@ -15,17 +15,17 @@ import (
 	"github.com/launchgate/launchgate/reference-server/ledger"
 )
 
-// BenchmarkDoor is what a door costs a streamed answer of two events: one that
+// BenchmarkGateway is what the gateway costs a streamed answer of two events: one that
 // only balances, over HTTP/1.1 and over HTTP/2 to its replica, and one that asks
 // for keys and has the usage on disk before the end is sent.
-func BenchmarkDoor(b *testing.B) {
+func BenchmarkGateway(b *testing.B) {
 	for _, h2 := range []bool{false, true} {
 		over := map[bool]string{false: "HTTP/1.1", true: "HTTP/2.0"}[h2]
-		b.Run(over, func(b *testing.B) { benchmarkDoor(b, h2) })
+		b.Run(over, func(b *testing.B) { benchmarkGateway(b, h2) })
 	}
 }
 
-func benchmarkDoor(b *testing.B, h2 bool) {
+func benchmarkGateway(b *testing.B, h2 bool) {
 	at := benchReplica(b, h2, answering)
 	for _, guarded := range []bool{false, true} {
 		b.Run(map[bool]string{false: "balancing", true: "guarded"}[guarded], func(b *testing.B) {
@@ -47,8 +47,8 @@ func benchmarkDoor(b *testing.B, h2 bool) {
 			done := make(chan struct{})
 			go func() { g.Run(ctx); close(done) }()
 			defer func() { cancel(); <-done }()
-			door := httptest.NewServer(g.Handler())
-			defer door.Close()
+			front := httptest.NewServer(g.Handler())
+			defer front.Close()
 			for g.balancer.ready() == 0 {
 				time.Sleep(time.Millisecond)
 			}
@@ -57,7 +57,7 @@ func benchmarkDoor(b *testing.B, h2 bool) {
 			b.SetParallelism(8)
 			b.RunParallel(func(p *testing.PB) {
 				for p.Next() {
-					req, _ := http.NewRequest(http.MethodPost, door.URL+"/v1/chat/completions", strings.NewReader(`{"stream":true}`))
+					req, _ := http.NewRequest(http.MethodPost, front.URL+"/v1/chat/completions", strings.NewReader(`{"stream":true}`))
 					req.Header.Set("Authorization", "Bearer "+secret)
 					resp, err := client.Do(req)
 					if err != nil {
@@ -74,7 +74,7 @@ func benchmarkDoor(b *testing.B, h2 bool) {
 	}
 }
 
-// BenchmarkStreams is what a door costs a stream of 200 events, each sent by
+// BenchmarkStreams is what the gateway costs a stream of 200 events, each sent by
 // itself, when 64 are under way.
 func BenchmarkStreams(b *testing.B) {
 	for _, h2 := range []bool{false, true} {
@@ -95,8 +95,8 @@ func BenchmarkStreams(b *testing.B) {
 			done := make(chan struct{})
 			go func() { g.Run(ctx); close(done) }()
 			defer func() { cancel(); <-done }()
-			door := httptest.NewServer(g.Handler())
-			defer door.Close()
+			front := httptest.NewServer(g.Handler())
+			defer front.Close()
 			for g.balancer.ready() == 0 {
 				time.Sleep(time.Millisecond)
 			}
@@ -108,7 +108,7 @@ func BenchmarkStreams(b *testing.B) {
 			b.SetParallelism(32)
 			b.RunParallel(func(p *testing.PB) {
 				for p.Next() {
-					resp, err := client.Post(door.URL+"/v1/chat/completions", "", strings.NewReader("{}"))
+					resp, err := client.Post(front.URL+"/v1/chat/completions", "", strings.NewReader("{}"))
 					if err != nil {
 						b.Error(err)
 						return

@@ -33,7 +33,7 @@ type answer struct {
 	key         cacheKey
 	contentType string
 	body        []byte
-	used        told
+	used        reported
 }
 
 func newCache() *cache { return &cache{byKey: map[cacheKey]*list.Element{}, order: list.New()} }

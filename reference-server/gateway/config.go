@@ -32,7 +32,7 @@ type Config struct {
 	Background  Background     `yaml:"background"`
 	Keep        Keep           `yaml:"keep"`
 	Audit       Audit          `yaml:"audit"`
-	Doors       []netip.Prefix `yaml:"doors"` // other doors, such as nginx, whose X-Forwarded-For is believed at /validate
+	Proxies     []netip.Prefix `yaml:"proxies"` // such as nginx, whose X-Forwarded-For is believed at /validate
 }
 
 // Limit is a token bucket of requests.
@@ -56,9 +56,9 @@ func (c *Config) classOf(k ledger.Key) string {
 	return strconv.Itoa(max(1, 4-len(c.Classes)+place))
 }
 
-// isDoor reports whether an address is another door's.
-func (c *Config) isDoor(a netip.Addr) bool {
-	return slices.ContainsFunc(c.Doors, func(p netip.Prefix) bool { return p.Contains(a) })
+// isProxy reports whether an address is that of a proxy that is trusted.
+func (c *Config) isProxy(a netip.Addr) bool {
+	return slices.ContainsFunc(c.Proxies, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // Budget bounds a tenant over all its keys; 0 is no bound.
@@ -197,9 +197,9 @@ func (c Config) check() error {
 			return fmt.Errorf("%s: found rate %v and burst %d, expected a rate above 0 and a burst of 1 or more", name, l.Rate, l.Burst)
 		}
 	}
-	for i, p := range c.Doors {
+	for i, p := range c.Proxies {
 		if !p.IsValid() {
-			return fmt.Errorf("doors[%d]: found no network, expected one such as 127.0.0.1/32", i)
+			return fmt.Errorf("proxies[%d]: found no network, expected one such as 127.0.0.1/32", i)
 		}
 	}
 	if c.Audit.Unwritable != "refuse" && c.Audit.Unwritable != "serve" {

@@ -25,8 +25,8 @@ import (
 	"github.com/launchgate/launchgate/reference-server/ledger"
 )
 
-// door is a front door over TLS, whoever made it, and what a caller needs.
-type door struct {
+// frontEnd is a front end over TLS, whoever made it, and what a caller needs.
+type frontEnd struct {
 	h        *house
 	url      string
 	ca       *x509.CertPool
@@ -34,14 +34,14 @@ type door struct {
 	backends []*backend
 }
 
-// doors are the implementations of the contract: the gateway itself, and nginx
+// frontEnds are the implementations of the contract: the gateway itself, and nginx
 // with deploy/nginx in front of the same replicas, which shows keys to the
 // gateway.
-var doors = []struct {
+var frontEnds = []struct {
 	name string
-	open func(t *testing.T, d *door)
+	open func(t *testing.T, d *frontEnd)
 }{
-	{"gateway", func(t *testing.T, d *door) {
+	{"gateway", func(t *testing.T, d *frontEnd) {
 		dir := t.TempDir()
 		certificate, err := DevTLS(dir, slog.New(slog.DiscardHandler))
 		if err != nil {
@@ -61,18 +61,18 @@ var doors = []struct {
 	{"nginx", startNginx},
 }
 
-// TestConformance holds every door to one contract, from outside.
+// TestConformance holds every frontEnd to one contract, from outside.
 func TestConformance(t *testing.T) {
-	for _, impl := range doors {
+	for _, impl := range frontEnds {
 		t.Run(impl.name, func(t *testing.T) {
 			for _, tt := range conformance {
 				t.Run(tt.name, func(t *testing.T) {
-					d := &door{next: netip.MustParseAddr("127.0.1.1")}
+					d := &frontEnd{next: netip.MustParseAddr("127.0.1.1")}
 					for range tt.replicas {
 						d.backends = append(d.backends, newBackend(t, ok))
 					}
 					c := DefaultConfig()
-					c.Doors = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")} // where nginx asks from
+					c.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")} // where nginx asks from
 					d.h = newHouse(t, c, openBooks(t), d.backends...)
 					impl.open(t, d)
 					tt.check(t, d)
@@ -85,9 +85,9 @@ func TestConformance(t *testing.T) {
 var conformance = []struct {
 	name     string
 	replicas int
-	check    func(*testing.T, *door)
+	check    func(*testing.T, *frontEnd)
 }{
-	{"TLS is 1.2 or 1.3, and HTTP/2", 1, func(t *testing.T, d *door) {
+	{"TLS is 1.2 or 1.3, and HTTP/2", 1, func(t *testing.T, d *frontEnd) {
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 			c := d.client(t)
 			c.Transport.(*http.Transport).TLSClientConfig.MaxVersion = version
@@ -102,7 +102,7 @@ var conformance = []struct {
 			t.Error("TLS 1.1 is accepted")
 		}
 	}},
-	{"TLS 1.2 has only suites that authenticate what they encrypt", 1, func(t *testing.T, d *door) {
+	{"TLS 1.2 has only suites that authenticate what they encrypt", 1, func(t *testing.T, d *frontEnd) {
 		for _, suite := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
 			if suite.SupportedVersions[0] == tls.VersionTLS13 {
 				continue
@@ -117,7 +117,7 @@ var conformance = []struct {
 			}
 		}
 	}},
-	{"a certificate names the key of its authority", 1, func(t *testing.T, d *door) {
+	{"a certificate names the key of its authority", 1, func(t *testing.T, d *frontEnd) {
 		c, err := tls.Dial("tcp", strings.TrimPrefix(d.url, "https://"), &tls.Config{RootCAs: d.ca})
 		if err != nil {
 			t.Fatal(err)
@@ -129,20 +129,20 @@ var conformance = []struct {
 			t.Errorf("authority key %x, the authority's %x", leaf.AuthorityKeyId, ca.SubjectKeyId)
 		}
 	}},
-	{"what cannot be read is refused, with the headers of every answer", 1, func(t *testing.T, d *door) {
+	{"what cannot be read is refused, with the headers of every answer", 1, func(t *testing.T, d *frontEnd) {
 		for name, text := range map[string]string{
 			"no version":           "GET /health\r\n\r\n",
-			"a blank in a name":    "GET /health HTTP/1.1\r\nHost: door\r\nBad Name: x\r\n\r\n",
+			"a blank in a name":    "GET /health HTTP/1.1\r\nHost: frontEnd\r\nBad Name: x\r\n\r\n",
 			"two hosts":            "GET /health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-			"a long header":        "GET /health HTTP/1.1\r\nHost: door\r\nX-Long: " + strings.Repeat("x", 100<<10) + "\r\n\r\n",
-			"a long path":          "GET /" + strings.Repeat("x", 100<<10) + " HTTP/1.1\r\nHost: door\r\n\r\n",
-			"an unknown coding":    "POST /v1/chat/completions HTTP/1.1\r\nHost: door\r\nTransfer-Encoding: gzip, gzip\r\n\r\n",
-			"a negative length":    "POST /v1/chat/completions HTTP/1.1\r\nHost: door\r\nContent-Length: -1\r\n\r\n",
-			"two lengths":          "POST /v1/chat/completions HTTP/1.1\r\nHost: door\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
-			"nobody's expectation": "POST /health HTTP/1.1\r\nHost: door\r\nExpect: the best\r\nContent-Length: 1\r\n\r\nx",
-			"OPTIONS *":            "OPTIONS * HTTP/1.1\r\nHost: door\r\n\r\n",
-			"TRACE":                "TRACE /v1/models HTTP/1.1\r\nHost: door\r\n\r\n",
-			"CONNECT":              "CONNECT door:443 HTTP/1.1\r\nHost: door:443\r\n\r\n",
+			"a long header":        "GET /health HTTP/1.1\r\nHost: frontEnd\r\nX-Long: " + strings.Repeat("x", 100<<10) + "\r\n\r\n",
+			"a long path":          "GET /" + strings.Repeat("x", 100<<10) + " HTTP/1.1\r\nHost: frontEnd\r\n\r\n",
+			"an unknown coding":    "POST /v1/chat/completions HTTP/1.1\r\nHost: frontEnd\r\nTransfer-Encoding: gzip, gzip\r\n\r\n",
+			"a negative length":    "POST /v1/chat/completions HTTP/1.1\r\nHost: frontEnd\r\nContent-Length: -1\r\n\r\n",
+			"two lengths":          "POST /v1/chat/completions HTTP/1.1\r\nHost: frontEnd\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+			"nobody's expectation": "POST /health HTTP/1.1\r\nHost: frontEnd\r\nExpect: the best\r\nContent-Length: 1\r\n\r\nx",
+			"OPTIONS *":            "OPTIONS * HTTP/1.1\r\nHost: frontEnd\r\n\r\n",
+			"TRACE":                "TRACE /v1/models HTTP/1.1\r\nHost: frontEnd\r\n\r\n",
+			"CONNECT":              "CONNECT frontEnd:443 HTTP/1.1\r\nHost: frontEnd:443\r\n\r\n",
 		} {
 			resp, body := d.rawResponse(t, text)
 			if name == "no version" && resp == nil {
@@ -161,7 +161,7 @@ var conformance = []struct {
 			t.Errorf("a replica was asked %d times", n)
 		}
 	}},
-	{"one reading of where a request ends", 1, func(t *testing.T, d *door) {
+	{"one reading of where a request ends", 1, func(t *testing.T, d *frontEnd) {
 		key := "Authorization: Bearer " + d.h.secret + "\r\n"
 		for name, text := range map[string]string{
 			"length and chunks":    "Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG",
@@ -174,17 +174,17 @@ var conformance = []struct {
 			"a list of lengths":    "Content-Length: 5, 5\r\n\r\n12345",
 		} {
 			before := d.backends[0].served.Load()
-			smuggled := "GET /v1/smuggled HTTP/1.1\r\nHost: door\r\n" + key + "\r\n"
-			_, _ = d.rawResponse(t, "POST /v1/chat/completions HTTP/1.1\r\nHost: door\r\n"+key+text+smuggled)
+			smuggled := "GET /v1/smuggled HTTP/1.1\r\nHost: frontEnd\r\n" + key + "\r\n"
+			_, _ = d.rawResponse(t, "POST /v1/chat/completions HTTP/1.1\r\nHost: frontEnd\r\n"+key+text+smuggled)
 			if n := d.backends[0].served.Load() - before; n > 2 {
 				t.Errorf("%s: the replica was asked %d times", name, n)
 			}
 		}
 	}},
-	{"no spelling of a path needs no key", 1, func(t *testing.T, d *door) {
+	{"no spelling of a path needs no key", 1, func(t *testing.T, d *frontEnd) {
 		for _, path := range []string{"/v1/models", "//v1/models", "/v1/./models", "/health/../v1/models", "/health/%2e%2e/v1/models", "/%76%31/models", "/v1%2fmodels", "/v1/models%00", "/v1/models/", "/v1/models;a=b", "/V1/models", "/v1/models?x=/health"} {
 			for _, method := range []string{"GET", "HEAD", "OPTIONS", "POST", "PUT", "FOO"} {
-				resp, body := d.rawResponse(t, method+" "+path+" HTTP/1.1\r\nHost: door\r\nConnection: close\r\n\r\n")
+				resp, body := d.rawResponse(t, method+" "+path+" HTTP/1.1\r\nHost: frontEnd\r\nConnection: close\r\n\r\n")
 				if resp == nil || resp.StatusCode < 300 {
 					t.Errorf("%s %s: %+v %s", method, path, resp, body)
 				}
@@ -194,7 +194,7 @@ var conformance = []struct {
 			t.Errorf("a replica was asked %d times", n)
 		}
 	}},
-	{"the scheme of a key is in any case", 1, func(t *testing.T, d *door) {
+	{"the scheme of a key is in any case", 1, func(t *testing.T, d *frontEnd) {
 		for scheme, want := range map[string]int{"Bearer": 200, "bearer": 200, "BEARER": 200, "Basic": 401, "Bearerx": 401, "": 401} {
 			req := d.request("POST", "/v1/chat/completions", "", "q")
 			req.Header.Set("Authorization", scheme+" "+d.h.secret)
@@ -208,7 +208,7 @@ var conformance = []struct {
 			}
 		}
 	}},
-	{"a limit of a key holds in any spelling", 1, func(t *testing.T, d *door) {
+	{"a limit of a key holds in any spelling", 1, func(t *testing.T, d *frontEnd) {
 		began, passed, asked := time.Now(), 0, 0
 		for i := range 12 {
 			c := d.client(t)
@@ -230,7 +230,7 @@ var conformance = []struct {
 			t.Errorf("%d of %d passed, want %d at the most", passed, asked, most)
 		}
 	}},
-	{"what a client says of its address is not believed", 1, func(t *testing.T, d *door) {
+	{"what a client says of its address is not believed", 1, func(t *testing.T, d *frontEnd) {
 		c, passed, began := d.client(t), 0, time.Now()
 		for i := range 60 {
 			req := d.request("POST", "/v1/chat/completions", d.h.secret, "q")
@@ -250,7 +250,7 @@ var conformance = []struct {
 			t.Errorf("%d of 60 passed, want %d at the most", passed, most)
 		}
 	}},
-	{"keys are asked for", 1, func(t *testing.T, d *door) {
+	{"keys are asked for", 1, func(t *testing.T, d *frontEnd) {
 		revoked := d.h.key(ledger.Key{ID: "revoked", Scopes: []string{"inference"}})
 		if err := d.h.books.RevokeKey(t.Context(), "revoked"); err != nil {
 			t.Fatal(err)
@@ -284,7 +284,7 @@ var conformance = []struct {
 			t.Errorf("a replica got %d requests, want the one with the good key", n)
 		}
 	}},
-	{"security headers are on every answer", 1, func(t *testing.T, d *door) {
+	{"security headers are on every answer", 1, func(t *testing.T, d *frontEnd) {
 		for _, path := range []string{"/v1/chat/completions", "/admin", "/health"} {
 			for _, secret := range []string{d.h.secret, ""} {
 				resp, _ := d.ask(t, map[bool]string{true: "GET", false: "POST"}[path == "/health"], path, secret, "")
@@ -299,7 +299,7 @@ var conformance = []struct {
 			}
 		}
 	}},
-	{"only what is served is served", 1, func(t *testing.T, d *door) {
+	{"only what is served is served", 1, func(t *testing.T, d *frontEnd) {
 		for path, want := range map[string]int{"/admin": 404, "/metrics": 404, "/": 404, "/health": 200, "/ready": 200} {
 			resp, body := d.ask(t, "GET", path, "", "")
 			if resp.StatusCode != want || want == 200 && !strings.Contains(body, `"status":`) {
@@ -310,7 +310,7 @@ var conformance = []struct {
 			}
 		}
 	}},
-	{"an address has its limit, and others theirs", 1, func(t *testing.T, d *door) {
+	{"an address has its limit, and others theirs", 1, func(t *testing.T, d *frontEnd) {
 		c, began := d.client(t), time.Now()
 		passed, last := 0, (*http.Response)(nil)
 		for range 60 {
@@ -330,7 +330,7 @@ var conformance = []struct {
 			t.Errorf("another address: %s", resp.Status)
 		}
 	}},
-	{"a key has its limit wherever it comes from", 1, func(t *testing.T, d *door) {
+	{"a key has its limit wherever it comes from", 1, func(t *testing.T, d *frontEnd) {
 		other := d.h.key(ledger.Key{ID: "other", Scopes: []string{"inference"}})
 		began, passed, limited := time.Now(), 0, 0
 		for range 12 {
@@ -354,7 +354,7 @@ var conformance = []struct {
 			t.Errorf("another key: %s", resp.Status)
 		}
 	}},
-	{"a body has its limit", 1, func(t *testing.T, d *door) {
+	{"a body has its limit", 1, func(t *testing.T, d *frontEnd) {
 		if resp, body := d.ask(t, "POST", "/v1/chat/completions", d.h.secret, strings.Repeat("x", 7<<20)); resp.StatusCode != 200 {
 			t.Errorf("7 MiB: %s %.100s", resp.Status, body)
 		}
@@ -364,12 +364,12 @@ var conformance = []struct {
 		}
 		refused(t, "9 MiB", resp, body, "invalid_request_error", "too_large")
 	}},
-	{"a refusal does not wait for a body that never comes", 1, func(t *testing.T, d *door) {
-		if head, body := d.raw(t, "POST /v1/chat/completions HTTP/1.1\r\nHost: door\r\nContent-Length: 1000\r\n\r\n{"); !strings.Contains(head, " 401 ") || !strings.Contains(body, "missing_api_key") {
+	{"a refusal does not wait for a body that never comes", 1, func(t *testing.T, d *frontEnd) {
+		if head, body := d.raw(t, "POST /v1/chat/completions HTTP/1.1\r\nHost: frontEnd\r\nContent-Length: 1000\r\n\r\n{"); !strings.Contains(head, " 401 ") || !strings.Contains(body, "missing_api_key") {
 			t.Errorf("%s %s", head, body)
 		}
 	}},
-	{"replicas learn no key, and a request has an id", 1, func(t *testing.T, d *door) {
+	{"replicas learn no key, and a request has an id", 1, func(t *testing.T, d *frontEnd) {
 		saw := make(chan http.Header, 2)
 		d.backends[0].answer.Store(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { saw <- r.Header; ok(w, r) }))
 		first, _ := d.ask(t, "POST", "/v1/chat/completions", d.h.secret, "q")
@@ -381,7 +381,7 @@ var conformance = []struct {
 			t.Errorf("ids %q and %q", a, b)
 		}
 	}},
-	{"events are passed on as they come", 1, func(t *testing.T, d *door) {
+	{"events are passed on as they come", 1, func(t *testing.T, d *frontEnd) {
 		next := make(chan struct{})
 		d.backends[0].answer.Store(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/event-stream")
@@ -404,7 +404,7 @@ var conformance = []struct {
 			t.Errorf("%q %v", rest, err)
 		}
 	}},
-	{"what fails before its first byte is tried on another replica", 2, func(t *testing.T, d *door) {
+	{"what fails before its first byte is tried on another replica", 2, func(t *testing.T, d *frontEnd) {
 		d.backends[0].answer.Store(http.HandlerFunc(die))
 		for range 3 {
 			if resp, body := d.ask(t, "POST", "/v1/chat/completions", d.h.secret, "question"); resp.StatusCode != 200 || body != "ok /v1/chat/completions question" {
@@ -415,7 +415,7 @@ var conformance = []struct {
 			t.Error("the replica that fails was never tried")
 		}
 	}},
-	{"what was begun is never repeated, and its end is no silent cut", 2, func(t *testing.T, d *door) {
+	{"what was begun is never repeated, and its end is no silent cut", 2, func(t *testing.T, d *frontEnd) {
 		for _, b := range d.backends {
 			b.answer.Store(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "text/event-stream")
@@ -432,7 +432,7 @@ var conformance = []struct {
 			t.Errorf("%d replicas were asked", n)
 		}
 	}},
-	{"a replica that is busy is spared", 2, func(t *testing.T, d *door) {
+	{"a replica that is busy is spared", 2, func(t *testing.T, d *frontEnd) {
 		held := make(chan struct{})
 		begun := make(chan struct{}, 1)
 		for _, b := range d.backends {
@@ -457,7 +457,7 @@ var conformance = []struct {
 			t.Errorf("the replicas got %d and %d requests, want 1 and 6", a, b)
 		}
 	}},
-	{"without replicas there is an error to retry after", 2, func(t *testing.T, d *door) {
+	{"without replicas there is an error to retry after", 2, func(t *testing.T, d *frontEnd) {
 		for _, b := range d.backends {
 			b.Close()
 		}
@@ -467,7 +467,7 @@ var conformance = []struct {
 		}
 		refused(t, "no replica", resp, body, "server_error", "")
 	}},
-	{"a replica's own refusal is passed on", 1, func(t *testing.T, d *door) {
+	{"a replica's own refusal is passed on", 1, func(t *testing.T, d *frontEnd) {
 		d.backends[0].answer.Store(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", "7")
 			w.WriteHeader(http.StatusTooManyRequests)
@@ -478,7 +478,7 @@ var conformance = []struct {
 			t.Errorf("%s %q %s", resp.Status, got, body)
 		}
 	}},
-	{"without the ledger nobody passes", 1, func(t *testing.T, d *door) {
+	{"without the ledger nobody passes", 1, func(t *testing.T, d *frontEnd) {
 		d.h.books.Close()
 		resp, body := d.ask(t, "POST", "/v1/chat/completions", d.h.secret, "q")
 		if resp.StatusCode != 503 || d.backends[0].served.Load() != 0 {
@@ -502,7 +502,7 @@ func refused(t *testing.T, name string, resp *http.Response, body, kind, code st
 
 // client is one with an address of its own, so that limits of addresses do not
 // add up.
-func (d *door) client(t *testing.T) *http.Client {
+func (d *frontEnd) client(t *testing.T) *http.Client {
 	t.Helper()
 	from := &net.Dialer{LocalAddr: &net.TCPAddr{IP: d.next.AsSlice()}}
 	d.next = d.next.Next()
@@ -511,13 +511,13 @@ func (d *door) client(t *testing.T) *http.Client {
 	return &http.Client{Transport: transport, Timeout: 30 * time.Second}
 }
 
-func (d *door) ask(t *testing.T, method, path, secret, body string) (*http.Response, string) {
+func (d *frontEnd) ask(t *testing.T, method, path, secret, body string) (*http.Response, string) {
 	t.Helper()
 	return d.do(t, d.client(t), method, path, secret, body)
 }
 
 // do may be called from any goroutine.
-func (d *door) do(t *testing.T, c *http.Client, method, path, secret, body string) (*http.Response, string) {
+func (d *frontEnd) do(t *testing.T, c *http.Client, method, path, secret, body string) (*http.Response, string) {
 	t.Helper()
 	resp, err := c.Do(d.request(method, path, secret, body))
 	if err != nil {
@@ -534,7 +534,7 @@ func (d *door) do(t *testing.T, c *http.Client, method, path, secret, body strin
 
 // raw sends what a client of the library would not, and returns the head and the
 // body of the answer.
-func (d *door) raw(t *testing.T, text string) (head, body string) {
+func (d *frontEnd) raw(t *testing.T, text string) (head, body string) {
 	t.Helper()
 	from := &tls.Dialer{Config: &tls.Config{RootCAs: d.ca, NextProtos: []string{"http/1.1"}}}
 	c, err := from.DialContext(t.Context(), "tcp", strings.TrimPrefix(d.url, "https://"))
@@ -558,7 +558,7 @@ func (d *door) raw(t *testing.T, text string) (head, body string) {
 
 // rawResponse is the answer to what a client of the library would not send; nil
 // where the connection was closed without one.
-func (d *door) rawResponse(t *testing.T, text string) (*http.Response, string) {
+func (d *frontEnd) rawResponse(t *testing.T, text string) (*http.Response, string) {
 	t.Helper()
 	from := &tls.Dialer{NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: d.next.AsSlice()}}, Config: &tls.Config{RootCAs: d.ca, NextProtos: []string{"http/1.1"}}}
 	d.next = d.next.Next()
@@ -579,7 +579,7 @@ func (d *door) rawResponse(t *testing.T, text string) (*http.Response, string) {
 	return resp, string(b)
 }
 
-func (d *door) request(method, path, secret, body string) *http.Request {
+func (d *frontEnd) request(method, path, secret, body string) *http.Request {
 	req, err := http.NewRequest(method, d.url+path, strings.NewReader(body))
 	if err != nil {
 		panic(err) // the tests know their paths
@@ -590,7 +590,7 @@ func (d *door) request(method, path, secret, body string) *http.Request {
 	return req
 }
 
-func (d *door) stream(t *testing.T, c *http.Client) *http.Response {
+func (d *frontEnd) stream(t *testing.T, c *http.Client) *http.Response {
 	t.Helper()
 	resp, err := c.Do(d.request("POST", "/v1/chat/completions", d.h.secret, `{"stream":true}`))
 	if err != nil {
@@ -623,7 +623,7 @@ func nginxProgram() (string, error) {
 
 // startNginx serves deploy/nginx/nginx.conf as it is, with upstreams and an
 // address of the test's own beside it.
-func startNginx(t *testing.T, d *door) {
+func startNginx(t *testing.T, d *frontEnd) {
 	program, err := nginxProgram()
 	if err != nil {
 		t.Skip("skipped: nginx is not installed")

@@ -14,7 +14,7 @@ func planted(string) bool { return false }
 
 func (g *guard) prefixed(_ string, key ledger.Key, err error) (ledger.Key, error) { return key, err }
 func (g *Gateway) withoutKey(*http.Request) bool                                  { return false }
-func (g *Gateway) openDoors(*http.ServeMux)                                       {}
+func (g *Gateway) openRoutes(*http.ServeMux)                                      {}
 func (g *Gateway) misled(_ http.ResponseWriter, r *http.Request) *http.Request    { return r }
 func misspelled(_ *call, body []byte) []byte                                      { return body }
 func weaken(*renewable)                                                           {}

@@ -46,7 +46,7 @@ var Flaws = []string{
 	"echo-key",                 // a refusal repeats the key
 	"stack-trace",              // a refusal tells where in the program it was made
 	"inside-errors",            // errors name replicas and their addresses
-	"metrics-on-door",          // /metrics is served at the door
+	"metrics-on-gateway",       // /metrics is served at the port of the API
 	"pprof",                    // /debug/pprof/ is
 	"cors-reflect",             // every Origin is allowed, with credentials
 	"raw-audit-line",           // the audit log has what the client sent as it is
@@ -100,7 +100,7 @@ func (g *Gateway) withoutKey(r *http.Request) bool {
 // spelledKey holds how an odd request was spelled that misled has made plain.
 type spelledKey struct{}
 
-// misled is what a door does before it asks for a key, and should not.
+// misled is what the gateway does before it asks for a key, and should not.
 func (g *Gateway) misled(w http.ResponseWriter, r *http.Request) *http.Request {
 	if origin := r.Header.Get("Origin"); origin != "" && planted("cors-reflect") {
 		w.Header().Set("Access-Control-Allow-Origin", origin)
@@ -130,9 +130,9 @@ func (g *Gateway) misled(w http.ResponseWriter, r *http.Request) *http.Request {
 	return r
 }
 
-// openDoors serves what belongs behind the door.
-func (g *Gateway) openDoors(mux *http.ServeMux) {
-	if planted("metrics-on-door") {
+// openRoutes serves what belongs on the port of the metrics.
+func (g *Gateway) openRoutes(mux *http.ServeMux) {
+	if planted("metrics-on-gateway") {
 		mux.Handle("GET /metrics", g.metrics.handler())
 	}
 	if planted("pprof") {

@@ -1,4 +1,4 @@
-// Package gateway is the front door of the bundled service: it sends every
+// Package gateway is the front end of the bundled service: it sends every
 // request to the ready replica with the fewest under way, tries another one if
 // that fails before its first byte, and passes streams on without holding
 // anything back.
@@ -119,7 +119,7 @@ func (g *Gateway) Run(ctx context.Context) {
 	running.Wait()
 }
 
-// Handler is the front door.
+// Handler is the gateway over HTTP.
 func (g *Gateway) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", g.open(func(w http.ResponseWriter, _ *http.Request) {
@@ -149,7 +149,7 @@ func (g *Gateway) Handler() http.Handler {
 	mux.HandleFunc("/", g.open(func(w http.ResponseWriter, r *http.Request) {
 		g.fail(w, refusal{http.StatusNotFound, "not_found", fmt.Sprintf("%s is not served; /v1/…, /health and /ready are", cut(r.URL.Path, auditedPath))})
 	}))
-	g.openDoors(mux)
+	g.openRoutes(mux)
 	measured := g.metrics.measured(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Also of a body that nobody reads: the server waits for its end before it

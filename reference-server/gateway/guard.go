@@ -36,7 +36,7 @@ type guard struct {
 	log     *slog.Logger
 	addrs   buckets // of requests that need a key, by address
 	open    buckets // of those that need none
-	doors   buckets // of keys that another door shows, by the address of its client
+	proxied buckets // of keys that a trusted proxy shows, by the address of its client
 	keys    buckets
 	cache   *cache
 	usedOf  func(*call) (tokens, error) // what its replica has computed of a request that was left
@@ -90,7 +90,7 @@ func (g *Gateway) Guard(name string, c Config, l *ledger.Ledger, audit io.Writer
 // on, tokens that were used stay so, and every bucket of requests begins anew.
 func (g *Gateway) Reconfigure(c Config) {
 	g.guard.config.Store(&c)
-	for _, b := range []*buckets{&g.guard.addrs, &g.guard.open, &g.guard.doors, &g.guard.keys} {
+	for _, b := range []*buckets{&g.guard.addrs, &g.guard.open, &g.guard.proxied, &g.guard.keys} {
 		b.empty()
 	}
 }
@@ -210,7 +210,7 @@ func address(r *http.Request) netip.Addr {
 	return remoteAddr(r.RemoteAddr)
 }
 
-// forwardedFor is the address that the last door before this one has seen.
+// forwardedFor is the address that the last proxy before this gateway has seen.
 func forwardedFor(r *http.Request) netip.Addr {
 	all := r.Header.Values("X-Forwarded-For")
 	if len(all) == 0 {
@@ -588,18 +588,18 @@ func (g *Gateway) deny(w http.ResponseWriter, d *denial) {
 	g.fail(w, d.refusal)
 }
 
-// validate serves another door's auth_request: 204 for a key that may be used.
-// It is held to the limit of the client's address, which a door that is named in
+// validate serves a proxy's auth_request: 204 for a key that may be used.
+// It is held to the limit of the client's address, which a proxy that is named in
 // the configuration tells in X-Forwarded-For.
 func (g *Gateway) validate(w http.ResponseWriter, r *http.Request) {
 	began, client, times := time.Now(), address(r), 1
-	if told := forwardedFor(r); told.IsValid() && g.guard.limits().isDoor(client) {
-		client, times = told, openFor // the door has limits of its own, which come first
+	if forwarded := forwardedFor(r); forwarded.IsValid() && g.guard.limits().isProxy(client) {
+		client, times = forwarded, openFor // the proxy has limits of its own, which come first
 	}
 	c := &call{id: "req_" + strings.ToLower(rand.Text())}
 	var d *denial
 	if !planted("unlimited-validate") {
-		d = g.guard.limited(&g.guard.doors, client, times, began)
+		d = g.guard.limited(&g.guard.proxied, client, times, began)
 	}
 	if d == nil {
 		c.key, d = g.guard.authenticate(r)

@@ -194,7 +194,7 @@ func TestSlowBody(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	fmt.Fprintf(c, "POST /v1/chat/completions HTTP/1.1\r\nHost: door\r\nAuthorization: Bearer %s\r\nContent-Length: 1000\r\n\r\n", h.secret)
+	fmt.Fprintf(c, "POST /v1/chat/completions HTTP/1.1\r\nHost: frontEnd\r\nAuthorization: Bearer %s\r\nContent-Length: 1000\r\n\r\n", h.secret)
 	var dripping sync.WaitGroup
 	dripping.Go(func() {
 		for { // until the connection is closed
@@ -446,7 +446,7 @@ func TestConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := DefaultConfig()
-	want.Networks, want.Tenants, want.Doors = []NetworkLimit{}, map[string]Plan{}, []netip.Prefix{}
+	want.Networks, want.Tenants, want.Proxies = []NetworkLimit{}, map[string]Plan{}, []netip.Prefix{}
 	if !reflect.DeepEqual(shipped, want) {
 		t.Errorf("deploy/gateway.yaml says\n%+v, the defaults are\n%+v", shipped, want)
 	}

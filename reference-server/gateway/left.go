@@ -26,7 +26,7 @@ func (g *Gateway) left(r *http.Request) {
 		u = tokens{Prompt: max(1, c.size/bytesOfToken)}
 	}
 	if u != (tokens{}) {
-		_ = g.guard.keep(c, told{Model: c.model, Usage: &u}) // it is logged
+		_ = g.guard.keep(c, reported{Model: c.model, Usage: &u}) // it is logged
 	}
 }
 
@@ -44,7 +44,7 @@ func (g *Gateway) usedOf(c *call) (u tokens, err error) {
 		return u, err
 	}
 	defer resp.Body.Close()
-	var told struct {
+	var answer struct {
 		ID     string `json:"id"`
 		Object string `json:"object"`
 		Usage  tokens `json:"usage"`
@@ -52,14 +52,14 @@ func (g *Gateway) usedOf(c *call) (u tokens, err error) {
 			Code string `json:"code"`
 		} `json:"error"`
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<16)).Decode(&told); err != nil {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<16)).Decode(&answer); err != nil {
 		return u, fmt.Errorf("%s answers %s, and no usage: %w", c.on.Name, resp.Status, err)
 	}
 	switch {
-	case resp.StatusCode == http.StatusNotFound && told.Error.Code == "usage_not_found":
+	case resp.StatusCode == http.StatusNotFound && answer.Error.Code == "usage_not_found":
 		return u, nil
-	case resp.StatusCode != http.StatusOK || told.Object != "usage" || told.ID != c.id:
+	case resp.StatusCode != http.StatusOK || answer.Object != "usage" || answer.ID != c.id:
 		return u, fmt.Errorf("%s answers %s, and no usage", c.on.Name, resp.Status)
 	}
-	return told.Usage, nil
+	return answer.Usage, nil
 }

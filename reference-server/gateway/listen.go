@@ -30,12 +30,12 @@ const (
 	h2Window      = 1 << 20 // bytes of all bodies that wait to be read, of a connection
 )
 
-// Door serves the front door: it takes connections in within their bounds, does
-// the handshakes, and hands them to a server of net/http for either version.
+// Listener serves a port: it accepts connections within their bounds, does the
+// handshakes, and hands them to a server of net/http for either version.
 //
 //	accept ─▶ visitors ─▶ handshake ─▶ HTTP/2   ─▶ Handler
 //	                               └─▶ HTTP/1.1 ─▶ Handler
-type Door struct {
+type Listener struct {
 	at       net.Listener
 	tls      *tls.Config // nil: in clear
 	visitors *visitors
@@ -49,14 +49,14 @@ type Door struct {
 
 // Listen serves the gateway over TLS where there is a certificate, and in clear
 // otherwise.
-func (g *Gateway) Listen(addr string, certificate *tls.Config) (*Door, error) {
+func (g *Gateway) Listen(addr string, certificate *tls.Config) (*Listener, error) {
 	return open(addr, g.Handler(), certificate, g.visitors, g.log)
 }
 
-// Listen serves any handler through a door of its own: connections are as many as
+// Listen serves any handler through a Listener of its own: connections are as many as
 // the descriptors allow, those that were idle for longest give way to new ones,
 // and every answer has the security headers, net/http's own too.
-func Listen(addr string, h http.Handler, certificate *tls.Config, log *slog.Logger) (*Door, error) {
+func Listen(addr string, h http.Handler, certificate *tls.Config, log *slog.Logger) (*Listener, error) {
 	unlimited := func(netip.Addr) (int, Limit) { return math.MaxInt32, Limit{1e9, 1e9} }
 	all := func() Connections { return Connections{Address: math.MaxInt32} }
 	v := &visitors{limits: unlimited, bounds: all, addresses: map[netip.Prefix]int{}, tenants: map[string]int{}}
@@ -71,12 +71,12 @@ func Listen(addr string, h http.Handler, certificate *tls.Config, log *slog.Logg
 	return open(addr, secured, certificate, v, log)
 }
 
-func open(addr string, h http.Handler, certificate *tls.Config, v *visitors, log *slog.Logger) (*Door, error) {
+func open(addr string, h http.Handler, certificate *tls.Config, v *visitors, log *slog.Logger) (*Listener, error) {
 	at, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", addr, err)
 	}
-	d := &Door{at: at, tls: certificate, log: log, visitors: v}
+	d := &Listener{at: at, tls: certificate, log: log, visitors: v}
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	handler := d.seen(h)
 	quiet := slog.NewLogLogger(log.Handler(), slog.LevelDebug) // what clients do wrong
@@ -106,10 +106,10 @@ func open(addr string, h http.Handler, certificate *tls.Config, v *visitors, log
 }
 
 // Addr is where it listens.
-func (d *Door) Addr() net.Addr { return d.at.Addr() }
+func (d *Listener) Addr() net.Addr { return d.at.Addr() }
 
 // accept takes connections in until the listener is closed.
-func (d *Door) accept() {
+func (d *Listener) accept() {
 	for wait := time.Duration(0); ; {
 		c, err := d.at.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -139,7 +139,7 @@ func (d *Door) accept() {
 }
 
 // shake does the handshake and hands the connection over.
-func (d *Door) shake(v *visitor) {
+func (d *Listener) shake(v *visitor) {
 	c := tls.Server(v, d.tls)
 	ctx, cancel := context.WithTimeout(d.ctx, handshakeWithin)
 	if planted("no-header-timeout") {
@@ -150,7 +150,7 @@ func (d *Door) shake(v *visitor) {
 		var plain tls.RecordHeaderError
 		if errors.As(err, &plain) && plain.Conn != nil && looksLikeHTTP(plain.RecordHeader[:]) {
 			_ = v.SetWriteDeadline(time.Now().Add(time.Second))
-			_, _ = io.WriteString(v, "HTTP/1.1 400 Bad Request\r\n"+plainHeaders+"Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nThis door speaks TLS: use https.\n")
+			_, _ = io.WriteString(v, "HTTP/1.1 400 Bad Request\r\n"+plainHeaders+"Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nThis port speaks TLS: use https.\n")
 		}
 		_ = v.Close()
 		return
@@ -182,7 +182,7 @@ func connContext(ctx context.Context, c net.Conn) context.Context {
 }
 
 // seen counts the requests of a connection.
-func (d *Door) seen(next http.Handler) http.Handler {
+func (d *Listener) seen(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if v := visitorOf(r.Context()); v != nil {
 			v.begin()
@@ -196,7 +196,7 @@ func (d *Door) seen(next http.Handler) http.Handler {
 }
 
 // Shutdown lets requests under way end.
-func (d *Door) Shutdown(ctx context.Context) error {
+func (d *Listener) Shutdown(ctx context.Context) error {
 	err := d.at.Close()
 	d.stop()
 	ended := make(chan error, 1)
@@ -207,7 +207,7 @@ func (d *Door) Shutdown(ctx context.Context) error {
 }
 
 // Close ends everything at once.
-func (d *Door) Close() error {
+func (d *Listener) Close() error {
 	d.stop()
 	err := d.at.Close()
 	if errors.Is(err, net.ErrClosed) { // it was shut down

@@ -22,8 +22,8 @@ import (
 	"github.com/launchgate/launchgate/reference-server/ledger"
 )
 
-// doorOf opens the front door of a house over TLS.
-func doorOf(t *testing.T, h *house) (front *Door, trust *tls.Config) {
+// frontEndOf opens the front end of a house over TLS.
+func frontEndOf(t *testing.T, h *house) (front *Listener, trust *tls.Config) {
 	t.Helper()
 	dir := t.TempDir()
 	certificate, err := DevTLS(dir, slog.New(slog.DiscardHandler))
@@ -43,7 +43,7 @@ func doorOf(t *testing.T, h *house) (front *Door, trust *tls.Config) {
 }
 
 // from connects from an address of its own.
-func from(t *testing.T, front *Door, trust *tls.Config, address, protocol string) (*tls.Conn, error) {
+func from(t *testing.T, front *Listener, trust *tls.Config, address, protocol string) (*tls.Conn, error) {
 	t.Helper()
 	config := trust.Clone()
 	config.NextProtos = []string{protocol}
@@ -59,7 +59,7 @@ func from(t *testing.T, front *Door, trust *tls.Config, address, protocol string
 // chat asks over a connection and returns the status of the answer.
 func chat(c net.Conn, secret string) (int, error) {
 	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-	if _, err := fmt.Fprintf(c, "POST /v1/chat/completions HTTP/1.1\r\nHost: door\r\nAuthorization: Bearer %s\r\nContent-Length: 2\r\n\r\n{}", secret); err != nil {
+	if _, err := fmt.Fprintf(c, "POST /v1/chat/completions HTTP/1.1\r\nHost: frontEnd\r\nAuthorization: Bearer %s\r\nContent-Length: 2\r\n\r\n{}", secret); err != nil {
 		return 0, err
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -83,7 +83,7 @@ const (
 func TestStrangersAreCut(t *testing.T) {
 	h := newHouse(t, generous(), openBooks(t), newBackend(t, ok))
 	h.g.visitors.idleFor = 300 * time.Millisecond
-	front, trust := doorOf(t, h)
+	front, trust := frontEndOf(t, h)
 	known, err := from(t, front, trust, "127.0.2.1", "http/1.1")
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +125,7 @@ func TestStrangersAreCut(t *testing.T) {
 	if plain, err := net.Dial("tcp", front.Addr().String()); err == nil {
 		defer plain.Close()
 		_ = plain.SetDeadline(time.Now().Add(10 * time.Second))
-		_, _ = io.WriteString(plain, "GET / HTTP/1.1\r\nHost: door\r\n\r\n")
+		_, _ = io.WriteString(plain, "GET / HTTP/1.1\r\nHost: frontEnd\r\n\r\n")
 		if resp, err := http.ReadResponse(bufio.NewReader(plain), nil); err != nil || resp.StatusCode != 400 || resp.Header.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("in clear: %+v %v", resp, err)
 		}
@@ -138,7 +138,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	config := generous()
 	config.Connections = Connections{Address: 20, Tenant: 10, All: 60}
 	h := newHouse(t, config, openBooks(t), newBackend(t, ok))
-	front, trust := doorOf(t, h)
+	front, trust := frontEndOf(t, h)
 	asks := func(address string) {
 		t.Helper()
 		c, err := from(t, front, trust, address, "http/1.1")
@@ -203,7 +203,7 @@ func TestOpeningIsLimited(t *testing.T) {
 	config := DefaultConfig()
 	config.Network = Limit{1, 5}
 	h := newHouse(t, config, openBooks(t), newBackend(t, ok))
-	front, trust := doorOf(t, h)
+	front, trust := frontEndOf(t, h)
 	opened := 0
 	for range 60 {
 		if c, err := from(t, front, trust, "127.0.6.1", "http/1.1"); err == nil {
@@ -293,9 +293,9 @@ func TestOpenDoorsAreLimited(t *testing.T) {
 			}
 		})
 	}
-	config.Doors = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+	config.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
 	h := newHouse(t, config, openBooks(t), newBackend(t, ok))
-	for i := range 20 { // clients of another door have their own
+	for i := range 20 { // clients of another frontEnd have their own
 		req, _ := http.NewRequest("GET", h.url+"/validate", nil)
 		req.Header.Set("X-Forwarded-For", fmt.Sprintf("203.0.113.9, 10.1.1.%d", i))
 		req.Header.Set("Authorization", "Bearer "+h.secret)

@@ -43,7 +43,7 @@ func doorsOf(t *testing.T) map[string]func(protocol string) net.Conn {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for kind, d := range map[string]*Door{"gateway": gateway, "replica": replica} {
+		for kind, d := range map[string]*Listener{"gateway": gateway, "replica": replica} {
 			t.Cleanup(func() { d.Close() })
 			at[kind+" "+name] = func(protocol string) net.Conn {
 				dial := func() (net.Conn, error) { return net.DialTimeout("tcp", d.Addr().String(), 5*time.Second) }
@@ -68,7 +68,7 @@ func doorsOf(t *testing.T) map[string]func(protocol string) net.Conn {
 // What net/http answers by itself has the security headers too, over HTTP/1.1.
 func TestNetHTTPsOwnAnswersAreSecure(t *testing.T) {
 	long := strings.Repeat("x", 300<<10)
-	for door, dial := range doorsOf(t) {
+	for frontEnd, dial := range doorsOf(t) {
 		for sent, status := range map[string]int{
 			"nonsense of more than 24 bytes\r\n\r\n": 400, "GET / HTTP/1.1\r\n\r\n": 400, "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n": 400, "GET / HTTP/3.0\r\nHost: x\r\n\r\n": 505,
 			"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + long + "\r\n\r\n": 431, "GET /" + long + " HTTP/1.1\r\nHost: x\r\n\r\n": 431,
@@ -79,11 +79,11 @@ func TestNetHTTPsOwnAnswersAreSecure(t *testing.T) {
 			go func() { _, _ = io.WriteString(conn, sent) }()
 			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 			if err != nil {
-				t.Errorf("%s: %.60q: %v", door, sent, err)
+				t.Errorf("%s: %.60q: %v", frontEnd, sent, err)
 				continue
 			}
-			if resp.StatusCode != status || resp.Header.Get("X-Content-Type-Options") != "nosniff" || len(resp.Header["Cache-Control"]) != 1 || (resp.Header.Get("Strict-Transport-Security") != "") != strings.HasSuffix(door, "tls") {
-				t.Errorf("%s: %.60q: %s %v, want %d with the security headers", door, sent, resp.Status, resp.Header, status)
+			if resp.StatusCode != status || resp.Header.Get("X-Content-Type-Options") != "nosniff" || len(resp.Header["Cache-Control"]) != 1 || (resp.Header.Get("Strict-Transport-Security") != "") != strings.HasSuffix(frontEnd, "tls") {
+				t.Errorf("%s: %.60q: %s %v, want %d with the security headers", frontEnd, sent, resp.Status, resp.Header, status)
 			}
 			conn.Close()
 		}
@@ -92,8 +92,8 @@ func TestNetHTTPsOwnAnswersAreSecure(t *testing.T) {
 
 // The same over HTTP/2, in the middle of answers that are as they were.
 func TestNetHTTPsOwnAnswersAreSecureOverHTTP2(t *testing.T) {
-	for door, dial := range doorsOf(t) {
-		t.Run(door, func(t *testing.T) {
+	for frontEnd, dial := range doorsOf(t) {
+		t.Run(frontEnd, func(t *testing.T) {
 			conn := dial("h2")
 			if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
 				t.Fatal(err)
@@ -121,10 +121,10 @@ func TestNetHTTPsOwnAnswersAreSecureOverHTTP2(t *testing.T) {
 				for _, h := range got.RegularFields() {
 					fields[h.Name] = append(fields[h.Name], h.Value)
 				}
-				if strings.HasPrefix(door, "gateway") && tt.status == "200" {
+				if strings.HasPrefix(frontEnd, "gateway") && tt.status == "200" {
 					tt.status = "401"
 				}
-				if status != tt.status || len(fields["x-content-type-options"]) != 1 || len(fields["cache-control"]) != 1 || fields["cache-control"][0] != "no-store" || (len(fields["strict-transport-security"]) == 1) != strings.HasSuffix(door, "tls") {
+				if status != tt.status || len(fields["x-content-type-options"]) != 1 || len(fields["cache-control"]) != 1 || fields["cache-control"][0] != "no-store" || (len(fields["strict-transport-security"]) == 1) != strings.HasSuffix(frontEnd, "tls") {
 					t.Errorf("request %d: %s %v, want %s with the security headers", i, status, fields, tt.status)
 				}
 				if status == "200" && length != 50_000 {
