@@ -14,7 +14,7 @@ import (
 	"github.com/launchgate/launchgate/reference-server/ledger"
 )
 
-const maxAnswer = 64 << 20 // bytes of an answer that comes whole
+const maxAnswer = 64 << 20 // bytes of an answer that is not streamed
 
 // prepare rewrites a completion request: it asks for the usage that the ledger
 // needs, and shortens the answer where the service is overloaded.
@@ -44,8 +44,7 @@ func prepare(c *call, path string, q *question) {
 	c.hideUsage = true
 }
 
-// shorten has every field that says how long an answer may be say no more than
-// that.
+// shorten lowers every field that bounds the length of the answer to most.
 func shorten(q *question, path string, most int) {
 	asked := false
 	for _, name := range []string{"max_tokens", "max_completion_tokens", "max_output_tokens"} {
@@ -71,7 +70,7 @@ type reported struct {
 	Response *reported         `json:"response"` // of the Responses API's events
 }
 
-// tokens are of the one API or of the other.
+// tokens is the usage in the field names of either API.
 type tokens struct {
 	Prompt     int64 `json:"prompt_tokens"`
 	Completion int64 `json:"completion_tokens"`
@@ -79,14 +78,14 @@ type tokens struct {
 	Output     int64 `json:"output_tokens"`
 }
 
-// account writes down what an answer used before its end reaches the client:
-// a client that saw the end can rely on the record.
+// account writes the usage of an answer to the ledger before the end of the answer
+// reaches the client. A client that saw the end can rely on the record.
 func (g *guard) account(resp *http.Response) error {
 	c, ok := resp.Request.Context().Value(callKey{}).(*call)
 	if !ok {
 		return nil
 	}
-	resp.Header.Del("X-Request-Id") // the gateway's own stands already
+	resp.Header.Del("X-Request-Id") // the gateway has set its own
 	prompt, err := strconv.ParseInt(resp.Header.Get(headerPrompt), 10, 32)
 	if err != nil {
 		prompt = c.size / bytesOfToken
@@ -130,8 +129,8 @@ func (g *guard) account(resp *http.Response) error {
 	return nil
 }
 
-// headerPrompt is how a replica tells how long a prompt is before its answer
-// begins; bytesOfToken are taken for a token where none does.
+// headerPrompt is the header in which a replica gives the length of the prompt
+// before the answer begins. Without it, bytesOfToken bytes are taken for one token.
 const (
 	headerPrompt = "X-Launchgate-Prompt-Tokens"
 	bytesOfToken = 4
@@ -139,7 +138,7 @@ const (
 
 var errNotKept = refusal{http.StatusServiceUnavailable, "usage_not_kept", "the usage of the answer could not be stored, so the answer is withheld"}
 
-// used answers what a request of the caller's tenant is billed, by the
+// used serves the billed usage of a request of the caller's tenant, by the
 // X-Request-Id of its answer.
 func (g *Gateway) used(w http.ResponseWriter, r *http.Request) {
 	c, id := r.Context().Value(callKey{}).(*call), r.PathValue("id")
@@ -174,9 +173,9 @@ func (g *guard) keep(c *call, t reported) error {
 	return nil
 }
 
-// accounted passes whole events on as they come, and the last one only once
-// the usage is kept. An answer that is left before its end, or breaks off, is
-// billed what was computed of it until then.
+// accounted passes whole events on as they come, but the last one only after the
+// usage is in the ledger. If the client leaves or the stream breaks off, the tokens
+// computed until then are billed.
 type accounted struct {
 	body   io.ReadCloser
 	g      *guard
@@ -186,8 +185,8 @@ type accounted struct {
 	in     []byte // of an event that has not ended
 	out    []byte // may go to the client
 	err    error
-	all    []byte    // that went there, where the answer may be given again
-	used   *reported // as the answer told it last
+	all    []byte    // all that went to the client, kept only if the cache may give the answer again
+	used   *reported // the last report in the answer
 	kept   bool
 	prompt int64 // tokens, as far as that is known before the end
 	parts  int64 // events with a part of the answer: each is a token at the least
@@ -219,7 +218,7 @@ func (a *accounted) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// maxEvent is how long an event may be: it is kept until its end comes.
+// maxEvent bounds an event, which is buffered until its end comes.
 const maxEvent = 8 << 20
 
 // remember keeps a whole answer that may be given again.
@@ -253,7 +252,8 @@ func (a *accounted) pass() {
 	}
 }
 
-// endOfEvent is behind the blank line that ends an event; -1 while there is none.
+// endOfEvent is the index after the blank line that ends an event, or -1 if the
+// event has not ended.
 func endOfEvent(b []byte) int {
 	end := bytes.Index(b, []byte("\n\n"))
 	if end >= 0 {
@@ -265,14 +265,14 @@ func endOfEvent(b []byte) int {
 	return end
 }
 
-// withhold ends the answer in an error in place of its end.
+// withhold ends the stream with an error event in place of its last event.
 func (a *accounted) withhold() {
 	data, _ := json.Marshal(errorBody("server_error", errNotKept.code, errNotKept.text))
 	a.out, a.err, a.in = fmt.Appendf(a.out, "data: %s\n\n", data), errNotKept, nil
 }
 
-// see looks into an event for the usage, and reports whether the client is to
-// have it.
+// see reads the usage from an event, and reports whether the event goes to the
+// client.
 func (a *accounted) see(event []byte) (pass bool, err error) {
 	if bytes.HasPrefix(event, []byte("data: [DONE]")) {
 		return true, a.settle()
@@ -298,7 +298,7 @@ func (a *accounted) see(event []byte) (pass bool, err error) {
 		return true, nil
 	}
 	a.used = &t
-	if len(t.Choices) > 0 { // some tell it with every part
+	if len(t.Choices) > 0 { // some services report it with every part
 		if partOfAnswer(event) {
 			a.parts++
 		}
@@ -318,7 +318,7 @@ func partOfAnswer(event []byte) bool {
 	return false
 }
 
-// settle keeps what was used, once.
+// settle writes the usage to the ledger, once.
 func (a *accounted) settle() error {
 	if a.kept || a.c.unbilled {
 		return nil
@@ -338,18 +338,18 @@ func (a *accounted) settle() error {
 			}
 		}
 	}
-	a.kept = true // also when it fails: it is an error, and not tried again
+	a.kept = true // also after a failure, which is an error and is not retried
 	return a.g.keep(a.c, t)
 }
 
-// ended reports whether the replica has told the usage of the whole answer.
+// ended reports whether the replica has sent the usage of the whole answer.
 func (a *accounted) ended() bool { return a.used != nil && len(a.used.Choices) == 0 }
 
-// Close ends the answer. What was computed of it is billed.
+// Close ends the answer and bills what was computed of it.
 func (a *accounted) Close() error {
 	broke := a.err != nil && !errors.Is(a.err, io.EOF) && a.ctx != nil && a.ctx.Err() == nil
 	err := a.body.Close()
-	if !(broke && a.parts == 0) && !planted("usage-only-at-end") { // who got nothing pays nothing
+	if !(broke && a.parts == 0) && !planted("usage-only-at-end") { // a client that got nothing is not billed
 		_ = a.settle() // it is logged
 	}
 	return err

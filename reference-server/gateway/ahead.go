@@ -5,20 +5,20 @@ import (
 	"sync"
 )
 
-// aheadMost is how much of a stream is read from its replica before its client
-// takes it. What is not taken past that waits in the replica.
+// aheadMost bounds how far the gateway reads a stream ahead of its client. The rest
+// of the stream waits in the replica.
 const aheadMost = 64 << 10
 
-// reader reads a stream from its replica as it comes, whether or not its client
-// takes it: an answer that is computed is no load any more, and is billed, when
-// nobody reads it.
+// reader reads a stream from its replica as it comes, even if the client is slow.
+// So an answer that has been computed no longer counts as load and is billed,
+// although the client has not read it.
 type reader struct {
 	from  *accounted
-	stall func(bool) // tells that the replica waits for the client, or does no more
+	stall func(bool) // called with whether the replica waits for the client
 	done  chan struct{}
 
 	mu     sync.Mutex
-	moved  sync.Cond // something came, was taken, or has ended
+	moved  sync.Cond // data came, was taken, or the stream ended
 	buf    []byte
 	err    error // after what is in buf
 	closed bool
@@ -63,7 +63,7 @@ func (r *reader) run() {
 	}
 }
 
-// Read gives what has come.
+// Read returns buffered data and waits if there is none.
 func (r *reader) Read(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -84,8 +84,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close ends the replica's request. It returns once what was used is written
-// down.
+// Close ends the replica's request. It returns after the usage is in the ledger.
 func (r *reader) Close() error {
 	r.mu.Lock()
 	r.closed = true

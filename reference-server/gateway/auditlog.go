@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// AuditLog is a file that lines are appended to. It is begun anew when it is
-// full; the ones before are FILE.1, the last, to FILE.N, and older ones are
-// removed. Several gateways may share it: each looks now and then whether
-// another one has begun it anew.
+// AuditLog is a file that lines are appended to. It is rotated when it is full: the
+// previous files are FILE.1 (the newest) to FILE.N, and older ones are removed.
+// Several gateways may share it, so each checks now and then whether another one
+// has rotated it.
 type AuditLog struct {
 	path  string
 	most  int64 // bytes of a file
-	files int   // that are kept beside it; 0: none, and it is never begun anew
+	files int   // rotated files that are kept; 0: it is never rotated
 
 	mu     sync.Mutex
 	file   *os.File
@@ -24,10 +24,10 @@ type AuditLog struct {
 	looked time.Time
 }
 
-// auditLook is how often it is looked whether the file is still the same.
+// auditLook is how often a gateway checks whether another one has rotated the file.
 const auditLook = time.Second
 
-// OpenAuditLog opens the file, or makes it.
+// OpenAuditLog opens the file, or creates it.
 func OpenAuditLog(path string, megabytes, files int) (*AuditLog, error) {
 	l := &AuditLog{path: path, most: int64(megabytes) << 20, files: files}
 	if err := l.open(); err != nil {
@@ -65,7 +65,8 @@ func (l *AuditLog) Write(line []byte) (int, error) {
 	return n, err
 }
 
-// current makes sure that the file is the one at its path, with room for a line.
+// current makes sure that the open file is the one at the path and has room for a
+// line.
 func (l *AuditLog) current(line int64) error {
 	full := l.files > 0 && l.most > 0 && l.size+line > l.most
 	if l.file != nil && !full && time.Since(l.looked) < auditLook {
@@ -85,7 +86,8 @@ func (l *AuditLog) current(line int64) error {
 	return l.open()
 }
 
-// rotate moves the files on. What cannot be moved is appended to further.
+// rotate renames FILE to FILE.1, FILE.1 to FILE.2 and so on. If FILE cannot be
+// renamed, lines are still appended to it.
 func (l *AuditLog) rotate() {
 	for n := l.files - 1; n > 0; n-- {
 		_ = os.Rename(l.path+"."+strconv.Itoa(n), l.path+"."+strconv.Itoa(n+1)) // not all are there yet

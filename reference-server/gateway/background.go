@@ -18,12 +18,13 @@ import (
 const (
 	workers     = 4                      // background responses that a gateway computes at a time
 	claimEvery  = 100 * time.Millisecond // how often an idle worker looks
-	leaseFor    = 5 * time.Second        // after which a dead gateway's response is another's
+	leaseFor    = 5 * time.Second        // after which another gateway takes over a dead gateway's response
 	giveUpAfter = 10 * time.Minute       // on a response that no replica can compute
 )
 
-// accept serves POST /v1/responses. A background response is stored before it
-// is acknowledged; any gateway of the ledger computes it, again if need be.
+// accept serves POST /v1/responses. A background response is stored before it is
+// acknowledged. Any gateway of the ledger may compute it, and computes it again if
+// the first one died.
 func (g *Gateway) accept(w http.ResponseWriter, r *http.Request) {
 	body, ok := g.readBody(w, r)
 	if !ok {
@@ -61,13 +62,13 @@ func (g *Gateway) accept(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, pending(resp))
 }
 
-// pending is the response object of one that has no answer.
+// pending is the response object while there is no answer.
 func pending(r ledger.Response) map[string]any {
 	var q struct {
 		Model    string            `json:"model"`
 		Metadata map[string]string `json:"metadata"`
 	}
-	_ = json.Unmarshal([]byte(r.Request), &q) // what does not fit fails when it is computed
+	_ = json.Unmarshal([]byte(r.Request), &q) // an invalid request fails when it is computed
 	return map[string]any{
 		"id": r.ID, "object": "response", "created_at": r.Created.Unix(), "model": q.Model, "status": r.Status, "metadata": q.Metadata, "background": true,
 		"output": []any{}, "error": nil, "incomplete_details": nil, "usage": nil, "parallel_tool_calls": false, "tool_choice": "none", "tools": []any{}, "instructions": nil,
@@ -106,7 +107,7 @@ func (g *Gateway) stored(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// compute works background responses off until ctx ends.
+// compute runs the workers of background responses until ctx ends.
 func (g *Gateway) compute(ctx context.Context) {
 	var working sync.WaitGroup
 	for range workers {
@@ -139,8 +140,8 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// work computes one response. What a replica could not do is given back, for
-// another one.
+// work computes one response. If the replica fails, the response goes back to the
+// queue.
 func (g *Gateway) work(ctx context.Context, r ledger.Response, owner string) {
 	running, cancel := context.WithCancel(ctx)
 	var renewing sync.WaitGroup
@@ -154,7 +155,7 @@ func (g *Gateway) work(ctx context.Context, r ledger.Response, owner string) {
 	status, result, err := g.answer(running, r)
 	cancel()
 	renewing.Wait()
-	// A gateway that is told to stop still writes down what it knows.
+	// A gateway that is shutting down still stores the result.
 	last, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer done()
 	if err != nil && time.Since(r.Created) > giveUpAfter {
@@ -176,9 +177,9 @@ func (g *Gateway) work(ctx context.Context, r ledger.Response, owner string) {
 	}
 }
 
-// answer asks a replica. The error is of a replica that may do better later.
+// answer sends the request to a replica. An error means that a retry may succeed.
 func (g *Gateway) answer(ctx context.Context, r ledger.Response) (status, result string, err error) {
-	asking := &call{id: r.ID, key: ledger.Key{Tenant: r.Tenant}, class: "0"} // after all who wait for their answers
+	asking := &call{id: r.ID, key: ledger.Key{Tenant: r.Tenant}, class: "0"} // behind all requests whose clients wait
 	ctx = context.WithValue(context.WithValue(ctx, bodyKey{}, &payload{body: []byte(r.Request)}), callKey{}, asking)
 	ctx, cancel := context.WithTimeout(ctx, 300*time.Second)
 	defer cancel()
@@ -211,7 +212,7 @@ func (g *Gateway) answer(ctx context.Context, r ledger.Response) (status, result
 	}
 	o["id"], o["background"], o["created_at"] = r.ID, true, r.Created.Unix()
 	var t reported
-	if json.Unmarshal(body, &t) == nil && t.Usage != nil { // its id is the request's: computed twice, it is billed once
+	if json.Unmarshal(body, &t) == nil && t.Usage != nil { // the id is that of the request, so a response that is computed twice is billed once
 		if err := g.guard.keep(asking, t); err != nil {
 			return "", "", err
 		}

@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// tries is how many replicas a request is sent to before the gateway gives up.
+// tries is the number of replicas that a request is sent to before the gateway
+// gives up.
 const tries = 2
 
 // replica is what the balancer knows of a replica.
@@ -25,28 +26,28 @@ type replica struct {
 	line     *line
 	ready    bool
 	inFlight int    // requests
-	work     int    // answers that it computes: not those that only wait for their clients
+	work     int    // answers being computed, without those that only wait for a slow client
 	served   uint64 // breaks ties, so that an idle service is used evenly
 	outages  int    // how often it was taken out
 	outAt    time.Time
 	tally    tally
-	took     []float64   // by the last answers, the oldest first
-	failures []time.Time // of the last while, the oldest first
+	took     []float64   // seconds of the last answers, the oldest first
+	failures []time.Time // recent ones, the oldest first
 	ejected  time.Time   // until when
-	doubts   []time.Time // of failures that may be the requests' own
-	asked    bool        // a question of the gateway's own that decides it is under way
+	doubts   []time.Time // times of failures that the requests themselves may have caused
+	asked    bool        // the gateway's own test request, which decides whose fault they were, is under way
 }
 
-// tally is how a replica did since the gateway began. A request counts when its
-// answer has ended; one whose client went away does not, nor does one that only
-// asks what there is.
+// tally counts the requests of a replica since the gateway started. A request
+// counts when its answer has ended. Requests whose client went away do not count,
+// nor do those that only query, such as GET /v1/models.
 type tally struct {
-	Answered int `json:"answered"` // to their ends, errors too
+	Answered int `json:"answered"` // answers that ended, errors included
 	Failed   int `json:"failed"`   // not answered, broken off, or answered with an error other than 429
-	// Median of how long the last answers took that did not fail, in seconds;
-	// since it became ready, and over 64 at most.
+	// Median duration in seconds of the last answers that did not fail, at most 64,
+	// since the replica became ready.
 	Median float64 `json:"median"`
-	Timed  int     `json:"timed"` // how many the median is of
+	Timed  int     `json:"timed"` // number of answers in the median
 }
 
 const lastAnswers = 64
@@ -54,21 +55,22 @@ const lastAnswers = 64
 // serves reports whether requests are sent to the replica.
 func (r *replica) serves(now time.Time) bool { return r.ready && !now.Before(r.ejected) }
 
-// A replica that fails so often within a while is ejected for as long, whatever
-// it says of its readiness: some are ready and answer nothing.
+// maxFailures failures within failWithin eject a replica for failWithin, even if
+// its /ready succeeds: some replicas are ready and answer nothing.
 const (
 	maxFailures = 3
 	failWithin  = 30 * time.Second
 )
 
-// balancer is an http.RoundTripper over replicas: least connections.
+// balancer is an http.RoundTripper that sends each request to the replica with the
+// fewest under way.
 type balancer struct {
 	log      *slog.Logger
 	metrics  *metrics
 	asking   *http.Transport // readiness; connections of its own, so that it is not queued behind requests
 	ejectFor time.Duration
-	waitFor  time.Duration // for a replica that sends nothing
-	secret   string        // by which replicas know their gateway; empty: they ask for none
+	waitFor  time.Duration // how long to wait for a replica that sends nothing
+	secret   string        // authenticates the gateway to the replicas; empty: they do not ask for it
 
 	mu       sync.Mutex
 	replicas []*replica
@@ -83,9 +85,9 @@ func newBalancer(replicas []Replica, log *slog.Logger) *balancer {
 	return b
 }
 
-// RoundTrip sends the request to a replica, and to another one if the first
-// fails before it answers. What was begun to be answered is never tried again:
-// the client has a part of it already.
+// RoundTrip sends the request to a replica, and to another one if the first fails
+// before it answers. A request whose answer has begun is never retried, because the
+// client already has a part of the answer.
 func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 	sent, _ := r.Context().Value(bodyKey{}).(*payload)
 	work := workOf(r.Context())
@@ -112,7 +114,7 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 				b.release(rep, work)
 				return nil, err
 			}
-			for _, other := range failed { // at what this one did not fail at
+			for _, other := range failed { // they failed at a request that this one could answer
 				b.failed(other)
 			}
 			sent.done()
@@ -134,17 +136,17 @@ func (b *balancer) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		b.metrics.retried.WithLabelValues(rep.Name).Inc()
 	}
-	for _, rep := range failed { // nobody answered it: it may be the request
+	for _, rep := range failed { // no replica answered, so the request itself may be the cause
 		b.doubt(rep)
 	}
 	return nil, last
 }
 
-// headerFault is how a replica tells that a request is why there is no answer:
-// another replica would fail at it too.
+// headerFault is the header by which a replica says that the request itself caused
+// the failure, so that any other replica would fail too.
 const headerFault = "X-Launchgate-Fault"
 
-// workOf is how many answers a request asks for.
+// workOf is the number of answers that a request asks for.
 func workOf(ctx context.Context) int {
 	if c, ok := ctx.Value(callKey{}).(*call); ok {
 		return max(1, c.work)
@@ -186,8 +188,9 @@ func (b *balancer) introduce(h http.Header, ctx context.Context) {
 	}
 }
 
-// acquire takes the serving replica with the fewest requests under way. Where
-// all that are ready are ejected, one that may fail is better than none.
+// acquire takes the serving replica with the fewest requests under way. If all
+// ready replicas are ejected, it takes one of them, because a replica that may fail
+// is better than none.
 func (b *balancer) acquire(not []*replica, work int) *replica {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -227,7 +230,7 @@ func contains(list []*replica, r *replica) bool {
 	return false
 }
 
-// others reports whether a replica is ready that was not tried.
+// others reports whether there is a ready replica that was not tried yet.
 func (b *balancer) others(tried []*replica) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -239,7 +242,7 @@ func (b *balancer) others(tried []*replica) bool {
 	return false
 }
 
-// count takes note of an answer that came to its end.
+// count records an answer that has ended.
 func (b *balancer) count(r *replica, failed bool, took time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -261,8 +264,8 @@ func (b *balancer) release(r *replica, work int) {
 	b.mu.Unlock()
 }
 
-// suspect takes a replica that refuses connections out at once; the watch puts
-// it back when it is ready again.
+// suspect takes a replica that refuses connections out of the balancing at once.
+// watch puts it back when it is ready again.
 func (b *balancer) suspect(r *replica, err error) {
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "dial" {
@@ -270,8 +273,8 @@ func (b *balancer) suspect(r *replica, err error) {
 	}
 }
 
-// failed counts a failure of a replica that was sent a request, and is to blame:
-// another one answered it.
+// failed counts a failure of a replica at a request that another replica answered,
+// so the replica is to blame.
 func (b *balancer) failed(r *replica) {
 	b.mu.Lock()
 	r.tally.Answered++
@@ -279,8 +282,8 @@ func (b *balancer) failed(r *replica) {
 	b.blame(r, 1)
 }
 
-// blame takes a replica out that fails too often. Its caller has locked b.mu,
-// and it is unlocked afterwards.
+// blame ejects a replica that fails too often. Its caller has locked b.mu, and it
+// is unlocked afterwards.
 func (b *balancer) blame(r *replica, times int) {
 	now := time.Now()
 	r.failures = ofLately(r.failures, now)
@@ -300,10 +303,11 @@ func (b *balancer) blame(r *replica, times int) {
 	}
 }
 
-// doubt counts a failure that may be the request's own: no other replica
-// answered it. Before they have it taken out, a question of the gateway's decides: only a replica that does not
-// answer that either is to blame, or a client could have all taken out by what
-// they cannot bear.
+// doubt counts a failure that the request itself may have caused, because no other
+// replica answered it either. Before such failures eject a replica, the gateway
+// sends it a harmless request of its own, and ejects it only if that fails too.
+// Otherwise a client could get all replicas ejected with a request that makes them
+// fail.
 func (b *balancer) doubt(r *replica) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -330,7 +334,7 @@ func (b *balancer) doubt(r *replica) {
 	}()
 }
 
-// ofLately are the failures that still count.
+// ofLately are the failures within the window, which still count.
 func ofLately(failures []time.Time, now time.Time) []time.Time {
 	return slices.DeleteFunc(failures, func(t time.Time) bool { return now.Sub(t) > failWithin })
 }
@@ -338,8 +342,8 @@ func ofLately(failures []time.Time, now time.Time) []time.Time {
 // questionLimit is how long a replica may take for the harmless question.
 const questionLimit = 10 * time.Second
 
-// question asks a replica for a token. Any answer will do that is not the
-// replica's failure.
+// question asks a replica for one token. Any answer counts as success unless it is
+// a failure of the replica.
 func (b *balancer) question(r *replica) error {
 	ctx, cancel := context.WithTimeout(context.Background(), questionLimit)
 	defer cancel()
@@ -368,7 +372,7 @@ func (b *balancer) setReady(r *replica, ready bool, why error) {
 	b.mu.Lock()
 	changed := r.ready != ready
 	r.ready = ready
-	if changed && ready { // what failed before it went away says nothing of it now
+	if changed && ready { // failures before it went away do not count any more
 		r.failures, r.doubts, r.ejected, r.took = nil, nil, time.Time{}, nil
 	}
 	if changed && !ready {
@@ -417,7 +421,7 @@ func (b *balancer) ask(ctx context.Context, r *replica) error {
 	return nil
 }
 
-// load is how many answers are computed per ready replica.
+// load is the number of answers being computed per ready replica.
 func (b *balancer) load() float64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -448,7 +452,7 @@ func (b *balancer) ready() (n int) {
 	return n
 }
 
-// status is what /status tells.
+// status is the answer of /status.
 type status struct {
 	Replicas []replicaStatus `json:"replicas"`
 }
@@ -458,9 +462,9 @@ type replicaStatus struct {
 	URL      string `json:"url"`
 	Ready    bool   `json:"ready"`
 	InFlight int    `json:"in_flight"`
-	HTTP     string `json:"http"` // what requests are sent in
-	// How often the replica was taken out, and when last: an outage may be
-	// shorter than the time between two looks at this.
+	HTTP     string `json:"http"` // version of HTTP in which requests are sent
+	// How often the replica was taken out, and when last. An outage can be shorter
+	// than the time between two polls of /status.
 	Outages int       `json:"outages"`
 	OutAt   time.Time `json:"out_at,omitzero"`
 	tally
@@ -496,13 +500,13 @@ type passing struct {
 	b      *balancer
 	ctx    context.Context // of the client's request
 	began  time.Time
-	work   bool        // it is more than a question about what there is
+	work   bool        // it asks for a completion and not only for a query
 	weight int         // answers that it asks for
 	failed bool        // the answer is an error
 	ended  atomic.Bool // the replica has sent all of it
 	closed atomic.Bool
 	waits  bool // for its client; this and left are guarded by b.mu
-	left   bool // it is counted out
+	left   bool // the request is no longer counted as under way
 	stream bool
 	broken error
 	tail   []byte // of the error event
@@ -519,7 +523,7 @@ func (p *passing) Read(buf []byte) (int, error) {
 			return n, err
 		}
 		p.broken = err
-		if p.ctx.Err() == nil && !p.closed.Load() { // the client is still there, so it did not leave
+		if p.ctx.Err() == nil && !p.closed.Load() { // the client is still connected
 			p.b.doubt(p.rep)
 		}
 		p.b.metrics.broken.WithLabelValues(p.rep.Name).Inc()
@@ -548,7 +552,8 @@ func errorEvent(ctx context.Context, name string, err error) []byte {
 	return fmt.Appendf(nil, "\n\ndata: %s\n\n", data)
 }
 
-// stall tells whether the replica waits for the client: that is no work.
+// stall records whether the replica waits for the client, which does not count as
+// work.
 func (p *passing) stall(waits bool) {
 	p.b.mu.Lock()
 	defer p.b.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// bodies counts the bytes of requests that are held in memory, from when they
-// are read until their replica has begun to answer.
+// bodies counts the bytes of request bodies in memory. A body is held from when it
+// is read until its replica begins to answer.
 type bodies struct {
 	mu      sync.Mutex
 	all     int64
@@ -17,11 +17,11 @@ type bodies struct {
 }
 
 const (
-	bodyStep = 64 << 10 // that is read, and counted, at a time where no length is told
+	bodyStep = 64 << 10 // read and counted at a time if the request gives no length
 	megabyte = 1 << 20
 )
 
-// held is what of a request is counted.
+// held is the number of bytes counted for one request.
 type held struct {
 	of     *bodies
 	tenant string
@@ -31,7 +31,7 @@ type held struct {
 // errManyBytes is why a body is not read.
 var errManyBytes = errors.New("too many bytes of requests are held")
 
-// grow counts more bytes in, within the bounds; 0 is no bound.
+// grow adds bytes to the count if the bounds allow it; a bound of 0 is none.
 func (h *held) grow(n, tenant, all int64) error {
 	h.of.mu.Lock()
 	defer h.of.mu.Unlock()
@@ -47,7 +47,7 @@ func (h *held) grow(n, tenant, all int64) error {
 	return nil
 }
 
-// release counts all of it out, once.
+// release subtracts all bytes of the request, once.
 func (h *held) release() {
 	if h == nil {
 		return
@@ -61,8 +61,9 @@ func (h *held) release() {
 	h.n = 0
 }
 
-// read reads a body in one piece: as long as it is told to be, and else as it
-// comes. Twice its length is counted, for the one that is sent on.
+// read reads a body into one slice: of its Content-Length if there is one, else
+// growing. Twice the length is counted, because the copy that goes to the replica
+// counts too.
 func (h *held) read(from io.Reader, length int64, bounds Bodies) ([]byte, error) {
 	tenant, all := int64(bounds.Tenant)*megabyte, int64(bounds.All)*megabyte
 	if length >= 0 && length <= maxBody {

@@ -9,17 +9,17 @@ import (
 )
 
 const (
-	// cacheBytes are of all answers that are kept: some hundred of usual length.
-	// More of them would look like a leak for minutes: all that is answered is
-	// kept, for the day that the service is overloaded.
+	// cacheBytes bounds all cached answers; a few hundred of usual length fit.
+	// Every answer is cached, in case of an overload, so a larger cache would grow
+	// for minutes and look like a memory leak.
 	cacheBytes = 4 << 20
 	answerMost = 256 << 10 // bytes of one
 )
 
-// cache keeps answers to questions that have one answer: what was asked at
-// temperature 0, by the same tenant, in the same words. It is asked only when
-// the service is overloaded, so that nobody gets an old answer who could have
-// had a new one.
+// cache keeps answers of requests that always have the same answer: those at
+// temperature 0. The key is the tenant and the whole request. The cache is used
+// only if the service is overloaded, so that nobody gets an old answer where a new
+// one can be computed.
 type cache struct {
 	mu    sync.Mutex
 	byKey map[cacheKey]*list.Element
@@ -38,7 +38,7 @@ type answer struct {
 
 func newCache() *cache { return &cache{byKey: map[cacheKey]*list.Element{}, order: list.New()} }
 
-// keyFor is the key of a request that has one answer.
+// keyFor is the cache key of a request that always has the same answer.
 func keyFor(c *call, path string, q *question) (k cacheKey, ok bool) {
 	if q == nil || path != "/v1/chat/completions" && path != "/v1/completions" {
 		return k, false
@@ -71,7 +71,7 @@ func (c *cache) get(k cacheKey) (*answer, bool) {
 	return e.Value.(*answer), true
 }
 
-// put keeps an answer, and forgets those that were not used for longest.
+// put stores an answer and evicts the least recently used ones.
 func (c *cache) put(a *answer) {
 	if len(a.body) > answerMost {
 		return
@@ -95,8 +95,8 @@ func (c *cache) forget(e *list.Element) {
 	c.bytes -= len(a.body)
 }
 
-// fromCache serves a request from the cache, where that is overdue and can be
-// done.
+// fromCache serves a request from the cache if the service is overloaded and the
+// cache has the answer.
 func (g *Gateway) fromCache(w http.ResponseWriter, r *http.Request, c *call, q *question) bool {
 	key, ok := keyFor(c, r.URL.Path, q)
 	if !ok {
@@ -110,7 +110,7 @@ func (g *Gateway) fromCache(w http.ResponseWriter, r *http.Request, c *call, q *
 	if !ok {
 		return false
 	}
-	if err := g.guard.keep(c, a.used); err != nil { // it is billed as what it says
+	if err := g.guard.keep(c, a.used); err != nil { // it is billed by the usage in the answer
 		g.fail(w, errNotKept)
 		return true
 	}

@@ -16,8 +16,9 @@ import (
 	"github.com/launchgate/launchgate/reference-server/ledger"
 )
 
-// Config is what a guarded gateway allows, as gateway.yaml says it. What the
-// file leaves out is as the production guide has it; unknown keys are errors.
+// Config is the content of gateway.yaml: the limits of a gateway that asks for API
+// keys. Keys that the file leaves out have the defaults of the production guide.
+// Unknown keys are errors.
 type Config struct {
 	Network  Limit           `yaml:"network"`  // of each client address
 	Networks []NetworkLimit  `yaml:"networks"` // exceptions; the first that holds the address counts
@@ -49,8 +50,8 @@ type NetworkLimit struct {
 	Connections int `yaml:"connections"` // open at once; 0: as many as any address
 }
 
-// classOf is the class of a key as replicas know them, 3 for what is the most
-// important and 1 for the least.
+// classOf maps the class of a key to the number that replicas use, from 3 for the
+// most important to 1 for the least.
 func (c *Config) classOf(k ledger.Key) string {
 	place := max(0, slices.Index(c.Classes, k.Class)) // an unknown class is the least
 	return strconv.Itoa(max(1, 4-len(c.Classes)+place))
@@ -67,27 +68,27 @@ type Budget struct {
 	TokensPerMinute int `yaml:"tokens_per_minute"`
 }
 
-// Plan is what one tenant has instead of the defaults.
+// Plan overrides the defaults for one tenant.
 type Plan struct {
 	Budget `yaml:",inline"`
 	Key    *Limit `yaml:"key"` // of each of its keys
 }
 
-// Bodies bounds the megabytes of requests that are held until their answers
-// begin; 0 is no bound.
+// Bodies bounds the megabytes of request bodies in memory. A body is held until its
+// answer begins; 0 is no bound.
 type Bodies struct {
 	Tenant int `yaml:"tenant"`
 	All    int `yaml:"all"`
 }
 
-// Background bounds what is stored of background responses.
+// Background bounds the stored background responses.
 type Background struct {
 	Tenant Stored `yaml:"tenant"`
 	All    Stored `yaml:"all"`
 }
 
-// Stored is how many may wait or be computed, and how much all texts may take; 0
-// is no bound.
+// Stored bounds the responses that wait or are being computed, and the size of all
+// stored texts; 0 is no bound.
 type Stored struct {
 	Responses int `yaml:"responses"`
 	Megabytes int `yaml:"megabytes"`
@@ -97,7 +98,7 @@ func (s Stored) bound() ledger.Bound {
 	return ledger.Bound{Responses: int64(s.Responses), Bytes: int64(s.Megabytes) * megabyte}
 }
 
-// Keep is how long rows of the ledger are kept; 0 is for ever.
+// Keep is how long rows of the ledger are kept; 0 keeps them for ever.
 type Keep struct {
 	Responses time.Duration `yaml:"responses"` // that have ended
 	Usage     time.Duration `yaml:"usage"`
@@ -106,20 +107,21 @@ type Keep struct {
 // Audit is the audit log.
 type Audit struct {
 	Unwritable string `yaml:"unwritable"` // refuse or serve: what happens to requests while it cannot be written
-	Megabytes  int    `yaml:"megabytes"`  // of a file, which is begun anew then
-	Files      int    `yaml:"files"`      // that are kept beside it; 0: it is never begun anew
+	Megabytes  int    `yaml:"megabytes"`  // after which the file is rotated
+	Files      int    `yaml:"files"`      // rotated files that are kept; 0: it is never rotated
 }
 
-// Degrade says what gives way when replicas have more requests under way than
-// Queue each. The class at place i of Classes is refused past Queue·(i+1), the
-// most important one never; one that allows it is shortened past half of that.
+// Degrade is the load shedding when replicas have more than Queue requests under
+// way each. Requests of the class at index i of Classes are refused above
+// Queue·(i+1), but those of the most important class never. Answers of a class in
+// Shorten are shortened above half of that.
 type Degrade struct {
 	Queue     int      `yaml:"queue"`      // 0: nothing ever gives way
 	MaxTokens int      `yaml:"max_tokens"` // of an answer past the mark; 0: as asked
 	Shorten   []string `yaml:"shorten"`    // the classes that allow it
 }
 
-// budgetOf is what a tenant has.
+// budgetOf is the budget of a tenant.
 func (c *Config) budgetOf(tenant string) Budget {
 	if plan, special := c.Tenants[tenant]; special {
 		return plan.Budget
@@ -127,7 +129,7 @@ func (c *Config) budgetOf(tenant string) Budget {
 	return c.Tenant
 }
 
-// keyLimit is what each key of a tenant has.
+// keyLimit is the limit of each key of a tenant.
 func (c *Config) keyLimit(tenant string) Limit {
 	if plan := c.Tenants[tenant]; plan.Key != nil {
 		return *plan.Key
@@ -135,7 +137,7 @@ func (c *Config) keyLimit(tenant string) Limit {
 	return c.Key
 }
 
-// DefaultConfig is the guide's.
+// DefaultConfig has the limits of the production guide.
 func DefaultConfig() Config {
 	return Config{
 		Network: Limit{10, 20}, Key: Limit{100, 100}, Tenant: Budget{Concurrency: 256},

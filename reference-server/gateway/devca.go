@@ -18,15 +18,16 @@ import (
 	"time"
 )
 
-// DevTLS makes a development CA and a certificate of it for loopback, and
-// leaves ca.pem, cert.pem and key.pem in dir. The CA's own key is thrown away:
-// nothing else can be signed with it. It is for one machine, and for a week.
-// Beside them lies expired.pem, for the same key and of the same CA, which ended
-// before it began: what would be served had nobody renewed the certificate.
+// DevTLS makes a development CA and a certificate of it for loopback, and writes
+// ca.pem, cert.pem and key.pem to dir. The CA's own key is thrown away, so that
+// nothing else can be signed with it. It also writes expired.pem, a certificate for
+// the same key and of the same CA that has expired, as if nobody had renewed it.
+// All of it is for one machine and valid for a week.
 //
-// Those of a CA that is there already and is valid for another day are used
-// again: clients of a gateway that was killed and started anew know its CA. That
-// the certificate itself has ended is no reason to lock them out for good.
+// If dir has a CA that is valid for another day, its files are used again, because
+// clients of a gateway that was killed and restarted trust that CA. They are used
+// even if the certificate itself has expired, because a new CA would lock those
+// clients out for good.
 func DevTLS(dir string, log *slog.Logger) (*tls.Config, error) {
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	if pair, err := tls.LoadX509KeyPair(cert, key); err == nil && len(pair.Leaf.AuthorityKeyId) > 0 && time.Until(validUntil(filepath.Join(dir, "ca.pem"))) > 24*time.Hour {
@@ -38,8 +39,8 @@ func DevTLS(dir string, log *slog.Logger) (*tls.Config, error) {
 	return LoadTLS(cert, key, log)
 }
 
-// validUntil is when the certificate of a file ends; the zero time of one that
-// is none.
+// validUntil is when the certificate in a file expires; the zero time if the file
+// has none.
 func validUntil(file string) (until time.Time) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -79,8 +80,8 @@ func writeDevTLS(dir string) error {
 	if err != nil {
 		return err
 	}
-	// With the identifier of its key, by which certificates name their authority:
-	// strict clients ask for it.
+	// The subject key identifier, by which certificates name their authority, is
+	// there because strict clients ask for it.
 	if ca, err = x509.ParseCertificate(caDER); err != nil {
 		return err
 	}
@@ -101,7 +102,7 @@ func writeDevTLS(dir string) error {
 	if err != nil {
 		return err
 	}
-	// The certificate comes last: with it, the rest is there.
+	// The certificate is written last, so that the other files exist if it does.
 	files := []struct {
 		name, kind string
 		der        []byte
@@ -114,22 +115,22 @@ func writeDevTLS(dir string) error {
 	return nil
 }
 
-// LoadTLS serves TLS 1.2 and 1.3 with a certificate from files, which may be
-// changed while it is served: the next handshake has the new one. Files that
-// mean nothing change nothing, and are read again at the handshake after.
+// LoadTLS serves TLS 1.2 and 1.3 with a certificate from files. The files may be
+// replaced meanwhile: the next handshake uses the new certificate. Invalid files
+// are ignored, and are read again at the next handshake.
 func LoadTLS(cert, key string, log *slog.Logger) (*tls.Config, error) {
 	r := &renewable{cert: cert, key: key, log: log}
 	if err := r.read(); err != nil {
 		return nil, fmt.Errorf("the gateway's certificate: %w", err)
 	}
-	// A configuration for each certificate, and not only a certificate: the
-	// sessions that were begun under one cannot be resumed under the next.
+	// Each certificate has a configuration of its own, so that sessions of one
+	// certificate cannot be resumed under the next.
 	c := r.config.Clone()
 	c.GetConfigForClient = r.current
 	return c, nil
 }
 
-// renewable is a certificate that is read again when its file has changed.
+// renewable is a certificate that is reloaded when its file has changed.
 type renewable struct {
 	cert, key string
 	log       *slog.Logger
@@ -137,11 +138,10 @@ type renewable struct {
 	mu     sync.Mutex
 	config *tls.Config
 	last   os.FileInfo // of cert, when it was read
-	failed os.FileInfo // of cert, when it could not be: that is told once
+	failed os.FileInfo // of cert, when it could not be read; that is logged once
 }
 
-// suites of TLS 1.2: those that authenticate what they encrypt. Those of TLS 1.3
-// all do.
+// suites of TLS 1.2 with authenticated encryption. All suites of TLS 1.3 have it.
 var suites = []uint16{
 	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
 	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
@@ -168,7 +168,7 @@ func (r *renewable) current(*tls.ClientHelloInfo) (*tls.Config, error) {
 	defer r.mu.Unlock()
 	st, err := os.Stat(r.cert)
 	if err != nil || same(st, r.last) {
-		return r.config, nil // it is being replaced, or is as it was
+		return r.config, nil // the file is being replaced, or has not changed
 	}
 	if err := r.read(); err != nil {
 		if !same(st, r.failed) {
@@ -181,7 +181,7 @@ func (r *renewable) current(*tls.ClientHelloInfo) (*tls.Config, error) {
 	return r.config, nil
 }
 
-// same reports whether a file is as it was.
+// same reports whether a file has not changed.
 func same(now, then os.FileInfo) bool {
 	return then != nil && os.SameFile(now, then) && now.ModTime().Equal(then.ModTime()) && now.Size() == then.Size()
 }

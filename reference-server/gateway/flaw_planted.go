@@ -18,9 +18,9 @@ import (
 	"github.com/launchgate/launchgate/reference-server/ledger"
 )
 
-// Flaws are what LAUNCHGATE_FLAW may plant in a gateway that was built with the
-// tag flaws: each is one that launchgate scan has to find. Several are separated
-// by commas.
+// Flaws are the values of LAUNCHGATE_FLAW, which plants vulnerabilities in a
+// gateway that was built with the tag flaws. launchgate scan has to find each of
+// them. Several are separated by commas.
 var Flaws = []string{
 	"skip-auth-for",            // =PATH, =double-slash or =OPTIONS: requests like that need no key
 	"accept-any-key",           // every key is good
@@ -56,7 +56,7 @@ var plantedFlaws = sync.OnceValue(func() map[string]string {
 	flaws := map[string]string{}
 	for f := range strings.SplitSeq(os.Getenv("LAUNCHGATE_FLAW"), ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(f), "=")
-		if name != "" && slices.Contains(Flaws, name) { // others are the replica's
+		if name != "" && slices.Contains(Flaws, name) { // other flaws are for the replica
 			flaws[name] = value
 			fmt.Fprintln(os.Stderr, "gateway: planted the flaw", f)
 		}
@@ -72,8 +72,8 @@ func plantedFor(name, value string) bool {
 	return is && v == value
 }
 
-// used are secrets that were good, for accept-prefix: the ledger knows hashes
-// only.
+// used are valid secrets that were used, for accept-prefix, because the ledger has
+// only hashes.
 var used sync.Map // of ledger.Key
 
 func (g *guard) prefixed(secret string, key ledger.Key, err error) (ledger.Key, error) {
@@ -91,13 +91,13 @@ func (g *guard) prefixed(secret string, key ledger.Key, err error) (ledger.Key, 
 	return key, err
 }
 
-// withoutKey reports whether skip-auth-for holds for a request.
+// withoutKey reports whether skip-auth-for lets a request pass without a key.
 func (g *Gateway) withoutKey(r *http.Request) bool {
 	spelled, _ := r.Context().Value(spelledKey{}).(string)
 	return plantedFor("skip-auth-for", r.URL.Path) || spelled != "" && plantedFor("skip-auth-for", spelled)
 }
 
-// spelledKey holds how an odd request was spelled that misled has made plain.
+// spelledKey holds the original spelling of a request that misled has normalized.
 type spelledKey struct{}
 
 // misled is what the gateway does before it asks for a key, and should not.
@@ -140,7 +140,7 @@ func (g *Gateway) openRoutes(mux *http.ServeMux) {
 	}
 }
 
-// weaken is what a certificate's configuration should not be.
+// weaken applies the planted flaws to the configuration of TLS.
 func weaken(r *renewable) {
 	if planted("tls10") {
 		r.config.MinVersion = tls.VersionTLS10
@@ -156,7 +156,7 @@ func weaken(r *renewable) {
 	}
 }
 
-// accuse counts a failure of the replica that would have been asked.
+// accuse counts a failure against the replica that would have got the request.
 func (b *balancer) accuse() {
 	if rep := b.acquire(nil, 1); rep != nil {
 		b.release(rep, 1)
@@ -164,8 +164,7 @@ func (b *balancer) accuse() {
 	}
 }
 
-// misspelled has names in another case understood, and what they ask for not
-// billed.
+// misspelled accepts names in another case, without billing what they ask for.
 func misspelled(c *call, body []byte) []byte {
 	if !planted("usage-by-exact-key") || !json.Valid(body) || len(body) == 0 || body[0] != '{' {
 		return body
@@ -183,7 +182,7 @@ func misspelled(c *call, body []byte) []byte {
 	return q.bytes()
 }
 
-// owners are the tenants of responses, for responses-without-tenant.
+// owners maps responses to their tenants, for responses-without-tenant.
 var owners sync.Map
 
 func owns(id, tenant string) { owners.Store(id, tenant) }

@@ -30,7 +30,8 @@ import (
 const (
 	maxBody = 8 << 20 // bytes of a request; it is kept, so that it can be sent again
 
-	// Headers that tell a client who answered, and how often it was tried again.
+	// Headers that tell a client which replica answered, and how often the request
+	// was retried.
 	HeaderReplica = "X-Launchgate-Replica"
 	HeaderRetries = "X-Launchgate-Retries"
 )
@@ -47,14 +48,14 @@ type Gateway struct {
 	balancer *balancer
 	proxy    *httputil.ReverseProxy
 	metrics  *metrics
-	guard    *guard // nil: everybody may pass
+	guard    *guard // nil: requests need no key
 	visitors *visitors
 	bodies   bodies
 
 	bodyWithin time.Duration // for a client to send the body of a request
 }
 
-// New is a gateway that holds no replica for ready yet.
+// New makes a gateway. It takes no replica for ready before Run has asked it.
 func New(replicas []Replica, log *slog.Logger) *Gateway {
 	g := &Gateway{log: log, balancer: newBalancer(replicas, log), bodyWithin: 30 * time.Second}
 	g.metrics = newMetrics(g.balancer)
@@ -75,16 +76,16 @@ func New(replicas []Replica, log *slog.Logger) *Gateway {
 	return g
 }
 
-// connections are the bounds on those that are open.
+// connections are the bounds on open connections.
 func (g *Gateway) connections() Connections {
-	if g.guard == nil { // everybody may pass, and only the process has a bound
+	if g.guard == nil { // without keys only the descriptors of the process are a bound
 		return Connections{Address: math.MaxInt32}
 	}
 	return g.guard.limits().Connections
 }
 
-// connectionsOf is how many connections an address may have open, and how often
-// it may open one.
+// connectionsOf is the number of connections that an address may have open, and the
+// rate at which it may open them.
 func (g *Gateway) connectionsOf(a netip.Addr) (open int, opening Limit) {
 	if g.guard == nil {
 		return math.MaxInt32, Limit{1e9, 1e9}
@@ -103,11 +104,12 @@ func (g *Gateway) connectionsOf(a netip.Addr) (open int, opening Limit) {
 	return open, Limit{openings * l.Rate, openings * l.Burst}
 }
 
-// Secret is by what replicas know their gateway. It is called before Run.
+// Secret sets the secret that authenticates the gateway to its replicas. It is
+// called before Run.
 func (g *Gateway) Secret(secret string) { g.balancer.secret = secret }
 
-// Run asks the replicas whether they are ready, and has them compute the
-// background responses of the ledger, until ctx ends.
+// Run polls the readiness of the replicas and works on the background responses of
+// the ledger, until ctx ends.
 func (g *Gateway) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { g.balancer.watch(ctx) })
@@ -152,8 +154,8 @@ func (g *Gateway) Handler() http.Handler {
 	g.openRoutes(mux)
 	measured := g.metrics.measured(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Also of a body that nobody reads: the server waits for its end before it
-		// lets go of a connection.
+		// This holds for a body that nobody reads too, because the server waits for
+		// its end before it closes the connection.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.bodyWithin)) // where it can be had
 		secure(w.Header(), r.TLS != nil)
 		if r.Method == http.MethodOptions && r.RequestURI == "*" { // a ServeMux would close the connection without a word
@@ -175,7 +177,7 @@ func largeHeaders(n int) string {
 	return fmt.Sprintf("the headers are of %d bytes, expected %d at the most", n, headerLimit)
 }
 
-// sizeOf is what the line and the headers of a request take, about.
+// sizeOf is the approximate size in bytes of the request line and the headers.
 func sizeOf(r *http.Request) int {
 	n := len(r.Method) + len(r.RequestURI) + len(r.Host)
 	for name, values := range r.Header {
@@ -186,8 +188,7 @@ func sizeOf(r *http.Request) int {
 	return n
 }
 
-// Metrics serves Prometheus metrics, and on /status what the gateway thinks of
-// each replica.
+// Metrics serves Prometheus metrics, and on /status the state of each replica.
 func (g *Gateway) Metrics() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", g.metrics.handler())
@@ -195,7 +196,7 @@ func (g *Gateway) Metrics() http.Handler {
 	return mux
 }
 
-// forward reads the body, so that it can be sent a second time, and hands the
+// forward reads the whole body, so that a retry can send it again, and passes the
 // request to the proxy.
 func (g *Gateway) forward(w http.ResponseWriter, r *http.Request) {
 	body, ok := g.readBody(w, r)
@@ -207,8 +208,8 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// decoded reads a completion request and counts its work, or answers. Where
-// nobody is billed there is nothing to know of it.
+// decoded parses a completion request and counts its work, or answers with an
+// error. A gateway without keys bills nobody, so it does not parse requests.
 func (g *Gateway) decoded(w http.ResponseWriter, r *http.Request, body []byte) (q *question, ok bool) {
 	c, guarded := r.Context().Value(callKey{}).(*call)
 	if !guarded || r.Method != http.MethodPost || !completes(r.URL.Path) {
@@ -226,7 +227,7 @@ func (g *Gateway) decoded(w http.ResponseWriter, r *http.Request, body []byte) (
 	}
 	c.size, c.work = int64(len(body)), q.work()
 	if q != nil {
-		_ = json.Unmarshal(q.value("model"), &c.model) // the replica refuses one that is no text
+		_ = json.Unmarshal(q.value("model"), &c.model) // the replica refuses a model that is not a string
 	}
 	if d := g.guard.weigh(r.Context(), c, q); d != nil {
 		g.metrics.refused.WithLabelValues(d.code).Inc()
@@ -236,7 +237,7 @@ func (g *Gateway) decoded(w http.ResponseWriter, r *http.Request, body []byte) (
 	return q, true
 }
 
-// readBody reads the body of a request within the limits, or answers.
+// readBody reads the body of a request within the limits, or answers with an error.
 func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (body []byte, ok bool) {
 	c, guarded := r.Context().Value(callKey{}).(*call)
 	h, bounds := &held{of: &g.bodies}, Bodies{}
@@ -268,12 +269,13 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request) (body []byte,
 	if planted("log-prompts") {
 		g.log.Info("a request", "path", r.URL.Path, "body", string(body))
 	}
-	// The answer may take longer, and a client that leaves is to be noticed.
+	// Without a deadline, because the answer may take longer and the server has to
+	// notice when the client leaves.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	return body, true
 }
 
-// send hands a request to the proxy.
+// send passes a request to the proxy.
 func (g *Gateway) send(w http.ResponseWriter, r *http.Request, body []byte, q *question) {
 	if c, ok := r.Context().Value(callKey{}).(*call); ok && q != nil {
 		prepare(c, r.URL.Path, q)
@@ -282,8 +284,8 @@ func (g *Gateway) send(w http.ResponseWriter, r *http.Request, body []byte, q *q
 		}
 		body = q.bytes()
 	}
-	// The balancer sends the body, as often as need be, and lets go of it when a
-	// replica has begun to answer: streams are long.
+	// The balancer sends the body, as often as needed. It frees the body when a
+	// replica begins to answer, because streams are long.
 	r.Body, r.ContentLength, r.GetBody = http.NoBody, 0, nil
 	sent := &payload{body: body}
 	if c, ok := r.Context().Value(callKey{}).(*call); ok {
@@ -295,13 +297,14 @@ func (g *Gateway) send(w http.ResponseWriter, r *http.Request, body []byte, q *q
 // bodyKey holds the payload of a request on its way through the proxy.
 type bodyKey struct{}
 
-// payload is the whole body of a request, until a replica has begun to answer.
+// payload is the whole body of a request, which is freed when a replica begins to
+// answer.
 type payload struct {
 	body []byte
 	held *held
 }
 
-// reader reads it once, and holds nothing of it afterwards.
+// reader reads the payload once, and frees it afterwards.
 func (p *payload) reader() io.ReadCloser { return &parting{rest: p.body} }
 
 type parting struct{ rest []byte }
@@ -317,7 +320,7 @@ func (r *parting) Read(p []byte) (int, error) {
 
 func (r *parting) Close() error { return nil }
 
-// done lets go of it.
+// done frees the payload.
 func (p *payload) done() {
 	if p != nil {
 		p.body = nil
@@ -336,8 +339,9 @@ func (r refusal) Error() string { return r.text }
 
 var errNoneReady = refusal{http.StatusServiceUnavailable, "no_replica", "no replica is ready"}
 
-// received is an answer of a replica before it goes out: who gave it is told
-// only to whom that concerns, and what the gateway says is not said twice.
+// received bills an answer of a replica before it goes to the client and removes
+// headers: those that name the replica unless the caller may see them, and those
+// that the gateway sets itself.
 func (g *Gateway) received(resp *http.Response) error {
 	if g.guard != nil {
 		if err := g.guard.account(resp); err != nil {
@@ -361,8 +365,8 @@ func (g *Gateway) received(resp *http.Response) error {
 	return nil
 }
 
-// seesInside reports whether a caller is told which replica answered, and why
-// one did not: where nobody has a key, and by a key of that scope.
+// seesInside reports whether a caller may see which replica answered, and why one
+// did not. It may if the gateway needs no keys, or if its key has the scope for it.
 func (c *call) seesInside() bool {
 	return c == nil || c.key.Allows("inside") || c.key.Allows("admin") || planted("inside-errors")
 }
@@ -393,8 +397,9 @@ func (g *Gateway) failed(w http.ResponseWriter, r *http.Request, err error) {
 	g.fail(w, own)
 }
 
-// refusedBody is how long the body of a request that is refused may take: its
-// answer goes out after it, or after this and with the end of the connection.
+// refusedBody bounds how long the gateway waits for the body of a refused request.
+// The refusal is sent after the body or, when this time is over, at once and with
+// the end of the connection.
 const refusedBody = time.Second
 
 func (g *Gateway) fail(w http.ResponseWriter, r refusal) {
@@ -432,7 +437,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_ = json.NewEncoder(w).Encode(v) // the client may be gone
 }
 
-// retriesHeader tells how often a request was tried again.
+// retriesHeader is the header with the number of retries of a request.
 func retriesHeader(n int) string { return strconv.Itoa(n) }
 
 const (

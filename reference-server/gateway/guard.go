@@ -24,11 +24,11 @@ import (
 	"github.com/launchgate/launchgate/reference-server/ledger"
 )
 
-// guard decides who may pass, and writes down who did. A request goes through
+// guard decides which requests may pass, and logs them. A request goes through
 //
 //	address limit → key → scope → key limit → shedding → tenant budget
 //
-// and the address comes first, so that guessing keys is slow.
+// The limit of the address comes first, so that guessing keys is slow.
 type guard struct {
 	config  atomic.Pointer[Config]
 	ledger  *ledger.Ledger
@@ -39,18 +39,18 @@ type guard struct {
 	proxied buckets // of keys that a trusted proxy shows, by the address of its client
 	keys    buckets
 	cache   *cache
-	usedOf  func(*call) (tokens, error) // what its replica has computed of a request that was left
+	usedOf  func(*call) (tokens, error) // tokens that the replica has computed for a request whose client left
 
 	auditing sync.Mutex
 	audit    io.Writer
-	unsaid   [][]byte // lines that could not be written, to be written first
+	unsaid   [][]byte // audit lines that could not be written yet; they are written first
 
 	mu      sync.Mutex
-	tenants map[string]*tenant // that have something under way, or just had
+	tenants map[string]*tenant // those with requests under way, or that had some recently
 
-	// What is shared with the other gateways of the ledger: see shares.go.
+	// Shared with the other gateways of the ledger: see shares.go.
 	name        string
-	gateways    atomic.Int64 // that live, this one too
+	gateways    atomic.Int64 // live gateways, with this one
 	sharing     sync.Mutex   // held while the sheet is written; locked before mu
 	shareFailed time.Time    // guarded by sharing
 }
@@ -61,23 +61,23 @@ type call struct {
 	key       ledger.Key
 	shortened int       // max_tokens that it was cut to; 0: as asked
 	hideUsage bool      // the client did not ask for the usage that the ledger needs
-	cacheAs   *cacheKey // its answer may be given to whoever asks the same; nil: it may not
+	cacheAs   *cacheKey // the cache may keep its answer under this key; nil: it may not
 	size      int64     // bytes of its body
-	work      int       // answers that it asks for; 0: one
+	work      int       // number of answers that it asks for; 0: one
 	model     string    // that it asks
 	class     string    // of its key, as replicas know it
 	unbilled  bool      // by a flaw
 	held      *held     // bytes of its body
-	on        *replica  // that it was sent to last; nil: none
-	leave     func()    // what was counted in besides the request itself
+	on        *replica  // the replica that it was sent to last; nil: none
+	leave     func()    // counts out what was counted in besides the request itself
 }
 
 type callKey struct{}
 
-// Guard asks every caller for an API key of the ledger and holds it to the
-// limits; audit gets one JSON line per request and is only appended to. Limits
-// are held by all gateways of the ledger together, each of which has a name of
-// its own. It is called before Handler and Run.
+// Guard makes the gateway ask every caller for an API key of the ledger and apply
+// the limits. audit gets one JSON line per request and is only appended to. All
+// gateways of the ledger apply the limits together, and each has a name of its own.
+// Guard is called before Handler and Run.
 func (g *Gateway) Guard(name string, c Config, l *ledger.Ledger, audit io.Writer) {
 	g.guard = &guard{
 		name: name, cache: newCache(), ledger: l, metrics: g.metrics, log: g.log, audit: audit, tenants: map[string]*tenant{},
@@ -86,8 +86,8 @@ func (g *Gateway) Guard(name string, c Config, l *ledger.Ledger, audit io.Writer
 	g.guard.config.Store(&c)
 }
 
-// Reconfigure holds callers to other limits from now on. What is under way goes
-// on, tokens that were used stay so, and every bucket of requests begins anew.
+// Reconfigure replaces the limits. Requests under way go on and used tokens still
+// count, but the buckets of requests start full again.
 func (g *Gateway) Reconfigure(c Config) {
 	g.guard.config.Store(&c)
 	for _, b := range []*buckets{&g.guard.addrs, &g.guard.open, &g.guard.proxied, &g.guard.keys} {
@@ -103,8 +103,8 @@ type bucket struct {
 	name string
 }
 
-// buckets are those of the addresses or keys that were used last, so that a scan
-// from many addresses does not fill the memory.
+// buckets has the buckets of the most recently used addresses or keys only, so that
+// a scan from many addresses does not fill the memory.
 type buckets struct {
 	mu     sync.Mutex
 	byName map[string]*list.Element
@@ -113,8 +113,9 @@ type buckets struct {
 
 const bucketsKept = 10_000
 
-// take takes n requests out of a bucket; it returns how long to wait, 0 for
-// none. More than the burst are taken as the burst: nobody can have more at once.
+// take takes n requests out of a bucket and returns how long to wait first, 0 if
+// not at all. An n above the burst counts as the burst, because a bucket never
+// holds more.
 func (b *buckets) take(name string, l Limit, n int, now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -133,7 +134,7 @@ func (b *buckets) take(name string, l Limit, n int, now time.Time) time.Duration
 		limiter = &bucket{rate.NewLimiter(rate.Limit(l.Rate), l.Burst), name}
 		b.byName[name] = b.order.PushFront(limiter)
 	}
-	if limiter.Limit() != rate.Limit(l.Rate) { // another gateway came or went
+	if limiter.Limit() != rate.Limit(l.Rate) { // the number of gateways has changed
 		limiter.SetLimitAt(now, rate.Limit(l.Rate))
 		limiter.SetBurstAt(now, l.Burst)
 	}
@@ -152,7 +153,7 @@ func (b *buckets) empty() {
 	b.order.Init()
 }
 
-// denial is a refusal with the time after which to try again.
+// denial is a refusal with the time after which the client may retry.
 type denial struct {
 	refusal
 	after time.Duration
@@ -162,14 +163,14 @@ func deny(status int, code, text string, after time.Duration) *denial {
 	return &denial{refusal{status, code, text}, after}
 }
 
-// ledgerWithin is how long a request waits for a ledger that hangs.
+// ledgerWithin bounds how long a request waits for the ledger.
 const ledgerWithin = 3 * time.Second
 
 func noLedger(text string) *denial {
 	return deny(http.StatusServiceUnavailable, "ledger_unavailable", text, time.Second)
 }
 
-// authenticate finds the key of a request that may be used.
+// authenticate finds the key of a request, and refuses one that is not valid.
 func (g *guard) authenticate(r *http.Request) (ledger.Key, *denial) {
 	scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") || secret == "" { // RFC 9110: a scheme is in any case
@@ -200,7 +201,7 @@ func (g *guard) authenticate(r *http.Request) (ledger.Key, *denial) {
 	return key, nil
 }
 
-// address is where a request comes from.
+// address is the client address of a request.
 func address(r *http.Request) netip.Addr {
 	if planted("trust-x-forwarded-for") {
 		if a := forwardedFor(r); a.IsValid() {
@@ -230,12 +231,12 @@ func (g *guard) limitOf(a netip.Addr) Limit {
 	return g.limits().Network
 }
 
-// openFor is how many times the limit of an address holds for what needs no key
-// and costs next to nothing: probes ask several times a second.
+// openFor multiplies the limit of an address for requests that need no key. They
+// cost next to nothing, and probes send several a second.
 const openFor = 10
 
-// limited takes a request out of the bucket of its address, which holds so many
-// times the limit.
+// limited takes a request out of the bucket of its address. The limit is multiplied
+// by times.
 func (g *guard) limited(of *buckets, a netip.Addr, times int, now time.Time) *denial {
 	l := g.limitOf(a).part(g.gateways.Load())
 	wait := of.take(network(a).String(), Limit{float64(times) * l.Rate, times * l.Burst}, 1, now)
@@ -245,8 +246,8 @@ func (g *guard) limited(of *buckets, a netip.Addr, times int, now time.Time) *de
 	return deny(http.StatusTooManyRequests, "rate_limit_exceeded", fmt.Sprintf("too many requests from %s", a), wait)
 }
 
-// admit lets a request in, or says why not. leave must be called when an
-// admitted request ends.
+// admit lets a request in, or returns the reason why not. leave must be called when
+// an admitted request ends.
 func (g *guard) admit(r *http.Request, load float64) (c *call, leave func(), d *denial) {
 	now := time.Now()
 	a := address(r)
@@ -272,17 +273,16 @@ func (g *guard) admit(r *http.Request, load float64) (c *call, leave func(), d *
 	return c, leave, d
 }
 
-// A request that does not say how long its answer may be is expected to use so
-// many tokens, until it is known what it used.
+// A request without a bound on its answer is expected to use that many tokens,
+// until its usage is known.
 const expectedTokens = 256
 
-// Past so many answers, or tokens of one, a product would pass the largest number;
-// replicas refuse far fewer.
+// A bound on answers and on tokens of one, above which their product would
+// overflow. Replicas refuse far fewer.
 const mostExpected = 1 << 24
 
-// weigh counts in what a request asks for beyond one answer: each is as much
-// work as a request of its own, for the limit of its key, for its tenant's
-// concurrency and for its budget of tokens.
+// weigh counts a request for several answers as several requests, for the limit of
+// its key, the concurrency of its tenant and the budget of tokens.
 func (g *guard) weigh(ctx context.Context, c *call, q *question) *denial {
 	if q == nil {
 		return nil
@@ -307,7 +307,8 @@ func (g *guard) weigh(ctx context.Context, c *call, q *question) *denial {
 	return d
 }
 
-// enter counts so many requests of a tenant in, and tokens that they may use.
+// enter counts n requests of a tenant as under way, with the tokens that they may
+// use.
 func (g *guard) enter(ctx context.Context, name string, b Budget, n int, tokens int64) (leave func(), d *denial) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -348,7 +349,7 @@ func (g *guard) tenantOf(name string) *tenant {
 	return t
 }
 
-// spend takes used tokens out of a tenant's budget, which may then owe some.
+// spend takes used tokens out of a tenant's budget, which may become negative.
 func (g *guard) spend(name string, n int64) {
 	b := g.limits().budgetOf(name)
 	if b.TokensPerMinute == 0 {
@@ -361,8 +362,8 @@ func (g *guard) spend(name string, n int64) {
 	t.unsaid += n
 }
 
-// shed gives way past the mark: the least important class first. load is the
-// requests under way per ready replica.
+// shed refuses or shortens a request if the load is too high, the least important
+// class first. load is the number of requests under way per ready replica.
 func (g *guard) shed(c *call, load float64) *denial {
 	config := g.limits()
 	mark := float64(config.Degrade.Queue)
@@ -374,21 +375,21 @@ func (g *guard) shed(c *call, load float64) *denial {
 		g.metrics.degraded.WithLabelValues("shed").Inc()
 		return deny(http.StatusServiceUnavailable, "overloaded", fmt.Sprintf("the service is overloaded, and requests of class %s are refused first", config.Classes[place]), 2*time.Second)
 	}
-	// Before it is refused, a class that allows it is shortened.
+	// A class that allows it is shortened before it is refused.
 	if config.Degrade.MaxTokens > 0 && load > mark*float64(place+1)/2 && slices.Contains(config.Degrade.Shorten, c.key.Class) {
 		c.shortened = config.Degrade.MaxTokens
 	}
 	return nil
 }
 
-// Bounds of what an audit line repeats of a request.
+// Bounds of the texts of a request in an audit line.
 const (
 	auditedPath   = 512
 	auditedMethod = 32
 )
 
-// record appends a line to the audit log: who, what, when and how it ended,
-// and neither prompt nor key.
+// record appends a line to the audit log: who, what, when and how it ended, but
+// neither prompt nor key.
 func (g *guard) record(r *http.Request, c *call, status int, began time.Time) {
 	line, err := json.Marshal(map[string]any{
 		"at": began.UTC().Format(time.RFC3339Nano), "request": c.id, "tenant": c.key.Tenant, "key": c.key.ID, "client": address(r).String(),
@@ -406,11 +407,11 @@ func (g *guard) record(r *http.Request, c *call, status int, began time.Time) {
 	}
 }
 
-// unsaidMost is how many lines wait for an audit log that cannot be written:
-// those of what was under way when that began.
+// unsaidMost bounds the lines that wait for an audit log that cannot be written:
+// those of the requests that were under way when that began.
 const unsaidMost = 4096
 
-// say writes a line, after those that could not be written before.
+// say writes a line, after the lines that could not be written before.
 func (g *guard) say(line []byte) error {
 	g.auditing.Lock()
 	defer g.auditing.Unlock()
@@ -427,8 +428,8 @@ func (g *guard) say(line []byte) error {
 	return nil
 }
 
-// audits reports whether the audit log can be written, and tries to say what
-// waits for it.
+// audits reports whether the audit log can be written, by trying to write the lines
+// that wait for it.
 func (g *guard) audits() *denial {
 	if g.limits().Audit.Unwritable == "serve" {
 		return nil
@@ -444,10 +445,10 @@ func (g *guard) audits() *denial {
 	return nil
 }
 
-// sweepEvery is how often rows whose time is over are removed.
+// sweepEvery is how often expired rows are removed.
 const sweepEvery = time.Minute
 
-// sweep removes them until ctx ends.
+// sweep removes expired rows until ctx ends.
 func (g *guard) sweep(ctx context.Context) {
 	for pause(ctx, sweepEvery); ctx.Err() == nil; pause(ctx, sweepEvery) {
 		keep, now := g.limits().Keep, time.Now()
@@ -467,7 +468,7 @@ func (g *guard) sweep(ctx context.Context) {
 	}
 }
 
-// cut is a text of that many bytes at the most, and says so where it was longer.
+// cut shortens a text to that many bytes, and marks it if it was longer.
 func cut(s string, most int) string {
 	if len(s) <= most {
 		return s
@@ -538,13 +539,13 @@ func (g *Gateway) guarded(next http.HandlerFunc) http.HandlerFunc {
 		}
 		c.class = g.guard.limits().classOf(c.key)
 		scrub(r.Header)
-		r.Header.Del("Authorization") // replicas need not know it
+		r.Header.Del("Authorization") // replicas do not need it
 		next(patient{seen}, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
 	}
 }
 
-// scrub takes out of a client's headers what is for the gateway only, and what
-// only the gateway may say to a replica.
+// scrub removes client headers that are for the gateway only, and those that only
+// the gateway may send to a replica.
 func scrub(h http.Header) {
 	for _, list := range h.Values("Connection") {
 		for name := range strings.SplitSeq(list, ",") {
@@ -563,7 +564,7 @@ func scrub(h http.Header) {
 
 var tooManyConnections = deny(http.StatusTooManyRequests, "too_many_connections", "the tenant has too many connections open: close those that are not used", time.Second)
 
-// open serves what needs no key, within the limit of an address.
+// open serves paths that need no key, within the limit of the address.
 func (g *Gateway) open(next http.HandlerFunc) http.HandlerFunc {
 	if g.guard == nil {
 		return next
@@ -588,9 +589,9 @@ func (g *Gateway) deny(w http.ResponseWriter, d *denial) {
 	g.fail(w, d.refusal)
 }
 
-// validate serves a proxy's auth_request: 204 for a key that may be used.
-// It is held to the limit of the client's address, which a proxy that is named in
-// the configuration tells in X-Forwarded-For.
+// validate serves a proxy's auth_request: 204 for a key that may be used. The limit
+// of the client's address applies. A proxy that the configuration names gives that
+// address in X-Forwarded-For.
 func (g *Gateway) validate(w http.ResponseWriter, r *http.Request) {
 	began, client, times := time.Now(), address(r), 1
 	if forwarded := forwardedFor(r); forwarded.IsValid() && g.guard.limits().isProxy(client) {
@@ -621,8 +622,8 @@ func (g *Gateway) validate(w http.ResponseWriter, r *http.Request) {
 	seen.WriteHeader(http.StatusNoContent)
 }
 
-// patient gives a client sendLimit for each part of an answer, not for all:
-// streams are long, but one that is not read must not be held for ever.
+// patient gives a client sendLimit for each part of an answer, not for the whole
+// answer: streams are long, but one that is not read must not stay open for ever.
 type patient struct{ http.ResponseWriter }
 
 const sendLimit = 60 * time.Second // to take a part of an answer

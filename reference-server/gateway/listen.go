@@ -18,13 +18,13 @@ import (
 const (
 	handshakeWithin = 10 * time.Second // and the headers of a request the same
 
-	// idleLimit is longer than callers keep a connection that nobody uses: who
-	// closes one just when it is used again costs a request.
+	// idleLimit is longer than clients keep an idle connection. If the server
+	// closed first, a client could send a request at that moment and lose it.
 	idleLimit   = 2 * time.Minute
 	headerLimit = 64 << 10
 
-	// Of HTTP/2: net/http says nothing of what was too large, so that is left to it
-	// only where it is far too large.
+	// Of HTTP/2: net/http does not say how large the headers were, so the gateway
+	// checks them itself and leaves only far larger ones to net/http.
 	h2HeaderLimit = 4 * headerLimit
 	h2Streams     = 256     // at once, of a connection
 	h2Window      = 1 << 20 // bytes of all bodies that wait to be read, of a connection
@@ -79,7 +79,7 @@ func open(addr string, h http.Handler, certificate *tls.Config, v *visitors, log
 	d := &Listener{at: at, tls: certificate, log: log, visitors: v}
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	handler := d.seen(h)
-	quiet := slog.NewLogLogger(log.Handler(), slog.LevelDebug) // what clients do wrong
+	quiet := slog.NewLogLogger(log.Handler(), slog.LevelDebug) // errors of clients
 	server := func() *http.Server {
 		s := &http.Server{Handler: handler, ErrorLog: quiet, ReadHeaderTimeout: handshakeWithin, IdleTimeout: idleLimit, MaxHeaderBytes: headerLimit,
 			DisableGeneralOptionsHandler: true, Protocols: &http.Protocols{}, ConnContext: connContext,
@@ -93,7 +93,7 @@ func open(addr string, h http.Handler, certificate *tls.Config, v *visitors, log
 	d.h1.Protocols.SetHTTP1(true)
 	d.h1.Protocols.SetUnencryptedHTTP2(certificate == nil)
 	d.h2, d.to2 = server(), newHandover(at.Addr())
-	d.h2.Protocols.SetUnencryptedHTTP2(true) // to net/http they are: the handshake is done
+	d.h2.Protocols.SetUnencryptedHTTP2(true) // net/http sees clear text, because the handshake is done
 	d.h2.MaxHeaderBytes = h2HeaderLimit
 	if certificate == nil {
 		d.h1.MaxHeaderBytes = h2HeaderLimit
@@ -115,7 +115,7 @@ func (d *Listener) accept() {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil { // such as of too many open files: others close theirs
+		if err != nil { // for example too many open files, until other connections close
 			wait = min(max(5*time.Millisecond, 2*wait), time.Second)
 			d.log.Error("no connection can be accepted", "why", err, "again in", wait)
 			pause(d.ctx, wait)
@@ -125,7 +125,7 @@ func (d *Listener) accept() {
 		v, ok := d.visitors.enter(c)
 		if !ok {
 			if tcp, is := c.(*net.TCPConn); is {
-				_ = tcp.SetLinger(0) // nothing of it is kept here
+				_ = tcp.SetLinger(0) // the kernel keeps no state of the connection
 			}
 			_ = c.Close()
 			continue
@@ -138,7 +138,7 @@ func (d *Listener) accept() {
 	}
 }
 
-// shake does the handshake and hands the connection over.
+// shake does the handshake and hands the connection to a server.
 func (d *Listener) shake(v *visitor) {
 	c := tls.Server(v, d.tls)
 	ctx, cancel := context.WithTimeout(d.ctx, handshakeWithin)
@@ -173,7 +173,7 @@ func looksLikeHTTP(head []byte) bool {
 	return false
 }
 
-// connContext has the requests of a connection know it.
+// connContext puts the connection into the context of its requests.
 func connContext(ctx context.Context, c net.Conn) context.Context {
 	if c, ok := c.(*marked); ok {
 		return context.WithValue(ctx, visitorKey{}, c.v)
@@ -187,7 +187,7 @@ func (d *Listener) seen(next http.Handler) http.Handler {
 		if v := visitorOf(r.Context()); v != nil {
 			v.begin()
 			defer v.end()
-			if r.TLS == nil { // net/http looks into its own connections only
+			if r.TLS == nil { // net/http sets it for its own connections only
 				r.TLS = v.tls
 			}
 		}
@@ -210,7 +210,7 @@ func (d *Listener) Shutdown(ctx context.Context) error {
 func (d *Listener) Close() error {
 	d.stop()
 	err := d.at.Close()
-	if errors.Is(err, net.ErrClosed) { // it was shut down
+	if errors.Is(err, net.ErrClosed) { // after a Shutdown
 		err = nil
 	}
 	err = errors.Join(err, d.h1.Close(), d.h2.Close())
@@ -218,7 +218,8 @@ func (d *Listener) Close() error {
 	return err
 }
 
-// handover is the listener of a server: connections are handed to it.
+// handover is the net.Listener of a server, to which accepted connections are
+// handed.
 type handover struct {
 	at     net.Addr
 	conns  chan net.Conn

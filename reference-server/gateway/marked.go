@@ -12,9 +12,9 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// marked is a connection on which net/http answers some requests by itself: those
-// that cannot be read, or whose headers are too long. These answers have no
-// headers of the gateway's, so they are put in on the way.
+// marked is a connection that adds the security headers to answers of net/http's
+// own. net/http answers requests by itself that it cannot parse, or whose headers
+// are too long.
 type marked struct {
 	net.Conn
 	v      *visitor
@@ -36,7 +36,7 @@ func (m *marked) Write(b []byte) (int, error) {
 	} else if with = withHeaders(b, m.tls); with == nil {
 		return m.Conn.Write(b)
 	}
-	if len(with) == 0 { // it is kept until the rest has come
+	if len(with) == 0 { // kept until the rest has come
 		return len(b), nil
 	}
 	n, err := m.Conn.Write(with)
@@ -56,8 +56,8 @@ func headerLines(tls bool) string {
 	return b.String()
 }
 
-// withHeaders is a refusal of HTTP/1.1 with the security headers; nil where b is
-// none, or has them.
+// withHeaders adds the security headers to a refusal of HTTP/1.1. It is nil if b is
+// no refusal, or has them.
 func withHeaders(b []byte, tls bool) []byte {
 	if !bytes.HasPrefix(b, []byte("HTTP/1.1 4")) && !bytes.HasPrefix(b, []byte("HTTP/1.1 5")) {
 		return nil
@@ -77,10 +77,10 @@ func withHeaders(b []byte, tls bool) []byte {
 	return append(out, b[line+2:]...)
 }
 
-// framed passes frames of HTTP/2 on. It reads the headers of every answer, for
-// what they mean depends on those before, and adds the security headers to a
-// refusal that lacks them: as literals that are not indexed, so that the client's
-// table stays as net/http knows it.
+// framed passes frames of HTTP/2 on, and adds the security headers to a refusal
+// that lacks them. It decodes the headers of every answer, because HPACK refers to
+// earlier headers. It adds literals that are not indexed, so that the client's
+// table stays the one that net/http assumes.
 type framed struct {
 	own     []literal // the security headers
 	reads   *hpack.Decoder
@@ -114,14 +114,14 @@ func newFramed(tls bool) *framed {
 			f.secured = append(f.secured, h.Name)
 		}
 	})
-	f.reads.SetAllowedMaxDynamicTableSize(1 << 20) // it is the client who says how large
+	f.reads.SetAllowedMaxDynamicTableSize(1 << 20) // the client sets the size
 	return f
 }
 
 // appendText is a string of HPACK, of 126 bytes at the most.
 func appendText(b []byte, s string) []byte { return append(append(b, byte(len(s))), s...) }
 
-// next is what is to be sent of b, and of what came before.
+// next is what can be sent of b and of the bytes kept before.
 func (f *framed) next(b []byte) []byte {
 	if len(f.part) == 0 && f.plain(b) {
 		return b
@@ -152,8 +152,8 @@ func (f *framed) next(b []byte) []byte {
 	return out
 }
 
-// plain passes b on where it holds no headers, which is most of a stream; it
-// reports false where it has to be looked at.
+// plain passes b on if it has no headers, as most of a stream. It reports false if
+// b has to be parsed.
 func (f *framed) plain(b []byte) bool {
 	at, left := 0, f.left
 	for at < len(b) {
@@ -176,7 +176,8 @@ func (f *framed) plain(b []byte) bool {
 
 func frameSize(b []byte) int { return int(b[0])<<16 | int(b[1])<<8 | int(b[2]) }
 
-// headers is a frame of headers, which net/http pads never, with what it lacks.
+// headers adds the missing security headers to a frame of headers. net/http never
+// pads such a frame.
 func (f *framed) headers(frame []byte) []byte {
 	flags := http2.Flags(frame[4])
 	if http2.FrameType(frame[3]) == http2.FrameHeaders {
@@ -196,7 +197,7 @@ func (f *framed) headers(frame []byte) []byte {
 		}
 	}
 	size := len(with) - frameHead
-	if size > 16<<10 { // the least that every client takes
+	if size > 16<<10 { // the frame size that every client accepts
 		return frame
 	}
 	var head [4]byte

@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// metrics are what the gateway counts.
+// metrics are the Prometheus metrics of the gateway.
 type metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.CounterVec   // method, path, status
@@ -37,8 +37,8 @@ func newMetrics(b *balancer) *metrics {
 	m.unaudited = prometheus.NewCounter(prometheus.CounterOpts{Name: "gateway_unaudited_total", Help: "Lines that the audit log did not take when they were due."})
 	m.registry.MustRegister(m.unaudited, m.requests, m.duration, m.retried, m.broken, m.refused, m.degraded, replicaCollector{b},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	// A rate needs two samples, so what is first counted during an outage would
-	// not be seen to grow: what alerts are made of is there from the start.
+	// The series that alerts use exist from the start. A rate needs two samples, so
+	// a series that first appeared during an outage would show no increase.
 	for _, status := range []int{http.StatusOK, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable} {
 		m.requests.WithLabelValues(http.MethodPost, "/v1/", strconv.Itoa(status))
 	}

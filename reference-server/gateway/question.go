@@ -11,12 +11,12 @@ import (
 	"strings"
 )
 
-// A completion request is decoded once, by strict rules, and what was decoded is
-// what the replica gets: two readers that disagree on a request (which of two
-// equal names counts, whether "Stream" is "stream") would bill other than what
-// was asked for.
+// A completion request is decoded once, by strict rules, and the replica gets the
+// decoded form. If gateway and replica could read a request differently (which of
+// two equal names counts, whether "Stream" is "stream"), the bill could differ from
+// what was computed.
 
-// question is what the gateway has to know of a completion request.
+// question is a completion request as far as the gateway needs it.
 type question struct {
 	body    []byte
 	fields  []field // of the object, as they were sent
@@ -24,8 +24,8 @@ type question struct {
 
 	stream     bool
 	background bool
-	answers    int // that are asked for: n of each prompt
-	most       int // tokens of each, 0 where that is not said
+	answers    int // requested answers: n of each prompt
+	most       int // tokens of each; 0 if the request does not say
 }
 
 // field is a name and its value, as JSON.
@@ -34,16 +34,16 @@ type field struct {
 	value []byte
 }
 
-// completes reports whether a path takes completion requests.
+// completes reports whether requests to a path are completion requests.
 func completes(path string) bool {
 	return path == "/v1/chat/completions" || path == "/v1/completions" || path == "/v1/responses"
 }
 
-// numbers are the fields that say how much is asked for.
+// numbers are the fields with the amount of work: answers and tokens.
 var numbers = []string{"n", "best_of", "max_tokens", "max_completion_tokens", "max_output_tokens"}
 
-// decode reads a completion request. What no reader can take for an object is
-// left to the replica to refuse: q is nil then.
+// decode parses a completion request. If the body is not a JSON object for any
+// parser, q is nil and the replica refuses it.
 func decode(path string, body []byte) (q *question, no *refusal) {
 	start := bytes.TrimLeft(body, " \t\r\n")
 	if len(start) == 0 || start[0] != '{' && ' ' < start[0] && start[0] <= '~' {
@@ -96,7 +96,7 @@ func decode(path string, body []byte) (q *question, no *refusal) {
 	return q, nil
 }
 
-// work is how many requests of one answer a request is worth.
+// work is the number of single-answer requests that a request counts as.
 func (q *question) work() int {
 	if q == nil {
 		return 1
@@ -122,8 +122,8 @@ func syntax(body []byte) error {
 	return err
 }
 
-// plainNames refuses names of an object of the API's that are not written as the
-// API writes them: some readers understand them all the same.
+// plainNames refuses field names in another spelling than the API's, because some
+// parsers accept them all the same.
 func (q *question) plainNames(of string, fields []field) *refusal {
 	for _, f := range fields {
 		if f.name == "" || strings.Trim(f.name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
@@ -144,7 +144,7 @@ func truth(name string, value []byte, is *bool) *refusal {
 	return nil
 }
 
-// number reads a whole number; 0 where there is none.
+// number reads an integer; 0 if there is none.
 func number(name string, value []byte) (int, *refusal) {
 	if len(value) == 0 || string(value) == "null" {
 		return 0, nil
@@ -156,8 +156,8 @@ func number(name string, value []byte) (int, *refusal) {
 	return int(n), nil
 }
 
-// prompts is how many a prompt of the completions API is: a text and a list of
-// tokens are one, lists of either are as many as they have parts.
+// prompts counts the prompts in the field prompt of the completions API: a text or
+// a list of tokens is one; a list of texts or of lists is one for each element.
 func prompts(value []byte) int {
 	if len(value) == 0 || value[0] != '[' {
 		return 1
@@ -184,7 +184,7 @@ func prompts(value []byte) int {
 	return n
 }
 
-// value is a field's, empty where it is not there.
+// value is the value of a field; empty if there is no such field.
 func (q *question) value(name string) []byte {
 	for _, f := range q.fields {
 		if f.name == name {
@@ -205,8 +205,8 @@ func (q *question) set(name string, value []byte) {
 	q.fields = append(q.fields, field{name, value})
 }
 
-// bytes is the request with what was set in it. Everything else is as it was
-// sent, in one copy: an encoder would write some letters as six.
+// bytes is the request with the changed fields, in one copy. All else stays as it
+// was sent; an encoder would escape some characters and make it longer.
 func (q *question) bytes() []byte {
 	if !q.changed {
 		return q.body
@@ -228,7 +228,7 @@ func (q *question) bytes() []byte {
 	return append(out, '}')
 }
 
-// nameSeed hashes names, so that a set of them takes no copy of a body.
+// nameSeed is for hashing names, so that a nameSet does not copy them.
 var nameSeed = maphash.MakeSeed()
 
 // nameSet is the names of an object, most of which have few.
@@ -265,8 +265,8 @@ func (s *nameSet) add(name []byte) bool {
 	return true
 }
 
-// fieldsOf reads the fields of an object that is valid JSON, and makes sure that
-// no object within has a name twice.
+// fieldsOf reads the fields of a valid JSON object, and refuses a name that occurs
+// twice in it or in an object within.
 func fieldsOf(b []byte) ([]field, *refusal) {
 	type level struct {
 		object, name bool // of an object, before a name
@@ -335,7 +335,7 @@ func fieldsOf(b []byte) ([]field, *refusal) {
 	return fields, nil
 }
 
-// endOfString is where the string that begins at i ends.
+// endOfString is the end of the string that begins at i.
 func endOfString(b []byte, i int) int {
 	i++
 	for quote := -1; ; {
@@ -350,6 +350,6 @@ func endOfString(b []byte, i int) int {
 		if escape < 0 {
 			return quote
 		}
-		i += escape + 2 // what is escaped may be the quote
+		i += escape + 2 // the escaped character may be a quote
 	}
 }

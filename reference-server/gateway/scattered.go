@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// askFor is how long a replica may take to say whether it has a response: one
-// that hangs must not keep the others from being asked.
+// askFor bounds how long a replica may take to say whether it has a response, so
+// that one that hangs does not block the query to the others.
 const askFor = 2 * time.Second
 
 // scattered serves GET and DELETE /v1/responses/{id}, and POST …/cancel, where
-// there is no ledger. A background response lives in the replica that took it
-// in, and which that is nobody has written down, so each is asked until one has
-// it. Only when all were asked is it known that none has.
+// there is no ledger. A background response is in the memory of the replica that
+// accepted it, and nothing records which one that is. So the replicas are asked in
+// turn until one has it. It is missing only if all were asked.
 func (g *Gateway) scattered(w http.ResponseWriter, r *http.Request) {
 	g.balancer.mu.Lock()
 	replicas := slices.Clone(g.balancer.replicas)
@@ -37,7 +37,7 @@ func (g *Gateway) scattered(w http.ResponseWriter, r *http.Request) {
 	g.fail(w, refusal{http.StatusNotFound, "response_not_found", fmt.Sprintf("no replica has the response %q", r.PathValue("id"))})
 }
 
-// has passes on the answer of a replica that has the response.
+// has passes on the answer of a replica if that has the response.
 func (g *Gateway) has(w http.ResponseWriter, r *http.Request, rep *replica) (bool, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), askFor)
 	defer cancel()

@@ -7,21 +7,21 @@ import (
 	"time"
 )
 
-// The gateways of a ledger hold callers to one set of limits. What they have to
-// know of each other for that is a sheet, one row of the ledger, of which each
-// writes the next version every second:
+// The gateways of a ledger apply one set of limits together. They share their state
+// in a sheet, one row of the ledger, of which each gateway writes the next version
+// every second:
 //
 //	gateways   who lives        → a rate is divided among them
 //	tenants    slots, tokens    → a request enters within its gateway's slots
 //
-// So no request waits for the ledger because of its limits, but the one that
-// has more under way than its gateway has slots for.
+// So a request waits for the ledger only if its gateway has no free slot for its
+// tenant.
 
 const (
 	shareEvery  = time.Second
 	shareFor    = 3 * time.Second        // after which a dead gateway's share is the others'
 	shareWithin = 2 * time.Second        // for the ledger to answer
-	askEvery    = 100 * time.Millisecond // at the most, for a tenant that gets no more slots
+	askEvery    = 100 * time.Millisecond // how often at most a gateway asks for a tenant that gets no more slots
 	slotsAhead  = 16                     // a part of a tenant's concurrency that is asked for beyond what is needed
 )
 
@@ -31,10 +31,10 @@ type sheet struct {
 	Tenants  map[string]*account `json:"tenants"`
 }
 
-// account is what a tenant has at all gateways together.
+// account is the state of a tenant over all gateways.
 type account struct {
 	Slots map[string]slots `json:"slots,omitempty"` // by gateway
-	Used  float64          `json:"used,omitempty"`  // tokens that count against the budget; a minute takes a budget of them away
+	Used  float64          `json:"used,omitempty"`  // tokens that count against the budget; in a minute one budget of them expires
 	At    int64            `json:"at"`              // when that was so, in µs
 }
 
@@ -44,7 +44,7 @@ type slots struct {
 	Asks int `json:"asks"` // more than it has, where the others have the rest
 }
 
-// asks is what a gateway has to say of a tenant.
+// asks is the report of a gateway about a tenant.
 type asks struct {
 	inFlight int
 	slots    int
@@ -59,11 +59,11 @@ func readSheet(content string) sheet {
 	return s
 }
 
-// settle writes into the sheet what a gateway says, and returns the slots that
+// settle enters the report of a gateway into the sheet, and returns the slots that
 // it may fill from now on. All slots of a tenant are never more than its
-// concurrency, unless more were under way already: what was let in stays in.
-// While another gateway asks for more than it has, one that has more than an
-// equal part gives back what ends.
+// concurrency, unless more requests are under way already, because admitted
+// requests are not ended. While another gateway asks for slots, a gateway with more
+// than an equal part gives back those of requests that end.
 func (s *sheet) settle(now time.Time, gateway string, said map[string]asks, budgetOf func(string) Budget) (may map[string]int) {
 	s.forget(func(g string, until int64) bool { return g != gateway && until < now.UnixMicro() })
 	s.Gateways[gateway] = now.Add(shareFor).UnixMicro()
@@ -102,7 +102,7 @@ func (s *sheet) settle(now time.Time, gateway string, said map[string]asks, budg
 	return may
 }
 
-// spend adds tokens to those that count.
+// spend adds tokens to those that count against the budget.
 func (a *account) spend(now time.Time, b Budget, spent int64) {
 	a.Used = counted(a.Used, b, now.Sub(time.UnixMicro(a.At))) + float64(spent)
 	if b.TokensPerMinute == 0 {
@@ -111,12 +111,12 @@ func (a *account) spend(now time.Time, b Budget, spent int64) {
 	a.At = now.UnixMicro()
 }
 
-// counted is what still counts of used tokens after a time.
+// counted is the number of used tokens that still count after a time.
 func counted(used float64, b Budget, after time.Duration) float64 {
 	return max(0, used-float64(b.TokensPerMinute)*max(0, after.Minutes()))
 }
 
-// forget strikes gateways out, with their slots.
+// forget removes gateways and their slots.
 func (s *sheet) forget(dead func(gateway string, until int64) bool) {
 	for g, until := range s.Gateways {
 		if !dead(g, until) {
@@ -129,27 +129,27 @@ func (s *sheet) forget(dead func(gateway string, until int64) bool) {
 	}
 }
 
-// tenant is what a tenant has at this gateway.
+// tenant is the state of a tenant at this gateway.
 type tenant struct {
 	inFlight int
 	waiting  int       // for more slots
 	most     int       // under way at once, since the sheet was last written
 	slots    int       // that it may fill
-	until    time.Time // and until when; past it, the others may have given them away
+	until    time.Time // expiry of slots, after which other gateways may have taken them
 	refused  time.Time // for lack of slots
 	used     float64   // tokens that count against its budget, all gateways' as of the last sheet
 	usedAt   time.Time
-	unsaid   int64 // tokens of them that are not in the sheet yet
-	expected int64 // tokens that what is under way may use
+	unsaid   int64 // used tokens that are not in the sheet yet
+	expected int64 // tokens that the requests under way may use
 }
 
-// room reports whether n more may enter without a word from the ledger.
+// room reports whether n more may enter without asking the ledger.
 func (t *tenant) room(b Budget, n int, now time.Time) bool {
 	return now.Before(t.until) && (b.Concurrency == 0 || t.inFlight+n <= t.slots)
 }
 
-// grow asks for slots for a tenant that has no room for n more. Those that wait for the
-// ledger wait together: an answer is everybody's, and so is a failure.
+// grow asks for slots for a tenant that has no room for n more. Requests that wait
+// for the ledger share one query, and its answer or failure holds for all.
 func (g *guard) grow(ctx context.Context, t *tenant, b Budget, n int) error {
 	g.sharing.Lock()
 	defer g.sharing.Unlock()
@@ -168,7 +168,8 @@ func (g *guard) grow(ctx context.Context, t *tenant, b Budget, n int) error {
 
 // share writes the next version of the sheet. Its caller holds g.sharing.
 func (g *guard) share(ctx context.Context) error {
-	// A client that leaves does not take the answer away from those who wait too.
+	// A client that leaves must not cancel the query for the others that wait for
+	// it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shareWithin)
 	defer cancel()
 	now, said, config := time.Now(), map[string]asks{}, g.limits()
@@ -200,7 +201,7 @@ func (g *guard) share(ctx context.Context) error {
 		own, is := said[name]
 		if !is {
 			if t.inFlight == 0 && t.waiting == 0 && t.unsaid == 0 {
-				delete(g.tenants, name) // the sheet knows what it used
+				delete(g.tenants, name) // the sheet has what it used
 			}
 			continue
 		}
@@ -214,8 +215,8 @@ func (g *guard) share(ctx context.Context) error {
 	return nil
 }
 
-// rewrite changes the sheet by change, again whenever another gateway was
-// quicker.
+// rewrite changes the sheet by change, and retries if another gateway has written
+// it meanwhile.
 func (g *guard) rewrite(ctx context.Context, change func(*sheet)) error {
 	for {
 		version, content, err := g.ledger.Shares(ctx)
@@ -234,7 +235,7 @@ func (g *guard) rewrite(ctx context.Context, change func(*sheet)) error {
 	}
 }
 
-// keepSharing is one of the gateways of the ledger until ctx ends.
+// keepSharing writes the sheet regularly until ctx ends.
 func (g *guard) keepSharing(ctx context.Context) {
 	for ; ctx.Err() == nil; pause(ctx, shareEvery) {
 		g.sharing.Lock()
@@ -262,7 +263,7 @@ func (g *guard) keepSharing(ctx context.Context) {
 	}
 }
 
-// part is this gateway's part of a limit that all of them hold together.
+// part is this gateway's share of a limit for all gateways.
 func (l Limit) part(gateways int64) Limit {
 	n := max(1, gateways)
 	return Limit{l.Rate / float64(n), max(1, l.Burst/int(n))}
