@@ -427,7 +427,7 @@ func TestTargets(t *testing.T) {
 		{"answers 401", func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, `{"error":{"message":"no key"}}`, http.StatusUnauthorized)
 		}, "401"},
-		{"closes in the middle of the stream", stream(`{"choices":[{"delta":{"content":"Hel"}}]}`), "middle"},
+		{"closes in the middle of the stream", stream(`{"choices":[{"delta":{"content":"Hel"}}]}`), "ended early"},
 		{"hangs", func(_ http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice that the client is gone
 			<-r.Context().Done()

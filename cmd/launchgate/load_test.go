@@ -90,7 +90,7 @@ objectives: [p95(ttft) in s <= 250ms, errors in s == 0]
 		t.Errorf("exit code %d, between %v and %v, want about %v", code, r.Low, r.High, capacity)
 	}
 	page := string(readFile(t, filepath.Join(dir, "capacity.html")))
-	for _, want := range []string{"How much can it take?", "<svg", "p95(ttft) in s", "error_rate", r.Points[0].Dir + "/report.html"} {
+	for _, want := range []string{"How much load can it take?", "<svg", "p95(ttft) in s", "error_rate", r.Points[0].Dir + "/report.html"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("capacity.html lacks %s", want)
 		}
@@ -236,7 +236,7 @@ func children(t *testing.T, parent int, word string) (pids []int) {
 // A service that is slower than its baseline is found to be, in turns and from
 // two recorded runs, and one compared with itself is not.
 func TestCompareServices(t *testing.T) {
-	quick, slow := single(t, 4*time.Millisecond), single(t, 12*time.Millisecond)
+	quick, slow := single(t, 4*time.Millisecond), single(t, 24*time.Millisecond)
 	gate := func(url string) string {
 		return writeGate(t, `
 name: compared

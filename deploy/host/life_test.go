@@ -96,7 +96,7 @@ func TestPlay(t *testing.T) {
 			name:   "a victim that does not exist is not a fault injected",
 			target: &replicas{streams: busy},
 			fault:  scenarios.Fault{Target: "replica-7"},
-			want:   "declared failed", victim: "replica-7", text: `no replica is named "replica-7"; there are replica-0, replica-1`,
+			want:   "declared failed", victim: "replica-7", text: `no replica is named "replica-7", expected replica-0, replica-1`,
 		}, {
 			name:   "an idle victim is waited for, but not for ever",
 			target: &replicas{streams: map[string]int{"replica-0": 0, "replica-1": 0}},
