@@ -34,11 +34,11 @@ type Allowance struct {
 	PerSecond float64
 	UnderWay  int
 	Tenants   []string // others that have it
-	Limited   []string // keys of the run's that have it not, by their variables
+	Limited   []string // keys of the run without the allowance, by their variables
 }
 
-// AllowanceFor fits the load that a gate plans, twice over: what comes at random
-// is above its mean half of the time.
+// AllowanceFor is twice the load that a gate plans, because random arrivals are
+// above their mean half of the time.
 func AllowanceFor(g scenarios.Gate) Allowance {
 	perSecond, underWay := g.Peak()
 	a := Allowance{PerSecond: 2 * perSecond, UnderWay: 2*underWay + 100}
@@ -53,7 +53,7 @@ func AllowanceFor(g scenarios.Gate) Allowance {
 	return a
 }
 
-// burst is room for what comes at random: ten seconds of the rate at once.
+// burst allows for random arrivals: ten seconds of the rate at once.
 func (a Allowance) burst() int { return int(math.Ceil(10*a.PerSecond)) + 100 }
 
 // connections is room for as many, each used once where need be.

@@ -14,11 +14,11 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// order is what the keeper of a standing deployment is asked to do: one of the
-// two.
+// order is a request to the keeper of a standing deployment: a release, or another
+// configuration.
 type order struct {
 	Release *Release `json:"release,omitempty"`
-	Config  string   `json:"config,omitempty"` // a file of limits
+	Config  string   `json:"config,omitempty"` // a gateway.yaml
 }
 
 // message is a line of the keeper's answer: steps, and then an end.
@@ -28,8 +28,8 @@ type message struct {
 	Error words.Kept `json:"error,omitzero"`
 }
 
-// control is the socket of a keeper, in a folder that only its user can open:
-// who can open it may release.
+// control is the socket of a keeper. Its folder is only accessible to its user,
+// because whoever can open the socket may release.
 type control struct {
 	dir    string
 	server *http.Server
@@ -56,7 +56,7 @@ func (c *control) close() error { return errors.Join(c.server.Close(), os.Remove
 func (l *Local) orders() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		lines, flush := json.NewEncoder(w), http.NewResponseController(w).Flush
-		// Whoever asked may be gone; what was begun is ended all the same.
+		// A release that has begun is completed even if the client has left.
 		tell := func(line message) { _ = lines.Encode(line); _ = flush() }
 		var o order
 		err := json.NewDecoder(r.Body).Decode(&o)
@@ -76,12 +76,12 @@ func (l *Local) orders() http.Handler {
 	})
 }
 
-// Release has the deployment roll a version out.
+// Release makes the deployment roll out a version.
 func (s Standing) Release(ctx context.Context, r Release, tell func(words.Sentence)) (Released, error) {
 	return s.order(ctx, order{Release: &r}, tell)
 }
 
-// Reconfigure gives its gateway other limits.
+// Reconfigure replaces the limits of its gateway.
 func (s Standing) Reconfigure(ctx context.Context, file string) (Released, error) {
 	return s.order(ctx, order{Config: file}, func(words.Sentence) {})
 }

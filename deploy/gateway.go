@@ -23,7 +23,7 @@ type front struct {
 	last Status
 }
 
-// Status is what the gateway says of its replicas.
+// Status is the gateway's report of its replicas.
 type Status struct {
 	Replicas []ReplicaStatus `json:"replicas"`
 }
@@ -37,9 +37,9 @@ type ReplicaStatus struct {
 	// How often it was taken out, and when last.
 	Outages int       `json:"outages"`
 	OutAt   time.Time `json:"out_at"`
-	// How it did since the gateway began: answers to their ends, and those of
-	// them that were errors. The median is of how long the last of the others
-	// took, in seconds, since it became ready; Timed is how many.
+	// Counts since the gateway started: answers that ended, and those of them that
+	// were errors. The median is the duration in seconds of the last successful
+	// answers since the replica became ready; Timed is their number.
 	Answered int     `json:"answered"`
 	Failed   int     `json:"failed"`
 	Median   float64 `json:"median"`
@@ -104,7 +104,7 @@ func askStatus(ctx context.Context, url string) (Status, error) {
 	return st, json.Unmarshal(body, &st)
 }
 
-// tellChanges tells what is different in the status since the one before.
+// tellChanges reports the differences between two statuses.
 func (f *front) tellChanges(st Status, onEvent func(Event)) {
 	f.mu.Lock()
 	old := f.last
@@ -113,7 +113,7 @@ func (f *front) tellChanges(st Status, onEvent func(Event)) {
 	now := time.Now()
 	for i, r := range st.Replicas {
 		known := i < len(old.Replicas)
-		out := known && r.Outages > old.Replicas[i].Outages // it may be back already
+		out := known && r.Outages > old.Replicas[i].Outages // it may already be back
 		if out {
 			onEvent(Event{At: r.OutAt, Name: "replica_ready", Subject: r.Name, Value: 0})
 		}

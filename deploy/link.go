@@ -15,7 +15,7 @@ type Impairment struct {
 	Delay     time.Duration // added to every round trip, half of it each way
 	Loss      float64       // of segments, each way; TCP sends them again, later
 	Bandwidth int64         // bytes a second each way, over all connections; 0: no limit
-	Silent    bool          // nothing passes, and nobody is told
+	Silent    bool          // nothing passes, and connections stay open
 	Reset     bool          // connections are broken, and new ones refused
 }
 
@@ -24,10 +24,10 @@ type Impairment struct {
 //
 //	gateway ──▶ Link ──▶ replica
 //
-// It works on streams and not on packets. A lost segment is therefore played
-// as what TCP makes of it: what follows waits until it was sent again, after
-// 200 ms the first time, then twice that and so on. A silent link still lets
-// the kernel accept connections; nothing is ever answered on them.
+// It works on streams and not on packets. It therefore plays a lost segment as the
+// retransmission that TCP would do: the data behind it waits 200 ms the first time,
+// then twice that and so on. On a silent link the kernel still accepts connections,
+// but no data passes.
 type Link struct {
 	listener net.Listener
 	node     *Node // it is in the network of; nil: in the host's
@@ -65,9 +65,9 @@ func newLink(node *Node, addr, to string) (*Link, error) {
 	return l, nil
 }
 
-// Begin adds to the impairment, also of the connections that are there, until end
-// is called, which may be more than once. Several faults on a link are all in
-// effect: delays add up, and the narrowest bandwidth counts.
+// Begin adds to the impairment, for existing connections too, until end is called.
+// end may be called more than once. Several faults on a link are all in effect:
+// delays add up, and the narrowest bandwidth counts.
 func (l *Link) Begin(w Impairment) (end func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -84,7 +84,7 @@ func (l *Link) Begin(w Impairment) (end func()) {
 	}
 }
 
-// change makes the impairment of its impairments; the lock is held.
+// change combines the impairments; the lock is held.
 func (l *Link) change() {
 	all := together(l.impairments)
 	l.impairment, l.lost, l.passed = all, 0, 0
@@ -95,7 +95,7 @@ func (l *Link) change() {
 	}
 }
 
-// together is what several impairments come to.
+// together combines several impairments.
 func together(impairments map[*Impairment]struct{}) (all Impairment) {
 	passes := 1.0
 	for w := range impairments {
@@ -174,7 +174,7 @@ func (l *Link) connect(front net.Conn, up, down *lane) {
 	within, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	back, err := l.node.DialContext(within, "tcp", l.to)
 	cancel()
-	if err != nil { // nobody serves there: the caller is refused, as without a link
+	if err != nil { // the replica does not listen, so the caller is refused, as without a link
 		_ = front.(*net.TCPConn).SetLinger(0)
 		return
 	}
@@ -188,8 +188,8 @@ func (l *Link) connect(front net.Conn, up, down *lane) {
 	both.Wait()
 }
 
-// keep notes a connection, so that it can be broken; false where the link is
-// down, and then the connection is.
+// keep registers a connection, so that it can be reset. It resets the connection
+// and returns false if the link is down.
 func (l *Link) keep(c net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -215,8 +215,8 @@ type piece struct {
 	due  time.Time
 }
 
-// carry passes one direction on: what is read is given a time to arrive, and
-// written then, in order.
+// carry forwards one direction: each piece gets a time of arrival and is written
+// then, in order.
 func (l *Link) carry(to, from net.Conn, shared *lane) {
 	onTheWay := make(chan piece, queuedPieces)
 	var arriving sync.WaitGroup
@@ -237,8 +237,8 @@ func (l *Link) carry(to, from net.Conn, shared *lane) {
 	}
 }
 
-// due is when n bytes that leave now arrive: after what left before them, as
-// late as the bandwidth, the delay and the losses make them.
+// due is the arrival time of n bytes that leave now. They arrive after earlier
+// bytes, and later by the bandwidth, the delay and the losses.
 func (l *Link) due(n int, last time.Time, shared *lane) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -259,7 +259,7 @@ func (l *Link) due(n int, last time.Time, shared *lane) time.Time {
 	return due
 }
 
-// lane is when the last byte of a direction of the link has left.
+// lane has the time at which the last byte of a direction has left.
 type lane struct{ free time.Time }
 
 func (a *lane) after(now time.Time, n int, bandwidth int64) time.Time {
@@ -274,13 +274,13 @@ func (a *lane) after(now time.Time, n int, bandwidth int64) time.Time {
 	return a.free
 }
 
-// arrive writes what is on the way when it is due. An end of the stream is
-// passed on after everything before it.
+// arrive writes each piece when it is due. An end of the stream is passed on after
+// everything before it.
 func (l *Link) arrive(to, from net.Conn, onTheWay <-chan piece) {
 	broken := false
 	for p := range onTheWay {
 		if broken || !l.wait(p.due) {
-			broken = true // go on, so that the reader is not held up
+			broken = true // keep draining, so that the reader is not blocked
 			continue
 		}
 		if _, err := to.Write(p.data); err != nil {

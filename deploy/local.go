@@ -33,8 +33,8 @@ var tellsOfItself = []string{"replicas_ready", "memory_bytes"}
 //	           │  ▲ /status, every 100 ms
 //	      ledger  watch ──▶ events
 //
-// Nodes with networks of their own, and links, are there where a gate has faults
-// of the network, the ledger unless it asks for a plain gateway.
+// Nodes with networks of their own, and links, exist if a gate has faults of the
+// network. The ledger exists unless the gate asks for a plain gateway.
 type Local struct {
 	LocalPlan
 	front
@@ -135,8 +135,8 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 	return l, l.start()
 }
 
-// modelsThere makes sure that what is to be served is there: replicas that cannot
-// load it would be started again until the patience ends.
+// modelsThere checks that the model files exist. Replicas that cannot load them
+// would be restarted until WaitReady gives up.
 func modelsThere(spec scenarios.Local) error {
 	paths := []string{spec.Model}
 	for _, m := range spec.Models {
@@ -150,8 +150,8 @@ func modelsThere(spec scenarios.Local) error {
 	return nil
 }
 
-// threadsPerReplica shares the cores out among the replicas, where the gate
-// does not say.
+// threadsPerReplica divides the cores among the replicas if the gate gives no
+// number of threads.
 func threadsPerReplica(spec scenarios.Local) int {
 	if spec.Threads > 0 {
 		return spec.Threads
@@ -181,15 +181,15 @@ func (l *Local) start() error {
 
 func (l *Local) logFile(name string) string { return filepath.Join(l.logDir, name+".log") }
 
-// About is what its plan knew, and where it is and who watches it.
+// About adds the URL and the monitoring to what the plan knew.
 func (l *Local) About() About {
 	a := l.LocalPlan.About()
 	a.URL, a.Watched = l.url, l.monitor.watched()
 	return a
 }
 
-// Access goes by a variable of the deployment's own, because two may stand at a
-// time.
+// Access names the key by a variable of this deployment, because two deployments
+// may run at a time.
 func (l *Local) Access() Access {
 	if l.admission == nil {
 		return Access{Endpoint: scenarios.Endpoint{URL: l.url}}
@@ -247,9 +247,9 @@ func (l *Local) neverReady(timeout time.Duration) error {
 	return words.Error(said)
 }
 
-// Serving reports whether a replica takes part: it says itself that it is
-// ready, and the gateway routes to it. The gateway's word alone could be older
-// than a death it has not noticed.
+// Serving reports whether a replica takes part: it is ready by its own /ready, and
+// the gateway routes to it. The status of the gateway alone may be from before a
+// death that it has not noticed yet.
 func (l *Local) Serving(ctx context.Context, replica string) bool {
 	st, err := l.ask(ctx)
 	if err != nil {
@@ -310,7 +310,7 @@ func (l *Local) Deepen(ctx context.Context, model, to string) error {
 	return nil
 }
 
-// watch asks the gateway what it routes to and tells what changed.
+// watch polls the status of the gateway and reports changes.
 func (l *Local) watch(ctx context.Context) {
 	tick := time.NewTicker(statusEvery)
 	defer tick.Stop()

@@ -19,9 +19,9 @@ const Prometheus = "prometheus"
 
 const alertsEvery = 200 * time.Millisecond // how often Prometheus is asked what fires
 
-// monitor is a real Prometheus that scrapes every process of the deployment
-// and evaluates the rules of deploy/monitoring. Where there is no such program,
-// or nobody is to watch, none is started, and it says so.
+// monitor is a real Prometheus that scrapes every process of the deployment and
+// evaluates the rules of deploy/monitoring. Without the program, or if the gate
+// asks for no monitoring, none is started and absent has the reason.
 type monitor struct {
 	process *process // nil: there is none
 	url     string
@@ -30,7 +30,8 @@ type monitor struct {
 	absent  words.Sentence // why there is none
 }
 
-// Unwatched is why nobody watches a deployment; it says nothing where Prometheus does.
+// Unwatched is the reason why a deployment is not monitored; empty if Prometheus
+// monitors it.
 func Unwatched(spec scenarios.Monitoring) words.Sentence {
 	if spec.Disabled {
 		return words.Say("target.local has its monitoring disabled")
@@ -117,7 +118,7 @@ func (m *monitor) ready(ctx context.Context) bool {
 	return up == m.targets
 }
 
-// firing tells of every alert whether it fires, in the order of the rules.
+// firing reports for every alert whether it fires, in the order of the rules.
 func (m *monitor) firing(ctx context.Context) (names []string, fires map[string]bool, err error) {
 	var answer struct {
 		Data struct {
@@ -139,7 +140,7 @@ func (m *monitor) firing(ctx context.Context) (names []string, fires map[string]
 	return names, fires, nil
 }
 
-// watch tells which alerts there are, and when one begins to fire or ends.
+// watch reports the alerts, and when one begins or stops firing.
 func (m *monitor) watch(ctx context.Context, tell func(Event)) {
 	if m.process == nil {
 		tell(Event{At: time.Now(), Name: "monitoring", Value: 0, Text: m.absent})

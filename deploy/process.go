@@ -50,7 +50,7 @@ type process struct {
 	env     []string
 	log     io.Writer
 	onEvent func(Event)
-	before  func(context.Context) // done before each start; nil: nothing is
+	before  func(context.Context) // called before each start; nil: nothing
 
 	mu       sync.Mutex
 	argv     []string
@@ -98,7 +98,7 @@ func (p *process) superviseHere(ctx context.Context) {
 			return
 		}
 		if held {
-			restarts = 1 // on a new node it has no history
+			restarts = 1 // it has no history on a new node
 		}
 		started := time.Now()
 		p.runOnce(ctx, restarts)
@@ -135,8 +135,8 @@ func (p *process) runOnce(ctx context.Context, restarts int) {
 	p.event("process_exited", float64(l.pid), l.how)
 }
 
-// stopOnEnd asks the process to stop when ctx ends, and makes it when it has
-// not done so within the grace period.
+// stopOnEnd sends SIGTERM when ctx ends, and SIGKILL if the process still runs
+// after the grace period.
 func stopOnEnd(ctx context.Context, proc *os.Process, exited <-chan struct{}) {
 	select {
 	case <-exited:
@@ -164,8 +164,8 @@ func howEnded(st *os.ProcessState, err error) words.Sentence {
 	return words.Verbatim(st.String())
 }
 
-// hold keeps the process from being started again until it is released, as
-// when there is no machine for it.
+// hold prevents a restart of the process until it is released, as if there were no
+// machine for it.
 func (p *process) hold() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -174,7 +174,7 @@ func (p *process) hold() {
 	}
 }
 
-// release takes one hold away.
+// release ends one hold.
 func (p *process) release() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -184,8 +184,8 @@ func (p *process) release() {
 	}
 }
 
-// replace has the process run another command from its next start on, which is
-// not held up by what the one before did.
+// replace sets the command for the next start on. The back-off of the old command
+// does not delay that start.
 func (p *process) replace(argv []string) (old []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

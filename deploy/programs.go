@@ -74,8 +74,8 @@ func NewKilled(pid int, exited <-chan struct{}, how func() (time.Time, words.Sen
 // How tells when and how the process ended; only after Exited is closed.
 func (k Killed) How() (time.Time, words.Sentence) { return k.how() }
 
-// Dying reports whether the process is seen to be ending, which is before it
-// has exited: the kernel frees its memory first.
+// Dying reports whether the process is ending. That is seen before it has exited,
+// because the kernel frees its memory first.
 func (k Killed) Dying() bool { return dying(k.PID) }
 
 // Names of processes beside the replicas.
@@ -110,8 +110,8 @@ func (ps *programs) end(name string, signal syscall.Signal, called string) (Kill
 	return NewKilled(life.pid, life.exited, func() (time.Time, words.Sentence) { return life.at, life.how }), nil
 }
 
-// Hold keeps processes that end from being started again until release is
-// called, which may be more than once.
+// Hold prevents the restart of processes that end, until release is called. release
+// may be called more than once.
 func (ps *programs) Hold(names ...string) (release func(), err error) {
 	var held []*process
 	for _, name := range names {
@@ -131,8 +131,8 @@ func (ps *programs) Hold(names ...string) (release func(), err error) {
 	}), nil
 }
 
-// tellMemory tells the resident memory of those who serve. What only watches them
-// may grow as it likes.
+// tellMemory reports the resident memory of the processes that serve. Processes
+// that only watch them, such as Prometheus, are not judged by their memory.
 func (ps *programs) tellMemory(now time.Time, onEvent func(Event)) {
 	for _, p := range append(slices.Clone(ps.replicas), ps.gateway) {
 		if life := p.current(); life != nil {

@@ -18,12 +18,11 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// Release is a version of the model that is to be served in place of the one
-// that is.
+// Release is a version of the model that is to replace the served one.
 type Release struct {
 	Version string `json:"version"`
 	Model   string `json:"model"`            // a GGUF file, or a Hugging Face folder
-	SHA256  string `json:"sha256,omitempty"` // that the file has to have; empty: whatever it has
+	SHA256  string `json:"sha256,omitempty"` // expected of the file; empty: any
 	// Flags of serve that this version is served with besides.
 	Flags []string `json:"flags,omitempty"`
 }
@@ -32,41 +31,41 @@ type Release struct {
 type Released struct {
 	Live bool       `json:"live"`
 	Why  words.Kept `json:"why"`
-	// Seconds from its begin to its end, and of them, from when it was found to
-	// be bad until every replica that had it was ready with the old one again.
+	// Seconds from its begin to its end, and seconds from when it was found to be
+	// bad until every replica that had it was ready with the old version again.
 	Took     float64 `json:"took"`
 	RollBack float64 `json:"roll_back,omitempty"`
 }
 
 func kept(s words.Sentence) words.Kept { return words.Kept{Sentence: s} }
 
-// How a canary is judged, against what the other replicas do meanwhile.
+// How a canary is judged against the other replicas in the same time.
 const (
 	judgeFor     = 3 * time.Second  // at the least
 	judgeWithin  = 60 * time.Second // at the most, for enough requests to come
 	judgeAnswers = 20               // that it needs
-	leastErrors  = 3                // one may be anybody's
+	leastErrors  = 3                // a single error may have any cause
 	moreErrors   = 0.05             // share, above that of the others
 	slower       = 1.8              // times as long as the others; medians, because a busy machine makes outliers
 	slowerBy     = 5 * time.Millisecond
 )
 
-// drainsWithin is longer than a replica lets what is under way end.
+// drainsWithin is longer than a replica drains its requests under way.
 const drainsWithin = 30 * time.Second
 
 // errBusy is returned while another release is under way.
 var errBusy = words.Errorf("another release is under way; wait until it ends")
 
-// releases is what is known of the releases to a deployment.
+// releases is the state of the releases of a deployment.
 type releases struct {
 	releasing sync.Mutex                  // one at a time
 	takeBack  func(context.Context) error // the last release; nil: it is taken back
 }
 
-// Release rolls a version out: first to one replica, the canary, and to the
-// others when that has proven itself on requests of users. A version that never
-// gets ready, answers with errors or is slow is rolled back at once, as is one
-// that nobody tried: silence proves nothing.
+// Release rolls a version out: first to one replica, the canary, and to the others
+// after the canary has answered enough requests of users well. A version that never
+// gets ready, answers with errors or is slow is rolled back at once, and so is one
+// that got too few requests to be judged.
 //
 //	hash → candidate → canary ready → judged → the others, one by one → live
 //	                        └─────────┴──────────────┴──▶ rolled back, rejected
@@ -124,7 +123,7 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(words.Sentence
 	}
 	tell(words.Say("rolled back: %s", bad))
 	found := time.Now()
-	// Also when whoever asked has gone: half of a release is nobody's wish.
+	// Complete it even if the caller has left, so that no release stays half done.
 	back, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 	defer cancel()
 	if err := l.takeBack(back); err != nil {
@@ -133,7 +132,7 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(words.Sentence
 	return Released{Why: kept(words.Of(bad)), Took: time.Since(began).Seconds(), RollBack: time.Since(found).Seconds()}, nil
 }
 
-// TakeBack has the replicas run what they did before the last release, where
+// TakeBack restores the commands that the replicas ran before the last release, if
 // that went live or could not be rolled back.
 func (r *releases) TakeBack(ctx context.Context) error {
 	r.releasing.Lock()
@@ -234,7 +233,7 @@ func hashOf(path string) (string, error) {
 
 func (l *Local) setModel(ctx context.Context, r Release, status string) error {
 	if l.admission == nil {
-		return nil // no ledger, no registry
+		return nil // without a ledger there is no registry of models
 	}
 	_, err := l.admission.ledger(ctx, "set-model", "--version", r.Version, "--sha256", r.SHA256, "--status", status)
 	return err
@@ -252,8 +251,9 @@ func (l *Local) servedName(ctx context.Context) (string, error) {
 	return list.Data[0].ID, nil
 }
 
-// change has a replica run another command: what is under way ends, and then
-// the new one has to become ready. A process that ends instead is the error.
+// change restarts a replica with another command: its requests under way end first,
+// and then the new process has to become ready. It is an error if the new process
+// exits.
 func (l *Local) change(ctx context.Context, p *process, argv []string) (old []string, err error) {
 	before := p.current()
 	old = p.replace(argv)
@@ -286,9 +286,8 @@ func (l *Local) change(ctx context.Context, p *process, argv []string) (old []st
 	}
 }
 
-// judge compares what users get of the canary with what they get of the others
-// at the same time. With a single replica there are no others, and it is
-// compared with what it was before.
+// judge compares the answers of the canary with those of the other replicas in the
+// same time. A single replica is compared with itself before the release.
 func (l *Local) judge(ctx context.Context, canary string, before Status) error {
 	begin, err := l.ask(ctx)
 	if err != nil {
@@ -300,7 +299,7 @@ func (l *Local) judge(ctx context.Context, canary string, before Status) error {
 		}
 		now, err := l.ask(ctx)
 		if err != nil {
-			continue // the gateway is started again, perhaps
+			continue // the gateway may be restarting
 		}
 		own, others := since(begin, now, canary)
 		if others.Answered < judgeAnswers {
@@ -319,8 +318,8 @@ func (l *Local) judge(ctx context.Context, canary string, before Status) error {
 	}
 }
 
-// since is what the canary did between two looks, and what the others did
-// together. A gateway that was started again counts from the beginning.
+// since is the counts of the canary between two statuses, and the sum of the counts
+// of the others. A restarted gateway counts from zero.
 func since(before, now Status, canary string) (own, others ReplicaStatus) {
 	var medians []float64
 	for i, r := range now.Replicas {
@@ -343,8 +342,8 @@ func since(before, now Status, canary string) (own, others ReplicaStatus) {
 	return own, others
 }
 
-// worse says in what way one did worse than the others; empty where it did not,
-// or where it is too early to say.
+// worse says in what way the canary did worse than the others; empty if it did not,
+// or if it is too early to say.
 func worse(own, others ReplicaStatus) words.Sentence {
 	share := func(r ReplicaStatus) float64 { return float64(r.Failed) / float64(max(1, r.Answered)) }
 	if own.Failed >= leastErrors && share(own) > share(others)+moreErrors {
@@ -359,15 +358,15 @@ func worse(own, others ReplicaStatus) words.Sentence {
 	return words.Sentence{}
 }
 
-// Limits is the file of limits that the gateway began with; empty where it has
-// the guide's.
+// Limits is the gateway.yaml that the gateway started with; empty if it has the
+// limits of the guide.
 func (l *Local) Limits() string { return l.Spec.Gateway.Config }
 
 // LogDir is where the deployment keeps its logs.
 func (l *Local) LogDir() string { return l.logDir }
 
-// Reconfigure gives the gateway other limits, from a file, without a request
-// being lost. Limits that mean nothing are refused before anything is changed.
+// Reconfigure gives the gateway other limits, from a file, without a request being
+// lost. Invalid limits are refused before anything is changed.
 func (l *Local) Reconfigure(ctx context.Context, file string) (Released, error) {
 	if l.admission == nil {
 		return Released{}, words.Errorf("this gateway is plain and has no limits; remove plain from target.local.gateway")
@@ -391,7 +390,7 @@ func (l *Local) Reconfigure(ctx context.Context, file string) (Released, error) 
 	if err := os.Rename(next, l.admission.file("gateway.yaml")); err != nil {
 		return Released{}, err
 	}
-	if pid := l.PID(Gateway); pid != 0 { // one that is being started reads it anyway
+	if pid := l.PID(Gateway); pid != 0 { // a gateway that is starting reads it anyway
 		if err := syscall.Kill(pid, syscall.SIGHUP); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return Released{}, err
 		}

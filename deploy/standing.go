@@ -14,8 +14,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Standing is a deployment that stays up after the command that made it has
-// ended: a process of its own keeps it, and says in a folder where it is.
+// Standing is a deployment that stays up after the command that made it has ended:
+// a process of its own keeps it, and writes to a folder how to reach it.
 //
 //	standing.json  this; there while the deployment is ready
 //	api-key        of whoever deployed it
@@ -28,7 +28,7 @@ type Standing struct {
 	Allowed words.Kept      `json:"allowed,omitzero"`
 	Status  string          `json:"status"` // URL of the gateway's /status
 	Metrics []Scraped       `json:"metrics"`
-	Watched words.Kept      `json:"watched"` // by whom, or why by nobody
+	Watched words.Kept      `json:"watched"` // what monitors it, or why nothing does
 	Since   time.Time       `json:"since"`
 	Keeper  Keeper          `json:"keeper"`
 	Control string          `json:"control"` // the keeper's socket
@@ -47,8 +47,8 @@ type Scraped struct {
 	Address string `json:"address"`
 }
 
-// Keeper is the process that keeps a deployment up. Its pid alone could be
-// another's by now; with the start it is not.
+// Keeper is the process that keeps a deployment up. A pid may be reused, so the
+// start time identifies the process with it.
 type Keeper struct {
 	PID   int    `json:"pid"`
 	Start uint64 `json:"start"`
@@ -71,11 +71,11 @@ func (k Keeper) Alive() bool {
 	return err == nil && st.Start == k.Start && st.State != "Z" && st.State != "X"
 }
 
-// ErrNotStanding is returned where no deployment is kept.
+// ErrNotStanding is returned if no deployment is up.
 var ErrNotStanding = words.Errorf("no deployment is running")
 
-// FindStanding reads what is kept in a folder. What a keeper that died has
-// left is ErrNotStanding too: its processes died with it.
+// FindStanding reads the standing deployment of a folder. The files of a dead
+// keeper give ErrNotStanding too, because its processes died with it.
 func FindStanding(dir string) (Standing, error) {
 	var s Standing
 	b, err := os.ReadFile(standingFile(dir))
@@ -96,7 +96,7 @@ func FindStanding(dir string) (Standing, error) {
 
 func standingFile(dir string) string { return filepath.Join(dir, "standing.json") }
 
-// Order is what a standing deployment is to be.
+// Order describes a standing deployment before it is started.
 type Order struct {
 	Spec  scenarios.Local `json:"spec"`
 	Allow Allowance       `json:"allow"`
@@ -128,7 +128,7 @@ func Keep(ctx context.Context, dir string, order Order, server string) error {
 	if err != nil {
 		return err
 	}
-	defer lock.Close() // which ends the lock, as the end of this process does
+	defer lock.Close() // this releases the lock, as the end of the process would
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return words.Errorf("another deployment uses %s, or is being started there (%s)", dir, err)
 	}
@@ -157,7 +157,7 @@ func Keep(ctx context.Context, dir string, order Order, server string) error {
 	if err != nil {
 		return err
 	}
-	// Whoever reads it must find all of it.
+	// Readers must never see a part of the file, so it is renamed into place.
 	if err := os.WriteFile(standingFile(dir)+".new", append(b, '\n'), 0o600); err != nil {
 		return err
 	}
@@ -172,7 +172,7 @@ func Keep(ctx context.Context, dir string, order Order, server string) error {
 	return err
 }
 
-// Ask is what the gateway says of its replicas now.
+// Ask asks the gateway for its status.
 func (s Standing) Ask(ctx context.Context) (Status, error) { return askStatus(ctx, s.Status) }
 
 // Down stops the deployment and returns when nothing of it runs. The keeper
