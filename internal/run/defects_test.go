@@ -125,7 +125,7 @@ var catalog = []defect{
 				a.wait[0] = 900 * time.Millisecond
 			}
 		})},
-	{"serial", "requests are answered one at a time", "p95(ttft) in steady",
+	{"serial", "requests are answered one at a time", "p95(ttft) in burst",
 		func(s *planted) { s.slots = make(chan struct{}, 1) }},
 	{"too-few-slots", "six requests are answered at a time, enough for ordinary load but not for a burst", "p95(ttft) in burst",
 		func(s *planted) { s.slots = make(chan struct{}, 6) }},
