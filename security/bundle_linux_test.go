@@ -232,18 +232,21 @@ func patient(t *testing.T) {
 	t.Cleanup(func() { patience = was })
 }
 
-// Each flaw of the bundled service is found by the right check.
+// Each flaw of the bundled service is found by the right check. Without
+// LAUNCHGATE_FLAWS=all, one flaw of each check is played: all of them take ten minutes.
 func TestFlawedBundleIsFound(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes minutes")
 	}
 	patient(t)
 	only := os.Getenv("LAUNCHGATE_FLAWS") // comma-separated flaws to test
+	played := map[string]bool{}
 	for _, f := range flawsOfBundle {
 		switch {
-		case only == "" && f.slow, only != "" && only != "all" && !slices.Contains(strings.Split(only, ";"), f.flaw):
+		case only == "" && (f.slow || played[f.check]), only != "" && only != "all" && !slices.Contains(strings.Split(only, ";"), f.flaw):
 			continue
 		}
+		played[f.check] = true
 		t.Run(f.flaw, func(t *testing.T) {
 			began := time.Now()
 			b := startBundle(t, f.flaw, f.files)
