@@ -203,19 +203,12 @@ func (f *Finding) drift(o scenarios.Objective, e *evidence) {
 		bound = worst.low
 	}
 	f.Bound = bound
-	is := measured(worst.ratio, o)
 	switch {
 	case f.Verdict != Pass:
 	case bound == nil:
 		f.Why = words.Say("%s; there are too few independent answers for a confidence bound; make the stage longer", f.Why)
-	case Holds(*bound, o) && atLeast(o):
-		f.Why = words.Say("it is %s, with %s confidence no less than %s, and must be %s", is, f.confident(), show(*bound, o.Unit), must(o))
-	case Holds(*bound, o):
-		f.Why = words.Say("it is %s, with %s confidence up to %s, and must be %s", is, f.confident(), show(*bound, o.Unit), must(o))
-	case atLeast(o):
-		f.Verdict, f.Why = Unproven, words.Say("it is %s, but with %s confidence it is only known to be above %s, and must be %s; a longer stage gives a narrower bound", is, f.confident(), show(*bound, o.Unit), must(o))
 	default:
-		f.Verdict, f.Why = Unproven, words.Say("it is %s, but with %s confidence it is only known to be below %s, and must be %s; a longer stage gives a narrower bound", is, f.confident(), show(*bound, o.Unit), must(o))
+		f.bounded(worst.ratio, *bound, o)
 	}
 	f.resemblance(worst.n, worst.alike)
 }

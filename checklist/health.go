@@ -54,7 +54,7 @@ func (f *Finding) falseHealth(o scenarios.Objective, e *evidence) {
 		f.Waived, f.Why = o.WhereSupported, words.Say("the service has no health check at the usual addresses (/health, /healthz, /livez, /v2/health/ready)")
 		return
 	}
-	for _, name := range e.scenariosOf(o) {
+	for _, name := range scenariosOf(e.gate, o) {
 		from, to, ok := e.playedTime(name)
 		if !ok {
 			continue

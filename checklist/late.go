@@ -1,6 +1,7 @@
 package checklist
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -70,10 +71,8 @@ func wantsLate(gate scenarios.Gate) map[string]bool {
 		if m, _ := scenarios.MetricOf(o.Metric); !m.ByGroup {
 			continue
 		}
-		for _, s := range gate.Scenarios {
-			if o.Scenario == "" || o.Scenario == s.Name {
-				want[s.Name] = true
-			}
+		for _, name := range scenariosOf(gate, o) {
+			want[name] = true
 		}
 	}
 	return want
@@ -139,15 +138,12 @@ func (f *Finding) lateFor(o scenarios.Objective, e *evidence) {
 	of, _ := latencyOf(o.Arg)
 	var worst *lateness
 	compared := 0
-	for _, s := range e.gate.Scenarios {
-		if o.Scenario != "" && o.Scenario != s.Name {
-			continue
-		}
-		rows, bytes := e.lateRows(s.Name, o, of)
+	for _, name := range scenariosOf(e.gate, o) {
+		rows, bytes := e.lateRows(name, o, of)
 		f.Samples += int64(len(rows))
 		if len(rows) < leastLate {
 			f.Why = words.Say("%s has %s, and %d are the least that groups are compared by; a longer stage would have more",
-				s.Name, words.Count(int64(len(rows)), "1 complete answer with a value", "%d complete answers with a value"), leastLate)
+				name, words.Count(int64(len(rows)), "1 complete answer with a value", "%d complete answers with a value"), leastLate)
 			f.Value = nil
 			return
 		}
@@ -242,10 +238,7 @@ func (e *evidence) lateRows(scenario string, o scenarios.Objective, of int) (row
 		rows = append(rows, r)
 	}
 	slices.SortFunc(rows, func(a, b lateRow) int {
-		if a.due != b.due {
-			return int(min(max(a.due-b.due, -1), 1))
-		}
-		return strings.Compare(a.variant, b.variant)
+		return cmp.Or(cmp.Compare(a.due, b.due), strings.Compare(a.variant, b.variant))
 	})
 	return rows, !tokens
 }
@@ -401,7 +394,7 @@ func (c comparison) divided(by func(*lateRow) float64, at []float64, g lateGroup
 	var before float64
 	for _, q := range at {
 		t := nearestRank(have, q)
-		if t == before || g.above && t == have[len(have)-1] || !g.above && t == have[len(have)-1] {
+		if t == before || t == have[len(have)-1] { // the others, or the group, would be empty
 			continue
 		}
 		before = t
@@ -456,7 +449,6 @@ func (c comparison) group(g lateGroup, plain []float64) lateness {
 	for q := 0.05; q < 0.96; q += 0.05 {
 		t := nearestRank(have, q)
 		if finer := c.counted(g.at(g.value, t), plain); !finer.few && finer.p <= best.p && finer.more() > best.more() {
-			finer.p = l.p
 			best = finer
 			best.p = l.p
 		}

@@ -38,8 +38,8 @@ func (e *evidence) look(r *recording.Request) {
 }
 
 // scenariosOf are the scenarios that an objective is about.
-func (e *evidence) scenariosOf(o scenarios.Objective) (names []string) {
-	for _, s := range e.gate.Scenarios {
+func scenariosOf(gate scenarios.Gate, o scenarios.Objective) (names []string) {
+	for _, s := range gate.Scenarios {
 		if o.Scenario == "" || o.Scenario == s.Name {
 			names = append(names, s.Name)
 		}
@@ -51,7 +51,7 @@ func (e *evidence) scenariosOf(o scenarios.Objective) (names []string) {
 func (f *Finding) foreign(o scenarios.Objective, e *evidence) {
 	var count int64
 	var proof words.Sentence
-	for _, name := range e.scenariosOf(o) {
+	for _, name := range scenariosOf(e.gate, o) {
 		found := map[int64]bool{}
 		report := func(seq int64, how words.Sentence) {
 			if !found[seq] && proof.IsZero() {
@@ -95,7 +95,7 @@ func (f *Finding) repeated(o scenarios.Objective, e *evidence) {
 	var proven, excused int64 // of again: those known to be errors of the service, and those known to be the model's own answer
 	var example words.Sentence
 	warm := false
-	for _, name := range e.scenariosOf(o) {
+	for _, name := range scenariosOf(e.gate, o) {
 		byHash := map[int64]map[int64][]int64{} // requests by answer and question
 		for _, l := range e.looked[name] {
 			if l.hash == 0 || l.question == 0 || l.variety < recording.LeastVariety {

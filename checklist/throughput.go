@@ -99,9 +99,14 @@ func (f *Finding) throughput(of brings, o scenarios.Objective, e *evidence) {
 		bound = p.low
 	}
 	f.Bound = &bound
-	if f.Verdict != Pass {
-		return
+	if f.Verdict == Pass {
+		f.bounded(p.value, bound, o)
 	}
+}
+
+// bounded decides a value that meets its limit: it passes if its confidence bound
+// meets the limit too.
+func (f *Finding) bounded(value, bound float64, o scenarios.Objective) {
 	known := words.Phrase("it is %s, with %s confidence up to %s, and must be %s")
 	switch holds := Holds(bound, o); {
 	case atLeast(o) && holds:
@@ -111,7 +116,7 @@ func (f *Finding) throughput(of brings, o scenarios.Objective, e *evidence) {
 	case !holds:
 		f.Verdict, known = Unproven, "it is %s, but with %s confidence it is only known to be below %s, and must be %s; a longer stage gives a narrower bound"
 	}
-	f.Why = words.Say(known, measured(p.value, o), f.confident(), show(bound, o.Unit), must(o))
+	f.Why = words.Say(known, measured(value, o), f.confident(), show(bound, o.Unit), must(o))
 }
 
 // batch sums up the requests that were due in an interval of load.

@@ -144,13 +144,7 @@ func again(twins []twin, load []looked, crowdSteady bool, of func(string) *wayCo
 	for _, l := range load {
 		then[l.seq] = l
 	}
-	alone := map[int64][]twin{}
-	for _, t := range twins {
-		if t.variant == "alone/load" {
-			alone[t.seq] = append(alone[t.seq], t)
-		}
-	}
-	for seq, all := range alone {
+	for seq, all := range aloneBySeq(twins) {
 		l, has := then[seq]
 		if !has || l.foreign != "" {
 			continue
@@ -177,7 +171,7 @@ func (f *Finding) disagreeing(o scenarios.Objective, e *evidence) {
 	var count int64
 	var disagreements []words.Sentence
 	asked, steady, crowded := false, false, false
-	for _, name := range e.scenariosOf(o) {
+	for _, name := range scenariosOf(e.gate, o) {
 		if len(e.twins[name]) == 0 {
 			continue
 		}
@@ -296,7 +290,7 @@ func off(is, should, ends float64) float64 {
 func (f *Finding) answerCounts(o scenarios.Objective, e *evidence) {
 	var worst *float64
 	var example words.Sentence
-	for _, name := range e.scenariosOf(o) {
+	for _, name := range scenariosOf(e.gate, o) {
 		c := countsOf(e.twins[name])
 		should, by := c.counted, words.Say("the service's tokenizer")
 		is := c.usage
@@ -344,7 +338,7 @@ func (f *Finding) promptCounts(o scenarios.Objective, e *evidence) {
 			worst, example = &value, how
 		}
 	}
-	for _, name := range e.scenariosOf(o) {
+	for _, name := range scenariosOf(e.gate, o) {
 		c := countsOf(e.twins[name])
 		none, once, twice := c.prompts["count/none"], c.prompts["count/once"], c.prompts["count/twice"]
 		if none.prompt == 0 || once.prompt == 0 || twice.prompt == 0 {
