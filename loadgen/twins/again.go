@@ -27,14 +27,20 @@ const (
 	mostOther = 40
 )
 
-// order selects the questions of the load to ask again: those whose answer shares a
-// stretch of text with the answer to exactly one other question, and some of the
-// others, spread over the load.
-func (a *Asker) order() (suspects, others []answered) {
+// answers are those to the load that were kept, in the order of their requests.
+func (a *Asker) answers() []answered {
 	a.mu.Lock()
 	all := slices.Clone(a.seen)
 	a.mu.Unlock()
 	slices.SortFunc(all, func(a, b answered) int { return int(a.seq - b.seq) })
+	return all
+}
+
+// order selects the questions of the load to ask again: those whose answer shares a
+// stretch of text with the answer to exactly one other question, and some of the
+// others, spread over the load.
+func (a *Asker) order() (suspects, others []answered) {
+	all := a.answers()
 	owners := map[int64][]int{} // of stretches, by their hashes: at most the first three each
 	for i, s := range all {
 		for hash := range stretches(s.text) {
@@ -70,10 +76,7 @@ const mostPairs = 6
 // repeats are pairs of requests with different questions and the same answer, word for
 // word, spread over all such answers.
 func (a *Asker) repeats() (pairs [][2]answered) {
-	a.mu.Lock()
-	all := slices.Clone(a.seen)
-	a.mu.Unlock()
-	slices.SortFunc(all, func(a, b answered) int { return int(a.seq - b.seq) })
+	all := a.answers()
 	first, paired := map[string]answered{}, map[string]bool{}
 	for _, s := range all {
 		f, has := first[s.text]
@@ -107,9 +110,7 @@ func (a *Asker) pairsAgain(ctx context.Context, pairs [][2]answered, more func()
 			if p, known := a.Question(s.seq); known {
 				p.Temperature = 1
 				row, _ := a.ask(ctx, p, "")
-				row.QuestionHash = s.question
-				row.Seq, row.Kind, row.Scenario, row.Class, row.Way = s.seq, recording.KindTwin, a.Scenario.Name, "load", "sampled/load"
-				a.Sink(row)
+				a.giveOf(s, row, "sampled/load")
 			}
 		}
 	}
@@ -153,17 +154,23 @@ func (a *Asker) again(ctx context.Context, s answered) {
 		}
 		answer = client.Plain(answer)
 		client.Look(&row, answer)
-		row.QuestionHash, row.SameChars, row.Foreign = s.question, same(answer, s.text), ""
+		row.SameChars, row.Foreign = same(answer, s.text), ""
 		if before != "" && before == answer {
 			row.Foreign = a.source(s, answer)
 		}
-		row.Seq, row.Kind, row.Scenario, row.Class, row.Way = s.seq, recording.KindTwin, a.Scenario.Name, "load", "alone/load"
-		a.Sink(row)
+		a.giveOf(s, row, "alone/load")
 		if answer == s.text {
 			return
 		}
 		before = answer
 	}
+}
+
+// giveOf records another answer to the question of a request of the load.
+func (a *Asker) giveOf(s answered, row recording.Request, way string) {
+	row.QuestionHash = s.question
+	row.Seq, row.Kind, row.Scenario, row.Class, row.Way = s.seq, recording.KindTwin, a.Scenario.Name, "load", way
+	a.Sink(row)
 }
 
 // source is the request whose answer a text contains: the whole text, or a stretch that

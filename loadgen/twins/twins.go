@@ -157,6 +157,7 @@ func (a *Asker) Alone(ctx context.Context) {
 	more := func() bool { return ctx.Err() == nil && a.Clock.Now() < until }
 	all := a.ways()
 	a.firsts = map[string]string{}
+	suspects, others := a.order()
 	for which := range questions {
 		for _, w := range all {
 			if more() {
@@ -165,7 +166,6 @@ func (a *Asker) Alone(ctx context.Context) {
 		}
 		if which == 0 { // so that the others are asked too
 			a.pairsAgain(ctx, a.repeats(), more)
-			suspects, _ := a.order()
 			a.againAll(ctx, suspects, more)
 		}
 	}
@@ -178,7 +178,6 @@ func (a *Asker) Alone(ctx context.Context) {
 			a.give(row, fmt.Sprintf("sample-%d", i+1), "sampled")
 		}
 	}
-	_, others := a.order()
 	a.againAll(ctx, others, more)
 }
 
