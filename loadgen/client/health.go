@@ -21,7 +21,7 @@ func (c *Client) HealthPath(ctx context.Context) (string, bool) {
 		return "", false
 	}
 	for _, path := range healthPaths {
-		switch status, _ := c.get(ctx, path); {
+		switch status, _ := c.status(ctx, path); {
 		case status >= 200 && status < 300, status >= 500 && status != http.StatusNotImplemented:
 			return path, true
 		}
@@ -32,7 +32,7 @@ func (c *Client) HealthPath(ctx context.Context) (string, bool) {
 // Health makes the health check. It returns an error if the service is not healthy, and
 // the status that it answered.
 func (c *Client) Health(ctx context.Context, path string) (status string, err error) {
-	code, err := c.get(ctx, path)
+	code, err := c.status(ctx, path)
 	switch {
 	case err != nil:
 		return err.Error(), err
@@ -42,16 +42,21 @@ func (c *Client) Health(ctx context.Context, path string) (status string, err er
 	return http.StatusText(code), nil
 }
 
-// get requests a page of the service outside its API, and returns its status.
-func (c *Client) get(ctx context.Context, path string) (int, error) {
-	limited, cancel := context.WithTimeout(ctx, healthFor)
-	defer cancel()
-	req, err := http.NewRequestWithContext(limited, http.MethodGet, c.base+path+c.query, nil)
+// page requests a page of the service outside its API, such as /health.
+func (c *Client) page(ctx context.Context, path string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path+c.query, nil)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	c.header(req)
-	resp, err := c.transport.RoundTrip(req)
+	return c.transport.RoundTrip(req)
+}
+
+// status requests a page and returns its status.
+func (c *Client) status(ctx context.Context, path string) (int, error) {
+	limited, cancel := context.WithTimeout(ctx, healthFor)
+	defer cancel()
+	resp, err := c.page(limited, path)
 	if err != nil {
 		return 0, err
 	}

@@ -223,12 +223,7 @@ func (c *Client) Replicas(ctx context.Context) (int, error) {
 	}
 	limited, cancel := context.WithTimeout(ctx, answerFor)
 	defer cancel()
-	req, err := http.NewRequestWithContext(limited, http.MethodGet, c.base+"/ready"+c.query, nil)
-	if err != nil {
-		return 0, err
-	}
-	c.header(req)
-	resp, err := c.transport.RoundTrip(req)
+	resp, err := c.page(limited, "/ready")
 	if err != nil {
 		return 0, err
 	}
