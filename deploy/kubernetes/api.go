@@ -158,9 +158,7 @@ func (a *api) find(ctx context.Context, k schema.GroupVersionKind) (kind, error)
 		path = "/api/" + k.Version
 	}
 	var list metav1.APIResourceList
-	if err := a.get(ctx, path, &list); apierrors.IsNotFound(err) {
-		return kind{}, words.Errorf("the cluster has no %s of %s: install what it belongs to, or take another overlay", k.Kind, k.GroupVersion())
-	} else if err != nil {
+	if err := a.get(ctx, path, &list); err != nil && !apierrors.IsNotFound(err) { // a group that is not there has no kinds
 		return kind{}, a.explain(err)
 	}
 	a.mu.Lock()
@@ -247,17 +245,25 @@ func (a *api) there(ctx context.Context, o *unstructured.Unstructured) (bool, er
 	return err == nil, err
 }
 
-// remove removes an object with all that it made, and does not mind that it is gone.
+// remove removes an object that is found by its kind.
 func (a *api) remove(ctx context.Context, o *unstructured.Unstructured) error {
 	c, err := a.client(ctx, o)
 	if err != nil {
 		return err
 	}
-	err = c.Delete(ctx, o.GetName(), metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)})
-	if err != nil && !apierrors.IsNotFound(err) {
+	if err := drop(ctx, c, o.GetName()); err != nil {
 		return words.Errorf("remove %s: %s", named(o), a.explain(err))
 	}
 	return nil
+}
+
+// drop deletes an object with all that it made, and does not mind that it is gone.
+func drop(ctx context.Context, c dynamic.ResourceInterface, name string) error {
+	err := c.Delete(ctx, name, metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
 }
 
 func named(o *unstructured.Unstructured) string {

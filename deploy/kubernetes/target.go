@@ -250,11 +250,7 @@ func (t *Target) podPort(ctx context.Context, name string) (int, error) {
 	limited, cancel := context.WithTimeout(ctx, time.Duration(t.spec.ReadyTimeout))
 	defer cancel()
 	found := 0
-	var hopeless error
-	err := t.pods.until(limited, func() bool {
-		if hopeless = t.hopeless(limited); hopeless != nil {
-			return true
-		}
+	err, hopeless := t.until(limited, func(*appsv1.Deployment) bool {
 		for _, pod := range t.pods.list() {
 			for _, c := range pod.Spec.Containers {
 				for _, p := range c.Ports {
@@ -317,12 +313,8 @@ func (t *Target) Metrics() []deploy.Source { return nil }
 func (t *Target) WaitReady(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, time.Duration(t.spec.ReadyTimeout))
 	defer cancel()
-	var hopeless error
-	err := t.pods.until(limited, func() bool {
-		if hopeless = t.hopeless(limited); hopeless != nil {
-			return true
-		}
-		want := t.wanted(limited)
+	err, hopeless := t.until(limited, func(d *appsv1.Deployment) bool {
+		want := t.wanted(d)
 		return want > 0 && len(t.pods.serving()) >= want
 	})
 	switch {
@@ -346,13 +338,37 @@ func (t *Target) tellVersions() {
 	}
 }
 
+// until waits until done reports true; it is given the bundled Deployment as it is
+// then. hopeless is why the pods will never be ready, which ends the wait, too.
+func (t *Target) until(ctx context.Context, done func(*appsv1.Deployment) bool) (err, hopeless error) {
+	err = t.pods.until(ctx, func() bool {
+		d := t.bundledDeployment(ctx)
+		hopeless = t.hopeless(d)
+		return hopeless != nil || done(d)
+	})
+	return err, hopeless
+}
+
+// bundledDeployment is nil for a service that launchgate did not deploy, and while
+// the API server does not tell it.
+func (t *Target) bundledDeployment(ctx context.Context) *appsv1.Deployment {
+	if !t.bundled() {
+		return nil
+	}
+	d, err := t.deployment(ctx)
+	if err != nil {
+		return nil
+	}
+	return d
+}
+
 // wanted is how many pods there are to be: of what launchgate deployed as the
 // Deployment says, of others all that are there.
-func (t *Target) wanted(ctx context.Context) int {
+func (t *Target) wanted(d *appsv1.Deployment) int {
 	if t.spec.Replicas > 0 {
 		return t.spec.Replicas
 	}
-	if d, err := t.deployment(ctx); err == nil && t.bundled() && d.Spec.Replicas != nil {
+	if d != nil && d.Spec.Replicas != nil {
 		return int(*d.Spec.Replicas)
 	}
 	return max(1, len(t.pods.list()))
@@ -367,7 +383,7 @@ func (t *Target) deployment(ctx context.Context) (*appsv1.Deployment, error) {
 }
 
 // hopeless is why pods will never be ready, as far as that can be told.
-func (t *Target) hopeless(ctx context.Context) error {
+func (t *Target) hopeless(d *appsv1.Deployment) error {
 	if err := t.pods.trouble(); err != nil && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)) {
 		return err
 	}
@@ -385,11 +401,7 @@ func (t *Target) hopeless(ctx context.Context) error {
 			}
 		}
 	}
-	if !t.bundled() {
-		return nil
-	}
-	d, err := t.deployment(ctx)
-	if err != nil {
+	if d == nil {
 		return nil // the wait goes on, and ends by its own time
 	}
 	for _, c := range d.Status.Conditions {
@@ -410,7 +422,7 @@ func (t *Target) neverReady(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	said := words.Say("%d of %d pods of %s were ready after %s", len(t.pods.serving()), t.wanted(ctx), t.spec.Selector, time.Duration(t.spec.ReadyTimeout))
+	said := words.Say("%d of %d pods of %s were ready after %s", len(t.pods.serving()), t.wanted(t.bundledDeployment(ctx)), t.spec.Selector, time.Duration(t.spec.ReadyTimeout))
 	for _, pod := range t.pods.list() {
 		if !serves(pod) {
 			said = words.Say("%s\n%s: %s", said, pod.Name, whyNot(pod))

@@ -125,7 +125,7 @@ func (a *api) removeRun(ctx context.Context, to left) (err error) {
 			continue
 		}
 		for _, o := range list.Items {
-			if gone := c.Delete(ctx, o.GetName(), metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)}); gone != nil && !apierrors.IsNotFound(gone) {
+			if gone := drop(ctx, c, o.GetName()); gone != nil {
 				err = errors.Join(err, words.Errorf("undo: remove %s: %s", named(&o), a.explain(gone)))
 			}
 		}
