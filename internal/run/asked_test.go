@@ -215,10 +215,7 @@ var asked = []defect{
 // quarter of the load, and more frequent requests beside it.
 func judgeThorough(t *testing.T, dir string, s *planted, seed uint64, whole bool) checklist.Verdict {
 	t.Helper()
-	gate, _, err := scenarios.Ready("thorough")
-	if err != nil {
-		t.Fatal(err)
-	}
+	gate := ready(t, "thorough")
 	if !whole {
 		gate.Scenarios = gate.Scenarios[:1]
 		gate.Objectives = slices.DeleteFunc(gate.Objectives, func(o scenarios.Objective) bool { return o.Scenario != "answers" })
@@ -234,17 +231,9 @@ func TestAskedDefectsAreFound(t *testing.T) {
 	if testing.Short() {
 		t.Skip("plays 30 gates of 24 s, ten at a time")
 	}
-	dir := t.TempDir()
-	rows := make([]string, len(asked))
-	inTurns(len(asked), func(i int) {
-		d := asked[i]
-		if planting(d) {
-			rows[i] = plantAndFind(t, d, filepath.Join(dir, d.name), func(s *planted, dir string) checklist.Verdict {
-				return judgeThorough(t, dir, s, uint64(i+1), *wholeThorough)
-			})
-		}
+	findAll(t, asked, func(s *planted, dir string, seed uint64) checklist.Verdict {
+		return judgeThorough(t, dir, s, seed, *wholeThorough)
 	})
-	update(t, asked, rows)
 }
 
 // The sound service passes the thorough gate, with and without a tokenizer, and even if

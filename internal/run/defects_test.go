@@ -270,14 +270,20 @@ var catalog = []defect{
 		}},
 }
 
-// judgePlanted plays the standard gate against a handler and judges the run.
-func judgePlanted(t *testing.T, dir string, h http.Handler, seed uint64) checklist.Verdict {
+// ready is a ready gate.
+func ready(t *testing.T, name string) scenarios.Gate {
 	t.Helper()
-	gate, _, err := scenarios.Ready("standard")
+	gate, _, err := scenarios.Ready(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return judgeGate(t, dir, h, gate, seed)
+	return gate
+}
+
+// judgePlanted plays the standard gate against a handler and judges the run.
+func judgePlanted(t *testing.T, dir string, h http.Handler, seed uint64) checklist.Verdict {
+	t.Helper()
+	return judgeGate(t, dir, h, ready(t, "standard"), seed)
 }
 
 // judgeGate plays a gate against a handler and judges the run.
@@ -296,11 +302,7 @@ func judgeGate(t *testing.T, dir string, h http.Handler, gate scenarios.Gate, se
 // judgeEndpoint plays the standard gate against an existing service and judges the run.
 func judgeEndpoint(t *testing.T, dir string, endpoint scenarios.Endpoint, seed uint64) checklist.Verdict {
 	t.Helper()
-	gate, _, err := scenarios.Ready("standard")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return judgeAt(t, dir, endpoint, gate, seed)
+	return judgeAt(t, dir, endpoint, ready(t, "standard"), seed)
 }
 
 func judgeAt(t *testing.T, dir string, endpoint scenarios.Endpoint, gate scenarios.Gate, seed uint64) checklist.Verdict {
@@ -370,18 +372,21 @@ func TestPlantedDefectsAreFound(t *testing.T) {
 	if testing.Short() {
 		t.Skip("plays 39 gates of 50 s, ten at a time")
 	}
+	findAll(t, catalog, func(s *planted, dir string, seed uint64) checklist.Verdict { return judgePlanted(t, dir, s, seed) })
+}
+
+// findAll plays the defects of a table, and writes the rows of those that are found
+// into the page.
+func findAll(t *testing.T, of []defect, judge func(s *planted, dir string, seed uint64) checklist.Verdict) {
+	t.Helper()
 	dir := t.TempDir()
-	rows := make([]string, len(catalog))
-	inTurns(len(catalog), func(i int) {
-		d := catalog[i]
-		if !planting(d) {
-			return
+	rows := make([]string, len(of))
+	inTurns(len(of), func(i int) {
+		if d := of[i]; planting(d) {
+			rows[i] = plantAndFind(t, d, filepath.Join(dir, d.name), func(s *planted, dir string) checklist.Verdict { return judge(s, dir, uint64(i+1)) })
 		}
-		rows[i] = plantAndFind(t, d, filepath.Join(dir, d.name), func(s *planted, dir string) checklist.Verdict {
-			return judgePlanted(t, dir, s, uint64(i+1))
-		})
 	})
-	update(t, catalog, rows)
+	update(t, of, rows)
 }
 
 // update writes new rows of found defects into the page.
