@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -77,6 +78,44 @@ const (
 	header   = "\x00\x00\x01\x01\x00\x00\x00\x00\x01\x82" // a part of the headers of stream 1
 	more     = "\x00\x00\x00\x09\x00\x00\x00\x00\x01"     // nothing more of them
 )
+
+// Headers and idle connections are bounded over TLS and in clear.
+func TestListenIsBounded(t *testing.T) {
+	certified := httptest.NewUnstartedServer(nil)
+	certified.StartTLS()
+	defer certified.Close()
+	for name, certificate := range map[string]*tls.Config{"http": nil, "https": {Certificates: certified.TLS.Certificates}} {
+		t.Run(name, func(t *testing.T) {
+			l, err := Listen("127.0.0.1:0", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), certificate, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			for _, s := range []*http.Server{l.h1, l.h2} {
+				if s.IdleTimeout <= 90*time.Second { // the callers' own
+					t.Errorf("idle connections are closed after %s", s.IdleTimeout)
+				}
+			}
+			client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+			defer client.CloseIdleConnections()
+			for size, want := range map[int]int{1 << 10: http.StatusOK, 2 * headerLimit: http.StatusRequestHeaderFieldsTooLarge} {
+				req, err := http.NewRequest(http.MethodGet, name+"://"+l.Addr().String(), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				req.Header.Set("X-Long", strings.Repeat("x", size))
+				resp, err := client.Do(req)
+				if err != nil {
+					t.Fatalf("%d bytes of headers: %v", size, err)
+				}
+				resp.Body.Close()
+				if resp.StatusCode != want {
+					t.Errorf("%d bytes of headers: %s, want %d", size, resp.Status, want)
+				}
+			}
+		})
+	}
+}
 
 // A connection without a key that asks nothing is cut, whatever it sends, and
 // one with a key stays.
