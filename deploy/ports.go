@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/launchgate/launchgate/internal/words"
 )
@@ -14,7 +15,9 @@ import (
 //
 // They lie below the range the kernel takes source ports from: a replica that
 // was killed must find its port free when it comes back, and under load the
-// client's own connections would otherwise take it now and then.
+// client's own connections would otherwise take it now and then. Each call goes
+// on where the last one ended: what was found for one deployment is not found
+// again for another of this process before the first one listens there.
 func freePorts(n int) ([]int, error) {
 	low, high := 20000, ephemeralStart()
 	if high-low < 1000 {
@@ -31,7 +34,7 @@ func freePorts(n int) ([]int, error) {
 		if tries > 200+20*n {
 			return nil, words.Errorf("no %d free ports on 127.0.0.1 between %d and %d", n, low, high)
 		}
-		p := low + rand.IntN(high-low)
+		p := low + int(nextPort.Add(1)%uint64(high-low))
 		l, err := listen(p)
 		if err != nil {
 			continue
@@ -40,6 +43,11 @@ func freePorts(n int) ([]int, error) {
 	}
 	return ports, nil
 }
+
+// nextPort starts anywhere, so that two processes seldom meet.
+var nextPort atomic.Uint64
+
+func init() { nextPort.Store(uint64(rand.Uint32())) }
 
 const loopback = "127.0.0.1"
 
