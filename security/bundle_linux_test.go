@@ -133,7 +133,7 @@ func startWith(t *testing.T, flaw string, files int, how ...string) *bundle {
 	if slices.Contains(how, "--dev-tls") {
 		scheme, b.target.CAFile = "https://", filepath.Join(dir, "tls", "ca.pem")
 	}
-	b.target.URL, b.dir = scheme+start(t, gateway, env, b.logs[1], regexp.MustCompile(`door=(\S+)`)), dir
+	b.target.URL, b.dir = scheme+start(t, gateway, env, b.logs[1], regexp.MustCompile(`msg=listening address=(\S+)`)), dir
 	return b
 }
 
