@@ -27,13 +27,13 @@ const owner = "launchgate"
 // keysLast is how long keys are valid, as long as the development certificate.
 const keysLast = 7 * 24 * time.Hour
 
-// Allowance is what the deployment's own key may do at its gateway, and 127.0.0.1
-// with it. The zero Allowance is the gateway's limits as they are: only a load
-// that is known before is let past them.
+// Allowance is how far the deployment's own key and 127.0.0.1 may exceed the
+// gateway's limits. The zero Allowance leaves the limits as they are: only a
+// load that is known before the run may exceed them.
 type Allowance struct {
 	PerSecond float64
 	UnderWay  int
-	Tenants   []string // others that have it
+	Tenants   []string // other tenants that have the allowance
 	Limited   []string // keys of the run without the allowance, by their variables
 }
 
@@ -56,11 +56,12 @@ func AllowanceFor(g scenarios.Gate) Allowance {
 // burst allows for random arrivals: ten seconds of the rate at once.
 func (a Allowance) burst() int { return int(math.Ceil(10*a.PerSecond)) + 100 }
 
-// connections is room for as many, each used once where need be.
+// connections is the limit of connections. It is enough even if each connection
+// is used for one request only.
 func (a Allowance) connections() int { return 2*a.UnderWay + a.burst() }
 
-// Told is the allowance in words.
-func (a Allowance) Told() words.Sentence {
+// Describe is the allowance in words.
+func (a Allowance) Describe() words.Sentence {
 	if a.PerSecond == 0 {
 		return words.Say("the gateway's limits apply to every caller")
 	}
@@ -71,7 +72,8 @@ func (a Allowance) Told() words.Sentence {
 	return text
 }
 
-// admission is what a whole gateway keeps in its folder:
+// admission is the part of a whole gateway that admits requests. Its folder
+// has:
 //
 //	ledger.db     keys, usage, background responses
 //	gateway.yaml  the limits, with the allowance
@@ -82,13 +84,13 @@ type admission struct {
 	server, dir string
 	allow       Allowance
 	key         string // the deployment's own
-	secret      string // that gateway and replicas share
+	secret      string // shared by the gateway and the replicas
 	replicated  bool   // the ledger has a second place
 	onEvent     func(Event)
 
 	mu       sync.Mutex
-	issued   []issued       // keys, for a ledger that has to begin anew
-	returned words.Sentence // how the ledger came back, when it was last lost
+	issued   []issued       // keys to add again if the ledger starts empty
+	returned words.Sentence // how the ledger was last restored
 }
 
 // issued is a key and its secret.
@@ -97,7 +99,7 @@ type issued struct {
 	secret string
 }
 
-// LedgerFolder is where a gateway keeps its ledger, below the folder of logs.
+// LedgerFolder is the folder of a gateway's ledger, below the folder of logs.
 func LedgerFolder(logDir string) string { return filepath.Join(logDir, "gateway") }
 
 func openAdmission(ctx context.Context, spec scenarios.Gateway, allow Allowance, o Setup) (*admission, error) {
@@ -116,13 +118,13 @@ func openAdmission(ctx context.Context, spec scenarios.Gateway, allow Allowance,
 	return d, err
 }
 
-// SecretVariable is the environment variable in which the processes of a
-// deployment get the secret of gateway and replicas: arguments are anybody's to
-// see on the machine.
+// SecretVariable is the environment variable that gives the processes of a
+// deployment the secret of gateway and replicas. Everybody on the machine can
+// see the arguments of a process.
 const SecretVariable = "GATEWAY_SECRET"
 
-// ReplicaSecret is by what replicas know who may ask them; empty where a plain
-// gateway has everybody pass anyway.
+// ReplicaSecret is the secret by which replicas recognize their gateway. It is
+// empty behind a plain gateway, which lets everybody pass.
 func (f *front) ReplicaSecret() string {
 	if f.admission == nil {
 		return ""
@@ -137,8 +139,8 @@ func (f *front) secretEnv() []string {
 	return []string{SecretVariable + "=" + f.admission.secret}
 }
 
-// limits is the configuration of a gateway: a file's, with the allowance in
-// front of its exceptions.
+// limits is the configuration of a gateway: that of a file, with the allowance
+// in front of its exceptions.
 func limits(file string, a Allowance) ([]byte, error) {
 	config := map[string]any{}
 	if file != "" {
@@ -153,7 +155,7 @@ func limits(file string, a Allowance) ([]byte, error) {
 	if a.PerSecond == 0 {
 		return yaml.Marshal(config)
 	}
-	networks, _ := config["networks"].([]any) // of another type: the gateway refuses what was written
+	networks, _ := config["networks"].([]any) // if it has another type, the gateway refuses the file
 	config["networks"] = append([]any{map[string]any{"cidr": "127.0.0.1/32", "rate": a.PerSecond, "burst": a.burst(), "connections": a.connections()}}, networks...)
 	tenants, _ := config["tenants"].(map[string]any)
 	if tenants == nil {
@@ -172,8 +174,8 @@ func (d *admission) args() []string {
 	return []string{"--ledger", d.file("ledger.db"), "--config", d.file("gateway.yaml"), "--audit-log", d.file("audit.log"), "--dev-tls", d.file("tls")}
 }
 
-// replicator keeps a second place for the ledger. It is a process of its own,
-// so that what the gateway wrote before it was killed is copied all the same.
+// replicator keeps a second copy of the ledger. It is a process of its own, so
+// that it also copies what the gateway wrote just before it was killed.
 func (d *admission) replicator() *process {
 	return &process{name: Replicator, argv: []string{d.server, "ledger", "replicate", "--ledger", d.file("ledger.db"), "--to", d.file("second-place")}}
 }
@@ -181,7 +183,7 @@ func (d *admission) replicator() *process {
 // KeySpec is an API key that is to be made.
 type KeySpec struct {
 	ID, Tenant, Class string
-	Inside            bool // who has it is told which replica answered
+	Inside            bool // answers to this key name the replica
 }
 
 // scopes are what the key may do.
@@ -204,9 +206,9 @@ func (d *admission) addKey(ctx context.Context, k KeySpec) (secret string, err e
 	return secret, nil
 }
 
-// bringLedger makes a ledger that was lost again before a process of its opens
-// it: from its second place, or empty and with the keys that were issued. What
-// begins empty is served, and what it lost is for the run to measure.
+// bringLedger restores a lost ledger before a process opens it: from the second
+// copy, or as an empty ledger with the issued keys. The gateway serves with an
+// empty ledger too, and the run measures what was lost.
 func (d *admission) bringLedger(ctx context.Context) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -260,18 +262,19 @@ func (d *admission) ledgerWith(ctx context.Context, in, command string, args ...
 	return strings.TrimSpace(string(out)), err
 }
 
-// close takes the certificate's key away: run folders are passed on.
+// close removes the certificate's private key, because users pass run folders
+// on.
 func (d *admission) close() { _ = os.Remove(d.file("tls/key.pem")) }
 
-// Certificate is what the gateway shows to who connects.
+// Certificate describes the certificate that the gateway sends to clients.
 type Certificate struct {
-	Address string // where it is shown
-	File    string // from which the gateway reads it again when that changes
-	Expired string // the file of another one, of the same authority and for the same key, that has expired
-	CA      string // the file of the authority
+	Address string // of the listener that sends it
+	File    string // the gateway reads it again when it changes
+	Expired string // the file of an expired one from the same authority and for the same key
+	CA      string // the file of the certificate authority
 }
 
-// Certificate is the gateway's, where it has one.
+// Certificate is the certificate of the gateway, if it has one.
 func (f *front) Certificate() (Certificate, bool) {
 	if f.admission == nil {
 		return Certificate{}, false
@@ -291,14 +294,14 @@ func (f *front) LedgerFolder() string {
 // HasLedger reports whether the gateway's ledger is there.
 func (f *front) HasLedger() bool { return f.admission != nil && f.admission.hasLedger() }
 
-// LedgerReturned is how the ledger came back when it was last lost.
+// LedgerReturned says how the ledger was last restored.
 func (f *front) LedgerReturned() words.Sentence {
 	f.admission.mu.Lock()
 	defer f.admission.mu.Unlock()
 	return f.admission.returned
 }
 
-// WithLedger names the processes that are where the ledger is.
+// WithLedger names the processes that use the ledger's disk.
 func (l *Local) WithLedger() []string {
 	switch {
 	case l.admission == nil:
@@ -309,8 +312,8 @@ func (l *Local) WithLedger() []string {
 	return []string{Gateway, Replicator}
 }
 
-// LoseLedger removes the ledger, with its log and what its replicator keeps
-// beside it. Nothing that has it open may run.
+// LoseLedger removes the ledger, with its log and the replicator's files beside
+// it. No process that has it open may run.
 func (f *front) LoseLedger() error {
 	files, err := filepath.Glob(f.admission.file("ledger.db*"))
 	for _, file := range append(files, f.admission.file(".ledger.db-litestream")) {
@@ -319,8 +322,8 @@ func (f *front) LoseLedger() error {
 	return err
 }
 
-// Key is the API key of whoever deployed the service; empty where none is
-// asked for.
+// Key is the API key of whoever deployed the service. It is empty if the
+// gateway asks for none.
 func (f *front) Key() string {
 	if f.admission == nil {
 		return ""
@@ -328,8 +331,7 @@ func (f *front) Key() string {
 	return f.admission.key
 }
 
-// AddKey makes another API key, for a tenant who is held to the gateway's
-// limits.
+// AddKey makes another API key, for a tenant without the allowance.
 func (f *front) AddKey(ctx context.Context, k KeySpec) (string, error) {
 	if f.admission == nil {
 		return "", words.Errorf("the gateway of this deployment is plain and requires no API keys; remove plain from target.local.gateway")
@@ -337,8 +339,8 @@ func (f *front) AddKey(ctx context.Context, k KeySpec) (string, error) {
 	return f.admission.addKey(ctx, k)
 }
 
-// AddOldKeys makes two keys of a tenant that must not work any more: one that has
-// expired and one that was revoked.
+// AddOldKeys makes two keys of a tenant that must not work: one has expired and
+// one was revoked.
 func (f *front) AddOldKeys(ctx context.Context, tenant string) (expired, revoked string, err error) {
 	if f.admission == nil {
 		return "", "", words.Errorf("the gateway of this deployment is plain and requires no API keys; remove plain from target.local.gateway")

@@ -9,7 +9,7 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// The allowance comes before the exceptions of the file, which stay.
+// The allowance comes before the exceptions of the file, which stay in effect.
 func TestLimits(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "limits.yaml")
 	if err := os.WriteFile(file, []byte("key: {rate: 7, burst: 8}\nnetworks: [{cidr: 127.0.0.0/8, rate: 1, burst: 1}]\ntenants: {acme: {concurrency: 3}}\n"), 0o644); err != nil {
@@ -37,7 +37,7 @@ func TestLimits(t *testing.T) {
 	if len(c.Tenants) != 3 || c.Tenants["acme"].Concurrency != 3 || c.Tenants["bulk"].Concurrency != 9 || c.Tenants[owner].Concurrency != 9 {
 		t.Errorf("%s", out)
 	}
-	// Nothing is let past limits that nobody planned a load for.
+	// Without a planned load nothing may exceed the limits.
 	if out, err := limits("", Allowance{}); err != nil || strings.TrimSpace(string(out)) != "{}" {
 		t.Errorf("%q %v", out, err)
 	}

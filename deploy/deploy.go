@@ -1,6 +1,6 @@
 // Package deploy starts the service under test, or points at one that already
-// runs. A Target can start, say where it listens, and stop. The effects that a
-// fault can have on it are capabilities: interfaces of one method each.
+// runs. A Target can start, report where it listens, and stop. The effects that
+// a fault can have on it are capabilities: interfaces of one method each.
 package deploy
 
 import (
@@ -33,7 +33,7 @@ func (p EndpointPlan) About() About {
 	return About{Kind: "endpoint", URL: p.Spec.URL, Model: p.Spec.Model}
 }
 
-// Replicas are not known of a service that is already there.
+// Replicas is empty: the replicas of an existing service are not known.
 func (EndpointPlan) Replicas() []Replica { return nil }
 
 // Endpoint is a service launchgate did not deploy: it can be driven and
@@ -62,7 +62,7 @@ func OpenEndpoint(spec scenarios.Endpoint, linked bool) (*Endpoint, error) {
 	return e, nil
 }
 
-// addressOf is what is connected to for a URL.
+// addressOf is the host and port to which a URL connects.
 func addressOf(at string) (string, error) {
 	u, err := url.Parse(at)
 	if err != nil {
@@ -83,14 +83,15 @@ func (e *Endpoint) URL() string { return e.Spec.URL }
 // Access is the endpoint as the gate has it.
 func (e *Endpoint) Access() Access { return Access{Endpoint: e.Spec, Via: e.Via()} }
 
-// Metrics may be at /metrics beside the API.
+// Metrics are perhaps at /metrics beside the API.
 func (e *Endpoint) Metrics() []Source { return []Source{{Name: "service", Beside: true}} }
 
 // WaitReady does not wait: the client's first request shows whether the service
 // serves.
 func (e *Endpoint) WaitReady(context.Context) error { return nil }
 
-// Link is the network in front of it, where it was asked for.
+// Link is the network in front of the service, if OpenEndpoint was asked for
+// one.
 func (e *Endpoint) Link() (*Link, bool) { return e.link, e.link != nil }
 
 // Via is the address that clients have to connect to in place of the URL's;
@@ -102,7 +103,8 @@ func (e *Endpoint) Via() string {
 	return e.link.Addr()
 }
 
-// Stop ends the link; what was not started here is not stopped here.
+// Stop ends the link. It does not stop the service, which launchgate did not
+// start.
 func (e *Endpoint) Stop() {
 	if e.link != nil {
 		e.link.stop()

@@ -40,15 +40,16 @@ type Sight struct {
 // thing was never done. deploy/targets knows which package carries it out.
 type Undo struct {
 	Do string `json:"do"`
-	// To is what it is done to, as the package that carries it out wrote it: a
-	// process, a file, an object of a cluster.
+	// To is the object of the action, such as a process, a file or an object of
+	// a cluster. The package that carries it out defines its form.
 	To json.RawMessage `json:"to,omitempty"`
-	// UntilReboot: a reboot of this machine undoes it too, as it ends a process.
+	// UntilReboot: a reboot of this machine undoes it too, because the effect
+	// is on a process.
 	UntilReboot bool `json:"until_reboot,omitempty"`
 }
 
-// UnmarshalJSON reads an Undo. Older journals have what it is done to beside "do";
-// what concerns a process has a pid there.
+// UnmarshalJSON reads an Undo. Older journals have the fields of To beside
+// "do", and a pid among them if it concerns a process.
 func (u *Undo) UnmarshalJSON(b []byte) error {
 	type plain Undo
 	var read struct {
@@ -84,10 +85,10 @@ type Victim struct {
 	Streams int
 }
 
-// Crowd is what a target has to offer so that a victim can be chosen.
+// Crowd is what a target must offer so that a victim can be chosen.
 type Crowd interface {
 	Replicas() []Replica
-	// InFlight is how many streams run through each replica now.
+	// InFlight is the number of streams that run through each replica now.
 	InFlight(ctx context.Context) (map[string]int, error)
 	// Serving reports whether a replica takes part.
 	Serving(ctx context.Context, replica string) bool

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// What a journal holds is read as it was written, also that of an older version.
+// An Undo is read from a journal as it was written, also by an older version.
 func TestUndoIsReadBack(t *testing.T) {
 	for text, want := range map[string]Undo{
 		`{"do":"uncordon","to":{"node":"machine-7"}}`:      {Do: "uncordon", To: []byte(`{"node":"machine-7"}`)},

@@ -12,8 +12,7 @@ import (
 )
 
 // front is the gateway as the rest of the deployment sees it: where it listens,
-// the admission of requests where there is one, and what it said last of the
-// replicas behind it.
+// its admission of requests if it has one, and its last status of the replicas.
 type front struct {
 	url       string
 	status    string     // the URL of its status
@@ -34,7 +33,7 @@ type ReplicaStatus struct {
 	URL      string `json:"url"`
 	Ready    bool   `json:"ready"`
 	InFlight int    `json:"in_flight"`
-	// How often it was taken out, and when last.
+	// How often the gateway stopped routing to it, and when it last did.
 	Outages int       `json:"outages"`
 	OutAt   time.Time `json:"out_at"`
 	// Counts since the gateway started: answers that ended, and those of them that
@@ -59,7 +58,7 @@ func (s Status) Ready() (n int) {
 // URL is the gateway's address.
 func (f *front) URL() string { return f.url }
 
-// Status is what the gateway said last.
+// Status is the last status that the gateway reported.
 func (f *front) Status() Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()

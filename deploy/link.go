@@ -30,7 +30,7 @@ type Impairment struct {
 // but no data passes.
 type Link struct {
 	listener net.Listener
-	node     *Node // it is in the network of; nil: in the host's
+	node     *Node // the node in whose network it is; nil: the host's
 	to       string
 	running  sync.WaitGroup
 
@@ -50,7 +50,7 @@ const (
 	pieces       = 16 << 10               // bytes that are read at once
 	retransmit   = 200 * time.Millisecond // Linux's least retransmission timeout
 	maxRetries   = 8                      // of one segment
-	queuedPieces = 256                    // on their way in a direction of a connection
+	queuedPieces = 256                    // on their way in one direction of a connection
 )
 
 // newLink begins to pass connections to addr on to the address to, both on a
@@ -293,9 +293,8 @@ func (l *Link) arrive(to, from net.Conn, onTheWay <-chan piece) {
 	}
 }
 
-// wait returns when something may arrive: it is due and the link is not
-// silent. It is false when the link was stopped. Once the impairment is fine
-// nothing waits any more.
+// wait returns true when data that is due may arrive, which means that the link
+// is not silent. It returns false when the link was stopped.
 func (l *Link) wait(due time.Time) bool {
 	for {
 		w, changed, stopped := l.now()

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// sendBack serves on a listener: what comes goes back. wait returns when the
-// listener and all that it accepted are closed.
+// sendBack serves on a listener and sends back what it receives. wait returns
+// when the listener and all accepted connections are closed.
 func sendBack(on net.Listener) (wait func()) {
 	var serving sync.WaitGroup
 	serving.Go(func() {
@@ -28,7 +28,7 @@ func sendBack(on net.Listener) (wait func()) {
 	return serving.Wait
 }
 
-// echo is a server that sends back what it gets, and a link in front of it.
+// echo is a link in front of a server that sends back what it receives.
 func echo(t *testing.T) *Link {
 	t.Helper()
 	server, err := net.Listen("tcp", "127.0.0.1:0")
@@ -54,8 +54,8 @@ func dial(t *testing.T, l *Link) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// In whatever impairment, what arrives is what was sent, in order and whole, and
-// it takes as long as the impairment says.
+// Under every impairment the data arrives complete and in order, and takes as
+// long as the impairment says.
 func TestLinkPassesEverythingOn(t *testing.T) {
 	tests := []struct {
 		name        string
@@ -102,7 +102,7 @@ func TestLinkPassesEverythingOn(t *testing.T) {
 	}
 }
 
-// What a silent link kept arrives when it speaks again.
+// Data that a silent link held back arrives when the silence ends.
 func TestLinkSilent(t *testing.T) {
 	l := echo(t)
 	c := dial(t, l)
@@ -164,8 +164,8 @@ func TestLinkReset(t *testing.T) {
 	}
 }
 
-// Faults that meet on a link are all in effect, and each ends by itself.
-func TestWeatherAddsUp(t *testing.T) {
+// Several faults on one link are all in effect, and each ends separately.
+func TestImpairmentsAddUp(t *testing.T) {
 	l := echo(t)
 	endSlow := l.Begin(Impairment{Delay: 10 * time.Millisecond, Bandwidth: 1000})
 	endWorse := l.Begin(Impairment{Delay: 5 * time.Millisecond, Bandwidth: 500, Loss: 0.5})

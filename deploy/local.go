@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	statusEvery = 100 * time.Millisecond // how often the gateway is asked what it routes to
+	statusEvery = 100 * time.Millisecond // how often the gateway's status is read
 	gaugesEvery = 500 * time.Millisecond // how often gauges are observed
 )
 
@@ -64,7 +64,7 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 			return nil, err
 		}
 	}
-	ports, err := freePorts(3*spec.Replicas + 3) // all at once, so that none is there twice
+	ports, err := freePorts(3*spec.Replicas + 3) // all in one call, so that they differ
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 		http, metrics, link := at(node.Host(), rest[3*i]), at(node.Host(), rest[3*i+1]), at(node.Host(), rest[3*i+2])
 		argv := []string{o.Build, "serve", "--grpc-addr", "", "--device-file", l.deviceFile(), "--addr", http, "--metrics-addr", metrics,
 			"--threads", strconv.Itoa(threadsPerReplica(spec))}
-		if l.admission == nil && node != nil { // only this host's namespaces lead to a node's address
+		if l.admission == nil && node != nil { // a node's address can be reached from this host only
 			argv = append(argv, "--answer-everybody")
 		}
 		if spec.Model != "" {
@@ -200,8 +200,8 @@ func (l *Local) Access() Access {
 	return Access{Endpoint: scenarios.Endpoint{URL: l.url, CAFile: l.admission.file("tls/ca.pem"), APIKeyEnv: own}, Keys: keys}
 }
 
-// Stop stops every process, gracefully where it can be had, and waits until
-// nothing of the deployment runs.
+// Stop stops every process, gracefully if possible, and waits until nothing of
+// the deployment runs.
 func (l *Local) Stop() {
 	l.stop()
 	l.running.Wait()
@@ -211,8 +211,8 @@ func (l *Local) Stop() {
 	}
 }
 
-// WaitReady waits until the gateway routes to every replica. The error of a
-// service that never gets there carries the last lines of its log.
+// WaitReady waits until the gateway routes to every replica. If that never
+// happens, the error has the last lines of a log.
 func (l *Local) WaitReady(ctx context.Context) error {
 	timeout := time.Duration(l.Spec.ReadyTimeout)
 	deadline := time.After(timeout)
@@ -263,13 +263,13 @@ func (l *Local) Serving(ctx context.Context, replica string) bool {
 	return false
 }
 
-// Node is the network of the node that a replica is on; nil where that is the
-// host's.
+// Node is the network of the node that a replica is on. It is nil if the
+// replica is in the host's network.
 func (l *Local) Node(replica string) *Node {
 	return l.nodeOf(slices.Index(Names(l.Replicas()), replica))
 }
 
-// OnNodeOf names the replicas that share a simulated node with one, and it.
+// OnNodeOf names the replicas on the simulated node of a replica, including it.
 func (l *Local) OnNodeOf(replica string) []string {
 	nodes := CountNodes(l.Spec)
 	var same []string
@@ -287,21 +287,21 @@ func (l *Local) OnNodeOf(replica string) []string {
 // another.
 func (l *Local) deviceFile() string { return filepath.Join(l.logDir, "device.json") }
 
-// Ballast is a command that takes the device's memory once it has read a line,
-// all but leave bytes, says so in a line, and holds it until its standard input
-// ends.
+// Ballast is a command that waits for a line and then takes the device's
+// memory, all but leave bytes. It prints a line when it has the memory, and
+// holds it until its standard input ends.
 func (l *Local) Ballast(ctx context.Context, leave int64) *exec.Cmd {
 	return exec.CommandContext(ctx, l.server, "ballast", "--device-file", l.deviceFile(), "--leave-bytes", strconv.FormatInt(leave, 10))
 }
 
-// AskFree is a command that says how many bytes of the device's memory are
+// AskFree is a command that prints how many bytes of the device's memory are
 // free.
 func (l *Local) AskFree(ctx context.Context) *exec.Cmd {
 	return exec.CommandContext(ctx, l.server, "ballast", "--ask", "--device-file", l.deviceFile())
 }
 
-// Deepen writes a model that has the served one's answers and takes longer for
-// them.
+// Deepen writes a model that gives the same answers as the served one, but
+// slower.
 func (l *Local) Deepen(ctx context.Context, model, to string) error {
 	out, err := exec.CommandContext(ctx, l.server, "deepen", "--to", to, model).CombinedOutput()
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// anyLoad is allowed where nobody knows how much will come.
+// anyLoad is the allowance for a load that is not known before.
 var anyLoad = Allowance{PerSecond: 1e5, UnderWay: 1e6}
 
 // LocalPlan is the bundled service, before it is started.
@@ -27,12 +27,12 @@ func (p LocalPlan) About() About {
 		a.Models = append(a.Models, ServedModel{Name: name, Quantization: p.Spec.Models[name].Quantization})
 	}
 	if !p.Spec.Gateway.Plain {
-		a.Allowance = AllowanceFor(p.Gate).Told()
+		a.Allowance = AllowanceFor(p.Gate).Describe()
 	}
 	return a
 }
 
-// Replicas are as many as the gate says, spread over the nodes.
+// Replicas are those that the gate asks for, spread over the nodes.
 func (p LocalPlan) Replicas() []Replica {
 	all := make([]Replica, p.Spec.Replicas)
 	for i := range all {
@@ -43,21 +43,22 @@ func (p LocalPlan) Replicas() []Replica {
 
 func nodeName(i int) string { return fmt.Sprintf("node-%d", i) }
 
-// deviceName is of the device that all replicas of this machine share.
+// deviceName is the name of the device that all replicas of this machine share.
 const deviceName = "device-0"
 
-// Ground is what a local deployment stands on, besides this machine's loopback.
+// Ground is the networks that a local deployment uses besides this machine's
+// loopback.
 type Ground struct {
-	// Links has the gateway reach every replica through a Link.
+	// Links: the gateway reaches every replica through a Link.
 	Links bool
-	// Nodes are the networks of the simulated nodes, as many as CountNodes says;
-	// without them every replica is on loopback.
+	// Nodes are the networks of the simulated nodes, as many as CountNodes
+	// says. If there are none, every replica is on loopback.
 	Nodes []*Node
 }
 
-// Start starts the deployment. Where its gateway asks for keys, they are issued:
-// one is the run's own, and each workload that names a variable of its own is a
-// tenant of its own.
+// Start starts the deployment. If its gateway asks for keys, Start issues them:
+// one for the run, and one for each variable that a workload names. Each such
+// workload is a tenant of its own.
 func (p LocalPlan) Start(ctx context.Context, o Setup, on Ground) (*Local, error) {
 	allow := anyLoad
 	if !o.AnyLoad {
@@ -88,7 +89,8 @@ func (p LocalPlan) Start(ctx context.Context, o Setup, on Ground) (*Local, error
 	return l, nil
 }
 
-// variables are those that the workloads of the gate name their keys by.
+// variables are the names of the variables with the keys of the gate's
+// workloads.
 func (p LocalPlan) variables() (all []string) {
 	for _, s := range p.Gate.Scenarios {
 		for _, class := range s.Mix() {

@@ -12,9 +12,9 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-const mostMetrics = 16 << 20 // bytes of an answer that is read
+const mostMetrics = 16 << 20 // the most bytes of an answer that are read
 
-// Metrics are where the processes of the deployment tell theirs.
+// Metrics are the URLs of the metrics of all processes of the deployment.
 func (l *Local) Metrics() []Source {
 	all := make([]Source, len(l.scraped))
 	for i, s := range l.scraped {
@@ -23,9 +23,9 @@ func (l *Local) Metrics() []Source {
 	return all
 }
 
-// Scrape reads what a process of a deployment tells of itself at a URL, by the
-// metrics' names. A service that was there before is asked by its client: it may
-// take a certificate, a key or a proxy to reach it.
+// Scrape reads the metrics of a process of a deployment from a URL, by their
+// names. It is not for a service that launchgate did not deploy: reaching that
+// may need a certificate, a key or a proxy, which its client has.
 func Scrape(ctx context.Context, url string) (map[string]*dto.MetricFamily, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -43,7 +43,7 @@ func Scrape(ctx context.Context, url string) (map[string]*dto.MetricFamily, erro
 	return ReadMetrics(io.LimitReader(resp.Body, mostMetrics))
 }
 
-// ReadMetrics reads a page of metrics in Prometheus's text format, by their names.
+// ReadMetrics reads metrics in Prometheus's text format, by their names.
 func ReadMetrics(page io.Reader) (map[string]*dto.MetricFamily, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	return parser.TextToMetricFamilies(page)

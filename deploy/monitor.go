@@ -17,7 +17,7 @@ import (
 // Prometheus is the name of its process, and of the program.
 const Prometheus = "prometheus"
 
-const alertsEvery = 200 * time.Millisecond // how often Prometheus is asked what fires
+const alertsEvery = 200 * time.Millisecond // how often Prometheus is asked which alerts fire
 
 // monitor is a real Prometheus that scrapes every process of the deployment and
 // evaluates the rules of deploy/monitoring. Without the program, or if the gate
@@ -76,7 +76,7 @@ func newMonitor(spec scenarios.Monitoring, port int, scraped []Scraped, dir stri
 	}, nil
 }
 
-// targetGroup is an entry of a list of targets, as Prometheus reads it.
+// targetGroup is an entry of a Prometheus file of targets.
 type targetGroup struct {
 	Targets []string          `json:"targets"`
 	Labels  map[string]string `json:"labels,omitempty"`
@@ -151,7 +151,7 @@ func (m *monitor) watch(ctx context.Context, tell func(Event)) {
 	for sleep(ctx, alertsEvery) {
 		names, fires, err := m.firing(ctx)
 		if err != nil || len(names) == 0 {
-			continue // it starts, or is started again
+			continue // Prometheus is starting
 		}
 		if !known {
 			known = true

@@ -8,26 +8,26 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// Kernel is what a kernel can do to the network of simulated nodes: nil where it
-// was tried and works, and else why it cannot.
+// Kernel is what this kernel can do to the network of simulated nodes. Each
+// field is nil if a try succeeded, and else says why it failed.
 type Kernel struct {
-	Nodes     error // make one, and cut it off
+	Nodes     error // make a node and cut it off
 	Bandwidth error // limit its bandwidth, with tbf
 	Packets   error // delay and lose its packets, with netem
 }
 
 const (
 	linkMTU = 1500
-	frame   = linkMTU + 14 // bytes of the longest packet, as the kernel counts it
+	frame   = linkMTU + 14 // bytes of the longest packet, as the kernel counts them
 )
 
-// Burst is how many bytes come through a link of a node at once, when nothing
-// did for a while, before its bandwidth counts. The kernel rounds it, and would
-// let no packet through that is longer.
+// Burst is how many bytes pass a link of a node at once after a time without
+// data, before the bandwidth limits them. The kernel rounds it, and drops every
+// packet that is longer than it.
 func Burst(bandwidth int64) int64 { return max(2*frame, bandwidth/100) }
 
-// chooseNetwork draws a network of 128 nodes with two addresses each, none of
-// which is taken.
+// chooseNetwork draws a random network for 128 nodes with two addresses each.
+// It does not overlap a taken one.
 func chooseNetwork(taken []netip.Prefix) (netip.Prefix, error) {
 	for range 1000 {
 		at := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(rand.IntN(256)), byte(rand.IntN(256))}), 24)

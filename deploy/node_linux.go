@@ -31,7 +31,7 @@ import (
 // the last process in it and this one have ended. A nil Node is the host's own
 // network.
 type Node struct {
-	name    string // of the host's end of the veth
+	name    string // name of the host's end of the veth
 	address netip.Addr
 	ns      netns.NsHandle
 	ends    [2]end // the host's, and the namespace's
@@ -39,7 +39,7 @@ type Node struct {
 	mu          sync.Mutex
 	impairments map[*Impairment]struct{}
 	now         Impairment
-	unsure      bool // now was not wholly made
+	unsure      bool // now may be in effect only in part
 }
 
 // end is one end of a veth.
@@ -49,13 +49,13 @@ type end struct {
 }
 
 const (
-	nodePrefix = "lgate-" // of the names of devices that may be removed
-	inNode     = "eth0"   // the namespace's end
-	delayed    = 100000   // packets that a delay may hold
+	nodePrefix = "lgate-" // prefix of the names of devices that may be removed
+	inNode     = "eth0"   // name of the namespace's end
+	delayed    = 100000   // the most packets that a delay holds
 	upWithin   = 10 * time.Second
 )
 
-// NodeNames are names of veths that no other run has.
+// NodeNames are names of veths that no other run uses.
 func NodeNames(n int) []string {
 	run := strings.ToLower(rand.Text()[:6])
 	names := make([]string, n)
@@ -65,7 +65,7 @@ func NodeNames(n int) []string {
 	return names
 }
 
-// MakeNodes makes a node for each name. Where it fails nothing is left.
+// MakeNodes makes a node for each name. After an error it leaves none.
 func MakeNodes(names []string) (nodes []*Node, err error) {
 	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -96,8 +96,8 @@ func MakeNodes(names []string) (nodes []*Node, err error) {
 	return nodes, nil
 }
 
-// freeNetwork is a range of private addresses that no route of the host leads
-// to, but those that lead everywhere.
+// freeNetwork is a range of private addresses to which no route of the host
+// leads, except default routes.
 func freeNetwork(host *netlink.Handle) (netip.Prefix, error) {
 	routes, err := host.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
 	if err != nil {
@@ -151,8 +151,9 @@ func (n *Node) make(network netip.Prefix) (err error) {
 	if err := errors.Join(inside.LinkSetUp(lo), inside.LinkSetUp(n.ends[1].link), host.LinkSetUp(n.ends[0].link)); err != nil {
 		return err
 	}
-	// The host knows for good who has the address: where it had to ask, it would
-	// tell callers after some seconds that a node which is cut off is not there.
+	// The entry is permanent. If the host had to resolve the address of a node
+	// that is cut off, connections would fail after some seconds instead of
+	// waiting.
 	if err := host.NeighSet(&netlink.Neigh{
 		LinkIndex: n.ends[0].link.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT,
 		IP: n.address.AsSlice(), HardwareAddr: n.ends[1].link.Attrs().HardwareAddr,
@@ -162,8 +163,8 @@ func (n *Node) make(network netip.Prefix) (err error) {
 	return n.settled()
 }
 
-// settled waits until packets pass: the kernel takes up to a second to notice
-// that a link is up, and what is sent before is lost.
+// settled waits until packets pass. The kernel takes up to a second to notice
+// that a link is up, and packets sent before are lost.
 func (n *Node) settled() error {
 	for deadline := time.Now().Add(upWithin); ; time.Sleep(time.Millisecond) {
 		up := 0
@@ -185,9 +186,9 @@ func (n *Node) settled() error {
 	}
 }
 
-// unshare makes the namespace. A connection whose process is gone, and whose
-// other side cannot be reached, is given up at once there: a machine that is
-// lost sends nothing when it is back.
+// unshare makes the namespace. In it the kernel gives up a connection at once
+// if its process is gone and its other side cannot be reached: a lost machine
+// sends nothing when it is back.
 func (n *Node) unshare() error {
 	return apart(func() (err error) {
 		if n.ns, err = netns.New(); err != nil {
@@ -197,8 +198,8 @@ func (n *Node) unshare() error {
 	})
 }
 
-// apart runs f on a thread that may leave its network namespace, and comes back
-// to it.
+// apart runs f on a thread of its own, which may change its network namespace
+// and then returns to this one.
 func apart(f func() error) error {
 	runtime.LockOSThread()
 	home, err := netns.Get()
@@ -208,15 +209,15 @@ func apart(f func() error) error {
 	}
 	defer home.Close()
 	defer func() {
-		if netns.Set(home) == nil { // else the thread ends with its goroutine
+		if netns.Set(home) == nil { // on failure the thread stays locked, and ends with its goroutine
 			runtime.UnlockOSThread()
 		}
 	}()
 	return f()
 }
 
-// inside runs f in the node's network: what it starts, and what it listens on,
-// is there.
+// inside runs f in the node's network. Processes that f starts and listeners
+// that it opens are in that network.
 func (n *Node) inside(f func() error) error {
 	if n == nil {
 		return f()
@@ -238,7 +239,8 @@ func (n *Node) listen(addr string) (l net.Listener, err error) {
 	return l, err
 }
 
-// DialContext connects from within the node's network, past its link.
+// DialContext connects from within the node's network, without passing its
+// link.
 func (n *Node) DialContext(ctx context.Context, network, addr string) (c net.Conn, err error) {
 	err = n.inside(func() error {
 		c, err = (&net.Dialer{}).DialContext(ctx, network, addr)
@@ -258,8 +260,8 @@ func (n *Node) Host() string {
 // Name is the host's end of the veth, which RemoveNode takes.
 func (n *Node) Name() string { return n.name }
 
-// Begin adds to the impairment on the node's link, as Link.Begin does, until end is
-// called. Nobody is told of a link that is down.
+// Begin adds to the impairment on the node's link, as Link.Begin does, until
+// end is called. While the link is down, neither side gets an error.
 func (n *Node) Begin(w Impairment) (end func() error, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -273,7 +275,7 @@ func (n *Node) Begin(w Impairment) (end func() error, err error) {
 	}, n.change()
 }
 
-// change makes the impairment of its impairments; the lock is held.
+// change puts the combined impairment into effect; the lock is held.
 func (n *Node) change() error {
 	all := together(n.impairments)
 	if all == n.now && !n.unsure {
@@ -301,13 +303,13 @@ func (n *Node) change() error {
 	return nil
 }
 
-// shape has the kernel treat what leaves at an end.
+// shape makes the kernel apply the impairment to packets that leave at an end.
 //
 //	netem (delay, loss) ─▶ tbf (bandwidth) ─▶ the other end
 func (e end) shape(w Impairment) error {
 	index := e.link.Attrs().Index
 	root := netlink.QdiscAttrs{LinkIndex: index, Parent: netlink.HANDLE_ROOT, Handle: netlink.MakeHandle(1, 0)}
-	// What comes with the device has the handle 0, and cannot be removed.
+	// The device's default queue has the handle 0 and cannot be removed.
 	have, err := e.netlink.QdiscList(e.link)
 	if err != nil {
 		return words.Errorf("the queues of %s: %s", e.link.Attrs().Name, err)
@@ -336,7 +338,7 @@ func (e end) shape(w Impairment) error {
 	return nil
 }
 
-// Counts are the packets that netem lost, and those that it let pass, at both
+// Counts are the packets that netem dropped and those that it let pass, at both
 // ends.
 func (n *Node) Counts() (lost, passed int64) {
 	for _, e := range n.ends {
@@ -353,8 +355,8 @@ func (n *Node) Counts() (lost, passed int64) {
 	return lost, passed
 }
 
-// Remove takes the veth away, and with it all that was on it. The namespace
-// goes when nothing is in it any more.
+// Remove removes the veth with everything on it. The kernel removes the
+// namespace when no process is in it any more.
 func (n *Node) Remove() error {
 	err := RemoveNode(n.name)
 	for _, e := range n.ends {
@@ -368,7 +370,7 @@ func (n *Node) Remove() error {
 	return err
 }
 
-// RemoveNode removes a veth of a node's, if it is there.
+// RemoveNode removes the veth of a node, if it exists.
 func RemoveNode(name string) error {
 	if !strings.HasPrefix(name, nodePrefix) {
 		return words.Errorf("%q is not a device of launchgate", name)
@@ -388,14 +390,14 @@ func RemoveNode(name string) error {
 	if err == nil {
 		err = host.LinkDel(link)
 	}
-	if err != nil && !errors.Is(err, unix.ENODEV) { // it went with its namespace meanwhile
+	if err != nil && !errors.Is(err, unix.ENODEV) { // it was removed with its namespace meanwhile
 		return words.Errorf("remove the veth %s: %s", name, err)
 	}
 	return nil
 }
 
-// TryKernel tries out what the kernel can do to a node's network here. What it
-// makes for that is gone when it returns.
+// TryKernel tries what the kernel can do to a node's network here. It removes
+// what it made before it returns.
 func TryKernel() Kernel {
 	nodes, err := MakeNodes(NodeNames(1))
 	if err != nil {
@@ -407,7 +409,7 @@ func TryKernel() Kernel {
 		return Kernel{err, err, err}
 	}
 	n := nodes[0]
-	defer func() { _ = n.Remove() }() // the kernel removes it with this process, too
+	defer func() { _ = n.Remove() }() // the kernel also removes it when this process ends
 	var k Kernel
 	if k.Nodes = n.try(); k.Nodes != nil {
 		return Kernel{k.Nodes, k.Nodes, k.Nodes}
@@ -416,15 +418,15 @@ func TryKernel() Kernel {
 	return k
 }
 
-// try sees that the host can connect to the node, and cannot when its link is
-// down.
+// try checks that the host can connect to the node, and that it cannot while
+// the link is down.
 func (n *Node) try() error {
 	const within = 5 * time.Second
 	lis, err := n.listen(net.JoinHostPort(n.Host(), "0"))
 	if err != nil {
 		return words.Errorf("no process can listen in a new network namespace: %s", err)
 	}
-	defer lis.Close() // the kernel accepts what nobody takes
+	defer lis.Close() // the kernel completes connections without a call of Accept
 	c, err := net.DialTimeout("tcp", lis.Addr().String(), within)
 	if err != nil {
 		return words.Errorf("a new network namespace cannot be reached, perhaps because of a firewall: %s", err)

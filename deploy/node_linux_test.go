@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// node is one with a server in it that sends back what it gets, at the address.
+// node is a node in which a server at addr sends back what it receives.
 func node(t *testing.T, able func(Kernel) error) (n *Node, addr string) {
 	t.Helper()
 	if err := able(TryKernel()); err != nil {
@@ -29,7 +29,7 @@ func node(t *testing.T, able func(Kernel) error) (n *Node, addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = sendBack(lis) // whose connections may be cut off, and then end with the process
+	_ = sendBack(lis) // connections that are cut off end with the process
 	t.Cleanup(func() {
 		lis.Close()
 		if err := n.Remove(); err != nil {
@@ -50,7 +50,7 @@ func connect(t *testing.T, addr string) net.Conn {
 	return c
 }
 
-// echoed sends so many bytes, and is how long it took until they were back.
+// echoed sends so many bytes and returns how long it took until they came back.
 func echoed(t *testing.T, c net.Conn, size int) time.Duration {
 	t.Helper()
 	sent := bytes.Repeat([]byte("0123456789abcdef"), size/16)
@@ -75,8 +75,8 @@ func impair(t *testing.T, n *Node, w Impairment) (end func() error) {
 	return end
 }
 
-// A node is reached from the host, and from nowhere else: nothing in it finds a
-// way out. Nothing of it is left, however often it is removed.
+// Only the host can reach a node, and a process in the node can reach only the
+// host. Removing the node leaves nothing behind and can be repeated.
 func TestNodeIsOfTheHostAlone(t *testing.T) {
 	n, addr := node(t, func(k Kernel) error { return k.Nodes })
 	echoed(t, connect(t, addr), 1<<20)
@@ -98,8 +98,9 @@ func TestNodeIsOfTheHostAlone(t *testing.T) {
 	}
 }
 
-// A link that is down is silent both ways: who connects is not refused, what was
-// sent arrives when it is up again, and in the node all goes on.
+// A link that is down is silent both ways. A new connection is not refused.
+// Data that was sent arrives when the link is up again. Processes in the node
+// go on.
 func TestNodeIsCutOff(t *testing.T) {
 	n, addr := node(t, func(k Kernel) error { return k.Nodes })
 	c := connect(t, addr)
@@ -132,7 +133,8 @@ func TestNodeIsCutOff(t *testing.T) {
 	echoed(t, connect(t, addr), 1<<10)
 }
 
-// All that passes shares the bandwidth, and not when it is gone.
+// All connections share the limited bandwidth, and nothing is limited
+// afterwards.
 func TestNodeIsNarrow(t *testing.T) {
 	n, addr := node(t, func(k Kernel) error { return k.Bandwidth })
 	const size, rate = 96 << 10, 128 << 10
@@ -152,7 +154,7 @@ func TestNodeIsNarrow(t *testing.T) {
 	}
 }
 
-// Delay and loss are of packets, and go with bandwidth.
+// The kernel delays and drops packets, also together with a limited bandwidth.
 func TestNodeLosesAndDelays(t *testing.T) {
 	n, addr := node(t, func(k Kernel) error { return errors.Join(k.Packets, k.Bandwidth) })
 	end := impair(t, n, Impairment{Delay: 100 * time.Millisecond, Bandwidth: 64 << 10})

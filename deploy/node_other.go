@@ -9,23 +9,23 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// Node is the network of a simulated machine, which takes Linux. A nil Node is
-// the host's own network, and there is no other here.
+// Node is the network of a simulated machine, which needs Linux. A nil Node is
+// the host's own network, which is the only one here.
 type Node struct{}
 
 var errNoNodes = words.Errorf("network namespaces exist only on Linux")
 
-// NodeNames has none.
+// NodeNames returns nil.
 func NodeNames(int) []string { return nil }
 
-// MakeNodes makes none.
+// MakeNodes returns an error.
 func MakeNodes([]string) ([]*Node, error) { return nil, errNoNodes }
 
 func (n *Node) inside(f func() error) error { return f() }
 
 func (n *Node) listen(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
 
-// DialContext connects.
+// DialContext connects from the host.
 func (n *Node) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	return (&net.Dialer{}).DialContext(ctx, network, addr)
 }
@@ -33,15 +33,15 @@ func (n *Node) DialContext(ctx context.Context, network, addr string) (net.Conn,
 // Host is the loopback address.
 func (n *Node) Host() string { return loopback }
 
-// Name is none.
+// Name is empty.
 func (n *Node) Name() string { return "" }
 
-// Begin makes no impairment.
+// Begin returns an error.
 func (n *Node) Begin(Impairment) (end func() error, err error) {
 	return func() error { return nil }, errNoNodes
 }
 
-// Counts are none.
+// Counts are zero.
 func (n *Node) Counts() (lost, passed int64) { return 0, 0 }
 
 // Remove has nothing to remove.
@@ -50,5 +50,5 @@ func (n *Node) Remove() error { return nil }
 // RemoveNode has nothing to remove.
 func RemoveNode(string) error { return nil }
 
-// TryKernel finds nothing that could be done.
+// TryKernel reports that nothing works.
 func TryKernel() Kernel { return Kernel{errNoNodes, errNoNodes, errNoNodes} }

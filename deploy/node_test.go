@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// The addresses of nodes are none that lead elsewhere already.
+// The addresses of nodes do not overlap existing routes.
 func TestChooseNetwork(t *testing.T) {
 	var taken []netip.Prefix
 	for i := range 256 { // all but 10.7.0.0/16, and of that all but a quarter
@@ -18,7 +18,7 @@ func TestChooseNetwork(t *testing.T) {
 	for range 20 {
 		at, err := chooseNetwork(taken)
 		if err != nil {
-			continue // it draws a thousand times, and one in a thousand is free
+			continue // a thousand draws may miss it: one in a thousand is free
 		}
 		found++
 		if !netip.MustParsePrefix("10.7.192.0/18").Overlaps(at) || at.Bits() != 24 {

@@ -11,13 +11,13 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// freePorts finds n ports of loopback that nobody listens on.
+// freePorts finds n ports of loopback on which nobody listens.
 //
-// They lie below the range the kernel takes source ports from: a replica that
-// was killed must find its port free when it comes back, and under load the
-// client's own connections would otherwise take it now and then. Each call goes
-// on where the last one ended: what was found for one deployment is not found
-// again for another of this process before the first one listens there.
+// They lie below the range of the kernel's source ports. A killed replica must
+// find its port free when it restarts, and under load a connection of the
+// client could otherwise take it. Each call continues where the last one ended,
+// so that another deployment of this process does not get the same ports before
+// the first one listens on them.
 func freePorts(n int) ([]int, error) {
 	low, high := 20000, ephemeralStart()
 	if high-low < 1000 {
@@ -44,7 +44,8 @@ func freePorts(n int) ([]int, error) {
 	return ports, nil
 }
 
-// nextPort starts anywhere, so that two processes seldom meet.
+// nextPort starts at a random port, so that two processes seldom choose the
+// same.
 var nextPort atomic.Uint64
 
 func init() { nextPort.Store(uint64(rand.Uint32())) }

@@ -15,8 +15,8 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// Restart delays, as kubelet has them: the first restart is immediate, then
-// the delay doubles, and a process that lived long enough starts afresh.
+// Restart delays, as in kubelet: the first restart is immediate, then the delay
+// doubles. After a process has run long enough, the delays begin again.
 const (
 	firstBackoff = time.Second
 	maxBackoff   = 5 * time.Minute
@@ -24,8 +24,8 @@ const (
 	stopGrace    = 5 * time.Second
 )
 
-// backoff is how long to wait before start number n of a process: 0 is its
-// first start, 1 its first restart.
+// backoff is how long to wait before start number n of a process. Number 0 is
+// its first start, and 1 its first restart.
 func backoff(n int) time.Duration {
 	if n <= 1 {
 		return 0
@@ -39,14 +39,14 @@ func backoff(n int) time.Duration {
 	return d
 }
 
-// process is one supervised program: started, watched, and started again when
-// it ends, until it is stopped.
+// process is one supervised program. It is started, and restarted when it ends,
+// until it is stopped.
 //
 //	starting → running → exited → (back-off, held) → starting …
 //	any      → stopping → stopped
 type process struct {
 	name    string
-	node    *Node // it runs on; nil: on none of its own
+	node    *Node // the node that it runs on; nil: the host
 	env     []string
 	log     io.Writer
 	onEvent func(Event)
@@ -54,28 +54,28 @@ type process struct {
 
 	mu       sync.Mutex
 	argv     []string
-	starts   int           // of this argv
-	fresh    bool          // argv is new, so what the old one did does not count
-	replaced chan struct{} // closed when it is, while somebody waits for that; else nil
-	life     *life         // the running incarnation, nil between two
-	holds    int           // how many keep it from being started
-	released chan struct{} // closed when none does any more; nil while none does
+	starts   int           // number of starts with this argv
+	fresh    bool          // argv is new, so exits of the old one do not count
+	replaced chan struct{} // closed when argv is replaced; nil while nobody waits for that
+	life     *life         // the running incarnation; nil while none runs
+	holds    int           // number of holds that prevent a start
+	released chan struct{} // closed when the last hold ends; nil without holds
 }
 
 // life is one incarnation of a process.
 type life struct {
 	pid    int
 	exited chan struct{} // closed when the process was reaped
-	at     time.Time     // when, valid once exited is closed
+	at     time.Time     // time of the exit, valid once exited is closed
 	how    words.Sentence
 }
 
 // supervise runs the process until ctx ends, then stops it gracefully. It
-// returns once nothing of it runs any more.
+// returns once the process has ended.
 //
-// The goroutine keeps its thread: the kernel sends Pdeathsig when the thread
-// that forked the child ends, not when the program does. The child is in the
-// network namespace of that thread.
+// The goroutine is locked to its thread: the kernel sends Pdeathsig when the
+// thread that forked the child ends, not when the program does. The child is in
+// the network namespace of that thread.
 func (p *process) supervise(ctx context.Context) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -98,12 +98,12 @@ func (p *process) superviseHere(ctx context.Context) {
 			return
 		}
 		if held {
-			restarts = 1 // it has no history on a new node
+			restarts = 1 // on a new node its earlier exits do not count
 		}
 		started := time.Now()
 		p.runOnce(ctx, restarts)
 		if time.Since(started) >= provenAfter {
-			restarts = 0 // it had become a healthy process: its next restart is a first one
+			restarts = 0 // it ran long enough, so the delays begin again
 		}
 	}
 }
@@ -197,8 +197,8 @@ func (p *process) replace(argv []string) (old []string) {
 	return old
 }
 
-// backOff waits before a start, and not for a command that is new. It is not ok
-// when ctx ended.
+// backOff waits before a start. It returns early if the command is replaced. ok
+// is false if ctx ended.
 func (p *process) backOff(ctx context.Context, d time.Duration) (fresh, ok bool) {
 	p.mu.Lock()
 	replaced := make(chan struct{})
@@ -221,15 +221,15 @@ func (p *process) backOff(ctx context.Context, d time.Duration) (fresh, ok bool)
 	return fresh, ctx.Err() == nil
 }
 
-// command is what runs, and how often it was started.
+// command is the current command, and how often it was started.
 func (p *process) command() (argv []string, starts int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.argv, p.starts
 }
 
-// awaitRelease waits while the process is held, and tells whether it was; it
-// is not ok when ctx ended first.
+// awaitRelease waits while the process is held, and reports whether it was
+// held. ok is false if ctx ended first.
 func (p *process) awaitRelease(ctx context.Context) (held, ok bool) {
 	p.mu.Lock()
 	released := p.released
@@ -263,15 +263,15 @@ func (p *process) event(name string, value float64, text words.Sentence) {
 	p.onEvent(Event{At: time.Now(), Name: name, Subject: p.name, Value: value, Text: text})
 }
 
-// ProcStat is the state of a process as the kernel tells it.
+// ProcStat is the state of a process as the kernel reports it.
 type ProcStat struct {
 	State string        // R running, S sleeping, T stopped, Z ended and not waited for, …
 	CPU   time.Duration // processor time used
-	Start uint64        // when it started, in ticks since the machine did: pid and Start name a process for ever
+	Start uint64        // its start, in ticks since the machine's; pid and Start identify a process for ever
 	flags uint64
 }
 
-// tail is the last lines of a log file, for an error message.
+// tail returns the last lines of a log file, for an error message.
 func tail(path string, lines int) string {
 	b, err := os.ReadFile(path)
 	if err != nil {

@@ -12,26 +12,26 @@ import (
 )
 
 // childAttr puts the child in a process group of its own, so that a Ctrl-C in
-// the terminal reaches the harness alone and the stop stays orderly, and has
-// the kernel kill it should the harness die.
+// the terminal reaches only the harness, which then stops the child in order.
+// The kernel kills the child if the harness dies.
 func childAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// pfExiting is the kernel's mark of a process that is ending
+// pfExiting is the kernel's flag of a process that is ending
 // (include/linux/sched.h).
 const pfExiting = 0x4
 
-// dying reports whether a process has begun to end: it runs no more of its
-// program, though the kernel may take a tenth of a second to give its memory
-// back before it can be waited for.
+// dying reports whether a process has begun to end. Its program does not run
+// any more, but the kernel may need a tenth of a second to free its memory
+// before the parent can reap it.
 func dying(pid int) bool {
 	st, err := Stat(pid)
 	return err == nil && (st.flags&pfExiting != 0 || st.State == "Z" || st.State == "X")
 }
 
 // ticksPerSecond is the unit of times in /proc on every architecture that Go
-// runs on.
+// supports.
 const ticksPerSecond = 100
 
 // Stat reads the state of a process.
@@ -40,7 +40,8 @@ func Stat(pid int) (ProcStat, error) {
 	if err != nil {
 		return ProcStat{}, err
 	}
-	// pid (name) state ppid pgrp session tty tpgid flags …; the name may hold anything.
+	// pid (name) state ppid pgrp session tty tpgid flags …; the name may have
+	// any bytes.
 	_, rest, _ := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ")
 	fields := strings.Fields(rest)
 	if len(fields) < 20 {

@@ -8,11 +8,11 @@ import (
 )
 
 // childAttr puts the child in a process group of its own, so that a Ctrl-C in
-// the terminal reaches the harness alone and the stop stays orderly.
+// the terminal reaches only the harness, which then stops the child in order.
 func childAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-// dying is not known here before the process can be waited for.
+// dying is false: here it is not known before the parent can reap the process.
 func dying(int) bool { return false }
 
-// Stat is read from /proc, which is Linux's.
+// Stat returns an error, because only Linux has /proc.
 func Stat(int) (ProcStat, error) { return ProcStat{}, errors.ErrUnsupported }

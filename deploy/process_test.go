@@ -19,10 +19,10 @@ func TestBackoff(t *testing.T) {
 		start int
 		want  time.Duration
 	}{
-		{0, 0},               // the first start waits for nothing
-		{1, 0},               // nor does the first restart
+		{0, 0},               // the first start does not wait
+		{1, 0},               // neither does the first restart
 		{2, time.Second},     // then the delay begins
-		{3, 2 * time.Second}, // and doubles
+		{3, 2 * time.Second}, // and it doubles
 		{5, 8 * time.Second},
 		{50, maxBackoff}, // up to its bound
 	}
@@ -33,7 +33,7 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-// events collects what a process tells.
+// events collects the events of a process.
 type events struct {
 	mu  sync.Mutex
 	all []Event
@@ -104,7 +104,7 @@ func TestStopKillsWhatDoesNotStop(t *testing.T) {
 	var running sync.WaitGroup
 	running.Go(func() { p.supervise(ctx) })
 	seen.wait(t, "process_started", 1)
-	time.Sleep(100 * time.Millisecond) // the trap is set
+	time.Sleep(100 * time.Millisecond) // until the process ignores SIGTERM
 	started := time.Now()
 	cancel()
 	running.Wait()
@@ -116,7 +116,7 @@ func TestStopKillsWhatDoesNotStop(t *testing.T) {
 	}
 }
 
-func TestSuperviseTellsWhatCannotStart(t *testing.T) {
+func TestSuperviseReportsWhatCannotStart(t *testing.T) {
 	var seen events
 	p := &process{name: "none", argv: []string{"/nonexistent/program"}, log: io.Discard, onEvent: seen.add}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -166,8 +166,8 @@ func TestPortTaken(t *testing.T) {
 	}
 }
 
-// A model that is not there is told at once, and not when the patience with its
-// replicas ends.
+// A missing model file is an error at once, not only after the wait for the
+// replicas.
 func TestAModelThatIsNotThere(t *testing.T) {
 	for _, spec := range []scenarios.Local{{Model: "/no/such.gguf"}, {Models: map[string]scenarios.Model{"a": {}, "b": {Path: "/no/such.gguf"}}}} {
 		if err := modelsThere(spec); err == nil || !strings.Contains(err.Error(), "/no/such.gguf") {

@@ -19,7 +19,7 @@ import (
 type programs struct {
 	gateway    *process
 	replicas   []*process
-	replicator *process // of the ledger, where there is one
+	replicator *process // of the ledger; nil without one
 	monitor    *monitor
 }
 
@@ -48,7 +48,7 @@ func (ps *programs) process(name string) (*process, error) {
 	return nil, words.Errorf("no process is named %q, expected %s or %s", name, strings.Join(names, ", "), Gateway)
 }
 
-// PID is the process of a replica or the Gateway, 0 while it has none.
+// PID is the pid of a replica or the Gateway. It is 0 while no process runs.
 func (ps *programs) PID(name string) int {
 	if p, err := ps.process(name); err == nil {
 		if life := p.current(); life != nil {
@@ -65,7 +65,7 @@ type Killed struct {
 	how    func() (time.Time, words.Sentence)
 }
 
-// NewKilled describes the death of a process; how is asked after exited was
+// NewKilled describes the death of a process. how is called after exited was
 // closed.
 func NewKilled(pid int, exited <-chan struct{}, how func() (time.Time, words.Sentence)) Killed {
 	return Killed{PID: pid, Exited: exited, how: how}
@@ -84,13 +84,13 @@ const (
 	Replicator = "ledger-replicator"
 )
 
-// Kill sends SIGKILL to a process: a replica's, streams and all, or the
-// Gateway's. The supervisor starts it again.
+// Kill sends SIGKILL to the process of a replica or the Gateway. Its streams
+// break. The supervisor starts it again.
 func (ps *programs) Kill(name string) (Killed, error) {
 	return ps.end(name, syscall.SIGKILL, "SIGKILL")
 }
 
-// Terminate sends SIGTERM to a process, which lets it end what is under way.
+// Terminate sends SIGTERM to a process, which may then finish its requests.
 func (ps *programs) Terminate(name string) (Killed, error) {
 	return ps.end(name, syscall.SIGTERM, "SIGTERM")
 }
@@ -143,7 +143,8 @@ func (ps *programs) tellMemory(now time.Time, onEvent func(Event)) {
 	}
 }
 
-// residentBytes is the resident memory of a process, where /proc tells it.
+// residentBytes is the resident memory of a process. It returns false without
+// /proc.
 func residentBytes(pid int) (float64, bool) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {

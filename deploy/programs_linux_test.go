@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// memory_growth is about the processes that serve. Prometheus and the replicator
-// of the ledger run beside them and only watch.
-func TestTheMemoryOfThoseWhoWatchIsNotTold(t *testing.T) {
+// memory_growth is about the processes that serve. Prometheus and the
+// replicator of the ledger run beside them, and their memory is not reported.
+func TestMonitoringMemoryIsNotReported(t *testing.T) {
 	running := func(name string) *process { return &process{name: name, life: &life{pid: os.Getpid()}} }
 	ps := programs{
 		replicas: []*process{running("replica-0"), running("replica-1"), {name: "replica-2"}}, gateway: running(Gateway),

@@ -23,7 +23,7 @@ type Release struct {
 	Version string `json:"version"`
 	Model   string `json:"model"`            // a GGUF file, or a Hugging Face folder
 	SHA256  string `json:"sha256,omitempty"` // expected of the file; empty: any
-	// Flags of serve that this version is served with besides.
+	// Flags are more flags of serve for this version.
 	Flags []string `json:"flags,omitempty"`
 }
 
@@ -31,26 +31,27 @@ type Release struct {
 type Released struct {
 	Live bool       `json:"live"`
 	Why  words.Kept `json:"why"`
-	// Seconds from its begin to its end, and seconds from when it was found to be
-	// bad until every replica that had it was ready with the old version again.
+	// Took is the whole time in seconds. RollBack is the time in seconds from
+	// when the version was found to be bad until every replica was ready with
+	// the old one again.
 	Took     float64 `json:"took"`
 	RollBack float64 `json:"roll_back,omitempty"`
 }
 
 func kept(s words.Sentence) words.Kept { return words.Kept{Sentence: s} }
 
-// How a canary is judged against the other replicas in the same time.
+// How a canary is compared with the other replicas in the same time.
 const (
-	judgeFor     = 3 * time.Second  // at the least
-	judgeWithin  = 60 * time.Second // at the most, for enough requests to come
-	judgeAnswers = 20               // that it needs
+	judgeFor     = 3 * time.Second  // at least
+	judgeWithin  = 60 * time.Second // at most, while it has too few answers
+	judgeAnswers = 20               // the answers that it needs
 	leastErrors  = 3                // a single error may have any cause
-	moreErrors   = 0.05             // share, above that of the others
+	moreErrors   = 0.05             // added to the others' share of errors
 	slower       = 1.8              // times as long as the others; medians, because a busy machine makes outliers
 	slowerBy     = 5 * time.Millisecond
 )
 
-// drainsWithin is longer than a replica drains its requests under way.
+// drainsWithin is longer than a replica takes to finish its requests.
 const drainsWithin = 30 * time.Second
 
 // errBusy is returned while another release is under way.
@@ -63,7 +64,7 @@ type releases struct {
 }
 
 // Release rolls a version out: first to one replica, the canary, and to the others
-// after the canary has answered enough requests of users well. A version that never
+// after the canary has answered enough user requests well. A version that never
 // gets ready, answers with errors or is slow is rolled back at once, and so is one
 // that got too few requests to be judged.
 //
@@ -89,7 +90,7 @@ func (l *Local) Release(ctx context.Context, r Release, tell func(words.Sentence
 	if err != nil {
 		return Released{}, err
 	}
-	var done []func(context.Context) error // each puts a replica back
+	var done []func(context.Context) error // each restores a replica
 	bad := func() error {
 		for i, replica := range l.replicas {
 			tell(words.Say("%s gets version %s", replica.name, r.Version))
@@ -170,7 +171,7 @@ func (l *Local) ModelFile(ctx context.Context) (string, error) {
 	return model, nil
 }
 
-// serving is the command of a replica with another model.
+// serving returns the command of a replica for another model.
 func serving(argv []string, model string) []string {
 	argv = slices.Clone(argv)
 	if i := slices.Index(argv, "--model"); i >= 0 {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// When a canary has done worse than the others, and when it is too early to say.
+// Whether a canary is worse than the others, or it is too early to say.
 func TestWorse(t *testing.T) {
 	for _, tt := range []struct {
 		says        string
@@ -36,7 +36,7 @@ func TestSince(t *testing.T) {
 	if own.Answered != 10 || own.Failed != 3 || own.Median != 0.5 {
 		t.Errorf("own %+v", own)
 	}
-	if others.Answered != 15 || others.Failed != 1 || others.Median != 0.2 { // c's gateway began anew; b has answered too few
+	if others.Answered != 15 || others.Failed != 1 || others.Median != 0.2 { // the counts of c began again; b has answered too few
 		t.Errorf("others %+v", others)
 	}
 }

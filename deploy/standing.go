@@ -28,7 +28,7 @@ type Standing struct {
 	Allowed words.Kept      `json:"allowed,omitzero"`
 	Status  string          `json:"status"` // URL of the gateway's /status
 	Metrics []Scraped       `json:"metrics"`
-	Watched words.Kept      `json:"watched"` // what monitors it, or why nothing does
+	Watched words.Kept      `json:"watched"` // what monitors it, or the reason why nothing does
 	Since   time.Time       `json:"since"`
 	Keeper  Keeper          `json:"keeper"`
 	Control string          `json:"control"` // the keeper's socket
@@ -41,7 +41,7 @@ const (
 	SecondPlace = "logs/gateway/second-place"
 )
 
-// Scraped is where a process of the deployment tells its metrics.
+// Scraped is the URL of the metrics of a process of the deployment.
 type Scraped struct {
 	Name    string `json:"name"`
 	Address string `json:"address"`
@@ -102,8 +102,8 @@ type Order struct {
 	Allow Allowance       `json:"allow"`
 }
 
-// DefaultOrder is the bundled service as it is without a gate, with the limits of
-// its gateway for everybody.
+// DefaultOrder is the bundled service without a gate. The limits of its gateway
+// apply to everybody.
 func DefaultOrder() Order {
 	gate := scenarios.Gate{Target: scenarios.Target{Local: &scenarios.Local{}}}
 	return Order{Spec: *gate.Resolved().Target.Local}
@@ -121,14 +121,15 @@ func OrderFor(g scenarios.Gate) (Order, error) {
 	return Order{Spec: *g.Target.Local, Allow: AllowanceFor(g)}, nil
 }
 
-// Keep starts a deployment, says in dir where it is once it is ready, and keeps
-// it up until ctx ends. Nothing of it runs when Keep has returned.
+// Keep starts a deployment and keeps it up until ctx ends. When the deployment
+// is ready, Keep writes to dir how to reach it. Nothing of it runs when Keep
+// has returned.
 func Keep(ctx context.Context, dir string, order Order, server string) error {
 	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}
-	defer lock.Close() // this releases the lock, as the end of the process would
+	defer lock.Close() // releases the lock, as the end of the process would
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return words.Errorf("another deployment uses %s, or is being started there (%s)", dir, err)
 	}
@@ -148,7 +149,7 @@ func Keep(ctx context.Context, dir string, order Order, server string) error {
 	defer func() { _ = orders.close() }()
 	s.Control = orders.socket()
 	if l.admission != nil {
-		s.CA, s.KeyFile, s.Allowed = l.admission.file("tls/ca.pem"), filepath.Join(dir, "api-key"), kept(order.Allow.Told())
+		s.CA, s.KeyFile, s.Allowed = l.admission.file("tls/ca.pem"), filepath.Join(dir, "api-key"), kept(order.Allow.Describe())
 		if err := os.WriteFile(s.KeyFile, []byte(l.Key()+"\n"), 0o600); err != nil {
 			return err
 		}
@@ -176,8 +177,8 @@ func Keep(ctx context.Context, dir string, order Order, server string) error {
 func (s Standing) Ask(ctx context.Context) (Status, error) { return askStatus(ctx, s.Status) }
 
 // Down stops the deployment and returns when nothing of it runs. The keeper
-// lets what is under way end; one that does not stop within the time is killed,
-// and the kernel kills its processes with it.
+// lets requests under way end. If it does not stop within the time, Down kills
+// it, and the kernel kills its processes.
 func (s Standing) Down(ctx context.Context, within time.Duration) error {
 	if err := syscall.Kill(s.Keeper.PID, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return words.Errorf("stop process %d, the supervisor of the deployment: %s", s.Keeper.PID, err)

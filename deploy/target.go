@@ -48,14 +48,13 @@ type Target interface {
 type About struct {
 	Kind     string // the word of the recording: local, endpoint
 	URL      string // empty where it is not known yet
-	Model    string // that it is told to serve; empty: its own
+	Model    string // the model that it is started with; empty: its own
 	Models   []ServedModel
-	Replicas int // that launchgate starts, or that are there
-	// Place says what it is and where, of what is neither on this machine nor known by
-	// a URL alone.
+	Replicas int // that launchgate starts, or that exist
+	// Place says what the target is and where it runs. It is for targets that
+	// are not on this machine and that a URL does not describe.
 	Place words.Sentence
-	// RunsBuild: it runs the Build of the Setup, so that another build makes another
-	// target.
+	// RunsBuild: the target runs the Build of the Setup.
 	RunsBuild bool
 	// Allowance is how far the run may exceed the limits of a gateway that launchgate
 	// starts; empty if the gateway has no limits.
@@ -63,15 +62,15 @@ type About struct {
 	// Watched says what monitors it, or why nothing does; empty if launchgate does not
 	// know. Before the target is started it can only be the reason why nothing does.
 	Watched words.Sentence
-	// Tells are the observations that the target makes itself, so that the run does
-	// not have to.
+	// Tells are the observations that the target makes itself. The run does not
+	// make these.
 	Tells []string
 }
 
 // ServedModel is one of several models that a replica serves.
 type ServedModel struct{ Name, Quantization string }
 
-// TellsOf reports whether the target makes an observation of itself.
+// TellsOf reports whether the target itself makes an observation.
 func (a About) TellsOf(observation string) bool { return slices.Contains(a.Tells, observation) }
 
 // Access is how a target is reached.
@@ -117,12 +116,12 @@ type Setup struct {
 	// Build is what to run, for a target that launchgate deploys: a reference-server
 	// program on this machine, or an image where the target runs images.
 	Build  string
-	LogDir string // of logs, and of what the gateway keeps
+	LogDir string // folder of the logs and the gateway's files
 	// AnyLoad lets the run's own keys exceed the gateway's limits at any load, and not
 	// only up to twice the load that the gate plans.
 	AnyLoad bool
 	// Journal is of the run's faults; nil where it plays none.
 	Journal Journal
-	// OnEvent is told what happens. It must be safe for concurrent use.
+	// OnEvent is called for each event. It must be safe for concurrent use.
 	OnEvent func(Event)
 }

@@ -15,7 +15,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// releasable is what rolling out a bad version needs of a target.
+// releasable is what a target must offer so that a bad version can be rolled
+// out.
 type releasable interface {
 	Replicas() []deploy.Replica
 	Serving(ctx context.Context, replica string) bool
@@ -32,8 +33,8 @@ type releasable interface {
 }
 
 const (
-	tooShort  = "1"      // tokens of context: no prompt and its answer fit
-	brokenOff = 64 << 20 // bytes that are copied of a model at the most
+	tooShort  = "1"      // tokens of context: too few for any prompt with its answer
+	brokenOff = 64 << 20 // the most bytes of a model that are copied
 )
 
 // RollOutBad rolls a bad version out, as launchgate release does.
@@ -65,22 +66,23 @@ func rollOutBad(ctx context.Context, t releasable, f scenarios.Fault) (deploy.Ef
 	return b, err
 }
 
-// bad is a bad version that is rolled out.
+// bad is the roll-out of a bad version.
 type bad struct {
 	target  releasable
-	release string // what is bad about it
+	release string // the kind of bad version
 	within  time.Duration
 	victim  string
 	version string
-	folder  string              // that its file is in
-	model   string              // that is served
-	before  map[string][]string // what the replicas ran
-	serving []string            // and which of them were routed to
-	pid     int                 // of the canary, before
+	folder  string              // holds the file of the bad version
+	model   string              // the model that the replicas serve
+	before  map[string][]string // the commands of the replicas before
+	serving []string            // the replicas that served before
+	pid     int                 // the canary's pid before
 
 	cancel context.CancelFunc
-	ended  chan struct{} // closed at the end of the roll-out; nil: it never began
-	// How it ended, and what had to be done by hand, once ended is closed.
+	ended  chan struct{} // closed at the end of the roll-out; nil before it begins
+	// The result of the roll-out, and what had to be done by hand. Both are
+	// valid once ended is closed.
 	end    deploy.Released
 	err    error
 	byHand words.Sentence
@@ -88,7 +90,8 @@ type bad struct {
 
 func (b *bad) Victim() string { return b.victim }
 
-// Undo is to remove the file: a supervisor that dies takes its processes with it.
+// Undo only removes the file: if the supervisor dies, the kernel ends its
+// processes.
 func (b *bad) Undo() []deploy.Undo { return []deploy.Undo{undoing(undoRemove, object{Path: b.folder})} }
 
 func (b *bad) Inject(ctx context.Context) (sight, error) {
@@ -100,7 +103,7 @@ func (b *bad) Inject(ctx context.Context) (sight, error) {
 		return sight{}, err
 	}
 	b.pid = b.target.PID(b.victim)
-	// A run that is stopped ends the release, which then rolls back at once.
+	// If the run is stopped, the release ends too and rolls back at once.
 	ctx, b.cancel = context.WithCancel(ctx)
 	b.ended = make(chan struct{})
 	go func() { // Revert waits for it
@@ -110,7 +113,7 @@ func (b *bad) Inject(ctx context.Context) (sight, error) {
 	return sight{How: how}, nil
 }
 
-// make makes the bad version, and says how it is rolled out.
+// make makes the bad version and returns the function that rolls it out.
 func (b *bad) make(ctx context.Context) (roll func(context.Context) (deploy.Released, error), how words.Sentence, err error) {
 	r := deploy.Release{Version: b.version, Model: b.model}
 	switch b.release {
@@ -141,8 +144,8 @@ func (b *bad) make(ctx context.Context) (roll func(context.Context) (deploy.Rele
 	}, how, nil
 }
 
-// breakOff copies the first half of a model: of the largest file, where it is a
-// folder.
+// breakOff copies the first half of a model file. For a folder, it truncates
+// the largest file.
 func breakOff(model, to string) (int64, error) {
 	st, err := os.Stat(model)
 	if err == nil && st.IsDir() {
@@ -198,7 +201,7 @@ func (b *bad) SeeInEffect(ctx context.Context) (sight, error) {
 	return seen, errors.Join(err, failed)
 }
 
-// seenToEnd is how a roll-out that has ended was in effect.
+// seenToEnd says how a roll-out that has ended was in effect.
 func (b *bad) seenToEnd() (words.Sentence, error) {
 	switch {
 	case b.err != nil:
@@ -207,15 +210,16 @@ func (b *bad) seenToEnd() (words.Sentence, error) {
 		return words.Say("version %s is live: %s", b.version, b.end.Why), nil
 	case b.victim == deploy.Gateway:
 		return words.Say("refused after %.2f s: %s", b.end.Took, b.end.Why), nil
-	case b.end.RollBack == 0: // then no replica ever had it
+	case b.end.RollBack == 0: // no replica ever ran it
 		return words.Sentence{}, words.Errorf("version %s was refused before %s had it: %s", b.version, b.victim, b.end.Why)
 	}
 	return words.Say("version %s was on %s, and is found to be bad: %s", b.version, b.victim, b.end.Why), nil
 }
 
-// Revert waits for the deployment to roll back on its own, which is what is
-// measured, for within and not only as long as other reverts may take. Then it
-// does it by hand: no bad version outlives the fault.
+// Revert waits until the deployment rolls back on its own, because that time is
+// measured. It waits for the whole of within, which is longer than other
+// reverts may take. After that it rolls back by hand, so that no bad version
+// outlives the fault.
 func (b *bad) Revert(ctx context.Context) (sight, error) {
 	if b.ended == nil {
 		return sight{How: words.Say("nothing was rolled out")}, os.RemoveAll(b.folder)
@@ -259,7 +263,8 @@ func (b *bad) takeBack(ctx context.Context) error {
 	return b.target.TakeBack(ctx)
 }
 
-// SeeGone never sees a version go that the deployment did not roll back itself.
+// SeeGone reports a version as gone only if the deployment rolled it back
+// itself.
 func (b *bad) SeeGone(ctx context.Context) (sight, error) {
 	if !b.byHand.IsZero() {
 		return sight{}, words.Errorf("the bad version was not rolled back on its own: %s", b.byHand)

@@ -14,12 +14,12 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// lenient is a deployment that treats a bad version as ends says.
+// lenient is a deployment whose roll-out of a bad version ends as ends says.
 type lenient struct {
 	bare
 	dir   string
 	ends  func(context.Context) (deploy.Released, error)
-	taken int // back by hand
+	taken int // number of releases taken back by hand
 }
 
 func (l *lenient) RollOutBad(ctx context.Context, _ deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
@@ -53,8 +53,9 @@ func (l *lenient) Reconfigure(ctx context.Context, file string) (deploy.Released
 
 var _ releasable = (*lenient)(nil)
 
-// A bad version that is not rolled back on its own is never seen gone, and is
-// taken back by hand; one that never got anywhere was never in effect.
+// If the deployment does not roll a bad version back, the fault takes it back
+// by hand and never sees it gone. A version that reached no replica was never
+// in effect.
 func TestBadReleaseThatIsNotRolledBack(t *testing.T) {
 	live := func(context.Context) (deploy.Released, error) {
 		return deploy.Released{Live: true, Why: words.Kept{Sentence: words.Verbatim("served by all")}}, nil

@@ -36,11 +36,11 @@ func (l *Local) ExpireCertificate(ctx context.Context, _ deploy.Victim, _ scenar
 	return e, nil
 }
 
-// expiry is a certificate that has expired.
+// expiry is the swap of the gateway's certificate for an expired one.
 type expiry struct {
 	certificate deploy.Certificate
 	trusted     *x509.CertPool
-	kept        string // the folder in which the good one is kept meanwhile
+	kept        string // the folder that keeps the valid certificate meanwhile
 	good        *x509.Certificate
 }
 
@@ -50,8 +50,8 @@ func (e *expiry) Undo() []deploy.Undo {
 	return []deploy.Undo{undoing(undoSwap, object{Path: e.kept, Home: e.certificate.File})}
 }
 
-// Inject swaps the file at once, whenever the gateway may read it: it is there
-// at every moment, and is one or the other.
+// Inject swaps the file atomically: at every moment the gateway reads either
+// the valid certificate or the expired one.
 func (e *expiry) Inject(context.Context) (sight, error) {
 	if err := os.Mkdir(e.kept, 0o700); err != nil {
 		return sight{}, err
@@ -98,8 +98,8 @@ func (e *expiry) SeeGone(ctx context.Context) (sight, error) {
 	})
 }
 
-// shown is the certificate that the gateway shows to who connects now, and
-// verifies it.
+// shown returns the certificate that the gateway sends on a new connection, and
+// the error of verifying it.
 func (e *expiry) shown(ctx context.Context) (*x509.Certificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

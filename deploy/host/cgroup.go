@@ -16,22 +16,21 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// cgroup is a control group for one victim, of one controller. In version 1
-// each controller has a tree of its own and the group is made below this
-// process's own; in version 2 groups with processes have no children with
-// controllers, so it is made beside this process's own.
+// cgroup is a control group of one controller for one victim. In version 1 each
+// controller has its own tree, and the new group is a child of this process's
+// group. In version 2 a group that has processes cannot hand controllers to
+// children, so the new group is a sibling of this process's group.
 type cgroup struct {
 	controller string
 	path       string
-	home       string // the group this process, and so the victim, is in
+	home       string // the group of this process, and so of the victim
 	v2         bool
 }
 
-// groupNumber tells the groups of this process apart.
+// groupNumber makes the names of this process's groups unique.
 var groupNumber atomic.Int64
 
-// findGroup finds where a group of a controller can be made; nothing is made
-// yet. The error is an Unsupported.
+// findGroup finds where a group of a controller can be made. It makes nothing.
 func findGroup(controller string) (cgroup, error) {
 	own, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
@@ -51,8 +50,8 @@ func findGroup(controller string) (cgroup, error) {
 	return g, nil
 }
 
-// parseGroup reads from /proc where this process's group of a controller is.
-// Its path is that of a new group inside.
+// parseGroup finds this process's group of a controller in the text of /proc
+// files. The path of the result is that of a new group inside it.
 func parseGroup(controller string, own, mounts []byte) (cgroup, error) {
 	var in1, in2 string // this process's group in the controller's tree of version 1, and in that of version 2
 	for line := range strings.Lines(string(own)) {
@@ -93,7 +92,8 @@ func newGroup(controller, mount, root, in string, v2 bool) cgroup {
 	return cgroup{controller: controller, home: home, path: filepath.Join(home, name), v2: v2}
 }
 
-// beside moves a group of version 2 to where the controller is handed down.
+// beside moves the path of a version 2 group up to a group whose children get
+// the controller.
 func (g cgroup) beside() (cgroup, error) {
 	for _, in := range []string{filepath.Dir(g.home), g.home} {
 		handed, err := os.ReadFile(filepath.Join(in, "cgroup.subtree_control"))
@@ -126,7 +126,7 @@ func (g cgroup) undo() []deploy.Undo {
 	return []deploy.Undo{undoing(undoCgroup, object{Path: g.path, Home: g.home})}
 }
 
-// take makes the group, with its limits, and moves a process into it.
+// take makes the group, sets its limits and moves a process into it.
 func (g cgroup) take(pid int, limits [][2]string) error {
 	if err := os.Mkdir(g.path, 0o755); err != nil {
 		return words.Errorf("make a control group: %s", err)
@@ -145,14 +145,14 @@ func (g cgroup) has(pid int) bool {
 	return err == nil && slices.Contains(strings.Fields(string(b)), strconv.Itoa(pid))
 }
 
-// exists reports whether the group is there still.
+// exists reports whether the group still exists.
 func (g cgroup) exists() bool {
 	_, err := os.Stat(g.path)
 	return !errors.Is(err, os.ErrNotExist)
 }
 
-// count reads a number from a file of the group: the file itself, or the value
-// of a key in it.
+// count reads a number from a file of the group. The number is the whole file,
+// or the value of a key in it.
 func (g cgroup) count(file, key string) int64 {
 	b, err := os.ReadFile(filepath.Join(g.path, file))
 	if err != nil {

@@ -9,9 +9,10 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// child is a process that is a fault. It is started to be known by its pid, so
-// that it can be journaled, and does nothing until it is told to. It ends when
-// its standard input does: it cannot outlive this process.
+// child is a process that causes a fault. It is started before the fault, so
+// that its pid can be written to the journal, and it waits for a line on its
+// standard input before it acts. It ends when its standard input closes, so it
+// cannot outlive this process.
 type child struct {
 	cmd      *exec.Cmd
 	lifeline io.WriteCloser
@@ -44,7 +45,7 @@ func startChild(cmd *exec.Cmd) (*child, error) {
 	return c, nil
 }
 
-// begin tells it to.
+// begin sends the line that makes it act.
 func (c *child) begin() error {
 	if _, err := io.WriteString(c.lifeline, "\n"); err != nil {
 		return words.Errorf("tell pid %d to begin: %s", c.pid, err)
@@ -52,7 +53,8 @@ func (c *child) begin() error {
 	return nil
 }
 
-// stat is of this process and no later one; false when it is gone.
+// stat is the state of this process, not of a later one with the same pid. It
+// returns false if the process is gone.
 func (c *child) stat() (deploy.ProcStat, bool) {
 	st, err := deploy.Stat(c.pid)
 	return st, err == nil && st.Start == c.start && st.State != "Z"
@@ -62,7 +64,7 @@ func (c *child) undo() []deploy.Undo {
 	return []deploy.Undo{undoing(undoKill, object{PID: c.pid, Start: c.start})}
 }
 
-// end kills it and waits for it; it can be called more than once.
+// end kills the process and waits for it. It can be called more than once.
 func (c *child) end() {
 	if c.ended {
 		return

@@ -21,11 +21,12 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// dateError is how far a Date header, which has whole seconds, may be from the
-// time that it tells, with the way to us.
+// dateError is the largest error of a clock that is read from a Date header.
+// The header has whole seconds, and the answer takes time to arrive.
 const dateError = 1500 * time.Millisecond
 
-// canSkew writes to this process' own copy what it holds already.
+// canSkew tries whether the clock code of a process can be changed. It writes
+// to this process's own copy the bytes that are already there.
 func canSkew() error {
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
 		return lack("the code that reads the clock is changed in the machine's language, which is known for linux/amd64 only, and this is %s/%s", runtime.GOOS, runtime.GOARCH)
@@ -40,7 +41,7 @@ func canSkew() error {
 	return nil
 }
 
-// SkewClock changes the code by which a replica reads the wall clock.
+// SkewClock changes the code with which a replica reads the wall clock.
 func (l *Local) SkewClock(ctx context.Context, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
 	p, err := prepareOnProcess(l.Local, v)
 	if err != nil {
@@ -50,7 +51,7 @@ func (l *Local) SkewClock(ctx context.Context, v deploy.Victim, f scenarios.Faul
 	if err != nil {
 		return nil, words.Errorf("%s: %s", p.victim, err)
 	}
-	if code.skewed { // what stands there now would be brought back when the other is over
+	if code.skewed { // reverting this fault would bring the other fault's skew back
 		return nil, words.Errorf("the clock of %s is changed already, by another clock-skew", p.victim)
 	}
 	before, err := clockOf(ctx, p.target.Address(p.victim))
@@ -61,11 +62,11 @@ type skewed struct {
 	onProcess
 	skew   time.Duration
 	vdso   vdso
-	before time.Duration // what its clock was off by already
+	before time.Duration // the error of its clock before the fault
 }
 
-// Undo has it run again too, should the harness die while it is stopped for
-// the change.
+// Undo also lets the process run again, in case the harness dies while the
+// process is stopped for the change.
 func (s *skewed) Undo() []deploy.Undo {
 	return []deploy.Undo{
 		undoing(undoClock, object{PID: s.pid, Start: s.start, At: s.vdso.entry, Code: s.vdso.code}),
@@ -112,7 +113,7 @@ func (s *skewed) SeeGone(ctx context.Context) (sight, error) {
 	})
 }
 
-// clockOf tells by how much the clock of who answers is ahead of ours.
+// clockOf returns by how much the clock of the server at addr is ahead of ours.
 func clockOf(ctx context.Context, addr string) (time.Duration, error) {
 	answer, _, err := health(ctx, nil, addr, 0, time.Second)
 	if err != nil {
@@ -125,17 +126,19 @@ func clockOf(ctx context.Context, addr string) (time.Duration, error) {
 	return time.Until(date.Add(time.Second / 2)), nil
 }
 
-// vdso is the code of the kernel's that a process reads the clock by: a page of
-// its own memory, of which the others have theirs.
+// vdso is the kernel's code with which a process reads the clock. Every process
+// has its own copy of that page.
 type vdso struct {
 	entry uint64 // of clock_gettime
-	code  []byte // what stands there
-	room  uint64 // where nothing stands behind the image
-	// skewed: it goes on behind the image, so another clock-skew has changed it.
+	code  []byte // the bytes at entry
+	room  uint64 // the address of free space behind the image
+	// skewed: the code already jumps behind the image, so another clock-skew
+	// fault has changed it.
 	skewed bool
 }
 
-// A jump replaces so many bytes at the entry, and begins with that one.
+// The length of the jump that replaces the code at the entry, and its first
+// byte.
 const (
 	jumpLength = 5
 	jumpOpcode = 0xe9
@@ -173,7 +176,7 @@ func parseVDSO(image []byte, start uint64) (vdso, error) {
 	if err != nil {
 		return vdso{}, words.Errorf("the vDSO: %s", err)
 	}
-	// The table of sections is the last thing in the image, and may end in zeros.
+	// The section table is the last part of the image. It may end in zeros.
 	tables := binary.LittleEndian.Uint64(image[0x28:]) + uint64(binary.LittleEndian.Uint16(image[0x3a:]))*uint64(binary.LittleEndian.Uint16(image[0x3c:]))
 	used := max(tables, uint64(len(bytes.TrimRight(image, "\x00"))))
 	room := (used + 15) &^ 15
@@ -191,8 +194,8 @@ func parseVDSO(image []byte, start uint64) (vdso, error) {
 	return vdso{}, words.Errorf("the vDSO has no clock_gettime")
 }
 
-// skewingClock asks the kernel for the time, and adds the skew where it is the
-// wall clock's:
+// skewingClock is code that asks the kernel for the time and adds the skew to
+// the time of a wall clock:
 //
 //	    mov eax, 228; syscall          clock_gettime(edi, rsi)
 //	    test eax, eax; jnz done
@@ -220,20 +223,20 @@ func skewingClock(skew time.Duration) []byte {
 	return append(append(code, add...), 0xc3)
 }
 
-// jump is the instruction that goes on elsewhere.
+// jump is the machine code of a jump between two addresses.
 func jump(from, to uint64) []byte {
 	return binary.LittleEndian.AppendUint32([]byte{jumpOpcode}, uint32(to-from-jumpLength))
 }
 
-// whileStopped does what changes the code at entry while no thread of the
-// process runs, and none is in the midst of it.
+// whileStopped calls change while no thread of the process runs and none is
+// within the code that is changed at entry.
 func whileStopped(pid int, start, entry uint64, change func() error) error {
 	for deadline := time.Now().Add(2 * time.Second); ; time.Sleep(time.Millisecond) {
 		st, err := deploy.Stat(pid)
 		if err != nil || st.Start != start {
 			return words.Errorf("pid %d is gone", pid)
 		}
-		if st.State != "T" { // one that is stopped already is another fault's, and stays so
+		if st.State != "T" { // if it is already stopped, another fault did that, and it stays stopped
 			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 				return words.Errorf("stop pid %d: %s", pid, err)
 			}
@@ -254,8 +257,8 @@ func whileStopped(pid int, start, entry uint64, change func() error) error {
 	}
 }
 
-// standsOutside waits a moment until every thread is stopped, and tells whether
-// all are and none is within the bytes that are replaced at entry.
+// standsOutside waits a moment for all threads to stop. It reports whether all
+// did and none is within the bytes that are replaced at entry.
 func standsOutside(pid int, entry uint64) (bool, error) {
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
 	if err != nil || len(tasks) == 0 {
@@ -283,14 +286,15 @@ func standsOutside(pid int, entry uint64) (bool, error) {
 		fields := strings.Fields(string(b))
 		pc, err := strconv.ParseUint(fields[len(fields)-1], 0, 64)
 		if err != nil || !stopped() || pc > entry && pc < entry+jumpLength {
-			return false, nil // it runs, or is in the way: to be tried again
+			return false, nil // the thread runs or is within the bytes: try again
 		}
 	}
 	return true, nil
 }
 
-// restoreClock puts back what stood at the entry. What was written behind the
-// image stays, for a thread may be in it still; nothing leads there any more.
+// restoreClock puts the original bytes back at the entry. The code behind the
+// image stays, because a thread may still be in it. Nothing jumps there any
+// more.
 func restoreClock(pid int, start, entry uint64, code []byte) error {
 	if st, err := deploy.Stat(pid); err != nil || st.Start != start || st.State == "Z" || pid <= 1 {
 		return nil

@@ -8,9 +8,9 @@ import (
 	"github.com/launchgate/launchgate/deploy"
 )
 
-// A harness that died while a clock was skewed, or while the process was
-// stopped for it: what reads the clock is as it was, the process runs, and
-// another time changes nothing.
+// The harness dies while a clock is skewed, or while the process is stopped for
+// that change. Afterwards the clock code is as before and the process runs.
+// Undoing a second time changes nothing.
 func TestRecoverRestoresClock(t *testing.T) {
 	if err := canSkew(); err != nil {
 		t.Skipf("skipped: %v", err)

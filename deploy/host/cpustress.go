@@ -16,19 +16,19 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// BurnCommand is the argument that makes this program burn, with the number of
-// cores after it: see Burn.
+// BurnCommand is the argument that makes this program call Burn. The number of
+// cores follows it.
 const BurnCommand = "fault-burn"
 
-// burnSlice is how finely a burner shares out less than a core.
+// burnSlice is the period in which a burner uses its share of a core.
 const burnSlice = 10 * time.Millisecond
 
-// Burn burns so many cores, once a line was read from lifeline and until that
-// ends: it cannot outlive who holds the other end. It is the whole of a process
-// of its own.
+// Burn uses so many cores from the moment it reads a line from lifeline until
+// lifeline ends. So it cannot outlive the process at the other end. It runs in
+// a process of its own.
 func Burn(cores float64, lifeline io.Reader) error {
 	if _, err := lifeline.Read(make([]byte, 1)); err != nil {
-		return nil // it was called off
+		return nil // the fault was cancelled
 	}
 	threads := int(math.Ceil(cores))
 	runtime.GOMAXPROCS(threads + 1)
@@ -53,7 +53,7 @@ func burn(ctx context.Context, share float64) {
 	}
 }
 
-// BurnCores burns so many cores in a process beside the service.
+// BurnCores uses so many cores in a process beside the service.
 func (l *Local) BurnCores(_ context.Context, _ deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -69,7 +69,7 @@ type burning struct {
 	from  time.Time
 }
 
-// Victim is the machine, by no name.
+// Victim is empty: the fault hits the whole machine.
 func (b *burning) Victim() string { return "" }
 
 func (b *burning) Undo() []deploy.Undo { return b.undo() }
@@ -79,8 +79,9 @@ func (b *burning) Inject(context.Context) (sight, error) {
 	return sight{How: words.Say("pid %d begins to use %g of %d cores", b.pid, b.cores, runtime.NumCPU())}, b.begin()
 }
 
-// SeeInEffect waits for a tenth of the processor time that it asks for in a
-// second: on a busy machine it gets less than it asks for.
+// SeeInEffect waits until the process has used a tenth of the processor time
+// that it asks for in a second. On a busy machine it gets less than it asks
+// for.
 func (b *burning) SeeInEffect(ctx context.Context) (sight, error) {
 	return until(ctx, pollEvery, func() (words.Sentence, bool) {
 		st, alive := b.stat()

@@ -19,18 +19,18 @@ const (
 	leastDisk = 32 << 20 // bytes
 	diskName  = ofOurs + "disk"
 	balloon   = ofOurs + "balloon"
-	writable  = ofOurs + "written" // tells whether a write is taken
+	writable  = ofOurs + "written" // the file with which a write is tried
 )
 
-// needsDisk reports whether the ledger of a gate's deployment has to be on a disk
-// of its own.
+// needsDisk reports whether the ledger of a gate's deployment needs a disk of
+// its own.
 func needsDisk(gate scenarios.Gate, spec scenarios.Local) bool {
 	return !spec.Gateway.Plain && gate.AnyFault(func(_ scenarios.Fault, k scenarios.FaultKind) bool { return k.OwnDisk }) && canMount() == nil
 }
 
-// DiskFor is how many bytes the ledger's disk of a gate has: several times what it
-// writes. At some twenty requests a second 32 MiB were full after 110 seconds (the
-// ledger's second place keeps each change).
+// DiskFor is the size in bytes of the disk for a gate's ledger: several times
+// what the gate writes. At about twenty requests a second, 32 MiB were full
+// after 110 seconds, because the copy of the ledger keeps each change.
 func DiskFor(gate scenarios.Gate) int64 {
 	perSecond, _ := gate.Peak()
 	var lasts time.Duration
@@ -40,9 +40,9 @@ func DiskFor(gate scenarios.Gate) int64 {
 	return leastDisk + int64((1<<20+(32<<10)*perSecond)*lasts.Seconds())
 }
 
-// OwnDisk puts a folder that is not there yet on a file system of its own, of so
-// many bytes in memory. Release leaves what is on it then in a plain folder of
-// that name.
+// OwnDisk makes a folder on a file system of its own, which has so many bytes
+// and is kept in memory. The folder must not exist yet. release replaces the
+// file system with a plain folder that has the same files.
 func OwnDisk(j deploy.Journal, folder string, size int64) (release func() error, err error) {
 	undo := undoing(undoUnmount, object{Path: folder})
 	if err := errors.Join(os.MkdirAll(filepath.Dir(folder), 0o700), os.Mkdir(folder, 0o700)); err != nil {
@@ -56,7 +56,7 @@ func OwnDisk(j deploy.Journal, folder string, size int64) (release func() error,
 	}
 	return func() error {
 		plain := folder + "-plain"
-		_ = os.Remove(filepath.Join(folder, balloon)) // of a fault that was cut short; its own revert says so
+		_ = os.Remove(filepath.Join(folder, balloon)) // left by a fault that was cut short; its own revert reports that
 		err := copyFolder(plain, folder)
 		if err = errors.Join(err, Undo(undo)); err != nil {
 			return err
@@ -65,8 +65,8 @@ func OwnDisk(j deploy.Journal, folder string, size int64) (release func() error,
 	}, nil
 }
 
-// copyFolder copies regular files and folders, with their modes: nothing else
-// that lies there outlives its processes.
+// copyFolder copies regular files and folders with their modes. Everything
+// else, such as a socket, is of no use after its process has ended.
 func copyFolder(to, from string) error {
 	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -88,10 +88,10 @@ func copyFolder(to, from string) error {
 	})
 }
 
-// onDisk is what disk-full needs of a target.
+// onDisk is what a target must offer for disk-full.
 type onDisk interface{ LedgerFolder() string }
 
-// FillDisk takes all that is free on the disk of the gateway's ledger.
+// FillDisk fills the disk of the gateway's ledger.
 func (l *Local) FillDisk(context.Context, deploy.Victim, scenarios.Fault) (deploy.Effect, error) {
 	return fillDisk(l.Local)
 }
@@ -107,12 +107,12 @@ func fillDisk(t onDisk) (deploy.Effect, error) {
 	return &filling{folder: folder}, nil
 }
 
-// filling is a file that takes what is free.
+// filling is a file that takes all free space of a disk.
 type filling struct{ folder string }
 
 func (f *filling) file() string { return filepath.Join(f.folder, balloon) }
 
-// Victim is the disk, by no name.
+// Victim is empty: the fault hits the disk, which has no name.
 func (f *filling) Victim() string { return "" }
 
 func (f *filling) Undo() []deploy.Undo {
@@ -124,8 +124,8 @@ func (f *filling) Inject(context.Context) (sight, error) {
 	return sight{How: words.Say("a file took the %s that were free in %s", mib(scenarios.Size(taken)), f.folder)}, err
 }
 
-// SeeInEffect takes what has become free meanwhile too: a log that is written
-// anew gives the space of the one before back.
+// SeeInEffect also takes space that has become free meanwhile: when a log is
+// rewritten, the space of the old one is freed.
 func (f *filling) SeeInEffect(ctx context.Context) (sight, error) {
 	return until(ctx, pollEvery, func() (words.Sentence, bool) {
 		if _, err := fill(f.file()); err != nil {
@@ -149,7 +149,7 @@ func (f *filling) SeeGone(ctx context.Context) (sight, error) {
 	})
 }
 
-// write writes a little, and leaves nothing of it.
+// write tries a small write and removes what it wrote.
 func (f *filling) write() error {
 	at := filepath.Join(f.folder, writable)
 	err := os.WriteFile(at, make([]byte, 4096), 0o600)

@@ -10,7 +10,7 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// canMount is whether a file system can be mounted, tried out.
+// canMount tries whether a file system can be mounted.
 func canMount() error {
 	folder, err := os.MkdirTemp("", ofOurs)
 	if err != nil {
@@ -30,8 +30,8 @@ func mountDisk(folder string, size int64) error {
 	return nil
 }
 
-// unmount takes a file system of launchgate's away, and no other. Who still has
-// files on it open keeps them until it ends.
+// unmount removes a file system that launchgate made, and no other. A process
+// that has files on it open keeps them until it ends.
 func unmount(folder string) error {
 	for mounted(folder) {
 		if err := unix.Unmount(folder, unix.MNT_DETACH); err != nil {
@@ -41,8 +41,9 @@ func unmount(folder string) error {
 	return nil
 }
 
-// mounted reports whether a file system of launchgate's is on a folder. A line
-// of mountinfo is: ids, device, root, where, options … - type, source, options.
+// mounted reports whether a file system that launchgate made is mounted at a
+// folder. A line of mountinfo has: ids, device, root, mount point, options … -
+// type, source, options.
 func mounted(folder string) bool {
 	b, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -59,14 +60,14 @@ func mounted(folder string) bool {
 	return false
 }
 
-// fill makes a file take all that is free on its file system.
+// fill makes a file take all free space of its file system.
 func fill(file string) (taken int64, err error) {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	for range 100 { // who else writes there takes and gives meanwhile
+	for range 100 { // others may take and free space meanwhile
 		var st unix.Statfs_t
 		if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
 			return taken, err

@@ -12,7 +12,7 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// hasFolder is a target whose ledger lies in a folder.
+// hasFolder is a target with the ledger in a folder.
 type hasFolder struct {
 	bare
 	folder string
@@ -24,8 +24,8 @@ func (f hasFolder) FillDisk(context.Context, deploy.Victim, scenarios.Fault) (de
 	return fillDisk(f)
 }
 
-// The disk is full for a time, and takes writes before and after; what was
-// written to it is kept when it is taken away.
+// The disk is full for a time and takes writes before and after. What was
+// written to it is kept when the disk is removed.
 func TestDiskIsFull(t *testing.T) {
 	if err := canMount(); err != nil {
 		t.Skipf("skipped: %v", err)
@@ -61,7 +61,7 @@ func TestDiskIsFull(t *testing.T) {
 	leftNothing(t)
 }
 
-// Only a disk of launchgate's own is ever filled.
+// The fault fills only a disk that launchgate made.
 func TestNoOtherDiskIsFilled(t *testing.T) {
 	folder := t.TempDir()
 	lines := play(t.Context(), journal(t), hasFolder{folder: folder}, scenarios.Fault{Kind: "disk-full", For: scenarios.Duration(time.Second), Within: scenarios.Duration(time.Second)})
@@ -73,8 +73,8 @@ func TestNoOtherDiskIsFilled(t *testing.T) {
 	}
 }
 
-// A file system that a harness has left, full, is taken away by recover, any
-// number of times, and no other one is.
+// recover removes a full file system that a harness has left. It can be
+// repeated, and it removes no other file system.
 func TestRecoverUnmounts(t *testing.T) {
 	if err := canMount(); err != nil {
 		t.Skipf("skipped: %v", err)
@@ -103,8 +103,8 @@ func TestRecoverUnmounts(t *testing.T) {
 	}
 }
 
-// A long gate must not fill the disk that a fault is to fill: the game day filled
-// 32 MiB in less than two minutes of its five.
+// A long gate must not fill the disk before the fault does. The game day filled
+// 32 MiB in less than two of its five minutes.
 func TestTheDiskOutlastsTheGate(t *testing.T) {
 	gate, ok, err := scenarios.Ready("gameday")
 	if !ok || err != nil {

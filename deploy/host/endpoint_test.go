@@ -14,7 +14,7 @@ import (
 )
 
 // The network between the load and a service that launchgate did not deploy can
-// be broken too, whatever the service speaks and whether it knows /health.
+// be broken too. That holds for every protocol and with or without /health.
 func TestNetworkOfAnEndpoint(t *testing.T) {
 	hold := scenarios.Duration(200 * time.Millisecond)
 	tests := []struct {
@@ -60,13 +60,13 @@ func TestNetworkOfAnEndpoint(t *testing.T) {
 	}
 }
 
-// A link that is narrow and full is not held for as long as a request takes
-// behind all that waits there.
+// If a narrow link is full, the fault does not hold it until a new request has
+// passed behind all queued data.
 func TestAFullLinkIsNotHeldForLonger(t *testing.T) {
 	var target *Endpoint
 	var asked atomic.Int32
 	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("X-Launchgate-Padding") != "" && asked.Add(1) == 4 { // three before the fault, and the one it is seen by
+		if r.Header.Get("X-Launchgate-Padding") != "" && asked.Add(1) == 4 { // three before the fault, and the one that shows its effect
 			for range 16 { // they fill the link for half a minute
 				if c, err := net.Dial("tcp", target.Via()); err == nil {
 					_, _ = c.Write(make([]byte, 8<<10))
@@ -91,7 +91,7 @@ func TestAFullLinkIsNotHeldForLonger(t *testing.T) {
 	}
 }
 
-// How many streams it has in flight is not known.
+// The number of streams in flight is not known, so no fault waits for them.
 func TestStreamsOfAnEndpointAreNotWaitedFor(t *testing.T) {
 	target, err := linkedTo(scenarios.Endpoint{URL: "http://127.0.0.1:1"})
 	if err != nil {
@@ -105,7 +105,7 @@ func TestStreamsOfAnEndpointAreNotWaitedFor(t *testing.T) {
 	}
 }
 
-// linkedTo is a service that is already there, with a proxy in front of it.
+// linkedTo is an existing service with a proxy in front of it.
 func linkedTo(spec scenarios.Endpoint) (*Endpoint, error) {
 	e, err := deploy.OpenEndpoint(spec, true)
 	if err != nil {

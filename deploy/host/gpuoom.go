@@ -14,15 +14,15 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// accounted is what gpu-oom needs of a target: a command that takes the
-// device's memory when it reads a line, and one that says how much is free.
+// accounted is what a target must offer for gpu-oom: a command that takes the
+// device's memory when it reads a line, and one that prints how much is free.
 type accounted interface {
 	Ballast(ctx context.Context, leave int64) *exec.Cmd
 	AskFree(ctx context.Context) *exec.Cmd
 }
 
-// FillDevice takes the memory of the device that the replicas share, all but a
-// rest.
+// FillDevice takes the memory of the device that the replicas share, except for
+// the part that the fault leaves free.
 func (l *Local) FillDevice(ctx context.Context, _ deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
 	b := &ballast{target: l.Local, leave: f.Memory}
 	var err error
@@ -43,7 +43,7 @@ type ballast struct {
 	before scenarios.Size
 }
 
-// Victim is the device, by no name.
+// Victim is empty: the fault hits the device.
 func (b *ballast) Victim() string { return "" }
 
 func (b *ballast) Undo() []deploy.Undo { return b.undo() }

@@ -1,7 +1,7 @@
-// Package host has the targets that run on this machine, or are reached from it,
-// and what faults may do to them by its means: signals, control groups, network
-// namespaces, mounts, and proxies of launchgate's own. What is done is told to
-// deploy's interfaces alone; nobody else knows of processes and devices.
+// Package host has the targets that run on this machine or are reached from it.
+// It carries out their faults with signals, control groups, network namespaces,
+// mounts and launchgate's own proxies. Other packages use it through the
+// interfaces of deploy, which do not mention processes or devices.
 package host
 
 import (
@@ -20,7 +20,7 @@ func PlanLocal(g scenarios.Gate) deploy.Plan {
 	return localPlan{deploy.LocalPlan{Gate: g, Spec: *g.Resolved().Target.Local}}
 }
 
-// PlanEndpoint plans a service that is already there.
+// PlanEndpoint plans an existing service.
 func PlanEndpoint(g scenarios.Gate) deploy.Plan {
 	p := endpointPlan{gate: g}
 	if e := g.Target.Endpoint; e != nil {
@@ -31,10 +31,12 @@ func PlanEndpoint(g scenarios.Gate) deploy.Plan {
 
 type localPlan struct{ deploy.LocalPlan }
 
-// whole are what takes the whole gateway.
+// whole are the capabilities that need the whole gateway, with its ledger and
+// TLS.
 var whole = []deploy.Capability{deploy.ExpireCertificate, deploy.LoseLedger, deploy.FillDisk, deploy.RollOutBad}
 
-// machine is what takes more of this machine than every one has: why it cannot.
+// machine has, for each capability that not every machine supports, the
+// function that says why this machine does not.
 var machine = map[deploy.Capability]func() error{
 	deploy.HangReplica: onLinux,
 	deploy.SlowReplica: canGroup("cpu"),
@@ -46,7 +48,8 @@ var machine = map[deploy.Capability]func() error{
 	deploy.SkewClock:   canSkew,
 }
 
-// Lacks is nil of all that this machine and the gateway allow.
+// Lacks returns nil for every capability that this machine and the gateway
+// allow.
 func (p localPlan) Lacks(c deploy.Capability, f scenarios.Fault) error {
 	switch can := machine[c]; {
 	case p.Spec.Gateway.Plain && slices.Contains(whole, c):
@@ -73,9 +76,9 @@ func (p localPlan) Open(ctx context.Context, o deploy.Setup) (deploy.Target, err
 	return l, nil
 }
 
-// ground gives the deployment a disk for its ledger alone, networks for its
-// nodes, and links, where the gate's faults need them. What is made is taken away
-// by release, also after an error.
+// ground gives the deployment what the gate's faults need: a disk for its
+// ledger, networks for its nodes, and links. release removes what was made,
+// also after an error.
 func (p localPlan) ground(o deploy.Setup) (ground deploy.Ground, release []func() error, err error) {
 	ground.Links = needsLinks(p.Gate)
 	if o.Journal == nil {
@@ -99,17 +102,17 @@ func (p localPlan) ground(o deploy.Setup) (ground deploy.Ground, release []func(
 	return ground, release, nil
 }
 
-// Local is the bundled service on this machine, with what faults may do to it.
+// Local is the bundled service on this machine, with the effects of its faults.
 type Local struct {
 	*deploy.Local
 	plan    localPlan
-	release []func() error // of what it was given of the machine
+	release []func() error // removes what ground made
 }
 
 // Lacks is what its plan lacks.
 func (l *Local) Lacks(c deploy.Capability, f scenarios.Fault) error { return l.plan.Lacks(c, f) }
 
-// Stop stops the deployment, and takes away what it was given of the machine.
+// Stop stops the deployment and removes what ground made for it.
 func (l *Local) Stop() error {
 	l.Local.Stop()
 	return l.takeAway()
@@ -127,7 +130,8 @@ type endpointPlan struct {
 	gate scenarios.Gate
 }
 
-// Lacks is why it lacks all but its network, in front of which a proxy can stand.
+// Lacks gives the reason for every capability except ShapeNetwork, for which a
+// proxy stands in front of the service.
 func (endpointPlan) Lacks(c deploy.Capability, f scenarios.Fault) error {
 	switch {
 	case c != deploy.ShapeNetwork:
@@ -148,29 +152,29 @@ func (p endpointPlan) Open(_ context.Context, o deploy.Setup) (deploy.Target, er
 
 func lack(p words.Phrase, args ...any) error { return deploy.Lack{Reason: words.Say(p, args...)} }
 
-// notOurs is why faults need a deployment of launchgate's own.
+// notOurs is the error of faults that need a deployment started by launchgate.
 func notOurs(what words.Phrase, args ...any) error {
 	return lack("launchgate did not deploy this target, so %s; use target.local, or break it by other means", words.Say(what, args...))
 }
 
-// needsGateway is why faults need the whole gateway.
+// needsGateway is the error of faults that need the whole gateway.
 func needsGateway(what words.Phrase, args ...any) error {
 	return lack("the gateway of this target is plain, so %s; take plain out of target.local.gateway", words.Say(what, args...))
 }
 
-// byHandWithin bounds what has to be taken back by hand.
+// byHandWithin bounds the time to undo a fault by hand.
 const byHandWithin = 15 * time.Second
 
-// pollEvery is how often a condition is looked at while it is waited for.
+// pollEvery is how often until checks a condition.
 const pollEvery = 10 * time.Millisecond
 
-// sight is what is seen of an effect.
+// sight is what was seen of an effect.
 type sight = deploy.Sight
 
-// crowd is how a deployment is asked who serves.
+// crowd reports which replicas of a deployment serve.
 type crowd = deploy.Crowd
 
-// until looks every so often until see saw something, or ctx ends.
+// until calls see periodically until it reports true or ctx ends.
 func until(ctx context.Context, every time.Duration, see func() (words.Sentence, bool)) (sight, error) {
 	for {
 		if how, ok := see(); ok {

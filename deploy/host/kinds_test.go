@@ -12,7 +12,7 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Every kind is lived from declared to gone against real processes.
+// Every fault kind goes through all its states, against real processes.
 func TestEveryKindIsLived(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped with -short: it takes half a minute")
@@ -21,9 +21,9 @@ func TestEveryKindIsLived(t *testing.T) {
 	tests := []struct {
 		name   string
 		fault  scenarios.Fault
-		during func(*Local)      // beside it, from its start
+		during func(*Local)      // runs beside the fault, from its start
 		want   string            // the states after declared
-		says   map[string]string // in the text of a state
+		says   map[string]string // parts of the texts of states
 	}{
 		{name: "pod-kill", fault: scenarios.Fault{Kind: "pod-kill", Target: "replica-1"},
 			want: "injected in_effect reverted gone",
@@ -43,7 +43,7 @@ func TestEveryKindIsLived(t *testing.T) {
 		{name: "spot-preemption", fault: scenarios.Fault{Kind: "spot-preemption", Target: "replica-1", Notice: second},
 			want: "injected in_effect reverted gone",
 			says: map[string]string{"injected": "SIGTERM sent to replica-1", "in_effect": "(signal: terminated)"}},
-		{name: "pod-slow", fault: scenarios.Fault{Kind: "pod-slow", Target: "replica-1", For: second, Cores: 0.1}, during: telling("replica-1", "/burn"),
+		{name: "pod-slow", fault: scenarios.Fault{Kind: "pod-slow", Target: "replica-1", For: second, Cores: 0.1}, during: asking("replica-1", "/burn"),
 			want: "injected in_effect held reverted gone",
 			says: map[string]string{"injected": "10ms of processor time in every 100ms", "in_effect": "kept pid"}},
 		{name: "network-delay", fault: scenarios.Fault{Kind: "network-delay", Target: "replica-1", For: second, Delay: scenarios.Duration(150 * time.Millisecond)},
@@ -76,7 +76,7 @@ func TestEveryKindIsLived(t *testing.T) {
 		{name: "kv-exhaustion", fault: scenarios.Fault{Kind: "kv-exhaustion", Target: "replica-1", For: second},
 			want: "injected in_effect held reverted gone",
 			says: map[string]string{"in_effect": "of the KV blocks of replica-1 are held, 0 % before", "gone": "the gateway routes to replica-1"}},
-		{name: "memory-pressure", fault: scenarios.Fault{Kind: "memory-pressure", Target: "replica-1", For: second, Memory: 8 << 20}, during: telling("replica-1", "/grow?mib=64"),
+		{name: "memory-pressure", fault: scenarios.Fault{Kind: "memory-pressure", Target: "replica-1", For: second, Memory: 8 << 20}, during: asking("replica-1", "/grow?mib=64"),
 			want: "injected in_effect held reverted gone",
 			says: map[string]string{"injected": "may take 8MiB more", "held": "killed pid"}},
 	}
@@ -112,12 +112,12 @@ func TestEveryKindIsLived(t *testing.T) {
 	}
 }
 
-// telling tells a replica something after half a second, when the fault has
+// asking requests a path of a replica after half a second, when the fault has
 // been injected.
-func telling(replica, path string) func(*Local) {
+func asking(replica, path string) func(*Local) {
 	return func(l *Local) {
 		time.Sleep(500 * time.Millisecond)
-		if resp, err := http.Get("http://" + l.Address(replica) + path); err == nil { // it may be killed for it
+		if resp, err := http.Get("http://" + l.Address(replica) + path); err == nil { // the replica may be killed before it answers
 			resp.Body.Close()
 		}
 	}
@@ -132,7 +132,7 @@ func checkOrder(t *testing.T, lines []recording.Injection) {
 	}
 }
 
-// leftNothing looks for what a fault of this process may have left.
+// leftNothing fails if a fault of this process left something behind.
 func leftNothing(t *testing.T) {
 	t.Helper()
 	mounts, err := os.ReadFile("/proc/self/mountinfo")

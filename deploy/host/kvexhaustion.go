@@ -20,30 +20,31 @@ import (
 )
 
 const (
-	// HogCommand is the argument that makes this program fill a cache, with the
-	// address of a replica and the URL of its metrics after it: see Hog.
+	// HogCommand is the argument that makes this program call Hog. The address
+	// of a replica and the URL of its metrics follow it.
 	HogCommand = "fault-hog"
 
-	kvFull    = 0.9  // the share of the blocks that is held in effect
-	kvWanted  = 0.97 // from here on no further context is begun,
-	hogQueue  = 4    // nor while so many wait: it is not the queue that is to be full
+	kvFull    = 0.9  // the share of blocks in use from which the fault is in effect
+	kvWanted  = 0.97 // from this share on, no further context is begun,
+	hogQueue  = 4    // nor while so many wait, because the fault must not fill the queue
 	hogEvery  = 50 * time.Millisecond
 	askWithin = 2 * time.Second
 	hogMost   = 256 // contexts at once
-	hogAnswer = 128 // tokens of each answer, for which its context is held
+	hogAnswer = 128 // tokens of each answer; its context is held so long
 
-	// What the bundled replicas call the share, and those that wait.
+	// The metrics of the bundled replicas for the share of blocks in use, and
+	// for the requests that wait.
 	kvMetric    = "ai_kv_used_ratio"
 	queueMetric = "inference_queue_size"
 )
 
-// Hog fills the KV cache of the replica at an address, once a line was read
-// from lifeline and until that ends. It is the whole of a process of its own:
-// when it dies, its connections close, and the replica gives the blocks up.
-// What it asks is no load: nothing of it is measured.
+// Hog fills the KV cache of the replica at an address, from the moment it reads
+// a line from lifeline until lifeline ends. It runs in a process of its own:
+// when that dies, its connections close and the replica frees the blocks. Its
+// requests are not part of the load and are not measured.
 func Hog(address, metrics string, lifeline io.Reader) error {
 	if _, err := lifeline.Read(make([]byte, 1)); err != nil {
-		return nil // it was called off
+		return nil // the fault was cancelled
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
@@ -66,7 +67,7 @@ func Hog(address, metrics string, lifeline io.Reader) error {
 		asking.Go(func() {
 			for ctx.Err() == nil {
 				if askLong(ctx, address, name, longest) != nil {
-					_ = sleep(ctx, time.Second) // refused: its queue is full
+					_ = sleep(ctx, time.Second) // the replica refused, because its queue is full
 				}
 			}
 		})
@@ -74,8 +75,8 @@ func Hog(address, metrics string, lifeline io.Reader) error {
 	return nil
 }
 
-// longestContext is how many tokens a sequence may have, of the model that the
-// replica names first.
+// longestContext is the most tokens that a sequence of the replica's first
+// model may have.
 func longestContext(ctx context.Context, address string) (name string, tokens int, err error) {
 	var models struct {
 		Data []struct {
@@ -104,19 +105,20 @@ func longestContext(ctx context.Context, address string) (name string, tokens in
 	return models.Data[0].ID, models.Data[0].Tokens, nil
 }
 
-// guarded is a target whose replicas answer only who knows their secret; it is
-// empty where they answer everybody.
+// guarded is a target whose replicas ask for a secret. The secret is empty if
+// they answer everybody.
 type guarded interface{ ReplicaSecret() string }
 
-// asGateway has a replica that answers its gateway only answer this process too.
+// asGateway adds the gateway's secret to a request, for replicas that answer
+// only their gateway.
 func asGateway(req *http.Request) {
 	if secret := os.Getenv(deploy.SecretVariable); secret != "" {
 		req.Header.Set("X-Launchgate-Secret", secret)
 	}
 }
 
-// askLong has one context of that many tokens computed and held. Its tokens are
-// drawn, so that it shares none with another.
+// askLong makes the replica compute and hold one context of so many tokens. The
+// tokens are random, so that contexts share no cached blocks.
 func askLong(ctx context.Context, address, name string, tokens int) error {
 	prompt := make([]int, tokens-hogAnswer)
 	for i := range prompt {
@@ -144,8 +146,8 @@ func askLong(ctx context.Context, address, name string, tokens int) error {
 	return err
 }
 
-// kvUsed is the share of its KV blocks that a replica says are held, and how
-// many requests wait there; of several models the fullest counts.
+// kvUsed returns the share of KV blocks in use and the number of waiting
+// requests that a replica reports. With several models, the fullest counts.
 func kvUsed(ctx context.Context, metrics string) (used, waiting float64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
@@ -165,7 +167,7 @@ func kvUsed(ctx context.Context, metrics string) (used, waiting float64, err err
 	return used, waiting, nil
 }
 
-// FillCache asks a replica for contexts as long as its model allows.
+// FillCache asks a replica for contexts that are as long as its model allows.
 func (l *Local) FillCache(ctx context.Context, v deploy.Victim, _ scenarios.Fault) (deploy.Effect, error) {
 	p, err := prepareOnProcess(l.Local, v)
 	if err != nil {

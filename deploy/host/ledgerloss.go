@@ -9,15 +9,16 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// losable is what losing the disk of the ledger needs of a target.
+// losable is what a target must offer so that the ledger's disk can be lost.
 type losable interface {
 	HasLedger() bool
 	LoseLedger() error
-	LedgerReturned() words.Sentence // how it came back last
-	WithLedger() []string           // processes that are where the ledger is; none without one
+	LedgerReturned() words.Sentence // how the ledger was last restored
+	WithLedger() []string           // processes that use the ledger's disk; none without a ledger
 }
 
-// LoseLedger ends what the ledger's disk is under, and removes the files.
+// LoseLedger ends the processes that use the ledger's disk and removes the
+// files.
 func (l *Local) LoseLedger(ctx context.Context, _ deploy.Victim, _ scenarios.Fault) (deploy.Effect, error) {
 	return loseLedger(ctx, l.Local)
 }
@@ -34,7 +35,7 @@ func loseLedger(ctx context.Context, t removable) (deploy.Effect, error) {
 	return r, r.withDisk(ctx)
 }
 
-// withDisk has the removal take the gateway and its ledger too.
+// withDisk makes the removal include the gateway and its ledger.
 func (r *removal) withDisk(ctx context.Context) error {
 	disk, ok := r.target.(losable)
 	if !ok || len(disk.WithLedger()) == 0 {

@@ -16,8 +16,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// replicas is a deployment on fake time: what is killed exits after dies, and
-// serves again after back. Negative means never.
+// replicas is a deployment on fake time. A killed replica exits after dies and
+// serves again after back. A negative time means never.
 type replicas struct {
 	bare
 	streams    map[string]int
@@ -58,7 +58,7 @@ func (r *replicas) PID(string) int {
 	return 101
 }
 
-// Serving: what was not killed yet serves, unless it is deaf.
+// Serving: a replica that was not killed yet serves, unless it is the deaf one.
 func (r *replicas) Serving(_ context.Context, name string) bool {
 	r.mu.Lock()
 	untouched := r.killedAt.IsZero()
@@ -80,7 +80,7 @@ func TestPlay(t *testing.T) {
 		fault  scenarios.Fault
 		want   string // the states in order
 		victim string
-		text   string // of the last line
+		text   string // the text of the last line
 	}{
 		{
 			name:   "a kill that works is followed to its end",
@@ -162,8 +162,8 @@ func TestPlayRevertsWhenStopped(t *testing.T) {
 	})
 }
 
-// Faults come in sequence where they say so, and at moments drawn from the seed:
-// the same for the same, others for others.
+// Faults come in sequence if they say so. Random times are drawn from the seed:
+// the same seed gives the same times, and another seed gives others.
 func TestFaultsInSequenceAndAtRandom(t *testing.T) {
 	j := journal(t)
 	drawn := map[uint64]time.Duration{}

@@ -9,7 +9,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// LimitMemory lets a replica take only so much more memory, by a control group.
+// LimitMemory limits with a control group how much more memory a replica can
+// take.
 func (l *Local) LimitMemory(_ context.Context, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
 	p, err := prepareOnProcess(l.Local, v)
 	if err != nil {
@@ -19,8 +20,8 @@ func (l *Local) LimitMemory(_ context.Context, v deploy.Victim, f scenarios.Faul
 	return &pressing{onProcess: p, group: group, more: f.Memory}, err
 }
 
-// pressing is memory pressure. What a process had before it came into a group
-// is not charged to that, so the limit is on what it takes from then on.
+// pressing is memory pressure. The group does not count memory that a process
+// had before it joined, so the limit is on what the process takes from then on.
 type pressing struct {
 	onProcess
 	group cgroup
@@ -43,8 +44,8 @@ func (p *pressing) Inject(context.Context) (sight, error) {
 	return sight{How: words.Say("pid %d may take %s more, with %d streams in flight", p.pid, p.more, p.streams)}, nil
 }
 
-// SeeInEffect: the killed are counted too, because a process that was killed
-// took its failed tries with it in no version, and its group stays.
+// SeeInEffect counts failed allocations and kills. The group outlives a killed
+// process, and so do its counters.
 func (p *pressing) SeeInEffect(ctx context.Context) (sight, error) {
 	return until(ctx, pollEvery, func() (words.Sentence, bool) {
 		refused, killed := p.group.count("memory.failcnt", ""), p.group.count("memory.oom_control", "oom_kill")

@@ -12,7 +12,7 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// linked is what faults of the network need of a target.
+// linked is what a target must offer for faults of the network.
 type linked interface {
 	crowd
 	onNode
@@ -22,29 +22,30 @@ type linked interface {
 	OnNodeOf(replica string) []string
 }
 
-// look is how a network fault is seen to be in effect: a sentence, and whether it is.
+// look reports whether a network fault is in effect, with a sentence that says
+// how that was seen.
 type look func(ctx context.Context, s *networkFault) (words.Sentence, bool)
 
 // networkFault impairs the links of a node or of one replica.
 type networkFault struct {
 	target     linked
-	from       dialer       // by which requests go where the impairment is; nil: any does
-	onHost     error        // why it has no node
-	most       int          // bytes that a request may have
-	serves     words.Phrase // what it means that the victim does
+	from       dialer       // makes connections that pass the impairment; nil: any connection does
+	onHost     error        // why the victim has no node
+	most       int          // the most bytes that a request may have
+	serves     words.Phrase // what it means that the victim serves
 	victim     string
-	all        []string     // whose links it is on
-	node       *deploy.Node // on whose veth it is; nil: the proxies play it
+	all        []string     // the replicas whose links are impaired
+	node       *deploy.Node // the node whose veth is impaired; nil: the proxies play the fault
 	links      []*deploy.Link
 	impairment deploy.Impairment
-	ends       []func() error // of the impairment, once it has begun
-	played     words.Sentence // by what
-	over       words.Sentence // what requests go over
+	ends       []func() error // end the impairment, once it has begun
+	played     words.Sentence // what plays the fault
+	over       words.Sentence // the network that requests use
 	what       words.Sentence
 	before     time.Duration
 	look       look
 	padding    int
-	seen       bool // in effect
+	seen       bool // it was in effect
 }
 
 // ShapeNetwork breaks the network between the gateway and a replica.
@@ -59,7 +60,7 @@ func (e *Endpoint) ShapeNetwork(ctx context.Context, v deploy.Victim, f scenario
 	return s.prepare(ctx, v, f)
 }
 
-// prepare measures how quick the link is in fine impairment.
+// prepare measures how quick the link is before the impairment.
 func (s *networkFault) prepare(ctx context.Context, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
 	s.victim, s.all = v.Replica, []string{v.Replica}
 	if err := s.findMeans(meansOf(f), f); err != nil {
@@ -80,7 +81,8 @@ func (s *networkFault) prepare(ctx context.Context, v deploy.Victim, f scenarios
 	return s, err
 }
 
-// findMeans has the kernel play it where it can.
+// findMeans chooses the kernel to play the fault if it can, and else the
+// proxies.
 func (s *networkFault) findMeans(m means, f scenarios.Fault) error {
 	why := s.onHost
 	if s.node = s.target.Node(s.victim); s.node != nil {
@@ -105,7 +107,7 @@ func (s *networkFault) findMeans(m means, f scenarios.Fault) error {
 	return nil
 }
 
-// quickest is the quickest of n round trips through the victim's link: the
+// quickest is the shortest of n round trips through the victim's link. The
 // others may have waited for a processor.
 func (s *networkFault) quickest(ctx context.Context, n int) (time.Duration, error) {
 	var took []time.Duration
@@ -119,7 +121,7 @@ func (s *networkFault) quickest(ctx context.Context, n int) (time.Duration, erro
 	return slices.Min(took), nil
 }
 
-// across is how long a request takes that goes where the impairment is.
+// across is how long a request takes that passes the impairment.
 func (s *networkFault) across(ctx context.Context, within time.Duration) (time.Duration, error) {
 	_, took, err := health(ctx, s.from, s.target.Path(s.victim), s.padding, within)
 	return took, err
@@ -127,10 +129,11 @@ func (s *networkFault) across(ctx context.Context, within time.Duration) (time.D
 
 func (s *networkFault) Victim() string { return s.victim }
 
-// Undo is nothing of the proxies: they are in this process, and end with it.
+// Undo has nothing to do for the proxies: they are in this process and end with
+// it.
 func (s *networkFault) Undo() []deploy.Undo { return undoNode(s.node) }
 
-// undoNode takes the veth of a node away, with all that is on it.
+// undoNode removes the veth of a node with all its queues.
 func undoNode(n *deploy.Node) []deploy.Undo {
 	if n == nil {
 		return nil
@@ -156,7 +159,7 @@ func (s *networkFault) Inject(context.Context) (sight, error) {
 func (s *networkFault) SeeInEffect(ctx context.Context) (sight, error) {
 	began := time.Now()
 	seen, err := until(ctx, pollEvery, func() (words.Sentence, bool) { return s.look(ctx, s) })
-	seen.At = began // it is seen by what it takes away, which takes a while
+	seen.At = began // the effect is seen by missing answers, which takes a while
 	s.seen = s.seen || err == nil
 	return seen, err
 }
@@ -173,8 +176,8 @@ func (s *networkFault) Revert(context.Context) (sight, error) {
 	return sight{How: words.Say("the proxy in front of %s passes everything on again", s.victim)}, nil
 }
 
-// SeeGone waits until the link is quick again, as far as a busy machine lets
-// one say so.
+// SeeGone waits until the link is about as quick as before. It allows for a
+// busy machine.
 func (s *networkFault) SeeGone(ctx context.Context) (sight, error) {
 	quick := s.before + max(s.before, 20*time.Millisecond)
 	return until(ctx, pollEvery, func() (words.Sentence, bool) {
@@ -191,7 +194,7 @@ func (s *networkFault) SeeGone(ctx context.Context) (sight, error) {
 	})
 }
 
-// counts are the packets that were lost on the victim's link, and those that
+// counts returns the packets that were lost on the victim's link and those that
 // passed.
 func (s *networkFault) counts() (lost, passed int64) {
 	if s.node != nil {
@@ -222,8 +225,9 @@ func lossy(f scenarios.Fault, s *networkFault) {
 	}
 }
 
-// narrow asks with a request that takes half a second at the bandwidth, or longer
-// where the kernel would let so little of it through at once.
+// narrow sees a limited bandwidth by a request that takes half a second at that
+// bandwidth. The request is longer if the kernel's burst would let it pass at
+// once.
 func narrow(f scenarios.Fault, s *networkFault) {
 	bandwidth, atOnce := int64(f.Bandwidth), int64(0)
 	s.padding = min(max(int(bandwidth/2), 512), s.most)
@@ -235,7 +239,7 @@ func narrow(f scenarios.Fault, s *networkFault) {
 	s.impairment, s.what = deploy.Impairment{Bandwidth: bandwidth}, words.Say("lets %v a second through, each way", f.Bandwidth)
 	s.look = func(ctx context.Context, s *networkFault) (words.Sentence, bool) {
 		patience := 30 * time.Second
-		if s.seen { // behind all that waits there it could take as long as the fault itself
+		if s.seen { // queued data could delay the request for as long as the fault lasts
 			patience = 2*least + time.Second
 		}
 		took, err := s.across(ctx, patience)
@@ -270,8 +274,8 @@ func cutOff(f scenarios.Fault, s *networkFault) {
 	}
 }
 
-// beside asks the victim past what cuts it off: past the proxy, or from within
-// its node.
+// beside sends the victim a request that does not pass the impairment: it goes
+// around the proxy, or starts within the victim's node.
 func (s *networkFault) beside(ctx context.Context) (time.Duration, error) {
 	if s.node == nil {
 		return roundTrip(ctx, s.target.Address(s.victim), 0, time.Second)

@@ -11,7 +11,7 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// removable is what taking replicas away needs of a target.
+// removable is what a target must offer so that replicas can be removed.
 type removable interface {
 	killable
 	Terminate(name string) (deploy.Killed, error)
@@ -19,8 +19,8 @@ type removable interface {
 	OnNodeOf(replica string) []string
 }
 
-// TakeNode ends all that runs on the node of a replica, with its network and its
-// disk, and keeps it from being started.
+// TakeNode ends everything on the node of a replica, with its network and its
+// disk, and prevents a restart.
 func (l *Local) TakeNode(ctx context.Context, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
 	return takeNode(ctx, l.Local, v, f)
 }
@@ -39,7 +39,7 @@ func takeNode(ctx context.Context, t removable, v deploy.Victim, f scenarios.Fau
 	return r, err
 }
 
-// Preempt gives a replica notice, ends it after that, and keeps its place empty.
+// Preempt gives a replica notice, ends it after that, and prevents a restart.
 func (l *Local) Preempt(_ context.Context, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
 	return preempt(l.Local, v, f), nil
 }
@@ -54,26 +54,27 @@ func newRemoval(t removable, v deploy.Victim) *removal {
 	return &removal{target: t, victim: v.Replica, streams: v.Streams}
 }
 
-// removal is replicas being taken away, with the place they ran in.
+// removal is the loss of replicas together with the machine that they ran on.
 type removal struct {
 	target  removable
 	victim  string // the replica that was chosen
 	streams int
-	all     []string     // the processes that go
-	serving []string     // the replicas that have to be routed to in the end
-	disk    losable      // that goes with them; nil: none does
-	node    *deploy.Node // whose network goes with them; nil: none does
+	all     []string     // the processes that end
+	serving []string     // the replicas that must serve again at the end
+	disk    losable      // the disk that is lost too; nil: none
+	node    *deploy.Node // the node whose network is lost too; nil: none
 	path    string       // where the gateway reached the victim
 	linkUp  func() error // brings the network back
 	notice  time.Duration
-	noticed time.Time // when they were given notice
-	release func()    // lets them be started again
+	noticed time.Time // when they got notice
+	release func()    // allows the restart
 	ending  []deploy.Killed
 }
 
 func (r *removal) Victim() string { return r.victim }
 
-// Undo is nothing of the processes: a supervisor that dies takes them with it.
+// Undo has nothing to do for the processes: if the supervisor dies, the kernel
+// ends them.
 func (r *removal) Undo() []deploy.Undo { return undoNode(r.node) }
 
 func (r *removal) Inject(ctx context.Context) (sight, error) {
@@ -81,7 +82,7 @@ func (r *removal) Inject(ctx context.Context) (sight, error) {
 	if r.release, err = r.target.Hold(r.all...); err != nil {
 		return sight{}, err
 	}
-	if r.node != nil { // before the kernel can tell anybody that the processes end
+	if r.node != nil { // before the kernel can close the connections of the processes that end
 		if r.linkUp, err = r.node.Begin(deploy.Impairment{Silent: true}); err != nil {
 			return sight{}, err
 		}
@@ -114,7 +115,8 @@ func (r *removal) Inject(ctx context.Context) (sight, error) {
 	return sight{How: how}, nil
 }
 
-// loseDisk removes the ledger once nobody who is ending can make a file of it.
+// loseDisk removes the ledger once no process that is ending can create its
+// files again.
 func (r *removal) loseDisk(ctx context.Context) error {
 	if r.disk == nil {
 		return nil
@@ -129,7 +131,8 @@ func (r *removal) loseDisk(ctx context.Context) error {
 	return r.disk.LoseLedger()
 }
 
-// SeeInEffect sees the processes go, and ends those that do not in time.
+// SeeInEffect waits until the processes have ended, and kills those that do not
+// end in time.
 func (r *removal) SeeInEffect(ctx context.Context) (sight, error) {
 	if r.notice > 0 {
 		if err := r.awaitNotice(ctx); err != nil {
@@ -171,8 +174,8 @@ func (r *removal) SeeInEffect(ctx context.Context) (sight, error) {
 	return last, nil
 }
 
-// awaitNotice gives the process its time, and ends it after that. A process
-// that ends by itself does so before.
+// awaitNotice waits for the time of the notice and then kills the process. It
+// returns earlier if the process ends by itself.
 func (r *removal) awaitNotice(ctx context.Context) error {
 	timer := time.NewTimer(time.Until(r.noticed.Add(r.notice)))
 	defer timer.Stop()

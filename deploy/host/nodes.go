@@ -10,10 +10,11 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// kernel is what the kernel can do to a network here, tried out once.
+// kernel is what the kernel of this machine can do to a network. It is tried
+// once.
 var kernel = sync.OnceValue(deploy.TryKernel)
 
-// means is what in the kernel plays a fault of the network.
+// means is the part of the kernel that plays a fault of the network.
 type means string
 
 const (
@@ -32,8 +33,8 @@ func (m means) said() words.Sentence {
 	return words.Say("netem on both ends of the veth")
 }
 
-// lacks is why a fault has to be played by a proxy here, and not by the kernel;
-// nil where it need not.
+// lacks is why the kernel cannot play a fault here and a proxy has to. It is
+// nil if the kernel can.
 func (m means) lacks(k deploy.Kernel, f scenarios.Fault) error {
 	switch {
 	case k.Nodes != nil:
@@ -48,7 +49,7 @@ func (m means) lacks(k deploy.Kernel, f scenarios.Fault) error {
 	return nil
 }
 
-// PlayedBy is by a proxy where it strikes the network.
+// PlayedBy names the proxy for faults of the network.
 func (endpointPlan) PlayedBy(f scenarios.Fault) words.Sentence {
 	if meansOf(f) == "" {
 		return words.Sentence{}
@@ -56,8 +57,8 @@ func (endpointPlan) PlayedBy(f scenarios.Fault) words.Sentence {
 	return words.Say("by a proxy between the load and the service")
 }
 
-// PlayedBy is by the kernel, or by a proxy, where it strikes the network; of a
-// node that is lost it is whether its network goes too.
+// PlayedBy names the kernel or a proxy for faults of the network. For the loss
+// of a node it says whether the node's network is lost too.
 func (localPlan) PlayedBy(f scenarios.Fault) words.Sentence {
 	kind, _ := scenarios.FaultKindOf(f.Kind)
 	m := meansOf(f)
@@ -74,9 +75,10 @@ func (localPlan) PlayedBy(f scenarios.Fault) words.Sentence {
 	return words.Say("by the kernel: %s", m.said())
 }
 
-// meansOf is the means of a fault's kind; empty where it is not of the network.
+// meansOf is the means of a fault's kind. It is empty if the fault does not
+// strike the network.
 func meansOf(f scenarios.Fault) means {
-	k, _ := scenarios.FaultKindOf(f.Kind) // one that is not known strikes nothing
+	k, _ := scenarios.FaultKindOf(f.Kind) // an unknown kind strikes nothing
 	switch k.Network {
 	case scenarios.NetworkPackets:
 		return netem
@@ -88,7 +90,7 @@ func meansOf(f scenarios.Fault) means {
 	return ""
 }
 
-// needsLinks reports whether a gate has faults that a proxy has to play.
+// needsLinks reports whether a gate has faults that a proxy must play.
 func needsLinks(gate scenarios.Gate) bool {
 	return gate.AnyFault(func(f scenarios.Fault, k scenarios.FaultKind) bool {
 		return k.Network != "" && meansOf(f).lacks(kernel(), f) != nil
@@ -103,7 +105,7 @@ func needsNodes(gate scenarios.Gate) bool {
 	})
 }
 
-// OwnNodes gives so many simulated nodes a network each.
+// OwnNodes makes so many simulated nodes, each with a network of its own.
 func OwnNodes(j deploy.Journal, n int) (nodes []*deploy.Node, release func() error, err error) {
 	names := deploy.NodeNames(n)
 	var undo []deploy.Undo
@@ -129,7 +131,7 @@ func OwnNodes(j deploy.Journal, n int) (nodes []*deploy.Node, release func() err
 	}, nil
 }
 
-// onNode is what faults on the network of a node need of a target.
+// onNode is what a target must offer for faults on the network of a node.
 type onNode interface {
 	Node(replica string) *deploy.Node
 	Path(replica string) string // where the gateway reaches it

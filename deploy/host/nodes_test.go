@@ -12,9 +12,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// Faults of the network are lived on the networks of nodes, by the kernel and,
-// beside it, by proxies; two runs do not disturb each other, and nothing is left
-// of either.
+// The kernel and, beside it, proxies play faults on the networks of nodes. Two
+// runs do not disturb each other, and neither leaves anything behind.
 func TestNetworkOfNodes(t *testing.T) {
 	if err := kernel().Nodes; err != nil {
 		t.Skipf("skipped: %v", err)
@@ -37,7 +36,7 @@ func TestNetworkOfNodes(t *testing.T) {
 				}
 			}
 		})
-		return nodes, serviceOn(t, spec, nodes) // which is stopped first
+		return nodes, serviceOn(t, spec, nodes) // the service is stopped before the nodes are removed
 	}
 	nodes, l := own()
 	_, other := own()
@@ -111,8 +110,8 @@ func servesThroughout(t *testing.T, l *Local, over <-chan struct{}) bool {
 	}
 }
 
-// The veths of a harness that died are removed by hand, and those of another run
-// are not.
+// recover removes the veths of a harness that died, and not those of another
+// run.
 func TestRecoverRemovesNodes(t *testing.T) {
 	if err := kernel().Nodes; err != nil {
 		t.Skipf("skipped: %v", err)
@@ -153,7 +152,7 @@ func TestRecoverRemovesNodes(t *testing.T) {
 	}
 }
 
-// What plays a fault is told before it is played.
+// The plan says what will play a fault.
 func TestPlayedBy(t *testing.T) {
 	none := errors.New("it takes root")
 	for _, tt := range []struct {
@@ -187,7 +186,7 @@ func TestPlayedBy(t *testing.T) {
 	}
 }
 
-// A gate's network faults ask for links or for networks of nodes.
+// A gate's network faults need links or networks of nodes.
 func TestWhatAGateNeeds(t *testing.T) {
 	gate := func(kinds ...string) scenarios.Gate {
 		g := scenarios.Gate{Scenarios: []scenarios.Scenario{{}}}

@@ -15,9 +15,9 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// The whole way of an RTO, from the probes through the recording to the
-// verdict, is measured against outages whose length is known because they were
-// planted: it is off by 250 ms at most.
+// An RTO comes from the probes through the recording to the verdict. The test
+// causes outages of known length, and the RTO may differ from it by 250 ms at
+// most.
 func TestRTOOfPlantedOutages(t *testing.T) {
 	tests := []struct {
 		name       string
@@ -38,7 +38,8 @@ func TestRTOOfPlantedOutages(t *testing.T) {
 				t.Skip("skipped with -short: it takes a minute")
 			}
 			l := service(t, scenarios.Local{Replicas: 1})
-			// What else runs on the machine can only make it look worse.
+			// Other work on the machine can only increase the error, so the
+			// test may try again.
 			for round := 1; ; round++ {
 				rto, lasted := plant(t, l, tt.lasts, tt.impairment)
 				off := rto - lasted
@@ -54,8 +55,8 @@ func TestRTOOfPlantedOutages(t *testing.T) {
 	}
 }
 
-// plant makes an outage of a length, with probes beside it, and has the
-// recording of it judged. It also tells how long the outage really was.
+// plant causes an outage of a length, with probes beside it, and judges the
+// recording. It also returns how long the outage really was.
 func plant(t *testing.T, l *Local, lasts time.Duration, w deploy.Impairment) (rto, lasted time.Duration) {
 	t.Helper()
 	gate, err := scenarios.Parse("gate.yaml", []byte(`

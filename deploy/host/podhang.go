@@ -16,10 +16,10 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// silence is how long no answer counts as none.
+// silence is how long a replica must not answer to count as hung.
 const silence = 300 * time.Millisecond
 
-// onLinux is for kinds that are verified in /proc.
+// onLinux is the check of fault kinds whose effect is seen in /proc.
 func onLinux() error {
 	if _, err := deploy.Stat(os.Getpid()); err != nil {
 		return lack("it is verified in /proc, which cannot be read here: %s", err)
@@ -27,7 +27,7 @@ func onLinux() error {
 	return nil
 }
 
-// reachable is what it takes to see whether a replica answers.
+// reachable is what a target must offer to see whether a replica answers.
 type reachable interface {
 	crowd
 	PID(name string) int
@@ -35,8 +35,8 @@ type reachable interface {
 	Serving(ctx context.Context, replica string) bool
 }
 
-// onProcess is a victim that is one process, which was there when the fault was
-// prepared: a fault must not strike the one that came after it.
+// onProcess is a fault on one process, which is known from when the fault was
+// prepared. The fault must not strike a process that replaced it.
 type onProcess struct {
 	target  reachable
 	victim  string
@@ -60,7 +60,7 @@ func prepareOnProcess(t reachable, v deploy.Victim) (onProcess, error) {
 
 func (p *onProcess) Victim() string { return p.victim }
 
-// stat is of the process that was meant.
+// stat is the state of that process, and an error if it is gone.
 func (p *onProcess) stat() (deploy.ProcStat, error) {
 	st, err := deploy.Stat(p.pid)
 	if err == nil && st.Start != p.start {
@@ -69,7 +69,7 @@ func (p *onProcess) stat() (deploy.ProcStat, error) {
 	return st, err
 }
 
-// seeServing waits until the gateway routes to the victim, whatever its process.
+// seeServing waits until the gateway routes to the victim, with any process.
 func (p *onProcess) seeServing(ctx context.Context, before words.Sentence) (sight, error) {
 	return until(ctx, pollEvery, func() (words.Sentence, bool) {
 		return words.Say("%s; the gateway routes to %s", before, p.victim), p.target.Serving(ctx, p.victim)
@@ -98,8 +98,8 @@ func (h *hanging) Inject(context.Context) (sight, error) {
 	return sight{How: words.Say("SIGSTOP sent to pid %d with %d streams in flight", h.pid, h.streams)}, nil
 }
 
-// SeeInEffect: it is in effect since the kernel says so; that nothing is
-// answered is seen later, for it takes a while to see nothing.
+// SeeInEffect: the fault is in effect from the time that the kernel reports.
+// The missing answer is seen later, because that takes a timeout.
 func (h *hanging) SeeInEffect(ctx context.Context) (sight, error) {
 	var seen time.Time
 	_, err := until(ctx, time.Millisecond, func() (words.Sentence, bool) {
@@ -145,14 +145,14 @@ func roundTrip(ctx context.Context, addr string, padding int, within time.Durati
 	return took, err
 }
 
-// dialer connects from somewhere; nil is from here.
+// dialer makes connections; nil means directly from this process.
 type dialer = func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// health asks /health on a new connection, with so many bytes of padding in a
-// header, and returns the answer's and how long it took. It is answered at once
-// by a process that runs, however busy it is. An address without a scheme is
-// of plain HTTP/1.1; nothing secret is sent, so that under TLS it does not
-// matter who answers.
+// health requests /health on a new connection, with so many bytes of padding in
+// a header. It returns the header of the answer and how long that took. A
+// running process answers at once, however busy it is. An address without a
+// scheme means plain HTTP/1.1. The request has no secret, so the certificate is
+// not verified.
 func health(ctx context.Context, from dialer, addr string, padding int, within time.Duration) (http.Header, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()

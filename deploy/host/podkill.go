@@ -9,7 +9,7 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// killable is what kills need of a target.
+// killable is what a target must offer for kills.
 type killable interface {
 	crowd
 	Kill(name string) (deploy.Killed, error)
@@ -51,13 +51,14 @@ type killing struct {
 	target  killable
 	victim  string
 	streams int
-	serving []string // replicas that were routed to, and have to be again
+	serving []string // replicas that served, and must serve again
 	killed  deploy.Killed
 }
 
 func (k *killing) Victim() string { return k.victim }
 
-// Undo is nothing: a supervisor that dies takes its processes with it.
+// Undo has nothing to do: if the supervisor dies, the kernel ends its
+// processes.
 func (k *killing) Undo() []deploy.Undo { return nil }
 
 func (k *killing) Inject(context.Context) (sight, error) {
@@ -70,8 +71,8 @@ func (k *killing) Inject(context.Context) (sight, error) {
 
 func (k *killing) SeeInEffect(ctx context.Context) (sight, error) { return seeDeath(ctx, k.killed) }
 
-// seeDeath looks every millisecond, so that RTO does not begin late: a process
-// with much memory is dead for a while before it can be waited for.
+// seeDeath looks every millisecond, so that the RTO does not begin late. A
+// process with much memory is dead for a while before the parent can reap it.
 func seeDeath(ctx context.Context, killed deploy.Killed) (sight, error) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -90,8 +91,8 @@ func seeDeath(ctx context.Context, killed deploy.Killed) (sight, error) {
 	}
 }
 
-// Revert has nothing to undo: starting the process again is the platform's
-// own duty, and part of what is measured.
+// Revert has nothing to undo. The platform must restart the process itself, and
+// that is part of what is measured.
 func (k *killing) Revert(context.Context) (sight, error) {
 	return sight{How: words.Say("nothing to undo: the supervisor restarts %s", k.victim)}, nil
 }

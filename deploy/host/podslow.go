@@ -12,11 +12,11 @@ import (
 
 const (
 	quotaPeriod  = 100 * time.Millisecond // the kernel's default
-	leastQuota   = time.Millisecond       // the least it takes
-	throttledFor = 50 * time.Millisecond  // what counts as in effect: half a period without a core
+	leastQuota   = time.Millisecond       // the kernel's minimum
+	throttledFor = 50 * time.Millisecond  // the fault is in effect after half a period without a core
 )
 
-// SlowReplica leaves a replica only so many cores, by a control group.
+// SlowReplica limits with a control group how many cores a replica gets.
 func (l *Local) SlowReplica(_ context.Context, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
 	p, err := prepareOnProcess(l.Local, v)
 	if err != nil {

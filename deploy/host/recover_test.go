@@ -15,8 +15,9 @@ import (
 	"github.com/launchgate/launchgate/deploy"
 )
 
-// A journal whose harness is dead is undone by hand as by the watchdog: what
-// was stopped runs, what burnt is gone, and a second time finds nothing to do.
+// recover undoes the journal of a dead harness as the watchdog does. Stopped
+// processes run again, and burning ones are gone. A second time finds nothing
+// to do.
 func TestRecover(t *testing.T) {
 	if err := onLinux(); err != nil {
 		t.Skipf("skipped: %v", err)
@@ -33,8 +34,8 @@ func TestRecover(t *testing.T) {
 		{Fault: "s/0", Kind: "pod-hang", Victim: "replica-0", Undo: []deploy.Undo{undoing(undoContinue, object{PID: stopped.pid, Start: stopped.start})}},
 		{Fault: "s/1", Kind: "cpu-stress", Undo: []deploy.Undo{undoing(undoKill, object{PID: burner.pid, Start: burner.start})}},
 		{Fault: "s/2", Kind: "cpu-stress", Undo: []deploy.Undo{undoing(undoKill, object{PID: other.pid, Start: other.start})}},
-		{Fault: "s/2", Reverted: true}, // it must be left alone
-		{Fault: "s/3", Kind: "cpu-stress", Undo: []deploy.Undo{undoing(undoKill, object{PID: other.pid, Start: other.start + 1})}}, // and so must a process that only has the number
+		{Fault: "s/2", Reverted: true}, // reverted, so it must be left alone
+		{Fault: "s/3", Kind: "cpu-stress", Undo: []deploy.Undo{undoing(undoKill, object{PID: other.pid, Start: other.start + 1})}}, // another process with the same pid must be left alone too
 	}
 	path := writeJournal(t, state, lines)
 	for range 3 {
@@ -58,8 +59,8 @@ func TestRecover(t *testing.T) {
 	}
 }
 
-// A harness that lives reverts its faults itself, and a journal that was
-// damaged makes nothing happen that is not a fault's.
+// A harness that is alive reverts its faults itself, so recover leaves them
+// alone. A damaged journal cannot make recover change anything but a fault.
 func TestRecoverLeavesAlone(t *testing.T) {
 	if err := onLinux(); err != nil {
 		t.Skipf("skipped: %v", err)
@@ -113,7 +114,8 @@ func TestRecoverLeavesAlone(t *testing.T) {
 	}
 }
 
-// A control group that was made and not removed, with the process in it.
+// recover moves the process out of a control group that was left, and removes
+// it.
 func TestRecoverEmptiesControlGroups(t *testing.T) {
 	if err := canGroup("cpu")(); err != nil {
 		t.Skipf("skipped: %v", err)
@@ -144,8 +146,8 @@ func TestRecoverEmptiesControlGroups(t *testing.T) {
 	}
 }
 
-// A file that was swapped comes back, whatever the harness had done of the swap
-// when it died, and nothing that is kept for it stays.
+// A swapped file comes back, at whatever step of the swap the harness died. The
+// folder that kept it is removed.
 func TestRecoverSwapsBack(t *testing.T) {
 	for _, tt := range []struct{ name, kept, swapped, want string }{
 		{"before it was kept", "", "good", "good"},
@@ -225,7 +227,7 @@ type entry struct {
 }
 
 func bootID() string {
-	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // chaos has none then, too
+	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // if it fails, chaos writes none either
 	return strings.TrimSpace(string(b))
 }
 
@@ -257,7 +259,7 @@ func await(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// writeJournal leaves a journal as a harness that died would.
+// writeJournal writes a journal as a harness that died leaves it.
 func writeJournal(t *testing.T, state string, lines []entry) string {
 	t.Helper()
 	dir := filepath.Join(state, "launchgate", "faults")

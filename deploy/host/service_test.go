@@ -26,8 +26,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// TestMain lets the test program be all that a run consists of: the watchdog,
-// the processes of faults, and a small service to break.
+// TestMain lets the test program play all programs of a run: the watchdog, the
+// processes of faults, and a small service that the tests break.
 func TestMain(m *testing.M) {
 	roles := map[string]func([]string) error{
 		"watchdog": func(args []string) error { return chaos.Watchdog(args[0], os.Stdin, Undo) },
@@ -54,7 +54,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// values are those of a flag; a service has more flags than matter here.
+// values are the values of one flag. The other flags of a service do not matter
+// here.
 func values(args []string, flag string) (of []string) {
 	for i := range len(args) - 1 {
 		if args[i] == flag {
@@ -64,9 +65,9 @@ func values(args []string, flag string) (of []string) {
 	return of
 }
 
-// serveReplica answers as a replica does, and does what it is told, so that
-// faults of resources have something to bite on. It ends at once on SIGTERM,
-// unless it was told to be stubborn.
+// serveReplica answers as a replica does. On request it also uses processor
+// time or memory, which faults of resources need. It ends at once on SIGTERM,
+// unless a request made it stubborn.
 func serveReplica(args []string) error {
 	addr := values(args, "--addr")[0]
 	ok := func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") }
@@ -76,12 +77,12 @@ func serveReplica(args []string) error {
 		w.Header().Set("Content-Type", "text/event-stream")
 		fmt.Fprint(w, "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n")
 	})
-	http.HandleFunc("/burn", func(w http.ResponseWriter, r *http.Request) { // the processor, for a second
+	http.HandleFunc("/burn", func(w http.ResponseWriter, r *http.Request) { // uses the processor for a second
 		for end := time.Now().Add(time.Second); time.Now().Before(end); {
 		}
 		ok(w, r)
 	})
-	http.HandleFunc("/grow", func(w http.ResponseWriter, r *http.Request) { // by so many MiB
+	http.HandleFunc("/grow", func(w http.ResponseWriter, r *http.Request) { // grows by so many MiB
 		n, _ := strconv.Atoi(r.FormValue("mib"))
 		grown := make([]byte, n<<20)
 		for i := 0; i < len(grown); i += 4096 {
@@ -94,8 +95,8 @@ func serveReplica(args []string) error {
 	return http.ListenAndServe(addr, nil)
 }
 
-// serveContexts answers completions in 300 ms, and says that each holds a tenth
-// of the KV cache meanwhile.
+// serveContexts answers completions in 300 ms. It reports that each holds a
+// tenth of the KV cache meanwhile.
 func serveContexts(metrics string) {
 	var held atomic.Int64
 	http.HandleFunc("/v1/models", func(w http.ResponseWriter, _ *http.Request) {
@@ -114,15 +115,15 @@ func serveContexts(metrics string) {
 		case <-time.After(300 * time.Millisecond):
 		}
 	})
-	told := http.NewServeMux()
-	told.HandleFunc("/metrics", func(w http.ResponseWriter, _ *http.Request) {
+	metricsPage := http.NewServeMux()
+	metricsPage.HandleFunc("/metrics", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "# TYPE %s gauge\n%s{model=\"m\"} %g\n", kvMetric, kvMetric, min(1, float64(held.Load())/10))
 	})
-	go func() { _ = http.ListenAndServe(metrics, told) }() // it ends with the process
+	go func() { _ = http.ListenAndServe(metrics, metricsPage) }() // it ends with the process
 }
 
-// serveGateway passes requests to the first replica, and tells on /status which
-// are ready.
+// serveGateway passes requests to the first replica and reports on /status
+// which replicas are ready.
 func serveGateway(args []string) error {
 	addr, metrics := values(args, "--addr")[0], values(args, "--metrics-addr")[0]
 	var replicas []deploy.ReplicaStatus
@@ -161,7 +162,7 @@ func serveGateway(args []string) error {
 }
 
 // serveBallast plays a device of 100 MiB that one process at a time can take.
-// Its memory is free again when that process has ended, in whatever way.
+// Its memory is free again when that process has ended.
 func serveBallast(args []string) error {
 	file := values(append(args, ""), "--device-file")[0]
 	if slices.Contains(args, "--ask") {
@@ -188,13 +189,14 @@ func serveBallast(args []string) error {
 
 func quietly(b []byte, _ error) []byte { return b }
 
-// service deploys the small service: replicas behind a plain gateway, with links.
+// service deploys the small service: replicas with links behind a plain
+// gateway.
 func service(t *testing.T, spec scenarios.Local) *Local {
 	t.Helper()
 	return serviceOn(t, spec, nil)
 }
 
-// serviceOn is service, on simulated nodes with networks of their own.
+// serviceOn deploys it on simulated nodes with networks of their own.
 func serviceOn(t *testing.T, spec scenarios.Local, nodes []*deploy.Node) *Local {
 	t.Helper()
 	if err := onLinux(); err != nil {
@@ -217,8 +219,8 @@ func serviceOn(t *testing.T, spec scenarios.Local, nodes []*deploy.Node) *Local 
 	return &Local{Local: l, plan: localPlan{deploy.LocalPlan{Spec: spec}}}
 }
 
-// journal is a real one, with a watchdog, in folders of the test's own. It is
-// closed at the end, and must be empty then.
+// journal is a real journal with a watchdog, in folders of the test. It is
+// closed at the end of the test and must be empty then.
 func journal(t *testing.T) *chaos.Journal {
 	t.Helper()
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
@@ -254,7 +256,7 @@ func states(lines []recording.Injection) string {
 	return strings.Join(s, " ")
 }
 
-// text is what a state was recorded with.
+// text is the text that was recorded with a state.
 func text(lines []recording.Injection, state string) string {
 	for _, l := range lines {
 		if l.State == state {
@@ -264,7 +266,7 @@ func text(lines []recording.Injection, state string) string {
 	return ""
 }
 
-// bare is what every target has, and what no fault asks for. It lacks nothing.
+// bare has the methods of a target that no fault calls. It lacks no capability.
 type bare struct{}
 
 func (bare) About() deploy.About                            { return deploy.About{} }

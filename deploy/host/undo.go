@@ -12,43 +12,43 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// What an Undo does.
+// The actions of an Undo.
 const (
 	undoContinue = "continue" // a stopped process runs again
-	undoKill     = "kill"     // a process of a fault's own ends
+	undoKill     = "kill"     // a process that a fault started ends
 	undoCgroup   = "cgroup"   // processes leave a control group, and it is removed
-	undoSwap     = "swap"     // a file comes back from the folder it is kept in, and that is removed
+	undoSwap     = "swap"     // a file comes back from the folder that keeps it, and the folder is removed
 	undoClock    = "clock"    // a process reads the kernel's clock again
-	undoRemove   = "remove"   // a file or a folder of a fault's goes
-	undoUnmount  = "unmount"  // a file system of launchgate's goes
-	undoLink     = "link"     // the veth of a simulated node goes, with its queues and its namespace
+	undoRemove   = "remove"   // a file or a folder of a fault is removed
+	undoUnmount  = "unmount"  // a file system that launchgate made is unmounted
+	undoLink     = "link"     // the veth of a simulated node is removed, with its queues and its namespace
 )
 
-// ofOurs marks what may be removed from the machine: a journal that was damaged
-// must not make recover remove anything else.
+// ofOurs is the prefix of names that may be removed from the machine. A damaged
+// journal must not make recover remove anything else.
 const ofOurs = "launchgate-fault-"
 
-// object is what an Undo of this package is done to.
+// object is what an Undo of this package acts on.
 type object struct {
 	PID   int    `json:"pid,omitempty"`
-	Start uint64 `json:"start,omitempty"` // with PID: the process that is meant, and no later one
+	Start uint64 `json:"start,omitempty"` // identifies the process together with PID, so that no later one is meant
 	Path  string `json:"path,omitempty"`
-	Home  string `json:"home,omitempty"` // the control group the processes came from, or the file that was swapped
+	Home  string `json:"home,omitempty"` // the control group that the processes came from, or the swapped file
 	At    uint64 `json:"at,omitempty"`   // an address in the process
-	Code  []byte `json:"code,omitempty"` // what stood there
+	Code  []byte `json:"code,omitempty"` // the original bytes at that address
 }
 
 // undoing is an Undo of this package.
 func undoing(do string, to object) deploy.Undo {
 	b, err := json.Marshal(to)
-	if err != nil { // it is numbers and texts
+	if err != nil { // cannot happen: it has only numbers and strings
 		panic(err)
 	}
 	return deploy.Undo{Do: do, To: b, UntilReboot: to.PID != 0}
 }
 
-// Undo takes back what an effect of this package did; nil means that it is not
-// there any more.
+// Undo undoes an effect of this package. It returns nil if the effect is gone
+// already.
 func Undo(u deploy.Undo) error {
 	var to object
 	if len(u.To) > 0 {
@@ -86,7 +86,7 @@ func Undo(u deploy.Undo) error {
 	return words.Errorf("undo: %q is not known; this journal is of a newer launchgate", u.Do)
 }
 
-// signalIf sends a signal to the process that is meant, if it is there still.
+// signalIf sends a signal to the process that is meant, if it still exists.
 func signalIf(pid int, start uint64, signal syscall.Signal) error {
 	if st, err := deploy.Stat(pid); err != nil || st.Start != start || pid <= 1 {
 		return nil
@@ -97,8 +97,8 @@ func signalIf(pid int, start uint64, signal syscall.Signal) error {
 	return nil
 }
 
-// swapBack puts a file that is kept in a folder back in its place, and removes
-// the folder, with what else a fault keeps there.
+// swapBack moves a file from the folder that keeps it back to its place. It
+// removes the folder with everything else in it.
 func swapBack(kept, home string) error {
 	err := os.Rename(filepath.Join(kept, filepath.Base(home)), home)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -114,9 +114,9 @@ func remove(path string) error {
 	return nil
 }
 
-// removeGroup moves what is in a control group back, and removes it. A process
-// that is ending keeps the group busy for a moment: then it is to be tried
-// again.
+// removeGroup moves the processes of a control group back and removes the
+// group. A process that is ending keeps the group busy for a moment, so the
+// caller must try again.
 func removeGroup(path, home string) error {
 	pids, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
 	if errors.Is(err, os.ErrNotExist) {

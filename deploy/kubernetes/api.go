@@ -28,10 +28,10 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// manager is who the fields belong to that launchgate applies.
+// manager is the field manager of the objects that launchgate applies.
 const manager = "launchgate"
 
-// The resources that are asked for by themselves.
+// The resources that the target reads directly.
 var (
 	podsGVR        = schema.GroupVersionResource{Version: "v1", Resource: "pods"}
 	nodesGVR       = schema.GroupVersionResource{Version: "v1", Resource: "nodes"}
@@ -43,21 +43,21 @@ var (
 type api struct {
 	config  *rest.Config
 	dynamic dynamic.Interface
-	where   string // the context, in the words of errors
+	where   string // the context, for errors
 
 	mu    sync.Mutex
 	kinds map[schema.GroupVersionKind]kind
 }
 
-// kind is where objects of a kind are found.
+// kind identifies the resource of a kind of objects.
 type kind struct {
 	Resource   schema.GroupVersionResource
 	Namespaced bool
 }
 
-// connect finds the API server as kubectl does: KUBECONFIG or ~/.kube/config with
-// the named context or the current one; in a pod without such a file, the
-// service account's.
+// connect finds the API server as kubectl does: by KUBECONFIG or
+// ~/.kube/config, with the named context or the current one. In a pod without
+// such a file it uses the service account.
 func connect(kubeconfig, context string) (*api, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = kubeconfig
@@ -84,7 +84,8 @@ func connect(kubeconfig, context string) (*api, error) {
 	if err != nil {
 		return nil, words.Errorf("the context %q of the kubeconfig: %s", where, err)
 	}
-	// Faults are timed: requests must not wait for a budget that is made for controllers.
+	// Faults are timed, so requests must not wait for client-go's default rate
+	// limit.
 	config.QPS, config.Burst = 100, 200
 	config.UserAgent = "launchgate"
 	return newAPI(config, where)
@@ -110,8 +111,8 @@ func contexts(raw *clientcmdapi.Config) string {
 	return strings.Join(names, ", ")
 }
 
-// kubeconfigFile is the file by which another process finds the same cluster: an
-// absolute path, or empty for the defaults.
+// kubeconfigFile is the file with which another process finds the same cluster.
+// It is an absolute path, or empty for the defaults.
 func kubeconfigFile() string {
 	file := os.Getenv(clientcmd.RecommendedConfigPathEnvVar)
 	if file == "" || strings.ContainsRune(file, filepath.ListSeparator) {
@@ -124,7 +125,8 @@ func kubeconfigFile() string {
 	return whole
 }
 
-// explain says of an error of the API server what it takes, where that is known.
+// explain adds to an error of the API server what to do about it, if that is
+// known.
 func (a *api) explain(err error) error {
 	var status apierrors.APIStatus
 	var network net.Error
@@ -158,7 +160,7 @@ func (a *api) find(ctx context.Context, k schema.GroupVersionKind) (kind, error)
 		path = "/api/" + k.Version
 	}
 	var list metav1.APIResourceList
-	if err := a.get(ctx, path, &list); err != nil && !apierrors.IsNotFound(err) { // a group that is not there has no kinds
+	if err := a.get(ctx, path, &list); err != nil && !apierrors.IsNotFound(err) { // a missing group has no kinds
 		return kind{}, a.explain(err)
 	}
 	a.mu.Lock()
@@ -174,7 +176,7 @@ func (a *api) find(ctx context.Context, k schema.GroupVersionKind) (kind, error)
 	return found, nil
 }
 
-// get reads what is at a path of the API server.
+// get reads the answer at a path of the API server.
 func (a *api) get(ctx context.Context, path string, into any) error {
 	transport, err := rest.HTTPClientFor(a.config)
 	if err != nil {
@@ -203,7 +205,7 @@ func (a *api) get(ctx context.Context, path string, into any) error {
 	return json.NewDecoder(resp.Body).Decode(into)
 }
 
-// client is for objects of a kind.
+// client is the client for objects of the kind of o.
 func (a *api) client(ctx context.Context, o *unstructured.Unstructured) (dynamic.ResourceInterface, error) {
 	k, err := a.find(ctx, o.GroupVersionKind())
 	if err != nil {
@@ -215,7 +217,8 @@ func (a *api) client(ctx context.Context, o *unstructured.Unstructured) (dynamic
 	return a.dynamic.Resource(k.Resource).Namespace(o.GetNamespace()), nil
 }
 
-// apply has an object be as it is here; what somebody else has set stays.
+// apply sets the fields of an object to those given here. Fields that others
+// have set stay.
 func (a *api) apply(ctx context.Context, o *unstructured.Unstructured) error {
 	c, err := a.client(ctx, o)
 	if err != nil {
@@ -232,7 +235,7 @@ func (a *api) apply(ctx context.Context, o *unstructured.Unstructured) error {
 	return nil
 }
 
-// there reports whether an object is there.
+// there reports whether an object exists.
 func (a *api) there(ctx context.Context, o *unstructured.Unstructured) (bool, error) {
 	c, err := a.client(ctx, o)
 	if err != nil {
@@ -245,7 +248,7 @@ func (a *api) there(ctx context.Context, o *unstructured.Unstructured) (bool, er
 	return err == nil, err
 }
 
-// remove removes an object that is found by its kind.
+// remove deletes an object.
 func (a *api) remove(ctx context.Context, o *unstructured.Unstructured) error {
 	c, err := a.client(ctx, o)
 	if err != nil {
@@ -257,7 +260,8 @@ func (a *api) remove(ctx context.Context, o *unstructured.Unstructured) error {
 	return nil
 }
 
-// drop deletes an object with all that it made, and does not mind that it is gone.
+// drop deletes an object with all objects that belong to it. It is no error if
+// the object is gone.
 func drop(ctx context.Context, c dynamic.ResourceInterface, name string) error {
 	err := c.Delete(ctx, name, metav1.DeleteOptions{PropagationPolicy: new(metav1.DeletePropagationBackground)})
 	if apierrors.IsNotFound(err) {
@@ -287,7 +291,7 @@ func into[T any](o *unstructured.Unstructured) (*T, error) {
 	return &v, nil
 }
 
-// sleep waits, and reports whether it could until the end.
+// sleep waits for d, or returns an error when ctx ends.
 func sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():

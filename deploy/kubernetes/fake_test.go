@@ -20,11 +20,12 @@ import (
 	"k8s.io/streaming/pkg/httpstream/spdy"
 )
 
-// object is one of the API server, as JSON has it.
+// object is an object of the API server, as decoded JSON.
 type object = map[string]any
 
-// fake is an API server with the controllers of Deployments and namespaces, and a
-// kubelet whose pods serve in this test. It notes what it was asked.
+// fake is an API server with the controllers of Deployments and namespaces, and
+// with a kubelet whose pods serve in this test. It records the requests that it
+// got.
 type fake struct {
 	*httptest.Server
 	t *testing.T
@@ -35,10 +36,10 @@ type fake struct {
 	watchers []chan object
 	asked    map[string]bool // "group/resource verb"
 
-	forbid  string             // a "group/resource verb" that is refused
+	forbid  string             // a "group/resource verb" that it refuses
 	image   string             // the reason why images cannot be pulled
-	quota   bool               // is full
-	serve   map[int]string     // addresses, by the ports of pods
+	quota   bool               // the quota is full
+	serve   map[int]string     // addresses that serve the ports of pods
 	running map[string]float64 // streams of each pod
 }
 
@@ -192,7 +193,8 @@ func (f *fake) fail(w http.ResponseWriter, code int, reason, message string) {
 	_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Code: int32(code), Reason: metav1.StatusReason(reason), Message: message})
 }
 
-// watch holds the lock when it begins: nothing is missed after the list.
+// watch holds the lock when it begins, so that it misses no change after the
+// list.
 func (f *fake) watch(w http.ResponseWriter, r *http.Request) {
 	events := make(chan object, 1000)
 	f.watchers = append(f.watchers, events)
@@ -235,7 +237,7 @@ func (f *fake) patch(w http.ResponseWriter, r *http.Request, namespace, resource
 		if r.URL.Query().Get("fieldManager") != manager {
 			f.t.Errorf("%s/%s was applied by %q", resource, name, r.URL.Query().Get("fieldManager"))
 		}
-		f.asked[groupOf(o)+"/"+resource+" create"] = true // which the API server asks for as well
+		f.asked[groupOf(o)+"/"+resource+" create"] = true // the API server requires this right as well
 		if namespace != "" && f.objects["/namespaces/"+namespace] == nil {
 			f.fail(w, http.StatusNotFound, "NotFound", fmt.Sprintf("namespaces %q not found", namespace))
 			return
@@ -301,7 +303,7 @@ func (f *fake) pod(namespace string, d object, ready bool) {
 	f.tell("ADDED", pod)
 }
 
-// release rolls out a version that is bad, or the one from before.
+// release rolls out a bad version, or the one from before.
 func (f *fake) release(namespace string, d object, bad bool) {
 	if bad {
 		f.image = "CrashLoopBackOff"
@@ -321,7 +323,8 @@ func (f *fake) release(namespace string, d object, bad bool) {
 	f.complete(d)
 }
 
-// remove removes an object and what belongs to it; a Deployment makes another pod.
+// remove removes an object and what belongs to it. If it is a pod, its
+// Deployment makes another one.
 func (f *fake) remove(namespace, resource, name string) {
 	key := namespace + "/" + resource + "/" + name
 	o := f.objects[key]
@@ -352,7 +355,7 @@ func (f *fake) remove(namespace, resource, name string) {
 	}
 }
 
-// portForward connects streams to what serves in place of the pod.
+// portForward connects streams to the server that stands in for the pod.
 func (f *fake) portForward(w http.ResponseWriter, r *http.Request, _ string) {
 	if _, err := httpstream.Handshake(r, w, []string{portForwardProtocol}); err != nil {
 		return

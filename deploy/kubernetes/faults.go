@@ -24,13 +24,13 @@ import (
 
 type sight = deploy.Sight
 
-// KillReplica deletes a pod without a grace period, and so without a goodbye.
+// KillReplica deletes a pod without a grace period.
 func (t *Target) KillReplica(_ context.Context, v deploy.Victim, _ scenarios.Fault) (deploy.Effect, error) {
 	return t.deletion(v, 0)
 }
 
-// Preempt deletes a pod with its notice as the grace period; with for, its node
-// takes no pods meanwhile.
+// Preempt deletes a pod with the notice as its grace period. If the fault has
+// `for`, the pod's node takes no pods meanwhile.
 func (t *Target) Preempt(_ context.Context, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
 	d, err := t.deletion(v, time.Duration(f.Notice))
 	if err != nil || f.For == 0 {
@@ -48,19 +48,19 @@ func (t *Target) deletion(v deploy.Victim, grace time.Duration) (*deletion, erro
 	return &deletion{Target: t, pod: pod, streams: v.Streams, grace: grace, before: len(t.pods.serving())}, nil
 }
 
-// deletion is the end of a pod, which its controller puts another in the place of.
+// deletion is the end of a pod that its controller then replaces.
 type deletion struct {
 	*Target
 	pod     *corev1.Pod
 	streams int
 	grace   time.Duration
-	before  int    // how many served
-	node    string // that is tainted; empty: none
+	before  int    // number of pods that served
+	node    string // the tainted node; empty: none
 }
 
 func (d *deletion) Victim() string { return d.pod.Name }
 
-// Undo is to have the node take pods again.
+// Undo removes the taint, so that the node takes pods again.
 func (d *deletion) Undo() []deploy.Undo {
 	if d.node == "" {
 		return nil
@@ -82,7 +82,7 @@ func (d *deletion) Inject(ctx context.Context) (sight, error) {
 	return sight{How: words.Say("the pod %s on the node %s was deleted with a grace period of %d s and %d streams in flight", d.pod.Name, d.pod.Spec.NodeName, seconds, d.streams)}, nil
 }
 
-// SeeInEffect sees the pod gone from the API server.
+// SeeInEffect waits until the API server has no such pod.
 func (d *deletion) SeeInEffect(ctx context.Context) (sight, error) {
 	if err := d.pods.until(ctx, func() bool { return !d.pods.goneAt(d.pod.UID).IsZero() }); err != nil {
 		return sight{}, err
@@ -101,8 +101,8 @@ func (d *deletion) SeeInEffect(ctx context.Context) (sight, error) {
 	return sight{At: d.pods.goneAt(d.pod.UID), How: how}, nil
 }
 
-// Revert has the node take pods again. Another pod is the controller's duty, and
-// part of what is measured.
+// Revert lets the node take pods again. The controller must make another pod,
+// and that is part of what is measured.
 func (d *deletion) Revert(ctx context.Context) (sight, error) {
 	if d.node == "" {
 		return sight{How: words.Say("nothing to undo: its controller makes another pod")}, nil
@@ -125,12 +125,12 @@ func (t *Target) whole(ctx context.Context, before int) (sight, error) {
 
 const taintKey = "launchgate.dev/preempted"
 
-// taint has a node take no new pods, or take them again.
+// taint makes a node refuse new pods, or accept them again.
 func (a *api) taint(ctx context.Context, name string, on bool) error {
 	for {
 		o, err := a.dynamic.Resource(nodesGVR).Get(ctx, name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) && !on {
-			return nil // the node is gone, and its taint with it
+			return nil // the node is gone, and so is its taint
 		}
 		if err != nil {
 			return words.Errorf("the node %s: %s", name, a.explain(err))
@@ -143,7 +143,8 @@ func (a *api) taint(ctx context.Context, name string, on bool) error {
 		if on {
 			taints = append(taints, corev1.Taint{Key: taintKey, Value: "true", Effect: corev1.TaintEffectNoSchedule})
 		}
-		// Who changes the node meanwhile must not lose a taint to this.
+		// The resource version makes the patch fail if somebody else changed
+		// the taints meanwhile.
 		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": node.ResourceVersion}, "spec": map[string]any{"taints": taints}})
 		if err != nil {
 			return err
@@ -175,7 +176,8 @@ func (a *api) node(ctx context.Context, name string) (*corev1.Node, error) {
 	return into[corev1.Node](o)
 }
 
-// TakeNode stops the victim's node by the gate's own command, and starts it again.
+// TakeNode stops the victim's node with the gate's own command, and starts it
+// again.
 func (t *Target) TakeNode(_ context.Context, v deploy.Victim, _ scenarios.Fault) (deploy.Effect, error) {
 	pod := t.pods.named(v.Replica)
 	if pod == nil {
@@ -193,7 +195,7 @@ type outage struct {
 
 func (o *outage) Victim() string { return o.node }
 
-// Undo is to start it again.
+// Undo starts the node again.
 func (o *outage) Undo() []deploy.Undo {
 	to := o.left(o.node)
 	to.Command = o.spec.Node.Start
@@ -211,7 +213,7 @@ func (o *outage) Inject(ctx context.Context) (sight, error) {
 func command(ctx context.Context, line, node string) error {
 	cmd := exec.CommandContext(ctx, "sh", "-c", line)
 	cmd.Env = append(os.Environ(), "NODE="+node)
-	cmd.WaitDelay = time.Second // what it leaves running must not hold it
+	cmd.WaitDelay = time.Second // a process that it leaves running must not block the wait
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
@@ -222,7 +224,7 @@ func command(ctx context.Context, line, node string) error {
 
 const nodeEvery = 100 * time.Millisecond
 
-// SeeInEffect sees what the cluster says of the node.
+// SeeInEffect waits until the cluster reports that the node is not ready.
 func (o *outage) SeeInEffect(ctx context.Context) (sight, error) {
 	for {
 		node, err := o.api.node(ctx, o.node)
@@ -268,7 +270,8 @@ func (o *outage) SeeGone(ctx context.Context) (sight, error) {
 	}
 }
 
-// RollOutBad has the Deployment roll out a version whose model is no model.
+// RollOutBad makes the Deployment roll out a version whose model file is not a
+// model.
 func (t *Target) RollOutBad(ctx context.Context, _ deploy.Victim, _ scenarios.Fault) (deploy.Effect, error) {
 	d, err := t.deployment(ctx)
 	if err != nil {
@@ -296,7 +299,7 @@ func (t *Target) RollOutBad(ctx context.Context, _ deploy.Victim, _ scenarios.Fa
 const (
 	serverContainer = "server"
 	modelVariable   = "MODEL_PATH"
-	noModel         = "/sbom.cdx.json" // a file that is in the image, and no model
+	noModel         = "/sbom.cdx.json" // a file of the image that is not a model
 )
 
 // modelPatch changes which model the container of the Deployment serves.
@@ -305,7 +308,7 @@ func modelPatch(variable any) ([]byte, error) {
 	return json.Marshal(map[string]any{"spec": map[string]any{"template": map[string]any{"spec": map[string]any{"containers": []any{container}}}}})
 }
 
-// release is a bad version that a Deployment rolls out.
+// release is the roll-out of a bad version by a Deployment.
 type release struct {
 	*Target
 	before     int
@@ -316,7 +319,7 @@ type release struct {
 
 func (r *release) Victim() string { return deploymentName }
 
-// Undo is to have the Deployment be as before.
+// Undo restores the Deployment.
 func (r *release) Undo() []deploy.Undo {
 	to := r.left(deploymentName)
 	to.Patch = r.back
@@ -338,9 +341,9 @@ func (a *api) patchDeployment(ctx context.Context, namespace, name string, patch
 	return nil
 }
 
-// SeeInEffect sees a pod of the bad version that does not get ready, and the
-// Deployment say so when its own deadline has passed: it is the Deployment that
-// notices, and its time that is measured.
+// SeeInEffect waits for a pod of the bad version that does not get ready, and
+// then for the Deployment to report that its progress deadline has passed. The
+// time that the Deployment needs to notice is measured.
 func (r *release) SeeInEffect(ctx context.Context) (sight, error) {
 	var failed error
 	var how words.Sentence
@@ -370,7 +373,8 @@ func complete(d *appsv1.Deployment) bool {
 	return d.Spec.Replicas != nil && d.Status.UpdatedReplicas == *d.Spec.Replicas && d.Status.Replicas == *d.Spec.Replicas && d.Status.AvailableReplicas == *d.Spec.Replicas
 }
 
-// Revert has launchgate roll back: a Deployment that has noticed only stops.
+// Revert rolls back. A Deployment does not roll back by itself: it only stops
+// the roll-out.
 func (r *release) Revert(ctx context.Context) (sight, error) {
 	if err := r.api.patchDeployment(ctx, r.spec.Namespace, deploymentName, r.back); err != nil {
 		return sight{}, err

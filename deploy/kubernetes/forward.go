@@ -19,9 +19,9 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// forwarder is the way from this machine to pods through the API server, as
-// kubectl port-forward is. It does what a Service does: every connection goes to
-// the next pod that is ready.
+// forwarder connects this machine to pods through the API server, as kubectl
+// port-forward does. Like a Service it sends every connection to the next pod
+// that is ready.
 //
 //	client ──▶ loopback ──▶ API server ──▶ kubelet ──▶ pod
 type forwarder struct {
@@ -32,7 +32,7 @@ type forwarder struct {
 
 	mu    sync.Mutex
 	conns map[types.UID]httpstream.Connection // one for each pod, with many streams
-	asked int                                 // numbers the streams
+	asked int                                 // number of streams so far
 	next  int
 	open  sync.WaitGroup
 }
@@ -61,14 +61,14 @@ func (f *forwarder) accept() {
 	for {
 		conn, err := f.listener.Accept()
 		if err != nil {
-			return // it was closed
+			return // the forwarder was closed
 		}
 		f.open.Go(func() { f.serve(conn) })
 	}
 }
 
-// serve carries one connection. Where no pod takes it, it is closed: that is what
-// a client sees of a service without a pod.
+// serve carries one connection. If no pod takes it, serve closes it, as a
+// client sees it with a service without pods.
 func (f *forwarder) serve(client net.Conn) {
 	defer client.Close()
 	pod, err := f.dialAny()
@@ -82,12 +82,12 @@ func (f *forwarder) serve(client net.Conn) {
 		pod.closeWrite()
 	})
 	_, _ = io.Copy(client, pod)
-	client.Close() // so that the other direction ends, too
+	client.Close() // ends the other direction too
 	both.Wait()
 }
 
-// dialAny connects to the next pod that is ready, or to another one where that
-// cannot be reached.
+// dialAny connects to the next pod that is ready. If that one cannot be
+// reached, it tries another.
 func (f *forwarder) dialAny() (*stream, error) {
 	ready := f.pods.serving()
 	f.mu.Lock()
@@ -166,7 +166,7 @@ func (f *forwarder) connection(pod *corev1.Pod) (httpstream.Connection, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if other := f.conns[pod.UID]; other != nil { // somebody else was quicker
+	if other := f.conns[pod.UID]; other != nil { // another goroutine was quicker
 		_ = conn.Close()
 		return other, nil
 	}
@@ -214,7 +214,8 @@ func (s *stream) Close() error {
 	return err
 }
 
-// netConn makes a stream a connection for an HTTP client that asks one thing.
+// netConn makes a stream usable as a net.Conn for an HTTP client that makes one
+// request.
 type netConn struct{ *stream }
 
 func (netConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }

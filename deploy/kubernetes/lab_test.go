@@ -17,7 +17,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// lab is the cluster that make lab-up has started; without one the test is skipped.
+// lab is the cluster that make lab-up has started. Without one the test is
+// skipped.
 func lab(t *testing.T) *api {
 	t.Helper()
 	if os.Getenv("LAUNCHGATE_LAB") == "" {
@@ -41,7 +42,7 @@ func labSpec(namespace string) scenarios.Kubernetes {
 	return scenarios.Kubernetes{Namespace: namespace, Overlay: "lab", Replicas: 2, ReadyTimeout: scenarios.Duration(2 * time.Minute)}
 }
 
-// gone fails where a namespace is still there.
+// gone fails if a namespace still exists.
 func gone(t *testing.T, a *api, namespace string) {
 	t.Helper()
 	there, err := a.there(t.Context(), &unstructured.Unstructured{Object: object{"apiVersion": "v1", "kind": "Namespace", "metadata": object{"name": namespace}}})
@@ -50,8 +51,8 @@ func gone(t *testing.T, a *api, namespace string) {
 	}
 }
 
-// On a real cluster the service is deployed, answers, loses a pod, is released
-// badly, and is gone at the end.
+// On a real cluster the service is deployed and answers, loses a pod, gets a
+// bad release, and is gone at the end.
 func TestLabLife(t *testing.T) {
 	a := lab(t)
 	n := &notes{}
@@ -105,8 +106,7 @@ func TestLabLife(t *testing.T) {
 	}
 }
 
-// An image that no node has is told soon, and a quota that is full as well; both
-// leave nothing behind.
+// A missing image and a full quota are errors soon. Both leave nothing behind.
 func TestLabErrors(t *testing.T) {
 	a := lab(t)
 	overlay := t.TempDir()
@@ -150,8 +150,8 @@ func TestLabErrors(t *testing.T) {
 	}
 }
 
-// A run under the Role alone deploys into a namespace that is there, kills a pod,
-// and removes what it made.
+// A run that has only the rights of the Role deploys into an existing
+// namespace, kills a pod, and removes what it made.
 func TestLabRole(t *testing.T) {
 	a := lab(t)
 	const namespace = "lab-role"
@@ -200,7 +200,7 @@ func TestLabRole(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		// What the Role does not have is a clear error.
+		// A right that the Role does not have is a clear error.
 		effect, err := target.Preempt(ctx, deploy.Victim{Replica: target.Replicas()[0].Name}, scenarios.Fault{For: 1})
 		if err != nil {
 			t.Fatal(err)

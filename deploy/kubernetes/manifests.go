@@ -16,17 +16,17 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// rendered has what kustomize makes of base and of each overlay: a test makes it
-// again and compares. The library of kustomize is not in the program, because it
-// loads Go plugins, and that makes any program half as large again.
+// rendered has the output of kustomize for base and for each overlay. A test
+// renders them again and compares. The program does not contain kustomize's
+// library: that loads Go plugins, which makes any program half as large again.
 //
 //go:embed rendered
 var rendered embed.FS
 
-// Overlays are the names of those that are built in; base is the guide's own.
+// Overlays are the names of the built-in overlays; base is the guide's own.
 func Overlays() (names []string) {
 	entries, err := rendered.ReadDir("rendered")
-	if err != nil { // they are in the program
+	if err != nil { // cannot happen: they are embedded
 		return nil
 	}
 	for _, e := range entries {
@@ -35,9 +35,9 @@ func Overlays() (names []string) {
 	return names
 }
 
-// Render makes the objects of an overlay: of one that is built in, or of a folder
-// with a kustomization of one's own. They are in the order in which they have to be
-// made.
+// Render makes the objects of an overlay. The overlay is built in, or a user's
+// folder with a kustomization. The objects are in the order in which they must
+// be made.
 func Render(ctx context.Context, spec scenarios.Kubernetes) ([]*unstructured.Unstructured, error) {
 	var src []byte
 	var err error
@@ -71,7 +71,8 @@ func Render(ctx context.Context, spec scenarios.Kubernetes) ([]*unstructured.Uns
 	return objects, nil
 }
 
-// kustomize renders a folder by kubectl or kustomize, whichever is on the PATH.
+// kustomize renders a folder with kubectl or kustomize, whichever is on the
+// PATH.
 func kustomize(ctx context.Context, folder string) ([]byte, error) {
 	if _, err := os.Stat(folder); err != nil {
 		return nil, words.Errorf("target.kubernetes.overlay: found %q, expected one of %s, or a folder with a kustomization.yaml: %s", folder, strings.Join(Overlays(), ", "), err)
@@ -93,7 +94,7 @@ func kustomize(ctx context.Context, folder string) ([]byte, error) {
 	return nil, words.Errorf("the manifests of %s cannot be rendered: neither kubectl nor kustomize is on the PATH", folder)
 }
 
-// rank has a namespace, and what pods need, be there before them.
+// rank sorts the namespace and what pods need before the pods.
 func rank(o *unstructured.Unstructured) int {
 	switch o.GetKind() {
 	case "Namespace":
@@ -104,8 +105,8 @@ func rank(o *unstructured.Unstructured) int {
 	return 1
 }
 
-// adapt puts an object into the namespace that the gate names, with as many
-// replicas as it says.
+// adapt gives an object the namespace and the number of replicas that the gate
+// names.
 func adapt(o *unstructured.Unstructured, spec scenarios.Kubernetes) error {
 	if o.GetKind() == "Namespace" {
 		o.SetName(spec.Namespace)
@@ -133,6 +134,6 @@ func adapt(o *unstructured.Unstructured, spec scenarios.Kubernetes) error {
 	return nil
 }
 
-// deploymentName is what the bundled Deployment, its Service and what is about them
-// are called.
+// deploymentName is the name of the bundled Deployment, its Service and the
+// objects that concern them.
 const deploymentName = "inference-service"

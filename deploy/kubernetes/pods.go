@@ -16,7 +16,8 @@ import (
 	"github.com/launchgate/launchgate/deploy"
 )
 
-// pods are those that a selector finds, as the API server last told.
+// pods are the pods that a selector finds, as the API server last reported
+// them.
 type pods struct {
 	api       *api
 	namespace string
@@ -26,17 +27,17 @@ type pods struct {
 	mu      sync.Mutex
 	all     map[types.UID]*corev1.Pod
 	gone    map[types.UID]time.Time
-	changed chan struct{} // closed when something is told, and made anew
-	listed  bool          // the first list has come
-	lost    error         // why nothing is told now; nil: it is
-	ready   int           // that were told as ready last
+	changed chan struct{} // closed and replaced at each change
+	listed  bool          // the first list has arrived
+	lost    error         // why the API server does not answer now; nil: it does
+	ready   int           // number of pods that were last reported as ready
 }
 
 func newPods(a *api, namespace, selector string, onEvent func(deploy.Event)) *pods {
 	return &pods{api: a, namespace: namespace, selector: selector, onEvent: onEvent, all: map[types.UID]*corev1.Pod{}, gone: map[types.UID]time.Time{}, changed: make(chan struct{}), ready: -1}
 }
 
-// watchAgain is how long it waits after the API server did not answer.
+// watchAgain is the wait after the API server did not answer.
 const watchAgain = 500 * time.Millisecond
 
 // follow lists and watches until ctx ends.
@@ -79,7 +80,7 @@ func (p *pods) listAndWatch(ctx context.Context) error {
 	for event := range w.ResultChan() {
 		o, ok := event.Object.(*unstructured.Unstructured)
 		if !ok || event.Type == watch.Error || event.Type == watch.Bookmark {
-			return nil // as where what was seen last is too old: list again
+			return nil // also if the last version is too old: list again
 		}
 		pod, err := into[corev1.Pod](o)
 		if err != nil {
@@ -97,7 +98,7 @@ func (p *pods) listAndWatch(ctx context.Context) error {
 	return nil
 }
 
-// change takes in what is told, wakes who waits, and tells how many serve.
+// change applies a change, wakes the waiters, and reports how many pods serve.
 func (p *pods) change(do func()) {
 	p.mu.Lock()
 	before := map[string]bool{}
@@ -136,7 +137,7 @@ func (p *pods) change(do func()) {
 	}
 }
 
-// until waits until what is told is enough, looking every time that it changes.
+// until waits until enough returns true, and calls it at each change.
 func (p *pods) until(ctx context.Context, enough func() bool) error {
 	for {
 		p.mu.Lock()
@@ -149,12 +150,12 @@ func (p *pods) until(ctx context.Context, enough func() bool) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-changed:
-		case <-time.After(time.Second): // for what is not about pods
+		case <-time.After(time.Second): // for conditions that are not about pods
 		}
 	}
 }
 
-// list are the pods that are not being deleted, by their names.
+// list returns the pods that are not being deleted, ordered by name.
 func (p *pods) list() []*corev1.Pod {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -168,7 +169,7 @@ func (p *pods) list() []*corev1.Pod {
 	return all
 }
 
-// serving are those that a Service sends requests to.
+// serving returns the pods to which a Service sends requests.
 func (p *pods) serving() (all []*corev1.Pod) {
 	for _, pod := range p.list() {
 		if serves(pod) {
@@ -178,7 +179,7 @@ func (p *pods) serving() (all []*corev1.Pod) {
 	return all
 }
 
-// named is the pod of a name; nil where there is none.
+// named returns the pod of a name, or nil.
 func (p *pods) named(name string) *corev1.Pod {
 	for _, pod := range p.list() {
 		if pod.Name == name {
@@ -188,14 +189,15 @@ func (p *pods) named(name string) *corev1.Pod {
 	return nil
 }
 
-// goneAt is when a pod was told to be gone; zero where it is not.
+// goneAt is when the API server reported that a pod was gone. It is zero if the
+// pod exists.
 func (p *pods) goneAt(uid types.UID) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.gone[uid]
 }
 
-// trouble is why nothing is told now.
+// trouble is why the API server does not answer now.
 func (p *pods) trouble() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

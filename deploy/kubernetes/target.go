@@ -1,7 +1,7 @@
-// Package kubernetes has the target that runs on a Kubernetes cluster: the bundled
-// service, deployed from the manifests in this folder, or a Deployment or
-// StatefulSet that is already there. What faults may do to it is done by the API
-// server, as the user that the kubeconfig names.
+// Package kubernetes has the target that runs on a Kubernetes cluster: the
+// bundled service, deployed from the manifests in this folder, or an existing
+// Deployment or StatefulSet. Faults act through the API server, with the rights
+// of the kubeconfig's user.
 package kubernetes
 
 import (
@@ -55,13 +55,13 @@ func (p plan) About() deploy.About {
 
 func (p plan) bundled() bool { return p.spec.Deploy == scenarios.DeployBundled }
 
-// Replicas get their names when they are made.
+// Replicas is empty: pods get their names when they are made.
 func (plan) Replicas() []deploy.Replica { return nil }
 
-// PlayedBy has no choice to tell: what the API server can do, it does.
+// PlayedBy is empty: the API server plays every fault.
 func (plan) PlayedBy(scenarios.Fault) words.Sentence { return words.Sentence{} }
 
-// Lacks is nil of what the API server can do by itself, or the gate's own commands.
+// Lacks returns nil for what the API server or the gate's own commands can do.
 func (p plan) Lacks(c deploy.Capability, f scenarios.Fault) error {
 	switch {
 	case f.MinStreams > 0 && !p.bundled():
@@ -91,23 +91,23 @@ type Target struct {
 	plan
 	api     *api
 	pods    *pods
-	way     *forwarder // to the pods
+	way     *forwarder // connects to the pods
 	access  deploy.Access
 	made    []*unstructured.Unstructured
-	run     string // marks what was made
+	run     string // the value of runLabel
 	journal deploy.Journal
 	onEvent func(deploy.Event)
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
 
-// runLabel marks what a run has made.
+// runLabel is the label of every object that a run has made.
 const runLabel = "launchgate.dev/run"
 
 const journalID = "target.kubernetes"
 
-// Open applies the manifests, where the gate has launchgate deploy, and finds the
-// way to the pods.
+// Open applies the manifests, if the gate asks launchgate to deploy, and finds
+// out how to reach the pods.
 func (p plan) Open(ctx context.Context, o deploy.Setup) (deploy.Target, error) {
 	a, err := connect("", p.spec.Context)
 	if err != nil {
@@ -142,8 +142,9 @@ func (p plan) open(ctx context.Context, a *api, o deploy.Setup) (_ deploy.Target
 	return t, nil
 }
 
-// deploy applies the manifests. What is there already is somebody's: it is neither
-// changed nor removed. Only the namespace may be there.
+// deploy applies the manifests. An object that exists already belongs to
+// somebody else: it is an error, and the object is neither changed nor removed.
+// Only the namespace may exist.
 func (t *Target) deploy(ctx context.Context) error {
 	objects, err := Render(ctx, t.spec)
 	if err != nil {
@@ -161,7 +162,7 @@ func (t *Target) deploy(ctx context.Context) error {
 	for _, o := range objects {
 		there, err := t.api.there(ctx, o)
 		switch {
-		case o.GetKind() == "Namespace" && (there || apierrors.IsForbidden(err)): // without rights it is somebody's, or the next says that it is not there
+		case o.GetKind() == "Namespace" && (there || apierrors.IsForbidden(err)): // without the right to see it, assume that it exists; if not, the next object fails
 			continue
 		case err != nil:
 			return t.api.explain(err)
@@ -182,12 +183,12 @@ func (t *Target) deploy(ctx context.Context) error {
 	return nil
 }
 
-// left is something of this cluster that may have to be undone.
+// left describes something in this cluster that may have to be undone.
 func (t *Target) left(name string) left {
 	return left{Kubeconfig: kubeconfigFile(), Context: t.spec.Context, Namespace: t.spec.Namespace, Name: name}
 }
 
-// reach finds how the service is reached.
+// reach finds out how to reach the service.
 func (t *Target) reach(ctx context.Context) (deploy.Access, error) {
 	e := scenarios.Endpoint{URL: t.spec.Access, Model: t.spec.Model, APIKeyEnv: t.spec.APIKeyEnv, CAFile: t.spec.CAFile}
 	port, pod, err := t.ports(ctx)
@@ -211,8 +212,8 @@ func (t *Target) reach(ctx context.Context) (deploy.Access, error) {
 	return deploy.Access{Endpoint: e}, nil
 }
 
-// ports are the port of the Service that the gate names, or its first, and the one
-// of the pods behind it.
+// ports returns the port of the Service and the port of the pods behind it. The
+// Service port is the one that the gate names, or the first.
 func (t *Target) ports(ctx context.Context) (service, pod int, err error) {
 	o, err := t.api.dynamic.Resource(servicesGVR).Namespace(t.spec.Namespace).Get(ctx, t.spec.ServiceName(), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -245,7 +246,7 @@ func (t *Target) ports(ctx context.Context) (service, pod int, err error) {
 	return 0, 0, words.Errorf("the Service %s has no port %q; it has %s", t.spec.ServiceName(), t.spec.ServicePort(), strings.Join(has, ", "))
 }
 
-// podPort is the port that containers call by a name.
+// podPort is the container port with a name.
 func (t *Target) podPort(ctx context.Context, name string) (int, error) {
 	limited, cancel := context.WithTimeout(ctx, time.Duration(t.spec.ReadyTimeout))
 	defer cancel()
@@ -277,7 +278,7 @@ func (t *Target) podPort(ctx context.Context, name string) (int, error) {
 	return 0, words.Errorf("no container of the pods of %s has a port named %q", t.spec.Selector, name)
 }
 
-// About adds where it is reached.
+// About adds the address to what the plan knew.
 func (t *Target) About() deploy.About {
 	a := t.plan.About()
 	a.URL = t.access.Endpoint.URL
@@ -288,7 +289,7 @@ func (t *Target) About() deploy.About {
 // Access is how the load reaches it.
 func (t *Target) Access() deploy.Access { return t.access }
 
-// Replicas are the pods that there are now.
+// Replicas are the pods that exist now.
 func (t *Target) Replicas() []deploy.Replica {
 	var all []deploy.Replica
 	for _, pod := range t.pods.list() {
@@ -308,8 +309,8 @@ func (t *Target) Replicas() []deploy.Replica {
 // Metrics are not read from here: Prometheus scrapes pods.
 func (t *Target) Metrics() []deploy.Source { return nil }
 
-// WaitReady waits until as many pods serve as there are to be. What will not get
-// better by waiting ends the wait.
+// WaitReady waits until the wanted number of pods serves. A problem that
+// waiting cannot solve ends the wait with an error.
 func (t *Target) WaitReady(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, time.Duration(t.spec.ReadyTimeout))
 	defer cancel()
@@ -329,7 +330,7 @@ func (t *Target) WaitReady(ctx context.Context) error {
 	return t.neverReady(context.WithoutCancel(ctx))
 }
 
-// tellVersions records what every replica runs, and where.
+// tellVersions reports what every replica runs, and where.
 func (t *Target) tellVersions() {
 	for _, pod := range t.pods.serving() {
 		for _, c := range pod.Status.ContainerStatuses {
@@ -338,8 +339,9 @@ func (t *Target) tellVersions() {
 	}
 }
 
-// until waits until done reports true; it is given the bundled Deployment as it is
-// then. hopeless is why the pods will never be ready, which ends the wait, too.
+// until waits until done returns true. It calls done with the current state of
+// the bundled Deployment. hopeless is why the pods will never be ready, which
+// ends the wait too.
 func (t *Target) until(ctx context.Context, done func(*appsv1.Deployment) bool) (err, hopeless error) {
 	err = t.pods.until(ctx, func() bool {
 		d := t.bundledDeployment(ctx)
@@ -349,8 +351,8 @@ func (t *Target) until(ctx context.Context, done func(*appsv1.Deployment) bool) 
 	return err, hopeless
 }
 
-// bundledDeployment is nil for a service that launchgate did not deploy, and while
-// the API server does not tell it.
+// bundledDeployment is nil for a service that launchgate did not deploy, and
+// while the API server does not answer.
 func (t *Target) bundledDeployment(ctx context.Context) *appsv1.Deployment {
 	if !t.bundled() {
 		return nil
@@ -362,8 +364,8 @@ func (t *Target) bundledDeployment(ctx context.Context) *appsv1.Deployment {
 	return d
 }
 
-// wanted is how many pods there are to be: of what launchgate deployed as the
-// Deployment says, of others all that are there.
+// wanted is how many pods must serve. For the bundled service the Deployment
+// says so. For others it is the number of existing pods.
 func (t *Target) wanted(d *appsv1.Deployment) int {
 	if t.spec.Replicas > 0 {
 		return t.spec.Replicas
@@ -382,7 +384,7 @@ func (t *Target) deployment(ctx context.Context) (*appsv1.Deployment, error) {
 	return into[appsv1.Deployment](o)
 }
 
-// hopeless is why pods will never be ready, as far as that can be told.
+// hopeless is why pods will never be ready, as far as the cluster reports it.
 func (t *Target) hopeless(d *appsv1.Deployment) error {
 	if err := t.pods.trouble(); err != nil && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)) {
 		return err
@@ -402,7 +404,7 @@ func (t *Target) hopeless(d *appsv1.Deployment) error {
 		}
 	}
 	if d == nil {
-		return nil // the wait goes on, and ends by its own time
+		return nil // keep waiting until the timeout
 	}
 	for _, c := range d.Status.Conditions {
 		if c.Type == appsv1.DeploymentReplicaFailure && c.Status == corev1.ConditionTrue {
@@ -415,7 +417,7 @@ func (t *Target) hopeless(d *appsv1.Deployment) error {
 	return nil
 }
 
-// neverReady says what each pod waits for.
+// neverReady is an error that says what each pod waits for.
 func (t *Target) neverReady(ctx context.Context) error {
 	if err := t.pods.trouble(); err != nil {
 		return err
@@ -431,7 +433,7 @@ func (t *Target) neverReady(ctx context.Context) error {
 	return words.Error(said)
 }
 
-// whyNot is what the cluster says of a pod that is not ready.
+// whyNot is the cluster's reason why a pod is not ready.
 func whyNot(pod *corev1.Pod) words.Sentence {
 	for _, c := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
 		if w := c.State.Waiting; w != nil {
@@ -450,7 +452,7 @@ func whyNot(pod *corev1.Pod) words.Sentence {
 	return words.Say("it is in the phase %s, and its readiness probe does not succeed", string(pod.Status.Phase))
 }
 
-// Stop ends the way to the pods, and removes what was made.
+// Stop closes the connections to the pods and removes what the run has made.
 func (t *Target) Stop() error {
 	if t.way != nil {
 		t.way.close()
@@ -464,11 +466,11 @@ func (t *Target) Stop() error {
 	return err
 }
 
-// removeWithin bounds the wait for what was made to be gone.
+// removeWithin bounds the wait until everything that the run has made is gone.
 const removeWithin = 90 * time.Second
 
-// takeAway removes what was made, the last first, and waits until no pod of it is
-// there.
+// takeAway removes what the run has made, in reverse order, and waits until its
+// pods are gone.
 func (t *Target) takeAway() (err error) {
 	if len(t.made) == 0 {
 		return nil
@@ -496,9 +498,9 @@ func (t *Target) takeAway() (err error) {
 	return nil
 }
 
-// InFlight is how many requests each pod computes, as its own metrics say. Of a
-// service that launchgate did not deploy it is not known; faults that wait for
-// streams are refused before.
+// InFlight is how many requests each pod computes, by its own metrics. It is
+// not known for a service that launchgate did not deploy. Faults that wait for
+// streams are refused earlier.
 func (t *Target) InFlight(ctx context.Context) (map[string]int, error) {
 	streams := map[string]int{}
 	ready := t.pods.serving()
@@ -516,7 +518,7 @@ func (t *Target) InFlight(ctx context.Context) (map[string]int, error) {
 		asking.Go(func() {
 			b, err := t.way.ask(ctx, pod, metricsPort, "/metrics")
 			if err != nil {
-				return // it is not busy that does not answer
+				return // a pod that does not answer counts as idle
 			}
 			mu.Lock()
 			defer mu.Unlock()

@@ -29,7 +29,7 @@ import (
 	"github.com/launchgate/launchgate/security"
 )
 
-// notes is a journal and a recording of a test.
+// notes is the journal and the recording of a test.
 type notes struct {
 	mu     sync.Mutex
 	events []deploy.Event
@@ -72,9 +72,9 @@ func open(t *testing.T, f *fake, k scenarios.Kubernetes) (*Target, *notes) {
 	return target.(*Target), n
 }
 
-// The bundled service is deployed, reached, broken in every way that the API server
-// has, and removed without a trace; nothing is asked for that role.yaml does not
-// allow, and role.yaml allows nothing that is not asked for.
+// The bundled service is deployed and reached, suffers every fault that the API
+// server can play, and is removed without a trace. The run needs exactly the
+// rights in role.yaml.
 func TestTheLifeOfATarget(t *testing.T) {
 	f := newFake(t)
 	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "served %s", r.URL.Path) }))
@@ -176,7 +176,7 @@ func TestTheLifeOfATarget(t *testing.T) {
 	if n.undo != nil {
 		t.Errorf("the journal still holds %+v", n.undo)
 	}
-	// What recover asks for, besides.
+	// Rights that only recover needs.
 	for _, r := range []string{"configmaps", "services", "persistentvolumeclaims"} {
 		f.asked["/"+r+" list"] = true
 	}
@@ -196,7 +196,7 @@ func TestTheLifeOfATarget(t *testing.T) {
 	}
 }
 
-// ready sets what the cluster says of a node.
+// ready sets the Ready condition of a node.
 func (f *fake) ready(node, status string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -230,7 +230,8 @@ func roles(t *testing.T) map[string]bool {
 	return allowed
 }
 
-// What will not get better is a clear error, soon, and leaves nothing behind.
+// A problem that waiting cannot solve is a clear error soon, and leaves nothing
+// behind.
 func TestClearErrors(t *testing.T) {
 	for name, tt := range map[string]struct {
 		spec  scenarios.Kubernetes
@@ -275,7 +276,7 @@ func TestClearErrors(t *testing.T) {
 	}
 }
 
-// What is there already is neither changed nor removed.
+// Existing objects are neither changed nor removed.
 func TestOthersObjectsAreLeftAlone(t *testing.T) {
 	f := newFake(t)
 	f.objects["/namespaces/ai-service"] = object{"apiVersion": "v1", "kind": "Namespace", "metadata": object{"name": "ai-service"}}
@@ -290,8 +291,8 @@ func TestOthersObjectsAreLeftAlone(t *testing.T) {
 	}
 }
 
-// A service that is already there is found by its selector, broken, and stays; what
-// is not known of it is a reason.
+// An existing service is found by its selector, suffers faults, and stays. A
+// fact that is not known about it is a reason for an unproven fault.
 func TestAServiceThatIsThere(t *testing.T) {
 	f := newFake(t)
 	f.objects["n/services/llm"] = object{"apiVersion": "v1", "kind": "Service", "metadata": object{"name": "llm", "namespace": "n"}, "spec": object{"ports": []any{object{"name": "metrics", "port": 9000}, object{"name": "api", "port": 80, "targetPort": 8000}}}}
@@ -348,8 +349,8 @@ func TestAServiceThatIsThere(t *testing.T) {
 	}
 }
 
-// What a harness that died has left is undone by another process, by what the
-// journal says alone, and any number of times.
+// Another process undoes what a dead harness has left. It needs only the
+// journal, and can repeat it.
 func TestUndo(t *testing.T) {
 	f := newFake(t)
 	target, n := open(t, f, scenarios.Kubernetes{})
@@ -404,7 +405,8 @@ func TestUndo(t *testing.T) {
 	}
 }
 
-// The cluster is found as kubectl finds it, and an error says which there are.
+// The cluster is found as kubectl finds it. If a context is unknown, the error
+// lists the known ones.
 func TestContexts(t *testing.T) {
 	f := newFake(t)
 	file := filepath.Join(t.TempDir(), "kubeconfig")
@@ -447,7 +449,8 @@ func TestContexts(t *testing.T) {
 
 var update = flag.Bool("update", false, "render the manifests again")
 
-// What is in the program is what kustomize makes of the folders beside it.
+// The embedded manifests are the output of kustomize for the folders beside
+// them.
 func TestRendered(t *testing.T) {
 	entries, err := os.ReadDir("overlays")
 	if err != nil {
@@ -481,8 +484,8 @@ func TestRendered(t *testing.T) {
 	}
 }
 
-// A folder of one's own is rendered where a program for it is, and an error says
-// that none is.
+// A user's folder is rendered with kubectl or kustomize. Without both, the
+// error says so.
 func TestOwnOverlay(t *testing.T) {
 	folder := t.TempDir()
 	for file, text := range map[string]string{"kustomization.yaml": "resources: [config.yaml]\n", "config.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: own, namespace: here}\n"} {
@@ -511,8 +514,8 @@ func TestOwnOverlay(t *testing.T) {
 	}
 }
 
-// Every overlay holds the guide's numbers, is put into another namespace with
-// another number of replicas, and the scan of manifests finds nothing in it.
+// Every overlay has the guide's numbers and can get another namespace and
+// another number of replicas. The scan of manifests finds nothing in it.
 func TestManifests(t *testing.T) {
 	for _, overlay := range Overlays() {
 		t.Run(overlay, func(t *testing.T) {

@@ -17,43 +17,43 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// What an Undo of this package does.
+// The actions of an Undo of this package.
 const (
 	undoPrefix  = "kubernetes-"
-	undoRemove  = undoPrefix + "remove"  // what a run has made goes, by its label
+	undoRemove  = undoPrefix + "remove"  // the objects with the label of a run are deleted
 	undoTaint   = undoPrefix + "taint"   // a node takes pods again
 	undoNode    = undoPrefix + "node"    // a node is started by the gate's command
-	undoRelease = undoPrefix + "release" // a Deployment is as before
+	undoRelease = undoPrefix + "release" // a Deployment is restored
 )
 
-// left is what an Undo of this package is done to: it says how another process finds
-// the same cluster, and what in it.
+// left is what an Undo of this package acts on: how another process finds the
+// same cluster, and the object in it.
 type left struct {
 	Kubeconfig string `json:"kubeconfig,omitempty"` // a file; empty: where kubectl looks
 	Context    string `json:"context,omitempty"`    // empty: the current one
 	Namespace  string `json:"namespace,omitempty"`
 	Name       string `json:"name,omitempty"`    // of the run, the node or the Deployment
-	Made       []kind `json:"made,omitempty"`    // by the run, the last first
-	Command    string `json:"command,omitempty"` // that starts the node
+	Made       []kind `json:"made,omitempty"`    // kinds that the run has made, the last first
+	Command    string `json:"command,omitempty"` // the command that starts the node
 	Patch      []byte `json:"patch,omitempty"`   // of the Deployment
 }
 
 // undoing is an Undo of this package.
 func undoing(do string, to left) deploy.Undo {
 	b, err := json.Marshal(to)
-	if err != nil { // it is texts
+	if err != nil { // cannot happen: it has only strings
 		panic(err)
 	}
 	return deploy.Undo{Do: do, To: b}
 }
 
-// IsUndo reports whether an Undo is of this package.
+// IsUndo reports whether an Undo belongs to this package.
 func IsUndo(u deploy.Undo) bool { return strings.HasPrefix(u.Do, undoPrefix) }
 
 const undoWithin = 30 * time.Second
 
-// Undo takes back what a run has left in a cluster; nil means that it is not there
-// any more.
+// Undo undoes what a run has left in a cluster. It returns nil if it is gone
+// already.
 func Undo(u deploy.Undo) error {
 	to, err := leftBy(u)
 	if err != nil {
@@ -87,14 +87,15 @@ func (a *api) undo(ctx context.Context, do string, to left) error {
 	case undoRelease:
 		err := a.patchDeployment(ctx, to.Namespace, to.Name, to.Patch)
 		if apierrors.IsNotFound(err) {
-			return nil // it was removed
+			return nil // the object was removed
 		}
 		return err
 	}
 	return words.Errorf("undo: %q is not known; this journal is of a newer launchgate", do)
 }
 
-// kindsOf are the kinds of objects, as removeRun takes them, the last first.
+// kindsOf returns the kinds of objects in the order in which removeRun deletes
+// them, the last first.
 func (a *api) kindsOf(ctx context.Context, objects []*unstructured.Unstructured) ([]kind, error) {
 	var kinds []kind
 	for _, o := range slices.Backward(objects) {
@@ -109,7 +110,8 @@ func (a *api) kindsOf(ctx context.Context, objects []*unstructured.Unstructured)
 	return kinds, nil
 }
 
-// removeRun removes what has the label of a run, of the kinds that it made.
+// removeRun deletes the objects that have the label of a run, of the kinds that
+// it made.
 func (a *api) removeRun(ctx context.Context, to left) (err error) {
 	for _, k := range to.Made {
 		c := dynamic.ResourceInterface(a.dynamic.Resource(k.Resource))
@@ -118,7 +120,7 @@ func (a *api) removeRun(ctx context.Context, to left) (err error) {
 		}
 		list, listed := c.List(ctx, metav1.ListOptions{LabelSelector: runLabel + "=" + to.Name})
 		if apierrors.IsForbidden(listed) && !k.Namespaced {
-			continue // who may not list them has not made one
+			continue // without the right to list them, the run has not made one
 		}
 		if listed != nil {
 			err = errors.Join(err, words.Errorf("undo: list %s: %s", k.Resource.Resource, a.explain(listed)))

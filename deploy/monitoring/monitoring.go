@@ -1,5 +1,5 @@
-// Package monitoring is how the bundled service is watched: the rules that
-// Prometheus evaluates, what it scrapes, and a dashboard for Grafana.
+// Package monitoring has the monitoring of the bundled service: the rules and
+// scrape targets of Prometheus, and a Grafana dashboard.
 package monitoring
 
 import (
@@ -18,12 +18,11 @@ import (
 //go:embed prometheus.yml rules.yml dashboard.json
 var Files embed.FS
 
-// MaxShorten is how much shorter a drill's windows can be: more, and they would
-// hold too few scrapes.
+// MaxShorten is the largest factor by which a drill may shorten windows.
+// Shorter windows would have too few scrapes.
 const MaxShorten = 60
 
-// The least that a shortened window can be: a scrape a second, and a rate over
-// five of them.
+// The shortest windows: a scrape each second, and a rate over five scrapes.
 const (
 	leastInterval = time.Second
 	leastRange    = 5 * time.Second
@@ -34,9 +33,9 @@ var (
 	ranges    = regexp.MustCompile(`\[([0-9]+[smh])\]`)
 )
 
-// Shorten makes every window of a file, of rules or of Prometheus, that many
-// times shorter. It is how a drill gets its rules: what takes five minutes in
-// production takes five seconds at 60.
+// Shorten makes every window of a file of rules or of prometheus.yml so many
+// times shorter. Drills use such rules: five minutes in production become five
+// seconds at 60.
 func Shorten(src []byte, times int) []byte {
 	if times <= 1 {
 		return src
@@ -57,8 +56,8 @@ func Shorten(src []byte, times int) []byte {
 	})
 }
 
-// Write puts prometheus.yml and rules.yml into a folder, shortened so many
-// times.
+// Write writes prometheus.yml and rules.yml to a folder, with windows so many
+// times shorter.
 func Write(dir string, times int) error {
 	for _, name := range []string{"prometheus.yml", "rules.yml"} {
 		src, err := Files.ReadFile(name)

@@ -46,8 +46,8 @@ func TestShorten(t *testing.T) {
 	}
 }
 
-// Every window of the files is found: one that is written in a way that Shorten
-// does not know would keep a drill waiting.
+// Shorten finds every window of the files. A drill would wait for a window that
+// it misses.
 func TestEveryWindowIsShortened(t *testing.T) {
 	for _, name := range []string{"rules.yml", "prometheus.yml"} {
 		src, err := Files.ReadFile(name)
@@ -75,7 +75,7 @@ func promtool(t *testing.T, args ...string) {
 	}
 }
 
-// The rules do what rules_test.yml says, and those of a drill are rules too.
+// The rules pass rules_test.yml, and the shortened rules are valid.
 func TestRules(t *testing.T) {
 	promtool(t, "test", "rules", "rules_test.yml")
 	for _, times := range []int{1, 7, MaxShorten} {
@@ -92,7 +92,7 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// A rule without a test of promtool's is one that nobody has seen fire.
+// Every alert has a test of promtool in which it fires.
 func TestEveryAlertIsTested(t *testing.T) {
 	tests, err := os.ReadFile("rules_test.yml")
 	if err != nil {
@@ -129,8 +129,7 @@ func rules(t *testing.T) (all []rule) {
 	return all
 }
 
-// What the dashboard asks for can be asked: its expressions are checked as
-// rules.
+// The expressions of the dashboard are valid: promtool checks them as rules.
 func TestDashboard(t *testing.T) {
 	src, err := Files.ReadFile("dashboard.json")
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package targets is the one place that knows which kinds of targets there are: it
-// chooses one by the gate, and finds who takes back what a fault left.
+// Package targets is the only place that knows all kinds of targets. It chooses
+// one by the gate, and finds the package that undoes what a fault left.
 package targets
 
 import (
@@ -20,8 +20,7 @@ func PlanFor(g scenarios.Gate) deploy.Plan {
 	return host.PlanEndpoint(g)
 }
 
-// Undo takes back one thing that a target did because a fault asked for it. It
-// can be repeated.
+// Undo undoes one effect of a fault on a target. It can be repeated.
 func Undo(u deploy.Undo) error {
 	if kubernetes.IsUndo(u) {
 		return kubernetes.Undo(u)

@@ -1,5 +1,5 @@
-// Package image makes container images without a daemon: files become layers, the
-// same files always the same image, to the last bit.
+// Package image makes container images without a daemon. Builds are
+// reproducible: the same files give the same image, bit for bit.
 package image
 
 import (
@@ -21,7 +21,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// User is who runs in the images: nobody that a node knows, and not root.
+// User is the user of the images' processes. It is not root and not a user of
+// the node.
 const User = "10001:10001"
 
 // File is one file of an image.
@@ -31,9 +32,9 @@ type File struct {
 	Mode    int64
 }
 
-// Spec is what an image is to be.
+// Spec describes an image.
 type Spec struct {
-	Layers       [][]File // what changes least comes first
+	Layers       [][]File // the layer that changes least comes first
 	Entrypoint   []string
 	Environment  []string
 	User         string
@@ -41,8 +42,8 @@ type Spec struct {
 	Labels       map[string]string
 }
 
-// epoch is the time of everything in an image: when it was built says nothing of
-// what is in it.
+// epoch is the time of everything in an image, so that it does not depend on
+// when it was built.
 var epoch = time.Unix(0, 0).UTC()
 
 // Build makes the image.
@@ -71,8 +72,8 @@ func Build(s Spec) (v1.Image, error) {
 	return mutate.ConfigFile(img, config)
 }
 
-// archive is a layer: the files in the order of their paths, with the folders that
-// they are in, owned by root.
+// archive makes a layer: the files in the order of their paths, with their
+// folders, owned by root.
 func archive(files []File) ([]byte, error) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -110,8 +111,8 @@ func archive(files []File) ([]byte, error) {
 	return b.Bytes(), w.Close()
 }
 
-// Write writes an image to a file, as docker save does: docker load, kind load
-// image-archive and ctr images import take it.
+// Write writes an image to a file, as docker save does. The commands docker
+// load, kind load image-archive and ctr images import accept it.
 func Write(file, tag string, img v1.Image) error {
 	ref, err := name.NewTag(tag, name.StrictValidation)
 	if err != nil {

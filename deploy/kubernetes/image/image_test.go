@@ -14,7 +14,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// The same files in any order are the same image, and another byte is another one.
+// The same files in any order give the same image. A different byte gives a
+// different image.
 func TestImagesAreReproducible(t *testing.T) {
 	digest := func(files ...File) string {
 		t.Helper()
@@ -37,9 +38,9 @@ func TestImagesAreReproducible(t *testing.T) {
 	}
 }
 
-// The image of a program that needs libraries has them, its bill of materials, and
-// a user that is not root; written to a file it is read again with its tag. The
-// program runs with what is in the image alone.
+// The image of a program has the libraries that the program needs, a bill of
+// materials and a user that is not root. It can be written to a file and read
+// again with its tag. The program runs with the files of the image only.
 func TestImageOfAProgram(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "images")
 	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", program, "../images").CombinedOutput(); err != nil {

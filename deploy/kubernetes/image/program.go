@@ -15,11 +15,12 @@ import (
 	"github.com/CycloneDX/cyclonedx-go"
 )
 
-// libraryFolders are where the shared libraries of a program are looked for.
+// libraryFolders are the folders in which the shared libraries of a program are
+// searched.
 var libraryFolders = []string{"/lib64", "/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/lib", "/usr/lib"}
 
 // Libraries are the shared libraries of a program and its loader, at the paths
-// where it looks for them; none where it is static.
+// where it looks for them. A static program has none.
 func Libraries(program string) ([]File, error) {
 	var all []File
 	seen := map[string]bool{}
@@ -91,7 +92,8 @@ func find(lib string, machine elf.Machine) (string, error) {
 	return "", fmt.Errorf("it is in none of %s", strings.Join(libraryFolders, ", "))
 }
 
-// Architecture is what a program runs on, as images name it.
+// Architecture is the processor architecture of a program, by its name in
+// images.
 func Architecture(program string) (string, error) {
 	f, err := elf.Open(program)
 	if err != nil {
@@ -107,9 +109,9 @@ func Architecture(program string) (string, error) {
 	return "", fmt.Errorf("%s is for %s, and images are made for amd64 and arm64", program, f.Machine)
 }
 
-// BillOfMaterials is what is in an image with a Go program, in CycloneDX: the
-// modules that the program was built from, the Go release, and the libraries beside
-// it by their SHA-256.
+// BillOfMaterials is the CycloneDX bill of materials of an image with a Go
+// program. It lists the modules of the program, the Go release, and the
+// libraries with their SHA-256.
 func BillOfMaterials(program string, libraries []File) ([]byte, error) {
 	info, err := buildinfo.ReadFile(program)
 	if err != nil {
@@ -137,9 +139,9 @@ func BillOfMaterials(program string, libraries []File) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// OfProgram is the image of one Go program and the libraries it needs, with its
-// bill of materials at /sbom.cdx.json. It is run by User, and writes nowhere but
-// below /tmp and where something is mounted.
+// OfProgram is the image of one Go program with the libraries that it needs and
+// its bill of materials at /sbom.cdx.json. It runs as User, and writes only
+// below /tmp and to mounted volumes.
 func OfProgram(program string, environment []string, labels map[string]string) (Spec, error) {
 	b, err := os.ReadFile(program)
 	if err != nil {

@@ -12,15 +12,16 @@ import (
 	"github.com/launchgate/launchgate/deploy/kubernetes/image"
 )
 
-// kubernetesVersion is of the module in programs/go.mod, for what it says of itself.
+// kubernetesVersion is the version of the module in programs/go.mod. The
+// programs report it as their version.
 const kubernetesVersion = "v1.34.4"
 
-// programs are the names that the one program of Kubernetes goes by.
+// programs are the names under which the single Kubernetes program is linked.
 var programs = []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"}
 
-// build builds Kubernetes and the images that every node takes in. Go's own cache
-// makes it quick where nothing has changed; the first time takes twelve minutes of
-// a processor.
+// build builds Kubernetes and the images that every node loads. Go's cache
+// makes it quick if nothing has changed. The first build takes twelve minutes
+// of processor time.
 func (c *cluster) build(ctx context.Context) error {
 	source, err := moduleRoot(ctx)
 	if err != nil {
@@ -57,7 +58,7 @@ func (c *cluster) build(ctx context.Context) error {
 	return nil
 }
 
-// pause makes the image that holds the namespaces of a pod.
+// pause makes the image of the container that holds the namespaces of a pod.
 func (c *cluster) pause(ctx context.Context, source string) error {
 	program := c.path("bin", "pause")
 	if err := goBuild(ctx, source, "-s -w -buildid=", program, "./deploy/kubernetes/lab/pause"); err != nil {
@@ -74,7 +75,7 @@ func (c *cluster) pause(ctx context.Context, source string) error {
 	return image.Write(c.path("images", "pause.tar"), "launchgate/pause:1", img)
 }
 
-// goBuild builds a static program, and leaves the machine to others.
+// goBuild builds a static program with low priority.
 func goBuild(ctx context.Context, dir, flags, to, pkg string) error {
 	cmd := exec.CommandContext(ctx, "nice", "-n", "19", "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", flags, "-o", to, pkg)
 	cmd.Dir = dir

@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// users of the API server, by the names that Kubernetes knows them by, and the
+// users are the users of the API server: their names in Kubernetes and the
 // files of their kubeconfigs.
 func users() map[string]user {
 	all := map[string]user{
@@ -36,8 +36,8 @@ func users() map[string]user {
 
 type user struct{ name, group string }
 
-// certify makes an authority, certificates, and a token for each user, where they
-// are not there yet.
+// certify makes the authority, the certificates and a token for each user, if
+// they do not exist yet.
 func (c *cluster) certify() error {
 	if _, err := os.Stat(c.kubeconfig()); !errors.Is(err, fs.ErrNotExist) {
 		return err

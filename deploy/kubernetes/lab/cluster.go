@@ -14,12 +14,12 @@ import (
 	"time"
 )
 
-// Addresses of the cluster. They are in network namespaces of the lab's own, but
-// for one end of a cable, by which this machine reaches the API server's clients.
+// Addresses of the cluster. They are in network namespaces of the lab. Only one
+// end of a cable is in this machine's own, which connects it with the nodes.
 const (
 	hostIP      = "10.77.0.1" // this machine's end; the API server listens here
 	serviceCIDR = "10.96.0.0/16"
-	servicesIP  = "10.96.0.1" // of the API server, as pods know it
+	servicesIP  = "10.96.0.1" // of the API server, for pods
 	apiPort     = "6443"
 	maxNodes    = 5
 )
@@ -81,8 +81,8 @@ func (c *cluster) up(ctx context.Context) error {
 	return nil
 }
 
-// down stops everything the lab started; with wipe, what the cluster has stored
-// goes too. What was built stays.
+// down stops everything that the lab started. With wipe it also removes the
+// data of the cluster. The built programs stay.
 func (c *cluster) down(ctx context.Context, wipe bool) error {
 	for i := 1; i <= maxNodes; i++ {
 		if err := c.killNode(i); err != nil {
@@ -108,7 +108,7 @@ func (c *cluster) down(ctx context.Context, wipe bool) error {
 	return err
 }
 
-// able says what this machine lacks, all at once.
+// able is an error that lists everything that this machine lacks.
 func able() error {
 	var lacks []string
 	if os.Getuid() != 0 {
@@ -131,7 +131,8 @@ func able() error {
 	return nil
 }
 
-// start starts a program that outlives this one, with a log and its number on disk.
+// start starts a program that outlives this one. Its log and its pid are on
+// disk.
 func (c *cluster) start(name string, argv ...string) error {
 	log, err := os.Create(c.path("log", name+".log"))
 	if err != nil {
@@ -150,8 +151,8 @@ func (c *cluster) start(name string, argv ...string) error {
 
 func (c *cluster) pidFile(name string) string { return c.path("run", name) }
 
-// pid is the number of a process that runs; 0 where it does not. One that has got
-// the number since is not taken for it.
+// pid is the pid of a process, or 0 if it does not run. A later process with
+// the same pid does not count.
 func (c *cluster) pid(name string) int {
 	b, err := os.ReadFile(c.pidFile(name))
 	var pid int
@@ -164,8 +165,8 @@ func (c *cluster) pid(name string) int {
 
 func (c *cluster) running(name string) bool { return c.pid(name) != 0 }
 
-// startOf tells a process from others of the same number; empty where there is
-// none, or only what is left of one.
+// startOf is the start time of a process, which distinguishes it from others
+// with the same pid. It is empty if there is no such process, or only a zombie.
 func startOf(pid int) string {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -178,7 +179,8 @@ func startOf(pid int) string {
 	return fields[19]
 }
 
-// stop ends a process: the API server waits a minute for watchers, who are gone.
+// stop ends a process. It does not wait long: the API server would wait a
+// minute for watchers that are gone.
 func (c *cluster) stop(name string) error {
 	pid := c.pid(name)
 	if pid == 0 {
@@ -214,7 +216,7 @@ func (c *cluster) control(ctx context.Context) error {
 		"--kubelet-client-certificate="+pki("kubelet-client.crt"), "--kubelet-client-key="+pki("kubelet-client.key"), "--kubelet-preferred-address-types=InternalIP",
 		"--service-account-key-file="+pki("accounts.pub"), "--service-account-signing-key-file="+pki("accounts.key"), "--service-account-issuer=https://kubernetes.default.svc",
 		"--service-cluster-ip-range="+serviceCIDR, "--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction", "--allow-privileged=true",
-		// A pod leaves a lost node after 5 s, where a cluster of the cloud waits for 5 minutes.
+		// A pod leaves a lost node after 5 s. The default is 5 minutes.
 		"--default-not-ready-toleration-seconds=5", "--default-unreachable-toleration-seconds=5"); err != nil {
 		return err
 	}
@@ -239,7 +241,8 @@ const (
 	etcdPeerURL = "http://127.0.0.1:12380"
 )
 
-// nodesReady waits until the kubelet of every node says that it is.
+// nodesReady waits until the kubelet of every node reports that the node is
+// ready.
 func (c *cluster) nodesReady(ctx context.Context) error {
 	return c.wait(ctx, fmt.Sprintf("%d nodes", c.nodes), 2*time.Minute, "node-1", func() error {
 		out, err := c.kubectl(ctx, "get", "nodes", "-o", "json")
@@ -271,8 +274,8 @@ func (c *cluster) nodesReady(ctx context.Context) error {
 	})
 }
 
-// wait waits until what is asked for is there. Its error ends with what a process
-// said last.
+// wait waits until a condition holds. Its error ends with the last lines of a
+// process's log.
 func (c *cluster) wait(ctx context.Context, what string, within time.Duration, log string, there func() error) error {
 	began := time.Now()
 	for {
@@ -300,7 +303,7 @@ func (c *cluster) tail(log string) string {
 	return strings.Join(lines[max(0, len(lines)-5):], "\n")
 }
 
-// kubectl runs it against the cluster.
+// kubectl runs kubectl against the cluster.
 func (c *cluster) kubectl(ctx context.Context, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, c.path("bin", "kubectl"), append([]string{"--kubeconfig", c.kubeconfig(), "--request-timeout=10s"}, args...)...)
 	out, err := cmd.Output()

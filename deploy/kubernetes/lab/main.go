@@ -1,7 +1,7 @@
-// Lab is a real Kubernetes of one to five nodes on one machine, without Docker and
-// without a registry of images: for tests, and to try launchgate on a cluster. It is
-// built from the modules of Kubernetes, and kept below the user's cache. See
-// docs/kubernetes.md.
+// Lab is a real Kubernetes cluster of one to five nodes on one machine. It
+// needs neither Docker nor an image registry. It is for tests, and to try
+// launchgate on a cluster. It is built from the Kubernetes modules and kept
+// below the user's cache. See docs/kubernetes.md.
 package main
 
 import (

@@ -22,7 +22,7 @@ func nodeIP(i int) string { return fmt.Sprintf("10.77.0.1%d", i) }
 
 func podCIDR(i int) string { return fmt.Sprintf("10.244.%d.0/24", i) }
 
-// cable makes the network of the nodes, as it was never made before.
+// cable makes the network of the nodes, after removing an earlier one.
 func (c *cluster) cable(ctx context.Context) error {
 	c.uncable(ctx)
 	bridge := [][]string{
@@ -46,7 +46,8 @@ func (c *cluster) cable(ctx context.Context) error {
 			{"-n", fabric, "link", "set", port, "up"},
 			{"-n", n, "addr", "add", nodeIP(i) + "/24", "dev", "eth0"},
 			{"-n", n, "link", "set", "eth0", "up"},
-			// Any route will do: kube-proxy changes the address before it is used.
+			// The gateway does not matter: kube-proxy replaces the address
+			// before it is used.
 			{"-n", n, "route", "add", serviceCIDR, "via", hostIP},
 		}...)
 	}
@@ -73,7 +74,7 @@ func (c *cluster) cable(ctx context.Context) error {
 	return nil
 }
 
-// uncable takes the network away, as far as it is there.
+// uncable removes the network, as far as it exists.
 func (c *cluster) uncable(ctx context.Context) {
 	for i := 1; i <= maxNodes; i++ {
 		_ = ip(ctx, "netns", "del", nodeName(i))

@@ -27,11 +27,11 @@ var (
 	cniConfig string
 )
 
-// controllers are the control groups that a node gets one of each of.
+// controllers are the cgroup controllers. A node gets a group of each.
 var controllers = []string{"cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd"}
 
-// startNode starts a node: containerd, kubelet and kube-proxy in namespaces and
-// control groups of its own, over this machine's /usr.
+// startNode starts a node: containerd, kubelet and kube-proxy. It has its own
+// namespaces and control groups and uses this machine's /usr.
 func (c *cluster) startNode(ctx context.Context, i int) error {
 	n := nodeName(i)
 	if c.running(n) {
@@ -49,13 +49,13 @@ func (c *cluster) startNode(ctx context.Context, i int) error {
 	if err := os.WriteFile(boot, bootScript, 0o700); err != nil {
 		return err
 	}
-	// The shell joins the groups, so that all that comes of it is in them.
+	// The shell joins the groups, so that all its child processes are in them.
 	join := fmt.Sprintf(`for g in %s; do echo $$ > /sys/fs/cgroup/$g/%s/cgroup.procs; done; exec nsenter --net=/run/netns/%s unshare --mount --uts --ipc --pid --cgroup --fork --kill-child bash %s %s %s %s`,
 		strings.Join(controllers, " "), n, n, boot, n, root, c.dir)
 	return c.start(n, "bash", "-c", join)
 }
 
-// furnish makes the folders and files of a node's root.
+// furnish makes the folders and files of a node's root file system.
 func (c *cluster) furnish(root string, i int) error {
 	n := nodeName(i)
 	for _, dir := range []string{"usr", "var/lib/kubelet", "var/lib/containerd", "var/lib/cni", "var/log/pods", "var/log/containers", "var/log/node", "run", "tmp", "dev", "proc", "sys", "root", "lab", "old", "etc/cni/net.d", "etc/containerd", "etc/kubernetes"} {
@@ -105,8 +105,8 @@ func (c *cluster) furnish(root string, i int) error {
 	return nil
 }
 
-// killNode ends a node as the loss of its power does: the kernel ends all of it
-// with its first process.
+// killNode ends a node as a loss of power does. It kills the first process of
+// the pid namespace, and the kernel ends the others with it.
 func (c *cluster) killNode(i int) error {
 	n := nodeName(i)
 	pid := c.pid(n)
@@ -144,7 +144,7 @@ func makeGroups(n string) error {
 		if controller != "cpuset" {
 			continue
 		}
-		for _, file := range []string{"cpuset.cpus", "cpuset.mems"} { // empty ones take no process
+		for _, file := range []string{"cpuset.cpus", "cpuset.mems"} { // a group with empty ones takes no process
 			b, err := os.ReadFile(filepath.Join("/sys/fs/cgroup/cpuset", file))
 			if err != nil {
 				return err
@@ -157,8 +157,8 @@ func makeGroups(n string) error {
 	return nil
 }
 
-// removeGroups removes what a node that is gone left of its control groups: the
-// kubelet would lose seconds on each.
+// removeGroups removes the control groups that a stopped node left. Otherwise
+// the kubelet would spend seconds on each.
 func removeGroups(n string) {
 	for _, controller := range controllers {
 		dir := filepath.Join("/sys/fs/cgroup", controller, n)
@@ -170,7 +170,7 @@ func removeGroups(n string) {
 			return nil
 		})
 		for j := len(all) - 1; j >= 0; j-- {
-			_ = os.Remove(all[j]) // one that has a process stays
+			_ = os.Remove(all[j]) // a group with a process stays
 		}
 	}
 }

@@ -1,5 +1,5 @@
-// Pause is the first process of every pod of the lab: it holds the pod's namespaces,
-// and ends when it is told to.
+// Pause is the first process of every pod of the lab. It holds the pod's
+// namespaces and ends on a signal.
 package main
 
 import (
