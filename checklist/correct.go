@@ -395,7 +395,7 @@ func (f *Finding) memoryGrowth(o scenarios.Objective, e *evidence) {
 
 // unseenMemory says why it is not known how much the memory of a service grew.
 func (f *Finding) unseenMemory(o scenarios.Objective, e *evidence, seen bool) {
-	unreported, has := e.said(recording.ObsMemoryUntold, o.Scenario)
+	unreported, has := e.said(recording.ObsMemoryUnreported, o.Scenario)
 	unread, failed := e.said(recording.ObsMetricsUnread, o.Scenario)
 	switch {
 	case seen:
@@ -413,7 +413,7 @@ func (f *Finding) unseenMemory(o scenarios.Objective, e *evidence, seen bool) {
 // are ready; zero if it was not asked or does report it.
 func (e *evidence) replicasUnknown() words.Sentence {
 	for _, o := range e.rec.Observations {
-		if o.Name == recording.ObsReplicasUntold {
+		if o.Name == recording.ObsReplicasUnreported {
 			return o.Text
 		}
 	}

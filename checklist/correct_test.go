@@ -104,10 +104,10 @@ func TestWhetherAServiceIsRight(t *testing.T) {
 			}
 		}), Fail, "3 of 120"},
 		{"what a cache had", "cache_hit_rate in s >= 50%", minute(func(i int, r *recording.Request) {
-			r.CachedTold, r.PromptTokens, r.CachedTokens = true, 100, 60
+			r.CachedReported, r.PromptTokens, r.CachedTokens = true, 100, 60
 		}), Pass, "7200 of 12000 tokens"},
 		{"a cache that had little", "cache_hit_rate in s >= 50%", minute(func(i int, r *recording.Request) {
-			r.CachedTold, r.PromptTokens, r.CachedTokens = true, 100, 10
+			r.CachedReported, r.PromptTokens, r.CachedTokens = true, 100, 10
 		}), Fail, "1200 of 12000 tokens"},
 		{"a cache that nobody tells of", "cache_hit_rate in s >= 50%", minute(func(i int, r *recording.Request) { r.PromptTokens = 100 }), Unproven, "cached_tokens"},
 		{"the same answers", "changed_answers in s <= 4%", minute(sound), Pass, "0 of 120"},
@@ -134,7 +134,7 @@ func TestWhetherAServiceIsRight(t *testing.T) {
 				r.AnswerTokens = 0
 			}
 		}, because(recording.ObsTokenizerFailed, 30, "POST /tokenize answers 503: busy")), Pass, "(30 answers could not be counted: POST /tokenize answers 503: busy)"},
-		{"memory of a service without metrics", "memory_growth in s <= 10%", minute(sound, because(recording.ObsMemoryUntold, 0, "the service has no /metrics (404 Not Found)")), Unproven, "404 Not Found"},
+		{"memory of a service without metrics", "memory_growth in s <= 10%", minute(sound, because(recording.ObsMemoryUnreported, 0, "the service has no /metrics (404 Not Found)")), Unproven, "404 Not Found"},
 		{"metrics that cannot be read", "memory_growth in s <= 10%", minute(sound, because(recording.ObsMetricsUnread, 0, "GET /metrics: x509: the certificate is signed by nobody")), Unproven, "could not be read: GET /metrics: x509"},
 		{"memory seen twice", "memory_growth in s <= 10%", minute(sound, memory(1e5)[:2]...), Unproven, "measured fewer than 3 times"},
 		{"memory has no bound", "memory_growth in s <= 10%", minute(sound, memory(1e5)...), Pass, "has no bound"},

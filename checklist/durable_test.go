@@ -148,7 +148,7 @@ func TestRecords(t *testing.T) {
 			"fail: unproven (fail)", "was not seen gone", -1},
 		{"replicas that nobody tells of", []string{"error_rate <= 3%", "replicas_ready in steady >= 2 where supported"}, func(w *world) {
 			w.dropObservations(func(o recording.Observation) bool { return o.Name == recording.ObsReplicasReady })
-			w.observations = append(w.observations, recording.Observation{At: stageFrom, Name: recording.ObsReplicasUntold, Text: words.Verbatim("404 Not Found")})
+			w.observations = append(w.observations, recording.Observation{At: stageFrom, Name: recording.ObsReplicasUnreported, Text: words.Verbatim("404 Not Found")})
 		}, "pass: pass unproven (pass)", "the service does not report how many of its replicas are ready: 404", 0},
 		{"or that nobody asked for", []string{"error_rate <= 3%", "replicas_ready in steady >= 2 where supported"}, nil,
 			"unproven: pass unproven (pass)", "the number of ready replicas is unknown", 0},

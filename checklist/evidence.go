@@ -356,7 +356,7 @@ func (e *evidence) load(r *recording.Request) {
 	}
 	e.answers++
 	s.ended(r)
-	if r.CachedTold {
+	if r.CachedReported {
 		s.cacheReported++
 		s.prompt += int64(r.PromptTokens)
 		s.cached += int64(r.CachedTokens)

@@ -88,7 +88,7 @@ func (v *Verdict) decide(e *evidence) {
 			v.Reasons = append(v.Reasons, Reason{Said: words.Say("Left out: %s: %s.", f.Source, f.Why)})
 		}
 	}
-	for _, warning := range slices.Concat(warnings(e.gate), e.untoldTokens(), e.connections()) {
+	for _, warning := range slices.Concat(warnings(e.gate), e.unreportedTokens(), e.connections()) {
 		v.Reasons = append(v.Reasons, Reason{Said: warning})
 	}
 	for _, r := range v.Reasons {
@@ -200,9 +200,9 @@ func (e *evidence) connections() (said []words.Sentence) {
 	return said
 }
 
-// untoldTokens warns of objectives that count tokens if the service sent no usage: then
+// unreportedTokens warns of objectives that count tokens if the service sent no usage: then
 // each chunk counts as one token, although it may hold several.
-func (e *evidence) untoldTokens() []words.Sentence {
+func (e *evidence) unreportedTokens() []words.Sentence {
 	counts := func(o scenarios.Objective) bool {
 		m, _ := scenarios.MetricOf(o.Metric)
 		return m.Tokens

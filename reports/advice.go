@@ -37,10 +37,10 @@ func next(r Report) []words.Sentence {
 		}
 	}
 	for _, f := range r.Verdict.Faults {
-		told := slices.ContainsFunc(r.Objectives, func(o Objective) bool {
+		covered := slices.ContainsFunc(r.Objectives, func(o Objective) bool {
 			return o.Declared.Arg == f.Kind && (o.Scenario == "" || o.Scenario == f.Scenario) && o.Verdict != checklist.Pass && !o.Waived
 		})
-		if f.Verdict != checklist.Pass && !told && !r.Verdict.Incomplete {
+		if f.Verdict != checklist.Pass && !covered && !r.Verdict.Incomplete {
 			notes = append(notes, words.Say("next.fault", faultName(f), f.Why))
 		}
 	}

@@ -54,7 +54,7 @@ func TestLaunchStandsOnlyWhereNothingIsOpen(t *testing.T) {
 }
 
 // A scan alone has no requests of load, and is not told to send more of them.
-func TestScanAloneIsToldToSendLoad(t *testing.T) {
+func TestScanAloneIsAdvisedToSendLoad(t *testing.T) {
 	r := judged(t, "pass").report(t)
 	r.Requests, r.Stages, r.Objectives, r.Scan = 0, nil, nil, []recording.ScanResult{{Check: "tls", Outcome: recording.ScanSafe}}
 	var text string
@@ -85,7 +85,7 @@ func TestOnlyFaultsThatStruckAreSurvived(t *testing.T) {
 // The chart of the probes and the fault's own line count a failed probe by one
 // definition: one that was under way when the fault struck too, and one that was
 // answered too late.
-func TestAProbesFailureIsToldAlike(t *testing.T) {
+func TestAProbesFailureIsShownAlike(t *testing.T) {
 	gate, err := scenarios.Parse("gate.yaml", []byte(`
 name: g
 target: {endpoint: {url: "http://127.0.0.1:1"}}

@@ -10,7 +10,7 @@ import (
 
 // What was left out, and what the gate is warned of, stands in every form a
 // person reads; what objectives and faults say for themselves is not said twice.
-func TestAsidesAreToldEverywhere(t *testing.T) {
+func TestAsidesAreShownEverywhere(t *testing.T) {
 	run := judged(t, "pass")
 	r := run.report(t)
 	f := r.Verdict.Objectives[0]

@@ -11,7 +11,7 @@ import (
 
 // A checklist beside the recording is told in every form, what is open of it
 // too, and whatever its files say stays text.
-func TestChecklistIsTold(t *testing.T) {
+func TestChecklistIsReported(t *testing.T) {
 	run := judged(t, "pass")
 	dir := t.TempDir()
 	kept := release.Result{Name: "go-live", At: time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC), State: release.Open, Items: []release.ItemResult{

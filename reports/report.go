@@ -70,10 +70,10 @@ type Fault struct {
 }
 
 const (
-	slowestKept = 6
-	failedKept  = 4  // of each scenario and kind of error
-	failedTold  = 24 // at most, of all
-	longestRun  = 366 * 24 * time.Hour
+	slowestKept      = 6
+	failedKept       = 4  // of each scenario and kind of error
+	maxFailedStories = 24 // at most, of all
+	longestRun       = 366 * 24 * time.Hour
 )
 
 // Build reads the recording once, in memory that does not grow with it: bins,
@@ -104,7 +104,7 @@ func Build(gate scenarios.Gate, rec *recording.Recording, v checklist.Verdict) (
 		SlowFirst:   pass.slowFirst.stories(),
 		SlowEnd:     pass.slowEnd.stories(),
 	}
-	r.Failed = r.Failed[:min(len(r.Failed), failedTold)]
+	r.Failed = r.Failed[:min(len(r.Failed), maxFailedStories)]
 	pass.tellLatencies(&r)
 	r.timeline(pass, rec)
 	r.Load = loadRows(gate.Resolved(), r)
@@ -278,7 +278,7 @@ func (t Timeline) faultsDuring(from, to float64) []string {
 }
 
 func faults(v checklist.Verdict, injections []recording.Injection) []Fault {
-	var told []Fault
+	var shown []Fault
 	for _, f := range v.Faults {
 		fault := Fault{Fault: f}
 		for _, i := range injections {
@@ -286,9 +286,9 @@ func faults(v checklist.Verdict, injections []recording.Injection) []Fault {
 				fault.Seen = append(fault.Seen, i)
 			}
 		}
-		told = append(told, fault)
+		shown = append(shown, fault)
 	}
-	return told
+	return shown
 }
 
 func interruption(gate scenarios.Gate, rec *recording.Recording) *Interruption {

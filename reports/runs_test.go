@@ -418,7 +418,7 @@ func TestAReportThatCannotBeWrittenLeavesTheOldOne(t *testing.T) {
 	}
 }
 
-func TestARunWithoutARequestIsTold(t *testing.T) {
+func TestARunWithoutARequestIsReported(t *testing.T) {
 	j := judged(t, "interrupted")
 	j.rec = recording.InMemory(nil, nil, nil)
 	v, err := checklist.Judge(j.gate, j.rec)

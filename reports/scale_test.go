@@ -69,7 +69,7 @@ func BenchmarkScale(b *testing.B) {
 
 // The page of an hour's run, with all that is observed of a service, is at most
 // a megabyte.
-func TestAnHourIsTold(t *testing.T) {
+func TestAnHourIsReported(t *testing.T) {
 	dir := t.TempDir()
 	recordHour(t, dir, 36_000)
 	r := judgedIn(t, dir).report(t)

@@ -75,7 +75,7 @@ func TestSARIF(t *testing.T) {
 
 // A waiver that has expired counts again, in every form, and what a target
 // answered is text in a page.
-func TestScanIsTold(t *testing.T) {
+func TestScanIsReported(t *testing.T) {
 	r := scannedReport()
 	var terminal, markdown strings.Builder
 	terminalScan(&terminal, paint{}, r)

@@ -10,7 +10,7 @@ import (
 
 // Every form tells every section, or the section's entry says why not. What is
 // told where is kept as a list, to be read when it changes.
-func TestEverySectionIsToldOrNamedAsLacking(t *testing.T) {
+func TestEverySectionIsRenderedOrNamedAsLacking(t *testing.T) {
 	var list strings.Builder
 	pages, _ := filepath.Glob("page/sections/*.html.tmpl")
 	for _, s := range sections {

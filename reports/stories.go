@@ -192,7 +192,7 @@ func (f *failures) stories() []Story {
 type storyRow struct {
 	Story Story
 	Chart template.HTML
-	Told  string
+	Text  string
 }
 
 func storyRows(r Report, stories []Story) []storyRow {
@@ -202,7 +202,7 @@ func storyRows(r Report, stories []Story) []storyRow {
 	}
 	var rows []storyRow
 	for _, s := range stories {
-		rows = append(rows, storyRow{Story: s, Chart: storySVG(s, max(scale, 1e-6)), Told: storyText(r, s)})
+		rows = append(rows, storyRow{Story: s, Chart: storySVG(s, max(scale, 1e-6)), Text: storyText(r, s)})
 	}
 	return rows
 }

@@ -125,7 +125,7 @@ func versionText(r Report) string {
 	if r.Environment.Target.Kind == "local" {
 		return r.Language.say("fact.version.local", orUnknown(r.Language, r.Environment.Version))
 	}
-	return r.Language.say("fact.version.untold")
+	return r.Language.say("fact.version.unreported")
 }
 
 func costText(r Report) string {

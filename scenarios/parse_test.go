@@ -14,7 +14,7 @@ import (
 )
 
 // Every file holds a gate, a dashed line, and all that Parse says of it.
-func TestEveryProblemIsTold(t *testing.T) {
+func TestEveryProblemIsReported(t *testing.T) {
 	files, err := filepath.Glob("testdata/bad/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no gates to read", err)

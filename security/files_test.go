@@ -52,8 +52,8 @@ func has(check string, r recording.ScanResult, kind string) bool {
 // expected.
 type flawedFile struct{ name, from, to, kind string }
 
-// filesAreTold runs a check on a text without flaws, and on the text with each flaw.
-func filesAreTold(t *testing.T, check, file, sound string, scan func(dir string) scenarios.Scan, flawed []flawedFile) {
+// testFlawedFiles runs a check on a text without flaws, and on the text with each flaw.
+func testFlawedFiles(t *testing.T, check, file, sound string, scan func(dir string) scenarios.Scan, flawed []flawedFile) {
 	t.Helper()
 	if r := look(t, check, scan(write(t, map[string]string{file: sound}))); r.Outcome != recording.ScanSafe {
 		t.Errorf("the sound one ended as %s: %s %+v", r.Outcome, r.Why, r.Findings)
@@ -103,8 +103,8 @@ metadata: {name: closed, namespace: ai}
 spec: {podSelector: {}, policyTypes: [Ingress]}
 `
 
-func TestManifestsAreTold(t *testing.T) {
-	filesAreTold(t, "manifests", "deployment.yaml", soundManifest, func(dir string) scenarios.Scan { return scenarios.Scan{Manifests: dir} }, []flawedFile{
+func TestFlawsOfManifests(t *testing.T) {
+	testFlawedFiles(t, "manifests", "deployment.yaml", soundManifest, func(dir string) scenarios.Scan { return scenarios.Scan{Manifests: dir} }, []flawedFile{
 		{"runs as root", "runAsNonRoot: true, ", "", "restricted"},
 		{"privileged", "allowPrivilegeEscalation: false, ", "privileged: true, ", "restricted"},
 		{"of the host's network", "automountServiceAccountToken: false", "automountServiceAccountToken: false\n      hostNetwork: true", "restricted"},
@@ -148,8 +148,8 @@ http {
 }
 `
 
-func TestNginxIsTold(t *testing.T) {
-	filesAreTold(t, "nginx", "nginx.conf", soundNginx, func(dir string) scenarios.Scan { return scenarios.Scan{Nginx: dir} }, []flawedFile{
+func TestFlawsOfNginx(t *testing.T) {
+	testFlawedFiles(t, "nginx", "nginx.conf", soundNginx, func(dir string) scenarios.Scan { return scenarios.Scan{Nginx: dir} }, []flawedFile{
 		{"in clear", "listen 80; return 301 https://$host$request_uri;", "listen 80;", "clear"},
 		{"old TLS", "TLSv1.2 TLSv1.3", "TLSv1.1 TLSv1.2", "protocols"},
 		{"broken suites", "ECDHE-ECDSA-AES128-GCM-SHA256:!aNULL", "HIGH:RC4-SHA", "ciphers"},
@@ -175,9 +175,9 @@ func TestNginxIsTold(t *testing.T) {
 	}
 }
 
-func TestGatewayConfigurationIsTold(t *testing.T) {
+func TestFlawsOfGatewayConfiguration(t *testing.T) {
 	const sound = "network: {rate: 10, burst: 20}\nkey: {rate: 100, burst: 100}\ntenant: {concurrency: 256}\nnetworks: [{cidr: 10.0.0.0/8, rate: 100, burst: 100}]\nproxies: [127.0.0.1/32]\naudit: {unwritable: refuse}\n"
-	filesAreTold(t, "gateway-config", "gateway.yaml", sound, func(dir string) scenarios.Scan {
+	testFlawedFiles(t, "gateway-config", "gateway.yaml", sound, func(dir string) scenarios.Scan {
 		return scenarios.Scan{Gateway: filepath.Join(dir, "gateway.yaml")}
 	}, []flawedFile{
 		{"no rate", "{rate: 10,", "{rate: 1000000,", "network.rate"},
@@ -194,7 +194,7 @@ func TestGatewayConfigurationIsTold(t *testing.T) {
 	}
 }
 
-func TestPermissionsAreTold(t *testing.T) {
+func TestFlawsOfPermissions(t *testing.T) {
 	for name, tt := range map[string]struct {
 		file         string
 		mode, folder os.FileMode
@@ -242,7 +242,7 @@ func TestPermissionsAreTold(t *testing.T) {
 	}
 }
 
-func TestVulnerabilitiesAreTold(t *testing.T) {
+func TestVulnerabilitiesAreReported(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "program")
 	if out, err := exec.Command("go", "build", "-o", path, "../cmd/reference-server").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -247,14 +247,14 @@ func writersOf(dir string) (all []string) {
 
 func TestInterrupt(t *testing.T) {
 	tests := []struct {
-		name  string
-		until string // an observation that has happened
-		told  []os.Signal
+		name    string
+		until   string // an observation that has happened
+		signals []os.Signal
 	}{
 		{"while the service starts", recording.ObsProcessStarted, []os.Signal{os.Interrupt}},
 		{"under load", recording.ObsStageStarted, []os.Signal{os.Interrupt}},
 		// Two signals of one kind may become one on their way.
-		{"told twice at once, as timeout(1) does", recording.ObsStageStarted, []os.Signal{os.Interrupt, syscall.SIGTERM}},
+		{"signalled twice at once, as timeout(1) does", recording.ObsStageStarted, []os.Signal{os.Interrupt, syscall.SIGTERM}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -266,7 +266,7 @@ func TestInterrupt(t *testing.T) {
 				t.Fatal(err)
 			}
 			waitForLine(t, filepath.Join(dir, "observations.jsonl"), tt.until)
-			for _, s := range tt.told {
+			for _, s := range tt.signals {
 				if err := cmd.Process.Signal(s); err != nil {
 					t.Fatal(err)
 				}

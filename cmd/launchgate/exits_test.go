@@ -14,7 +14,7 @@ import (
 
 // Every command has a line in the table of exit codes, its help tells it, and
 // docs/judging.md has the same.
-func TestExitCodesAreTold(t *testing.T) {
+func TestExitCodesAreDocumented(t *testing.T) {
 	doc := string(readFile(t, "../../docs/judging.md"))
 	rows := map[string]string{}
 	for _, e := range exits {

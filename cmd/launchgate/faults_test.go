@@ -15,7 +15,7 @@ import (
 )
 
 // What a fault cannot do here is told before the run, and not only at its end.
-func TestUnableFaultsAreToldBefore(t *testing.T) {
+func TestUnableFaultsAreReportedBefore(t *testing.T) {
 	gate := filepath.Join(t.TempDir(), "gate.yaml")
 	text := `name: g
 target: {endpoint: {url: "http://127.0.0.1:1"}}

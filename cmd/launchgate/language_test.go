@@ -11,14 +11,14 @@ import (
 	"github.com/launchgate/launchgate/checklist"
 )
 
-// A run is told in Chinese by the same folder, and in English again afterwards,
+// A run is in Chinese by the same folder, and in English again afterwards,
 // byte for byte; the verdict is the same file in both.
 func TestReportInChinese(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	if err := os.CopyFS(dir, os.DirFS("../../checklist/testdata/runs/fail")); err != nil {
 		t.Fatal(err)
 	}
-	told := func(args ...string) (string, map[string]string) {
+	output := func(args ...string) (string, map[string]string) {
 		var out, errOut bytes.Buffer
 		if code := launchgate(context.Background(), append(args, dir), &out, &errOut); code != checklist.ExitFail {
 			t.Fatalf("%v ends with %d: %s", args, code, errOut.String())
@@ -33,11 +33,11 @@ func TestReportInChinese(t *testing.T) {
 		}
 		return out.String(), files
 	}
-	english, first := told("judge")
-	chinese, zh := told("judge", "--lang", "zh")
-	again, last := told("judge", "--lang", "en")
+	english, first := output("judge")
+	chinese, zh := output("judge", "--lang", "zh")
+	again, last := output("judge", "--lang", "en")
 	if !strings.Contains(chinese, "不通过") || !strings.Contains(zh["report.html"], `<html lang="zh-CN">`) || !strings.Contains(zh["summary.md"], "要求") || !strings.Contains(zh["junit.xml"], "要求") {
-		t.Errorf("not everything is told in Chinese: %s", chinese)
+		t.Errorf("not everything is in Chinese: %s", chinese)
 	}
 	if zh["verdict.json"] != first["verdict.json"] {
 		t.Error("verdict.json depends on the reader's language")
@@ -47,7 +47,7 @@ func TestReportInChinese(t *testing.T) {
 	}
 	for name := range first {
 		if first[name] != last[name] {
-			t.Errorf("%s is not what it was before it was told in Chinese", name)
+			t.Errorf("%s is not what it was before the report in Chinese", name)
 		}
 	}
 }

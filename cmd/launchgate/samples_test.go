@@ -13,10 +13,10 @@ import (
 
 // An objective that its load can never prove is told of before the run, and
 // not only at its end.
-func TestTooFewSamplesAreToldBefore(t *testing.T) {
+func TestTooFewSamplesAreReportedBefore(t *testing.T) {
 	for _, tt := range []struct {
 		name, stages, objective string
-		want                    string // what is told; empty: nothing
+		want                    string // the warning; empty: nothing
 	}{
 		{"a p99 of 210", "{name: m, for: 21s, rate: 10/s}", "p99(ttft) in s <= 1s", "p99(ttft) in s <= 1s needs 662 samples, and the stages send about 210 requests: lengthen the stages, raise the rate, or let the last stage extend, or use p95 as the objective"},
 		{"a p95 of 210", "{name: m, for: 21s, rate: 10/s}", "p95(ttft) in s <= 1s", ""},
@@ -55,8 +55,8 @@ objectives: ["` + tt.objective + `"]
 		if code := launchgate(t.Context(), []string{"run", "--dry-run", gate}, &out, &errOut); code != 0 {
 			t.Fatalf("%s: exit code %d: %s", tt.name, code, errOut.String())
 		}
-		if told := errOut.String(); tt.want == "" && told != "" || !strings.Contains(told, tt.want) {
-			t.Errorf("%s: it says %q, want %q", tt.name, told, tt.want)
+		if warning := errOut.String(); tt.want == "" && warning != "" || !strings.Contains(warning, tt.want) {
+			t.Errorf("%s: it says %q, want %q", tt.name, warning, tt.want)
 		}
 	}
 }

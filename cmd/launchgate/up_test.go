@@ -191,13 +191,13 @@ func ledgerComesBack(t *testing.T, dir string) {
 // what the processes tell: one that is called otherwise would never alert.
 func metricsAreThere(t *testing.T, s deploy.Standing) {
 	t.Helper()
-	var told strings.Builder
+	var page strings.Builder
 	for _, m := range s.Metrics {
 		resp, err := http.Get("http://" + m.Address + "/metrics")
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = io.Copy(&told, resp.Body)
+		_, err = io.Copy(&page, resp.Body)
 		resp.Body.Close()
 		if err != nil {
 			t.Fatal(err)
@@ -216,7 +216,7 @@ func metricsAreThere(t *testing.T, s deploy.Standing) {
 			t.Fatalf("only %d metrics in %s", len(names), file)
 		}
 		for _, name := range names {
-			if !strings.Contains(told.String(), "\n"+name+"{") && !strings.Contains(told.String(), "\n"+name+" ") && !slices.Contains(never, name) {
+			if !strings.Contains(page.String(), "\n"+name+"{") && !strings.Contains(page.String(), "\n"+name+" ") && !slices.Contains(never, name) {
 				t.Errorf("%s asks for %s, which nobody tells", file, name)
 			}
 		}
@@ -385,7 +385,7 @@ objectives:
 // Who floods is held to the guide's limits, by address and with a key of the
 // kind that the gate says, and who does not is served beside it: by another model
 // of the same replica.
-func TestCallersAreToldApart(t *testing.T) {
+func TestCallersAreDistinguished(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("not every address in 127.0.0.0/8 is this host's here")
 	}
@@ -401,8 +401,8 @@ func TestCallersAreToldApart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if told := rec.Environment.Target.Allowance; !strings.HasSuffix(told.String(), "and also FLOOD_KEY, USER_KEY") {
-		t.Errorf("the allowance is told as %q", told)
+	if allowance := rec.Environment.Target.Allowance; !strings.HasSuffix(allowance.String(), "and also FLOOD_KEY, USER_KEY") {
+		t.Errorf("the allowance is reported as %q", allowance)
 	}
 	audit := string(readFile(t, filepath.Join(dir, "logs/gateway/audit.log")))
 	for _, caller := range []string{`"client":"127.0.0.2"`, `"client":"127.0.0.3"`, `"tenant":"flood_key"`, `"tenant":"user_key"`} {
@@ -433,15 +433,15 @@ func TestRunBehindTheWholeGateway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	told := rec.Environment.Target
-	if !strings.HasPrefix(told.URL, "https://") || told.Protocol.String() != "HTTP/2 over TLS 1.3" || !strings.Contains(told.Allowance.String(), "127.0.0.1 and the run's own keys may send 80 requests/s") {
-		t.Errorf("%+v", told)
+	target := rec.Environment.Target
+	if !strings.HasPrefix(target.URL, "https://") || target.Protocol.String() != "HTTP/2 over TLS 1.3" || !strings.Contains(target.Allowance.String(), "127.0.0.1 and the run's own keys may send 80 requests/s") {
+		t.Errorf("%+v", target)
 	}
-	if _, err := exec.LookPath("prometheus"); err == nil != strings.HasPrefix(told.Watched.String(), "Prometheus at http://127.0.0.1:") {
-		t.Errorf("watched: %q, and prometheus is on the PATH: %v", told.Watched, err)
+	if _, err := exec.LookPath("prometheus"); err == nil != strings.HasPrefix(target.Watched.String(), "Prometheus at http://127.0.0.1:") {
+		t.Errorf("watched: %q, and prometheus is on the PATH: %v", target.Watched, err)
 	}
 	report := html.UnescapeString(string(readFile(t, filepath.Join(dir, "report.html"))))
-	for _, fact := range []string{told.Protocol.String(), told.Allowance.String(), told.Watched.String()} {
+	for _, fact := range []string{target.Protocol.String(), target.Allowance.String(), target.Watched.String()} {
 		if !strings.Contains(report, fact) {
 			t.Errorf("the report does not tell: %s", fact)
 		}

@@ -183,16 +183,16 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	waitFor(t, url+"/ready")
 
 	ctx, stop := context.WithCancel(t.Context())
-	told := &acknowledged{tokens: map[string]int64{}, background: map[string]bool{}}
+	acked := &acknowledged{tokens: map[string]int64{}, background: map[string]bool{}}
 	var clients sync.WaitGroup
 	for i := range 6 {
 		clients.Go(func() {
 			for ctx.Err() == nil {
 				if i == 0 {
-					told.inBackground(ctx, url, key)
+					acked.inBackground(ctx, url, key)
 					time.Sleep(30 * time.Millisecond)
 				} else {
-					told.stream(ctx, url, key)
+					acked.stream(ctx, url, key)
 				}
 			}
 		})
@@ -207,8 +207,8 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	time.Sleep(500 * time.Millisecond)
 	stop()
 	clients.Wait()
-	if len(told.tokens) < 20 || len(told.background) < 5 || told.cut == 0 {
-		t.Fatalf("%d streams and %d background responses were acknowledged and %d requests cut: too few to prove anything", len(told.tokens), len(told.background), told.cut)
+	if len(acked.tokens) < 20 || len(acked.background) < 5 || acked.cut == 0 {
+		t.Fatalf("%d streams and %d background responses were acknowledged and %d requests cut: too few to prove anything", len(acked.tokens), len(acked.background), acked.cut)
 	}
 
 	l, err := ledger.Open(t.Context(), books)
@@ -217,13 +217,13 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	}
 	defer l.Close()
 	lost := 0
-	for id, tokens := range told.tokens {
+	for id, tokens := range acked.tokens {
 		if u, err := l.UsageOf(t.Context(), id); err != nil || u.Output != tokens || tokens == 0 || u.Tenant != "acme" {
 			lost++
 			t.Errorf("request %s: the client saw %d tokens, the ledger has %+v (%v)", id, tokens, u, err)
 		}
 	}
-	for id := range told.background {
+	for id := range acked.background {
 		for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 			r, err := l.ResponseOf(t.Context(), id, "acme")
 			if errors.Is(err, ledger.ErrNotFound) || time.Now().After(deadline) {
@@ -239,7 +239,7 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d kills: %d streams and %d background responses acknowledged, %d requests cut, %d acknowledged ones lost", kills, len(told.tokens), len(told.background), told.cut, lost)
+	t.Logf("%d kills: %d streams and %d background responses acknowledged, %d requests cut, %d acknowledged ones lost", kills, len(acked.tokens), len(acked.background), acked.cut, lost)
 }
 
 // The gateway and its disk are lost under load. The ledger comes back from its

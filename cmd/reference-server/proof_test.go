@@ -75,7 +75,7 @@ type hall struct {
 	stop      func()
 
 	mu      sync.Mutex
-	told    acknowledged
+	acked   acknowledged
 	whole   int
 	refused map[string]int // by code; what broke off has the code of its error, or none
 	longest time.Duration
@@ -91,7 +91,7 @@ type part struct {
 }
 
 func newHall(t *testing.T) *hall {
-	return &hall{t: t, path: build(t), dir: t.TempDir(), parts: map[string]*part{}, refused: map[string]int{}, told: acknowledged{tokens: map[string]int64{}, background: map[string]bool{}}}
+	return &hall{t: t, path: build(t), dir: t.TempDir(), parts: map[string]*part{}, refused: map[string]int{}, acked: acknowledged{tokens: map[string]int64{}, background: map[string]bool{}}}
 }
 
 func (h *hall) begin(name string, p *part) *part {
@@ -244,7 +244,7 @@ func (h *hall) replicate() (second string) {
 	return second
 }
 
-// restored holds the second place against what clients were told.
+// restored holds the second place against what was acknowledged to clients.
 func (h *hall) restored(second string) {
 	p := h.parts["second place"].now
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
@@ -258,7 +258,7 @@ func (h *hall) restored(second string) {
 		h.t.Fatal(err)
 	}
 	defer l.Close()
-	for id := range h.told.tokens {
+	for id := range h.acked.tokens {
 		if _, err := l.UsageOf(h.t.Context(), id); err != nil {
 			h.t.Errorf("request %s is not in the second place: %v", id, err)
 		}
@@ -286,7 +286,7 @@ func (h *hall) load() {
 	asking.Go(func() {
 		for n := 0; ctx.Err() == nil; n++ {
 			bounded, done := context.WithTimeout(context.Background(), 30*time.Second)
-			h.told.inBackground(bounded, h.frontEnds[n%len(h.frontEnds)], h.key)
+			h.acked.inBackground(bounded, h.frontEnds[n%len(h.frontEnds)], h.key)
 			done()
 			wait(ctx, 200*time.Millisecond)
 		}
@@ -348,7 +348,7 @@ func (h *hall) question(frontEnd string, client int) (text, how string, ack func
 	switch {
 	case done && how == "":
 		id := resp.Header.Get("X-Request-Id")
-		return text, "", func() { h.told.mu.Lock(); h.told.tokens[id] = used; h.told.mu.Unlock() }
+		return text, "", func() { h.acked.mu.Lock(); h.acked.tokens[id] = used; h.acked.mu.Unlock() }
 	case how == "" && err == nil:
 		h.t.Errorf("client %d: the stream ended in silence after %q", client, text)
 		how = "silence"
@@ -442,7 +442,7 @@ func (h *hall) outcomes() map[string]int {
 	return all
 }
 
-// settle ends the load, and holds the ledger against what clients were told.
+// settle ends the load, and holds the ledger against what was acknowledged to clients.
 func (h *hall) settle() {
 	h.stop()
 	at := h.books
@@ -454,15 +454,15 @@ func (h *hall) settle() {
 		h.t.Fatal(err)
 	}
 	defer l.Close()
-	if len(h.told.tokens) < 20 || len(h.told.background) < 5 {
-		h.t.Errorf("%d streams and %d background responses were acknowledged: too few to prove anything", len(h.told.tokens), len(h.told.background))
+	if len(h.acked.tokens) < 20 || len(h.acked.background) < 5 {
+		h.t.Errorf("%d streams and %d background responses were acknowledged: too few to prove anything", len(h.acked.tokens), len(h.acked.background))
 	}
-	for id, tokens := range h.told.tokens {
+	for id, tokens := range h.acked.tokens {
 		if u, err := l.UsageOf(h.t.Context(), id); err != nil || u.Output != tokens || tokens == 0 {
 			h.t.Errorf("request %s: the client saw %d tokens, the ledger has %+v (%v)", id, tokens, u, err)
 		}
 	}
-	for id := range h.told.background {
+	for id := range h.acked.background {
 		eventually(h.t, "the background response "+id+" is computed", func() bool {
 			r, err := l.ResponseOf(h.t.Context(), id, "acme")
 			if errors.Is(err, ledger.ErrNotFound) {
@@ -474,7 +474,7 @@ func (h *hall) settle() {
 	if h.longest > 25*time.Second {
 		h.t.Errorf("a request took %s to fail or to end", h.longest)
 	}
-	h.t.Logf("%v; %d streams and %d background responses acknowledged, none lost; the longest request took %s", h.outcomes(), len(h.told.tokens), len(h.told.background), h.longest.Round(10*time.Millisecond))
+	h.t.Logf("%v; %d streams and %d background responses acknowledged, none lost; the longest request took %s", h.outcomes(), len(h.acked.tokens), len(h.acked.background), h.longest.Round(10*time.Millisecond))
 }
 
 func (p *part) disconnect(off bool) {

@@ -38,7 +38,7 @@ func TestStreamsStayApartWhileReplicasFail(t *testing.T) {
 	const clients = 12
 	var want [clients]string
 	for i := range want {
-		a, how := told(t, frontEnd, i)
+		a, how := answerOf(t, frontEnd, i)
 		if how != "" || a == "" {
 			t.Fatalf("before anything failed: %q %s", a, how)
 		}
@@ -56,7 +56,7 @@ func TestStreamsStayApartWhileReplicasFail(t *testing.T) {
 					return
 				default:
 				}
-				got, how := told(t, frontEnd, i)
+				got, how := answerOf(t, frontEnd, i)
 				mu.Lock()
 				switch {
 				case how == "" && got == want[i]:
@@ -89,9 +89,9 @@ func TestStreamsStayApartWhileReplicasFail(t *testing.T) {
 	t.Logf("%d whole answers, %d that broke off and said so", whole, broken)
 }
 
-// told asks one client's question; how tells what the client saw of a failure,
-// and is empty after a whole answer.
-func told(t *testing.T, frontEnd string, client int) (text, how string) {
+// answerOf asks the question of one client. how is the failure that the client saw,
+// and is empty after a complete answer.
+func answerOf(t *testing.T, frontEnd string, client int) (text, how string) {
 	resp, body, err := ask(t.Context(), "http://"+frontEnd+"/v1/chat/completions", "", fmt.Sprintf(`{"messages":[{"role":"user","content":"Client %d asks about the number %d."}],"max_tokens":48,"temperature":0,"stream":true}`, client, 7*client))
 	switch {
 	case resp == nil:

@@ -96,7 +96,7 @@ type Request struct {
 	PromptBytes      int32         `parquet:"prompt_bytes,optional"`  // length of its text, as the client sent it
 	Connection       int32         `parquet:"connection,optional"`    // number of the connection, in the order in which the client opened them
 	OnConnection     int32         `parquet:"on_connection,optional"` // number of the request on its connection
-	CachedTold       bool          `parquet:"cached_told"`            // the service reported how many prompt tokens came from a cache
+	CachedReported   bool          `parquet:"cached_told"`            // the service reported how many prompt tokens came from a cache
 	CachedTokens     int32         `parquet:"cached_tokens,optional"` // how many these were
 	OutputTokens     int32         `parquet:"output_tokens,optional"`
 	ReasoningTokens  int32         `parquet:"reasoning_tokens,optional"`   // reasoning tokens among them; 0: none, or not reported
@@ -149,46 +149,46 @@ type Injection struct {
 
 // Names of observations. Subject says what is observed, Value is the measured value.
 const (
-	ObsScenarioStarted = "scenario_started" // Subject: scenario
-	ObsScenarioEnded   = "scenario_ended"
-	ObsStageStarted    = "stage_started" // Subject: scenario/stage; Value: offered requests
-	ObsStageEnded      = "stage_ended"
-	ObsWorkerLost      = "worker_lost"                // Subject: worker; Text says how it was seen
-	ObsInterrupted     = "interrupted"                // the run was stopped from outside; Text says by what
-	ObsScanStarted     = "scan_started"               // the security scan begins; Value: number of checks
-	ObsScanEnded       = "scan_ended"                 // every check has ended; Value: number of checks
-	ObsRunEnded        = "run_ended"                  // the last line of a complete run
-	ObsTokensCounted   = "tokens_counted"             // Text: how the lengths of prompts are known
-	ObsResent          = "requests_resent"            // Value: how many were sent again because the kept connection had been closed
-	ObsLeftOpen        = "connections_left_open"      // Value: how many connections the service left open after the end of an answer
-	ObsSentAfterEnd    = "answers_sent_after_end"     // Value: how many answers went on after their end
-	ObsReplicasReady   = "replicas_ready"             // Value: number of replicas that the gateway would route to
-	ObsReplicasUntold  = "replicas_untold"            // the service does not report how many replicas are ready; Text: its answer
-	ObsMemoryUntold    = "memory_untold"              // the service does not report its memory; Subject: scenario; Text: why
-	ObsMetricsUnread   = "metrics_unread"             // its metrics could not be read, so it is not known whether it reports its memory; Subject: scenario; Text: why
-	ObsTokenizerAbsent = "tokenizer_absent"           // the service has no API for its tokenizer; Subject: scenario; Text: its answer
-	ObsTokenizerFailed = "tokenizer_failed"           // its tokenizer did not count; Subject: scenario; Value: number of answers; Text: reason for the first one
-	ObsHealth          = "health"                     // Value: 1 if the service's health check is good, 0 if it is not; Text: its answer
-	ObsReadBack        = "read_back"                  // the final read of the records has ended; Subject: scenario; Value: writes that were due
-	ObsReplicaReady    = "replica_ready"              // Subject: replica; Value: 1 ready, 0 not
-	ObsInFlight        = "streams_in_flight"          // Subject: replica
-	ObsProcessStarted  = "process_started"            // Subject: process; Value: pid; Text: restart number
-	ObsProcessExited   = "process_exited"             // Subject: process; Value: pid; Text: how it ended
-	ObsLedgerReturned  = "ledger_returned"            // a lost ledger is available again; Subject: gateway; Value: 1 restored from its second place, 0 empty; Text: how
-	ObsMonitoring      = "monitoring"                 // Value: 1 if the service is monitored, 0 if not; Names: the alerts that can fire; Text: why it is not monitored
-	ObsAlert           = "alert"                      // Subject: alert; Value: 1 it fires, 0 no longer
-	ObsQueue           = "queue"                      // Subject: replica; requests waiting
-	ObsKVUsed          = "kv_used_ratio"              // Subject: replica
-	ObsMemory          = "memory_bytes"               // Subject: process; resident memory
-	ObsDeviceMemory    = "device_memory_bytes"        // Subject: device; used by all processes
-	ObsPower           = "power_watts"                // Subject: device
-	ObsEnergy          = "energy_joules"              // Subject: device; since some moment before the run
-	ObsClientCPU       = "client_cpu_ratio"           // of one core, since the last observation; the Subject of the client's observations is the worker, if there are several
-	ObsClientGCPause   = "client_gc_pause_seconds"    // p99 since the last observation
-	ObsClientSched     = "client_sched_delay_seconds" // p99 since the last observation
-	ObsClientReadDelay = "client_read_delay_seconds"  // p99 since the last observation: from the arrival of a chunk to its parsing
-	ObsClientFiles     = "client_descriptor_ratio"    // open file descriptors as a share of the limit
-	ObsClientPorts     = "client_port_ratio"          // connections to the target as a share of the ephemeral ports
+	ObsScenarioStarted    = "scenario_started" // Subject: scenario
+	ObsScenarioEnded      = "scenario_ended"
+	ObsStageStarted       = "stage_started" // Subject: scenario/stage; Value: offered requests
+	ObsStageEnded         = "stage_ended"
+	ObsWorkerLost         = "worker_lost"                // Subject: worker; Text says how it was seen
+	ObsInterrupted        = "interrupted"                // the run was stopped from outside; Text says by what
+	ObsScanStarted        = "scan_started"               // the security scan begins; Value: number of checks
+	ObsScanEnded          = "scan_ended"                 // every check has ended; Value: number of checks
+	ObsRunEnded           = "run_ended"                  // the last line of a complete run
+	ObsTokensCounted      = "tokens_counted"             // Text: how the lengths of prompts are known
+	ObsResent             = "requests_resent"            // Value: how many were sent again because the kept connection had been closed
+	ObsLeftOpen           = "connections_left_open"      // Value: how many connections the service left open after the end of an answer
+	ObsSentAfterEnd       = "answers_sent_after_end"     // Value: how many answers went on after their end
+	ObsReplicasReady      = "replicas_ready"             // Value: number of replicas that the gateway would route to
+	ObsReplicasUnreported = "replicas_untold"            // the service does not report how many replicas are ready; Text: its answer
+	ObsMemoryUnreported   = "memory_untold"              // the service does not report its memory; Subject: scenario; Text: why
+	ObsMetricsUnread      = "metrics_unread"             // its metrics could not be read, so it is not known whether it reports its memory; Subject: scenario; Text: why
+	ObsTokenizerAbsent    = "tokenizer_absent"           // the service has no API for its tokenizer; Subject: scenario; Text: its answer
+	ObsTokenizerFailed    = "tokenizer_failed"           // its tokenizer did not count; Subject: scenario; Value: number of answers; Text: reason for the first one
+	ObsHealth             = "health"                     // Value: 1 if the service's health check is good, 0 if it is not; Text: its answer
+	ObsReadBack           = "read_back"                  // the final read of the records has ended; Subject: scenario; Value: writes that were due
+	ObsReplicaReady       = "replica_ready"              // Subject: replica; Value: 1 ready, 0 not
+	ObsInFlight           = "streams_in_flight"          // Subject: replica
+	ObsProcessStarted     = "process_started"            // Subject: process; Value: pid; Text: restart number
+	ObsProcessExited      = "process_exited"             // Subject: process; Value: pid; Text: how it ended
+	ObsLedgerReturned     = "ledger_returned"            // a lost ledger is available again; Subject: gateway; Value: 1 restored from its second place, 0 empty; Text: how
+	ObsMonitoring         = "monitoring"                 // Value: 1 if the service is monitored, 0 if not; Names: the alerts that can fire; Text: why it is not monitored
+	ObsAlert              = "alert"                      // Subject: alert; Value: 1 it fires, 0 no longer
+	ObsQueue              = "queue"                      // Subject: replica; requests waiting
+	ObsKVUsed             = "kv_used_ratio"              // Subject: replica
+	ObsMemory             = "memory_bytes"               // Subject: process; resident memory
+	ObsDeviceMemory       = "device_memory_bytes"        // Subject: device; used by all processes
+	ObsPower              = "power_watts"                // Subject: device
+	ObsEnergy             = "energy_joules"              // Subject: device; since some moment before the run
+	ObsClientCPU          = "client_cpu_ratio"           // of one core, since the last observation; the Subject of the client's observations is the worker, if there are several
+	ObsClientGCPause      = "client_gc_pause_seconds"    // p99 since the last observation
+	ObsClientSched        = "client_sched_delay_seconds" // p99 since the last observation
+	ObsClientReadDelay    = "client_read_delay_seconds"  // p99 since the last observation: from the arrival of a chunk to its parsing
+	ObsClientFiles        = "client_descriptor_ratio"    // open file descriptors as a share of the limit
+	ObsClientPorts        = "client_port_ratio"          // connections to the target as a share of the ephemeral ports
 )
 
 // Observation is an event beside the requests: a line of observations.jsonl.

@@ -28,8 +28,8 @@ func (c *conductor) watchReplicas(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 			return
-		case errors.Is(err, client.ErrUntold):
-			c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsReplicasUntold, Text: words.Of(err)})
+		case errors.Is(err, client.ErrNoReplicaCount):
+			c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsReplicasUnreported, Text: words.Of(err)})
 			return
 		case n == 0 && before < 0: // it has never given a number, so this may have another meaning
 		case err == nil && n != before:

@@ -109,9 +109,9 @@ func (r *reading) missingMemory(scenario string) (recording.Observation, bool) {
 	case r.memory || !r.read && r.why == nil:
 		return recording.Observation{}, false
 	case r.read:
-		return recording.Observation{Name: recording.ObsMemoryUntold, Subject: scenario, Text: words.Say("its /metrics has no %s", memoryMetric)}, true
+		return recording.Observation{Name: recording.ObsMemoryUnreported, Subject: scenario, Text: words.Say("its /metrics has no %s", memoryMetric)}, true
 	case errors.Is(r.why, client.ErrNoMetrics):
-		return recording.Observation{Name: recording.ObsMemoryUntold, Subject: scenario, Text: words.Of(r.why)}, true
+		return recording.Observation{Name: recording.ObsMemoryUnreported, Subject: scenario, Text: words.Of(r.why)}, true
 	}
 	return recording.Observation{Name: recording.ObsMetricsUnread, Subject: scenario, Text: words.Of(r.why)}, true
 }

@@ -24,8 +24,8 @@ var writers = []string{
 	"cmd/launchgate/main.go",
 }
 
-// notTold are texts of the writers that no person is told.
-var notTold = map[string]string{
+// notShown are texts of the writers that no person reads.
+var notShown = map[string]string{
 	"%s (Reference: %s. You may begin the answer with it.)": "what a model is asked",
 	"<!doctype html":          "how a page begins",
 	"Bearer %s":               "a header",
@@ -51,7 +51,7 @@ var ofCatalogue = []string{"Does", "Needs", "Seen", "Simulates", "Example", "nee
 // package, so that it can be recorded with its code. A text in their source that
 // is no sentence has to be named above, so that none is forgotten: what is told
 // is not marked, it is everything.
-func TestEverythingToldIsAPhrase(t *testing.T) {
+func TestEverySentenceIsAPhrase(t *testing.T) {
 	said := map[string]string{}
 	for _, pattern := range writers {
 		files, err := filepath.Glob(filepath.Join("..", "..", pattern))
@@ -66,11 +66,11 @@ func TestEverythingToldIsAPhrase(t *testing.T) {
 	}
 	worded := wordings(t)
 	for _, text := range slices.Sorted(maps.Keys(said)) {
-		if !worded[text] && notTold[text] == "" {
+		if !worded[text] && notShown[text] == "" {
 			t.Errorf("%s: %q is no phrase (words.Say, words.Errorf) with a wording in zh.json", said[text], text)
 		}
 	}
-	for text, why := range notTold {
+	for text, why := range notShown {
 		if said[text] == "" {
 			t.Errorf("%q is not in the source any more (%s)", text, why)
 		}

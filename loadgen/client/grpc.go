@@ -156,7 +156,7 @@ func (s *stream) message(m *inferencepb.GenerateResponse, at time.Duration) {
 	}
 	if u := m.Usage; u != nil {
 		s.hasUsage, s.prompt, s.counts = true, u.PromptTokens, u.OutputTokens
-		s.row.CachedTold, s.row.CachedTokens = true, u.CachedTokens
+		s.row.CachedReported, s.row.CachedTokens = true, u.CachedTokens
 	}
 }
 

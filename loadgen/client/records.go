@@ -212,14 +212,14 @@ func (c *Client) keep(ctx context.Context, method, path string, content any, tim
 	return row, k
 }
 
-// ErrUntold is for a service that does not say how many replicas it has.
-var ErrUntold = words.Errorf("GET /ready does not say how many replicas are ready")
+// ErrNoReplicaCount is for a service that does not say how many replicas it has.
+var ErrNoReplicaCount = words.Errorf("GET /ready does not say how many replicas are ready")
 
 // Replicas is the number of ready replicas according to the service's /ready, as a
 // gateway has it; 0 if the service says that it is not ready.
 func (c *Client) Replicas(ctx context.Context) (int, error) {
 	if c.rpc != nil {
-		return 0, ErrUntold
+		return 0, ErrNoReplicaCount
 	}
 	limited, cancel := context.WithTimeout(ctx, answerFor)
 	defer cancel()
@@ -239,7 +239,7 @@ func (c *Client) Replicas(ctx context.Context) (int, error) {
 	case resp.StatusCode == http.StatusServiceUnavailable:
 		return 0, nil
 	case resp.StatusCode != http.StatusOK, json.Unmarshal(b, &status) != nil, status.Replicas == nil:
-		return 0, words.Errorf("%s (%s)", ErrUntold, resp.Status)
+		return 0, words.Errorf("%s (%s)", ErrNoReplicaCount, resp.Status)
 	}
 	return *status.Replicas, nil
 }

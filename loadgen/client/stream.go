@@ -191,7 +191,7 @@ func (r response) finish() string {
 func (s *stream) usage(u usage) {
 	if u.hasUsage {
 		s.hasUsage, s.prompt, s.counts = true, u.prompt, max(s.counts, u.output)
-		s.row.CachedTold, s.row.CachedTokens = u.hasCached, u.cached
+		s.row.CachedReported, s.row.CachedTokens = u.hasCached, u.cached
 		s.reasoned = max(s.reasoned, u.reasoned)
 	}
 }

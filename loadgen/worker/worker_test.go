@@ -166,7 +166,7 @@ func TestWorkersShareThePlan(t *testing.T) {
 }
 
 // The loss of a worker is reported, and the others continue.
-func TestALostWorkerIsTold(t *testing.T) {
+func TestALostWorkerIsReported(t *testing.T) {
 	clock := recording.NewClock()
 	c, ends := crewOf(t, 2, clock, service(t, 0))
 	var p played

@@ -364,7 +364,7 @@ func TestAnswersCount(t *testing.T) {
 
 // Neither errors nor headers tell a tenant of the inside; a key of that scope
 // is told.
-func TestTheInsideIsNotTold(t *testing.T) {
+func TestInternalsAreNotExposed(t *testing.T) {
 	b := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Launchgate-Backend", "cpu avx2")
 		w.Header().Set("Cache-Control", "no-cache")

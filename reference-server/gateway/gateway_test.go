@@ -402,9 +402,9 @@ func testStreamsAreNotHeldBack(t *testing.T, newBackend func(*testing.T, http.Ha
 
 // A stream that breaks in the middle ends in an error event and a cut
 // connection, never in what looks like an end; and it is not tried again.
-func TestBrokenStreamIsTold(t *testing.T) { overBoth(t, testBrokenStreamIsTold) }
+func TestBrokenStreamIsReported(t *testing.T) { overBoth(t, testBrokenStreamIsReported) }
 
-func testBrokenStreamIsTold(t *testing.T, newBackend func(*testing.T, http.HandlerFunc) *backend) {
+func testBrokenStreamIsReported(t *testing.T, newBackend func(*testing.T, http.HandlerFunc) *backend) {
 	broken := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		fmt.Fprint(w, "data: {\"half\":")

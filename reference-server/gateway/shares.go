@@ -155,10 +155,10 @@ func (g *guard) grow(ctx context.Context, t *tenant, b Budget, n int) error {
 	defer g.sharing.Unlock()
 	now := time.Now()
 	g.mu.Lock()
-	room, told := t.room(b, n, now), now.Before(t.until) && now.Sub(t.refused) < askEvery
+	room, refusedRecently := t.room(b, n, now), now.Before(t.until) && now.Sub(t.refused) < askEvery
 	g.mu.Unlock()
 	switch {
-	case room, told:
+	case room, refusedRecently:
 		return nil
 	case now.Sub(g.shareFailed) < shareEvery:
 		return errors.New("the ledger did not answer a moment ago")
