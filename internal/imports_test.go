@@ -48,7 +48,8 @@ var allowed = map[string][]string{
 	"capacity":           {"scenarios", "internal/words", "checklist"},
 	"capacity/measure":   {"scenarios", "internal/recording", "internal/run", "internal/words", "capacity", "checklist"},
 	"reports":            {"scenarios", "internal/recording", "internal/words", "checklist", "checklist/release", "capacity"},
-	"cmd/launchgate":     {"scenarios", "internal/recording", "internal/run", "internal/words", "deploy", "deploy/host", "deploy/targets", "loadgen", "loadgen/prompt", "loadgen/worker", "chaos", "capacity", "capacity/measure", "checklist", "checklist/release", "reports", "security"},
+	"reports/ci":         {"scenarios", "internal/recording", "internal/words", "checklist", "reports"},
+	"cmd/launchgate":     {"scenarios", "internal/recording", "internal/run", "internal/words", "deploy", "deploy/host", "deploy/targets", "loadgen", "loadgen/prompt", "loadgen/worker", "chaos", "capacity", "capacity/measure", "checklist", "checklist/release", "reports", "reports/ci", "security"},
 
 	"deploy/kubernetes/image":  {},
 	"deploy/kubernetes/images": {"deploy/kubernetes/image"},

@@ -173,10 +173,11 @@ func runBaseline(ctx context.Context, gate scenarios.Gate, f runFlags, out, errO
 	if err := reports.CompareTerminal(out, doc, dir); err != nil {
 		return 0, err
 	}
+	code := changeCode[doc.Change]
 	if ctx.Err() != nil {
-		return exitInterrupted, nil
+		code = exitInterrupted
 	}
-	return changeCode[doc.Change], nil
+	return code, f.github.compared(doc, dir, code)
 }
 
 // base is the side that is compared with: a service at a URL, or the gate's own

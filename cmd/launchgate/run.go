@@ -41,6 +41,7 @@ type runFlags struct {
 	live      string
 	lang      reports.Language
 	baselineFlags
+	github *gitHubStep // nil: the run is not a step of GitHub Actions
 }
 
 func runCommand(out, errOut io.Writer, code *int) *cobra.Command {
@@ -59,7 +60,7 @@ report, which is marked incomplete.`,
   launchgate run --target http://127.0.0.1:8000 --model llama --api-key-env KEY my-gate.yaml
   launchgate run --focus burst my-gate.yaml`,
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: toldToGitHub(&f, out, func(cmd *cobra.Command, args []string) error {
 			gate, err := gateOf(args, f.target)
 			if err != nil {
 				return err
@@ -122,7 +123,7 @@ report, which is marked incomplete.`,
 			}
 			*code, err = runGate(cmd.Context(), gate, material, f, out, errOut)
 			return err
-		},
+		}),
 	}
 	f.targetFlags(cmd)
 	cmd.Flags().StringVar(&f.out, "out", "", "the run `folder` to make (default runs/<time>-<gate>)")
@@ -286,9 +287,9 @@ func runGate(ctx context.Context, gate scenarios.Gate, material *prompt.Material
 		return 0, err
 	}
 	if ctx.Err() != nil {
-		return exitInterrupted, nil
+		v.ExitCode = exitInterrupted
 	}
-	return v.ExitCode, nil
+	return v.ExitCode, f.github.judged(v, dir)
 }
 
 // judgeSoFar judges the recording as far as it got. What it returns tells of an
