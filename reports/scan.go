@@ -15,6 +15,7 @@ type scanView struct {
 	Findings []scanFinding
 	Checks   []scanCheck // that were to be made
 	LeftOut  []scanCheck
+	Others   string // how another client was served during the whole scan
 }
 
 type scanFinding struct {
@@ -49,7 +50,7 @@ func scanOutcome(c recording.ScanResult) checklist.Outcome {
 
 func viewScan(r Report) any {
 	l := r.Language
-	var v scanView
+	v := scanView{Others: othersThroughout(r)}
 	for _, c := range r.Scan {
 		row := scanCheck{Name: c.Check, Outcome: scanOutcome(c), Word: l.name("scan.", c.Outcome), Why: l.sentence(c.Why.Sentence),
 			Cost: count(c.Requests), Others: othersLine(l, c.Others)}
@@ -84,7 +85,21 @@ func othersLine(l Language, o *recording.Others) string {
 	if o == nil {
 		return l.say("scan.others.none")
 	}
-	return l.say("scan.others", strconv.Itoa(o.Asked-o.Failed), strconv.Itoa(o.Asked), seconds(o.Median.Seconds()), seconds(o.Longest.Seconds()), seconds(o.Quiet.Seconds()))
+	answered, asked := strconv.Itoa(o.Asked-o.Failed), strconv.Itoa(o.Asked)
+	if len(o.Took) == 0 || o.QuietP95 == 0 { // an older recording, or nothing was answered
+		return l.say("scan.others", answered, asked, seconds(o.Median.Seconds()), seconds(o.Longest.Seconds()), seconds(o.Quiet.Seconds()))
+	}
+	return l.say("scan.others.p95", answered, asked, seconds(o.Median.Seconds()), seconds(o.P95().Seconds()), seconds(o.Longest.Seconds()), seconds(o.Quiet.Seconds()), seconds(o.QuietP95.Seconds()))
+}
+
+// othersThroughout is how another client was served during the whole scan; empty if
+// there was none.
+func othersThroughout(r Report) string {
+	all := recording.OthersOf(r.Scan)
+	if all == nil {
+		return ""
+	}
+	return r.Language.say("scan.others.whole", othersLine(r.Language, all))
 }
 
 // scanTally counts the checks by their ends.
@@ -112,6 +127,9 @@ func scanHeadline(r Report) string {
 func terminalScan(b *strings.Builder, p paint, r Report) {
 	l := r.Language
 	fmt.Fprintf(b, "\n%s  %s\n", p.bold(l.say("section.scan")), scanHeadline(r))
+	if line := othersThroughout(r); line != "" {
+		fmt.Fprintf(b, "%s\n", p.dim(line))
+	}
 	width := 0
 	for _, c := range r.Scan {
 		width = max(width, columns(c.Check))
@@ -134,6 +152,9 @@ func terminalScan(b *strings.Builder, p paint, r Report) {
 func markdownScan(b *strings.Builder, r Report) {
 	l := r.Language
 	fmt.Fprintf(b, "**%s** %s\n\n", l.say("section.scan"), markdownText(scanHeadline(r)))
+	if line := othersThroughout(r); line != "" {
+		fmt.Fprintf(b, "%s\n\n", markdownText(line))
+	}
 	found := checklist.Found(r.Scan)
 	if len(found) == 0 {
 		return

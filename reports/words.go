@@ -336,6 +336,8 @@ var phrases = words.Language{
 	"scan.unproven":       "Unproven",
 	"scan.tally":          "%s safe, %s with flaws, %s unproven, %s left out",
 	"scan.others":         "%s of %s requests answered, median %s, longest %s; median before the scan %s",
+	"scan.others.p95":     "%s of %s requests answered, median %s, p95 %s, longest %s; before the scan median %s, p95 %s",
+	"scan.others.whole":   "Another client during the scan: %s",
 	"scan.others.none":    "sent no requests meanwhile",
 	"scan.others.name":    "Another client",
 	"scan.waived":         "waived by %s until %s: %s",

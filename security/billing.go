@@ -111,22 +111,63 @@ func (s *streamed) event(line string) {
 	}
 }
 
-// billed are the output tokens that the service has recorded for a request; -1 if there
-// is no record within five seconds.
-func (t *trial) billed(ctx context.Context, id string) int64 {
+// billedWithin is how long a usage record may take to appear.
+const billedWithin = 5 * time.Second
+
+// billed are the output tokens that the service has recorded for a request, and whether
+// the question was answered; -1 tokens: there is no record.
+func (t *trial) billed(ctx context.Context, id string) (tokens int64, answered bool) {
 	path := strings.ReplaceAll(orElse(t.Scan.Usage, "/v1/usage/{id}"), "{id}", url.PathEscape(id))
-	last := int64(-1)
-	for range 20 {
-		if n := usedTokens(t.ask(ctx, request{method: "GET", path: path, key: t.target.Key})); n > 0 {
-			return n
-		} else if n == 0 {
-			last = 0
+	a := t.ask(ctx, request{method: "GET", path: path, key: t.target.Key})
+	return usedTokens(a), a.err == nil && !a.limited()
+}
+
+// usageTry is a request whose answer has to be billed.
+type usageTry struct {
+	kind   string
+	sent   request
+	pieces int // pieces of text after which the client leaves; 0: it reads all
+}
+
+// unbilled sends the requests, one after the other, and returns how many were answered
+// with text, and those of them that have no usage record in time. All records are
+// waited for together, because each may take as long as it is allowed to.
+func (t *trial) unbilled(ctx context.Context, tries []usageTry) (answered int, missing []usageTry) {
+	type pending struct {
+		try  usageTry
+		id   string
+		till time.Time
+		seen bool // the question for its record was answered
+	}
+	var waiting []*pending
+	for _, try := range tries {
+		s := t.stream(ctx, try.sent, try.pieces)
+		if s.err != nil || s.status != 200 || s.pieces == 0 || s.id == "" || s.pieces < try.pieces {
+			continue // without an answer there is nothing to bill
 		}
-		if !sleep(ctx, 250*time.Millisecond) {
-			break
+		answered++
+		waiting = append(waiting, &pending{try: try, id: s.id, till: time.Now().Add(billedWithin)})
+	}
+	for len(waiting) > 0 {
+		var later []*pending
+		for _, p := range waiting {
+			n, ok := t.billed(ctx, p.id)
+			p.seen = p.seen || ok
+			switch {
+			case ctx.Err() != nil || t.capped():
+				return answered, nil
+			case n > 0:
+			case time.Now().Before(p.till):
+				later = append(later, p)
+			case p.seen:
+				missing = append(missing, p.try)
+			}
+		}
+		if waiting = later; len(waiting) > 0 && !sleep(ctx, 500*time.Millisecond) {
+			return answered, nil
 		}
 	}
-	return last
+	return answered, missing
 }
 
 func runBilling(ctx context.Context, t *trial) end {
@@ -147,9 +188,12 @@ func runBilling(ctx context.Context, t *trial) end {
 	case control.id == "":
 		return unproven("answers have no X-Request-Id, so their usage cannot be asked for")
 	}
-	n := t.billed(ctx, control.id)
-	if n <= 0 {
-		return unproven("the usage of the control cannot be read at %s: set the path with usage", orElse(t.Scan.Usage, "/v1/usage/{id}"))
+	var n int64
+	for until := time.Now().Add(billedWithin); n <= 0; {
+		n, _ = t.billed(ctx, control.id)
+		if n <= 0 && (time.Now().After(until) || !sleep(ctx, 250*time.Millisecond)) {
+			return unproven("the usage of the control cannot be read at %s: set the path with usage", orElse(t.Scan.Usage, "/v1/usage/{id}"))
+		}
 	}
 	spelled := []struct{ kind, more string }{
 		{"Stream", `"Stream":true`}, {"STREAM", `"STREAM":true`}, {"ſtream (U+017F)", "\"\u017ftream\":true"}, {"stream twice", `"stream":false,"stream":true`},
@@ -161,49 +205,38 @@ func runBilling(ctx context.Context, t *trial) end {
 		{"stream_options twice", plainStream + `,"stream_options":{"include_usage":true},"stream_options":{"include_usage":false}`},
 		{"not streamed", `"stream":false`}, {"no stream", ``}, {"n of 2", `"n":2`},
 	}
-	tried := 0
+	var tries []usageTry
+	for _, s := range spelled {
+		tries = append(tries, usageTry{kind: s.kind, sent: ask(s.more)})
+	}
+	for _, pieces := range []int{1, 12} {
+		r := ask(plainStream)
+		r.body = strings.Replace(r.body, `"max_tokens":48`, `"max_tokens":160`, 1)
+		tries = append(tries, usageTry{kind: "leaving early", sent: r, pieces: pieces})
+	}
+	answered, missing := t.unbilled(ctx, tries)
+	if answered == 0 {
+		return unproven("no spelling of the request got an answer with text")
+	}
+	_, missing = t.unbilled(ctx, missing)
 	var free []string
 	var evidence []recording.Exchange
-	for _, s := range spelled {
-		if t.unbilledTwice(ctx, ask(s.more), 0, &tried) {
-			free = append(free, s.kind)
-			evidence = append(evidence, recording.Exchange{Sent: ask(s.more).shown(), Came: "an answer with text, but no usage record"})
+	left := false
+	for _, m := range missing {
+		switch {
+		case m.pieces == 0:
+			free = append(free, m.kind)
+			evidence = append(evidence, recording.Exchange{Sent: m.sent.shown(), Came: "an answer with text, but no usage record"})
+		case !left:
+			left = true
+			t.foundUnbilled(m.kind, say("usage is not billed when the client leaves before the end"),
+				[]recording.Exchange{{Sent: m.sent.shown(), Came: "the connection was closed after " + number(int64(m.pieces)) + " pieces with text, and there is no record of its usage"}})
 		}
 	}
 	if len(free) > 0 {
 		t.foundUnbilled("spelling", say("usage is not billed when the request is spelled differently: %s", strings.Join(free, ", ")), evidence[:min(3, len(evidence))])
 	}
-	for _, pieces := range []int{1, 12} {
-		r := ask(plainStream)
-		r.body = strings.Replace(r.body, `"max_tokens":48`, `"max_tokens":160`, 1)
-		if t.unbilledTwice(ctx, r, pieces, &tried) {
-			t.foundUnbilled("leaving early", say("usage is not billed when the client leaves before the end"),
-				[]recording.Exchange{{Sent: r.shown(), Came: "the connection was closed after " + number(int64(pieces)) + " pieces with text, and there is no record of its usage"}})
-			break
-		}
-	}
-	if tried == 0 {
-		return unproven("no spelling of the request got an answer with text")
-	}
-	return t.ended("%s answers, to requests spelled in %s ways or left early, have a usage record like the control's (%s output tokens)", number(int64(tried)), number(int64(len(spelled))), number(n))
-}
-
-// unbilled reports whether an answer had text and its usage was not recorded.
-func (t *trial) unbilled(ctx context.Context, r request, pieces int, tried *int) bool {
-	s := t.stream(ctx, r, pieces)
-	if s.err != nil || s.status != 200 || s.pieces == 0 || s.id == "" {
-		return false // without an answer there is nothing to bill
-	}
-	if pieces > 0 && s.pieces < pieces {
-		return false
-	}
-	*tried++
-	return t.billed(ctx, s.id) <= 0
-}
-
-func (t *trial) unbilledTwice(ctx context.Context, r request, pieces int, tried *int) bool {
-	first := t.unbilled(ctx, r, pieces, tried)
-	return first && t.unbilled(ctx, r, pieces, tried)
+	return t.ended("%s answers, to requests spelled in %s ways or left early, have a usage record like the control's (%s output tokens)", number(int64(answered)), number(int64(len(spelled))), number(n))
 }
 
 func (t *trial) foundUnbilled(kind string, title words.Sentence, evidence []recording.Exchange) {

@@ -42,7 +42,10 @@ var connectionExhaustion = Check{
 const (
 	manyStreams     = 220
 	manyConnections = 500
-	enoughRefusals  = 32 // after so many refusals in a row, a connection opener stops
+	openers         = 16 // that open connections at the same time
+	// enoughRefusals in a row end the opening: each opener was refused once.
+	enoughRefusals = openers
+	openWithin     = 2 * time.Second // a connection counts as refused after that
 )
 
 // unread are streams whose answers are not read.
@@ -108,23 +111,43 @@ func (t *trial) leaveUnread(ctx context.Context, h2 bool) *unread {
 	return u
 }
 
-// served sends requests of another tenant from an address of its own, and counts which
-// are served and refused.
+// served sends requests of another tenant from an address of its own, one every 200 ms,
+// whether or not those before are answered, and counts which are served and refused.
 func (t *trial) served(ctx context.Context, key string, n int) (ok, refused int, last answer) {
 	from := t.own()
-	for range n {
-		r := t.small()
-		r.key, r.from, r.within = key, from, 8*time.Second
-		last = t.once(ctx, r)
-		switch {
-		case meansCompletion(last):
-			ok++
-		case last.err == nil && last.limited():
-			refused++
-		}
+	answers := make([]answer, n)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			r := t.small()
+			r.key, r.from, r.within = key, from, 8*time.Second
+			answers[i] = t.once(ctx, r)
+		})
 		sleep(ctx, 200*time.Millisecond)
 	}
-	return ok, refused, last
+	all.Wait()
+	for _, a := range answers {
+		switch {
+		case meansCompletion(a):
+			ok++
+		case a.err == nil && a.limited():
+			refused++
+		}
+	}
+	return ok, refused, answers[n-1]
+}
+
+// servedAgain waits until another tenant is served, and reports whether it is within
+// the time.
+func (t *trial) servedAgain(ctx context.Context, key string, within time.Duration) bool {
+	for until := time.Now().Add(within); ; {
+		if ok, _, _ := t.served(ctx, key, 1); ok == 1 {
+			return true
+		}
+		if time.Now().After(until) || !sleep(ctx, 300*time.Millisecond) {
+			return false
+		}
+	}
 }
 
 func runUnreadStreams(ctx context.Context, t *trial) end {
@@ -147,8 +170,7 @@ func runUnreadStreams(ctx context.Context, t *trial) end {
 			break
 		}
 		evidence = recording.Exchange{Sent: fmt.Sprintf("%d streams of the first tenant, not read; then POST /v1/chat/completions as the other one", u.opened), Came: last.String()}
-		sleep(ctx, 5*time.Second)
-		if ok, _, _ := t.served(ctx, t.target.OtherKey, 3); ok == 0 {
+		if !t.servedAgain(ctx, t.target.OtherKey, 5*time.Second) {
 			return unproven("the other tenant was not served within five seconds after the streams were closed, so the cause is unknown")
 		}
 		harmed++
@@ -181,15 +203,7 @@ func runConnectionExhaustion(ctx context.Context, t *trial) end {
 			break
 		}
 		evidence = recording.Exchange{Sent: fmt.Sprintf("%d idle connections of one address; then POST /v1/chat/completions from another", len(conns)), Came: last.String()}
-		back := false
-		for range 10 {
-			sleep(ctx, time.Second)
-			if ok, _, _ := t.served(ctx, t.target.Key, 1); ok > 0 {
-				back = true
-				break
-			}
-		}
-		if !back {
+		if !t.servedAgain(ctx, t.target.Key, 10*time.Second) {
 			return unproven("another address was not served after the connections were closed either, so the cause is unknown")
 		}
 		harmed++
@@ -214,14 +228,14 @@ func (t *trial) hold(ctx context.Context) []net.Conn {
 	var conns []net.Conn
 	var next, failed atomic.Int64
 	var all sync.WaitGroup
-	for range 16 {
+	for range openers {
 		all.Go(func() {
 			for ctx.Err() == nil {
 				i := next.Add(1)
 				if i > manyConnections {
 					return
 				}
-				brief, cancel := context.WithTimeout(ctx, 3*time.Second)
+				brief, cancel := context.WithTimeout(ctx, openWithin)
 				var c net.Conn
 				var err error
 				if h2 && i%2 == 0 {
@@ -234,7 +248,7 @@ func (t *trial) hold(ctx context.Context) []net.Conn {
 				}
 				cancel()
 				if err != nil {
-					if failed.Add(1) > enoughRefusals {
+					if failed.Add(1) >= enoughRefusals {
 						return // no more connections are accepted
 					}
 					continue

@@ -443,10 +443,11 @@ func (f *fake) chat(w http.ResponseWriter, r *http.Request, tenant string) {
 	}
 	f.engine.Lock()
 	defer f.engine.Unlock()
-	prompt := ""
+	var all strings.Builder // the cost of many messages grows with their number
 	for _, m := range q.Messages {
-		prompt += fmt.Sprint(m.Content) + "\n"
+		fmt.Fprintln(&all, m.Content)
 	}
+	prompt := all.String()
 	if f.flaws["log-prompts"] {
 		f.write(fmt.Sprintf(`{"prompt":%q}`, prompt))
 	}

@@ -12,7 +12,11 @@ import (
 const (
 	othersEvery   = 300 * time.Millisecond
 	othersTimeout = 8 * time.Second
-	quietSamples  = 6
+	// Before the scan, the other client sends quietSamples requests, or fewer, down to
+	// fewestQuiet, if they take longer than quietWithin.
+	quietSamples = 40
+	fewestQuiet  = 6
+	quietWithin  = 3 * time.Second
 )
 
 // others is another client, which repeats a small request during the checks, from an
@@ -20,7 +24,8 @@ const (
 type others struct {
 	cancel context.CancelFunc
 	ended  chan struct{}
-	quiet  time.Duration
+	quiet  time.Duration // median before the scan
+	calm   time.Duration // 95th percentile before the scan
 
 	mu      sync.Mutex
 	samples []sample
@@ -61,10 +66,10 @@ func watchOthers(ctx context.Context, s *session) *others {
 		o.samples = append(o.samples, sample{began, time.Since(began), r.means(a)})
 		o.mu.Unlock()
 	}
-	for range quietSamples {
+	for i, until := 0, time.Now().Add(quietWithin); i < fewestQuiet || i < quietSamples && time.Now().Before(until); i++ {
 		one()
 	}
-	o.quiet = median(o.samples)
+	o.quiet, o.calm = median(o.samples), recording.P95(times(o.samples))
 	go func() {
 		defer close(o.ended)
 		for ctx.Err() == nil {
@@ -98,7 +103,7 @@ func (o *others) since(mark int) *recording.Others {
 	if len(of) == 0 {
 		return nil
 	}
-	summary := &recording.Others{Asked: len(of), Median: median(of), Quiet: o.quiet}
+	summary := &recording.Others{Asked: len(of), Median: median(of), Quiet: o.quiet, QuietP95: o.calm, Took: times(of)}
 	for _, s := range of {
 		if !s.ok {
 			summary.Failed++
@@ -108,14 +113,19 @@ func (o *others) since(mark int) *recording.Others {
 	return summary
 }
 
-// median is the median time of the answered requests; 0 if there are none.
-func median(of []sample) time.Duration {
-	var took []time.Duration
+// times are those of the answered requests.
+func times(of []sample) (took []time.Duration) {
 	for _, s := range of {
 		if s.ok {
 			took = append(took, s.took)
 		}
 	}
+	return took
+}
+
+// median is the median time of the answered requests; 0 if there are none.
+func median(of []sample) time.Duration {
+	took := times(of)
 	if len(took) == 0 {
 		return 0
 	}

@@ -44,9 +44,6 @@ func (f *fake) scan(t *testing.T, url string, only ...string) map[string]recordi
 	if runtime.GOOS != "linux" {
 		t.Skip("several addresses of this machine are needed, as Linux has them")
 	}
-	was := patience
-	patience = 6 * time.Second
-	t.Cleanup(func() { patience = was })
 	results := map[string]recording.ScanResult{}
 	target := Target{URL: url, Key: keyOne, OtherKey: keyOther, ExpiredKey: keyExpired, RevokedKey: keyRevoked, Logs: []string{f.log}}
 	if strings.HasPrefix(url, "https") {
@@ -54,7 +51,7 @@ func (f *fake) scan(t *testing.T, url string, only ...string) map[string]recordi
 	}
 	err := Run(t.Context(), Options{
 		Scan:   scenarios.Scan{Only: only, AllowDisruptive: true, Logs: []string{f.log}, SystemCanary: f.canary, ExpiredKeyEnv: "X", OtherKeyEnv: "Y"},
-		Target: target, Clock: recording.NewClock(), Seed: 7, Tell: func(string) {},
+		Target: target, Clock: recording.NewClock(), Seed: 7, patience: 6 * time.Second, Tell: func(string) {},
 		Record: func(r recording.ScanResult) { results[r.Check] = r },
 	})
 	if err != nil {
@@ -70,6 +67,7 @@ func TestPlantedFlawsAreFound(t *testing.T) {
 	}
 	for _, p := range planted {
 		t.Run(p.flaw, func(t *testing.T) {
+			t.Parallel()
 			f := startFake(t, p.flaw)
 			url := f.url
 			if p.check == "smuggling" {

@@ -63,6 +63,8 @@ type Options struct {
 	Record  func(recording.ScanResult)
 	// Tell receives the progress, for a person to watch.
 	Tell func(text string)
+
+	patience time.Duration // of the check slow-connections; 0: slowPatience, which tests shorten
 }
 
 // Target is the service as its clients reach it.

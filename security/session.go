@@ -72,6 +72,9 @@ func newSession(o Options) (*session, error) {
 		}
 	}
 	s.model = o.Target.Model
+	if s.patience == 0 {
+		s.patience = slowPatience
+	}
 	s.sources = sourcesFor(u.Hostname())
 	s.hides = hiding(o)
 	return s, nil

@@ -25,9 +25,8 @@ var slowConnections = Check{
 	run:   runSlowConnections,
 }
 
-// patience is how long a connection may stay open without a complete request; tests
-// shorten it.
-var patience = 75 * time.Second
+// slowPatience is how long a connection may stay open without a complete request.
+const slowPatience = 75 * time.Second
 
 const slowLines = 5
 
@@ -127,8 +126,8 @@ func runSlowConnections(ctx context.Context, t *trial) end {
 		longest = max(longest, f.longest)
 		if f.opened == slowLines && f.held == slowLines && ctx.Err() == nil {
 			t.found(flaw{title: say("the service keeps a connection that never sends a whole request: %s", d.kind), kind: d.kind, where: d.kind, vector: t.check.worst, tags: []string{"OWASP API4:2023", "CWE-400", "CWE-772"},
-				evidence: []recording.Exchange{{Sent: fmt.Sprintf("%d connections of one address, each with %s", slowLines, d.kind), Came: fmt.Sprintf("all of them open after %s", patience)}},
-				verified: say("five of five connections were still open after %s, while a normal connection was served", patience.String()),
+				evidence: []recording.Exchange{{Sent: fmt.Sprintf("%d connections of one address, each with %s", slowLines, d.kind), Came: fmt.Sprintf("all of them open after %s", t.patience)}},
+				verified: say("five of five connections were still open after %s, while a normal connection was served", t.patience.String()),
 				fix:      say("set timeouts for the handshake, the headers, the body and idle connections (HTTP/2 too), and limit the connections of one address")})
 		}
 	}
@@ -186,7 +185,7 @@ func (t *trial) dawdle(ctx context.Context, d dawdler, from string) (kept time.D
 			return time.Since(began), false, true
 		}
 	}
-	end := time.After(patience)
+	end := time.After(t.patience)
 	drip := time.NewTicker(3 * time.Second)
 	defer drip.Stop()
 	for i := 0; ; i++ {

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/words"
@@ -51,6 +52,45 @@ type Others struct {
 	Median  time.Duration `json:"median_ns"` // of the answered requests
 	Longest time.Duration `json:"longest_ns"`
 	Quiet   time.Duration `json:"quiet_ns"` // the median before the scan
+	// QuietP95 is the 95th percentile before the scan; 0 in older recordings.
+	QuietP95 time.Duration `json:"quiet_p95_ns,omitempty"`
+	// Took are the times of the answered requests, in the order in which they were sent.
+	Took []time.Duration `json:"took_ns,omitempty"`
+}
+
+// P95 is the 95th percentile of the answered requests by nearest rank; 0 if there are
+// none, or if the recording does not have their times.
+func (o Others) P95() time.Duration { return P95(o.Took) }
+
+// P95 is the smallest of the times that 95 % of them do not exceed; 0 if there are none.
+func P95(took []time.Duration) time.Duration {
+	if len(took) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(took))
+	return sorted[(len(sorted)*95+99)/100-1]
+}
+
+// OthersOf is how another client was served during all checks of a scan together; nil if
+// it sent nothing.
+func OthersOf(results []ScanResult) *Others {
+	var all *Others
+	for _, r := range results {
+		if r.Others == nil {
+			continue
+		}
+		if all == nil {
+			all = &Others{Quiet: r.Others.Quiet, QuietP95: r.Others.QuietP95}
+		}
+		all.Asked += r.Others.Asked
+		all.Failed += r.Others.Failed
+		all.Longest = max(all.Longest, r.Others.Longest)
+		all.Took = append(all.Took, r.Others.Took...)
+	}
+	if all != nil && len(all.Took) > 0 {
+		all.Median = slices.Sorted(slices.Values(all.Took))[len(all.Took)/2]
+	}
+	return all
 }
 
 // ScanFinding is one flaw that a check found.
