@@ -1,6 +1,7 @@
-// Package access decides who may ask a replica: its gateway, which proves it by
-// a secret that both have, and, where there is none, whoever is on this host. It
-// reads for whom the gateway asks.
+// Package access decides who may send requests to a replica. With a secret,
+// only its gateway may, which shows that it has the same secret. Without one,
+// everybody on this host may. The package also reads for whom the gateway sends
+// a request.
 package access
 
 import (
@@ -21,16 +22,16 @@ import (
 	"github.com/launchgate/launchgate/reference-server/flaws"
 )
 
-// Headers from a gateway to its replicas. Those about the caller count only
-// beside the right secret. Over gRPC they are metadata of the same names, in
-// lower case.
+// Headers from a gateway to its replicas. Those about the caller are valid only
+// together with the right secret. Over gRPC they are metadata with the same
+// names in lower case.
 const (
 	HeaderSecret = "X-Launchgate-Secret"
 	HeaderTenant = "X-Launchgate-Tenant" // whose request it is
 	HeaderClass  = "X-Launchgate-Class"  // interactive, standard, batch, background, or 3 to 0
-	HeaderWeight = "X-Launchgate-Weight" // of the tenant among those of its class, 1 to 100
+	HeaderWeight = "X-Launchgate-Weight" // weight of the tenant within its class, 1 to 100
 
-	HeaderRequest = "X-Launchgate-Request" // the gateway's name for a request, by which it asks what was used
+	HeaderRequest = "X-Launchgate-Request" // the gateway's id of a request, with which it asks for the usage
 )
 
 const (
@@ -38,10 +39,10 @@ const (
 	longTenant  = 256 // bytes
 )
 
-// Policy says whom a replica answers.
+// Policy says whose requests a replica answers.
 type Policy struct {
-	Secret string   // that the gateway has too; empty: there is none
-	Hosts  []string // names under which the replica may be asked without a secret, beside addresses and localhost
+	Secret string   // shared with the gateway; empty: none
+	Hosts  []string // Host names allowed without a secret, besides addresses and localhost
 }
 
 // ReadSecret reads the secret from a file, which nobody else should be able to
@@ -65,14 +66,15 @@ func CheckSecret(s string) (string, error) {
 	return s, nil
 }
 
-// Proven reports whether who asks knows the secret. Without one nobody does.
+// Proven reports whether the caller has the secret. It is false if there is
+// none.
 func (p Policy) Proven(secret string) bool {
 	want, got := sha256.Sum256([]byte(p.Secret)), sha256.Sum256([]byte(secret))
 	return p.Secret != "" && subtle.ConstantTimeCompare(want[:], got[:]) == 1
 }
 
-// Caller reads for whom the gateway asks; get finds a header. A request that
-// does not come from a gateway is nobody's.
+// Caller reads for whom the gateway sends a request; get finds a header. A
+// request that does not come from a gateway has no caller.
 func (p Policy) Caller(get func(name string) string) (engine.Caller, error) {
 	if !p.Proven(get(HeaderSecret)) {
 		return engine.Caller{Class: engine.Standard}, nil
@@ -105,9 +107,9 @@ type Refusal struct {
 }
 
 // Check says why a request over HTTP may not be answered; nil when it may. Any
-// page that a browser on this host shows can send requests to a port of it:
-// such a request tells of its page in Origin, or, when the page has its own name
-// lead here, in Host.
+// web page in a browser on this host can send requests to its ports. Such a
+// request names its page in Origin. After DNS rebinding, it names the page's
+// host in Host.
 func (p Policy) Check(r *http.Request) *Refusal {
 	switch {
 	case flaws.On("no-secret-check"):
@@ -127,7 +129,7 @@ func (p Policy) Check(r *http.Request) *Refusal {
 	return nil
 }
 
-// named reports whether a Host is one under which the replica may be asked.
+// named reports whether a Host header is one that the replica accepts.
 func (p Policy) named(host string) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {

@@ -12,11 +12,12 @@ import (
 
 const (
 	accountsKept   = 4096
-	longestRequest = 128 // bytes of a gateway's name for a request
+	longestRequest = 128 // bytes of a gateway's id of a request
 )
 
-// accounts are what the last requests of gateways have used. A gateway whose
-// client left before the answer told it asks here, and bills it all the same.
+// accounts hold the usage of the last requests of gateways. If a client leaves
+// before the answer reports its usage, the gateway asks here, so that it can
+// still bill it.
 type accounts struct {
 	mu    sync.Mutex
 	byID  map[string]*list.Element
@@ -32,8 +33,8 @@ type account struct {
 	used []engine.Usage // of each of its answers
 }
 
-// open begins the account of a request that its gateway has a name for; nil
-// where it has none.
+// open begins the account of a request. It returns nil if the gateway sent no
+// id.
 func (k *accounts) open(r *http.Request) *account {
 	id := r.Header.Get(access.HeaderRequest)
 	if id == "" || len(id) > longestRequest {
@@ -45,7 +46,7 @@ func (k *accounts) open(r *http.Request) *account {
 	if k.byID == nil {
 		k.byID = map[string]*list.Element{}
 	}
-	if before, again := k.byID[id]; again { // it was sent to this replica before
+	if before, again := k.byID[id]; again { // the gateway sent it to this replica before
 		k.order.Remove(before)
 	}
 	k.byID[id] = k.order.PushBack(a)
@@ -64,7 +65,7 @@ func (k *accounts) of(id string) *account {
 	return nil
 }
 
-// saw notes what one of the answers has used until now.
+// saw records what one of the answers has used so far.
 func (a *account) saw(answer int, u engine.Usage) {
 	if a == nil || u == (engine.Usage{}) {
 		return
@@ -77,7 +78,7 @@ func (a *account) saw(answer int, u engine.Usage) {
 	a.used[answer] = u
 }
 
-// total is what all answers have used; they have one prompt.
+// total is the usage of all answers. Their common prompt counts once.
 func (a *account) total() (u engine.Usage) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -93,8 +94,8 @@ func (a *account) close() {
 	}
 }
 
-// used serves GET /usage/{request}: what a request has used that has ended, or
-// will have when it has.
+// used serves GET /usage/{request}: the usage of a request. It waits until the
+// request has ended.
 func (s *Server) used(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("request")
 	a := s.accounts.of(id)

@@ -14,7 +14,7 @@ import (
 	"github.com/launchgate/launchgate/reference-server/engine"
 )
 
-// usedBy asks what a request of a gateway has used.
+// usedBy asks for the usage of a gateway's request.
 func usedBy(t *testing.T, url, id string) (status, prompt, output int) {
 	t.Helper()
 	resp, err := http.Get(url + "/usage/" + id)
@@ -35,7 +35,7 @@ func usedBy(t *testing.T, url, id string) (status, prompt, output int) {
 	return resp.StatusCode, told.Usage.Prompt, told.Usage.Output
 }
 
-// What was computed for a client that leaves is told, whatever it asked for: a
+// The usage of a client that leaves is reported for every kind of request: a
 // whole answer, a stream, a response.
 func TestWhatIsUsedByWhoLeaves(t *testing.T) {
 	srv, _, e := serving(t, engine.Config{})
@@ -77,8 +77,8 @@ func TestWhatIsUsedByWhoLeaves(t *testing.T) {
 	}
 }
 
-// What is answered to its end is told too, with the prompt before the answer;
-// only what the last requests used is known, and what never came is not.
+// The usage of a complete answer is reported too, and the prompt tokens before
+// the answer. Only the last requests are known. An unknown request is an error.
 func TestWhatIsUsed(t *testing.T) {
 	srv, _, _ := serving(t, engine.Config{})
 	for i, body := range []string{ask + `}`, ask + `,"stream":true}`} {

@@ -34,8 +34,8 @@ type Server struct {
 	accounts  accounts
 }
 
-// New is a server over a pool, whose models may still be being loaded. It
-// answers those whom the policy lets in.
+// New is a server over a pool, whose models may still be loading. It answers
+// the callers that the policy allows.
 func New(pool *engine.Pool, policy access.Policy, log *slog.Logger) *Server {
 	s := &Server{log: log, pool: pool, policy: policy, responses: responses{byID: map[string]*response{}}}
 	s.metrics = newMetrics(pool)
@@ -64,9 +64,8 @@ func (s *Server) Handler() http.Handler {
 	return s.guarded(s.metrics.measured(mux))
 }
 
-// guarded answers those who may ask, with the headers that keep a browser from
-// making anything of an answer, and ends a request that the server fails at
-// without harm to others.
+// guarded answers only the callers that the policy allows, and sets the
+// security headers for browsers. A panic ends only its own request.
 func (s *Server) guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		secure(w.Header())
@@ -88,7 +87,7 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 	})
 }
 
-// secure sets what every answer has.
+// secure sets the headers of every answer.
 func secure(h http.Header) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
@@ -97,12 +96,13 @@ func secure(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 }
 
-// HeaderPrompt tells a gateway how many tokens the prompt has, before the answer
-// begins: its client may leave before the end, which tells all that was used.
+// HeaderPrompt gives a gateway the number of prompt tokens before the answer
+// begins. The client may leave before the end of the answer, which has the
+// whole usage.
 const HeaderPrompt = "X-Launchgate-Prompt-Tokens"
 
-// HeaderFault tells a gateway that a request, and not the replica, is why there
-// is no answer: another replica would fail at it too.
+// HeaderFault tells a gateway that the request, and not the replica, caused the
+// failure, so that another replica would fail too.
 const HeaderFault = "X-Launchgate-Fault"
 
 // survive answers a request whose handler panicked.
@@ -114,7 +114,7 @@ func (s *Server) survive(w *statusWriter, r *http.Request) {
 	default:
 		s.log.Error("a request was not answered: the server failed at it", "path", r.URL.Path, "panic", fmt.Sprintf("%.200v", p), "stack", string(debug.Stack()))
 		if w.status != 0 || flaws.On("panic-on-max-tokens") {
-			panic(http.ErrAbortHandler) // the answer has begun: its client is to see that it is not whole
+			panic(http.ErrAbortHandler) // the answer has begun, so the client must see that it is incomplete
 		}
 		fail(w, problemOf(engine.ErrFault))
 	}
@@ -122,7 +122,7 @@ func (s *Server) survive(w *statusWriter, r *http.Request) {
 
 type callerKey struct{}
 
-// callerOf is for whom a request is.
+// callerOf is the caller of a request.
 func callerOf(ctx context.Context) engine.Caller {
 	c, _ := ctx.Value(callerKey{}).(engine.Caller)
 	return c
@@ -131,8 +131,8 @@ func callerOf(ctx context.Context) engine.Caller {
 // Metrics serves Prometheus metrics.
 func (s *Server) Metrics() http.Handler { return s.metrics.handler() }
 
-// health answers whether inference works: not only that HTTP is served, but
-// that no engine hangs in a step.
+// health answers whether inference works: HTTP is served, and no engine hangs
+// in a step.
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	for _, e := range s.pool.Loaded() {
 		if d := e.Stalled(); d > engine.StalledAfter {
@@ -153,8 +153,8 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{"status": "ready", "models": s.pool.Names()})
 }
 
-// use is the engine of a request's model. A server that only starts refuses, so
-// that nobody waits for a load that may fail.
+// use is the engine of a request's model. While the server is starting it
+// refuses, so that nobody waits for loading that may fail.
 func (s *Server) use(r *http.Request, model string) (*engine.Engine, func(), error) {
 	if err := s.pool.Ready(); errors.Is(err, engine.ErrLoading) {
 		return nil, nil, err
@@ -214,7 +214,7 @@ func (p problem) body() map[string]any {
 	return map[string]any{"error": map[string]any{"message": p.text, "type": kind, "param": nil, "code": p.code}}
 }
 
-// problemOf says how an engine's error is told to a client.
+// problemOf is the error that a client gets for an engine's error.
 func problemOf(err error) problem {
 	var full *engine.QueueFullError
 	var unknown *engine.UnknownModelError

@@ -115,7 +115,7 @@ func stream(t *testing.T, url, body string) (chunks []whole, done bool) {
 
 const ask = `{"model":"tiny","messages":[{"role":"user","content":"Tell me about the sea."}],"max_tokens":24,"temperature":0`
 
-// A streamed answer says the same as a whole one, with the role first, the
+// A streamed answer has the same text as a whole one, with the role first, the
 // finish reason once and the usage last.
 func TestStreamedAndWholeAgree(t *testing.T) {
 	srv, _, _ := serving(t, engine.Config{})
@@ -240,8 +240,8 @@ func TestErrorsAreOpenAIs(t *testing.T) {
 	}
 }
 
-// A queue that is full answers 429 with Retry-After, and one that is stopping
-// 503; what is under way ends.
+// A full queue answers 429 with Retry-After, and a stopping one 503. Requests
+// under way end.
 func TestPressure(t *testing.T) {
 	srv, pool, _ := serving(t, engine.Config{MaxBatch: 1, MaxQueue: 1, Threads: 1})
 	long := strings.Replace(ask, `"max_tokens":24`, `"max_tokens":900,"ignore_eos":true`, 1) + `,"stream":true}`
@@ -447,7 +447,7 @@ func TestLogprobs(t *testing.T) {
 	}
 }
 
-// A small model that was never taught JSON writes it all the same.
+// A small model that was not trained on JSON writes valid JSON.
 func TestJSONAnswers(t *testing.T) {
 	srv, _, _ := serving(t, engine.Config{})
 	for _, format := range []string{
@@ -500,8 +500,8 @@ func TestTokenize(t *testing.T) {
 	}
 }
 
-// Two models behind one address are told apart by the request's model; an
-// unknown one is 404.
+// The request's model chooses between two models behind one address. An unknown
+// one is 404.
 func TestTwoModels(t *testing.T) {
 	path := "../models/default/default.gguf"
 	pool := newPool(t, engine.Config{Path: path, Name: "a"}, engine.Config{Path: path, Name: "b", Quantization: "fp16"})

@@ -33,7 +33,7 @@ func (s *Server) completion(w http.ResponseWriter, r *http.Request) {
 	s.complete(w, r, false, request.promptTokens)
 }
 
-// complete is the life of a request: read, submit, and send what comes.
+// complete handles a request: it reads it, submits it, and sends the answer.
 func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool, prompt func(request, context.Context, *engine.Engine) ([]int32, error)) {
 	a := answer{chat: chat, created: time.Now().Unix(), began: time.Now()}
 	a.id = newID("cmpl-")
@@ -68,7 +68,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool, pro
 	a.model = e.Info().Model
 	a.includeUsage = q.StreamOptions != nil && q.StreamOptions.IncludeUsage
 	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel() // what is left of n answers when one fails
+	defer cancel() // ends the rest of n answers if one fails
 	streams, tokens, err := submit(ctx, q, e, prompt)
 	if err != nil {
 		refuse(err)
@@ -95,11 +95,11 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool, pro
 
 // newID names an answer.
 func newID(kind string) string {
-	return kind + strings.ToLower(rand.Text()) // not to be guessed: who knows it may read a background response
+	return kind + strings.ToLower(rand.Text()) // random, because whoever knows it may read a background response
 }
 
-// submit queues as many sequences as answers are asked for, each with a seed of
-// its own; tokens are those of the prompt.
+// submit queues one sequence for each requested answer, each with its own seed.
+// tokens is the number of prompt tokens.
 func submit(ctx context.Context, q request, e *engine.Engine, prompt func(request, context.Context, *engine.Engine) ([]int32, error)) (streams []*engine.Stream, tokens int, err error) {
 	ids, err := prompt(q, ctx, e)
 	if err != nil {
@@ -120,12 +120,12 @@ type part struct {
 	engine.Event
 }
 
-// lastWord is how long the engine has to tell what it computed of an answer that
-// its client gave up: it looks before each step.
+// lastWord is how long the engine may take to report the usage of an answer
+// that its client gave up. The engine checks before each step.
 const lastWord = 2 * time.Second
 
-// merge reads all answers into one channel, which closes when all have ended, and
-// counts what they use.
+// merge reads all answers into one channel, which closes when all have ended,
+// and counts their usage.
 func merge(ctx context.Context, streams []*engine.Stream, counted *account) <-chan part {
 	parts := make(chan part)
 	var readers sync.WaitGroup
@@ -149,7 +149,7 @@ func merge(ctx context.Context, streams []*engine.Stream, counted *account) <-ch
 	return parts
 }
 
-// leave reads an answer that was given up to its end, for what it has used.
+// leave reads an abandoned answer to its end, to get its usage.
 func leave(stream *engine.Stream, i int, counted *account) {
 	if counted == nil {
 		return
@@ -168,7 +168,7 @@ func leave(stream *engine.Stream, i int, counted *account) {
 	}
 }
 
-// sum adds the usage of an answer; the prompt is one and the same.
+// sum adds the usage of an answer. The common prompt counts once.
 func sum(total, u engine.Usage) engine.Usage {
 	return engine.Usage{Prompt: u.Prompt, Cached: max(total.Cached, u.Cached), Output: total.Output + u.Output}
 }
@@ -217,7 +217,7 @@ func (s *Server) sendStream(ctx context.Context, w http.ResponseWriter, parts <-
 	last := a.began
 	for p := range parts {
 		if p.Err != nil && !out.begun {
-			fail(w, problemOf(p.Err)) // nothing was sent yet, so the status can tell
+			fail(w, problemOf(p.Err)) // nothing was sent yet, so the status can show the error
 			return p.Err
 		}
 		if p.Err != nil {
@@ -270,7 +270,7 @@ func (o *events) begin() {
 	o.begun = true
 	h := o.w.Header()
 	h.Set("Content-Type", "text/event-stream")
-	h.Set("X-Accel-Buffering", "no") // nginx in front would hold chunks back
+	h.Set("X-Accel-Buffering", "no") // otherwise nginx would buffer chunks
 	o.w.WriteHeader(http.StatusOK)
 }
 
@@ -336,7 +336,8 @@ func (a answer) choice(index int, text string, logprobs []engine.Logprob, finish
 	return c
 }
 
-// logprobs are told by chats token by token, and by completions in columns.
+// logprobs formats log-probabilities: chats list them by token, and completions
+// in columns.
 func (a answer) logprobs(list []engine.Logprob) any {
 	if len(list) == 0 {
 		return nil
@@ -373,7 +374,7 @@ func tokenLogprob(l engine.Logprob) map[string]any {
 	return map[string]any{"token": printable(l.Text), "logprob": l.Logprob, "bytes": bytes}
 }
 
-// printable is a token's bytes as text, which a part of a rune is not.
+// printable is a token's bytes as valid text. A part of a rune is not valid.
 func printable(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 func usage(u engine.Usage) map[string]any {

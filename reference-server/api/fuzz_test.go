@@ -16,8 +16,8 @@ import (
 	"github.com/launchgate/launchgate/reference-server/engine"
 )
 
-// Whatever body is sent, the server answers, with an error in OpenAI's shape or
-// an answer, and never panics.
+// For any body the server sends an answer or an error in OpenAI's shape, and
+// never panics.
 func FuzzBody(f *testing.F) {
 	for _, b := range []string{
 		ask + "}", ask + `,"stream":true,"n":2}`, `{"prompt":[1,2]}`, `{"messages":[{"role":"user","content":[{"type":"text","text":"x"}]}],"stop":["a","b"]}`,
@@ -56,8 +56,8 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-// Logs tell what happened to a request and never what it said, not even at the
-// finest level.
+// Logs say what happened to a request. They never contain its text, at any
+// level.
 func TestLogsHoldNoPrompts(t *testing.T) {
 	var log bytes.Buffer
 	pool := newPool(t, engine.Config{Path: "../models/default/default.gguf", Name: model})

@@ -25,7 +25,8 @@ type metrics struct {
 	httpDuration *prometheus.HistogramVec // method, path
 }
 
-// latencyBuckets reach from a cached answer to one that a user gave up on.
+// latencyBuckets range from a cached answer to one for which no user would
+// wait.
 var latencyBuckets = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10, 30, 60, 120}
 
 func newMetrics(pool *engine.Pool) *metrics {
@@ -78,8 +79,8 @@ func (a answer) operation() string {
 	return "completion"
 }
 
-// measured counts what passes through h. Paths are those of the routes, so
-// that a scanner cannot fill the memory with names.
+// measured counts the requests to h. The path label is the route, so that a
+// scanner cannot create unlimited labels.
 func (m *metrics) measured(h *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
@@ -104,7 +105,7 @@ func method(r *http.Request) string {
 	return "other"
 }
 
-// statusWriter remembers the status of an answer.
+// statusWriter records the status of an answer.
 type statusWriter struct {
 	http.ResponseWriter
 	status int
@@ -169,8 +170,8 @@ func (c engineCollector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- memoryTotal
 }
 
-// Collect tells of the models that are loaded: those that are not have no
-// numbers, not zeros.
+// Collect reports the loaded models. Models that are not loaded have no values,
+// not zeros.
 func (c engineCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, e := range c.pool.Loaded() {
 		stats, model := e.Stats(), e.Info().Model

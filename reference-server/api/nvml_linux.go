@@ -11,8 +11,8 @@ import (
 	"github.com/launchgate/launchgate/reference-server/engine"
 )
 
-// nvmlCollector reads what NVIDIA's management library tells of the GPU that
-// computes. What a GPU does not tell is absent.
+// nvmlCollector reads the values of the GPU in use from NVIDIA's management
+// library. Values that the GPU does not report are absent.
 type nvmlCollector struct {
 	pool   *engine.Pool
 	device nvml.Device
@@ -20,7 +20,7 @@ type nvmlCollector struct {
 	began  uint64 // millijoules at the start
 }
 
-// newNVML is nil where no GPU computes, or where NVML is not found.
+// newNVML is nil if no GPU is in use or NVML is not found.
 func newNVML(pool *engine.Pool) prometheus.Collector {
 	uuid := pool.GPU()
 	if uuid == "" || nvml.Init() != nvml.SUCCESS {

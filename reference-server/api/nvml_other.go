@@ -8,5 +8,5 @@ import (
 	"github.com/launchgate/launchgate/reference-server/engine"
 )
 
-// newNVML is nil: NVIDIA's management library is called through C, on Linux.
+// newNVML is nil, because NVIDIA's management library is used on Linux only.
 func newNVML(*engine.Pool) prometheus.Collector { return nil }

@@ -18,14 +18,14 @@ import (
 
 const (
 	maxStops    = 16      // stop strings of a request
-	maxAnswers  = 16      // to a request: its n
+	maxAnswers  = 16      // answers to a request: its n
 	maxLogprobs = 20      // alternatives to a token
-	maxStop     = 256     // bytes of a stop string: each is looked for in every token's text
-	maxCount    = 1 << 30 // of tokens and the like: what is above is a mistake
+	maxStop     = 256     // bytes of a stop string, because each is searched in every token's text
+	maxCount    = 1 << 30 // of tokens and the like; a larger number is a mistake
 )
 
-// request is the body of both kinds of completion. What would change the
-// answer and cannot be done is refused; other unknown keys are ignored, as
+// request is the body of both kinds of completion. Unsupported keys that would
+// change the answer are refused. Other unknown keys are ignored, because
 // clients send many.
 type request struct {
 	Model         string          `json:"model"`
@@ -49,7 +49,7 @@ type request struct {
 	MinP           float64         `json:"min_p"`
 	Repetition     float64         `json:"repetition_penalty"`
 	N              *int            `json:"n"`
-	Logprobs       json.RawMessage `json:"logprobs"`     // a truth for chats, a number for completions
+	Logprobs       json.RawMessage `json:"logprobs"`     // a boolean for chats, a number for completions
 	TopLogprobs    int             `json:"top_logprobs"` // of chats
 	ResponseFormat *struct {
 		Type   string          `json:"type"`
@@ -88,7 +88,7 @@ func readJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	return decodeStrict(body, v)
 }
 
-// unsupported names the first thing that is asked for and cannot be done.
+// unsupported names the first unsupported key that the request has.
 func (q request) unsupported() error {
 	set := func(raw json.RawMessage) bool {
 		s := strings.TrimSpace(string(raw))
@@ -109,7 +109,7 @@ func (q request) unsupported() error {
 	return nil
 }
 
-// engineRequest is what the engine is asked.
+// engineRequest is the engine's form of the request.
 func (q request) engineRequest(prompt []int32) (engine.Request, error) {
 	r := engine.Request{
 		Prompt: prompt, IgnoreEOS: q.IgnoreEOS,
@@ -144,7 +144,7 @@ func (q request) engineRequest(prompt []int32) (engine.Request, error) {
 	return r, err
 }
 
-// logprobs reads what chats and completions each write in their own way.
+// logprobs reads the setting, which chats and completions write differently.
 func (q request) logprobs() (want bool, top int, err error) {
 	var truth *bool
 	var count *int
@@ -163,7 +163,7 @@ func (q request) logprobs() (want bool, top int, err error) {
 	return want, top, nil
 }
 
-// format reads which form the answer must have.
+// format reads the format that the answer must have.
 func (q request) format(r *engine.Request) error {
 	if q.ResponseFormat == nil {
 		return nil
@@ -253,7 +253,7 @@ func (q request) chatMessages() ([]engine.Message, error) {
 			return nil, fmt.Errorf("messages[%d]: %w", i, err)
 		}
 		role := m.Role
-		if role == "developer" { // what newer models call system
+		if role == "developer" { // the name of system for newer models
 			role = "system"
 		}
 		out[i] = engine.Message{Role: role, Content: text}
@@ -261,7 +261,7 @@ func (q request) chatMessages() ([]engine.Message, error) {
 	return out, nil
 }
 
-// chatPrompt is what the messages become by the model's template.
+// chatPrompt is the messages rendered with the model's template.
 func (q request) chatPrompt(ctx context.Context, e *engine.Engine) ([]int32, error) {
 	messages, err := q.chatMessages()
 	if err != nil {
@@ -270,13 +270,13 @@ func (q request) chatPrompt(ctx context.Context, e *engine.Engine) ([]int32, err
 	return e.ChatPrompt(ctx, messages)
 }
 
-// text reads content that is a string, or a list of text parts, which the
-// Responses API calls otherwise.
+// text reads content that is a string or a list of text parts. The Responses
+// API has another name for such parts.
 func (m message) text() (string, error) {
 	switch kindOf(m.Content) {
 	case '"':
 		return unquote(m.Content), nil
-	case 'n': // null, as of an assistant that only called tools
+	case 'n': // null, as in a message of an assistant that only called tools
 		return "", nil
 	case '[':
 	default:

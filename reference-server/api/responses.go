@@ -15,8 +15,9 @@ import (
 	"github.com/launchgate/launchgate/reference-server/engine"
 )
 
-// Background responses are kept for a while after they have ended, and only so
-// many: a client that never asks for its answer must not fill the memory.
+// Background responses are kept for a limited time after they have ended, and
+// their number is limited. A client that never fetches its answers must not
+// fill the memory.
 const (
 	responsesKept = 1000
 	responseKept  = time.Hour
@@ -27,8 +28,8 @@ const (
 	maxMetadataValue = 512
 )
 
-// responsesRequest is the body of POST /v1/responses. What would change the
-// answer and cannot be done is refused.
+// responsesRequest is the body of POST /v1/responses. Unsupported keys that
+// would change the answer are refused.
 type responsesRequest struct {
 	Model        string            `json:"model"`
 	Input        json.RawMessage   `json:"input"` // a text, or a list of messages
@@ -43,7 +44,7 @@ type responsesRequest struct {
 	Previous     string            `json:"previous_response_id"`
 }
 
-// chat is the same question as a chat's request.
+// chat is the same request as a chat completion.
 func (q responsesRequest) chat() (request, error) {
 	switch {
 	case len(q.Tools) > 0 && string(q.Tools) != "null" && string(q.Tools) != "[]":
@@ -55,7 +56,7 @@ func (q responsesRequest) chat() (request, error) {
 	case q.Stream && q.Background:
 		return request{}, errors.New("a background response cannot be streamed here; poll it")
 	}
-	for name, value := range q.Metadata { // it is kept with a background response
+	for name, value := range q.Metadata { // the metadata is kept with a background response
 		if len(name) > maxMetadataName || len(value) > maxMetadataValue {
 			return request{}, fmt.Errorf("metadata: a name has up to %d bytes and its text up to %d", maxMetadataName, maxMetadataValue)
 		}
@@ -89,14 +90,15 @@ func (q responsesRequest) chat() (request, error) {
 	return c, nil
 }
 
-// item is one of a list of input.
+// item is one element of an input list.
 type item struct {
 	Type    string          `json:"type"`
 	Role    string          `json:"role"`
 	Content json.RawMessage `json:"content"`
 }
 
-// response is an answer under way or ended, as GET /v1/responses/{id} tells it.
+// response is an answer, under way or ended, that GET /v1/responses/{id}
+// returns.
 type response struct {
 	mu       sync.Mutex
 	id       string
@@ -140,7 +142,7 @@ func (r *response) take(ev engine.Event) bool {
 	return last
 }
 
-// message is what the answer is.
+// message is the output message of the response.
 func (r *response) message(text string) map[string]any {
 	status := "completed"
 	if r.status == "in_progress" || r.status == "incomplete" {
@@ -181,7 +183,7 @@ func (r *response) json() map[string]any {
 	return o
 }
 
-// responses are the background responses that can be asked for.
+// responses are the background responses that clients can fetch.
 type responses struct {
 	mu      sync.Mutex
 	byID    map[string]*response
@@ -268,7 +270,7 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request) {
 	a.model = e.Info().Model
 	resp := &response{id: a.id, tenant: callerOf(r.Context()).Tenant, model: a.model, created: a.began, metadata: q.Metadata, status: "queued"}
 	ctx, stop := r.Context(), context.CancelFunc(nil)
-	if q.Background { // it goes on when its client has gone
+	if q.Background { // it continues after its client has left
 		ctx, stop = context.WithCancel(context.WithoutCancel(ctx))
 		resp.stop = stop
 	}
@@ -311,7 +313,8 @@ func (s *Server) respond(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// follow reads an answer to its end; each, where there is one, sees every event.
+// follow reads an answer to its end and calls each, which may be nil, for every
+// event.
 func (s *Server) follow(resp *response, stream *engine.Stream, a answer, each func(engine.Event)) error {
 	for first := true; ; first = false {
 		// The engine ends the stream when the request's context does.
@@ -416,6 +419,6 @@ func (s *Server) deleteResponse(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{"id": resp.id, "object": "response", "deleted": true})
 }
 
-// Wait returns when no background response is computed any more. It is called
+// Wait returns when no background response is being computed. It is called
 // after the pool is closed, which ends them.
 func (s *Server) Wait() { s.responses.running.Wait() }

@@ -45,7 +45,8 @@ func send(t *testing.T, method, url, body string) (int, responseObject) {
 
 const respondBody = `{"model":"tiny","input":"Tell me about the sea.","max_output_tokens":24,"temperature":0`
 
-// A response says what a chat says, whole, streamed, and in the background.
+// A response has the same text as a chat: whole, streamed, and in the
+// background.
 func TestResponsesSayWhatChatsSay(t *testing.T) {
 	srv, pool, _ := serving(t, engine.Config{})
 	_ = pool

@@ -16,8 +16,8 @@ import (
 	"github.com/launchgate/launchgate/reference-server/engine"
 )
 
-// TestPythonSDK lets OpenAI's own Python SDK use the server in every way it
-// offers; testdata/sdk.py says how.
+// TestPythonSDK uses the server with OpenAI's own Python SDK; see
+// testdata/sdk.py.
 func TestPythonSDK(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped with -short: it installs a Python package")
@@ -97,8 +97,8 @@ func TestGoSDK(t *testing.T) {
 	}
 }
 
-// TestJavaScriptSDK does the same with the JavaScript SDK, where there is a
-// Node.
+// TestJavaScriptSDK does the same with the JavaScript SDK, if Node.js is
+// installed.
 func TestJavaScriptSDK(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped with -short: it installs a Node package")

@@ -10,12 +10,12 @@ import (
 	"unicode/utf8"
 )
 
-// A body is read strictly, so that whoever stands in front, as a gateway that
-// bills, reads the same in it: a name stands once in its object and is spelled
-// exactly, text is UTF-8, and nothing follows. What is not known is ignored.
+// A body is read strictly, so that a gateway in front, which bills, reads it
+// the same way. A name occurs once in its object and is spelled exactly, text
+// is UTF-8, and nothing follows the value. Unknown names are ignored.
 const (
-	maxDepth = 256     // objects and lists in one another
-	maxNames = 1 << 17 // of all objects of a body: each is kept while it is read
+	maxDepth = 256     // of nested objects and lists
+	maxNames = 1 << 17 // of all objects of a body; they are kept in memory while reading
 )
 
 // decodeStrict reads a body into a struct.
@@ -29,12 +29,12 @@ func decodeStrict(body []byte, v any) error {
 	return fill(body, reflect.ValueOf(v).Elem(), "")
 }
 
-// checkNames walks through JSON once: whether it is valid, not too deep, and has
+// checkNames reads JSON once. It checks that it is valid, not too deep, and has
 // no name twice in an object.
 func checkNames(body []byte) error {
 	depth, names := 0, 0
 	inString, escaped := false, false
-	for _, b := range body { // before the decoder, which is recursive in places
+	for _, b := range body { // before the decoder, which is partly recursive
 		switch {
 		case escaped:
 			escaped = false
@@ -62,11 +62,11 @@ func checkNames(body []byte) error {
 	return uniqueNames(body)
 }
 
-// uniqueNames looks for a name that is twice in an object of valid JSON.
+// uniqueNames returns an error if a name is twice in an object of valid JSON.
 func uniqueNames(body []byte) error {
 	type scope struct {
 		seen map[string]bool // nil: a list
-		name bool            // a string that comes next is a name
+		name bool            // the next string is a name
 	}
 	var stack []scope
 	for at := 0; at < len(body); {
@@ -100,7 +100,7 @@ func uniqueNames(body []byte) error {
 	return nil
 }
 
-// stringEnd is where the string that begins at ends.
+// stringEnd is the end of the string that begins at at.
 func stringEnd(body []byte, at int) int {
 	for at++; body[at] != '"'; at++ {
 		if body[at] == '\\' {
@@ -122,19 +122,19 @@ type member struct {
 	value json.RawMessage
 }
 
-// members are those of a valid object, in their order.
+// members are the members of a valid object in their order.
 func members(raw json.RawMessage) (list []member) {
 	each(raw, func(name string, value json.RawMessage) { list = append(list, member{name, value}) })
 	return list
 }
 
-// elements are those of a valid list.
+// elements are the elements of a valid list.
 func elements(raw json.RawMessage) (list []json.RawMessage) {
 	each(raw, func(_ string, value json.RawMessage) { list = append(list, value) })
 	return list
 }
 
-// each walks over what is directly in a valid object or list.
+// each calls visit for every direct member of a valid object or list.
 func each(raw json.RawMessage, visit func(name string, value json.RawMessage)) {
 	depth, from, name, isName := 0, -1, "", false
 	end := func(at int) {
@@ -192,7 +192,8 @@ func firstByte(raw []byte) int {
 	return at
 }
 
-// kindOf is the first byte of a value, which tells what it is; 0 for none.
+// kindOf is the first byte of a value, which determines its type; 0 if there is
+// none.
 func kindOf(raw json.RawMessage) byte {
 	if len(raw) == 0 {
 		return 0
@@ -209,7 +210,7 @@ func fill(raw json.RawMessage, v reflect.Value, path string) error {
 		v.Set(reflect.ValueOf(raw))
 		return nil
 	case kindOf(raw) == 'n':
-		return nil // null is as if it were not there
+		return nil // null counts as absent
 	case v.Kind() == reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
 		return fill(raw, v.Elem(), path)
@@ -263,8 +264,8 @@ func fillStruct(raw json.RawMessage, v reflect.Value, path string) error {
 	return nil
 }
 
-// expected says what stands in the place of something else. Of what was sent
-// only its beginning is told.
+// expected is the error for a value of the wrong type. It quotes only the
+// beginning of the value.
 func expected(path string, raw json.RawMessage, want string) error {
 	if path == "" {
 		path = "the body"

@@ -18,8 +18,8 @@ import (
 	"github.com/launchgate/launchgate/reference-server/engine"
 )
 
-// maker makes structured requests by chance: whole ones, odd ones, and ones with
-// a few bytes changed.
+// maker makes random structured requests: valid ones, unusual ones, and ones
+// with a few bytes changed.
 type maker struct{ *rand.Rand }
 
 func pick[T any](m maker, of ...T) T { return of[m.IntN(len(of))] }
@@ -115,13 +115,12 @@ func (m maker) request() (path string, body []byte) {
 	return path, body
 }
 
-// Three tenants send whatever chance makes, all at once, and leave when they
-// like. There is no panic, every request is answered within its budget, and a
-// fourth tenant's are answered all the while. LAUNCHGATE_FUZZ=5m goes on for that
-// long.
+// Three tenants send random requests at once and leave at random times. There
+// is no panic, every request is answered in time, and so are the requests of a
+// fourth tenant. LAUNCHGATE_FUZZ=5m makes the test last so long.
 func TestTenantsByChance(t *testing.T) {
-	// A slow machine takes longer for as many requests: the test lasts as long as
-	// it takes to see some of each kind, and a minute at most.
+	// The test lasts until it has seen some requests of each kind, because a
+	// slow machine takes longer. It lasts a minute at most.
 	lasts, seed, enough := 4*time.Second, uint64(1), time.Minute
 	if long, err := time.ParseDuration(os.Getenv("LAUNCHGATE_FUZZ")); err == nil {
 		lasts, seed = long, uint64(time.Now().UnixNano())

@@ -5,7 +5,7 @@ import (
 	"net/http"
 )
 
-// tokenize tells the tokens of a text, or of a chat's messages, as vLLM's
+// tokenize returns the tokens of a text or of a chat's messages, as vLLM's
 // endpoint of that name does.
 func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) {
 	q, err := readRequest(w, r)
@@ -31,7 +31,7 @@ func (s *Server) tokenize(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{"tokens": append([]int32{}, ids...), "count": len(ids), "max_model_len": e.Info().MaxSequence})
 }
 
-// detokenize tells the text of tokens.
+// detokenize returns the text of tokens.
 func (s *Server) detokenize(w http.ResponseWriter, r *http.Request) {
 	var q struct {
 		Model  string  `json:"model"`

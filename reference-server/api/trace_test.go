@@ -13,8 +13,8 @@ import (
 	"github.com/launchgate/launchgate/reference-server/engine"
 )
 
-// A request becomes one span under its client's, with what it took and nothing
-// of what it said.
+// A request becomes one span below its client's. The span has the usage and no
+// text.
 func TestSpans(t *testing.T) {
 	seen := tracetest.NewInMemoryExporter()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(seen))

@@ -18,8 +18,8 @@ import (
 
 const user = `"messages":[{"role":"user","content":"x"}]`
 
-// What could be read in two ways, or is past what its place can hold, is refused
-// with 400 and the server goes on.
+// A body that is ambiguous or has a value out of range is refused with 400, and
+// the server goes on.
 func TestBodiesAreReadStrictly(t *testing.T) {
 	srv, _, _ := serving(t, engine.Config{MaxSequence: 128})
 	chat, text, respond := "/v1/chat/completions", "/v1/completions", "/v1/responses"
@@ -79,7 +79,7 @@ func TestBodiesAreReadStrictly(t *testing.T) {
 	}
 }
 
-// The values of a body are those that encoding/json finds in it.
+// The values of a body are the same as with encoding/json.
 func TestMembersAreThoseOfJSON(t *testing.T) {
 	for _, body := range []string{`{}`, `[]`, `{"a":1}`, ` { "a" : [1,{"b":"}"}] , "c\"" : "x,y:z" ,"d":null, "e" : {"f":{}} }`, `[1, "a,b", [2,3], {"x":[]}, null ]`} {
 		if kindOf([]byte(body)) == '{' {
@@ -110,8 +110,7 @@ func TestMembersAreThoseOfJSON(t *testing.T) {
 	}
 }
 
-// Whatever is valid JSON is walked through as encoding/json does, and what is
-// taken has no name twice.
+// Valid JSON is read as by encoding/json, and accepted JSON has no name twice.
 func FuzzStrict(f *testing.F) {
 	for _, s := range []string{`{"a":1,"a":2}`, `{"messages":[{"role":"user","content":"x"}],"n":2}`, `[[1],{"x":"\"","y":[]}]`, `{"\u0061":1,"a":2}`, "{\"max_tokens\":9223372036854775807}"} {
 		f.Add([]byte(s))
@@ -135,7 +134,7 @@ func FuzzStrict(f *testing.F) {
 	})
 }
 
-// Reading takes time in proportion to a body's length, whatever it is of.
+// The time to read a body is proportional to its length, for any content.
 func TestReadingIsLinear(t *testing.T) {
 	parts := func(n int) []byte {
 		return []byte(`{"messages":[{"role":"user","content":[{"type":"text","text":"` + strings.Repeat("y", 20*n) + `"}` + strings.Repeat(`,{"type":"text","text":"y"}`, n) + `]}]}`)
@@ -176,7 +175,7 @@ func TestReadingIsLinear(t *testing.T) {
 
 const secret = "0123456789abcdef0123456789abcdef"
 
-// asTenant asks with the gateway's headers.
+// asTenant sends a request with the gateway's headers.
 func asTenant(t *testing.T, url, path, body string, headers map[string]string) (*http.Response, []byte) {
 	t.Helper()
 	r, err := http.NewRequest(http.MethodPost, url+path, strings.NewReader(body))
@@ -203,9 +202,9 @@ func asTenant(t *testing.T, url, path, body string, headers map[string]string) (
 	return resp, b
 }
 
-// A replica that has a secret with its gateway answers nobody else, but for
-// probes; what the gateway says of the caller counts only with it. One without a
-// secret is asked under its own names, and by no page of another origin.
+// A replica with a secret answers only its gateway, except for probes, and the
+// headers about the caller are valid only with the secret. A replica without a
+// secret accepts only its own host names, and no web page of another origin.
 func TestWhoMayAsk(t *testing.T) {
 	pool := newPool(t, engine.Config{Path: "../models/default/default.gguf", Name: model})
 	if err := pool.Load(); err != nil {
@@ -268,8 +267,8 @@ func TestWhoMayAsk(t *testing.T) {
 	}
 }
 
-// What the prefix cache tells is of one's own prompts; a response in the
-// background is its tenant's.
+// The prefix cache reports hits only for a tenant's own prompts, and only the
+// tenant can read its background responses.
 func TestTenantsLearnNothingOfOneAnother(t *testing.T) {
 	pool := newPool(t, engine.Config{Path: "../models/default/default.gguf", Name: model})
 	if err := pool.Load(); err != nil {
@@ -296,7 +295,7 @@ func TestTenantsLearnNothingOfOneAnother(t *testing.T) {
 	if n := cached("alice", told); n == 0 {
 		t.Error("alice's own prompt is not found")
 	}
-	cached("bob", "something else") // what the template itself says is bob's own by now
+	cached("bob", "something else") // the template's own tokens are in bob's cache by now
 	if right, wrong := cached("bob", told), cached("bob", strings.ReplaceAll(told, "BLUE", "GREEN")); right > 16 || wrong > 16 {
 		t.Errorf("bob's guesses: %d tokens where right, %d where wrong", right, wrong)
 	}
@@ -313,8 +312,8 @@ func TestTenantsLearnNothingOfOneAnother(t *testing.T) {
 	}
 }
 
-// A handler that panics ends its own request only, and says that it, and not the
-// replica, is to blame.
+// A panic in a handler ends only its own request, and the answer says that the
+// request and not the replica caused it.
 func TestPanicEndsOneRequest(t *testing.T) {
 	pool := newPool(t, engine.Config{Path: "../models/default/default.gguf", Name: model})
 	s := New(pool, access.Policy{}, quiet)
@@ -332,14 +331,14 @@ func TestPanicEndsOneRequest(t *testing.T) {
 		t.Errorf("%s %s %v", resp.Status, b, resp.Header)
 	}
 	if _, err := http.Get(srv.URL + "/late"); err == nil {
-		t.Log("the answer had begun, and its client sees it broken off") // or no byte of it came
+		t.Log("the answer had begun, and its client sees it broken off") // or no byte of it arrived
 	}
 	if resp, _ := asTenant(t, srv.URL, "/fine", "", nil); resp.StatusCode != 200 {
 		t.Errorf("the next request: %s", resp.Status)
 	}
 }
 
-// The list of models tells what may be asked, and not what computes it.
+// The list of models names the models, and nothing about the backend.
 func TestModelsTellNothingOfTheInside(t *testing.T) {
 	srv, _, _ := serving(t, engine.Config{})
 	resp, err := http.Get(srv.URL + "/v1/models")

@@ -1,6 +1,6 @@
-// Package batch is the contract of one engine step: everything a model is told
-// about it, and nothing else. The scheduler fills a Batch, the model computes
-// it; neither knows the other.
+// Package batch is the contract of one engine step: all data that a model gets
+// for the step, and nothing else. The scheduler fills a Batch and the model
+// computes it. Neither knows the other.
 package batch
 
 // Batch is the tokens of one step. T tokens of several sequences lie one after

@@ -1,7 +1,7 @@
 // Package device accounts for the memory of a device that several processes
-// share. A GPU does this itself; for the CPU it is a file with everybody's
-// claims, so that servers on one host compete for memory, and run out of it, as
-// they would on a GPU. Claims of processes that have died are void.
+// share. A GPU does this itself. For the CPU a file holds the claims of all
+// processes, so that servers on one host compete for memory and run out of it
+// as on a GPU. Claims of dead processes are void.
 package device
 
 import (
@@ -42,7 +42,7 @@ func mib(n int64) int64 { return (n + 1<<20 - 1) >> 20 }
 // claim is an entry of the file.
 type claim struct {
 	PID   int    `json:"pid"`
-	Start string `json:"start"` // of the process, because pids are used again
+	Start string `json:"start"` // start time of the process, because pids are reused
 	ID    int64  `json:"id"`
 	Name  string `json:"name"`
 	Bytes int64  `json:"bytes"`
@@ -53,9 +53,9 @@ func DefaultPath() string {
 	return filepath.Join(os.TempDir(), fmt.Sprintf("launchgate-cpu-%d.json", os.Getuid()))
 }
 
-// Open is the device whose claims lie in the file at path; total is its memory
-// in bytes. Processes that share a device should agree on its total; each goes
-// by its own.
+// Open is the device whose claims are in the file at path; total is its memory
+// in bytes. Processes that share a device should use the same total, which is
+// not checked.
 func Open(path string, total int64) (*Device, error) {
 	d := &Device{path: path, total: total}
 	if _, err := d.Usage(); err != nil {
@@ -77,8 +77,8 @@ func (d *Device) Claim(name string, bytes int64) (*Claim, error) {
 	return c, c.Resize(bytes)
 }
 
-// Resize makes the claim larger or smaller; 0 gives it up. When there is not
-// enough it stays as it was.
+// Resize makes the claim larger or smaller; 0 releases it. If there is not
+// enough memory, the claim stays as it was.
 func (c *Claim) Resize(bytes int64) error {
 	return c.d.change(func(claims []claim) ([]claim, error) {
 		own := func(x claim) bool { return x.PID == os.Getpid() && x.ID == c.id }
@@ -103,7 +103,7 @@ func (c *Claim) Resize(bytes int64) error {
 // Release gives the memory back.
 func (c *Claim) Release() error { return c.Resize(0) }
 
-// Usage is how much of a device is taken, by everybody.
+// Usage is how much of a device all processes have claimed.
 type Usage struct{ Used, Total int64 }
 
 // Free is what can still be claimed.
@@ -121,16 +121,16 @@ func (d *Device) Usage() (Usage, error) {
 	return u, err
 }
 
-// change reads the claims under a lock, drops those of dead processes, and
-// writes back what f makes of them.
+// change reads the claims under a lock, drops those of dead processes, calls f,
+// and writes its result back.
 func (d *Device) change(f func([]claim) ([]claim, error)) error {
-	d.mu.Lock() // a lock of the file is the process's, not a goroutine's
+	d.mu.Lock() // the file's lock belongs to the process, not to a goroutine
 	defer d.mu.Unlock()
 	file, err := os.OpenFile(d.path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return fmt.Errorf("the device's memory is accounted for in a file: %w", err)
 	}
-	defer file.Close() // gives up the lock too
+	defer file.Close() // releases the lock too
 	if err := lock(file); err != nil {
 		return fmt.Errorf("lock %s: %w", d.path, err)
 	}

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// TestMain lets this program be a neighbour: it claims what it is told to and
-// waits to be killed.
+// TestMain lets this program play another process on the device: it makes the
+// claim of its arguments and waits to be killed.
 func TestMain(m *testing.M) {
 	if path := os.Getenv("DEVICE_NEIGHBOUR"); path != "" {
 		d, err := Open(path, 1000)
@@ -57,7 +57,7 @@ func TestClaims(t *testing.T) {
 	}
 }
 
-// Two processes share one budget, and a killed one gives its share back.
+// Two processes share one budget. When one is killed, its share is free again.
 func TestNeighbourThatIsKilled(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("skipped: claims are shared between processes on Linux alone")

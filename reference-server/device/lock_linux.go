@@ -7,12 +7,12 @@ import (
 	"syscall"
 )
 
-// lock waits for the file's lock; closing the file gives it up, and so does
-// the death of the process.
+// lock waits for the file's lock. Closing the file or the end of the process
+// releases it.
 func lock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX) }
 
-// startOf is when a process began, in the kernel's ticks; empty when there is
-// none, or when it has ended and only waits to be noticed.
+// startOf is when a process began, in the kernel's ticks. It is empty if there
+// is no such process, or if it is a zombie.
 func startOf(pid int) string {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

@@ -1,8 +1,8 @@
 //go:build !flaws
 
-// Package flaws plants one defect or several in the reference server, so that a
-// scan can be shown to find them. What is shipped is built without the tag flaws
-// and has none of them: On is false there, and its branches are left out.
+// Package flaws plants defects in the reference server, to show that a scan
+// finds them. The shipped program is built without the tag flaws and has none:
+// On is false there, and the compiler removes its branches.
 package flaws
 
 // On reports whether a flaw is planted: never in this build.

@@ -1,8 +1,8 @@
 //go:build flaws
 
-// Package flaws plants one defect or several in the reference server, so that a
-// scan can be shown to find them: those that LAUNCHGATE_FLAW names, with commas
-// between them. This is the build with the tag flaws, for tests only.
+// Package flaws plants defects in the reference server, to show that a scan
+// finds them. LAUNCHGATE_FLAW names the defects, separated by commas. This is
+// the build with the tag flaws, for tests only.
 package flaws
 
 import (
@@ -13,18 +13,19 @@ import (
 
 var planted = strings.Split(os.Getenv("LAUNCHGATE_FLAW"), ",")
 
-// Names are the flaws of a replica. Others in the variable are the gateway's.
+// Names are the flaws of a replica. Other names in the variable are flaws of
+// the gateway.
 var Names = []string{
-	"shared-prefix-cache", // tenants find one another's prompts in the prefix cache, and are told so
-	"parse-special",       // control tokens in what users write are read as such
-	"quadratic-tokens",    // special tokens are looked for in the rest of the text, again after each
-	"quadratic-schema",    // a schema's properties are compared with one another, in any number
-	"engine-blocks",       // what may come next in a form is found between two steps of everybody, one value after the other
-	"panic-on-max-tokens", // a number at the edge of its type ends the handler
-	"n-not-counted",       // a request of many answers is one in the queue
-	"unfair-queue",        // who comes first is served first, whoever it is
+	"shared-prefix-cache", // tenants hit one another's prompts in the prefix cache, and the usage shows it
+	"parse-special",       // control tokens in user text are parsed as control tokens
+	"quadratic-tokens",    // after each special token the whole rest of the text is searched again
+	"quadratic-schema",    // every property of a schema is compared with every other, without a limit
+	"engine-blocks",       // the engine finds allowed tokens one by one between steps, and everybody waits
+	"panic-on-max-tokens", // the largest number of a type makes the handler panic
+	"n-not-counted",       // a request with many answers counts as one in the queue
+	"unfair-queue",        // first come, first served, regardless of the tenant
 	"no-secret-check",     // requests that do not come from the gateway are answered
-	"echo-inside",         // /v1/models tells of the backend
+	"echo-inside",         // /v1/models shows the backend
 }
 
 // On reports whether a flaw is planted.

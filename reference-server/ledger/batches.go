@@ -6,24 +6,25 @@ import (
 	"sync"
 )
 
-// batches writes what comes while a write is under way together, as one: SQLite
-// has one writer, and a sync takes as long for a hundred records as for one.
-// Whoever adds a record waits until its own batch is durable.
+// batches collects the records that arrive during a write and writes them
+// together. SQLite has one writer, and a sync takes as long for a hundred
+// records as for one. The caller that adds a record waits until its batch is
+// durable.
 type batches struct {
 	write func([]Usage) error
 
 	mu      sync.Mutex
-	waiting *batch // that the next write takes; nil while nobody waits
+	waiting *batch // the batch of the next write; nil while nobody waits
 	writing bool
 	closed  bool
-	idle    sync.Cond // nothing is written
+	idle    sync.Cond // signals that no write is under way
 }
 
-// batch is written as one, and has one end.
+// batch is written as one. All its callers get the same result.
 type batch struct {
 	records []Usage
 	done    chan struct{}
-	err     error // once done is closed
+	err     error // valid once done is closed
 }
 
 var errClosed = errors.New("the ledger is closed")
@@ -54,7 +55,7 @@ func (b *batches) add(ctx context.Context, u Usage) error {
 	case <-own.done:
 		return own.err
 	case <-ctx.Done():
-		return context.Cause(ctx) // it may be kept all the same
+		return context.Cause(ctx) // the record may still be written
 	}
 }
 

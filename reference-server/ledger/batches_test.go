@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// What comes during a write is written together by the next one, each record
-// once, and everybody hears how their own batch ended.
+// The next write takes all records that arrived during the last one, each once.
+// Every caller gets the result of its own batch.
 func TestBatches(t *testing.T) {
 	broken := errors.New("the disk is full")
 	var writes [][]Usage
@@ -55,7 +55,7 @@ func TestBatches(t *testing.T) {
 	}
 }
 
-// Who does not want to wait does not hold up the others.
+// A caller that stops waiting does not delay the others.
 func TestBatchesWithoutPatience(t *testing.T) {
 	goOn := make(chan struct{})
 	b := newBatches(func([]Usage) error { <-goOn; return nil })

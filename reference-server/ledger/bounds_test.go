@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// A tenant, and all together, have no more stored than they may; what has ended
-// is removed when its time is over, and what has not stays.
+// One tenant and all tenants together cannot store more than their bounds. A
+// response that has ended is removed after its retention time, and others stay.
 func boundsContract(t *testing.T, l *Ledger) {
 	old := time.Now().Add(-48 * time.Hour)
 	add := func(id, tenant string, size int, created time.Time) error {
@@ -80,7 +80,8 @@ func boundsContract(t *testing.T, l *Ledger) {
 	}
 }
 
-// Of many who bring a response at once, as many are let in as there is room for.
+// If many add a response at once, exactly as many are accepted as there is room
+// for.
 func crowded(t *testing.T, l *Ledger) {
 	var bringing sync.WaitGroup
 	var taken atomic.Int64
@@ -101,7 +102,7 @@ func crowded(t *testing.T, l *Ledger) {
 	}
 }
 
-// A ledger of before has the texts in the rows themselves.
+// An old ledger has the texts in the rows of the responses.
 func TestOldRowsAreRead(t *testing.T) {
 	l, err := Open(t.Context(), filepath.Join(t.TempDir(), "ledger.db"))
 	if err != nil {
@@ -116,7 +117,7 @@ func TestOldRowsAreRead(t *testing.T) {
 	}
 }
 
-// has reports the file below a folder that holds a text.
+// has returns the file below a folder that contains a text.
 func has(t *testing.T, dir, text string) (where string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -134,8 +135,8 @@ func has(t *testing.T, dir, text string) (where string) {
 	return where
 }
 
-// What was deleted is nowhere any more: not in the pages, not in the log, not in
-// the second place.
+// Deleted text is in no file any more: not in the pages, not in the log, not in
+// the second copy.
 func TestWhatIsDeletedIsGone(t *testing.T) {
 	dir := t.TempDir()
 	path, second := filepath.Join(dir, "first", "ledger.db"), filepath.Join(dir, "second")
@@ -184,7 +185,7 @@ func TestWhatIsDeletedIsGone(t *testing.T) {
 	}
 	where := ""
 	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(200 * time.Millisecond) {
-		// Something is written now and then in a ledger that is used.
+		// A ledger in use gets a write now and then.
 		if _, err := l.AddConfiguration(t.Context(), "x"); err != nil {
 			t.Fatal(err)
 		}

@@ -1,5 +1,5 @@
-// Package ledger keeps what the service must not lose: API keys, usage records,
-// background responses, configuration and the models that were released.
+// Package ledger keeps the data that the service must not lose: API keys, usage
+// records, background responses, configuration and released models.
 //
 //	gateway-a ──┐
 //	            ├──▶ Ledger ──▶ SQLite (WAL, one file) or PostgreSQL
@@ -24,17 +24,17 @@ import (
 	"time"
 )
 
-// ErrNotFound is returned for a row that is not there.
+// ErrNotFound is returned for a row that does not exist.
 var ErrNotFound = errors.New("not in the ledger")
 
 // Ledger is a database of either kind. The statements are the same for both.
 type Ledger struct {
 	db      *sql.DB
 	sqlite  bool
-	batches *batches // of usage records; nil: each is written by itself
+	batches *batches // of usage records; nil: each record is written separately
 }
 
-// Key is an API key as it is kept: the secret itself is not.
+// Key is an API key as it is stored, without its secret.
 type Key struct {
 	ID      string
 	Tenant  string
@@ -56,7 +56,7 @@ func (k Key) Allows(scope string) bool {
 
 // Usage is what one request used, for the bill of its tenant.
 type Usage struct {
-	Request string // its id; a second record of it changes nothing
+	Request string // its id; a second record with it changes nothing
 	Tenant  string
 	Key     string
 	Model   string
@@ -85,8 +85,8 @@ type Model struct {
 	At      time.Time
 }
 
-// Hash is how a secret is kept. Secrets are 256 random bits, so that a fast
-// hash is as good as a slow one: there is nothing to guess.
+// Hash is the stored form of a secret. Secrets are 256 random bits, which
+// nobody can guess, so a fast hash is as good as a slow one.
 func Hash(secret string) string {
 	sum := sha256.Sum256([]byte(secret))
 	return hex.EncodeToString(sum[:])
@@ -110,20 +110,20 @@ CREATE TABLE IF NOT EXISTS configurations (version BIGINT PRIMARY KEY, content T
 CREATE TABLE IF NOT EXISTS models (name TEXT NOT NULL, version TEXT NOT NULL, sha256 TEXT NOT NULL, status TEXT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (name, version));
 CREATE TABLE IF NOT EXISTS shares (id BIGINT PRIMARY KEY, version BIGINT NOT NULL, content TEXT NOT NULL);`
 
-// The texts of a response are rows of their own: what becomes of it is written
-// often, and a database writes a row anew as a whole. Rows of a ledger of before
-// have them in themselves.
+// The texts of a response have rows of their own. The status of a response
+// changes often, and a database rewrites the whole row each time. Old ledgers
+// have the texts in the rows of the responses.
 const (
 	requestPart = "request"
 	resultPart  = "result"
 )
 
-// tables are all that must not be lost, for backups to count. Shares are true
-// for seconds.
+// tables are the tables that must not be lost; a backup counts their rows.
+// Shares are not among them, because they are valid for seconds only.
 var tables = []string{"api_keys", "usage_records", "responses", "configurations", "models"}
 
-// Open opens the ledger at a postgres:// URL, or the SQLite file at a path,
-// which is made if it is not there.
+// Open opens the ledger at a postgres:// URL, or the SQLite file at a path. It
+// creates the file if it does not exist.
 func Open(ctx context.Context, at string) (*Ledger, error) {
 	l, err := open(at)
 	if err != nil {
@@ -138,13 +138,13 @@ func Open(ctx context.Context, at string) (*Ledger, error) {
 			return nil, fmt.Errorf("open the ledger: %w", err)
 		}
 	}
-	if l.sqlite { // PostgreSQL commits those who wait together by itself
+	if l.sqlite { // PostgreSQL groups commits by itself
 		l.batches = newBatches(l.writeUsage)
 	}
 	return l, nil
 }
 
-// Close closes it, once what was begun to be written is.
+// Close waits for the writes that have begun and closes the ledger.
 func (l *Ledger) Close() error {
 	if l.batches != nil {
 		l.batches.close()
@@ -161,7 +161,7 @@ func (l *Ledger) exec(ctx context.Context, what, query string, args ...any) (int
 	return res.RowsAffected()
 }
 
-// dialect writes parameters as the database knows them.
+// dialect writes parameters in the database's syntax.
 func (l *Ledger) dialect(query string) string {
 	if l.sqlite {
 		return strings.ReplaceAll(query, "$", "?")
@@ -199,7 +199,7 @@ func (l *Ledger) RevokeKey(ctx context.Context, id string) error {
 	return err
 }
 
-// KeyOf finds the key of a secret, revoked and expired ones too.
+// KeyOf finds the key of a secret, also if it is revoked or expired.
 func (l *Ledger) KeyOf(ctx context.Context, secret string) (Key, error) {
 	var k Key
 	var scopes string
@@ -210,8 +210,8 @@ func (l *Ledger) KeyOf(ctx context.Context, secret string) (Key, error) {
 	return k, found(err, "API key")
 }
 
-// AddUsage keeps a usage record. It is called before the last event of the
-// answer is sent, so that what a client saw end was counted.
+// AddUsage stores a usage record. It is called before the last event of the
+// answer is sent, so that every answer whose end a client saw is counted.
 func (l *Ledger) AddUsage(ctx context.Context, u Usage) error {
 	if l.batches != nil {
 		return l.batches.add(ctx, u)
@@ -219,7 +219,7 @@ func (l *Ledger) AddUsage(ctx context.Context, u Usage) error {
 	return l.writeUsage([]Usage{u})
 }
 
-// writeTimeout bounds a write that nobody waits for any more.
+// writeTimeout bounds a write for which no caller may be waiting any more.
 const writeTimeout = 10 * time.Second
 
 // writeUsage writes records in one transaction: they are synced together.
@@ -254,29 +254,31 @@ func (l *Ledger) UsageOf(ctx context.Context, request string) (Usage, error) {
 	return u, found(err, "usage of "+request)
 }
 
-// Bound is how many background responses may wait or be computed, and how many
-// bytes their texts and those of what has ended may take; 0 is no bound.
+// Bound limits how many background responses may wait or be computed, and how
+// many bytes the texts of all responses may take, also of ended ones. 0 means
+// no limit.
 type Bound struct {
 	Responses int64
 	Bytes     int64
 }
 
-// ErrTenantFull and ErrFull are returned for a response that there is no room for.
+// ErrTenantFull and ErrFull are returned if there is no room for a response.
 var (
 	ErrTenantFull = errors.New("the tenant has as many background responses stored as it may have")
 	ErrFull       = errors.New("there is no room for more background responses")
 )
 
-// Accept keeps a background response that is to be computed.
+// Accept stores a background response that is to be computed.
 func (l *Ledger) Accept(ctx context.Context, r Response) error {
 	return l.AcceptWithin(ctx, r, Bound{}, Bound{})
 }
 
-// acceptLock is the number of PostgreSQL's lock that is held while the bounds on
-// responses are looked at.
+// acceptLock is the number of the PostgreSQL advisory lock that is held while
+// the bounds on responses are checked.
 const acceptLock = 0x1a09c47e
 
-// AcceptWithin keeps it where the bounds of its tenant and of all leave room.
+// AcceptWithin stores a response if the bounds of its tenant and of all tenants
+// leave room.
 func (l *Ledger) AcceptWithin(ctx context.Context, r Response, tenant, all Bound) error {
 	what := "accept " + r.ID
 	tx, err := l.db.BeginTx(ctx, nil)
@@ -285,8 +287,8 @@ func (l *Ledger) AcceptWithin(ctx context.Context, r Response, tenant, all Bound
 	}
 	defer func() { _ = tx.Rollback() }() // nothing, once it is committed
 	if !l.sqlite && (tenant != (Bound{}) || all != (Bound{})) {
-		// SQLite has one writer at a time. Here two gateways would both find room
-		// for the last response.
+		// SQLite has one writer at a time. In PostgreSQL, without the lock, two
+		// gateways could both find room for the last response.
 		if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, acceptLock); err != nil {
 			return fmt.Errorf("ledger: %s: %w", what, err)
 		}
@@ -332,8 +334,9 @@ func (l *Ledger) addText(ctx context.Context, tx *sql.Tx, id, tenant, part, cont
 	return nil
 }
 
-// Claim gives owner the oldest response that nobody works on, for as long as
-// the lease: a gateway that dies loses its claim, not the response.
+// Claim gives owner the oldest response that nobody works on, for the time of
+// the lease. If a gateway dies, its claim ends and another gateway can take the
+// response.
 func (l *Ledger) Claim(ctx context.Context, owner string, lease time.Duration) (Response, error) {
 	now := time.Now()
 	row := l.row(ctx, `UPDATE responses SET owner = $1, lease = $2, status = 'in_progress'
@@ -342,20 +345,20 @@ func (l *Ledger) Claim(ctx context.Context, owner string, lease time.Duration) (
 	return l.scanResponse(ctx, row, "a response to compute")
 }
 
-// Renew keeps a claim, and reports whether it was still held.
+// Renew extends a claim and reports whether it was still held.
 func (l *Ledger) Renew(ctx context.Context, id, owner string, lease time.Duration) (bool, error) {
 	n, err := l.exec(ctx, "renew "+id, `UPDATE responses SET lease = $1 WHERE id = $2 AND owner = $3 AND status = 'in_progress'`, micros(time.Now().Add(lease)), id, owner)
 	return n == 1, err
 }
 
-// Release gives a claim back, to be taken at once.
+// Release ends a claim, so that another owner can take the response at once.
 func (l *Ledger) Release(ctx context.Context, id, owner string) error {
 	_, err := l.exec(ctx, "release "+id, `UPDATE responses SET lease = 0, status = 'queued' WHERE id = $1 AND owner = $2 AND status = 'in_progress'`, id, owner)
 	return err
 }
 
-// Finish keeps the answer, and lets go of the request. It reports false where the
-// response was cancelled, or is another owner's by now; nothing is changed then.
+// Finish stores the answer and deletes the request. It reports false and
+// changes nothing if the response was cancelled or has another owner by now.
 func (l *Ledger) Finish(ctx context.Context, id, owner, status, result string) (bool, error) {
 	what := "finish " + id
 	tx, err := l.db.BeginTx(ctx, nil)
@@ -461,9 +464,9 @@ func (l *Ledger) Sweep(ctx context.Context, responses, usage time.Time) (removed
 	return removed + n, err
 }
 
-// Scrub has nothing of what was deleted stay in the write-ahead log: the pages
-// themselves are overwritten when a row is deleted. Where the log is in use just
-// now, or another process copies it, it does nothing: Replicate does it then.
+// Scrub removes deleted data from the write-ahead log. In the pages SQLite
+// itself overwrites deleted rows. If the log is in use now or another process
+// copies it, Scrub does nothing, and Replicate does it instead.
 func (l *Ledger) Scrub(ctx context.Context) error {
 	if !l.sqlite {
 		return nil // PostgreSQL recycles its log by itself
@@ -484,7 +487,7 @@ func (l *Ledger) Scrub(ctx context.Context) error {
 	return nil
 }
 
-// AddConfiguration keeps the next version of the configuration and returns its
+// AddConfiguration stores the next version of the configuration and returns its
 // number.
 func (l *Ledger) AddConfiguration(ctx context.Context, content string) (version int64, err error) {
 	err = l.row(ctx, `INSERT INTO configurations (version, content, at) VALUES ((SELECT COALESCE(MAX(version), 0) + 1 FROM configurations), $1, $2) RETURNING version`,
@@ -492,14 +495,14 @@ func (l *Ledger) AddConfiguration(ctx context.Context, content string) (version 
 	return version, found(err, "add a configuration")
 }
 
-// Configuration is the newest one.
+// Configuration is the newest configuration.
 func (l *Ledger) Configuration(ctx context.Context) (version int64, content string, err error) {
 	err = l.row(ctx, `SELECT version, content FROM configurations ORDER BY version DESC LIMIT 1`).Scan(&version, &content)
 	return version, content, found(err, "configuration")
 }
 
-// SetModel keeps a version of a model, or its new status. A version is of one
-// file for ever; when it goes live, the one that was is retired.
+// SetModel stores a version of a model, or its new status. A version always has
+// the same file. When a version goes live, the previous live one is retired.
 func (l *Ledger) SetModel(ctx context.Context, m Model) error {
 	what := "model " + m.Name + " " + m.Version
 	tx, err := l.db.BeginTx(ctx, nil)
@@ -551,8 +554,8 @@ func (l *Ledger) ModelOf(ctx context.Context, name, version string) (Model, erro
 	return m, found(err, "model "+name+" "+version)
 }
 
-// Shares is what the gateways of this ledger tell one another of the limits that
-// they hold together, and its version: 0 before the first.
+// Shares is the record with which the gateways of this ledger divide their
+// common limits, and its version. The version is 0 before the first.
 func (l *Ledger) Shares(ctx context.Context) (version int64, content string, err error) {
 	err = l.row(ctx, `SELECT version, content FROM shares WHERE id = 1`).Scan(&version, &content)
 	if errors.Is(err, sql.ErrNoRows) {
@@ -561,16 +564,16 @@ func (l *Ledger) Shares(ctx context.Context) (version int64, content string, err
 	return version, content, found(err, "shares")
 }
 
-// SetShares writes the version after that one. It reports false where another
-// gateway has done so: nothing is changed then. No lock is held by a gateway
-// that hangs between the two.
+// SetShares writes the version after that one. It reports false and changes
+// nothing if another gateway was first. So a gateway that hangs between the two
+// calls holds no lock.
 func (l *Ledger) SetShares(ctx context.Context, version int64, content string) (bool, error) {
 	n, err := l.exec(ctx, "share limits", `INSERT INTO shares (id, version, content) VALUES (1, $1, $2)
 		ON CONFLICT (id) DO UPDATE SET version = excluded.version, content = excluded.content WHERE shares.version = $3`, version+1, content, version)
 	return n == 1, err
 }
 
-// micros is a time as it is kept; 0 is none.
+// micros is the stored form of a time; 0 means none.
 func micros(t time.Time) int64 {
 	if t.IsZero() {
 		return 0

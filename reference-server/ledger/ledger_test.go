@@ -31,7 +31,7 @@ func TestSQLite(t *testing.T) {
 	contract(t, l)
 }
 
-// contract is what a ledger of either kind does.
+// contract tests what a ledger on either database must do.
 func contract(t *testing.T, l *Ledger) {
 	t.Run("responses are bounded", func(t *testing.T) { boundsContract(t, l) })
 	t.Run("keys", func(t *testing.T) { keysContract(t, l) })
@@ -42,7 +42,8 @@ func contract(t *testing.T, l *Ledger) {
 	t.Run("shares", func(t *testing.T) { sharesContract(t, l) })
 }
 
-// Of those who write the next version at once, one does: no change is lost.
+// If several write the next version at once, exactly one succeeds, so no change
+// is lost.
 func sharesContract(t *testing.T, l *Ledger) {
 	ctx := t.Context()
 	const gateways, each = 4, 10
@@ -215,7 +216,7 @@ func versionsContract(t *testing.T, l *Ledger) {
 			t.Errorf("%+v %v", m, err)
 		}
 	}
-	// A version is of one file, and one version is live.
+	// A version has one file, and one version is live.
 	if err := l.SetModel(ctx, Model{"m", "v1", "other", "live", time.Now()}); err == nil || !strings.Contains(err.Error(), "registered with another file") {
 		t.Error(err)
 	}
@@ -228,7 +229,7 @@ func versionsContract(t *testing.T, l *Ledger) {
 	}
 }
 
-// The file holds no secret, only what it hashes to.
+// The file has only the hashes of secrets.
 func TestSecretsAreNotKept(t *testing.T) {
 	l, path := sqliteLedger(t)
 	secret := NewSecret()
@@ -281,7 +282,8 @@ func TestBackupAndRestore(t *testing.T) {
 	if err != nil || got["usage_records"] != counts["usage_records"] {
 		t.Errorf("%v %v, want %v", got, err, counts)
 	}
-	// Every record up to the last one is there: a backup is a moment, not a sample.
+	// The backup has every record up to its last one: it is a consistent
+	// snapshot.
 	r, err := Open(ctx, restored)
 	if err != nil {
 		t.Fatal(err)
@@ -297,7 +299,7 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 }
 
-// A damaged backup is refused before anything is made of it.
+// A damaged backup is refused before any file is written.
 func TestDamagedBackup(t *testing.T) {
 	l, _ := sqliteLedger(t)
 	ctx, dir := t.Context(), t.TempDir()

@@ -30,9 +30,9 @@ func open(at string) (*Ledger, error) {
 	return &Ledger{db: db, sqlite: true}, nil
 }
 
-// sqliteName asks for a write-ahead log that is synced at every commit: less
-// would acknowledge what a power cut can take back. Transactions wait for one
-// another instead of failing. What is deleted is overwritten.
+// sqliteName asks for a write-ahead log that is synced at every commit.
+// Otherwise a power cut could lose acknowledged data. Transactions wait for one
+// another instead of failing. Deleted data is overwritten.
 func sqliteName(path, mode string) string {
 	q := url.Values{"mode": {mode}, "_txlock": {"immediate"}, "_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "secure_delete(ON)"}}
 	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
@@ -55,8 +55,8 @@ func (l *Ledger) Count(ctx context.Context) (Counts, error) {
 }
 
 // Backup copies a SQLite ledger that is in use to a new file, opens the copy
-// and checks it whole. The counts are the copy's. PostgreSQL brings
-// pg_basebackup, which is the tool for it.
+// and checks all of it. The counts are those of the copy. For PostgreSQL, use
+// its own pg_basebackup.
 func (l *Ledger) Backup(ctx context.Context, to string) (Counts, error) {
 	if !l.sqlite {
 		return nil, errors.New("this ledger is in PostgreSQL: back it up with pg_basebackup and check it with pg_verifybackup")
@@ -95,8 +95,8 @@ func syncFile(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// Verify opens a SQLite ledger for reading, has the database check every page,
-// and counts its rows.
+// Verify opens a SQLite ledger for reading, checks every page, and counts the
+// rows.
 func Verify(ctx context.Context, path string) (Counts, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("the ledger cannot be verified: %w", err)
@@ -117,7 +117,8 @@ func Verify(ctx context.Context, path string) (Counts, error) {
 	return l.Count(ctx)
 }
 
-// Restore makes a ledger from a backup that verifies, at a path where none is.
+// Restore verifies a backup and makes a ledger from it, at a path where none
+// exists.
 func Restore(ctx context.Context, backup, to string) (Counts, error) {
 	if _, err := os.Stat(to); err == nil {
 		return nil, fmt.Errorf("%s is there already: move it away, restore never overwrites a ledger", to)

@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// cluster runs PostgreSQL's own programs, as the user they insist on.
+// cluster runs PostgreSQL's own programs, as a user other than root, as they
+// demand.
 type cluster struct {
 	t    *testing.T
 	bin  string
@@ -103,9 +104,9 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// The same contract against a real PostgreSQL, with a standby that is
-// synchronous: after the primary was killed and the standby promoted, every
-// record that was acknowledged is there.
+// The same contract holds against a real PostgreSQL with a synchronous standby.
+// After the primary was killed and the standby promoted, every acknowledged
+// record is there.
 func TestPostgres(t *testing.T) {
 	c := newCluster(t)
 	primary, standby := filepath.Join(c.dir, "primary"), filepath.Join(c.dir, "standby")

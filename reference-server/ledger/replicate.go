@@ -13,19 +13,19 @@ import (
 	"github.com/benbjohnson/litestream/file"
 )
 
-// replicateEvery is how far the second place is behind: what a lost disk takes
-// with it is what was acknowledged within about twice this time (the log is
-// looked at, and then copied).
+// replicateEvery is how often the log is copied to the second place. A lost
+// disk loses the records that were acknowledged within about twice this time,
+// because the log is first checked and then copied.
 const replicateEvery = 200 * time.Millisecond
 
-// forgetting is when the second place, and the log of the first, let go of what
-// was deleted. A snapshot has none of it; what is older than the one before the
-// last goes. So nothing deleted is anywhere after four times this, an hour.
+// forgetting is the interval of the snapshots of the second place. A snapshot
+// has no deleted data, and everything older than the last snapshot but one is
+// removed. So deleted data is nowhere after four intervals, which is an hour.
 const forgetting = 15 * time.Minute
 
-// Replicate copies a SQLite ledger that is in use to a second place, another
-// disk, until ctx ends. It is litestream, in a process of its own: a gateway
-// that is killed does not stop it.
+// Replicate copies a SQLite ledger that is in use to a second place on another
+// disk, until ctx ends. It uses litestream. It runs in a process of its own, so
+// it continues if a gateway is killed.
 func Replicate(ctx context.Context, path, to string, log *slog.Logger) error {
 	return replicate(ctx, path, to, forgetting, log)
 }
@@ -49,7 +49,8 @@ func replicate(ctx context.Context, path, to string, forget time.Duration, log *
 		return fmt.Errorf("replicate the ledger: %w", err)
 	}
 	for pause(ctx, forget); ctx.Err() == nil; pause(ctx, forget) {
-		// The ledger's own process cannot: the log is held for what is to be copied.
+		// The ledger's own process cannot truncate the log, because the
+		// replication holds it.
 		if err := db.Checkpoint(ctx, litestream.CheckpointModeTruncate); err != nil && ctx.Err() == nil {
 			log.Warn("what was deleted stays in the write-ahead log until the next time", "why", err)
 		}
@@ -84,8 +85,8 @@ func replicaOf(path, to string) (*litestream.DB, *litestream.Replica, error) {
 	return db, db.Replica, nil
 }
 
-// RestoreReplica makes a ledger from the second place, at a path where none is,
-// and checks it whole.
+// RestoreReplica makes a ledger from the second place, at a path where none
+// exists, and checks all of it.
 func RestoreReplica(ctx context.Context, from, to string) (Counts, error) {
 	if _, err := os.Stat(to); err == nil {
 		return nil, fmt.Errorf("%s is there already: move it away, restore never overwrites a ledger", to)

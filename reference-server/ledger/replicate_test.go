@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// A disk is lost under load. What was acknowledged and is not in the second
-// place is at most what the replication is behind.
+// A disk is lost under load. The acknowledged records that the second place
+// lacks are at most those of the replication lag.
 func TestTheSecondPlace(t *testing.T) {
 	dir, second := t.TempDir(), filepath.Join(t.TempDir(), "second")
 	path := filepath.Join(dir, "ledger.db")
@@ -36,7 +36,7 @@ func TestTheSecondPlace(t *testing.T) {
 		}
 		acknowledged = append(acknowledged, time.Now())
 	}
-	// The disk is gone at once: what is in the second place now is all there is.
+	// From here on only the second place exists, as if the disk were lost.
 	lost := time.Now()
 	copied := filepath.Join(t.TempDir(), "copy 0")
 	for try := 1; ; try++ {
@@ -72,15 +72,15 @@ func TestTheSecondPlace(t *testing.T) {
 		}
 	}
 	t.Logf("%d records acknowledged, %d restored, %d lost, the oldest %s before the disk was", len(acknowledged), counts["usage_records"], missing, oldest.Round(time.Millisecond))
-	// On a machine that is busy with other tests the replication is behind by
-	// more than it means to be, but never by most of it.
+	// On a machine that is busy with other tests the lag is longer than
+	// planned, but the copy still has most records.
 	if counts["usage_records"] < int64(len(acknowledged))/2 || oldest > 10*time.Second {
 		t.Errorf("more was lost than the replication is behind")
 	}
 	if _, err := RestoreReplica(t.Context(), copied, restored); err == nil {
 		t.Error("a ledger was overwritten")
 	}
-	// Ended in order, nothing at all is lost.
+	// After an orderly end nothing is lost.
 	whole := filepath.Join(t.TempDir(), "whole.db")
 	if counts, err := RestoreReplica(t.Context(), second, whole); err != nil || counts["usage_records"] != int64(len(acknowledged)) {
 		t.Errorf("%v %v, want all %d", counts, err, len(acknowledged))

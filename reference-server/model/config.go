@@ -47,7 +47,7 @@ func ReadConfig(w *weights.Model) (c Config, err error) {
 	c.HeadDim = w.Meta.Int(key("attention.key_length"), c.Width/c.Heads)
 	c.Epsilon = float32(w.Meta.Float(key("attention.layer_norm_rms_epsilon"), 1e-5))
 	if window := w.Meta.Int(key("attention.sliding_window"), 0); window > 0 {
-		c.Context = min(c.Context, window) // within the window, a sliding one is full attention
+		c.Context = min(c.Context, window) // within its window, sliding attention equals full attention
 	}
 	embedding, ok := w.Tensors["token_embd.weight"]
 	if !ok {
@@ -60,8 +60,8 @@ func ReadConfig(w *weights.Model) (c Config, err error) {
 	return c, c.rotation(w)
 }
 
-// check refuses shapes that would not fit together, or that kernels, which
-// work on 16 numbers at a time, cannot do.
+// check refuses shapes that do not fit together, or that the kernels cannot
+// compute, which work on 16 numbers at a time.
 func (c Config) check() error {
 	switch {
 	case c.KVHeads < 1 || c.Heads%c.KVHeads != 0:
@@ -74,8 +74,8 @@ func (c Config) check() error {
 	return nil
 }
 
-// rotation computes RoPE's inverse frequencies (Su et al. 2021), with the
-// model's own scaling of them.
+// rotation computes RoPE's inverse frequencies (Su et al. 2021) with the
+// model's scaling.
 func (c *Config) rotation(w *weights.Model) error {
 	key := func(k string) string { return c.Architecture + "." + k }
 	if n := w.Meta.Int(key("rope.dimension_count"), c.HeadDim); n != c.HeadDim {

@@ -1,7 +1,6 @@
 // Package model is the forward pass of the Llama family: Llama 1 to 3, SmolLM2,
 // Mistral, and Qwen 2 and 3 with their biases and norms. It turns the tokens of
-// a batch into next-token logits, by the operations of a tensor.Backend; what
-// it knows of a step is a batch.Batch.
+// a batch.Batch into next-token logits with the operations of a tensor.Backend.
 package model
 
 import (
@@ -12,20 +11,20 @@ import (
 	"github.com/launchgate/launchgate/reference-server/weights"
 )
 
-// Model is weights in a backend's memory with room for the activations of one
-// step.
+// Model is the weights in a backend's memory, with room for the activations of
+// one step.
 type Model struct {
 	Config
 	Bytes int64         // of weights, as the backend keeps them
-	KV    tensor.KVType // of the caches that are made for it
+	KV    tensor.KVType // type of the caches that are made for it
 
 	program    tensor.Program // computes steps: a compiled one, or Forward's
-	back       tensor.Backend // computes one operation after the other; nil where the program is compiled
+	back       tensor.Backend // computes one operation at a time; nil if the program is compiled
 	load       tensor.Loader
 	embedding  tensor.Matrix
 	layers     []layer
 	outputNorm tensor.Vector
-	output     tensor.Matrix // the embedding, where they are tied
+	output     tensor.Matrix // the embedding, if the model ties the two
 
 	x, normed, q, k, v, attended, gate, up, down tensor.Buffer // (tokens, …)
 	last, logits                                 tensor.Buffer // (outputs, …)
@@ -39,9 +38,9 @@ type layer struct {
 	gate, up, down      tensor.Matrix
 }
 
-// New loads a model's weights in the given format, with room for steps of
-// tokens tokens of which outputs are wanted. progress, which may be nil, is
-// told the share that is loaded.
+// New loads a model's weights in the given format, with room for steps of so
+// many tokens and outputs. It calls progress with the share that is loaded;
+// progress may be nil.
 func New(w *weights.Model, back tensor.Backend, f tensor.Format, tokens, outputs int, progress func(done float64)) (*Model, error) {
 	m, l, err := load(w, back, f, progress)
 	if err != nil {
@@ -52,8 +51,8 @@ func New(w *weights.Model, back tensor.Backend, f tensor.Format, tokens, outputs
 	return m, l.err
 }
 
-// Compile is New for a backend that computes whole steps, and may take spare
-// bytes beyond the weights to be faster.
+// Compile is New for a backend that computes whole steps. The backend may use
+// spare bytes beyond the weights to be faster.
 func Compile(w *weights.Model, on tensor.Compiler, f tensor.Format, a tensor.Activations, tokens, outputs int, spare int64, progress func(done float64)) (*Model, error) {
 	m, _, err := load(w, on, f, progress)
 	if err != nil {
@@ -74,7 +73,7 @@ func Compile(w *weights.Model, on tensor.Compiler, f tensor.Format, a tensor.Act
 	return m, err
 }
 
-// load brings the weights to a backend's memory.
+// load copies the weights to a backend's memory.
 func load(w *weights.Model, to tensor.Loader, f tensor.Format, progress func(done float64)) (*Model, *loader, error) {
 	c, err := ReadConfig(w)
 	if err != nil {
@@ -198,8 +197,8 @@ func (m *Model) NewKV(blocks int) (tensor.KV, error) {
 	return m.load.NewKV(m.KV, blocks, m.Layers, m.KVHeads, m.HeadDim)
 }
 
-// KVBlockBytes is what a block of the cache costs: a full number of it is
-// float32, or as a compiled model keeps it.
+// KVBlockBytes is the memory of one block of the cache. Its numbers are
+// float32, or of the type that a compiled model uses.
 func (m *Model) KVBlockBytes() int64 {
 	bytes := 4
 	if on, ok := m.load.(tensor.Compiler); ok {
@@ -229,23 +228,23 @@ func (m *Model) Forward(b *batch.Batch, kv tensor.KV) []float32 {
 	return t.Read(m.logits)
 }
 
-// Warm does before the first step what is done once.
+// Warm does the work that is needed once before the first step.
 func (m *Model) Warm(kv tensor.KV) error { return m.program.Warm(kv) }
 
 // Picks reports whether a step picks tokens itself, or leaves that to the host.
 func (m *Model) Picks() bool { return m.back == nil }
 
-// Start begins a step, and returns while it runs; Wait waits for what it picked.
-// tensor.Program has the rules.
+// Start begins a step and returns while it runs. Wait returns the tokens that
+// the step picked. tensor.Program has the rules.
 func (m *Model) Start(b *batch.Batch, kv tensor.KV, picks []tensor.Pick) error {
 	return m.program.Start(tensor.Step(*b), kv, picks)
 }
 
-// Wait waits for the step that was begun first.
+// Wait waits for the oldest step that was begun.
 func (m *Model) Wait() (tensor.Done, error) { return m.program.Wait() }
 
-// forward computes a step one operation after the other, when it is waited for.
-// All of its picks are the host's, so that there is never a second one.
+// forward computes a step one operation at a time, when Wait is called. The
+// host does all picks, so there is never a second step under way.
 type forward struct {
 	m    *Model
 	step tensor.Step
@@ -270,7 +269,8 @@ func (f *forward) Wait() (tensor.Done, error) {
 	return f.done, nil
 }
 
-// attend adds what the step's tokens see of their sequences to x.
+// attend computes the attention of the step's tokens to their sequences and
+// adds it to x.
 func (m *Model) attend(i int, l layer, kv tensor.KV) {
 	t := m.back
 	t.RMSNorm(m.normed, m.x, l.attnNorm, m.Epsilon)

@@ -1,6 +1,6 @@
-// Package rpc serves an engine over gRPC: a streaming service of our own
-// (inference.proto), with the standard health service and reflection, so that
-// grpcurl needs nothing else.
+// Package rpc serves an engine over gRPC: a streaming service (inference.proto)
+// with the standard health service and reflection, so that grpcurl works
+// without other files.
 package rpc
 
 //go:generate sh -c "PATH=$(dirname $(go tool -n protoc-gen-go)):$(dirname $(go tool -n protoc-gen-go-grpc)):$PATH protoc --go_out=inferencepb --go_opt=paths=source_relative --go-grpc_out=inferencepb --go-grpc_opt=paths=source_relative inference.proto"
@@ -29,7 +29,7 @@ import (
 	"github.com/launchgate/launchgate/reference-server/sample"
 )
 
-// healthEvery is how often the health service looks whether the pool is ready.
+// healthEvery is how often the health service checks whether the pool is ready.
 const healthEvery = 250 * time.Millisecond
 
 // Server is the service over a pool.
@@ -43,7 +43,7 @@ type Server struct {
 // open are the methods that anybody may call: probes.
 const open = "/grpc.health.v1.Health/"
 
-// admit refuses calls that do not come from the gateway, where there is a secret.
+// admit refuses calls that do not come from the gateway, if there is a secret.
 func (s *Server) admit(ctx context.Context, method string) error {
 	if s.policy.Secret != "" && !strings.HasPrefix(method, open) && !s.policy.Proven(header(ctx)(access.HeaderSecret)) {
 		return status.Error(codes.Unauthenticated, "this replica answers its gateway only; ask the gateway")
@@ -61,7 +61,8 @@ func header(ctx context.Context) func(name string) string {
 	}
 }
 
-// survive ends a call that the server failed at, without harm to others.
+// survive turns a panic in a call into an error of that call, so that others go
+// on.
 func survive(err *error) {
 	if recover() != nil {
 		*err = status.Error(codes.Internal, "the server failed at this request; others are not affected")
@@ -84,11 +85,11 @@ func (s *Server) stream(srv any, out grpc.ServerStream, info *grpc.StreamServerI
 	return next(srv, out)
 }
 
-// maxMessage is how large a request may be.
+// maxMessage is the largest size of a request.
 const maxMessage = 8 << 20
 
-// New registers the service, health and reflection with a gRPC server, which
-// answers those whom the policy lets in.
+// New registers the service, health and reflection with a gRPC server. It
+// answers the callers that the policy allows.
 func New(pool *engine.Pool, policy access.Policy, options ...grpc.ServerOption) (*Server, *grpc.Server) {
 	s := &Server{pool: pool, policy: policy, health: health.NewServer()}
 	g := grpc.NewServer(append(options, grpc.MaxRecvMsgSize(maxMessage), grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream))...)
@@ -99,7 +100,7 @@ func New(pool *engine.Pool, policy access.Policy, options ...grpc.ServerOption) 
 	return s, g
 }
 
-// Watch keeps the health service telling the truth until ctx ends.
+// Watch updates the health service until ctx ends.
 func (s *Server) Watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		s.look()
@@ -181,7 +182,7 @@ const (
 	maxStop  = 256 // bytes of each
 )
 
-// request is what the engine is asked.
+// request is the engine's form of a request.
 func request(ctx context.Context, q *inferencepb.GenerateRequest, e *engine.Engine) (engine.Request, error) {
 	r := engine.Request{
 		MaxTokens: int(q.MaxTokens), Stop: q.Stop, IgnoreEOS: q.IgnoreEos,

@@ -80,7 +80,7 @@ func TestGenerate(t *testing.T) {
 	if err != nil || len(text) < 10 || last.FinishReason != "length" || last.Usage.OutputTokens != 12 {
 		t.Errorf("%q %v %v", text, last, err)
 	}
-	// The same as the engine says without gRPC.
+	// The answer is the same as the engine's without gRPC.
 	e := pool.Loaded()[0]
 	stream, err := e.Submit(context.Background(), engine.Request{Prompt: e.Tokenize("Once upon a time"), MaxTokens: 12})
 	if err != nil {
@@ -182,7 +182,7 @@ func TestHealthAndReflection(t *testing.T) {
 	}
 }
 
-// What is generated is of the proto that stands there.
+// The generated code matches the proto file.
 func TestGeneratedCodeIsOfTheProto(t *testing.T) {
 	if _, err := exec.LookPath("protoc"); err != nil {
 		t.Skip("skipped: no protoc to generate with (apt-get install protobuf-compiler)")
@@ -210,7 +210,7 @@ func TestGeneratedCodeIsOfTheProto(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := os.ReadFile(filepath.Join("inferencepb", name))
-		// The version of protoc stands in a comment and does not matter.
+		// A comment has the version of protoc, which does not matter.
 		if err != nil || withoutVersion(string(got)) != withoutVersion(string(want)) {
 			t.Errorf("inferencepb/%s is not of inference.proto any more (%v): go generate ./reference-server/rpc", name, err)
 		}

@@ -1,7 +1,7 @@
 // Package sample picks the next token from a model's logits: greedily, or by
 // temperature, top-k, top-p (nucleus sampling, Holtzman et al. 2020) and min-p
-// (Nguyen et al. 2024) from a seed of its own, so that an answer can be
-// repeated, whatever the batch around it.
+// (Nguyen et al. 2024). Each request has its own seed, so that an answer can be
+// repeated in any batch.
 package sample
 
 import (
@@ -15,38 +15,38 @@ import (
 // Params say how to pick.
 type Params struct {
 	Temperature float64 // 0 picks the most likely token
-	TopP        float64 // keep the most likely tokens that make up this much; 0 and 1 keep all
+	TopP        float64 // keep the most likely tokens whose probabilities reach this sum; 0 and 1 keep all
 	TopK        int     // keep this many; 0 keeps all
-	MinP        float64 // keep what is at least this likely, as a share of the most likely; 0 keeps all
+	MinP        float64 // keep tokens with at least this share of the highest probability; 0 keeps all
 	Seed        uint64
-	// Repetition divides the logits of tokens that are in the prompt or were
-	// written already, or multiplies negative ones (Keskar et al. 2019); 0 and 1
-	// change nothing.
+	// Repetition lowers the logits of tokens that are in the prompt or the
+	// answer: it divides positive ones and multiplies negative ones (Keskar et
+	// al. 2019). 0 and 1 change nothing.
 	Repetition float64
-	// Frequency and Presence lower the logits of tokens that were written
-	// already: by how often, and at all (the OpenAI API's penalties).
+	// Frequency lowers the logits of tokens in the answer by how often they
+	// occur, and Presence if they occur at all (the OpenAI API's penalties).
 	Frequency, Presence float64
-	// Logprobs asks for the log-probability of every token, and Top for those of
-	// so many of the likeliest in its place.
+	// Logprobs asks for the log-probability of every token. Top asks for those
+	// of so many most likely alternatives to it.
 	Logprobs bool
 	Top      int
-	// Constraint, when it is set, says which tokens may come.
+	// Constraint, if set, says which tokens may come next.
 	Constraint Constraint
 }
 
 // Constraint says which tokens may come next in an answer that must have a
-// form. It sees the tokens of one sequence, in order.
+// certain format. It gets the tokens of one sequence in order.
 type Constraint interface {
 	Allows(id int32) bool
-	Mask() []uint64 // of all tokens that may come, a bit for each
+	Mask() []uint64 // one bit for each token; set if it may come next
 	Accept(id int32)
 }
 
-// ErrStuck is returned when no token may come.
+// ErrStuck is returned if no token may come next.
 var ErrStuck = errors.New("no token of this model goes on with the form that the answer must have")
 
-// Chance is a token with the logarithm of its probability, before temperature
-// and all that is kept or penalized.
+// Chance is a token with the logarithm of its probability, before temperature,
+// filters and penalties.
 type Chance struct {
 	ID      int32
 	Logprob float64
@@ -56,10 +56,10 @@ type Chance struct {
 type Picked struct {
 	ID      int32
 	Logprob float64  // when Params.Logprobs asks for it
-	Top     []Chance // the likeliest, the first first
+	Top     []Chance // the most likely tokens, in descending order
 }
 
-// Check says which parameter is impossible.
+// Check returns an error for a parameter that is out of range.
 func (p Params) Check() error {
 	switch {
 	case p.Temperature < 0 || p.Temperature > 2 || math.IsNaN(p.Temperature):
@@ -83,7 +83,7 @@ type Sampler struct {
 	p       Params
 	rng     *rand.Rand
 	written map[int32]int  // how often each token was written
-	seen    map[int32]bool // written or in the prompt, where Repetition wants to know
+	seen    map[int32]bool // in the answer or the prompt; only for Repetition
 	order   []candidate
 }
 
@@ -106,8 +106,8 @@ func New(p Params, prompt []int32) *Sampler {
 
 func (s *Sampler) repeats() bool { return s.p.Repetition != 0 && s.p.Repetition != 1 }
 
-// Next picks a token; logits (vocab) are overwritten. A constrained sequence can
-// be stuck.
+// Next picks a token; it overwrites logits (vocab). With a constraint it can
+// return ErrStuck.
 func (s *Sampler) Next(logits []float32) (Picked, error) {
 	var picked Picked
 	var raw []float32
@@ -133,13 +133,13 @@ func (s *Sampler) Next(logits []float32) (Picked, error) {
 	return picked, nil
 }
 
-// Constrained reports whether the next token must fit a form: finding it can
-// take longer than a step.
+// Constrained reports whether the next token must satisfy a constraint. Finding
+// one can take longer than a step.
 func (s *Sampler) Constrained() bool { return s.p.Constraint != nil }
 
-// Plain reports whether the next token depends on nothing but the logits and
-// Params' temperature, top-k, top-p and min-p, so that a device can pick it, and
-// where in [0, 1) it is to draw.
+// Plain reports whether the next token depends only on the logits and on
+// temperature, top-k, top-p and min-p, so that a device can pick it. at is the
+// random number in [0, 1) for the draw.
 func (s *Sampler) Plain() (p Params, at float64, ok bool) {
 	if s.p.Logprobs || s.p.Constraint != nil || s.repeats() || s.p.Frequency != 0 || s.p.Presence != 0 {
 		return s.p, 0, false
@@ -150,8 +150,8 @@ func (s *Sampler) Plain() (p Params, at float64, ok bool) {
 	return s.p, at, true
 }
 
-// constrained picks a token that may come. Most often the first pick is one, so
-// only when it is not are all others asked about.
+// constrained picks a token that may come next. Usually the first pick is
+// allowed. Only if it is not, the mask of all tokens is computed.
 func (s *Sampler) constrained(logits []float32) (int32, error) {
 	c := s.p.Constraint
 	id := s.pick(logits)
@@ -256,7 +256,8 @@ func softmax(c []candidate) []candidate {
 	return c
 }
 
-// likelyEnough keeps what is at least min-p as likely as the first.
+// likelyEnough keeps the tokens with at least min-p times the probability of
+// the first.
 func (s *Sampler) likelyEnough(c []candidate) []candidate {
 	n := len(c)
 	for s.p.MinP > 0 && n > 1 && c[n-1].p < s.p.MinP*c[0].p {

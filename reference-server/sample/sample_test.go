@@ -15,8 +15,8 @@ func draws(p Params, logits []float32, n int) []float64 {
 	return share
 }
 
-// The shares of 100,000 draws are those that softmax gives, at a temperature
-// and within what top-k and top-p keep.
+// The shares of 100,000 draws are the probabilities of softmax, with
+// temperature, top-k and top-p.
 func TestDrawsFollowTheProbabilities(t *testing.T) {
 	logits := []float32{float32(math.Log(0.5)), float32(math.Log(0.3)), float32(math.Log(0.15)), float32(math.Log(0.05))}
 	for _, tt := range []struct {
@@ -84,7 +84,7 @@ func TestLogprobs(t *testing.T) {
 	}
 }
 
-// only allows one token and remembers what it was given.
+// only allows one token and records the tokens that it got.
 type only struct {
 	id  int32
 	got []int32
