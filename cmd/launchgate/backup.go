@@ -60,7 +60,7 @@ never overwrites a ledger, and refuses to run while the service is up.`,
 	return cmd
 }
 
-// onLedger runs a command of the reference server, which knows ledgers.
+// onLedger runs a command of the reference server on a ledger.
 func onLedger(ctx context.Context, dir string, out, errOut io.Writer, command string, args ...string) error {
 	server, err := serverProgram()
 	if err != nil {
@@ -74,7 +74,7 @@ func onLedger(ctx context.Context, dir string, out, errOut io.Writer, command st
 	cmd.Stdout, cmd.Stderr = out, errOut
 	var exit *exec.ExitError
 	if err := cmd.Run(); errors.As(err, &exit) {
-		return fmt.Errorf("the ledger was left as it is (%s %s)", filepath.Base(server), command) // it has said why
+		return fmt.Errorf("the ledger was left as it is (%s %s)", filepath.Base(server), command) // the command has printed the reason
 	} else if err != nil {
 		return err
 	}

@@ -165,7 +165,7 @@ func findCapacity(ctx context.Context, gate scenarios.Gate, f capacityFlags, out
 	return checklist.ExitPass, nil
 }
 
-// tried is how a rate is tried.
+// tried says how a rate is tried.
 func (f capacityFlags) tried() capacity.Try {
 	return capacity.Try{Scenario: f.scenario, Profile: f.profile, Rate: f.from, Lasts: f.probe}
 }
@@ -178,7 +178,7 @@ func promises(objectives []scenarios.Objective) string {
 	return strings.Join(all, ", ")
 }
 
-// writeCapacity leaves capacity.json and capacity.html.
+// writeCapacity writes capacity.json and capacity.html.
 func writeCapacity(dir string, doc reports.Capacity) error {
 	b, err := json.MarshalIndent(doc, "", "  ")
 	if err != nil {

@@ -48,8 +48,8 @@ newest run's folder and shown in its report.`,
 	return cmd
 }
 
-// holdChecklist holds a checklist against runs, and keeps the result in the
-// newest of them.
+// holdChecklist checks runs against a checklist and writes the result to the
+// newest run.
 func holdChecklist(file string, dirs []string, lang reports.Language) (release.Result, error) {
 	list, err := loadChecklist(file)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/launchgate/launchgate/checklist"
 )
 
-// A list of one's own is done by a run and a file, and the report tells so.
+// A run and a file complete a user's own checklist, and the report shows it.
 func TestChecklist(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	if err := os.CopyFS(dir, os.DirFS("../../checklist/testdata/runs/pass")); err != nil {

@@ -37,8 +37,8 @@ func launchgate(ctx context.Context, args []string, out, errOut io.Writer) int {
 	return code
 }
 
-// newRoot makes the command tree. A command that judged leaves its exit code
-// in code; one that could not do its work returns an error.
+// newRoot makes the command tree. A command that judged sets code to its exit
+// code. A command that could not do its work returns an error.
 func newRoot(out, errOut io.Writer, code *int) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "launchgate",
@@ -213,14 +213,14 @@ func initGate(out io.Writer, path string) error {
 	return err
 }
 
-// judged is a verdict with the report made of it.
+// judged is a verdict with its report.
 type judged struct {
 	checklist.Verdict
 	report reports.Report
 }
 
-// judgeDir is the right half of the line: it reads a run folder, judges it and
-// writes what it found into it.
+// judgeDir reads a run folder, judges it, and writes the verdict and the
+// reports into it.
 func judgeDir(dir string, lang reports.Language) (judged, error) {
 	gate, rec, err := openRun(dir)
 	if err != nil {

@@ -78,7 +78,7 @@ the two services.`,
 	return cmd
 }
 
-// changeCode is the exit code of what was found.
+// changeCode has the exit code of each result of a comparison.
 var changeCode = map[checklist.Change]int{
 	checklist.Same: checklist.ExitPass, checklist.Improvement: checklist.ExitPass,
 	checklist.Regression: checklist.ExitFail, checklist.Undecided: checklist.ExitUnproven,
@@ -180,8 +180,8 @@ func runBaseline(ctx context.Context, gate scenarios.Gate, f runFlags, out, errO
 	return code, f.github.compared(doc, dir, code)
 }
 
-// base is the side that is compared with: a service at a URL, or the gate's own
-// target with another program.
+// base is the baseline's side: a service at a URL, or the gate's own target
+// with another program.
 func (f runFlags) base(gate scenarios.Gate, server string) (measure.Side, error) {
 	if strings.Contains(f.baseline, "://") {
 		gate.Target = scenarios.Target{Endpoint: &scenarios.Endpoint{URL: f.baseline, Model: f.model, APIKeyEnv: f.apiKeyEnv}}

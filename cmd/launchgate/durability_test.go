@@ -24,15 +24,15 @@ objectives:
   - lost_writes in kept == 0
 `
 
-// What was acknowledged lives in a replica where there is no ledger, and dies
-// with it; where there is one, nothing that was acknowledged is lost, whether a
-// replica dies or the front end itself. The disk of the ledger takes with it what
-// its second place did not have yet, or all where there is none.
+// Without a ledger, acknowledged data is in a replica and lost with it. With
+// one, no acknowledged data is lost when a replica or the gateway dies. When
+// the ledger's disk is lost, so is the data that the second place does not have
+// yet, or all of it without one.
 func TestWhatWasAcknowledged(t *testing.T) {
 	for _, tt := range []struct {
 		name, frontEnd, fault string
 		lost                  bool
-		most                  float64 // seconds of what was acknowledged that it may take
+		most                  float64 // the largest RPO in seconds
 	}{
 		{"without a ledger it dies with its replica", "plain: true", "pod-kill", true, 60},
 		{"with one it outlives a replica", "", "pod-kill", false, 0},
@@ -46,8 +46,8 @@ func TestWhatWasAcknowledged(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, out := launch(t, "run", "--out", dir, gate)
-			// Whether the client can be believed is of no matter here: what is lost
-			// does not hang on when it was sent.
+			// The client's timing does not matter here, so an invalid client is
+			// no problem.
 			v := readVerdict(t, dir)
 			exact, soon, lost := v.Objectives[0], v.Objectives[1], v.Objectives[2]
 			if v.Faults[0].RPOSeconds == nil || lost.Samples < 20 {
@@ -55,7 +55,8 @@ func TestWhatWasAcknowledged(t *testing.T) {
 			}
 			rpo := *v.Faults[0].RPOSeconds
 			if !tt.lost {
-				// The newest record is older than 10 ms, so of that little nobody knows.
+				// The newest record is older than 10 ms, so an RPO of 10 ms
+				// cannot be decided.
 				if rpo != 0 || soon.Verdict != checklist.Pass || lost.Verdict != checklist.Pass || exact.Verdict == checklist.Fail {
 					t.Errorf("RPO %v s: %s, %s\n%s", rpo, soon.Why, lost.Why, out)
 				}
@@ -68,8 +69,8 @@ func TestWhatWasAcknowledged(t *testing.T) {
 	}
 }
 
-// A disk that is lost takes with it only what its second place did not have yet,
-// also where the whole node goes.
+// With a lost disk only the data is lost that the second place does not have
+// yet, also if the whole node is lost.
 func TestLostDiskIsRestored(t *testing.T) {
 	dir, gate := filepath.Join(t.TempDir(), "run"), filepath.Join(t.TempDir(), "gate.yaml")
 	text := strings.Replace(fmt.Sprintf(durabilityGate, "", "node-loss", true), "at: 4s", "target: replica-0, disk: lost, for: 1s, at: 4s", 1)
@@ -78,7 +79,8 @@ func TestLostDiskIsRestored(t *testing.T) {
 	}
 	_, out := launch(t, "run", "--out", dir, gate)
 	f := readVerdict(t, dir).Faults[0]
-	// It is copied every fifth of a second; on a busy machine it takes longer.
+	// The ledger is copied every fifth of a second, and less often on a busy
+	// machine.
 	if f.Verdict == checklist.Invalid || f.RPOSeconds == nil || *f.RPOSeconds > 2 || f.RTOSeconds == nil || *f.RTOSeconds < 1 {
 		t.Errorf("%+v\n%s", f, out)
 	}

@@ -77,7 +77,7 @@ func launch(t *testing.T, args ...string) (int, string) {
 }
 
 // TestGate plays a whole gate against the bundled service with the built
-// programs, and reads what it left.
+// programs, and checks the run folder.
 func TestGate(t *testing.T) {
 	dir, code := playGate(t)
 	if code != checklist.ExitPass {
@@ -114,9 +114,9 @@ func TestGate(t *testing.T) {
 	})
 }
 
-// playGate plays the short gate. On a machine that is too busy to measure on,
-// launchgate says so; it is then asked again, and in the end the test has
-// nothing to judge.
+// playGate plays the short gate. If launchgate reports that the machine is too
+// busy to measure, it plays the gate again, and skips the test after the last
+// try.
 func playGate(t *testing.T) (dir string, code int) {
 	t.Helper()
 	for attempt := range 3 {
@@ -179,7 +179,7 @@ func checkKill(t *testing.T, v checklist.Verdict) {
 	}
 }
 
-// checkGinkgoAgrees compares what Ginkgo said of every spec with the verdict.
+// checkGinkgoAgrees compares Ginkgo's result of every spec with the verdict.
 func checkGinkgoAgrees(t *testing.T, dir string, v checklist.Verdict) {
 	t.Helper()
 	var junit struct {
@@ -225,8 +225,8 @@ func checkJudgeRepeats(t *testing.T, dir string) {
 	}
 }
 
-// nothingRuns asserts that no process a run started is left: they all carry
-// the folder's log files as standard output.
+// nothingRuns asserts that no process of a run is left. Their standard output
+// is a log file of the folder.
 func nothingRuns(t *testing.T, dir string) {
 	t.Helper()
 	for _, w := range writersOf(dir) {
@@ -234,7 +234,7 @@ func nothingRuns(t *testing.T, dir string) {
 	}
 }
 
-// writersOf are the processes whose output goes to a file below dir.
+// writersOf returns the processes whose output goes to a file below dir.
 func writersOf(dir string) (all []string) {
 	procs, _ := filepath.Glob("/proc/[0-9]*/fd/1")
 	for _, p := range procs {
@@ -248,12 +248,12 @@ func writersOf(dir string) (all []string) {
 func TestInterrupt(t *testing.T) {
 	tests := []struct {
 		name    string
-		until   string // an observation that has happened
+		until   string // the observation to wait for
 		signals []os.Signal
 	}{
 		{"while the service starts", recording.ObsProcessStarted, []os.Signal{os.Interrupt}},
 		{"under load", recording.ObsStageStarted, []os.Signal{os.Interrupt}},
-		// Two signals of one kind may become one on their way.
+		// The kernel may merge two signals of one kind.
 		{"signalled twice at once, as timeout(1) does", recording.ObsStageStarted, []os.Signal{os.Interrupt, syscall.SIGTERM}},
 	}
 	for _, tt := range tests {
@@ -290,8 +290,8 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// A harness that is killed takes its service with it, and what it recorded can
-// still be reported.
+// When the harness is killed, its service ends too, and its recording can still
+// be reported.
 func TestKilledHarnessLeavesNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	cmd := command(t, "run", "--out", dir, "testdata/short.yaml")
@@ -304,7 +304,7 @@ func TestKilledHarnessLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	time.Sleep(200 * time.Millisecond) // the kernel kills the children on its own time
+	time.Sleep(200 * time.Millisecond) // the kernel kills the children a little later
 	nothingRuns(t, dir)
 	if code, out := launch(t, "report", dir); code != 0 {
 		t.Fatalf("report: exit code %d\n%s", code, out)
@@ -324,9 +324,8 @@ func waitForLine(t *testing.T, file, text string) {
 	t.Fatalf("%s never held %q", file, text)
 }
 
-// TestCouldNotRun gives launchgate what a user may give it by mistake: each
-// gets exit code 4, an error that says what was found, and leaves nothing
-// running.
+// TestCouldNotRun makes the mistakes of a user. Each gives exit code 4 and an
+// error that says what was found, and leaves no process.
 func TestCouldNotRun(t *testing.T) {
 	gate := func(text string) string {
 		path := filepath.Join(t.TempDir(), "gate.yaml")
@@ -392,8 +391,8 @@ func TestCouldNotRun(t *testing.T) {
 	}
 }
 
-// TestTargets points launchgate at services that are already there and do not
-// serve: each is told in one sentence, before any load.
+// TestTargets points launchgate at existing services that do not work. Each is
+// an error in one sentence, before any load.
 func TestTargets(t *testing.T) {
 	refuses, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -429,7 +428,7 @@ func TestTargets(t *testing.T) {
 		}, "401"},
 		{"closes in the middle of the stream", stream(`{"choices":[{"delta":{"content":"Hel"}}]}`), "ended early"},
 		{"hangs", func(_ http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body) // only then does the server notice that the client is gone
+			_, _ = io.Copy(io.Discard, r.Body) // otherwise the server does not notice that the client is gone
 			<-r.Context().Done()
 		}, "no answer within"},
 	}
@@ -461,8 +460,8 @@ func TestDryRunDoesNothing(t *testing.T) {
 	}
 }
 
-// The plan tells what is deployed, what the run's keys may do there, and whether
-// anybody watches: on this machine, or where the gate says no.
+// The plan says what is deployed, what the run's keys may do, and whether the
+// deployment is monitored.
 func TestThePlanTellsOfTheDeployment(t *testing.T) {
 	whole := "over TLS, with keys, limits and a ledger: 127.0.0.1 and the run's own keys may send 2 requests/s (burst 120) and have "
 	for _, tt := range []struct {
@@ -478,7 +477,7 @@ func TestThePlanTellsOfTheDeployment(t *testing.T) {
 			if err := os.WriteFile(gate, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			t.Setenv("PATH", t.TempDir()) // where no program is
+			t.Setenv("PATH", t.TempDir()) // without any program
 			var out bytes.Buffer
 			if code := launchgate(t.Context(), []string{"run", "--dry-run", gate}, &out, &out); code != 0 {
 				t.Fatalf("exit code %d: %s", code, out.String())
@@ -519,7 +518,7 @@ func TestNotRun(t *testing.T) {
 
 func TestUntrustedCertificate(t *testing.T) {
 	srv := httptest.NewUnstartedServer(http.NotFoundHandler())
-	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // it would tell of the handshake that is refused
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // it would log the refused handshake
 	srv.StartTLS()
 	defer srv.Close()
 	code, out := launch(t, "run", "--target", srv.URL, "--model", "m", "--out", filepath.Join(t.TempDir(), "run"), "testdata/short.yaml")
@@ -568,8 +567,8 @@ func defaultModel(t *testing.T) []byte {
 	return readFile(t, "../../reference-server/models/default/default.gguf")
 }
 
-// A run that harms more than it may ends at once, says why, and is never a
-// pass; one against another host is not begun.
+// A run that reaches a stop condition ends at once, says why, and never passes.
+// A run against another host does not begin.
 func TestStopConditions(t *testing.T) {
 	var served atomic.Int64
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -7,8 +7,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// exits are what the exit codes of each command mean, besides those that mean
-// the same of all. docs/judging.md has the same table.
+// exits are the meanings of each command's exit codes, except for those that
+// all commands share. docs/judging.md has the same table.
 var exits = []struct{ command, means string }{
 	{"run", "0 pass, 1 fail, 2 unproven, 3 invalid; with --baseline as compare"},
 	{"judge", "0 pass, 1 fail, 2 unproven, 3 invalid"},
@@ -29,7 +29,7 @@ var exits = []struct{ command, means string }{
 
 const exitsOfAll = "4 the command could not do its work, 130 interrupted"
 
-// tellExits puts the exit codes into the help of the commands.
+// tellExits adds the exit codes to the help of the commands.
 func tellExits(root *cobra.Command) {
 	for _, e := range exits {
 		for _, cmd := range root.Commands() {

@@ -12,8 +12,8 @@ import (
 	"github.com/launchgate/launchgate/checklist"
 )
 
-// Every command has a line in the table of exit codes, its help tells it, and
-// docs/judging.md has the same.
+// Every command has a line in the table of exit codes. Its help and
+// docs/judging.md have the same text.
 func TestExitCodesAreDocumented(t *testing.T) {
 	doc := string(readFile(t, "../../docs/judging.md"))
 	rows := map[string]string{}
@@ -42,7 +42,7 @@ func TestExitCodesAreDocumented(t *testing.T) {
 	}
 }
 
-// What cannot be done is 4 of every command that can fail to be done.
+// Every command exits with 4 if it cannot do its work.
 func TestWhatCannotBeDoneIsFour(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "none")
 	there := filepath.Join(t.TempDir(), "gate.yaml")

@@ -14,7 +14,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// What a fault cannot do here is told before the run, and not only at its end.
+// A fault that cannot be played here is reported before the run, not only at
+// its end.
 func TestUnableFaultsAreReportedBefore(t *testing.T) {
 	gate := filepath.Join(t.TempDir(), "gate.yaml")
 	text := `name: g
@@ -55,7 +56,7 @@ func TestListFaultsTellsOfEveryKind(t *testing.T) {
 	}
 }
 
-// Recover is safe to call where there is nothing to do, any number of times.
+// recover can be called any number of times if there is nothing to do.
 func TestRecoverWithNothingLeft(t *testing.T) {
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
 	for range 3 {
@@ -66,7 +67,7 @@ func TestRecoverWithNothingLeft(t *testing.T) {
 	}
 }
 
-// A bad version is rolled back by the deployment itself, whatever is bad about it.
+// The deployment itself rolls back every kind of bad version.
 func TestBadReleasesAreRolledBack(t *testing.T) {
 	dir, gate := filepath.Join(t.TempDir(), "run"), filepath.Join(t.TempDir(), "gate.yaml")
 	text := `name: friday
@@ -106,9 +107,9 @@ objectives: [rto(bad-release) < 30s]
 	}
 }
 
-// On a full disk nothing is acknowledged that cannot be kept. The run's folder is
-// named as a user does, from where launchgate is called and behind a link: the
-// kernel and the watchdog know its file system by its whole path.
+// On a full disk nothing is acknowledged that cannot be stored. The run's
+// folder is given as a relative path through a symbolic link, although the
+// kernel and the watchdog use its absolute path.
 func TestDiskOfTheLedgerIsFull(t *testing.T) {
 	if gate := (scenarios.Gate{Target: scenarios.Target{Local: &scenarios.Local{}}, Scenarios: []scenarios.Scenario{{Faults: []scenarios.Fault{{Kind: "disk-full"}}}}}); len(chaos.Unable(gate, targets.PlanFor(gate))) > 0 {
 		t.Skipf("skipped: %s", chaos.Unable(gate, targets.PlanFor(gate)))
@@ -151,8 +152,8 @@ objectives: [rto(disk-full) < 30s, lost_writes == 0]
 	}
 }
 
-// A certificate that has expired is noticed by who connects anew, and by nobody
-// else; it comes back, and no trace of the fault stays.
+// Only new connections see an expired certificate. The valid one comes back,
+// and the fault leaves nothing.
 func TestCertificateExpires(t *testing.T) {
 	dir, gate := filepath.Join(t.TempDir(), "run"), filepath.Join(t.TempDir(), "gate.yaml")
 	text := `name: midnight

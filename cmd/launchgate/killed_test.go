@@ -42,10 +42,9 @@ var faultsOfAllKinds = map[string]string{
 	"bad-release":        "release: erroring",
 }
 
-// TestHarnessKilledDuringFaults kills the harness with SIGKILL at random
-// moments, while faults of every kind are in their lives, and looks ten seconds
-// later for anything that is left. A few times in a run of the tests, and
-// LAUNCHGATE_KILLS times where that is set.
+// TestHarnessKilledDuringFaults kills the harness with SIGKILL at random times
+// during faults of every kind. Ten seconds later nothing may be left. It does
+// so a few times, or LAUNCHGATE_KILLS times if that is set.
 func TestHarnessKilledDuringFaults(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped with -short: it takes half a minute")
@@ -70,8 +69,8 @@ func TestHarnessKilledDuringFaults(t *testing.T) {
 	}
 }
 
-// killDuringFaults plays three kinds at a time, so that a few kills are of all
-// kinds, each beginning at a moment of its own.
+// killDuringFaults plays three kinds at a time, which begin at different times.
+// So a few kills cover all kinds.
 func killDuringFaults(t *testing.T, dice *rand.Rand, n int) {
 	folder, state := t.TempDir(), t.TempDir()
 	var faults strings.Builder
@@ -113,7 +112,7 @@ scenarios:
 	}
 	waitForLine(t, filepath.Join(dir, "injections.jsonl"), "declared")
 	time.Sleep(time.Duration(dice.IntN(3500)) * time.Millisecond)
-	byHand := n%3 == 2 // the watchdog dies too, and recover has to do its work
+	byHand := n%3 == 2 // the watchdog is killed too, and recover must do its work
 	if byHand {
 		killWatchdog(t, state)
 	}
@@ -157,7 +156,7 @@ func recoverByHand(t *testing.T, state string) string {
 	}
 }
 
-// killWatchdog kills the watchdog of the run whose journals lie in state.
+// killWatchdog kills the watchdog of the run whose journals are in state.
 func killWatchdog(t *testing.T, state string) {
 	t.Helper()
 	for _, p := range processesOf(state) {
@@ -172,8 +171,8 @@ func killWatchdog(t *testing.T, state string) {
 	t.Fatal("the run has no watchdog")
 }
 
-// processesOf are the folders in /proc of a run's processes: each has the
-// state folder in its environment, from the harness.
+// processesOf returns the folders in /proc of a run's processes. Each inherits
+// the state folder in its environment from the harness.
 func processesOf(state string) (of []string) {
 	processes, _ := filepath.Glob("/proc/[0-9]*")
 	for _, p := range processes {
@@ -184,7 +183,7 @@ func processesOf(state string) (of []string) {
 	return of
 }
 
-// lastStates are the states that the faults had reached.
+// lastStates returns the last state of each fault.
 func lastStates(t *testing.T, dir string) string {
 	var lines []string
 	for line := range strings.Lines(string(readFile(t, filepath.Join(dir, "injections.jsonl")))) {
@@ -195,7 +194,7 @@ func lastStates(t *testing.T, dir string) string {
 	return strings.Join(lines, "\n")
 }
 
-// expired reports whether a file holds a certificate that has ended.
+// expired reports whether a file has an expired certificate.
 func expired(file string) bool {
 	text, _ := os.ReadFile(file)
 	block, _ := pem.Decode(text)
@@ -206,9 +205,9 @@ func expired(file string) bool {
 	return err != nil || time.Now().After(c.NotAfter)
 }
 
-// networksLeft are the devices of a run's simulated nodes that are still there,
-// by the names in its journal. A namespace has no name, and no process is left
-// that could be in one.
+// networksLeft returns the network devices of a run's simulated nodes that
+// still exist, by the names in its journal. Namespaces have no names; they end
+// with their last process.
 func networksLeft(dir string) (left []string) {
 	journal, _ := os.ReadFile(filepath.Join(dir, "logs", "faults.jsonl"))
 	for _, name := range regexp.MustCompile(`lgate-\w+-\d+`).FindAllString(string(journal), -1) {
@@ -219,8 +218,8 @@ func networksLeft(dir string) (left []string) {
 	return left
 }
 
-// whatIsLeft looks for processes of the run, whatever they are called, control
-// groups and mounts of faults, devices of its network, and the journal of the run.
+// whatIsLeft looks for everything that a run may leave: processes, control
+// groups and mounts of faults, network devices, and the journal.
 func whatIsLeft(t *testing.T, harness int, dir, state string) []string {
 	t.Helper()
 	var left []string

@@ -11,8 +11,8 @@ import (
 	"github.com/launchgate/launchgate/checklist"
 )
 
-// A run is in Chinese by the same folder, and in English again afterwards,
-// byte for byte; the verdict is the same file in both.
+// The same run folder gives the report in Chinese, and then the same English
+// report again, byte for byte. verdict.json is the same in both languages.
 func TestReportInChinese(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "run")
 	if err := os.CopyFS(dir, os.DirFS("../../checklist/testdata/runs/fail")); err != nil {
@@ -52,8 +52,8 @@ func TestReportInChinese(t *testing.T) {
 	}
 }
 
-// Every command that writes for a reader knows the languages, and says which
-// there are when it is given another.
+// Every command that writes text for a person has the languages. For an unknown
+// language its error lists them.
 func TestUnknownLanguage(t *testing.T) {
 	for _, command := range []string{"run", "judge", "report", "compare", "capacity", "checklist"} {
 		var out, errOut bytes.Buffer

@@ -25,19 +25,18 @@ import (
 
 const (
 	liveName = "live"
-	// freshFor is how long a page is shown before it is made anew, and restFor
-	// how many times as long as making it took: the page may take a twentieth of
-	// a core, where nothing else wants it.
+	// A page is used for freshFor, and at least for restFor times as long as
+	// making it took. So making pages takes at most a twentieth of a core.
 	freshFor = 2 * time.Second
 	restFor  = 20
-	// watchedFor is how long after the end a page that somebody has open may
-	// still come for the verdict.
+	// watchedFor is how long after the end of the run an open page can still
+	// load the verdict.
 	watchedFor = 10 * time.Second
 )
 
 // liveCommand serves the page of a run that is under way. It is a process of
-// its own, and of low priority, so that looking on does not change what is
-// measured. It ends soon after its input does.
+// its own with low priority, so that watching does not change the measurements.
+// It ends soon after its standard input does.
 func liveCommand(in io.Reader, out io.Writer) *cobra.Command {
 	var listen string
 	var lang reports.Language
@@ -56,11 +55,11 @@ func liveCommand(in io.Reader, out io.Writer) *cobra.Command {
 	return cmd
 }
 
-// startLive starts the process that shows the run in dir, and returns what
-// waits for its end. Whoever looks at the page sees the end of the run first.
+// startLive starts the process that shows the run in dir. stop waits for its
+// end; an open page gets the verdict before that.
 func startLive(self, listen, dir string, lang reports.Language, errOut io.Writer) (stop func(), err error) {
 	cmd := exec.Command(self, liveName, "--listen", listen, "--lang", string(lang), dir)
-	apart(cmd) // Ctrl-C is for the run; this one ends with it
+	apart(cmd) // Ctrl-C goes to the run only; this process ends with the run
 	cmd.Stderr = errOut
 	input, err := cmd.StdinPipe()
 	if err != nil {
@@ -74,7 +73,7 @@ func startLive(self, listen, dir string, lang reports.Language, errOut io.Writer
 		return nil, fmt.Errorf("--live: %w", err)
 	}
 	line, err := bufio.NewReader(output).ReadString('\n')
-	if err != nil { // it has said why
+	if err != nil { // the process has printed the reason
 		return nil, fmt.Errorf("--live %s: no page can be served there", listen)
 	}
 	fmt.Fprintln(errOut, lang.Word(words.Say("watch it on %s", strings.TrimSpace(line))))
@@ -84,8 +83,8 @@ func startLive(self, listen, dir string, lang reports.Language, errOut io.Writer
 	}, nil
 }
 
-// serveLive serves until in ends, and then until those who look on have seen
-// the verdict.
+// serveLive serves until in ends, and then until open pages have loaded the
+// verdict.
 func serveLive(ctx context.Context, listen, dir string, lang reports.Language, in io.Reader, out io.Writer) error {
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
@@ -108,7 +107,7 @@ func serveLive(ctx context.Context, listen, dir string, lang reports.Language, i
 	case <-ended:
 		page.lastLook(ctx)
 	}
-	// Whoever is just being sent the verdict gets all of it.
+	// A response with the verdict that is under way is completed.
 	finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), watchedFor)
 	defer cancel()
 	return errors.Join(server.Shutdown(finish), ignoreClosed(<-served))
@@ -121,7 +120,8 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-// livePage is the report as far as it got, made anew when somebody asks for it.
+// livePage is the report of the run so far. A request makes it again if it is
+// too old.
 type livePage struct {
 	dir  string
 	lang reports.Language
@@ -130,12 +130,12 @@ type livePage struct {
 	page   []byte
 	made   time.Time
 	took   time.Duration
-	final  bool // the page is of a run that has ended
+	final  bool // the run has ended when the page was made
 	looked time.Time
-	shown  bool // the final page was
+	shown  bool // the final page was sent
 }
 
-// wait is how long the page is shown.
+// wait is how long the page is used.
 func (p *livePage) wait() time.Duration { return max(freshFor, restFor*p.took) }
 
 func (p *livePage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -159,11 +159,11 @@ func (p *livePage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(page)
 }
 
-// make writes the page of the recording as it is now.
+// make makes the page from the current recording.
 func (p *livePage) make() {
 	began := time.Now()
 	page, final, err := underWay(p.dir, p.lang)
-	if err != nil { // it is not there yet, or a file is just being replaced
+	if err != nil { // the recording does not exist yet, or a file is being replaced
 		page = notYet(p.lang, err)
 	}
 	p.page, p.final, p.made, p.took = page, final, time.Now(), time.Since(began)
@@ -175,16 +175,16 @@ func notYet(lang reports.Language, err error) []byte {
 		html.EscapeString(lang.Word(words.Say("The run has not begun to record: %s", err))))
 }
 
-// underWay is the page of a run, and whether the run has ended.
+// underWay returns the page of a run and whether the run has ended.
 func underWay(dir string, lang reports.Language) (page []byte, ended bool, err error) {
 	gate, rec, err := openRun(dir)
 	if err != nil {
 		return nil, false, err
 	}
-	// The writer sums up the files when it has closed them.
+	// The writer lists the files after it has closed them.
 	ended = rec.Environment.Files != nil
 	if !ended {
-		rec.Warnings = nil // of parts that are being written
+		rec.Warnings = nil // they are about files that are still being written
 	}
 	v, err := checklist.Judge(gate, rec)
 	if err != nil {
@@ -203,11 +203,11 @@ func underWay(dir string, lang reports.Language) (page []byte, ended bool, err e
 	return b.Bytes(), ended, err
 }
 
-// lastLook waits until a page that is open has come for the verdict.
+// lastLook waits until an open page has loaded the verdict.
 func (p *livePage) lastLook(ctx context.Context) {
 	p.mu.Lock()
 	patience := min(watchedFor, 2*p.wait())
-	p.made = time.Time{} // the next one is of the whole run
+	p.made = time.Time{} // the next page is made from the complete run
 	p.mu.Unlock()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -12,9 +12,8 @@ import (
 	"github.com/launchgate/launchgate/checklist"
 )
 
-// A run can be watched: its page fills while it goes on, asks to be loaded
-// again until then, and ends with the verdict, which whoever looks on gets to
-// see.
+// A run can be watched. Its page grows and reloads itself during the run, and
+// shows the verdict at the end.
 func TestLive(t *testing.T) {
 	gate := writeGate(t, `
 name: watched

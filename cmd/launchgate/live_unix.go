@@ -9,11 +9,11 @@ import (
 	"syscall"
 )
 
-// apart keeps Ctrl-C at the terminal from a process.
+// apart prevents that Ctrl-C at the terminal reaches a process.
 func apart(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
-// lowerPriority lets everything else go first. Where threads have priorities of
-// their own, as on Linux, each is told; those to come inherit it.
+// lowerPriority gives this process the lowest priority. On Linux each thread
+// has its own priority, so it is set for all threads; later ones inherit it.
 func lowerPriority() {
 	_ = syscall.Setpriority(syscall.PRIO_PROCESS, 0, leastPriority)
 	threads, _ := os.ReadDir("/proc/self/task")

@@ -20,8 +20,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// single answers one request after the other, each in its own time, as a
-// server of known capacity does: 1/each a second.
+// single is a server of known capacity: it answers one request at a time and
+// takes each for every one.
 func single(t *testing.T, each time.Duration) string {
 	var mu sync.Mutex
 	var free time.Time
@@ -60,8 +60,8 @@ func writeGate(t *testing.T, text string) string {
 	return path
 }
 
-// The capacity of a service of known capacity is found, with an interval that
-// holds it, and a page that shows the curve.
+// The search finds the capacity of a service whose capacity is known. The
+// interval contains it, and the page shows the curve.
 func TestCapacity(t *testing.T) {
 	const capacity = 200.0
 	dir := filepath.Join(t.TempDir(), "capacity")
@@ -100,8 +100,8 @@ objectives: [p95(ttft) in s <= 250ms, errors in s == 0]
 	}
 }
 
-// What a try has not is left out of it: keys that only other scenarios ask with,
-// objectives that are about these, about faults, or about records.
+// A try leaves out what does not apply to it: keys that only other scenarios
+// use, and objectives about these scenarios, about faults, or about records.
 func TestReadyGatesCanBeTried(t *testing.T) {
 	for _, gate := range scenarios.Gates() {
 		for _, s := range gate.Scenarios {
@@ -140,8 +140,8 @@ func TestCapacityCannotRun(t *testing.T) {
 	}
 }
 
-// Workers share a load that one verdict is given on, and one that is killed
-// makes it Invalid.
+// Workers share a load, and there is one verdict on it. If a worker is killed,
+// the verdict is Invalid.
 func TestWorkers(t *testing.T) {
 	gate := writeGate(t, `
 name: shared
@@ -200,7 +200,7 @@ objectives: [error_rate <= 5%]
 		if err := syscall.Kill(kids[0], syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		_ = cmd.Wait() // the verdict says how it ended
+		_ = cmd.Wait() // the verdict is checked below
 		v := readVerdict(t, dir)
 		if v.Verdict != checklist.Invalid || !strings.Contains(v.Client.Why.String(), "was lost") {
 			t.Errorf("%v: %v", v.Verdict, v.Why)
@@ -208,7 +208,8 @@ objectives: [error_rate <= 5%]
 	})
 }
 
-// children are the processes of a program's that were started with a word.
+// children returns the child processes of parent that were started with an
+// argument.
 func children(t *testing.T, parent int, word string) (pids []int) {
 	t.Helper()
 	files, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -233,8 +234,8 @@ func children(t *testing.T, parent int, word string) (pids []int) {
 	return pids
 }
 
-// A service that is slower than its baseline is found to be, in turns and from
-// two recorded runs, and one compared with itself is not.
+// A comparison finds a service that is slower than its baseline, both in turns
+// and from two recorded runs. A service compared with itself is not slower.
 func TestCompareServices(t *testing.T) {
 	quick, slow := single(t, 4*time.Millisecond), single(t, 24*time.Millisecond)
 	gate := func(url string) string {
@@ -279,8 +280,8 @@ objectives: [p50(ttft) in s <= 1s, error_rate <= 5%]
 	}
 }
 
-// A stage that is too short to decide by goes on until it is not, and no
-// longer.
+// A stage that is too short to decide an objective is extended until it can,
+// and no longer.
 func TestAStageIsExtended(t *testing.T) {
 	gate := writeGate(t, `
 name: longer

@@ -18,9 +18,9 @@ func main() {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		cancel(words.Errorf("the signal %s", <-signals))
-		// timeout(1) signals the process and then its group, which is one wish told
-		// twice. After that the deployment dies with this process, so another
-		// signal may end it at once without leaving anything behind.
+		// timeout(1) signals the process and then its group, so the same
+		// request arrives twice. After that, another signal may end the process
+		// at once: the kernel ends the deployment with it.
 		time.Sleep(time.Second)
 		for len(signals) > 0 {
 			<-signals

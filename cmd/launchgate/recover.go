@@ -15,7 +15,7 @@ import (
 	"github.com/launchgate/launchgate/deploy/targets"
 )
 
-// watchdogName is the command that run starts beside itself.
+// watchdogName is the command that run starts as a second process.
 const watchdogName = "fault-watchdog"
 
 func watchdogCommand() *cobra.Command {

@@ -19,7 +19,7 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// askPerSecond is below what an address may send by the guide's limits.
+// askPerSecond is below the guide's limit for one address.
 const askPerSecond = 8
 
 func releaseCommand(out io.Writer, code *int) *cobra.Command {
@@ -79,7 +79,7 @@ refused.`,
 
 func releaseTo(ctx context.Context, s deploy.Standing, r deploy.Release, config string, out io.Writer) (deploy.Released, error) {
 	if config != "" {
-		file, err := filepath.Abs(config) // the keeper is somewhere else
+		file, err := filepath.Abs(config) // the keeper has another working directory
 		if err != nil {
 			return deploy.Released{}, err
 		}

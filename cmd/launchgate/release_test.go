@@ -22,9 +22,9 @@ import (
 	"github.com/launchgate/launchgate/deploy"
 )
 
-// serveVersion is a replica whose model is a file that says how it behaves:
-// good, slow (three times as), errors, or anything else, which cannot be loaded.
-// The gateway in front of it is the real one.
+// serveVersion is a replica whose model file says how it behaves: good, slow
+// (three times as slow), or errors. Anything else cannot be loaded. The gateway
+// in front of it is the real one.
 func serveVersion(args []string) {
 	value := func(flag string) string { return args[slices.Index(args, flag)+1] }
 	_, path, named := strings.Cut(value("--model"), "=")
@@ -65,8 +65,8 @@ func serveVersion(args []string) {
 	<-drained
 }
 
-// programs is a folder with launchgate, and a reference-server that is the real
-// one but for its replicas.
+// programs is a folder with launchgate and with a reference-server in which
+// only the replicas are not real.
 func programs(t *testing.T) string {
 	t.Helper()
 	built, err := bin()
@@ -88,8 +88,8 @@ func programs(t *testing.T) string {
 	return dir
 }
 
-// Good versions go live under load without an error; every kind of bad one is
-// found by its canary, and rolled back on its own.
+// Good versions go live under load without an error. The canary detects every
+// kind of bad one, and the deployment rolls it back.
 func TestReleases(t *testing.T) {
 	programs, dir, files := programs(t), filepath.Join(t.TempDir(), "up"), t.TempDir()
 	file := func(name, text string) string {
@@ -104,7 +104,7 @@ func TestReleases(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, filepath.Join(programs, "launchgate"), append(args, "--dir", dir)...)
-		out, _ := cmd.CombinedOutput() // the exit code says it
+		out, _ := cmd.CombinedOutput() // the exit code is checked below
 		return cmd.ProcessState.ExitCode(), string(out)
 	}
 	if code, out := launchgate("up", gate); code != 0 {
@@ -126,7 +126,7 @@ func TestReleases(t *testing.T) {
 		version, model string
 		code           int
 		says           string
-		errors         int64 // that users may see of it
+		errors         int64 // the most errors that users may see
 		status         string
 	}{
 		{"v2", "good too", checklist.ExitPass, "all 3 replicas serve version v2", 0, "live"},
@@ -186,7 +186,7 @@ func seconds(text string) float64 {
 	return v
 }
 
-// userLoad asks thirty times a second until it is stopped.
+// userLoad sends thirty requests a second until it is stopped.
 func userLoad(t *testing.T, s deploy.Standing) (stop func() (answered, failed int64)) {
 	t.Helper()
 	client := gatewayClient(t, s)

@@ -105,7 +105,7 @@ report, which is marked incomplete.`,
 			for _, remark := range remarksOn(material, plans) {
 				fmt.Fprintln(errOut, "launchgate:", f.lang.Word(remark))
 			}
-			if f.baseline == "" { // a comparison is of other load, and of nothing absolute
+			if f.baseline == "" { // a comparison uses another load and has no absolute bounds
 				for _, why := range tooFew(gate, plans) {
 					fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("this objective can fail but cannot be proven: %s", why)))
 				}
@@ -135,8 +135,8 @@ report, which is marked incomplete.`,
 	return cmd
 }
 
-// playable names the ready gates with faults all of which can be injected here;
-// target is what is tested in place of their own targets, if not empty.
+// playable names the ready gates whose faults can all be played here. A target
+// that is not empty replaces their own targets.
 func playable(target string) []string {
 	var names []string
 	for _, g := range scenarios.Gates() {
@@ -157,12 +157,12 @@ func extends(gate scenarios.Gate) bool {
 	})
 }
 
-// tooFew says of which objectives the gate's load is too little.
+// tooFew lists the objectives for which the gate's load is too small.
 func tooFew(gate scenarios.Gate, plans []*loadgen.Plan) []words.Sentence {
 	return checklist.TooFew(gate, func(o scenarios.Objective) (int64, bool) { return loadgen.RequestsOf(gate, plans, o) })
 }
 
-// plansOf are the loads of a gate's scenarios, as they will be played.
+// plansOf returns the loads of a gate's scenarios, as they will be played.
 func plansOf(gate scenarios.Gate, material *prompt.Material) []*loadgen.Plan {
 	var plans []*loadgen.Plan
 	for _, s := range gate.Scenarios {
@@ -171,7 +171,7 @@ func plansOf(gate scenarios.Gate, material *prompt.Material) []*loadgen.Plan {
 	return plans
 }
 
-// targetFlags are those of every command that drives a target.
+// targetFlags adds the flags of every command that sends load to a target.
 func (f *runFlags) targetFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.target, "target", "", "the `URL` of an OpenAI-compatible service that already runs, in place of the gate's target")
 	cmd.Flags().StringVar(&f.model, "model", "", "with --target, the model to request; otherwise the GGUF file or Hugging Face folder that the bundled service serves")
@@ -181,13 +181,13 @@ func (f *runFlags) targetFlags(cmd *cobra.Command) {
 	cmd.Flags().Uint64Var(&f.seed, "seed", 0, "the seed of arrivals, prompts and victims, in place of the gate's")
 }
 
-// languageFlag is that of every command that writes for a reader.
+// languageFlag adds the flag of every command that writes text for a person.
 func languageFlag(cmd *cobra.Command, l *reports.Language) {
 	cmd.Flags().TextVar(l, "lang", reports.English, "the `language` of the output: en (English) or zh (Chinese)")
 }
 
-// gateOf reads the gate that is named: a file, a ready gate, or the quick one;
-// target is what is tested in place of the gate's own target, if not empty.
+// gateOf reads the named gate: a file, a ready gate, or the quick one. A target
+// that is not empty replaces the gate's own.
 func gateOf(args []string, target string) (scenarios.Gate, error) {
 	name := "quick"
 	if len(args) == 1 {
@@ -217,13 +217,13 @@ func gateOf(args []string, target string) (scenarios.Gate, error) {
 	return gate, err
 }
 
-// against is a service that is already there, at a URL.
+// against is the target for an existing service at a URL.
 func against(url string) scenarios.Target {
 	return scenarios.Target{Endpoint: &scenarios.Endpoint{URL: url}}
 }
 
-// freshFolder names a folder by the time and what runs, and by a number too
-// where another run began in the same second.
+// freshFolder names a folder by the time and the gate, and adds a number if
+// another run began in the same second.
 func freshFolder(what string) string {
 	dir := filepath.Join("runs", time.Now().Format("20060102-150405")+"-"+what)
 	for free, n := dir, 2; ; n++ {
@@ -234,13 +234,13 @@ func freshFolder(what string) string {
 	}
 }
 
-// apply lets the flags win over the gate.
+// apply overwrites settings of the gate with the flags.
 func (f runFlags) apply(gate *scenarios.Gate, seedSet bool) error {
 	if seedSet {
 		gate.Seed = f.seed
 	}
 	if gate.Seed == 0 {
-		gate.Seed = rand.Uint64N(1<<53-1) + 1 // told in the report, so that the run can be repeated
+		gate.Seed = rand.Uint64N(1<<53-1) + 1 // the report shows it, so that the run can be repeated
 	}
 	if err := gate.Target.Ask(f.model, f.apiKeyEnv, f.caFile); err != nil {
 		return err
@@ -292,8 +292,8 @@ func runGate(ctx context.Context, gate scenarios.Gate, material *prompt.Material
 	return v.ExitCode, f.github.judged(v, dir)
 }
 
-// judgeSoFar judges the recording as far as it got. What it returns tells of an
-// objective nil when that is proven, or waived.
+// judgeSoFar judges the recording so far. The returned function gives nil for
+// an objective that is proven or waived.
 func judgeSoFar(dir string) (func(scenarios.Objective) error, error) {
 	gate, rec, err := openRun(dir)
 	if err != nil {
@@ -313,7 +313,7 @@ func judgeSoFar(dir string) (func(scenarios.Objective) error, error) {
 	}, nil
 }
 
-// undecided reports whether a scenario that may be extended has to be.
+// undecided reports whether a scenario must be extended.
 func undecided(dir, scenario string) (bool, error) {
 	gate, rec, err := openRun(dir)
 	if err != nil {
@@ -336,7 +336,7 @@ func serverProgram() (string, error) {
 	return filepath.Join(filepath.Dir(self), name), nil
 }
 
-// remarksOn are what a person should know of the load before it is sent.
+// remarksOn returns remarks on the load for the user, before it is sent.
 func remarksOn(material *prompt.Material, plans []*loadgen.Plan) (remarks []words.Sentence) {
 	if material != nil {
 		remarks = material.Remarks()

@@ -11,8 +11,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// An objective that its load can never prove is told of before the run, and
-// not only at its end.
+// An objective that its load can never prove is reported before the run, not
+// only at its end.
 func TestTooFewSamplesAreReportedBefore(t *testing.T) {
 	for _, tt := range []struct {
 		name, stages, objective string
@@ -61,7 +61,7 @@ objectives: ["` + tt.objective + `"]
 	}
 }
 
-// The plan tells which models are served, and how each class asks.
+// The plan says which models are served, and how each class sends requests.
 func TestPlanTellsHowClassesAsk(t *testing.T) {
 	gate := filepath.Join(t.TempDir(), "gate.yaml")
 	if err := os.WriteFile(gate, []byte(`name: g
@@ -92,7 +92,7 @@ objectives: [error_rate in s <= 5%]
 	}
 }
 
-// The ready gates have load enough for all that they promise.
+// The ready gates have enough load for all their objectives.
 func TestReadyGatesHaveEnoughSamples(t *testing.T) {
 	for _, gate := range scenarios.Gates() {
 		material, err := prompt.Gather(gate)

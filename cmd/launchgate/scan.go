@@ -13,7 +13,7 @@ import (
 	"github.com/launchgate/launchgate/security"
 )
 
-// scanFlags are the flags of launchgate scan beside those of a target.
+// scanFlags are the flags of launchgate scan besides those of the target.
 type scanFlags struct {
 	runFlags
 	scan scenarios.Scan
@@ -85,8 +85,8 @@ sbom.cdx.json.`,
 	return cmd
 }
 
-// scanGate is the gate whose scan is made: without one, the bundled service or
-// the target alone.
+// scanGate is the gate whose scan is made. Without a gate it is one for the
+// bundled service or for the target.
 func scanGate(args []string, target string) (scenarios.Gate, error) {
 	if len(args) == 1 {
 		return gateOf(args, target)
@@ -98,8 +98,7 @@ func scanGate(args []string, target string) (scenarios.Gate, error) {
 	return gate, nil
 }
 
-// merge makes a gate of the scan alone, with what the flags say before what the
-// gate does.
+// merge reduces a gate to its scan. Flags win over the gate.
 func (f scanFlags) merge(gate *scenarios.Gate) {
 	s := scenarios.Scan{}
 	if gate.Scan != nil {
@@ -149,7 +148,7 @@ func (f scanFlags) merge(gate *scenarios.Gate) {
 	*gate = gate.Resolved()
 }
 
-// whole is a file's name as it is from anywhere: the run folder keeps it.
+// whole is the absolute path of a file, because the run folder keeps it.
 func whole(file string) string {
 	if strings.Contains(file, "://") {
 		return file
@@ -161,7 +160,7 @@ func whole(file string) string {
 	return path
 }
 
-// printScan tells which checks would be made.
+// printScan prints which checks would be made.
 func printScan(out io.Writer, gate scenarios.Gate) {
 	made, leftOut := security.Planned(*gate.Resolved().Scan)
 	for _, c := range made {

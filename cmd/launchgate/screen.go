@@ -21,22 +21,22 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// screen tells a person how the run goes: lines that stay, and at a terminal
-// under them one that is written over.
+// screen shows the progress of a run: permanent lines, and on a terminal one
+// more line that is overwritten.
 type screen struct {
 	out      io.Writer
 	lang     reports.Language
 	terminal bool
 
 	mu   sync.Mutex
-	live bool // the cursor stands after a line that is to be written over
+	live bool // the cursor is behind a line that is to be overwritten
 }
 
 func newScreen(out io.Writer, lang reports.Language) *screen {
 	return &screen{out: out, lang: lang, terminal: isTerminal(out)}
 }
 
-// say tells a line that stays.
+// say prints a permanent line.
 func (s *screen) say(p words.Phrase, args ...any) { s.stay(words.Say(p, args...)) }
 
 func (s *screen) stay(said words.Sentence) {
@@ -74,7 +74,7 @@ func (s *screen) wipe() {
 	}
 }
 
-// liveLine draws how far a scenario is, in under 80 columns.
+// liveLine is the progress of a scenario in less than 80 columns.
 func (s *screen) liveLine(l run.Live) string {
 	const width = 20
 	share := 1.0
@@ -96,7 +96,7 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// asked is how a service that is already there is asked, a line each.
+// asked describes how requests reach an existing service, in several lines.
 func asked(e scenarios.Endpoint) (lines []words.Sentence) {
 	list := func(p words.Phrase, of []string) {
 		if len(of) > 0 {
@@ -121,7 +121,7 @@ func asked(e scenarios.Endpoint) (lines []words.Sentence) {
 	return lines
 }
 
-// printPlan tells what a run of the gate would do.
+// printPlan prints what a run of the gate would do.
 func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans []*loadgen.Plan, focus []string) {
 	say := func(p words.Phrase, args ...any) { fmt.Fprintln(out, lang.Word(words.Say(p, args...))) }
 	if gate.Description != "" {
@@ -218,8 +218,8 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 	}
 }
 
-// way is how a class asks, where that is not how its scenario does: which model,
-// by whose key, over which connections. It is told in the gate's own words.
+// way is how a class sends requests, if that differs from its scenario: the
+// model, the key and the connections. It uses the gate's own keys and values.
 func way(class, scenario scenarios.Workload) string {
 	var parts []string
 	if class.Model != scenario.Model {
@@ -256,7 +256,7 @@ func gatePath(dir string) string   { return filepath.Join(dir, "gate.yaml") }
 func reportPath(dir string) string { return filepath.Join(dir, "report.html") }
 func baseName(path string) string  { return filepath.Base(path) }
 
-// moment is from when a fault's time counts, and until when it may be drawn.
+// moment says from when a fault's time counts, and the range of a random time.
 func moment(f scenarios.Fault) words.Sentence {
 	from := words.Say(" in")
 	if f.After != "" {

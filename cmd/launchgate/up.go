@@ -21,9 +21,9 @@ import (
 
 const (
 	keepName   = "keep"
-	standingAt = "runs/up"        // where up keeps what it keeps, below the folder it is called in
+	standingAt = "runs/up"        // the folder of up's files, below the working directory
 	downWithin = 20 * time.Second // until the keeper is killed
-	startWith  = 10 * time.Second // of time for the keeper itself, besides the replicas'
+	startWith  = 10 * time.Second // for the keeper itself, besides the time of the replicas
 )
 
 func upCommand(out io.Writer) *cobra.Command {
@@ -64,7 +64,7 @@ already runs, up shows its state.`,
 	return cmd
 }
 
-// orderedBy is what is to be deployed.
+// orderedBy is the deployment that the arguments ask for.
 func orderedBy(args []string) (deploy.Order, error) {
 	if len(args) == 0 {
 		return deploy.DefaultOrder(), nil
@@ -76,8 +76,9 @@ func orderedBy(args []string) (deploy.Order, error) {
 	return deploy.OrderFor(gate)
 }
 
-// startKeeper starts the process that keeps the deployment, in a session of its
-// own so that it outlives the terminal, and waits until it is ready.
+// startKeeper starts the process that keeps the deployment and waits until it
+// is ready. The process has a session of its own, so that it outlives the
+// terminal.
 func startKeeper(ctx context.Context, dir string, want deploy.Order) (deploy.Standing, error) {
 	var none deploy.Standing
 	task, err := json.Marshal(want)
@@ -103,7 +104,7 @@ func startKeeper(ctx context.Context, dir string, want deploy.Order) (deploy.Sta
 		return none, err
 	}
 	ended := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(ended) }() // why, is in its log
+	go func() { _ = cmd.Wait(); close(ended) }() // its log has the reason
 	stop := func() { _ = cmd.Process.Signal(syscall.SIGTERM); <-ended }
 	for deadline := time.Now().Add(time.Duration(want.Spec.ReadyTimeout) + startWith); ; {
 		s, err := deploy.FindStanding(dir)
@@ -129,7 +130,7 @@ func startKeeper(ctx context.Context, dir string, want deploy.Order) (deploy.Sta
 	}
 }
 
-// lastWords is what a keeper that gave up said.
+// lastWords is the error in the log of a keeper that gave up.
 func lastWords(log string) string {
 	b, err := os.ReadFile(log)
 	if err != nil || len(b) == 0 {
@@ -199,7 +200,7 @@ runs any more. The logs, the ledger and the audit log stay in the folder.`,
 	return cmd
 }
 
-// keepCommand is the process that up leaves behind.
+// keepCommand is the process that up leaves running.
 func keepCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    keepName + " DIR",

@@ -26,8 +26,8 @@ import (
 	"github.com/launchgate/launchgate/internal/recording"
 )
 
-// The service stays up when the command that started it, and its terminal, are
-// gone; it asks for its key over TLS; and down leaves nothing of it.
+// The service stays up after the command that started it and its terminal are
+// gone. It demands its key over TLS. down leaves nothing of it.
 func TestUpAndDown(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "up")
 	gate := filepath.Join(t.TempDir(), "gate.yaml")
@@ -38,7 +38,7 @@ func TestUpAndDown(t *testing.T) {
 		t.Errorf("down of nothing: %d %s", code, out)
 	}
 	up := command(t, "up", "--dir", dir, gate)
-	up.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // as a terminal's
+	up.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // as a terminal does
 	out, err := up.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -48,7 +48,7 @@ func TestUpAndDown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The terminal hangs up on everything that was of it.
+	// The terminal sends SIGHUP to its process group.
 	_ = syscall.Kill(-up.Process.Pid, syscall.SIGHUP)
 	for _, want := range []string{s.URL, s.CA, s.KeyFile, "replica-1", "launchgate down"} {
 		if !strings.Contains(string(out), want) {
@@ -83,7 +83,7 @@ func TestUpAndDown(t *testing.T) {
 	}
 }
 
-// onlyLoopback looks at every socket on which a process of the deployment
+// onlyLoopback checks every socket on which a process of the deployment
 // listens.
 func onlyLoopback(t *testing.T, dir string) {
 	t.Helper()
@@ -133,7 +133,7 @@ func askModels(t *testing.T, s deploy.Standing, key string) int {
 	return status
 }
 
-// gatewayClient knows the CA of the gateway.
+// gatewayClient is a client that trusts the CA of the gateway.
 func gatewayClient(t *testing.T, s deploy.Standing) *http.Client {
 	t.Helper()
 	pool := x509.NewCertPool()
@@ -145,7 +145,7 @@ func gatewayClient(t *testing.T, s deploy.Standing) *http.Client {
 	return &http.Client{Transport: transport, Timeout: 10 * time.Second}
 }
 
-// answerOf is an answer to its end; status 0 where there is none.
+// answerOf reads an answer to its end. status is 0 if there is none.
 func answerOf(client *http.Client, req *http.Request) (status int, body string) {
 	resp, err := client.Do(req)
 	if err != nil {
@@ -159,8 +159,8 @@ func answerOf(client *http.Client, req *http.Request) (status int, body string) 
 	return resp.StatusCode, string(b)
 }
 
-// ledgerComesBack loses the ledger of a deployment, once it is down, and has it
-// back with everything that was in it: from a backup, and from the second place.
+// ledgerComesBack deletes the ledger of a stopped deployment and restores it
+// completely: from a backup, and from the second place.
 func ledgerComesBack(t *testing.T, dir string) {
 	t.Helper()
 	backup := filepath.Join(t.TempDir(), "backup.db")
@@ -175,7 +175,7 @@ func ledgerComesBack(t *testing.T, dir string) {
 			if code, out := launch(t, append([]string{"restore", "--dir", dir}, args...)...); code != checklist.ExitCouldNotRun || !strings.Contains(out, "never overwrites") {
 				t.Errorf("%d %s", code, out)
 			}
-			for _, end := range []string{"", "-wal", "-shm"} { // the disk
+			for _, end := range []string{"", "-wal", "-shm"} { // the files of the ledger
 				if err := os.Remove(filepath.Join(dir, deploy.LedgerFile) + end); err != nil && !errors.Is(err, os.ErrNotExist) {
 					t.Fatal(err)
 				}
@@ -187,8 +187,8 @@ func ledgerComesBack(t *testing.T, dir string) {
 	})
 }
 
-// metricsAreThere looks for every metric that rules and dashboard ask for in
-// what the processes tell: one that is called otherwise would never alert.
+// metricsAreThere checks that the processes export every metric of the rules
+// and the dashboard. An alert on a metric with another name would never fire.
 func metricsAreThere(t *testing.T, s deploy.Standing) {
 	t.Helper()
 	var page strings.Builder
@@ -204,8 +204,8 @@ func metricsAreThere(t *testing.T, s deploy.Standing) {
 		}
 	}
 	asked := regexp.MustCompile(`\b(http|ai|gateway|nvidia|inference)_[a-z_]+[a-z]\b`)
-	never := []string{"gateway_refused_total", "gateway_degraded_total", // their codes are not known before
-		"ai_time_to_first_token_seconds_bucket", "ai_tokens_total"} // nor the models
+	never := []string{"gateway_refused_total", "gateway_degraded_total", // their labels appear with the first refusal
+		"ai_time_to_first_token_seconds_bucket", "ai_tokens_total"} // their labels appear with the first request
 	for _, file := range []string{"rules.yml", "dashboard.json"} {
 		src, err := monitoring.Files.ReadFile(file)
 		if err != nil {
@@ -223,8 +223,8 @@ func metricsAreThere(t *testing.T, s deploy.Standing) {
 	}
 }
 
-// A drill with the rules of production, in windows sixty times shorter: none
-// fires while all is well, and the right one when a replica is lost.
+// A drill uses the rules of production with windows sixty times shorter. No
+// alert fires without a fault, and the right one fires when a replica is lost.
 func TestAlertDrill(t *testing.T) {
 	if _, err := exec.LookPath("prometheus"); err != nil {
 		t.Skip("skipped: prometheus is not on the PATH")
@@ -257,7 +257,8 @@ objectives:
 	nothingRuns(t, dir)
 }
 
-// A keeper that is killed takes its processes with it, and up starts afresh.
+// When the keeper is killed, its processes end too, and up starts a new
+// deployment.
 func TestUpAfterItsKeeperWasKilled(t *testing.T) {
 	if _, err := os.Stat("/proc/self/stat"); err != nil {
 		t.Skip("skipped: only Linux ends processes with the one that started them")
@@ -282,8 +283,8 @@ func TestUpAfterItsKeeperWasKilled(t *testing.T) {
 			t.Errorf("a killed keeper still keeps: %v", err)
 		}
 	}
-	// The kernel ends them a moment after the keeper, and one that is ending is
-	// not seen at every look.
+	// The kernel ends them shortly after the keeper. A process that is ending
+	// does not show up at every check.
 	gone := 0
 	for deadline := time.Now().Add(30 * time.Second); gone < 10 && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if gone++; len(writersOf(dir)) > 0 {
@@ -306,7 +307,7 @@ func TestUpInterrupted(t *testing.T) {
 		}
 	}
 	_ = up.Process.Signal(os.Interrupt)
-	_ = up.Wait() // the code says how
+	_ = up.Wait() // the exit code is checked below
 	if code := up.ProcessState.ExitCode(); code != checklist.ExitInterrupted {
 		t.Errorf("exit code %d, want %d", code, checklist.ExitInterrupted)
 	}
@@ -316,7 +317,7 @@ func TestUpInterrupted(t *testing.T) {
 	}
 }
 
-// What cannot be started says why, and leaves nothing.
+// A deployment that cannot start gives the reason and leaves nothing.
 func TestUpThatCannot(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -382,9 +383,9 @@ objectives:
   - p50(tpot) of flood in front <= 1000% of that of user
 `
 
-// Who floods is held to the guide's limits, by address and with a key of the
-// kind that the gate says, and who does not is served beside it: by another model
-// of the same replica.
+// A flooding caller is held to the guide's limits, by its address and by its
+// key. Another caller is served at the same time, by another model of the same
+// replica.
 func TestCallersAreDistinguished(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("not every address in 127.0.0.0/8 is this host's here")
@@ -393,7 +394,7 @@ func TestCallersAreDistinguished(t *testing.T) {
 	code, out := launch(t, "run", "--out", dir, gate)
 	v := readVerdict(t, dir)
 	for _, f := range v.Objectives {
-		if (f.Verdict == checklist.Fail || f.Value == nil) && v.Client.Valid { // too few answers may leave it unproven, none may not
+		if (f.Verdict == checklist.Fail || f.Value == nil) && v.Client.Valid { // a busy machine may leave it unproven, but not without any answer
 			t.Errorf("%s: %s (exit code %d)\n%s", f.Source, f.Why, code, out)
 		}
 	}
@@ -415,11 +416,12 @@ func TestCallersAreDistinguished(t *testing.T) {
 	}
 }
 
-// aKey is what a key looks like.
+// aKey matches an API key.
 var aKey = regexp.MustCompile(`lg-[A-Za-z0-9_-]{43}`)
 
-// A run of the whole gateway drives it with keys of its own, past the limits of
-// its address, and across the death of the gateway; no file of it holds a key.
+// A run through the whole gateway uses its own keys, may exceed the limits of
+// its address, and survives the death of the gateway. No file of the run has a
+// key.
 func TestRunBehindTheWholeGateway(t *testing.T) {
 	dir, gate := filepath.Join(t.TempDir(), "run"), filepath.Join(t.TempDir(), "gate.yaml")
 	if err := os.WriteFile(gate, []byte(guardedGate), 0o644); err != nil {

@@ -12,8 +12,8 @@ import (
 
 const workerName = "worker"
 
-// workerCommand is one of several processes that a load is shared out to. run
-// --workers starts it; elsewhere it is told where the run is.
+// workerCommand is one of several processes that share a load. run --workers
+// starts it. On another host its argument is the address of the run.
 func workerCommand() *cobra.Command {
 	var address string
 	cmd := &cobra.Command{

@@ -21,8 +21,8 @@ type ballastOptions struct {
 	ask        bool
 }
 
-// ballastCommand is for those who break the service on purpose: it takes the
-// device's memory away from it, as another program on a GPU would.
+// ballastCommand is for faults: it takes the device's memory, as another
+// program on a GPU would.
 func ballastCommand(in io.Reader, out io.Writer) *cobra.Command {
 	var o ballastOptions
 	cmd := &cobra.Command{
@@ -44,7 +44,7 @@ the memory that asking takes, and prints 0 if there is not enough to ask.`,
 	return cmd
 }
 
-// memory is what ballast takes.
+// memory is the memory that ballast takes.
 type memory interface {
 	free() (int64, error)
 	take(bytes int64) (giveBack func() error, err error)
@@ -83,7 +83,7 @@ func (o ballastOptions) run(in *bufio.Reader, out io.Writer) error {
 		return err
 	}
 	if _, err := in.ReadString('\n'); err != nil {
-		return nil // it was called off
+		return nil // cancelled before the start
 	}
 	free, err := m.free()
 	if err != nil {
@@ -98,7 +98,7 @@ func (o ballastOptions) run(in *bufio.Reader, out io.Writer) error {
 	return giveBack()
 }
 
-// accounted is the CPU's memory, which servers account for in a file.
+// accounted is the CPU's memory, for which servers account in a file.
 type accounted struct{ *device.Device }
 
 func (d accounted) free() (int64, error) {
@@ -111,7 +111,8 @@ func (d accounted) take(bytes int64) (func() error, error) {
 	return taken.Release, err
 }
 
-// gpuMemory is a GPU's, or nil: one without the memory to ask it.
+// gpuMemory is the memory of a GPU. A nil GPU means that there is not enough
+// memory to open it.
 type gpuMemory struct{ *cuda.GPU }
 
 func (g gpuMemory) free() (int64, error) {
@@ -121,7 +122,8 @@ func (g gpuMemory) free() (int64, error) {
 	return g.Free()
 }
 
-// take comes as close as the GPU's pages allow: what is free is not in one piece.
+// take takes as much as the GPU's pages allow, because the free memory is not
+// contiguous.
 func (g gpuMemory) take(bytes int64) (func() error, error) {
 	const page = 2 << 20
 	if g.GPU == nil || bytes < page {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Ballast takes what is free but for what it is to leave, and gives it back
-// when its standard input ends.
+// Ballast takes the free memory except for the given rest, and frees it when
+// its standard input ends.
 func TestBallast(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "device.json")
 	free := func() string {

@@ -11,8 +11,8 @@ import (
 	"github.com/launchgate/launchgate/reference-server/weights"
 )
 
-// deepenCommand is for those who try out releases: it makes a version of a model
-// that is as good and slow.
+// deepenCommand is for tests of releases. It makes a version of a model that
+// gives the same answers and is slower.
 func deepenCommand() *cobra.Command {
 	var times int
 	var to string
@@ -41,6 +41,6 @@ model gives the same answers, to the last bit, and takes several times the work.
 	}
 	cmd.Flags().StringVar(&to, "to", "", "the `file` to write, which must not exist yet")
 	cmd.Flags().IntVar(&times, "times", 4, "how many layers replace each layer")
-	_ = cmd.MarkFlagRequired("to") // it is there
+	_ = cmd.MarkFlagRequired("to") // the flag exists
 	return cmd
 }

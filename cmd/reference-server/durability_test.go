@@ -67,8 +67,8 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *program {
 	return p
 }
 
-// freeAddress is one that nobody listens on now, nor is given by the kernel to
-// whoever asks for any port: below those that Linux gives away.
+// freeAddress is an address on which nobody listens. Its port is below Linux's
+// ephemeral range, so the kernel does not give it to others.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	for range 100 {
@@ -97,12 +97,12 @@ func waitFor(t *testing.T, url string) {
 	}
 }
 
-// acknowledged is what clients were told, and so may rely on.
+// acknowledged is what was acknowledged to clients, so that they rely on it.
 type acknowledged struct {
 	mu         sync.Mutex
 	tokens     map[string]int64 // of requests whose stream was seen to its end, by id
 	background map[string]bool  // responses that were accepted
-	cut        int              // requests that were not answered to their end
+	cut        int              // requests without a complete answer
 }
 
 // stream asks one question and reads the answer.
@@ -128,7 +128,7 @@ func (a *acknowledged) stream(ctx context.Context, url, key string) {
 	a.tokens[resp.Header.Get("X-Request-Id")] = used
 }
 
-// inBackground has one response computed in the background.
+// inBackground requests one background response.
 func (a *acknowledged) inBackground(ctx context.Context, url, key string) {
 	resp, body, err := ask(ctx, url+"/v1/responses", key, `{"input":"Tell me a story.","max_output_tokens":16,"background":true}`)
 	var o struct{ ID, Status string }
@@ -156,10 +156,10 @@ func ask(ctx context.Context, url, key, body string) (*http.Response, string, er
 	return resp, string(b), err
 }
 
-// The gateway is killed with SIGKILL again and again under load. What a client
-// was told is kept: the usage of every stream that it saw to its end, to the
-// token, and every background response that was accepted, which another gateway
-// computes. What it was not told may be missing, and is never there twice.
+// The gateway is killed with SIGKILL again and again under load. Acknowledged
+// data is kept: the exact usage of every stream whose end a client saw, and
+// every accepted background response, which another gateway computes. Other
+// data may be missing, and nothing is there twice.
 func TestNothingAcknowledgedIsLost(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped with -short: it takes ten seconds")
@@ -242,8 +242,8 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	t.Logf("%d kills: %d streams and %d background responses acknowledged, %d requests cut, %d acknowledged ones lost", kills, len(acked.tokens), len(acked.background), acked.cut, lost)
 }
 
-// The gateway and its disk are lost under load. The ledger comes back from its
-// second place, and what is missing is no older than the replication is behind.
+// The gateway and its disk are lost under load. The ledger is restored from its
+// second place. The missing records are not older than the replication lag.
 func TestTheDiskIsLost(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped with -short: it takes five seconds")
@@ -319,7 +319,7 @@ func TestTheDiskIsLost(t *testing.T) {
 		}
 	}
 	t.Logf("%d records acknowledged, %d lost with the disk, the oldest %s before it was", len(writes), missing, oldest.Round(time.Millisecond))
-	if len(writes) < 50 || missing > len(writes)/2 || oldest > 10*time.Second { // far above what it is, for a busy machine
+	if len(writes) < 50 || missing > len(writes)/2 || oldest > 10*time.Second { // far above the usual values, for a busy machine
 		t.Errorf("of %d records %d are lost, the oldest %s old", len(writes), missing, oldest)
 	}
 }

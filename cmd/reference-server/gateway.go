@@ -106,8 +106,8 @@ func (o gatewayOptions) tls(log *slog.Logger) (*tls.Config, error) {
 	return nil, nil
 }
 
-// guard puts the ledger and the limits in front of g. What close returns is
-// to be called once g has ended.
+// guard puts the ledger and the limits in front of g. closeAll must be called
+// after g has ended.
 func (o gatewayOptions) guard(ctx context.Context, g *gateway.Gateway) (closeAll func(), err error) {
 	if o.ledger == "" {
 		if o.config != "" {
@@ -134,8 +134,8 @@ func (o gatewayOptions) guard(ctx context.Context, g *gateway.Gateway) (closeAll
 	return func() { books.Close(); audit.Close() }, nil
 }
 
-// name is the gateway's among those of a ledger. One that is started again has
-// the name of before, so that it takes its share back at once.
+// name identifies the gateway among those of a ledger. A restarted gateway has
+// the same name, so that it gets its share of the limits back at once.
 func (o gatewayOptions) name() string {
 	host, err := os.Hostname()
 	if err != nil {
@@ -148,7 +148,7 @@ func (o gatewayOptions) name() string {
 }
 
 // gatewaySecret is the secret of gateway and replicas, from a file or the
-// environment; empty where there is none.
+// environment. It is empty if there is none.
 func gatewaySecret(file string) (string, error) {
 	if file != "" {
 		return access.ReadSecret(file)
@@ -204,7 +204,7 @@ func runGateway(ctx context.Context, o gatewayOptions, log *slog.Logger) error {
 	}
 }
 
-// reconfigure reads the limits again. A file that means nothing changes nothing.
+// reconfigure reads the limits again. An invalid file changes nothing.
 func (o gatewayOptions) reconfigure(g *gateway.Gateway, log *slog.Logger) {
 	if o.config == "" {
 		log.Warn("there is no --config to read again")

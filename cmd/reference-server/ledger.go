@@ -18,7 +18,7 @@ import (
 	"github.com/launchgate/launchgate/reference-server/ledger"
 )
 
-// ledgerCommand keeps the books of a gateway: its keys and its backups.
+// ledgerCommand manages the ledger of a gateway: its keys and its backups.
 func ledgerCommand(out, errOut io.Writer) *cobra.Command {
 	var at string
 	cmd := &cobra.Command{

@@ -1,5 +1,5 @@
-// Command reference-server is the service that launchgate brings along: serve
-// is an inference replica, gateway the gateway of several.
+// Command reference-server is the inference service that comes with launchgate.
+// serve is a replica, and gateway the gateway in front of several.
 package main
 
 import (
@@ -55,7 +55,8 @@ func newLog(w io.Writer, level string) (*slog.Logger, error) {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: l})), nil
 }
 
-// environment is what a flag defaults to: a variable, or a value.
+// environment is the default of a flag: an environment variable, or else a
+// value.
 func environment(name, otherwise string) string {
 	if v := os.Getenv(name); v != "" {
 		return v

@@ -12,9 +12,9 @@ import (
 	"strings"
 )
 
-// defaultMiB is the memory that servers may share by default: what the host has,
-// or the container may take where that is less, less an eighth for everything
-// else. root is the file system's.
+// defaultMiB is the default memory that servers share: 7/8 of the memory of the
+// host, or of the container's limit if that is lower. root is the root of the
+// file system.
 func defaultMiB(root fs.FS) int64 {
 	total := min(hostMemory(root), controlGroupLimit(root))
 	if total == math.MaxInt64 {
@@ -23,8 +23,8 @@ func defaultMiB(root fs.FS) int64 {
 	return max(1, total>>20*7/8)
 }
 
-// hostMemory is the memory of the machine in bytes; the largest number where
-// that is not told.
+// hostMemory is the memory of the machine in bytes, or the largest number if it
+// is not known.
 func hostMemory(root fs.FS) int64 {
 	b, err := fs.ReadFile(root, "proc/meminfo")
 	var kib int64
@@ -34,14 +34,14 @@ func hostMemory(root fs.FS) int64 {
 	return kib << 10
 }
 
-// controlGroupLimit is the least memory in bytes that the control group of this
-// process and those around it are limited to, as containers are; the largest
-// number where there is no limit. Both versions of control groups are read.
+// controlGroupLimit is the lowest memory limit in bytes of this process's
+// control group and its ancestors, in both versions of control groups. It is
+// the largest number if there is no limit.
 func controlGroupLimit(root fs.FS) int64 {
 	limit := int64(math.MaxInt64)
 	for _, g := range memoryGroups(root) {
 		for at := g.folder; ; at = path.Dir(at) {
-			// The root group of a machine has no such file, and "max" is no number.
+			// The root group has no such file, and "max" is not a number.
 			if b, err := fs.ReadFile(root, path.Join(at, g.file)); err == nil {
 				if n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil {
 					limit = min(limit, n)
@@ -55,9 +55,9 @@ func controlGroupLimit(root fs.FS) int64 {
 	return limit
 }
 
-// memoryGroup is where the memory of a control group is limited.
+// memoryGroup is a control group that can limit memory.
 type memoryGroup struct {
-	mount, folder string // without a slash in front, as fs.FS wants them
+	mount, folder string // without a leading slash, as fs.FS requires
 	file          string
 }
 
@@ -91,8 +91,8 @@ func memoryGroups(root fs.FS) (groups []memoryGroup) {
 }
 
 // groupFolder finds in mountinfo where a control group is mounted, and its
-// folder there. A container sees its own group as the root of the mount, also
-// where its name is the host's.
+// folder there. In a container the root of the mount is the container's group,
+// even if the group's name is that of the host.
 func groupFolder(mountinfo []byte, kind, group string) (mount, folder string) {
 	lines := bufio.NewScanner(bytes.NewReader(mountinfo))
 	for lines.Scan() {

@@ -5,15 +5,15 @@ import (
 	"testing/fstest"
 )
 
-// The default budget is 7/8 of the least of the machine's memory and the limits
-// of the control group and those around it.
+// The default budget is 7/8 of the machine's memory, or of the lowest limit of
+// the control group and its ancestors.
 func TestDefaultMemory(t *testing.T) {
 	const (
 		v2     = "30 1 0:26 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n"
 		v1     = "31 1 0:30 / /sys/fs/cgroup/cpu,cpuacct ro - cgroup cgroup rw,cpu,cpuacct\n32 1 0:31 / /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n"
 		inV1   = "4:memory:/kubepods/pod1/c1\n3:cpu,cpuacct:/kubepods/pod1/c1\n"
 		pod    = "sys/fs/cgroup/memory/kubepods/pod1/memory.limit_in_bytes"
-		none   = "9223372036854771712" // what version 1 says where there is no limit
+		none   = "9223372036854771712" // version 1's value without a limit
 		gib    = "1073741824"
 		half   = "536870912"
 		of8GiB = 7168

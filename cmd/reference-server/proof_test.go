@@ -25,9 +25,9 @@ import (
 )
 
 // Every part of the deployment is killed, hangs, becomes slow and is cut off,
-// under streaming load. Nothing that a client was told is lost, no token is
-// another's or there twice, what goes wrong says so in bounded time, and all of
-// it recovers by itself.
+// under streaming load. No acknowledged data is lost, no token is foreign or
+// repeated, every failure is reported in bounded time, and everything recovers
+// by itself.
 func TestEveryPartFails(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped with -short: it takes a minute")
@@ -65,8 +65,8 @@ func TestEveryPartFails(t *testing.T) {
 type hall struct {
 	t         *testing.T
 	path, dir string
-	books     string // the ledger's address, past its link where it has one
-	direct    string // and its own
+	books     string // the ledger's address, through its link if it has one
+	direct    string // the ledger's own address
 	key       string
 	parts     map[string]*part
 	frontEnds []string
@@ -77,7 +77,7 @@ type hall struct {
 	mu      sync.Mutex
 	acked   acknowledged
 	whole   int
-	refused map[string]int // by code; what broke off has the code of its error, or none
+	refused map[string]int // by status; a broken stream has the code of its error, or none
 	longest time.Duration
 }
 
@@ -86,7 +86,7 @@ type part struct {
 	run  func() *exec.Cmd
 	now  *program
 	link *link
-	cut  func(bool) // what cuts it off, where that is no link
+	cut  func(bool) // cuts it off if it has no link
 	back func() bool
 }
 
@@ -136,8 +136,7 @@ func (h *hall) open(name string) {
 	waitFor(h.t, "http://"+at+"/ready")
 }
 
-// postgres is a primary and a standby, which has every commit before it is
-// acknowledged.
+// postgres starts a primary and a synchronous standby.
 func (h *hall) postgres() {
 	t := h.t
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
@@ -145,7 +144,7 @@ func (h *hall) postgres() {
 		t.Skip("skipped: PostgreSQL is not installed: apt-get install postgresql")
 	}
 	bin := filepath.Dir(slices.Max(found))
-	dir, err := os.MkdirTemp("", "launchgate-pg-") // where the user postgres may go
+	dir, err := os.MkdirTemp("", "launchgate-pg-") // a folder that the user postgres can open
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +199,7 @@ func (h *hall) postgres() {
 	h.direct = fmt.Sprintf("postgres://ledger@%s/postgres?sslmode=disable", at)
 }
 
-// prometheus scrapes a gateway past a link.
+// prometheus starts a Prometheus that scrapes a gateway through a link.
 func (h *hall) prometheus() {
 	program, err := exec.LookPath("prometheus")
 	if err != nil {
@@ -231,7 +230,7 @@ func (h *hall) replicate() (second string) {
 	second = filepath.Join(h.dir, "second")
 	away := second + ".away"
 	h.begin("second place", &part{run: h.program("ledger", "replicate", "--ledger", h.books, "--to", second), back: func() bool { return true },
-		cut: func(off bool) { // a disk that is not mounted any more
+		cut: func(off bool) { // as if the disk were unmounted
 			if off {
 				_ = os.Rename(second, away)
 				_ = os.WriteFile(second, nil, 0o600)
@@ -244,7 +243,7 @@ func (h *hall) replicate() (second string) {
 	return second
 }
 
-// restored holds the second place against what was acknowledged to clients.
+// restored compares the second place with what was acknowledged to clients.
 func (h *hall) restored(second string) {
 	p := h.parts["second place"].now
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
@@ -265,7 +264,7 @@ func (h *hall) restored(second string) {
 	}
 }
 
-// load asks until the hall settles.
+// load sends requests until the hall settles.
 func (h *hall) load() {
 	for i := range h.want {
 		text, how, _ := h.question(h.frontEnds[0], i)
@@ -302,8 +301,8 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// question asks one, and returns what was seen of the answer; how is empty where
-// it is whole.
+// question sends one request and returns the answer. how is empty if the answer
+// is complete.
 func (h *hall) question(frontEnd string, client int) (text, how string, ack func()) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -336,7 +335,7 @@ func (h *hall) question(frontEnd string, client int) (text, how string, ack func
 		case !is:
 		case data == "[DONE]":
 			done = true
-		case json.Unmarshal([]byte(data), &event) != nil: // it broke inside an event
+		case json.Unmarshal([]byte(data), &event) != nil: // the stream broke inside an event
 		case event.Error != nil:
 			how = "broke off: " + event.Error.Code
 		case event.Usage != nil:
@@ -358,7 +357,8 @@ func (h *hall) question(frontEnd string, client int) (text, how string, ack func
 	return text, how, nil
 }
 
-// stream asks a client's question, and holds the answer against what it was.
+// stream sends a client's question and compares the answer with the expected
+// one.
 func (h *hall) stream(frontEnd string, client int) (whole bool) {
 	text, how, ack := h.question(frontEnd, client)
 	if how == "" && text == h.want[client] {
@@ -377,7 +377,7 @@ func (h *hall) stream(frontEnd string, client int) (whole bool) {
 	return how == ""
 }
 
-// fails has a part fail in every way.
+// fails makes a part fail in every way.
 func (h *hall) fails(name string) {
 	p := h.parts[name]
 	if p == nil {
@@ -397,7 +397,7 @@ func (h *hall) fails(name string) {
 		h.t.Run(name+" "+fault.name, func(t *testing.T) {
 			before := h.outcomes()
 			fault.do()
-			if name == "ledger" && fault.name == "hangs" { // until a request was refused for it
+			if name == "ledger" && fault.name == "hangs" { // until a request was refused because of it
 				eventually(t, "a request is refused because of the ledger", func() bool {
 					h.stream(h.frontEnds[0], 0)
 					return h.outcomes()["ledger_unavailable"] > before["ledger_unavailable"]
@@ -408,7 +408,7 @@ func (h *hall) fails(name string) {
 			began := time.Now()
 			eventually(t, "the part is back", func() bool {
 				select {
-				case <-p.now.ended: // what it left behind was in its way
+				case <-p.now.ended: // its own leftovers prevented a restart
 					p.now = startCommand(h.t, p.run())
 				default:
 				}
@@ -442,7 +442,8 @@ func (h *hall) outcomes() map[string]int {
 	return all
 }
 
-// settle ends the load, and holds the ledger against what was acknowledged to clients.
+// settle ends the load and compares the ledger with what was acknowledged to
+// clients.
 func (h *hall) settle() {
 	h.stop()
 	at := h.books
@@ -485,8 +486,8 @@ func (p *part) disconnect(off bool) {
 	p.link.cut(off)
 }
 
-// slow is of the network in front of a part; a part without one is stopped most
-// of the time.
+// slow delays the network in front of a part. A part without a link is stopped
+// most of the time.
 func (p *part) slow(on bool) {
 	if p.link != nil {
 		p.link.slow(on)
@@ -524,8 +525,8 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// signalAll signals a process and all that descend from it: those of PostgreSQL
-// are sessions of their own.
+// signalAll signals a process and all its descendants, because those of
+// PostgreSQL have sessions of their own.
 func (p *program) signalAll(s syscall.Signal) (pids []int) {
 	pids = []int{p.cmd.Process.Pid}
 	for i := 0; i < len(pids); i++ {
@@ -540,7 +541,7 @@ func (p *program) signalAll(s syscall.Signal) (pids []int) {
 	return pids
 }
 
-// killAll kills it, and returns when none of its processes is there any more.
+// killAll kills the program and returns when all its processes are gone.
 func (p *program) killAll() {
 	select {
 	case <-p.ended:
@@ -571,7 +572,7 @@ type link struct {
 	mu    sync.Mutex
 	conns map[net.Conn]bool
 	off   bool
-	late  time.Duration // for each piece that passes
+	late  time.Duration // delay of each piece of data
 	ends  sync.WaitGroup
 }
 
@@ -597,7 +598,7 @@ func newLink(t *testing.T, to string) *link {
 
 func (k *link) at() string { return k.l.Addr().String() }
 
-// join passes on what comes on one connection, both ways.
+// join forwards one connection in both directions.
 func (k *link) join(in net.Conn) {
 	defer in.Close()
 	out, err := net.Dial("tcp", k.to)
@@ -614,7 +615,7 @@ func (k *link) join(in net.Conn) {
 	k.mu.Unlock()
 	var both sync.WaitGroup
 	pass := func(to, from net.Conn) {
-		defer to.Close() // so that the other way ends too
+		defer to.Close() // ends the other direction too
 		b := make([]byte, 32<<10)
 		for {
 			n, err := from.Read(b)

@@ -31,8 +31,8 @@ import (
 	"github.com/launchgate/launchgate/reference-server/rpc"
 )
 
-// drainFor is how long requests under way may take when the server is asked to
-// stop: below the 30 s that Kubernetes waits.
+// drainFor is how long requests under way may take when the server stops. It is
+// less than the 30 s that Kubernetes waits.
 const drainFor = 25 * time.Second
 
 // serveOptions are the flags of serve.
@@ -49,7 +49,7 @@ type serveOptions struct {
 	everybody                   bool
 	hosts                       []string
 	cert, key                   string
-	engine                      engine.Config // what all models have in common
+	engine                      engine.Config // settings of all models
 }
 
 func serveCommand(errOut io.Writer) *cobra.Command {
@@ -141,8 +141,8 @@ func modelFileCommand(out io.Writer) *cobra.Command {
 		}}
 }
 
-// chooseDevice opens the GPU that is asked for; nil is the CPU. The log says
-// which and why.
+// chooseDevice opens the GPU that the flag asks for. nil is the CPU. The log
+// says which device is used and why.
 func chooseDevice(name string, log *slog.Logger) (*cuda.GPU, error) {
 	index, named, err := parseDevice(name)
 	if err != nil {
@@ -164,8 +164,8 @@ func chooseDevice(name string, log *slog.Logger) (*cuda.GPU, error) {
 	return gpu, nil
 }
 
-// parseDevice reads --device: which GPU is meant, -1 being the CPU, and whether
-// it was named.
+// parseDevice reads --device. index is the GPU, or -1 for the CPU; named says
+// whether the flag names a device.
 func parseDevice(name string) (index int, named bool, err error) {
 	switch n, cut := strings.CutPrefix(name, "cuda:"); {
 	case name == "auto":
@@ -180,15 +180,14 @@ func parseDevice(name string) (index int, named bool, err error) {
 	return -1, true, fmt.Errorf("--device: found %q, expected auto, cpu, or cuda:0, cuda:1 …", name)
 }
 
-// What a GPU does by default where nobody says otherwise: its steps take as long
-// for many tokens as for a few.
+// The defaults for a GPU. Its steps take as long for many tokens as for a few.
 const (
 	gpuBatch = 256
 	gpuStep  = 2048
 	gpuQueue = 1024
 )
 
-// onGPU has the models computed on a GPU, with defaults for one.
+// onGPU sets the options to compute on a GPU, with its defaults.
 func (o *serveOptions) onGPU(gpu *cuda.GPU, changed func(flag string) bool) {
 	o.engine.GPU = gpu
 	for _, d := range []struct {
@@ -201,12 +200,12 @@ func (o *serveOptions) onGPU(gpu *cuda.GPU, changed func(flag string) bool) {
 		}
 	}
 	if !changed("kv-cache-mib") {
-		o.kvMiB = math.MaxInt64 >> 20 // all that the fraction leaves
+		o.kvMiB = math.MaxInt64 >> 20 // everything that the fraction allows
 	}
 }
 
-// fraction is the number in an environment variable; what is not one makes the
-// flag's check fail.
+// fraction is the number in an environment variable. If it is not a number, the
+// flag's check fails.
 func fraction(name string, otherwise float64) float64 {
 	v := os.Getenv(name)
 	if v == "" {
@@ -219,8 +218,8 @@ func fraction(name string, otherwise float64) float64 {
 	return f
 }
 
-// number is the whole number in an environment variable; what is not one makes
-// the flag's check fail.
+// number is the whole number in an environment variable. If it is not one, the
+// flag's check fails.
 func number(name string, otherwise int) int {
 	n, err := strconv.Atoi(environment(name, strconv.Itoa(otherwise)))
 	if err != nil {
@@ -248,7 +247,7 @@ func (o *serveOptions) check() error {
 	return nil
 }
 
-// configs are what each model is served with.
+// configs are the engine configurations of the models.
 func (o serveOptions) configs() ([]engine.Config, error) {
 	d, err := device.Open(o.deviceFile, o.deviceMiB<<20)
 	if err != nil {
@@ -263,7 +262,7 @@ func (o serveOptions) configs() ([]engine.Config, error) {
 		c := o.engine
 		c.Device = d
 		c.Path = m
-		// A path may have = and , in it: then it is a file that is there.
+		// An existing file may have = and , in its path.
 		if _, err := os.Stat(m); err != nil {
 			if name, path, ok := strings.Cut(m, "="); ok {
 				c.Name, c.Path = name, path
@@ -289,8 +288,8 @@ func (o serveOptions) configs() ([]engine.Config, error) {
 	return configs, nil
 }
 
-// access is whom the replica answers, and its certificate, nil where it speaks
-// in clear.
+// access is the policy of the replica and its certificate, which is nil without
+// TLS.
 func (o serveOptions) access(ctx context.Context, log *slog.Logger) (p access.Policy, certificate *tls.Config, err error) {
 	p.Hosts = o.hosts
 	p.Secret, err = gatewaySecret(o.secretFile)
@@ -306,7 +305,7 @@ func (o serveOptions) access(ctx context.Context, log *slog.Logger) (p access.Po
 // onlyThisHost refuses an address that other hosts may reach.
 func onlyThisHost(ctx context.Context, flag, addr string) error {
 	host, _, err := net.SplitHostPort(addr)
-	if err != nil { // none, or one that cannot be listened on
+	if err != nil { // an empty or invalid address
 		return nil
 	}
 	reach := "any address"
@@ -324,8 +323,8 @@ func onlyThisHost(ctx context.Context, flag, addr string) error {
 	return fmt.Errorf("%s %s: found %s and no secret, so anybody who reaches it could use the replica; give it and its gateway a secret (--gateway-secret-file or GATEWAY_SECRET), listen on 127.0.0.1, or say --answer-everybody", flag, addr, reach)
 }
 
-// serve listens first, so that a taken port is told at once, then loads, then
-// serves until ctx ends.
+// serve first listens, so that a taken port is an error at once. Then it loads
+// the models, and serves until ctx ends.
 func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 	if err := o.check(); err != nil {
 		return err
@@ -367,7 +366,7 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 
 	defer func() { pool.Close(); s.Wait() }()
 	if err := pool.WaitForFiles(ctx); ctx.Err() != nil {
-		return nil // it was asked to stop, and serves nobody yet
+		return nil // stopped before it served
 	} else if err != nil {
 		return err
 	}
@@ -381,8 +380,8 @@ func serve(ctx context.Context, o serveOptions, log *slog.Logger) error {
 	return drain(front, drainFor)
 }
 
-// serveRPC serves gRPC, where it has an address. The function it returns stops
-// it: at once, or when what is under way has ended.
+// serveRPC serves gRPC if there is an address. The function that it returns
+// stops it: at once, or when the calls under way have ended.
 func serveRPC(addr string, pool *engine.Pool, policy access.Policy, certificate *tls.Config) (stop func(gracefully bool), err error) {
 	if addr == "" {
 		return func(bool) {}, nil

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// A path may have = and , in it, which otherwise stand around it.
+// A path may contain = and , which otherwise separate it from name and
+// quantization.
 func TestModelsAreNamed(t *testing.T) {
 	dir := t.TempDir()
 	comma, equals := filepath.Join(dir, "a,b"), filepath.Join(dir, "a=b,none")
@@ -36,8 +37,8 @@ func TestModelsAreNamed(t *testing.T) {
 	}
 }
 
-// A replica without a secret listens for this host only, unless it is told to
-// answer everybody.
+// A replica without a secret listens for this host only, unless a flag allows
+// everybody.
 func TestReplicaWithoutSecretStaysOnThisHost(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	for _, tt := range []struct {

@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// Many streams share a connection to each replica. While one replica hangs and
-// another is killed, every client gets its own answer, token by token, or the
-// beginning of it and word that it broke: none gets another's tokens, none gets
-// one twice, and none is left with a silent end.
+// Many streams share a connection to each replica. One replica hangs and
+// another is killed. Every client gets its own complete answer, or its
+// beginning and an error. No client gets foreign or repeated tokens or an end
+// without an error.
 func TestStreamsStayApartWhileReplicasFail(t *testing.T) {
 	if _, err := os.Stat("/proc/self/stat"); err != nil {
 		t.Skip("skipped: processes are stopped and gone on with as on Linux")
@@ -110,7 +110,7 @@ func answerOf(t *testing.T, frontEnd string, client int) (text, how string) {
 		case !is:
 		case data == "[DONE]":
 			done = true
-		case json.Unmarshal([]byte(data), &event) != nil: // it broke inside an event
+		case json.Unmarshal([]byte(data), &event) != nil: // the stream broke inside an event
 		case len(event.Error) > 0:
 			how = string(event.Error)
 		case len(event.Choices) > 0:

@@ -12,11 +12,12 @@ import (
 	"go.opentelemetry.io/otel/semconv/v1.37.0"
 )
 
-// flushFor bounds how long the last traces may take when the server stops.
+// flushFor bounds the time to send the last traces when the server stops.
 const flushFor = 3 * time.Second
 
-// startTracing sends traces to where OpenTelemetry's own variables say; without
-// one of them there are none. The function it returns sends what is left.
+// startTracing sends traces to the address in OpenTelemetry's own variables.
+// Without these there are no traces. The function that it returns sends the
+// rest.
 func startTracing(ctx context.Context, service string) (func(), error) {
 	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "" {
 		return func() {}, nil
