@@ -135,7 +135,7 @@ func (l *life) prepare(ctx context.Context, at time.Duration) (fault, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(l.fault.Within))
 	defer cancel()
 	var victim deploy.Victim
-	if kind.Replica {
+	if kind.Replica || kind.Device && l.fault.Target != "" {
 		if victim, err = chooseVictim(ctx, l.Target, l.fault, l.seed); err != nil {
 			return nil, err
 		}

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/launchgate/launchgate/deploy/gpu"
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
@@ -41,6 +42,7 @@ type Local struct {
 	programs
 	network
 	releases
+	seating Seating
 	server  string            // the reference-server program
 	issued  map[string]string // API keys, by the variables that workloads name them by
 	scraped []Scraped         // metrics of all processes
@@ -64,6 +66,14 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 			return nil, err
 		}
 	}
+	seating := on.Seating
+	if seating == nil {
+		planned, err := seatAll(ctx, spec, o.Build, ListGPUs)
+		if err != nil {
+			return nil, err
+		}
+		seating = &planned
+	}
 	ports, err := freePorts(3*spec.Replicas + 3) // all in one call, so that they differ
 	if err != nil {
 		return nil, err
@@ -73,7 +83,7 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 		port = spec.Port
 	}
 	l := &Local{
-		LocalPlan: LocalPlan{Spec: spec}, issued: map[string]string{}, server: o.Build, logDir: o.LogDir, onEvent: o.OnEvent,
+		LocalPlan: LocalPlan{Spec: spec}, seating: *seating, issued: map[string]string{}, server: o.Build, logDir: o.LogDir, onEvent: o.OnEvent,
 		front:   front{url: "http://" + Loopback(port), status: "http://" + Loopback(gatewayMetrics) + "/status"},
 		network: network{nodes: on.Nodes, addrs: map[string]string{}, paths: map[string]string{}, links: map[string]*Link{}},
 		scraped: []Scraped{{Gateway, Loopback(gatewayMetrics)}},
@@ -102,16 +112,8 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 		if l.admission == nil && node != nil { // a node's address can be reached from this host only
 			argv = append(argv, "--answer-everybody")
 		}
-		if spec.Model != "" {
-			argv = append(argv, "--model", spec.Model)
-		}
-		for _, name := range slices.Sorted(maps.Keys(spec.Models)) {
-			m := spec.Models[name]
-			argv = append(argv, "--model", name+"="+m.Path+","+m.Quantization)
-		}
-		if spec.KVCache != 0 {
-			argv = append(argv, "--kv-cache-mib", strconv.FormatInt(int64(spec.KVCache>>20), 10))
-		}
+		argv = append(argv, l.seating.Seats[i].args()...)
+		argv = append(argv, modelArgs(spec)...)
 		l.addrs[name], l.paths[name] = http, http
 		l.scraped = append(l.scraped, Scraped{name, metrics})
 		if on.Links {
@@ -122,7 +124,7 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 			}
 		}
 		gatewayArgs = append(gatewayArgs, "--replica", name+"=http://"+l.paths[name])
-		l.replicas = append(l.replicas, &process{name: name, node: node, argv: argv, env: l.secretEnv()})
+		l.replicas = append(l.replicas, &process{name: name, node: node, argv: argv, env: append(l.secretEnv(), gpu.Order)})
 	}
 	l.gateway = &process{name: Gateway, argv: gatewayArgs, env: l.secretEnv()}
 	if l.admission != nil {
@@ -133,6 +135,21 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 		return nil, err
 	}
 	return l, l.start()
+}
+
+// modelArgs are the flags of serve that say which models, and with how much cache.
+func modelArgs(spec scenarios.Local) (argv []string) {
+	if spec.Model != "" {
+		argv = append(argv, "--model", spec.Model)
+	}
+	for _, name := range slices.Sorted(maps.Keys(spec.Models)) {
+		m := spec.Models[name]
+		argv = append(argv, "--model", name+"="+m.Path+","+m.Quantization)
+	}
+	if spec.KVCache != 0 {
+		argv = append(argv, "--kv-cache-mib", strconv.FormatInt(int64(spec.KVCache>>20), 10))
+	}
+	return argv
 }
 
 // modelsThere checks that the model files exist. Replicas that cannot load them
@@ -184,8 +201,17 @@ func (l *Local) logFile(name string) string { return filepath.Join(l.logDir, nam
 // About adds the URL and the monitoring to what the plan knew.
 func (l *Local) About() About {
 	a := l.LocalPlan.About()
-	a.URL, a.Watched = l.url, l.monitor.watched()
+	a.URL, a.Watched, a.Seats = l.url, l.monitor.watched(), l.seating.Seats
 	return a
+}
+
+// Replicas are those of the plan, with what each computes on.
+func (l *Local) Replicas() []Replica {
+	all := l.LocalPlan.Replicas()
+	for i := range all {
+		all[i].Device = l.seating.Seats[i].Device
+	}
+	return all
 }
 
 // Access names the key by a variable of this deployment, because two deployments
@@ -287,17 +313,22 @@ func (l *Local) OnNodeOf(replica string) []string {
 // another.
 func (l *Local) deviceFile() string { return filepath.Join(l.logDir, "device.json") }
 
-// Ballast is a command that waits for a line and then takes the device's
-// memory, all but leave bytes. It prints a line when it has the memory, and
-// holds it until its standard input ends.
-func (l *Local) Ballast(ctx context.Context, leave int64) *exec.Cmd {
-	return exec.CommandContext(ctx, l.server, "ballast", "--device-file", l.deviceFile(), "--leave-bytes", strconv.FormatInt(leave, 10))
+// Ballast is a command that takes a device's memory once it has read a line,
+// all but leave bytes, says so in a line, and holds it until its standard input
+// ends.
+func (l *Local) Ballast(ctx context.Context, device string, leave int64) *exec.Cmd {
+	return l.ballast(ctx, device, "--leave-bytes", strconv.FormatInt(leave, 10))
 }
 
-// AskFree is a command that prints how many bytes of the device's memory are
-// free.
-func (l *Local) AskFree(ctx context.Context) *exec.Cmd {
-	return exec.CommandContext(ctx, l.server, "ballast", "--ask", "--device-file", l.deviceFile())
+// AskFree is a command that says how many bytes of a device's memory are free.
+func (l *Local) AskFree(ctx context.Context, device string) *exec.Cmd {
+	return l.ballast(ctx, device, "--ask")
+}
+
+func (l *Local) ballast(ctx context.Context, device string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, l.server, append([]string{"ballast", "--device", device, "--device-file", l.deviceFile()}, args...)...)
+	cmd.Env = append(os.Environ(), gpu.Order)
+	return cmd
 }
 
 // Deepen writes a model that gives the same answers as the served one, but

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/launchgate/launchgate/deploy/gpu"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -18,6 +19,8 @@ var anyLoad = Allowance{PerSecond: 1e5, UnderWay: 1e6}
 type LocalPlan struct {
 	Gate scenarios.Gate
 	Spec scenarios.Local
+	// GPUs lists those of this machine; nil: ListGPUs.
+	GPUs func() ([]gpu.GPU, error)
 }
 
 // About is what the gate says of it.
@@ -36,24 +39,23 @@ func (p LocalPlan) About() About {
 func (p LocalPlan) Replicas() []Replica {
 	all := make([]Replica, p.Spec.Replicas)
 	for i := range all {
-		all[i] = Replica{Name: scenarios.ReplicaName(i), Node: nodeName(i % CountNodes(p.Spec)), Device: deviceName}
+		all[i] = Replica{Name: scenarios.ReplicaName(i), Node: nodeName(i % CountNodes(p.Spec))}
 	}
 	return all
 }
 
 func nodeName(i int) string { return fmt.Sprintf("node-%d", i) }
 
-// deviceName is the name of the device that all replicas of this machine share.
-const deviceName = "device-0"
-
-// Ground is the networks that a local deployment uses besides this machine's
-// loopback.
+// Ground is the networks and devices that a local deployment uses besides this
+// machine's loopback.
 type Ground struct {
 	// Links: the gateway reaches every replica through a Link.
 	Links bool
 	// Nodes are the networks of the simulated nodes, as many as CountNodes
 	// says. If there are none, every replica is on loopback.
 	Nodes []*Node
+	// Seating is what the replicas compute on; nil: as planned for this machine.
+	Seating *Seating
 }
 
 // Start starts the deployment. If its gateway asks for keys, Start issues them:
@@ -69,6 +71,13 @@ func (p LocalPlan) Start(ctx context.Context, o Setup, on Ground) (*Local, error
 		if !p.Spec.Gateway.Keys[v].Limited {
 			allow.Tenants = append(allow.Tenants, strings.ToLower(v))
 		}
+	}
+	if on.Seating == nil {
+		planned, err := p.Seat(ctx, o.Build)
+		if err != nil {
+			return nil, err
+		}
+		on.Seating = &planned
 	}
 	l, err := StartLocal(ctx, p.Spec, allow, o, on)
 	if err != nil {

@@ -195,6 +195,9 @@ func quotedText(t *token.Token) bool {
 // decodeText hands the text of a scalar to a type that reads its own text.
 func (d *decoder) decodeText(node ast.Node, to encoding.TextUnmarshaler, path string) {
 	text, ok := scalarText(node)
+	if _, isDevices := to.(*Devices); isDevices && !ok {
+		text, ok = d.listText(node, path)
+	}
 	if !ok {
 		d.add(path, "found %s, expected %s", describe(node), expectedText(to))
 		return
@@ -228,9 +231,28 @@ func expectedText(to encoding.TextUnmarshaler) string {
 		return "dollars an hour such as $0.80"
 	case *Lengths:
 		return lengthsExample
+	case *Devices:
+		return devicesExample
 	default:
 		return "an objective such as p95(ttft) <= 2s"
 	}
+}
+
+// listText is a list of scalars, written in one line.
+func (d *decoder) listText(node ast.Node, path string) (string, bool) {
+	list, ok := node.(*ast.SequenceNode)
+	if !ok {
+		return "", false
+	}
+	var all []string
+	for _, value := range list.Values {
+		text, ok := scalarText(d.resolve(value, path))
+		if !ok {
+			return "", false
+		}
+		all = append(all, text)
+	}
+	return "[" + strings.Join(all, ", ") + "]", true
 }
 
 // scalarText is a scalar as it was written, without its quotes.

@@ -22,6 +22,8 @@ type FaultKind struct {
 	UntilLoadEnds bool
 	// Node: it strikes a node, with all that is on it.
 	Node bool
+	// Device: it strikes the device of a replica, which target may choose.
+	Device bool
 	// NewConnections: only new connections can notice it.
 	NewConnections bool
 	// OwnDisk: the ledger has to be on a disk of its own.
@@ -54,7 +56,7 @@ var (
 	NodePartition     = FaultKind{Name: "node-partition", Replica: true, Needs: []string{"for"}, May: []string{"cut"}, Network: NetworkReach}
 	CPUStress         = FaultKind{Name: "cpu-stress", Needs: []string{"for", "cores"}}
 	MemoryPressure    = FaultKind{Name: "memory-pressure", Replica: true, Needs: []string{"for", "memory"}}
-	GPUOOM            = FaultKind{Name: "gpu-oom", Needs: []string{"for", "memory"}}
+	GPUOOM            = FaultKind{Name: "gpu-oom", Device: true, Needs: []string{"for", "memory"}}
 	KVExhaustion      = FaultKind{Name: "kv-exhaustion", Replica: true, Needs: []string{"for"}}
 	CertificateExpiry = FaultKind{Name: "certificate-expiry", Needs: []string{"for"}, NewConnections: true}
 	LedgerLoss        = FaultKind{Name: "ledger-loss", May: []string{"for"}}
@@ -245,7 +247,7 @@ func (c *checker) fault(path string, first bool, f Fault, length time.Duration) 
 }
 
 func (c *checker) victim(path string, f Fault, kind FaultKind, known bool) {
-	if known && !kind.Replica {
+	if known && !kind.Replica && !(kind.Device && f.Target != "") {
 		if f.Target != "" {
 			c.add(path+".target", "found %s, expected none: %s has only one victim", quoted(f.Target), f.Kind)
 		}

@@ -84,6 +84,11 @@ type Local struct {
 	// KVCache is the memory of each replica's KV cache; 0 means the server's
 	// default.
 	KVCache Size `yaml:"kv_cache,omitempty" json:"kv_cache,omitempty"`
+	// Devices are what the replicas compute on: auto (every GPU of this machine, the
+	// freest first; the CPU if there is none), cpu, or a list of GPUs such as [0, 1],
+	// numbered as nvidia-smi does. Replicas are spread evenly, and share the memory of
+	// a GPU in equal parts.
+	Devices Devices `yaml:"devices,omitempty" json:"devices,omitzero"`
 	// Port of the gateway; 0 means a free port.
 	Port int `yaml:"port,omitempty" json:"port,omitempty"`
 	// ReadyTimeout bounds the wait for every replica's /ready.

@@ -110,6 +110,9 @@ func (e *encoder) scalar(v reflect.Value) (string, bool) {
 		if l, ok := v.Interface().(Lengths); ok && l.kind == "fixed" {
 			return string(text), true // a bare number, as it was written
 		}
+		if _, ok := v.Interface().(Devices); ok {
+			return string(text), true // a list, or a word
+		}
 		return e.text(string(text)), true
 	}
 	switch v.Kind() {

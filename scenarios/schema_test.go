@@ -45,6 +45,10 @@ func schemaOfGate(t *testing.T) *jsonschema.Schema {
 	rate.Maximum = new(0.0) // as a number, without a unit
 	lengths := text(lengthsPattern, "lognormal(512, 300)", "A number of tokens: 128, uniform(64, 256), lognormal(512, 300) or empirical(12, 40, 900).")
 	lengths.Types, lengths.Type = []string{"string", "integer"}, ""
+	devices := &jsonschema.Schema{Description: "auto, cpu, or a list of GPUs such as [0, 1].", Examples: []any{"auto"}, AnyOf: []*jsonschema.Schema{
+		{Type: "string", Pattern: devicesPattern},
+		{Type: "array", Items: &jsonschema.Schema{Type: "integer", Minimum: new(0.0), Maximum: new(float64(maxGPU))}, UniqueItems: true, MinItems: new(1)},
+	}}
 	objective := text(objectivePattern(), "p95(ttft) <= 2s", objectiveHelp())
 	schema, err := jsonschema.For[Gate](&jsonschema.ForOptions{TypeSchemas: map[reflect.Type]*jsonschema.Schema{
 		reflect.TypeFor[Duration]():  text(durationPattern.String(), "30s", "A duration: 30s, 1m30s or 250ms."),
@@ -55,6 +59,7 @@ func schemaOfGate(t *testing.T) *jsonschema.Schema {
 		reflect.TypeFor[Objective](): objective,
 		reflect.TypeFor[Lengths]():   lengths,
 		reflect.TypeFor[Field]():     {},
+		reflect.TypeFor[Devices]():   devices,
 		reflect.TypeFor[Dollars]():   text(dollarsPattern, "$0.80", "US dollars an hour: $0.80."),
 	}})
 	if err != nil {

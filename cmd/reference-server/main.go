@@ -42,7 +42,7 @@ OpenAI-compatible API. Try it:
 	root.SetOut(out)
 	root.SetErr(errOut)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(errOut), gatewayCommand(errOut), ledgerCommand(out, errOut), ballastCommand(os.Stdin, out), modelFileCommand(out), deepenCommand())
+	root.AddCommand(serveCommand(errOut), gatewayCommand(errOut), ledgerCommand(out, errOut), ballastCommand(os.Stdin, out), modelFileCommand(out), deepenCommand(), needCommand(out))
 	return root.ExecuteContext(ctx)
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
 	"net"
 	"net/http"
 	"os"
@@ -41,7 +40,7 @@ type serveOptions struct {
 	logLevel                    string
 	models                      []string // [NAME=]PATH[,QUANTIZATION]
 	name                        string
-	kvMiB, deviceMiB            int64
+	kvMiB, deviceMiB, gpuMiB    int64
 	deviceFile                  string
 	device                      string // auto, cpu or cuda:N
 	fraction                    float64
@@ -95,26 +94,15 @@ With OTEL_EXPORTER_OTLP_ENDPOINT, serve exports OpenTelemetry traces to that add
 			return serve(cmd.Context(), o, log)
 		},
 	}
-	var paths []string
-	if path := environment("MODEL_PATH", ""); path != "" {
-		paths = []string{path}
-	}
+	o.modelFlags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&o.addr, "addr", "127.0.0.1:8080", "address of the API (HTTP/1.1 and HTTP/2)")
 	f.StringVar(&o.grpcAddr, "grpc-addr", "127.0.0.1:8081", "address of the gRPC service; empty: no gRPC")
 	f.StringVar(&o.metricsAddr, "metrics-addr", "127.0.0.1:9090", "address of the Prometheus metrics")
-	f.StringArrayVar(&o.models, "model", paths, "a GGUF file or Hugging Face folder, as `[NAME=]PATH[,QUANTIZATION]`; may be repeated (default: the small built-in model)")
-	f.StringVar(&o.name, "model-name", environment("MODEL_NAME", ""), "the name of a single model in the API (default: from its file)")
-	f.StringVar(&o.engine.Quantization, "quantization", engine.DefaultQuantization, "the quantization of weights: none, fp16 or int8")
 	f.IntVar(&o.engine.Threads, "threads", 0, "number of compute threads (default: one for each core, or as many as the container may use)")
-	f.IntVar(&o.engine.MaxBatch, "max-batch-size", number("MAX_BATCH_SIZE", engine.DefaultMaxBatch), "the most sequences in a batch")
-	f.IntVar(&o.engine.MaxTokens, "max-step-tokens", engine.DefaultMaxTokens, "the most tokens in a step: a larger number computes prompts faster, a smaller one delays other streams less")
-	f.IntVar(&o.engine.MaxSequence, "max-sequence-length", number("MAX_SEQUENCE_LENGTH", engine.DefaultMaxSequence), "the most tokens of a prompt and its answer; the model's context is the upper limit")
-	f.IntVar(&o.engine.MaxQueue, "max-queue", engine.DefaultMaxQueue, "the most waiting requests; further ones get 429")
-	f.Int64Var(&o.kvMiB, "kv-cache-mib", engine.DefaultKVBytes>>20, "the most memory for a model's KV cache, in MiB (default on a GPU: what --gpu-memory-fraction leaves)")
-	f.StringVar(&o.engine.KVCache, "kv-cache", engine.DefaultKVCache, "the type of the KV cache: auto (float32 on the CPU, 16 bits on a GPU) or int8, which holds about 4 times (CPU) or 2 times (GPU) as many tokens")
 	f.StringVar(&o.engine.Activations, "activations", engine.DefaultActivations, "the type of activations that a GPU multiplies with int8 weights in steps with prompts: 16 (bits), int8, fp8 (Hopper), or auto (int8 where it is faster, else 16)")
 	f.Float64Var(&o.fraction, "gpu-memory-fraction", fraction("GPU_MEMORY_FRACTION", engine.DefaultFraction), "the share of the device's free memory that a model and its KV cache may take")
+	f.Int64Var(&o.gpuMiB, "gpu-memory-mib", 0, "the most memory of a GPU in MiB that a model and its KV cache may take, so that several servers can share the GPU; 0: what --gpu-memory-fraction says")
 	f.Int64Var(&o.deviceMiB, "device-memory-mib", defaultMiB(os.DirFS("/")), "memory in MiB that all servers on this host share on the CPU; default: 7/8 of the memory of the host or of its container's limit")
 	f.StringVar(&o.device, "device", "auto", "the compute device: cpu, cuda:N, or auto (the first GPU, or the CPU if there is none)")
 	f.StringVar(&o.deviceFile, "device-file", device.DefaultPath(), "the `file` through which servers share --device-memory-mib")
@@ -190,18 +178,7 @@ const (
 // onGPU sets the options to compute on a GPU, with its defaults.
 func (o *serveOptions) onGPU(gpu *cuda.GPU, changed func(flag string) bool) {
 	o.engine.GPU = gpu
-	for _, d := range []struct {
-		flag, variable string
-		v              *int
-		n              int
-	}{{"max-batch-size", "MAX_BATCH_SIZE", &o.engine.MaxBatch, gpuBatch}, {"max-step-tokens", "", &o.engine.MaxTokens, gpuStep}, {"max-queue", "", &o.engine.MaxQueue, gpuQueue}} {
-		if !changed(d.flag) && environment(d.variable, "") == "" {
-			*d.v = d.n
-		}
-	}
-	if !changed("kv-cache-mib") {
-		o.kvMiB = math.MaxInt64 >> 20 // everything that the fraction allows
-	}
+	o.gpuDefaults(changed)
 }
 
 // fraction is the number in an environment variable. If it is not a number, the
@@ -243,7 +220,10 @@ func (o *serveOptions) check() error {
 	if !(o.fraction > 0 && o.fraction <= 1) {
 		return fmt.Errorf("--gpu-memory-fraction: found %v, expected more than 0 and at most 1", o.fraction)
 	}
-	o.engine.KVBytes, o.engine.Fraction = o.kvMiB<<20, o.fraction
+	if o.gpuMiB < 0 {
+		return fmt.Errorf("--gpu-memory-mib: found %d, expected a number of MiB, or 0 for what --gpu-memory-fraction says", o.gpuMiB)
+	}
+	o.engine.KVBytes, o.engine.Fraction, o.engine.GPUBytes = o.kvMiB<<20, o.fraction, o.gpuMiB<<20
 	return nil
 }
 

@@ -14,43 +14,67 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// accounted is what a target must offer for gpu-oom: a command that takes the
-// device's memory when it reads a line, and one that prints how much is free.
+// accounted is what gpu-oom needs of a target: a command that takes a device's
+// memory when it reads a line, and one that says how much is free.
 type accounted interface {
-	Ballast(ctx context.Context, leave int64) *exec.Cmd
-	AskFree(ctx context.Context) *exec.Cmd
+	Ballast(ctx context.Context, device string, leave int64) *exec.Cmd
+	AskFree(ctx context.Context, device string) *exec.Cmd
 }
 
-// FillDevice takes the memory of the device that the replicas share, except for
-// the part that the fault leaves free.
-func (l *Local) FillDevice(ctx context.Context, _ deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
-	b := &ballast{target: l.Local, leave: f.Memory}
-	var err error
+// FillDevice takes the memory of the device of a replica, all but a rest. Without a
+// victim it is the device through whose replicas most streams run.
+func (l *Local) FillDevice(ctx context.Context, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
+	device, err := l.deviceOf(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	b := &ballast{target: l.Local, victim: v.Replica, device: device, leave: f.Memory}
 	if b.before, err = b.free(ctx); err != nil {
 		return nil, err
 	}
 	if b.before <= b.leave {
 		return nil, words.Errorf("%v of the device's memory are free, and the fault is to leave %v: there is nothing to take", b.before, b.leave)
 	}
-	b.child, err = startChild(l.Ballast(context.WithoutCancel(ctx), int64(b.leave)))
+	b.child, err = startChild(l.Ballast(context.WithoutCancel(ctx), b.device, int64(b.leave)))
 	return b, err
+}
+
+// deviceOf is the device of a victim, or the busiest one.
+func (l *Local) deviceOf(ctx context.Context, v deploy.Victim) (string, error) {
+	streams, err := l.InFlight(ctx)
+	if err != nil && v.Replica == "" {
+		return "", err
+	}
+	on := map[string]int{}
+	busiest := ""
+	for _, r := range l.Replicas() {
+		if r.Name == v.Replica {
+			return r.Device, nil
+		}
+		if on[r.Device] += streams[r.Name]; busiest == "" || on[r.Device] > on[busiest] {
+			busiest = r.Device
+		}
+	}
+	return busiest, nil
 }
 
 type ballast struct {
 	*child
 	target accounted
+	victim string // the replica that was chosen; empty: none
+	device string
 	leave  scenarios.Size
 	before scenarios.Size
 }
 
-// Victim is empty: the fault hits the device.
-func (b *ballast) Victim() string { return "" }
+// Victim is the replica whose device it is, where one was chosen.
+func (b *ballast) Victim() string { return b.victim }
 
 func (b *ballast) Undo() []deploy.Undo { return b.undo() }
 
 // free asks the device, and not the process that took its memory.
 func (b *ballast) free(ctx context.Context) (scenarios.Size, error) {
-	out, err := b.target.AskFree(ctx).Output()
+	out, err := b.target.AskFree(ctx, b.device).Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		err = words.Errorf("%s: %s", err, strings.TrimSpace(string(exit.Stderr)))
@@ -71,7 +95,7 @@ func (b *ballast) Inject(ctx context.Context) (sight, error) {
 	if _, err := b.says.ReadString('\n'); err != nil {
 		return sight{}, words.Errorf("pid %d did not take the device's memory: %s", b.pid, err)
 	}
-	return sight{How: words.Say("pid %d takes the device's memory but for %v", b.pid, b.leave)}, nil
+	return sight{How: words.Say("pid %d takes the memory of %s but for %v", b.pid, deviceSaid(b.device), b.leave)}, nil
 }
 
 func (b *ballast) SeeInEffect(ctx context.Context) (sight, error) {
@@ -96,3 +120,11 @@ func (b *ballast) SeeGone(ctx context.Context) (sight, error) {
 }
 
 func mib(s scenarios.Size) string { return fmt.Sprintf("%.1f MiB", float64(s)/(1<<20)) }
+
+// deviceSaid is a device in words.
+func deviceSaid(device string) words.Sentence {
+	if n, isGPU := strings.CutPrefix(device, "cuda:"); isGPU {
+		return words.Say("GPU %s", n)
+	}
+	return words.Say("the device")
+}

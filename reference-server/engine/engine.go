@@ -48,6 +48,9 @@ type Config struct {
 	// Fraction of the device's memory that is free at the start which the
 	// weights and the cache may take.
 	Fraction float64
+	// GPUBytes of a GPU are the most that the weights and the cache may take; 0: as
+	// Fraction says.
+	GPUBytes int64
 	// GPU computes, and its own memory is what there is; nil: the processor does.
 	GPU *cuda.GPU
 	// Progress is told the share of the model that is loaded.

@@ -17,6 +17,9 @@ func (e *Engine) loadOnGPU(w *weights.Model, format tensor.Format, activations t
 		return 0, err
 	}
 	budget := int64(e.cfg.Fraction * float64(before))
+	if e.cfg.GPUBytes > 0 {
+		budget = min(budget, e.cfg.GPUBytes)
+	}
 	stored := format
 	if format == tensor.FormatF32 {
 		stored = tensor.FormatF16 // a GPU keeps 16 bits at most
@@ -30,8 +33,9 @@ func (e *Engine) loadOnGPU(w *weights.Model, format tensor.Format, activations t
 	if e.model, err = model.Compile(w, e.gpu, format, activations, e.cfg.MaxTokens, e.cfg.MaxBatch, (budget-need)/3, e.cfg.Progress); err != nil {
 		return 0, e.outOfMemory("the weights of ", need, err)
 	}
-	after, err := g.Free()
-	return budget - (before - after), err
+	// What others take of the GPU meanwhile, such as a replica that starts too, is not
+	// this model's.
+	return budget - e.gpu.Taken(), nil
 }
 
 // outOfMemory tells in the device's terms that an allocation failed.

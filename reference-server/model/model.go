@@ -110,6 +110,19 @@ func Size(w *weights.Model, f tensor.Format) int64 {
 	return int64(sum)
 }
 
+// WorkingSize is about how many bytes of buffers a model needs for steps of so many
+// tokens and answers.
+func (c Config) WorkingSize(tokens, outputs int) int64 {
+	heads, kv := c.Heads*c.HeadDim, c.KVHeads*c.HeadDim
+	return 4 * (int64(tokens)*int64(3*c.Width+2*heads+2*kv+2*c.FFN) + int64(outputs)*int64(c.Width+c.Vocab))
+}
+
+// CacheSize is how many bytes the keys and values of so many tokens have, at so many
+// bytes for each number.
+func (c Config) CacheSize(tokens int, each int64) int64 {
+	return 2 * each * int64(tokens) * int64(c.Layers) * int64(c.KVHeads) * int64(c.HeadDim)
+}
+
 func (m *Model) room(l *loader, tokens, outputs int) {
 	buffer := func(n, width int) (b tensor.Buffer) {
 		if l.err == nil {

@@ -29,8 +29,9 @@ func (*GPU) Close()               {}
 // Hold is never called.
 func (*GPU) Hold(int64) (func(), error) { return nil, errors.ErrUnsupported }
 
-// Name and Close are never called.
+// Name, Taken and Close are never called.
 func (*Model) Name() string { return "" }
+func (*Model) Taken() int64 { return 0 }
 func (*Model) Close()       {}
 
 // OutOfMemory is never asked.

@@ -94,6 +94,17 @@ func (m *Model) alloc(n int64) (ptr, error) {
 	return p, err
 }
 
+// Taken is how many bytes of the device this model has.
+func (m *Model) Taken() (sum int64) {
+	_ = m.g.do(func() error {
+		for _, n := range m.taken {
+			sum += n
+		}
+		return nil
+	})
+	return sum
+}
+
 // pin takes n bytes of the host's memory that the device can read.
 func (m *Model) pin(n int) (p unsafe.Pointer, err error) {
 	if err = m.g.d.check("cuMemHostAlloc", m.g.d.hostAlloc(&p, uint64(n), 0)); err == nil {
