@@ -133,7 +133,7 @@ var entries = []Kind{
 	},
 	{
 		FaultKind: scenarios.GPUOOM,
-		Does:      "takes the memory of the device that the replicas share, with a process beside them, and leaves only the given amount. On the CPU this is the budget in the servers' shared file, on a GPU the GPU memory",
+		Does:      "takes the memory of one device, with a process beside the replicas that compute on it, and leaves only the given amount. On the CPU this is the budget in the servers' shared file, on a GPU the GPU memory. target chooses the replica whose GPU it is (busiest, random or a name); without it, it is the GPU through whose replicas most streams run. Replicas on other GPUs are not affected",
 		Needs:     "launchgate's own deployment (target.local) on Linux. Keys: for, memory (the amount left to the replicas)",
 		Seen:      "the device reports that no more than this amount is free, and how much less that is than before; gone when the process has ended and the memory is free again",
 		Simulates: "another program on the same GPU, its memory leak, fragmentation: KV caches that cannot grow",

@@ -215,11 +215,7 @@ func seatAll(ctx context.Context, spec scenarios.Local, build string, list func(
 	if err != nil {
 		return Seating{}, err
 	}
-	s, err := seat(spec.Replicas, spec.Devices, gpus, need, fraction)
-	if err == nil && len(s.Seats) > 0 {
-		return s, nil
-	}
-	return s, err
+	return seat(spec.Replicas, spec.Devices, gpus, need, fraction)
 }
 
 // driverIsThere reports whether there is a device of NVIDIA's driver.
@@ -259,7 +255,7 @@ func askNeed(ctx context.Context, spec scenarios.Local, build, device string) (N
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		err = words.Errorf("%s", strings.TrimPrefix(strings.TrimSpace(errs.String()), "reference-server: "))
+		err = errors.New(strings.TrimPrefix(strings.TrimSpace(errs.String()), "reference-server: "))
 	}
 	if err != nil {
 		return n, words.Errorf("what a replica needs of a GPU is not known: %s", err)
@@ -271,7 +267,7 @@ func askNeed(ctx context.Context, spec scenarios.Local, build, device string) (N
 func (s Seating) Told() (lines []words.Sentence) {
 	if len(s.Seats) > 0 && s.Seats[0].GPU == nil {
 		if s.Seats[0].Device == "cpu" {
-			return []words.Sentence{words.Say("on the CPU: %s", s.Why)}
+			return []words.Sentence{words.Say("all replicas on the CPU: %s", s.Why)}
 		}
 		return []words.Sentence{s.Why}
 	}

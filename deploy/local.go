@@ -201,7 +201,7 @@ func (l *Local) logFile(name string) string { return filepath.Join(l.logDir, nam
 // About adds the URL and the monitoring to what the plan knew.
 func (l *Local) About() About {
 	a := l.LocalPlan.About()
-	a.URL, a.Watched, a.Seats = l.url, l.monitor.watched(), l.seating.Seats
+	a.URL, a.Watched, a.Seating = l.url, l.monitor.watched(), &l.seating
 	return a
 }
 

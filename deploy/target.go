@@ -62,8 +62,8 @@ type About struct {
 	// Watched says what monitors it, or why nothing does; empty if launchgate does not
 	// know. Before the target is started it can only be the reason why nothing does.
 	Watched words.Sentence
-	// Seats are what the replicas compute on, once that is known.
-	Seats []Seat
+	// Seating is what the replicas compute on; nil where that is not known.
+	Seating *Seating
 	// Tells are the observations that the target makes itself. The run does not
 	// make these.
 	Tells []string

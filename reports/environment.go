@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
 )
 
@@ -55,10 +56,41 @@ func environment(r Report) []pair {
 			list = append(list, fact)
 		}
 	}
+	for _, said := range e.Target.Devices {
+		list = append(list, pair{l.say("environment.device"), l.Word(said.Sentence)})
+	}
+	for _, g := range e.Host.GPUs {
+		list = append(list, pair{l.say("environment.gpu", strconv.Itoa(g.Index)), gpuText(l, g)})
+	}
 	if e.Host.MemoryBytes > 0 {
 		list = append(list, pair{l.say("environment.memory"), bytesOf(float64(e.Host.MemoryBytes))})
 	}
 	return list
+}
+
+// gpuText is what is known of a GPU.
+func gpuText(l Language, g recording.GPU) string {
+	parts := []string{words.Harmless(g.Name), l.say("gpu.memory", bytesOf(float64(g.MemoryBytes)), bytesOf(float64(g.FreeBytes)))}
+	for _, fact := range []struct {
+		known bool
+		said  string
+	}{
+		{g.Driver != "", l.say("gpu.driver", words.Harmless(g.Driver))},
+		{g.CUDA != "", l.say("gpu.cuda", words.Harmless(g.CUDA))},
+		{g.PowerLimitWatts > 0, l.say("gpu.power", strconv.FormatFloat(g.PowerLimitWatts, 'f', 0, 64))},
+		{g.ClockMHz > 0, l.say("gpu.clock", strconv.Itoa(g.ClockMHz))},
+		{g.MemoryClockMHz > 0, l.say("gpu.memory_clock", strconv.Itoa(g.MemoryClockMHz))},
+		{g.ECC != "", l.say("gpu.ecc", words.Harmless(g.ECC))},
+		{g.MIG != "", l.say("gpu.mig", words.Harmless(g.MIG))},
+		{g.NVLinks > 0, l.say("gpu.nvlinks", strconv.Itoa(g.NVLinks))},
+		{g.PCI != "", l.say("gpu.pci", words.Harmless(g.PCI))},
+		{g.UUID != "", words.Harmless(g.UUID)},
+	} {
+		if fact.known {
+			parts = append(parts, fact.said)
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // commandLine quotes arguments as a shell would need them.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/deploy/targets"
 	"github.com/launchgate/launchgate/internal/run"
 	"github.com/launchgate/launchgate/internal/words"
@@ -121,6 +123,11 @@ func asked(e scenarios.Endpoint) (lines []words.Sentence) {
 	return lines
 }
 
+// seated is a plan that knows what each replica will compute on.
+type seated interface {
+	Seat(ctx context.Context, build string) (deploy.Seating, error)
+}
+
 // printPlan prints what a run of the gate would do.
 func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans []*loadgen.Plan, focus []string) {
 	say := func(p words.Phrase, args ...any) { fmt.Fprintln(out, lang.Word(words.Say(p, args...))) }
@@ -153,6 +160,16 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 			model = words.Verbatim(strings.Join(served, ", "))
 		}
 		say("target: %d replicas of the bundled service behind its gateway, serving %s", about.Replicas, model)
+		if placed, ok := target.(seated); ok {
+			build, _ := serverProgram()
+			seating, err := placed.Seat(context.Background(), build)
+			for _, line := range seating.Told() {
+				fmt.Fprintln(out, "       ", lang.Word(line))
+			}
+			if err != nil {
+				say("        it cannot be started here: %s", err)
+			}
+		}
 		if about.Allowance.IsZero() {
 			say("        plain: only load balancing, without TLS")
 		} else {

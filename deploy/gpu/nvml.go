@@ -21,13 +21,14 @@ type Library struct {
 }
 
 // Open opens the library of this machine's driver.
-func Open() (*Library, error) { return open(nvml.New()) }
+func Open() (*Library, error) { return OpenOn(nvml.New()) }
 
-func open(lib nvml.Interface) (*Library, error) {
+// OpenOn opens a library, which may be a fake.
+func OpenOn(lib nvml.Interface) (*Library, error) {
 	switch ret := lib.Init(); ret {
 	case nvml.SUCCESS:
 	case nvml.ERROR_LIBRARY_NOT_FOUND:
-		return nil, words.Errorf("NVIDIA's management library (NVML, libnvidia-ml.so.1) is not installed")
+		return nil, words.Errorf("no NVIDIA driver is found (its management library NVML, libnvidia-ml.so.1, is missing)")
 	default:
 		return nil, words.Errorf("NVIDIA's management library (NVML): %s", ret.Error())
 	}

@@ -223,6 +223,27 @@ type Host struct {
 	Cores       int    `json:"cores"`
 	MemoryBytes int64  `json:"memory_bytes,omitempty"`
 	Go          string `json:"go"`
+	// GPUs are those of this machine, if the service may use them.
+	GPUs []GPU `json:"gpus,omitempty"`
+}
+
+// GPU is a device of the machine. What it does not report is missing.
+type GPU struct {
+	Index           int      `json:"index"` // in the order of the PCI bus
+	Name            string   `json:"name"`
+	UUID            string   `json:"uuid"` // the Subject of its observations
+	MemoryBytes     int64    `json:"memory_bytes"`
+	FreeBytes       int64    `json:"free_bytes"` // before the service was started
+	PCI             string   `json:"pci,omitempty"`
+	Driver          string   `json:"driver,omitempty"`
+	CUDA            string   `json:"cuda,omitempty"` // the newest version that the driver can run
+	PowerLimitWatts float64  `json:"power_limit_watts,omitempty"`
+	ClockMHz        int      `json:"clock_mhz,omitempty"`        // of its processors, at the most
+	MemoryClockMHz  int      `json:"memory_clock_mhz,omitempty"` // at the most
+	ECC             string   `json:"ecc,omitempty"`              // on | off
+	MIG             string   `json:"mig,omitempty"`              // on | off
+	NVLinks         int      `json:"nvlinks,omitempty"`          // links to other GPUs that are up
+	Replicas        []string `json:"replicas,omitempty"`         // that compute on it
 }
 
 // Target is the service under test.
@@ -239,6 +260,19 @@ type Target struct {
 	// Watched says what monitored a service that launchgate deployed, or why nothing
 	// did.
 	Watched words.Kept `json:"watched,omitzero"`
+	// Devices says what the replicas of a local deployment compute on, in a sentence for
+	// each device.
+	Devices []words.Kept `json:"devices,omitempty"`
+	// Seats are the same as data.
+	Seats []Seat `json:"seats,omitempty"`
+}
+
+// Seat is what a replica computes on.
+type Seat struct {
+	Replica string `json:"replica"`
+	Device  string `json:"device"`          // cpu, cuda:0, or auto where nothing was planned
+	GPU     string `json:"gpu,omitempty"`   // the UUID
+	Bytes   int64  `json:"bytes,omitempty"` // of the GPU's memory that it may take
 }
 
 // Recording is a run for the judging half. Requests is streamed, so that ten million of

@@ -127,6 +127,7 @@ type conductor struct {
 	client *client.Client
 	keys   map[string]string // keys for the load
 	crew   *crew             // nil if this process sends the load
+	gpus   []recording.GPU   // of this machine; nil until they are listed
 	// journal is the journal of the faults, if the gate has any.
 	journal *chaos.Journal
 	budget  *budget

@@ -43,6 +43,7 @@ func (c *conductor) environment() recording.Environment {
 		about = c.target.About()
 		env.Target.Watched = words.Kept{Sentence: about.Watched}
 	}
+	c.describeDevices(&env, about)
 	env.Target.Kind, env.Target.URL, env.Target.Model = about.Kind, about.URL, about.Model
 	env.Target.Replicas, env.Target.Allowance = about.Replicas, words.Kept{Sentence: about.Allowance}
 	if c.client != nil {
@@ -73,6 +74,11 @@ func (c *conductor) deploy(ctx context.Context) error {
 	access := c.target.Access()
 	if access.Via != "" {
 		c.say("this gate breaks its network, so every request goes through a TCP proxy of launchgate")
+	}
+	if seating := c.target.About().Seating; seating != nil {
+		for _, line := range seating.Told() {
+			c.Tell(Progress{Line: line})
+		}
 	}
 	began := time.Now()
 	if err := c.target.WaitReady(ctx); err != nil {

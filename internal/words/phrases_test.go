@@ -42,6 +42,7 @@ var notShown = map[string]string{
 	"of the deployment itself":            "stands for the name of a variable",
 	"security scan":                       "what a seed is for",
 	"http: server closed idle connection": "an error of net/http",
+	"%s GiB":                              "a number with its unit",
 }
 
 // ofCatalogue names what describes the kinds of faults, for launchgate list.
