@@ -136,7 +136,7 @@ func (e *evidence) scaled() (Outcome, words.Sentence) {
 				return f.Verdict, words.Say("replicas joined under the load of %s, and %s does not hold", s.Name, f.Source)
 			}
 		}
-		return Pass, words.Say("%d replicas became %d under the load of %s, and its objectives held", int(before), int(most), s.Name)
+		return Pass, words.Say("%s became %d under the load of %s, and its objectives held", words.Count(int64(before), "1 replica", "%d replicas"), int(most), s.Name)
 	}
 	return Unproven, words.Say("no replica joined under load in this run")
 }

@@ -98,6 +98,9 @@ func (v *Verdict) decide(e *evidence) {
 	if interrupted {
 		v.ExitCode = ExitInterrupted
 	}
+	if !notBegun(e.rec).IsZero() {
+		v.ExitCode = ExitCouldNotRun
+	}
 }
 
 // allHold says that all objectives hold, and on what basis: those with a bound are
@@ -145,6 +148,8 @@ func (e *evidence) doubts(waived int, by words.Sentence, interrupted bool) []wor
 		doubt("The recording is damaged: %s Run the gate again.", words.List("%s %s", e.rec.Warnings...))
 	}
 	switch {
+	case !notBegun(e.rec).IsZero():
+		doubt("The run could not be made: %s.", notBegun(e.rec))
 	case interrupted:
 		doubt("The run was stopped before its end (%s); run the gate again.", by)
 	case !e.rec.Complete:
@@ -164,6 +169,16 @@ func interruption(rec *recording.Recording) (by words.Sentence, interrupted bool
 		}
 	}
 	return words.Sentence{}, false
+}
+
+// notBegun says why the run could not be made, if it could not.
+func notBegun(rec *recording.Recording) words.Sentence {
+	for _, o := range rec.Observations {
+		if o.Name == recording.ObsCouldNotRun {
+			return o.Text
+		}
+	}
+	return words.Sentence{}
 }
 
 // warnings are weaknesses of the gate itself.

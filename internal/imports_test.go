@@ -26,6 +26,7 @@ const module = "github.com/launchgate/launchgate/"
 var allowed = map[string][]string{
 	"scenarios":          {"internal/words"},
 	"internal/words":     {},
+	"internal/version":   {},
 	"internal/recording": {"internal/words"},
 	"deploy":             {"scenarios", "internal/words", "deploy/gpu", "deploy/monitoring"},
 	"deploy/gpu":         {"internal/words"},
@@ -47,10 +48,10 @@ var allowed = map[string][]string{
 	"checklist":          {"scenarios", "internal/recording", "internal/words"},
 	"checklist/release":  {"scenarios", "internal/words", "checklist"},
 	"capacity":           {"scenarios", "internal/words", "checklist"},
-	"capacity/measure":   {"scenarios", "internal/recording", "internal/run", "internal/words", "capacity", "checklist"},
+	"capacity/measure":   {"scenarios", "internal/recording", "internal/run", "internal/version", "internal/words", "capacity", "checklist"},
 	"reports":            {"scenarios", "internal/recording", "internal/words", "checklist", "checklist/release", "capacity"},
 	"reports/ci":         {"scenarios", "internal/recording", "internal/words", "checklist", "reports"},
-	"cmd/launchgate":     {"scenarios", "internal/recording", "internal/run", "internal/words", "deploy", "deploy/host", "deploy/targets", "loadgen", "loadgen/prompt", "loadgen/worker", "chaos", "capacity", "capacity/measure", "checklist", "checklist/release", "reports", "reports/ci", "security"},
+	"cmd/launchgate":     {"scenarios", "internal/recording", "internal/run", "internal/version", "internal/words", "deploy", "deploy/host", "deploy/targets", "loadgen", "loadgen/prompt", "loadgen/worker", "chaos", "capacity", "capacity/measure", "checklist", "checklist/release", "reports", "reports/ci", "security"},
 
 	"deploy/kubernetes/image":  {},
 	"deploy/kubernetes/images": {"deploy/kubernetes/image"},
@@ -75,7 +76,7 @@ var allowed = map[string][]string{
 	"reference-server/api":     {"reference-server/access", "reference-server/flaws", "reference-server/engine", "reference-server/sample", "reference-server/device"},
 	"reference-server/rpc":     {"reference-server/access", "reference-server/engine", "reference-server/sample", "reference-server/device", "reference-server/rpc/inferencepb"},
 	"reference-server/gateway": {"reference-server/ledger"},
-	"cmd/reference-server":     {"reference-server/access", "reference-server/api", "reference-server/backend/cuda", "reference-server/device", "reference-server/engine", "reference-server/gateway", "reference-server/ledger", "reference-server/models/default", "reference-server/rpc", "reference-server/weights"},
+	"cmd/reference-server":     {"internal/version", "reference-server/access", "reference-server/api", "reference-server/backend/cuda", "reference-server/device", "reference-server/engine", "reference-server/gateway", "reference-server/ledger", "reference-server/models/default", "reference-server/rpc", "reference-server/weights"},
 }
 
 func TestImportTable(t *testing.T) {

@@ -21,7 +21,11 @@ const mostAdvice = 4
 func next(r Report) []words.Sentence {
 	var notes []words.Sentence
 	if r.Verdict.Incomplete {
-		notes = append(notes, words.Say("next.rerun"))
+		again := words.Say("next.rerun")
+		if r.Interrupted != nil && r.Interrupted.NotBegun {
+			again = words.Say("next.remove")
+		}
+		notes = append(notes, again)
 	}
 	if !r.Verdict.Client.Valid && !r.Verdict.Client.Why.IsZero() {
 		notes = append(notes, words.Say("next.client", r.Verdict.Client.Why))

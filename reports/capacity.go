@@ -83,7 +83,7 @@ func optional(v *float64, write func(float64) string) string {
 	return write(*v)
 }
 
-func perSecondText(v float64) string { return fmt.Sprintf("%.3g/s", v) }
+func perSecondText(v float64) string { return digits(v) + "/s" }
 
 // CapacityLine is the result in a sentence.
 func CapacityLine(l Language, r capacity.Result) string {
@@ -110,8 +110,8 @@ func CapacityTerminal(w io.Writer, c Capacity, dir string) error {
 		b.WriteString("\n")
 	}
 	row(l.say("capacity.column.rate"), "", l.say("capacity.goodput.line"), l.say("capacity.column.tokens"), "TTFT p95", "TPOT p50", "TPOT p95")
-	number := func(v float64) string { return fmt.Sprintf("%.4g", v) }
-	milliseconds := func(v float64) string { return fmt.Sprintf("%.3g ms", v*1e3) }
+	number := digits
+	milliseconds := func(v float64) string { return l.Word(seconds(v)) }
 	for _, p := range c.Curve() {
 		row(scenarios.Rate(p.Rate).String(), l.name("capacity.", string(p.Outcome)), optional(p.GoodputPerSecond, func(v float64) string { return number(v) + "/s" }),
 			optional(p.TokensPerSecond, number), optional(p.TTFTP95, milliseconds), optional(p.TPOTP50, milliseconds), optional(p.TPOTP95, milliseconds))

@@ -60,6 +60,7 @@ type Report struct {
 type Interruption struct {
 	At       float64
 	By       words.Sentence
+	NotBegun bool     // it could not be made at all; By says why
 	Unplayed []string // stages of the gate that never started
 }
 
@@ -302,6 +303,8 @@ func interruption(gate scenarios.Gate, rec *recording.Recording) *Interruption {
 		switch o.Name {
 		case recording.ObsStageStarted:
 			started[o.Subject] = true
+		case recording.ObsCouldNotRun:
+			found.NotBegun, found.By = true, o.Text
 		case recording.ObsInterrupted:
 			if found.By.IsZero() {
 				found.By = o.Text

@@ -23,6 +23,13 @@ func Terminal(w io.Writer, r Report, dir string, color bool) error {
 	return err
 }
 
+// TerminalLine writes the verdict and the path of the report in one line.
+func TerminalLine(w io.Writer, r Report, dir string, color bool) error {
+	p := paint{on: color}
+	_, err := fmt.Fprintf(w, "%s  %s  %s  %s\n", p.outcome(r.Verdict.Verdict, word(r)), printable(r.Gate), printable(headline(r)), printable(filepath.Join(dir, HTMLFile)))
+	return err
+}
+
 func pad(s string, width int) string {
 	return s + strings.Repeat(" ", max(width-columns(s), 0))
 }
@@ -41,6 +48,21 @@ func columns(s string) (n int) {
 		}
 	}
 	return n
+}
+
+// Cut shortens a text to a width on a terminal.
+func Cut(s string, width int) string {
+	if columns(s) <= width {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if width -= columns(string(r)); width < 1 {
+			break
+		}
+		b.WriteRune(r)
+	}
+	return b.String() + "…"
 }
 
 // paint adds the colours of a terminal, where there is one.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/words"
 )
 
 // verdictPage is what the page says first.
@@ -168,7 +169,7 @@ func terminalVerdict(b *strings.Builder, p paint, r Report) {
 	fmt.Fprintf(b, "\n%s  %s\n", p.outcome(v.Verdict, strings.ToUpper(l.name("outcome.", v.Verdict.String()))), printable(r.Gate))
 	fmt.Fprintf(b, "%s\n", printable(headline(r)))
 	if i := r.Interrupted; i != nil {
-		title := p.bold(l.say("text.sentence", l.say("interrupted.title", clock(i.At))))
+		title := p.bold(l.say("text.sentence", l.Word(i.Title())))
 		fmt.Fprintf(b, "%s\n", l.say("text.sentences", title, printable(interruptedText(l, i))))
 	}
 	for _, aside := range asides(l, v) {
@@ -187,7 +188,7 @@ func markdownVerdict(b *strings.Builder, r Report) {
 		b.WriteString("\n")
 	}
 	if i := r.Interrupted; i != nil {
-		fmt.Fprintf(b, "> **%s** %s\n\n", l.say("interrupted.title", clock(i.At)), markdownText(interruptedText(l, i)))
+		fmt.Fprintf(b, "> **%s** %s\n\n", l.Word(i.Title()), markdownText(interruptedText(l, i)))
 	}
 }
 
@@ -199,12 +200,37 @@ func junitVerdict(r Report) []junitSuite {
 }
 
 func interruptedText(l Language, i *Interruption) string {
-	sentences := []string{l.say("interrupted.cut")}
-	if !i.By.IsZero() {
-		sentences[0] = l.say("interrupted.by", l.Word(i.By))
+	var sentences []string
+	for _, s := range i.Said() {
+		sentences = append(sentences, l.Word(s))
 	}
+	return l.join("text.sentences", sentences)
+}
+
+// Title says in short that there is no complete run.
+func (i *Interruption) Title() words.Sentence {
+	if i.NotBegun {
+		return words.Say("not-begun.title")
+	}
+	return words.Say("interrupted.title", clock(i.At))
+}
+
+// Said is what stopped the run and what is missing because of it.
+func (i *Interruption) Said() []words.Sentence {
+	by := words.Say("interrupted.cut")
+	switch {
+	case i.NotBegun:
+		return []words.Sentence{words.Say("not-begun.by", i.By)}
+	case !i.By.IsZero():
+		by = words.Say("interrupted.by", i.By)
+	}
+	said := []words.Sentence{by}
 	if len(i.Unplayed) > 0 {
-		sentences = append(sentences, l.say("interrupted.unplayed", l.join("text.list", i.Unplayed)))
+		var names []words.Sentence
+		for _, name := range i.Unplayed {
+			names = append(names, words.Verbatim(name))
+		}
+		said = append(said, words.Say("interrupted.unplayed", words.List("text.list", names...)))
 	}
-	return l.join("text.sentences", append(sentences, l.say("interrupted.rest")))
+	return append(said, words.Say("interrupted.rest"))
 }

@@ -85,7 +85,7 @@ var phrases = words.Language{
 	"page.theme.light": "light",
 	"page.theme.dark":  "dark",
 	"page.sections":    "Sections",
-	"page.footer":      "Written by launchgate %s from the recording alone. “launchgate report” in this folder writes the same file again.",
+	"page.footer":      "Written by launchgate %s from the recording alone. “launchgate report .” in this folder writes the same file again.",
 
 	"page.again":   "Run again",
 	"page.written": "Written by launchgate %s.",
@@ -125,6 +125,8 @@ var phrases = words.Language{
 	"interrupted.by":       "Stopped by: %s.",
 	"interrupted.cut":      "The recording ends without a reason, as after a crash.",
 	"interrupted.unplayed": "Not played: %s.",
+	"not-begun.title":      "The run could not be made",
+	"not-begun.by":         "%s.",
 	"interrupted.rest":     "The data below was measured before that and is incomplete.",
 
 	"objective.none":       "The gate has no objectives, so nothing can be proven.",
@@ -143,6 +145,7 @@ var phrases = words.Language{
 	"objective.bound":      "Bound",
 	"objective.invalid":    "The run is invalid, so none of these results proves anything.",
 
+	"next.remove":         "Remove the cause and run the gate again. Nothing was measured.",
 	"next.rerun":          "Run the gate again to its end. An interrupted run gives no verdict.",
 	"next.client":         "Fix the client first, because its measurements are not valid: %s",
 	"next.unproven":       "%s — %s",

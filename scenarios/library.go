@@ -35,16 +35,21 @@ func Gates() []Gate {
 
 // Ready is the ready gate of a name, if there is one.
 func Ready(name string) (Gate, bool, error) {
-	if !isName(name) {
+	src, ok := ReadySource(name)
+	if !ok {
 		return Gate{}, false, nil
 	}
-	file := path.Join("gates", name+".yaml")
-	src, err := gateFiles.ReadFile(file)
-	if err != nil {
-		return Gate{}, false, nil
-	}
-	gate, err := Parse(file, src)
+	gate, err := Parse(path.Join("gates", name+".yaml"), src)
 	return gate, true, err
+}
+
+// ReadySource is the text of the ready gate of a name, if there is one.
+func ReadySource(name string) ([]byte, bool) {
+	if !isName(name) {
+		return nil, false
+	}
+	src, err := gateFiles.ReadFile(path.Join("gates", name+".yaml"))
+	return src, err == nil
 }
 
 // Starter is a commented gate to start from. Its first line links the schema

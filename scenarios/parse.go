@@ -30,8 +30,14 @@ const (
 func Load(path string) (Gate, error) { return load(path, Target{}) }
 
 // LoadAgainst reads the gate in a file for a service that is already there, at
-// the address of e: see Target.At.
-func LoadAgainst(path string, e Endpoint) (Gate, error) { return load(path, Target{Endpoint: &e}) }
+// the address of e: see Target.At. If e is nil, it is Load.
+func LoadAgainst(path string, e *Endpoint) (Gate, error) { return load(path, Target{Endpoint: e}) }
+
+// Read reads a gate that is in no file, such as one from standard input; name stands for
+// the file in errors. Files that it names lie in the working folder.
+func Read(name string, in io.Reader, e *Endpoint) (Gate, error) {
+	return read(name, in, ".", Target{Endpoint: e})
+}
 
 func load(path string, instead Target) (Gate, error) {
 	file, err := os.Open(path)
@@ -39,18 +45,23 @@ func load(path string, instead Target) (Gate, error) {
 		return Gate{}, fmt.Errorf("read the gate: %w", err)
 	}
 	defer file.Close()
-	src, err := io.ReadAll(io.LimitReader(file, maxSource+1))
+	return read(path, file, filepath.Dir(path), instead)
+}
+
+// read reads a gate whose files lie in dir.
+func read(name string, in io.Reader, dir string, instead Target) (Gate, error) {
+	src, err := io.ReadAll(io.LimitReader(in, maxSource+1))
 	if err != nil {
 		return Gate{}, fmt.Errorf("read the gate: %w", err)
 	}
-	gate, err := parse(path, src, instead)
+	gate, err := parse(name, src, instead)
 	if err != nil {
 		return Gate{}, err
 	}
-	if gate, err = gate.pricedBeside(filepath.Dir(path)); err != nil {
+	if gate, err = gate.pricedBeside(dir); err != nil {
 		return Gate{}, err
 	}
-	return gate.relativeTo(filepath.Dir(path))
+	return gate.relativeTo(dir)
 }
 
 // At is a target at another address. Of an endpoint the address alone is another,

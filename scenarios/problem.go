@@ -70,6 +70,15 @@ func oneOf(found string, known []string) string {
 	return text
 }
 
+// DidYouMean is the end of an error about an unknown name: the known one that was
+// probably meant, or nothing.
+func DidYouMean(found string, known []string) string {
+	if near := nearest(found, known); near != "" {
+		return fmt.Sprintf("; did you mean %s?", near)
+	}
+	return ""
+}
+
 // nearest is the known word that found was probably meant to be, or "".
 func nearest(found string, known []string) string {
 	if len(found) > 64 {

@@ -53,6 +53,21 @@ func (g Gate) Selects(focus []string) (bool, error) {
 	return false, nil
 }
 
+// Plays reports whether a focus selects any spec of a scenario, so that it is played.
+func (g Gate) Plays(scenario string, focus []string) bool {
+	if len(focus) == 0 {
+		return true
+	}
+	of := strings.Join([]string{g.Name, "gate", scenario, ""}, " ")
+	for _, f := range focus {
+		re, err := regexp.Compile(f)
+		if err == nil && slices.ContainsFunc(g.specs(), func(name string) bool { return strings.HasPrefix(name, of) && re.MatchString(name) }) {
+			return true
+		}
+	}
+	return false
+}
+
 // specs are the full names of the gate's specs.
 func (g Gate) specs() []string {
 	var names []string

@@ -165,6 +165,16 @@ func (c *checker) length(path, text string, most int) {
 	}
 }
 
+// CheckURL checks the address of a service that is not read from a gate.
+func CheckURL(url string) error {
+	c := &checker{}
+	c.endpoint(Endpoint{URL: url})
+	for i := range c.problems {
+		c.problems[i].Path = ""
+	}
+	return c.problems.asError()
+}
+
 func (c *checker) target(t Target) {
 	switch {
 	case t.Local != nil && t.Endpoint != nil:

@@ -9,6 +9,7 @@ import (
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/run"
+	"github.com/launchgate/launchgate/internal/version"
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
@@ -95,7 +96,7 @@ func (b Baseline) play(ctx context.Context, s *run.Session, name string, pair in
 	gate, dir := b.One, filepath.Join(b.Dir, name)
 	gate.Target = scenarios.Target{Endpoint: &s.Endpoint}
 	gate.Seed += uint64(pair)
-	err := run.Run(ctx, run.Options{Gate: gate, Keys: s.Keys, Dir: dir, Version: run.Version(), Command: b.Command, Tell: func(p run.Progress) {
+	err := run.Run(ctx, run.Options{Gate: gate, Keys: s.Keys, Dir: dir, Version: version.Short(), Command: b.Command, Tell: func(p run.Progress) {
 		if p.Live != nil {
 			b.Tell(name, p)
 		}

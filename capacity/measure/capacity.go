@@ -17,6 +17,7 @@ import (
 	"github.com/launchgate/launchgate/capacity"
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/run"
+	"github.com/launchgate/launchgate/internal/version"
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
@@ -86,7 +87,7 @@ func (s *seeker) try(ctx context.Context, rate float64, again int) (capacity.Poi
 	defer stop(nil)
 	var backlog capacity.Backlog
 	err := run.Run(trying, run.Options{
-		Gate: gate, Keys: s.session.Keys, Dir: dir, Version: run.Version(), Command: s.Command,
+		Gate: gate, Keys: s.session.Keys, Dir: dir, Version: version.Short(), Command: s.Command,
 		Tell: func(p run.Progress) {
 			if p.Live == nil {
 				return

@@ -17,6 +17,7 @@ import (
 	"github.com/launchgate/launchgate/capacity/measure"
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/run"
+	"github.com/launchgate/launchgate/internal/version"
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/reports"
 	"github.com/launchgate/launchgate/scenarios"
@@ -34,8 +35,8 @@ type capacityFlags struct {
 	confirm  int
 }
 
-func capacityCommand(out, errOut io.Writer, code *int) *cobra.Command {
-	f := capacityFlags{from: 1, to: 10_000}
+func capacityCommand(out, errOut io.Writer, code *int, c *console) *cobra.Command {
+	f := capacityFlags{runFlags: runFlags{console: c}, from: 1, to: 10_000}
 	cmd := &cobra.Command{
 		Use:   "capacity [GATE.yaml | NAME]",
 		Short: "Find the highest rate at which the objectives hold",
@@ -121,7 +122,7 @@ func findCapacity(ctx context.Context, gate scenarios.Gate, f capacityFlags, out
 	if err != nil {
 		return 0, err
 	}
-	screen := newScreen(errOut, f.lang)
+	screen := newScreen(errOut, f.lang, f.console)
 	screen.say("searching between %s and %s for %s", f.from, f.to, promises(one.Objectives))
 	found, opened, err := measure.Capacity{
 		Gate: gate, One: one, Search: search, Least: f.probe, Longest: f.longest, Dir: dir, Server: server, Command: os.Args,
@@ -143,7 +144,7 @@ func findCapacity(ctx context.Context, gate scenarios.Gate, f capacityFlags, out
 	}
 	doc := reports.Capacity{
 		Language: f.lang, Gate: one.Name, Scenario: one.Scenarios[0].Name, Target: found.Target, Seed: one.Seed,
-		Command: os.Args, Version: run.Version(), At: time.Now().UTC().Truncate(time.Second), Result: found.Result,
+		Command: os.Args, Version: version.Short(), At: time.Now().UTC().Truncate(time.Second), Result: found.Result,
 	}
 	for _, o := range one.Objectives {
 		doc.Objectives = append(doc.Objectives, o.Source)
@@ -151,7 +152,11 @@ func findCapacity(ctx context.Context, gate scenarios.Gate, f capacityFlags, out
 	if err := writeCapacity(dir, doc); err != nil {
 		return 0, err
 	}
-	if err := reports.CapacityTerminal(out, doc, dir); err != nil {
+	if f.asJSON {
+		if err := printJSON(out, doc); err != nil {
+			return 0, err
+		}
+	} else if err := reports.CapacityTerminal(out, doc, dir); err != nil {
 		return 0, err
 	}
 	switch {

@@ -16,7 +16,7 @@ import (
 
 func checklistCommand(out io.Writer, code *int) *cobra.Command {
 	var file string
-	var text bool
+	var text, asJSON bool
 	var lang reports.Language
 	cmd := &cobra.Command{
 		Use:   "checklist [RUN...]",
@@ -39,11 +39,15 @@ newest run's folder and shown in its report.`,
 				return err
 			}
 			*code = map[release.State]int{release.Done: checklist.ExitPass, release.Failed: checklist.ExitFail, release.Open: checklist.ExitUnproven}[result.State]
-			return reports.ChecklistText(out, result, lang, isTerminal(out))
+			if asJSON {
+				return printJSON(out, result)
+			}
+			return reports.ChecklistText(out, result, lang, coloured(out))
 		},
 	}
 	cmd.Flags().StringVar(&file, "file", "", "the `checklist` file (default release.yaml if it exists, otherwise the ready-made checklist)")
 	languageFlag(cmd, &lang)
+	jsonFlag(cmd, &asJSON, "the result")
 	cmd.Flags().BoolVar(&text, "print", false, "print the ready-made checklist, as a file to start from")
 	return cmd
 }

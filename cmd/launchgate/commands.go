@@ -14,7 +14,7 @@ import (
 	"github.com/launchgate/launchgate/chaos"
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/recording"
-	"github.com/launchgate/launchgate/internal/run"
+	"github.com/launchgate/launchgate/internal/version"
 	"github.com/launchgate/launchgate/reports"
 	"github.com/launchgate/launchgate/scenarios"
 )
@@ -60,21 +60,25 @@ with an HTML report.
 
 Exit codes of a run: 0 pass, 1 fail, 2 unproven, 3 invalid, 4 could not run,
 130 interrupted. The help of each command lists that command's codes.`,
-		Version:       run.Version(),
+		Version:       version.Short(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.SetOut(out)
 	root.SetErr(errOut)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand(out, errOut, code), scanCommand(out, errOut, code), capacityCommand(out, errOut, code), compareCommand(out, code), judgeCommand(out, code), reportCommand(out), checklistCommand(out, code), listCommand(out), initCommand(out),
+	var c console
+	c.flags(root)
+	root.AddCommand(runCommand(out, errOut, code, &c), scanCommand(out, errOut, code, &c), capacityCommand(out, errOut, code, &c), compareCommand(out, code), judgeCommand(out, code, &c), reportCommand(out), checklistCommand(out, code), listCommand(out), initCommand(out), versionCommand(out), manCommand(out),
 		upCommand(out), downCommand(out), releaseCommand(out, code), backupCommand(out, errOut), restoreCommand(out, errOut), keepCommand(), recoverCommand(out), watchdogCommand(), burnCommand(), hogCommand(), workerCommand(), liveCommand(os.Stdin, out))
 	tellExits(root)
+	offer(root)
 	return root
 }
 
-func judgeCommand(out io.Writer, code *int) *cobra.Command {
+func judgeCommand(out io.Writer, code *int, c *console) *cobra.Command {
 	var lang reports.Language
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "judge DIR",
 		Short: "Judge a recorded run again, offline",
@@ -88,11 +92,23 @@ files, byte for byte. Judge sends nothing over the network.`,
 				return err
 			}
 			*code = v.ExitCode
-			return reports.Terminal(out, v.report, args[0], isTerminal(out))
+			return c.tell(out, v, args[0], asJSON)
 		},
 	}
 	languageFlag(cmd, &lang)
+	jsonFlag(cmd, &asJSON, "the verdict, which verdict.json also has,")
 	return cmd
+}
+
+// tell prints a verdict: as JSON, in one line, or with what led to it.
+func (c *console) tell(out io.Writer, v judged, dir string, asJSON bool) error {
+	switch {
+	case asJSON:
+		return reports.Verdict(out, v.Verdict)
+	case c.quiet:
+		return reports.TerminalLine(out, v.report, dir, coloured(out))
+	}
+	return reports.Terminal(out, v.report, dir, coloured(out))
 }
 
 func reportCommand(out io.Writer) *cobra.Command {
@@ -113,58 +129,158 @@ func reportCommand(out io.Writer) *cobra.Command {
 	return cmd
 }
 
+// topics are what list lists, each with the names in it.
+var topics = []struct {
+	name  string
+	names func() []string
+	list  func(out io.Writer, only []string)
+	all   func() any // as JSON
+}{
+	{"gates", gateNames, listGates, func() any { return scenarios.Gates() }},
+	{"faults", func() []string { return scenarios.FaultKinds }, listFaults, func() any { return chaos.Kinds }},
+	{"objectives", metricNames, listObjectives, func() any { return scenarios.Metrics() }},
+	{"profiles", profileNames, listProfiles, func() any { return profiles() }},
+}
+
 func listCommand(out io.Writer) *cobra.Command {
-	topics := []string{"gates", "faults", "objectives", "profiles"}
-	return &cobra.Command{
-		Use:       "list [gates|faults|objectives|profiles]",
-		Short:     "List the ready-made gates, the faults, the metrics for objectives, and the profiles",
-		ValidArgs: topics,
+	var show string
+	var asJSON bool
+	var known []string
+	for _, t := range topics {
+		known = append(known, t.name)
+	}
+	cmd := &cobra.Command{
+		Use:   "list [gates|faults|objectives|profiles] [NAME...]",
+		Short: "List the ready-made gates, the faults, the metrics for objectives, and the profiles",
+		Example: `  launchgate list gates
+  launchgate list gates --show quick > my-gate.yaml
+  launchgate list faults pod-kill
+  launchgate list objectives --json`,
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 || len(args) == 1 && !slices.Contains(topics, args[0]) {
-				return fmt.Errorf("found %q, expected one of %s, or nothing for all of them", strings.Join(args, " "), strings.Join(topics, ", "))
-			}
-			return nil
-		},
-		RunE: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				args = topics
+				return nil
 			}
-			for _, topic := range args {
-				switch topic {
-				case "gates":
-					listGates(out)
-				case "faults":
-					listFaults(out)
-				case "objectives":
-					listObjectives(out)
-				case "profiles":
-					listProfiles(out)
+			i := slices.Index(known, args[0])
+			if i < 0 {
+				return fmt.Errorf("found %q, expected one of %s, or nothing for all of them%s", args[0], strings.Join(known, ", "), scenarios.DidYouMean(args[0], known))
+			}
+			for _, name := range args[1:] {
+				if names := topics[i].names(); !slices.Contains(names, name) {
+					return fmt.Errorf("found no %s in the %s, expected one of %s%s", name, args[0], strings.Join(names, ", "), scenarios.DidYouMean(name, names))
 				}
 			}
 			return nil
 		},
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			if len(args) == 0 {
+				return known, cobra.ShellCompDirectiveNoFileComp
+			}
+			if i := slices.Index(known, args[0]); i >= 0 {
+				return topics[i].names(), cobra.ShellCompDirectiveNoFileComp
+			}
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			if show != "" {
+				return showGate(out, args, show)
+			}
+			all := map[string]any{}
+			for _, t := range topics {
+				if len(args) > 0 && t.name != args[0] {
+					continue
+				}
+				if !asJSON {
+					t.list(out, args[min(1, len(args)):])
+					continue
+				}
+				all[t.name] = t.all()
+			}
+			if asJSON {
+				return printJSON(out, all)
+			}
+			return nil
+		},
 	}
+	cmd.Flags().StringVar(&show, "show", "", "print the text of the ready-made gate of this `name`, to read or to start from")
+	jsonFlag(cmd, &asJSON, "the list")
+	return cmd
 }
 
-func listGates(out io.Writer) {
+// showGate prints the source of a ready gate, with its comments.
+func showGate(out io.Writer, args []string, name string) error {
+	if len(args) > 0 && args[0] != "gates" {
+		return fmt.Errorf("found --show with %s, expected it with gates: launchgate list gates --show %s", args[0], name)
+	}
+	src, ok := scenarios.ReadySource(name)
+	if !ok {
+		return fmt.Errorf("found no ready gate %s, expected one of %s%s", name, strings.Join(gateNames(), ", "), scenarios.DidYouMean(name, gateNames()))
+	}
+	_, err := out.Write(src)
+	return err
+}
+
+func gateNames() (names []string) {
+	for _, g := range scenarios.Gates() {
+		names = append(names, g.Name)
+	}
+	return names
+}
+
+func metricNames() (names []string) {
+	for _, m := range scenarios.Metrics() {
+		names = append(names, m.Name)
+	}
+	return names
+}
+
+func profileNames() (names []string) {
+	for _, p := range scenarios.Profiles() {
+		names = append(names, p.Name)
+	}
+	return names
+}
+
+// profiles are the profiles with their objectives, for JSON.
+func profiles() (all []map[string]any) {
+	for _, p := range scenarios.Profiles() {
+		var objectives []string
+		for _, o := range p.Objectives("") {
+			objectives = append(objectives, o.Source)
+		}
+		all = append(all, map[string]any{"name": p.Name, "means": p.Means, "objectives": objectives})
+	}
+	return all
+}
+
+// listed reports whether a list that is narrowed to some names has this one.
+func listed(only []string, name string) bool { return len(only) == 0 || slices.Contains(only, name) }
+
+func listGates(out io.Writer, only []string) {
 	fmt.Fprintln(out, "Gates, for launchgate run NAME:")
 	for _, g := range scenarios.Gates() {
-		fmt.Fprintf(out, "  %-12s %s\n", g.Name, firstLine(g.Description))
+		if listed(only, g.Name) {
+			fmt.Fprintf(out, "  %-12s %s\n", g.Name, firstLine(g.Description))
+		}
 	}
 	fmt.Fprintln(out)
 }
 
-func listFaults(out io.Writer) {
+func listFaults(out io.Writer, only []string) {
 	fmt.Fprintln(out, "Faults, for a scenario's faults:")
 	for _, k := range chaos.Kinds {
-		fmt.Fprintf(out, "  %s\n    does       %s\n    needs      %s\n    seen when  %s\n    simulates  %s\n    example    %s\n", k.Name, k.Does, k.Needs, k.Seen, k.Simulates, k.Example)
+		if listed(only, k.Name) {
+			fmt.Fprintf(out, "  %s\n    does       %s\n    needs      %s\n    seen when  %s\n    simulates  %s\n    example    %s\n", k.Name, k.Does, k.Needs, k.Seen, k.Simulates, k.Example)
+		}
 	}
 	fmt.Fprintln(out)
 }
 
-func listObjectives(out io.Writer) {
+func listObjectives(out io.Writer, only []string) {
 	fmt.Fprintln(out, "Objectives, one promise a line:")
 	for _, m := range scenarios.Metrics() {
+		if !listed(only, m.Name) {
+			continue
+		}
 		fmt.Fprintf(out, "  %-43s %s\n", m.Example, m.Means)
 		fmt.Fprintf(out, "  %-43s bound: %s\n", "", m.Bound)
 		if m.Needs != scenarios.NeedsNothing {
@@ -180,7 +296,7 @@ func initCommand(out io.Writer) *cobra.Command {
 		Short: "Write a commented gate to start from (gate.yaml)",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			path := "gate.yaml"
+			path := ownGate
 			if len(args) == 1 {
 				path = args[0]
 			}
@@ -243,9 +359,12 @@ func openRun(dir string) (scenarios.Gate, *recording.Recording, error) {
 	return gate, rec, err
 }
 
-func listProfiles(out io.Writer) {
+func listProfiles(out io.Writer, only []string) {
 	fmt.Fprintln(out, "Profiles: ready sets of objectives, in a gate as profiles: [NAME in SCENARIO] or for launchgate capacity --profile NAME")
 	for _, p := range scenarios.Profiles() {
+		if !listed(only, p.Name) {
+			continue
+		}
 		fmt.Fprintf(out, "\n  %s\n    %s\n", p.Name, p.Means)
 		for _, o := range p.Objectives("") {
 			fmt.Fprintf(out, "    %s\n", o.Source)

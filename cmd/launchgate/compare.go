@@ -18,6 +18,7 @@ import (
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/deploy/targets"
 	"github.com/launchgate/launchgate/internal/run"
+	"github.com/launchgate/launchgate/internal/version"
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/reports"
 	"github.com/launchgate/launchgate/scenarios"
@@ -27,6 +28,7 @@ func compareCommand(out io.Writer, code *int) *cobra.Command {
 	var to string
 	var lang reports.Language
 	var perStage int
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "compare BASE HEAD",
 		Short: "Compare two recorded runs and find regressions",
@@ -56,7 +58,7 @@ the two services.`,
 				name = gate.Name
 			}
 			doc := reports.Comparison{
-				Language: lang, Gate: name, Base: args[0], Head: args[1], At: time.Now().UTC().Truncate(time.Second), Version: run.Version(), Command: os.Args,
+				Language: lang, Gate: name, Base: args[0], Head: args[1], At: time.Now().UTC().Truncate(time.Second), Version: version.Short(), Command: os.Args,
 				How:        words.Say("Each stage without faults was cut into %d blocks of time. The two runs were made at different times, so other changes on the machine are part of the difference.", perStage),
 				Comparison: checklist.Compare(sides[0], sides[1], false),
 			}
@@ -69,11 +71,15 @@ the two services.`,
 					return err
 				}
 			}
+			if asJSON {
+				return printJSON(out, doc)
+			}
 			return reports.CompareTerminal(out, doc, to)
 		},
 	}
 	cmd.Flags().StringVar(&to, "out", "", "write compare.json and compare.html into this `folder`")
 	languageFlag(cmd, &lang)
+	jsonFlag(cmd, &asJSON, "the comparison")
 	cmd.Flags().IntVar(&perStage, "blocks", 10, "the number of blocks that each stage is cut into")
 	return cmd
 }
@@ -145,7 +151,7 @@ func runBaseline(ctx context.Context, gate scenarios.Gate, f runFlags, out, errO
 	if err != nil {
 		return 0, err
 	}
-	screen := newScreen(errOut, f.lang)
+	screen := newScreen(errOut, f.lang, f.console)
 	compared, err := measure.Baseline{
 		Base: base, Head: measure.Side{Gate: gate, Server: server}, One: one, Pairs: f.pairs, Dir: dir, Command: os.Args,
 		Judge: func(dir string) (checklist.Verdict, error) { v, err := judgeDir(dir, f.lang); return v.Verdict, err },
@@ -163,14 +169,18 @@ func runBaseline(ctx context.Context, gate scenarios.Gate, f runFlags, out, errO
 		return 0, err
 	}
 	doc := reports.Comparison{
-		Language: f.lang, Gate: gate.Name, Base: f.baseline, Head: compared.Head, At: time.Now().UTC().Truncate(time.Second), Version: run.Version(), Command: os.Args,
+		Language: f.lang, Gate: gate.Name, Base: f.baseline, Head: compared.Head, At: time.Now().UTC().Truncate(time.Second), Version: version.Short(), Command: os.Args,
 		How:        words.Say("Blocks of %s at %s, base and head in turns. Both blocks of a pair send the same requests, and pairs are compared. %d pairs were left out because the client was too slow in one of their blocks.", f.block, rate, compared.LeftOut),
 		Comparison: checklist.Compare(compared.Sides[0], compared.Sides[1], true),
 	}
 	if err := writeComparison(dir, doc); err != nil {
 		return 0, err
 	}
-	if err := reports.CompareTerminal(out, doc, dir); err != nil {
+	if f.asJSON {
+		if err := printJSON(out, doc); err != nil {
+			return 0, err
+		}
+	} else if err := reports.CompareTerminal(out, doc, dir); err != nil {
 		return 0, err
 	}
 	code := changeCode[doc.Change]

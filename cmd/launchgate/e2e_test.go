@@ -188,7 +188,7 @@ func checkGinkgoAgrees(t *testing.T, dir string, v checklist.Verdict) {
 			Failure *struct{} `xml:"failure"`
 		} `xml:"testsuite>testcase"`
 	}
-	if err := xml.Unmarshal(readFile(t, filepath.Join(dir, "logs", "ginkgo-junit.xml")), &junit); err != nil {
+	if err := xml.Unmarshal(readFile(t, filepath.Join(dir, "logs", "ginkgo.xml")), &junit); err != nil {
 		t.Fatal(err)
 	}
 	for _, o := range v.Objectives {

@@ -25,6 +25,8 @@ var exits = []struct{ command, means string }{
 	{"recover", "0 no fault is left"},
 	{"init", "0 the gate is written"},
 	{"list", "0 the list is printed"},
+	{"version", "0 the version is printed"},
+	{"man", "0 the pages are written"},
 }
 
 const exitsOfAll = "4 the command could not do its work, 130 interrupted"

@@ -29,6 +29,9 @@ func toldToGitHub(f *runFlags, out io.Writer, play func(*cobra.Command, []string
 			return play(cmd, args)
 		}
 		f.github = &gitHubStep{GitHub: step}
+		if len(args) == 0 {
+			args = []string{ownGate}
+		}
 		if len(args) == 1 {
 			if st, err := os.Stat(args[0]); err == nil && st.Mode().IsRegular() {
 				f.github.gate = args[0]

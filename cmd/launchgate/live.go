@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,8 +60,9 @@ func liveCommand(in io.Reader, out io.Writer) *cobra.Command {
 // end; an open page gets the verdict before that.
 func startLive(self, listen, dir string, lang reports.Language, errOut io.Writer) (stop func(), err error) {
 	cmd := exec.Command(self, liveName, "--listen", listen, "--lang", string(lang), dir)
-	apart(cmd) // Ctrl-C goes to the run only; this process ends with the run
-	cmd.Stderr = errOut
+	apart(cmd) // Ctrl-C is for the run; this one ends with it
+	var said bytes.Buffer
+	cmd.Stderr = &said
 	input, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
@@ -73,13 +75,16 @@ func startLive(self, listen, dir string, lang reports.Language, errOut io.Writer
 		return nil, fmt.Errorf("--live: %w", err)
 	}
 	line, err := bufio.NewReader(output).ReadString('\n')
-	if err != nil { // the process has printed the reason
-		return nil, fmt.Errorf("--live %s: no page can be served there", listen)
+	if err != nil {
+		_ = cmd.Wait()
+		why := strings.TrimPrefix(strings.TrimSpace(said.String()), "launchgate: ")
+		return nil, errors.New(cmp.Or(why, fmt.Sprintf("--live %s: no page can be served there", listen)))
 	}
 	fmt.Fprintln(errOut, lang.Word(words.Say("watch it on %s", strings.TrimSpace(line))))
 	return func() {
 		input.Close()
 		_ = cmd.Wait()
+		_, _ = said.WriteTo(errOut)
 	}, nil
 }
 

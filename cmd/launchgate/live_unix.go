@@ -24,4 +24,18 @@ func lowerPriority() {
 	}
 }
 
+// closeOnExec keeps the files that this process inherited from those it starts, so that
+// one that stays behind does not hold its caller's pipes open.
+func closeOnExec() {
+	entries, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			syscall.CloseOnExec(fd)
+		}
+	}
+}
+
 const leastPriority = 19

@@ -20,6 +20,7 @@ import (
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/deploy/targets"
 	"github.com/launchgate/launchgate/internal/run"
+	"github.com/launchgate/launchgate/internal/version"
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen"
 	"github.com/launchgate/launchgate/loadgen/prompt"
@@ -40,18 +41,23 @@ type runFlags struct {
 	workers   int
 	live      string
 	lang      reports.Language
+	asJSON    bool
+	*console
 	baselineFlags
 	github *gitHubStep // nil: the run is not a step of GitHub Actions
 }
 
-func runCommand(out, errOut io.Writer, code *int) *cobra.Command {
-	var f runFlags
+func runCommand(out, errOut io.Writer, code *int, c *console) *cobra.Command {
+	f := runFlags{console: c}
 	cmd := &cobra.Command{
-		Use:   "run [GATE.yaml | NAME]",
-		Short: "Play a gate and judge the service (the quick gate by default)",
+		Use:   "run [GATE.yaml | NAME | -]",
+		Short: "Play a gate and judge the service (./gate.yaml by default, or the quick gate)",
 		Long: `Run deploys the gate's target (or drives the one named with --target), plays the
 gate's scenarios, and judges the result. The run folder holds the recording, the
 verdict and report.html. You can judge it again with launchgate judge.
+
+Without an argument, run plays ./gate.yaml if there is one, or else the ready-made
+gate quick. The argument - reads the gate from standard input.
 
 Ctrl-C stops the load, reverts the fault and stops the service. Run still writes a
 report, which is marked incomplete.`,
@@ -81,14 +87,14 @@ report, which is marked incomplete.`,
 			}
 			unable := chaos.Unable(gate, targets.PlanFor(gate))
 			for _, why := range unable {
-				fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("this fault cannot be injected here, so the gate cannot pass: %s", why)))
+				fmt.Fprintln(f.remarks(errOut), "launchgate:", f.lang.Word(words.Say("this fault cannot be injected here, so the gate cannot pass: %s", why)))
 			}
 			if ready := playable(f.target); len(unable) > 0 && len(ready) > 0 {
-				fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("ready-made gates whose faults can all be injected here: %s", strings.Join(ready, ", "))))
+				fmt.Fprintln(f.remarks(errOut), "launchgate:", f.lang.Word(words.Say("ready-made gates whose faults can all be injected here: %s", strings.Join(ready, ", "))))
 			}
 			if f.target != "" && len(args) == 1 {
 				if own, err := gateOf(args, ""); err == nil && own.Target.Local != nil {
-					fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("--target replaces the gate's target.local; its replicas, models, gateway and keys are not used")))
+					fmt.Fprintln(f.remarks(errOut), "launchgate:", f.lang.Word(words.Say("--target replaces the gate's target.local; its replicas, models, gateway and keys are not used")))
 				}
 			}
 			if f.baseline == "" && (cmd.Flags().Changed("pairs") || cmd.Flags().Changed("block")) {
@@ -103,11 +109,11 @@ report, which is marked incomplete.`,
 				plans = plansOf(gate, material)
 			}
 			for _, remark := range remarksOn(material, plans) {
-				fmt.Fprintln(errOut, "launchgate:", f.lang.Word(remark))
+				fmt.Fprintln(f.remarks(errOut), "launchgate:", f.lang.Word(remark))
 			}
 			if f.baseline == "" { // a comparison uses another load and has no absolute bounds
 				for _, why := range tooFew(gate, plans) {
-					fmt.Fprintln(errOut, "launchgate:", f.lang.Word(words.Say("this objective can fail but cannot be proven: %s", why)))
+					fmt.Fprintln(f.remarks(errOut), "launchgate:", f.lang.Word(words.Say("this objective can fail but cannot be proven: %s", why)))
 				}
 			}
 			if f.dryRun {
@@ -178,6 +184,7 @@ func (f *runFlags) targetFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.apiKeyEnv, "api-key-env", "", "the environment `VARIABLE` that holds the API key")
 	cmd.Flags().StringVar(&f.caFile, "ca-file", "", "the `PEM` file of the authority that signed the certificate of --target")
 	languageFlag(cmd, &f.lang)
+	jsonFlag(cmd, &f.asJSON, "the result")
 	cmd.Flags().Uint64Var(&f.seed, "seed", 0, "the seed of arrivals, prompts and victims, in place of the gate's")
 }
 
@@ -186,12 +193,23 @@ func languageFlag(cmd *cobra.Command, l *reports.Language) {
 	cmd.Flags().TextVar(l, "lang", reports.English, "the `language` of the output: en (English) or zh (Chinese)")
 }
 
-// gateOf reads the named gate: a file, a ready gate, or the quick one. A target
-// that is not empty replaces the gate's own.
+// gateOf reads the gate that is named: a file, a ready gate, or - for standard input.
+// Without a name it is ./gate.yaml if there is one, or else the quick gate. target is
+// what is tested in place of the gate's own target, if not empty.
 func gateOf(args []string, target string) (scenarios.Gate, error) {
+	if target != "" {
+		if err := scenarios.CheckURL(target); err != nil {
+			return scenarios.Gate{}, fmt.Errorf("--target: %w", err)
+		}
+	}
 	name := "quick"
 	if len(args) == 1 {
 		name = args[0]
+	} else if _, err := os.Stat(ownGate); err == nil {
+		name = ownGate
+	}
+	if name == "-" {
+		return scenarios.Read("standard input", os.Stdin, against(target).Endpoint)
 	}
 	if gate, ok, err := scenarios.Ready(name); ok {
 		if target != "" {
@@ -200,25 +218,22 @@ func gateOf(args []string, target string) (scenarios.Gate, error) {
 		}
 		return gate, err
 	}
-	read := scenarios.Load
-	if target != "" {
-		read = func(path string) (scenarios.Gate, error) {
-			return scenarios.LoadAgainst(path, *against(target).Endpoint)
-		}
-	}
-	gate, err := read(name)
+	gate, err := scenarios.LoadAgainst(name, against(target).Endpoint)
 	if errors.Is(err, fs.ErrNotExist) && filepath.Ext(name) == "" {
-		var ready []string
-		for _, g := range scenarios.Gates() {
-			ready = append(ready, g.Name)
-		}
-		return gate, fmt.Errorf("found neither a file nor a ready gate %s, expected a gate's file or one of %s; launchgate init writes a gate to start from", name, strings.Join(ready, ", "))
+		ready := gateNames()
+		return gate, fmt.Errorf("found neither a file nor a ready gate %s, expected a gate's file or one of %s%s; launchgate init writes a gate to start from", name, strings.Join(ready, ", "), scenarios.DidYouMean(name, ready))
 	}
 	return gate, err
 }
 
-// against is the target for an existing service at a URL.
+// ownGate is the gate of a project, in its folder.
+const ownGate = "gate.yaml"
+
+// against is a service that is already there, at a URL; none for no URL.
 func against(url string) scenarios.Target {
+	if url == "" {
+		return scenarios.Target{}
+	}
 	return scenarios.Target{Endpoint: &scenarios.Endpoint{URL: url}}
 }
 
@@ -269,21 +284,25 @@ func runGate(ctx context.Context, gate scenarios.Gate, material *prompt.Material
 		}
 		defer stop()
 	}
-	screen := newScreen(errOut, f.lang)
+	screen := newScreen(errOut, f.lang, f.console)
 	err = run.Run(ctx, run.Options{
-		Gate: gate, Material: material, Dir: dir, Focus: f.focus, Server: server, Version: run.Version(), Command: os.Args,
+		Gate: gate, Material: material, Dir: dir, Focus: f.focus, Server: server, Version: version.Short(), Command: os.Args,
 		Watchdog: []string{self, watchdogName}, Workers: f.workers, Worker: []string{self, workerName},
 		Judge: judgeSoFar, Undecided: undecided, Tell: screen.tell,
 	})
 	screen.clear()
 	if err != nil {
+		if v, unread := judgeDir(dir, f.lang); unread == nil {
+			err = errors.Join(err, f.github.judged(v, dir))
+			fmt.Fprintln(f.remarks(errOut), "launchgate:", f.lang.Word(words.Say("the report says the same: %s", reportPath(dir))))
+		}
 		return 0, err
 	}
 	v, err := judgeDir(dir, f.lang)
 	if err != nil {
 		return 0, err
 	}
-	if err := reports.Terminal(out, v.report, dir, isTerminal(out)); err != nil {
+	if err := f.tell(out, v, dir, f.asJSON); err != nil {
 		return 0, err
 	}
 	if ctx.Err() != nil {

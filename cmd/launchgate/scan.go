@@ -20,8 +20,8 @@ type scanFlags struct {
 	fail string // the severity at which the scan fails
 }
 
-func scanCommand(out, errOut io.Writer, code *int) *cobra.Command {
-	var f scanFlags
+func scanCommand(out, errOut io.Writer, code *int, c *console) *cobra.Command {
+	f := scanFlags{runFlags: runFlags{console: c}}
 	cmd := &cobra.Command{
 		Use:   "scan [GATE.yaml | NAME]",
 		Short: "Look for security flaws in a service and in its deployment files",

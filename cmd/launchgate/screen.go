@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/term"
-
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/deploy/targets"
 	"github.com/launchgate/launchgate/internal/run"
@@ -23,43 +21,59 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// screen shows the progress of a run: permanent lines, and on a terminal one
-// more line that is overwritten.
+// beat is how often a run says how far it is where there is no terminal.
+const beat = 10 * time.Second
+
+// screen tells a person how the run goes: lines that stay, and at a terminal
+// under them one that is written over. Elsewhere a line says now and then how far it is.
 type screen struct {
+	*console
 	out      io.Writer
 	lang     reports.Language
 	terminal bool
 
 	mu   sync.Mutex
-	live bool // the cursor is behind a line that is to be overwritten
+	live bool      // the cursor stands after a line that is to be written over
+	last time.Time // when something was written
 }
 
-func newScreen(out io.Writer, lang reports.Language) *screen {
-	return &screen{out: out, lang: lang, terminal: isTerminal(out)}
+func newScreen(out io.Writer, lang reports.Language, c *console) *screen {
+	return &screen{console: c, out: out, lang: lang, terminal: isTerminal(out) && os.Getenv("TERM") != "dumb", last: time.Now()}
 }
 
 // say prints a permanent line.
 func (s *screen) say(p words.Phrase, args ...any) { s.stay(words.Say(p, args...)) }
 
 func (s *screen) stay(said words.Sentence) {
+	if s.quiet {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.wipe()
 	fmt.Fprintln(s.out, s.lang.Word(said))
+	s.last = time.Now()
 }
 
 func (s *screen) tell(p run.Progress) {
+	if s.quiet || p.Detail && !s.verbose {
+		return
+	}
 	if p.Live == nil {
 		s.stay(p.Line)
 		return
 	}
-	if !s.terminal {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.terminal {
+		if time.Since(s.last) >= beat {
+			fmt.Fprintln(s.out, s.beatLine(*p.Live))
+			s.last = time.Now()
+		}
+		return
+	}
 	s.wipe()
-	fmt.Fprint(s.out, s.liveLine(*p.Live))
+	fmt.Fprint(s.out, s.liveLine(*p.Live, columnsOf(s.out)))
 	s.live = true
 }
 
@@ -76,26 +90,35 @@ func (s *screen) wipe() {
 	}
 }
 
-// liveLine is the progress of a scenario in less than 80 columns.
-func (s *screen) liveLine(l run.Live) string {
-	const width = 20
+// liveLine draws how far the run is. It is narrower than the terminal: a line that
+// wraps cannot be written over.
+func (s *screen) liveLine(l run.Live, columns int) string {
+	const width = 10
 	share := 1.0
 	if l.Total > 0 {
 		share = min(1, float64(l.Elapsed)/float64(l.Total))
 	}
 	full := int(share * width)
-	line := fmt.Sprintf("%-10.10s %s%s %3.0f/%.0f s  %s", l.Scenario,
-		strings.Repeat("█", full), strings.Repeat("░", width-full), l.Elapsed.Seconds(), l.Total.Seconds(),
-		s.lang.Word(words.Say("%d/%d answered  %d errors", l.Done, l.Planned, l.Errors)))
-	if !l.Fault.IsZero() {
-		line += "  " + s.lang.Word(l.Fault)
-	}
-	return line
+	line := fmt.Sprintf("%-10.10s %s%s %.0f/%.0f s  %s", l.Scenario, strings.Repeat("█", full), strings.Repeat("░", width-full),
+		l.Elapsed.Seconds(), l.Total.Seconds(), s.lang.Word(s.state(l)))
+	return reports.Cut(line, columns-1)
 }
 
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+// state is what a line of progress says of the requests and the time that is left.
+func (s *screen) state(l run.Live) words.Sentence {
+	said := words.Say("%d/%d answered, %d errors", l.Done, l.Planned, l.Errors)
+	if l.Left > 0 {
+		said = words.Say("%s, about %s left", said, l.Left.Round(time.Second))
+	}
+	if !l.Fault.IsZero() {
+		said = words.Say("%s, %s", said, l.Fault)
+	}
+	return said
+}
+
+// beatLine says the same where there is no terminal.
+func (s *screen) beatLine(l run.Live) string {
+	return s.lang.Word(words.Say("%s: %.0f of %.0f s, %s", l.Scenario, l.Elapsed.Seconds(), l.Total.Seconds(), s.state(l)))
 }
 
 // asked describes how requests reach an existing service, in several lines.
@@ -159,7 +182,7 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 			}
 			model = words.Verbatim(strings.Join(served, ", "))
 		}
-		say("target: %d replicas of the bundled service behind its gateway, serving %s", about.Replicas, model)
+		say("target: %s of the bundled service behind its gateway, serving %s", words.Count(int64(about.Replicas), "1 replica", "%d replicas"), model)
 		if placed, ok := target.(seated); ok {
 			build, _ := serverProgram()
 			seating, err := placed.Seat(context.Background(), build)

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/launchgate/launchgate/internal/run"
+	"github.com/launchgate/launchgate/internal/version"
 	"github.com/launchgate/launchgate/loadgen/worker"
 )
 
@@ -28,7 +29,7 @@ connection. It reads the run's token from the environment variable ` + run.Worke
 			if token == "" {
 				return fmt.Errorf("the environment variable %s, which is to hold the run's token, is empty", run.WorkerTokenVariable)
 			}
-			return worker.Work(cmd.Context(), address, token, run.Version())
+			return worker.Work(cmd.Context(), address, token, version.Short())
 		},
 	}
 	cmd.Flags().StringVar(&address, "connect", "", "`HOST:PORT` of the run")

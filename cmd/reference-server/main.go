@@ -12,6 +12,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/launchgate/launchgate/internal/version"
 )
 
 func main() {
@@ -36,13 +38,14 @@ OpenAI-compatible API. Try it:
   reference-server serve
   curl http://127.0.0.1:8080/v1/chat/completions -d \
     '{"messages":[{"role":"user","content":"Tell me a story."}],"stream":true}'`,
+		Version:      version.Short(),
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.SetArgs(args)
 	root.SetOut(out)
 	root.SetErr(errOut)
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(errOut), gatewayCommand(errOut), ledgerCommand(out, errOut), ballastCommand(os.Stdin, out), modelFileCommand(out), deepenCommand(), needCommand(out))
+	root.AddCommand(serveCommand(errOut), gatewayCommand(errOut), ledgerCommand(out, errOut), ballastCommand(os.Stdin, out), modelFileCommand(out), deepenCommand(), needCommand(out), versionCommand(out))
 	return root.ExecuteContext(ctx)
 }
 

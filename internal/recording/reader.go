@@ -191,7 +191,7 @@ func reachedEnd(observations []Observation) bool {
 	ended, interrupted := false, false
 	for _, o := range observations {
 		ended = ended || o.Name == ObsRunEnded
-		interrupted = interrupted || o.Name == ObsInterrupted
+		interrupted = interrupted || o.Name == ObsInterrupted || o.Name == ObsCouldNotRun
 	}
 	return ended && !interrupted
 }

@@ -154,6 +154,7 @@ const (
 	ObsStageStarted       = "stage_started" // Subject: scenario/stage; Value: offered requests
 	ObsStageEnded         = "stage_ended"
 	ObsWorkerLost         = "worker_lost"                // Subject: worker; Text says how it was seen
+	ObsCouldNotRun        = "could_not_run"              // the run could not begin, or not go on; Text says why
 	ObsInterrupted        = "interrupted"                // the run was stopped from outside; Text says by what
 	ObsScanStarted        = "scan_started"               // the security scan begins; Value: number of checks
 	ObsScanEnded          = "scan_ended"                 // every check has ended; Value: number of checks

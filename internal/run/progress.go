@@ -20,7 +20,9 @@ const tellEvery = 200 * time.Millisecond
 // current scenario.
 type Progress struct {
 	Line words.Sentence
-	Live *Live
+	// Detail: it is one of many such lines.
+	Detail bool
+	Live   *Live
 }
 
 // Live is the progress of a scenario.
@@ -31,6 +33,7 @@ type Live struct {
 	Done, Planned  int // load requests
 	Errors         int
 	Fault          words.Sentence // the last step of a fault, if there was one
+	Left           time.Duration  // of the load of this scenario and those after it, by the plan
 }
 
 func (c *conductor) say(p words.Phrase, args ...any) {
@@ -43,7 +46,8 @@ type watched struct {
 	scenario scenarios.Scenario
 	plan     *loadgen.Plan
 	started  time.Time
-	twins    *twins.Asker // nil if the scenario has none
+	twins    *twins.Asker  // nil if the scenario has none
+	after    time.Duration // of the load of the scenarios after this one
 
 	mu   sync.Mutex
 	live Live
@@ -63,10 +67,13 @@ func (w *watched) request(r recording.Request) {
 		return
 	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	w.live.Done++
 	if !r.OK() {
 		w.live.Errors++
+	}
+	w.mu.Unlock()
+	if !r.OK() {
+		w.Tell(Progress{Detail: true, Line: words.Say("  %s/%s: request %d failed after %.3f s: %s", r.Scenario, r.Stage, r.Seq, (r.End - r.Due).Seconds(), r.Why())})
 	}
 }
 
@@ -108,6 +115,7 @@ func (w *watched) tell(ctx context.Context) {
 		w.mu.Unlock()
 		live.Scenario, live.Elapsed, live.Total, live.Planned = w.scenario.Name, time.Since(w.started), w.plan.Duration(), w.plan.Requests()
 		live.Due = w.plan.DueBy(live.Elapsed)
+		live.Left = max(0, live.Total-live.Elapsed) + w.after
 		w.Tell(Progress{Live: &live})
 		select {
 		case <-ctx.Done():
@@ -115,6 +123,19 @@ func (w *watched) tell(ctx context.Context) {
 		case <-time.After(tellEvery):
 		}
 	}
+}
+
+// loadAfter is how long the load of the scenarios after this one lasts, of those that are
+// played.
+func (c *conductor) loadAfter(s scenarios.Scenario) (left time.Duration) {
+	after := false
+	for _, other := range c.Gate.Scenarios {
+		if after && c.Gate.Plays(other.Name, c.Focus) {
+			left += loadgen.NewPlan(other, SeedFor(c.Gate, other.Name), c.Material).Duration()
+		}
+		after = after || other.Name == s.Name
+	}
+	return left
 }
 
 // warmUp sends a few concurrent requests that are not judged, so that caches,

@@ -89,6 +89,11 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := c.describe(); err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil { // the folder says why there is nothing in it
+			rec.Observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsCouldNotRun, Text: words.Of(err)})
+		}
+	}()
 	if err := c.openJournal(); err != nil {
 		return err
 	}
@@ -162,7 +167,7 @@ func (c *conductor) play(ctx context.Context) error {
 	}
 	defer log.Close()
 	suite := scenarios.Suite{
-		Gate: c.Gate, Focus: c.Focus, Out: log, JUnit: filepath.Join(c.rec.LogDir(), "ginkgo-junit.xml"),
+		Gate: c.Gate, Focus: c.Focus, Out: log, JUnit: filepath.Join(c.rec.LogDir(), "ginkgo.xml"),
 		Act:   func(_ context.Context, s scenarios.Scenario) error { return c.act(ctx, s) },
 		Scan:  func(context.Context) error { return c.scan(ctx) },
 		Judge: c.judge,
@@ -195,7 +200,7 @@ func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 	seed := SeedFor(c.Gate, s.Name)
 	probing, stopProbe := context.WithCancel(ctx)
 	plan := loadgen.NewPlan(s, seed, c.Material)
-	watched := &watched{conductor: c, scenario: s, plan: plan, started: time.Now()}
+	watched := &watched{conductor: c, scenario: s, plan: plan, started: time.Now(), after: c.loadAfter(s)}
 	if s.Twins != nil {
 		watched.twins = &twins.Asker{Clock: c.clock, Scenario: s, Client: c.client, Keys: c.keys, Question: plan.Again, Sink: watched.request}
 	}

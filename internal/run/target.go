@@ -6,7 +6,6 @@ import (
 	"maps"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -58,7 +57,7 @@ func (c *conductor) deploy(ctx context.Context) error {
 	if !about.Place.IsZero() {
 		c.say("bringing up %s", about.Place)
 	} else if about.Replicas > 0 {
-		c.say("starting %d replicas and a gateway", about.Replicas)
+		c.say("starting %s and a gateway", replicas(about.Replicas))
 	} else {
 		c.say("checking whether %s serves", about.URL)
 	}
@@ -85,14 +84,20 @@ func (c *conductor) deploy(ctx context.Context) error {
 		return err
 	}
 	if about = c.target.About(); about.Replicas > 0 {
-		c.say("%d replicas ready behind %s after %.1f s", about.Replicas, access.Endpoint.URL, time.Since(began).Seconds())
+		c.say("%s ready behind %s after %.1f s", replicas(about.Replicas), access.Endpoint.URL, time.Since(began).Seconds())
 	}
 	return c.connect(ctx, access)
 }
 
+// replicas says how many there are.
+func replicas(n int) words.Sentence { return words.Count(int64(n), "1 replica", "%d replicas") }
+
 // event records an event of the target.
 func (c *conductor) event(e deploy.Event) {
 	c.observe(recording.Observation{At: c.clock.At(e.At), Name: e.Name, Subject: e.Subject, Value: e.Value, Text: e.Text, Names: e.Names})
+	if !e.Text.IsZero() {
+		c.Tell(Progress{Detail: true, Line: words.Say("  %s: %s", e.Subject, e.Text)})
+	}
 }
 
 // connect makes the client and sends one small request, so that a wrong URL, key or
@@ -169,25 +174,4 @@ func memoryBytes() int64 {
 		return 0
 	}
 	return kib << 10
-}
-
-// Version is the version that this program was built from.
-func Version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	version, dirty := info.Main.Version, ""
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision" && (version == "" || version == "(devel)"):
-			version = s.Value[:min(12, len(s.Value))]
-		case s.Key == "vcs.modified" && s.Value == "true":
-			dirty = "+changes"
-		}
-	}
-	if strings.HasSuffix(version, "+dirty") {
-		dirty = ""
-	}
-	return version + dirty
 }

@@ -224,6 +224,10 @@ func (c *Client) explain(ctx context.Context, p Prompt, row recording.Request, f
 		return words.Errorf("%s: no answer within %s (the timeout of the workload; set ready_timeout in target.endpoint to wait longer for the first answer)", c.base, p.Timeout)
 	case row.Status == http.StatusUnauthorized || row.Status == http.StatusForbidden:
 		return words.Errorf("%s: %s (name the environment variable that holds the key: --api-key-env, or a header in target.endpoint such as api-key: ${AZURE_KEY})", asked, row.Why())
+	case row.Status == http.StatusNotFound && c.Model() == "" && !strings.HasSuffix(c.api, "/v1"):
+		return words.Errorf("%s: %s (a path in the address is used unchanged; does it lack /v1 at the end? The service lists no model either; name one with --model)", asked, row.Why())
+	case row.Status == http.StatusNotFound && c.Model() == "":
+		return words.Errorf("%s: %s (does the address end before /v1? The service lists no model either; name one with --model)", asked, row.Why())
 	case row.Status == http.StatusNotFound && !strings.HasSuffix(c.api, "/v1"):
 		return words.Errorf("%s: %s (is %q a model of this service? A path in the address is used unchanged; does it lack /v1 at the end?)", asked, row.Why(), c.Model())
 	case row.Status == http.StatusNotFound:
