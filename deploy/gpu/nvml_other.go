@@ -2,14 +2,14 @@
 
 package gpu
 
-import "github.com/launchgate/launchgate/internal/words"
+import "errors"
 
 // Library is NVML, which cannot be had here.
 type Library struct{}
 
 // Open says that there is no NVML: it is called through C, on Linux.
 func Open() (*Library, error) {
-	return nil, words.Errorf("NVIDIA's management library (NVML) is called on Linux alone, by a launchgate that was built with C")
+	return nil, errors.New("NVIDIA's management library (NVML) is called on Linux alone, by a launchgate that was built with C")
 }
 
 // List is never called.
