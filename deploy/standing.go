@@ -112,9 +112,6 @@ func DefaultOrder() Order {
 // OrderFor is a deployment as a gate describes it, which is allowed the gate's
 // load.
 func OrderFor(g scenarios.Gate) (Order, error) {
-	if k := g.Target.Kubernetes; k != nil {
-		return Order{}, words.Errorf("%s is for a Kubernetes cluster; up deploys a target.local on this machine", g.Name)
-	}
 	if g.Target.Local == nil {
 		return Order{}, words.Errorf("%s targets %s, which already runs; up needs a gate with target.local", g.Name, g.Target.Endpoint.URL)
 	}

@@ -113,6 +113,13 @@ var (
 	selector    = regexp.MustCompile(`^\s*` + labelTerm + `(\s*,\s*` + labelTerm + `)*\s*$`)
 )
 
+// CheckKubernetes checks a target that no gate's file has.
+func CheckKubernetes(k Kubernetes) error {
+	var c checker
+	c.kubernetes(Gate{Target: Target{Kubernetes: &k}})
+	return c.problems.asError()
+}
+
 func (c *checker) kubernetes(g Gate) {
 	k := *g.Target.Kubernetes
 	const at = "target.kubernetes."

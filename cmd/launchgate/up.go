@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/deploy/kubernetes"
 )
 
 const (
@@ -28,6 +29,7 @@ const (
 
 func upCommand(out io.Writer) *cobra.Command {
 	var dir string
+	var cluster clusterFlags
 	cmd := &cobra.Command{
 		Use:   "up [GATE.yaml | NAME]",
 		Short: "Start the bundled service in the background; down stops it",
@@ -35,14 +37,32 @@ func upCommand(out io.Writer) *cobra.Command {
 running when you close this terminal. Its API key has an allowance for the load of
 that gate. Without a gate, up deploys three replicas behind the gateway with all its
 functions, and the limits of deploy/gateway.yaml apply to everybody. If the service
-already runs, up shows its state.`,
+already runs, up shows its state.
+
+With --kubernetes, or a gate that has target.kubernetes, up applies the manifests of
+deploy/kubernetes to a cluster instead, waits until every pod is ready, and says how the
+service is reached.`,
+		Example: `  launchgate up
+  launchgate up --kubernetes --overlay lab
+  launchgate down`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			want, err := orderedBy(args)
+			var err error
+			if dir, err = filepath.Abs(dir); err != nil {
+				return err
+			}
+			spec, onCluster, err := cluster.spec(cmd, args)
 			if err != nil {
 				return err
 			}
-			if dir, err = filepath.Abs(dir); err != nil {
+			if onCluster {
+				return upOnCluster(cmd.Context(), out, dir, spec)
+			}
+			if s, err := kubernetes.FindStanding(dir); err == nil {
+				return fmt.Errorf("%s holds a deployment in the namespace %s of a cluster: launchgate down removes it, or name another folder with --dir", dir, s.Spec.Namespace)
+			}
+			want, err := orderedBy(args)
+			if err != nil {
 				return err
 			}
 			began := time.Now()
@@ -61,6 +81,7 @@ already runs, up shows its state.`,
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", standingAt, "the `folder` for its logs, keys and ledger")
+	cluster.add(cmd)
 	return cmd
 }
 
@@ -176,11 +197,21 @@ func downCommand(out io.Writer) *cobra.Command {
 		Use:   "down",
 		Short: "Stop everything that up started",
 		Long: `Down lets requests in progress finish, and returns when no process of the deployment
-runs any more. The logs, the ledger and the audit log stay in the folder.`,
+runs any more. The logs, the ledger and the audit log stay in the folder. What up has
+deployed to a cluster is removed from it.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			at, err := filepath.Abs(dir)
 			if err != nil {
+				return err
+			}
+			if k, err := kubernetes.FindStanding(at); !errors.Is(err, deploy.ErrNotStanding) {
+				if err == nil {
+					err = k.Down(cmd.Context())
+				}
+				if err == nil {
+					_, err = fmt.Fprintf(out, "what was in the namespace %s of the cluster is gone\n", k.Spec.Namespace)
+				}
 				return err
 			}
 			s, err := deploy.FindStanding(at)

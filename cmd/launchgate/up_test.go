@@ -483,3 +483,30 @@ func TestRunBehindTheWholeGateway(t *testing.T) {
 	}
 	nothingRuns(t, dir)
 }
+
+// What is asked of a cluster is asked with --kubernetes, of a gate that is for one, and
+// where one is there.
+func TestUpOnAClusterIsRefused(t *testing.T) {
+	t.Setenv("KUBECONFIG", filepath.Join(t.TempDir(), "none"))
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"--namespace", "x"}, "found --namespace without --kubernetes"},
+		{[]string{"--kubernetes", "quick"}, "has no target.kubernetes"},
+		{[]string{"--kubernetes", "--namespace", "No"}, "target.kubernetes.namespace"},
+		{[]string{"--kubernetes"}, "there is no cluster"},
+		{[]string{"kubernetes"}, "there is no cluster"},
+		{[]string{"--kubernetes", "--context", "nope"}, `no context is named "nope"`},
+	} {
+		code, out := launch(t, append([]string{"up", "--dir", dir}, tt.args...)...)
+		if code != checklist.ExitCouldNotRun || !strings.Contains(out, tt.says) {
+			t.Errorf("up %v: %d, %s; it should say %q", tt.args, code, out, tt.says)
+		}
+	}
+	if code, out := launch(t, "down", "--dir", dir); code != checklist.ExitCouldNotRun || !strings.Contains(out, "nothing is up") {
+		t.Errorf("down: %d, %s", code, out)
+	}
+}

@@ -136,7 +136,7 @@ func (a *api) explain(err error) error {
 	case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "exceeded quota"):
 		return words.Errorf("the quota of the namespace is full: %s", err)
 	case apierrors.IsForbidden(err):
-		return words.Errorf("the user of the context %q may not do that: %s; the rights that are used are in deploy/kubernetes/role.yaml", a.where, err)
+		return words.Errorf("the user of the context %q may not do that: %s; the rights that are used are in deploy/kubernetes/rights/role.yaml", a.where, err)
 	case apierrors.IsUnauthorized(err):
 		return words.Errorf("the cluster of the context %q does not know its user: %s; log in again", a.where, err)
 	case errors.As(err, &status):

@@ -165,7 +165,7 @@ func TestLabRole(t *testing.T) {
 		}
 		return strings.TrimSpace(string(out))
 	}
-	role, err := os.ReadFile("role.yaml")
+	role, err := os.ReadFile("rights/role.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -137,3 +137,6 @@ func adapt(o *unstructured.Unstructured, spec scenarios.Kubernetes) error {
 // deploymentName is the name of the bundled Deployment, its Service and the
 // objects that concern them.
 const deploymentName = "inference-service"
+
+// ServicePort is the port of the bundled Service that speaks HTTP.
+const ServicePort = 8080

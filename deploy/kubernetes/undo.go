@@ -11,7 +11,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/client-go/dynamic"
 
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/words"
@@ -114,10 +113,7 @@ func (a *api) kindsOf(ctx context.Context, objects []*unstructured.Unstructured)
 // it made.
 func (a *api) removeRun(ctx context.Context, to left) (err error) {
 	for _, k := range to.Made {
-		c := dynamic.ResourceInterface(a.dynamic.Resource(k.Resource))
-		if k.Namespaced {
-			c = a.dynamic.Resource(k.Resource).Namespace(to.Namespace)
-		}
+		c := a.in(k, to.Namespace)
 		list, listed := c.List(ctx, metav1.ListOptions{LabelSelector: runLabel + "=" + to.Name})
 		if apierrors.IsForbidden(listed) && !k.Namespaced {
 			continue // without the right to list them, the run has not made one

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/deploy/kubernetes"
+	"github.com/launchgate/launchgate/scenarios"
+)
+
+// clusterFlags have up deploy to a cluster.
+type clusterFlags struct {
+	kubernetes bool
+	asked      scenarios.Kubernetes
+}
+
+func (f *clusterFlags) add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.kubernetes, "kubernetes", false, "deploy to a Kubernetes cluster and not to this machine")
+	cmd.Flags().StringVar(&f.asked.Context, "context", "", "with --kubernetes: the `context` of the kubeconfig (default: the current one)")
+	cmd.Flags().StringVar(&f.asked.Namespace, "namespace", "", "with --kubernetes: the `namespace` (default "+scenarios.DefaultNamespace+")")
+	cmd.Flags().StringVar(&f.asked.Overlay, "overlay", "", "with --kubernetes: the `overlay` of the manifests, or a folder with a kustomization.yaml (default "+scenarios.DefaultOverlay+")")
+	cmd.Flags().IntVar(&f.asked.Replicas, "replicas", 0, "with --kubernetes: how `many` replicas (default: as the manifests say)")
+}
+
+// spec is what is to be deployed to a cluster: what the gate says, where one is given,
+// and what the flags say instead. It reports whether that is to be done at all.
+func (f *clusterFlags) spec(cmd *cobra.Command, args []string) (scenarios.Kubernetes, bool, error) {
+	gate := scenarios.Gate{Target: scenarios.Target{Kubernetes: &scenarios.Kubernetes{}}}
+	if len(args) == 1 {
+		var err error
+		if gate, err = gateOf(args, ""); err != nil {
+			return scenarios.Kubernetes{}, false, err
+		}
+		if gate.Target.Kubernetes == nil && f.kubernetes {
+			return scenarios.Kubernetes{}, false, fmt.Errorf("found --kubernetes and %s, which has no target.kubernetes; leave one of them out", args[0])
+		}
+	}
+	on := f.kubernetes || len(args) == 1 && gate.Target.Kubernetes != nil
+	if !on {
+		for _, name := range []string{"context", "namespace", "overlay", "replicas"} {
+			if cmd.Flags().Changed(name) {
+				return scenarios.Kubernetes{}, false, fmt.Errorf("found --%s without --kubernetes, expected both: it says something of a cluster", name)
+			}
+		}
+		return scenarios.Kubernetes{}, false, nil
+	}
+	spec := *gate.Target.Kubernetes
+	for given, into := range map[*string]*string{&f.asked.Context: &spec.Context, &f.asked.Namespace: &spec.Namespace, &f.asked.Overlay: &spec.Overlay} {
+		if *given != "" {
+			*into = *given
+		}
+	}
+	if cmd.Flags().Changed("replicas") {
+		spec.Replicas = f.asked.Replicas
+	}
+	gate.Target.Kubernetes = &spec
+	if err := scenarios.CheckKubernetes(spec); err != nil {
+		return spec, true, err
+	}
+	return *gate.Resolved().Target.Kubernetes, true, nil
+}
+
+func upOnCluster(ctx context.Context, out io.Writer, dir string, want scenarios.Kubernetes) error {
+	if local, err := deploy.FindStanding(dir); err == nil {
+		return fmt.Errorf("%s is up in %s, on this machine: launchgate down stops it, or name another folder with --dir", local.URL, dir)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	s, err := kubernetes.FindStanding(dir)
+	switch {
+	case errors.Is(err, deploy.ErrNotStanding):
+		fmt.Fprintf(out, "applying the manifests of %s to the namespace %s\n", want.Overlay, want.Namespace)
+		began := time.Now()
+		if s, err = kubernetes.Up(ctx, dir, want); err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "started in %.1f s\n", time.Since(began).Seconds())
+	case err != nil:
+		return err
+	case !s.Ready:
+		return fmt.Errorf("a launchgate up was ended before the deployment in the namespace %s was ready: launchgate down --dir %s removes it", s.Spec.Namespace, dir)
+	case !reflect.DeepEqual(s.Spec, want):
+		return fmt.Errorf("a deployment is up in the namespace %s already, by the manifests of %s, and is not what is asked for: launchgate down removes it, or name another folder with --dir", s.Spec.Namespace, s.Spec.Overlay)
+	}
+	ready, all, err := s.Pods(ctx)
+	if err != nil {
+		return err
+	}
+	kubectl := "kubectl -n " + s.Spec.Namespace
+	if s.Spec.Context != "" {
+		kubectl = "kubectl --context " + s.Spec.Context + " -n " + s.Spec.Namespace
+	}
+	name, port := s.Spec.ServiceName(), kubernetes.ServicePort
+	fmt.Fprintf(out, `up since %s: %d of %d pods are ready in the namespace %s
+  %-14s http://%s.%s.svc:%d (for pods and namespaces with the label launchgate.dev/client=true)
+  %-14s %s port-forward service/%s %d:%d
+
+curl http://127.0.0.1:%d/v1/models
+launchgate run --target http://127.0.0.1:%d GATE.yaml
+launchgate down
+`, s.Since.Format(time.RFC3339), ready, all, s.Spec.Namespace, "in the cluster", name, s.Spec.Namespace, port, "from here", kubectl, name, port, port, port, port)
+	return nil
+}
