@@ -62,10 +62,8 @@ func (f *clusterFlags) spec(cmd *cobra.Command, args []string) (scenarios.Kubern
 		spec.Replicas = f.asked.Replicas
 	}
 	gate.Target.Kubernetes = &spec
-	if err := scenarios.CheckKubernetes(spec); err != nil {
-		return spec, true, err
-	}
-	return *gate.Resolved().Target.Kubernetes, true, nil
+	spec = *gate.Resolved().Target.Kubernetes
+	return spec, true, scenarios.CheckKubernetes(spec)
 }
 
 func upOnCluster(ctx context.Context, out io.Writer, dir string, want scenarios.Kubernetes) error {
