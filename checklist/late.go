@@ -31,7 +31,9 @@ import (
 // Two things explain a longer wait in every sound service. A prompt that is n times as
 // long, or n times as many concurrent requests, may take n times as long. If the
 // latency grows faster than that among the shorter prompts and the smaller crowds, that
-// growth is allowed too.
+// growth is allowed too. On a busy machine latencies also spread in proportion: a request
+// of n times the work is late only if it takes longer than n times what one in ten of the
+// others exceeds.
 
 const (
 	// mostLate is how many requests of a scenario are examined: the first ones.
@@ -250,6 +252,32 @@ type comparison struct {
 	of    int
 	limit float64   // seconds
 	start time.Time // of the run's clock
+	// These are the rows in the order of a value.
+	byPlain, byValue, byPrompt, byCrowd []int
+}
+
+// order is the rows in the order of a value.
+func (c comparison) order(of func(i int) float64) []int {
+	at := make([]int, len(c.rows))
+	for i := range at {
+		at[i] = i
+	}
+	slices.SortStableFunc(at, func(i, j int) int { return cmp.Compare(of(i), of(j)) })
+	return at
+}
+
+// among is the row with a quantile of those outside a group.
+func among(order []int, inside []int8, others int64, q float64) int {
+	left := rank(others, q)
+	for _, i := range order {
+		if inside[i] == 0 {
+			if left == 0 {
+				return i
+			}
+			left--
+		}
+	}
+	return order[len(order)-1]
 }
 
 func (c comparison) compare() (found []lateness) {
@@ -266,6 +294,10 @@ func (c comparison) compare() (found []lateness) {
 			plain[i] -= slope * (by(&c.rows[i]) - middle)
 		}
 	}
+	c.byPlain = c.order(func(i int) float64 { return plain[i] })
+	c.byValue = c.order(func(i int) float64 { return c.rows[i].values[c.of] })
+	c.byPrompt = c.order(func(i int) float64 { return prompt(&c.rows[i]) })
+	c.byCrowd = c.order(func(i int) float64 { return crowd(&c.rows[i]) })
 	for _, g := range c.groups() {
 		found = append(found, c.group(g, plain))
 	}
@@ -368,10 +400,10 @@ func (c comparison) values() (groups []lateGroup) {
 	return groups
 }
 
-// above are groups with a larger value than half, three quarters and nine tenths of the
-// requests.
+// above are groups with a larger value than a tenth, a quarter, half, three quarters and
+// nine tenths of the requests.
 func (c comparison) above(by func(*lateRow) float64, explain words.Phrase, say func(float64) words.Sentence, scale func(*lateRow) float64, cell func(*lateRow) int64) (groups []lateGroup) {
-	return c.divided(by, []float64{0.5, 0.75, 0.9}, lateGroup{explain: explain, say: say, scale: scale, cell: cell, above: true})
+	return c.divided(by, []float64{0.1, 0.25, 0.5, 0.75, 0.9}, lateGroup{explain: explain, say: say, scale: scale, cell: cell, above: true})
 }
 
 // below are groups with a value no larger than that of a tenth and a quarter of the
@@ -459,7 +491,7 @@ func (c comparison) group(g lateGroup, plain []float64) lateness {
 // counted counts the late requests of a group and of the others.
 func (c comparison) counted(g lateGroup, plain []float64) lateness {
 	l := lateness{lateGroup: g, p: 1}
-	var others, scales []float64 // of the others
+	var scales []float64 // of the others
 	inside := make([]int8, len(c.rows))
 	for i := range c.rows {
 		r := &c.rows[i]
@@ -471,9 +503,7 @@ func (c comparison) counted(g lateGroup, plain []float64) lateness {
 			l.n++
 		default:
 			l.others++
-			others = append(others, plain[i])
 			if g.scale != nil {
-				others[len(others)-1] = r.values[c.of]
 				scales = append(scales, g.scale(r))
 			}
 		}
@@ -481,11 +511,18 @@ func (c comparison) counted(g lateGroup, plain []float64) lateness {
 	if l.few = l.n < leastGroup || l.others < leastGroup; l.few {
 		return l
 	}
-	slices.Sort(others)
-	middle := nearestRank(others, 0.5)
+	middle := plain[among(c.byPlain, inside, l.others, 0.5)]
+	spread := c.rows[among(c.byValue, inside, l.others, 0.9)].values[c.of]
+	usualPrompt := max(prompt(&c.rows[among(c.byPrompt, inside, l.others, 0.5)]), 1)
+	usualCrowd := crowd(&c.rows[among(c.byCrowd, inside, l.others, 0.5)])
+	// work is how many times as much a request is as the others are, at least 1.
+	work := func(r *lateRow) float64 {
+		return max(1, prompt(r)/usualPrompt, crowd(r)/usualCrowd)
+	}
 	expected := func(*lateRow) float64 { return middle }
 	value := func(i int) float64 { return plain[i] }
 	if g.scale != nil {
+		middle = c.rows[among(c.byValue, inside, l.others, 0.5)].values[c.of]
 		slices.Sort(scales)
 		usual := nearestRank(scales, 0.5)
 		raw := make([]float64, len(c.rows))
@@ -507,7 +544,7 @@ func (c comparison) counted(g lateGroup, plain []float64) lateness {
 		}
 		r := &c.rows[i]
 		more := value(i) - expected(r)
-		isLate := more > c.limit
+		isLate := more > c.limit && r.values[c.of] > spread*work(r)
 		if g.cell != nil {
 			cells[inside[i]][g.cell(r)] = true
 			if isLate {

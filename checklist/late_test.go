@@ -108,6 +108,9 @@ func TestLateForSome(t *testing.T) {
 		{"longer prompts, in proportion", "late_for_some(ttft) in steady <= 150ms", func(_ int, r *recording.Request, _ *rand.Rand) time.Duration {
 			return time.Duration(r.PromptTokens) * 500 * time.Microsecond // one second for the longest prompt
 		}, Pass, "none of "},
+		{"longer prompts, whose waits spread in proportion", "late_for_some(ttft) in steady <= 150ms", func(_ int, r *recording.Request, draw *rand.Rand) time.Duration {
+			return time.Duration(float64(r.PromptTokens) * draw.ExpFloat64() * float64(150*time.Microsecond)) // a processor with other work too
+		}, Pass, "none of "},
 		{"short prompts", "late_for_some(ttft) in steady <= 150ms", always(func(_ int, r *recording.Request) bool { return r.PromptTokens < 300 }, 400*ms), Fail, "prompts of at most "},
 		{"one key", "late_for_some(ttft) in steady <= 150ms", always(has("key=third"), 400*ms), Fail, "the ttft of requests with key=third is "},
 		{"one key, within the limit", "late_for_some(ttft) in steady <= 600ms", always(has("key=third"), 400*ms), Pass, "none of "},

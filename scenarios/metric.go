@@ -205,7 +205,7 @@ var metrics = []Metric{
 		Means: "how much the median of a latency rose from the first third of the time to the last third"},
 	{Name: "late_for_some", ByGroup: true, Unit: UnitSeconds, Arg: Latency, Of: Waits, Scope: ByStage, Example: "late_for_some(ttft) in mixed <= 250ms",
 		Bound: BoundTest,
-		Means: "how much longer some group of requests waits than the others, beyond what the length of its prompts and the requests under way explain: by factor, length, crowd, connection, replica or time"},
+		Means: "how much longer some group of requests waits than the others, beyond what the length of its prompts and the requests under way explain: by factor, length, crowd, connection, replica or time; a test of the groups, without a confidence bound on what it does not find"},
 	{Name: "wrong_length", Needs: NeedsLengths, Tokens: true, Unit: UnitRatio, Scope: ByStage, Example: "wrong_length in steady <= 1%",
 		Bound: BoundShare,
 		Means: "the share of complete answers whose number of tokens is not the number asked for, where ignore_eos asks for all of them"},
