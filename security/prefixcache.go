@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
@@ -65,7 +63,7 @@ func runPrefixCache(ctx context.Context, t *trial) end {
 		// Each guess has a secret of its own, because the guess of the other tenant may
 		// itself stay in the cache.
 		secret := t.longSecret()
-		if !t.warm(func() bool { _, _, ok := ask(t.target.Key, secret); return ok }) {
+		if !warm(func() bool { _, _, ok := ask(t.target.Key, secret); return ok }) {
 			return unproven("the first tenant's request was not answered")
 		}
 		guess, isRight := secret, i%2 == 0
@@ -118,22 +116,20 @@ func runPrefixCache(ctx context.Context, t *trial) end {
 	return safe("right guesses of another tenant's prompt were answered as fast as wrong ones; the usage does not report cached tokens")
 }
 
-// warm sends a request several times concurrently, so that each of several replicas
-// caches the prompt, and reports whether most were answered.
-func (t *trial) warm(ask func() bool) bool {
-	var answered atomic.Int64
-	for range 2 {
-		var all sync.WaitGroup
-		for range 4 {
-			all.Go(func() {
-				if ask() {
-					answered.Add(1)
-				}
-			})
+// warmings is how often the first tenant sends a prompt, so that each of several
+// replicas is likely to have it.
+const warmings = 6
+
+// warm sends a request several times, one after the other, because this check is not
+// about load, and reports whether most were answered.
+func warm(ask func() bool) bool {
+	answered := 0
+	for range warmings {
+		if ask() {
+			answered++
 		}
-		all.Wait()
 	}
-	return answered.Load() >= 5
+	return answered >= warmings-1
 }
 
 func middle(v []float64) float64 {

@@ -120,15 +120,19 @@ type Engine struct {
 	stats    Stats
 	stepping time.Time // when the step under way began; zero between steps
 
-	sched   scheduler // of Run alone
-	batch   batch.Batch
-	outbox  []delivery
-	gone    []*sequence
-	steps   steps // computes them
-	flying  *flight
-	asked   int // sequences whose next token is being picked beside the steps
-	pickers pickers
-	words   *grammar.Vocabulary
+	sched  scheduler // of Run alone
+	batch  batch.Batch
+	outbox []delivery
+	gone   []*sequence
+	steps  steps // computes them
+	flying *flight
+	// landed is when the step before ended, and perToken how long one takes for each
+	// of its tokens.
+	landed   time.Time
+	perToken time.Duration
+	asked    int // sequences whose next token is being picked beside the steps
+	pickers  pickers
+	words    *grammar.Vocabulary
 }
 
 // backend is what a model is loaded on.

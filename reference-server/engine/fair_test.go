@@ -43,10 +43,12 @@ func (o *office) ask(c Caller, n, prompt, output int) (all []*sequence) {
 	return all
 }
 
-func (o *office) step() {
+// step makes one step and returns how many tokens it had.
+func (o *office) step() (tokens int) {
 	o.steps++
 	var b batch.Batch
 	for _, sh := range slices.Clone(o.s.schedule(&b)) {
+		tokens += sh.n
 		whole := sh.n == sh.seq.pending()
 		sh.seq.computed += sh.n
 		sh.seq.settle(o.s.blocks)
@@ -59,6 +61,7 @@ func (o *office) step() {
 			o.s.remove(sh.seq)
 		}
 	}
+	return tokens
 }
 
 // until steps until a sequence has its first token, and counts.
@@ -364,5 +367,34 @@ func TestNumbersAtTheEdge(t *testing.T) {
 		if text, err := e.Detokenize(ids); err == nil {
 			t.Errorf("%v is %q", ids, text)
 		}
+	}
+}
+
+// While several tenants are served, a step holds few tokens of prompts, so that a
+// newcomer's first token comes after few. One tenant alone has whole steps.
+func TestStepsAreShortWhileSeveralTenantsAreServed(t *testing.T) {
+	o := newOffice(8, 128, 400)
+	o.s.shared = 16
+	mine, theirs := Caller{Tenant: "mine", Class: Standard, Weight: 1}, Caller{Tenant: "theirs", Class: Standard, Weight: 1}
+	largest := func(steps int) (most int) {
+		for range steps {
+			most = max(most, o.step())
+		}
+		return most
+	}
+	o.ask(mine, 2, 600, 1)
+	if n := largest(2); n != 128 {
+		t.Errorf("a tenant alone had %d tokens in a step, want all 128", n)
+	}
+	short := o.ask(theirs, 1, 14, 1)[0]
+	if n := o.step(); n != 16 || len(short.tokens) == short.prompt {
+		t.Errorf("the step of a newcomer had %d tokens, and its first token came: %v; want 16 and true", n, len(short.tokens) > short.prompt)
+	}
+	if n := largest(5); n != 16 {
+		t.Errorf("a step had %d tokens right after another tenant was served, want 16", n)
+	}
+	o.now = o.now.Add(apart)
+	if n := largest(2); n != 128 {
+		t.Errorf("a step had %d tokens when only one tenant had come for a while, want all 128", n)
 	}
 }

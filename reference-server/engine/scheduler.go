@@ -18,6 +18,9 @@ import (
 // rest of its token budget to prompts, in chunks, so that a long prompt does not
 // stall the others' tokens.
 //
+// While several tenants are served, prompts get less of a step, so that the step
+// is short: whoever comes has to wait until it has ended, and shares the next.
+//
 // Who comes first: the higher class; within a class the tenant that has been
 // given the least, by its weight (fair queueing, Demers, Keshav and Shenker
 // 1989); within a tenant who arrived first. A sequence that waits too long rises
@@ -40,6 +43,11 @@ type scheduler struct {
 	refused   []*sequence // by the last step: they would not fit if they were alone
 	tenants   map[string]*tenant
 	clock     func() time.Time // nil: time.Now
+	// shared is the most tokens of a step while several tenants are served; 0: as
+	// many as otherwise.
+	shared  int
+	latest  *string   // name of the tenant that came last; nil: none came
+	several time.Time // when another tenant came than the one before
 
 	// Of the step under way; kept, so that a step allocates nothing.
 	now    time.Time
@@ -66,6 +74,8 @@ func (t *tenant) places(more int) float64 { return float64(t.running+more) / t.w
 const (
 	// risesAfter is how long a sequence waits until it rises to the next class.
 	risesAfter = 30 * time.Second
+	// apart is how long several tenants count as served after one of them came.
+	apart = 10 * time.Second
 	// quantum is how many tokens a sequence may compute before one of its own
 	// class can take its place.
 	quantum = 8
@@ -101,6 +111,10 @@ func (s *scheduler) arrive(seq *sequence) {
 	t.weight = float64(max(1, seq.caller.Weight))
 	t.present++
 	seq.tenant, seq.since = t, s.time()
+	if s.latest != nil && *s.latest != name {
+		s.several = seq.since
+	}
+	s.latest = &name
 	if seq.request == nil {
 		seq.request = &asked{}
 	}
@@ -132,6 +146,9 @@ func (s *scheduler) schedule(b *batch.Batch) []share {
 		}
 	}
 	s.turns = slices.DeleteFunc(s.turns, (*sequence).decoding)
+	if s.shared > 0 && !s.several.IsZero() && s.now.Sub(s.several) < apart {
+		s.budget = min(s.budget, s.shared)
+	}
 	s.planPrompts()
 	// A sequence may have been preempted after it was planned.
 	s.step = slices.DeleteFunc(s.step, func(sh share) bool { return len(sh.seq.table)*tensor.BlockSize < sh.seq.computed+sh.n })

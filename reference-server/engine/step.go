@@ -24,6 +24,7 @@ type flight struct {
 	shares []awaited
 	picks  []tensor.Pick
 	tokens int
+	began  time.Time
 	slow   bool // the host picks from logits, before which nothing can be begun
 	back   bool // it was begun while another was under way, or right after one
 }
@@ -69,7 +70,7 @@ func (e *Engine) takeOff(busy bool) *flight {
 	if len(shares) == 0 {
 		return nil
 	}
-	f := &flight{tokens: len(e.batch.Tokens), back: busy, slow: !e.steps.Picks()}
+	f := &flight{tokens: len(e.batch.Tokens), began: time.Now(), back: busy, slow: !e.steps.Picks()}
 	for _, sh := range shares {
 		a := awaited{seq: sh.seq}
 		if sh.n == sh.seq.pending() {
@@ -115,6 +116,7 @@ func (e *Engine) land(began time.Time) {
 		e.fail(f, err)
 		return
 	}
+	e.pace(f)
 	seen := Stats{Steps: 1, StepTokens: int64(f.tokens)}
 	if f.back && !f.slow {
 		seen.IdleSeconds = done.Idle.Seconds()
@@ -135,6 +137,38 @@ func (e *Engine) land(began time.Time) {
 	}
 	e.note(began, seen)
 	e.deliver()
+}
+
+const (
+	// sharedStep is about how long a step takes while several tenants are served:
+	// a newcomer waits for the rest of the step under way, and for the one in which
+	// it has its first token.
+	sharedStep = 10 * time.Millisecond
+	// fewestShared is the fewest tokens of such a step: with fewer, reading the
+	// weights costs more than computing with them.
+	fewestShared = 16
+)
+
+// pace measures how long a step takes for each of its tokens, and sets how many a
+// step may have while several tenants are served.
+func (e *Engine) pace(f *flight) {
+	ended := time.Now()
+	if f.tokens >= fewestShared { // a step of few tokens tells more of the weights
+		each := ended.Sub(later(f.began, e.landed)) / time.Duration(f.tokens)
+		if e.perToken > 0 {
+			each = (3*e.perToken + each) / 4
+		}
+		e.perToken = each
+		e.sched.shared = min(max(fewestShared, int(sharedStep/max(1, each))), e.cfg.MaxTokens)
+	}
+	e.landed = ended
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
 
 // landOne adds a sequence's token: the device's pick, or one from the logits.
