@@ -5,8 +5,11 @@ package deploy
 
 import (
 	"context"
+	"maps"
 	"net"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/words"
@@ -30,7 +33,33 @@ type EndpointPlan struct{ Spec scenarios.Endpoint }
 
 // About is what the gate says of it.
 func (p EndpointPlan) About() About {
-	return About{Kind: "endpoint", URL: p.Spec.URL, Model: p.Spec.Model}
+	return About{Kind: "endpoint", URL: p.Spec.URL, Model: p.Spec.Model, Asked: asked(p.Spec)}
+}
+
+// asked describes how requests are sent to an existing service, a line for each
+// setting.
+func asked(e scenarios.Endpoint) (lines []words.Sentence) {
+	list := func(p words.Phrase, of []string) {
+		if len(of) > 0 {
+			lines = append(lines, words.Say(p, strings.Join(of, ", ")))
+		}
+	}
+	one := func(p words.Phrase, value string) {
+		if value != "" {
+			lines = append(lines, words.Say(p, value))
+		}
+	}
+	one("for the model %s", e.Model)
+	one("with the API key in %s", e.APIKeyEnv)
+	list("with the headers %s", slices.Sorted(maps.Keys(e.Headers)))
+	list("with the parameters %s", slices.Sorted(maps.Keys(e.Query)))
+	list("with the fields %s", slices.Sorted(maps.Keys(e.Fields)))
+	one("trusting %s", e.CAFile)
+	one("over HTTP/%s", e.HTTP)
+	if e.NewConnections {
+		lines = append(lines, words.Say("with a new connection for each request"))
+	}
+	return lines
 }
 
 // Replicas is empty: the replicas of an existing service are not known.

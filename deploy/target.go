@@ -54,6 +54,8 @@ type About struct {
 	// Place says what the target is and where it runs. It is for targets that
 	// are not on this machine and that a URL does not describe.
 	Place words.Sentence
+	// Asked says how requests are sent to a service that launchgate does not deploy.
+	Asked []words.Sentence
 	// RunsBuild: the target runs the Build of the Setup.
 	RunsBuild bool
 	// Allowance is how far the run may exceed the limits of a gateway that launchgate

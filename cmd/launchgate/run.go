@@ -83,7 +83,7 @@ report, which is marked incomplete.`,
 				return fmt.Errorf("--focus %s matches no scenario and no objective of %s, so nothing would be played; see --dry-run", strings.Join(f.focus, ", "), gate.Name)
 			}
 			if f.workers > 0 && extends(gate) {
-				return errors.New("found --workers and a stage with extend; workers are told all of their load before the run, so leave one of them out")
+				return errors.New("found --workers and a stage with extend; workers get all of their load before the run, so leave one of them out")
 			}
 			unable := chaos.Unable(gate, targets.PlanFor(gate))
 			for _, why := range unable {
@@ -93,8 +93,8 @@ report, which is marked incomplete.`,
 				fmt.Fprintln(f.remarks(errOut), "launchgate:", f.lang.Word(words.Say("ready-made gates whose faults can all be injected here: %s", strings.Join(ready, ", "))))
 			}
 			if f.target != "" && len(args) == 1 {
-				if own, err := gateOf(args, ""); err == nil && own.Target.Local != nil {
-					fmt.Fprintln(f.remarks(errOut), "launchgate:", f.lang.Word(words.Say("--target replaces the gate's target.local; its replicas, models, gateway and keys are not used")))
+				if own, err := gateOf(args, ""); err == nil && targets.PlanFor(own).About().RunsBuild {
+					fmt.Fprintln(f.remarks(errOut), "launchgate:", f.lang.Word(words.Say("--target replaces the gate's own target; its replicas, models, gateway and keys are not used")))
 				}
 			}
 			if f.baseline == "" && (cmd.Flags().Changed("pairs") || cmd.Flags().Changed("block")) {

@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -121,31 +119,6 @@ func (s *screen) beatLine(l run.Live) string {
 	return s.lang.Word(words.Say("%s: %.0f of %.0f s, %s", l.Scenario, l.Elapsed.Seconds(), l.Total.Seconds(), s.state(l)))
 }
 
-// asked describes how requests reach an existing service, in several lines.
-func asked(e scenarios.Endpoint) (lines []words.Sentence) {
-	list := func(p words.Phrase, of []string) {
-		if len(of) > 0 {
-			lines = append(lines, words.Say(p, strings.Join(of, ", ")))
-		}
-	}
-	one := func(p words.Phrase, value string) {
-		if value != "" {
-			lines = append(lines, words.Say(p, value))
-		}
-	}
-	one("for the model %s", e.Model)
-	one("with the API key in %s", e.APIKeyEnv)
-	list("with the headers %s", slices.Sorted(maps.Keys(e.Headers)))
-	list("with the parameters %s", slices.Sorted(maps.Keys(e.Query)))
-	list("with the fields %s", slices.Sorted(maps.Keys(e.Fields)))
-	one("trusting %s", e.CAFile)
-	one("over HTTP/%s", e.HTTP)
-	if e.NewConnections {
-		lines = append(lines, words.Say("with a new connection for each request"))
-	}
-	return lines
-}
-
 // seated is a plan that knows what each replica will compute on.
 type seated interface {
 	Seat(ctx context.Context, build string) (deploy.Seating, error)
@@ -165,10 +138,8 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 		say("target: %s", about.Place)
 	} else if about.Replicas == 0 {
 		say("target: %s", about.URL)
-		if e := gate.Target.Endpoint; e != nil {
-			for _, line := range asked(*e) {
-				fmt.Fprintln(out, "       ", lang.Word(line))
-			}
+		for _, line := range about.Asked {
+			fmt.Fprintln(out, "       ", lang.Word(line))
 		}
 	} else {
 		model := words.Say("the built-in model")

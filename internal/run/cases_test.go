@@ -28,11 +28,11 @@ const (
 	caseFor  = 3
 )
 
-// oddGate is the gate of a case; each %s stands for keys of the endpoint or the
+// oddGate is the gate of a case. It takes the URL, keys of the endpoint and keys of the
 // workload.
 const oddGate = `name: odd
 seed: 7
-target: {endpoint: {url: "http://127.0.0.1:8000", model: org/model-7b%s}}
+target: {endpoint: {url: "%s", model: org/model-7b%s}}
 warmup: {requests: 2}
 scenarios:
   - name: steady
@@ -396,11 +396,10 @@ func TestOddServices(t *testing.T) {
 }
 
 func playOdd(t *testing.T, url, dir string, c oddCase) (v checklist.Verdict, rows []recording.Request, err error) {
-	gate, err := scenarios.Parse("gate.yaml", fmt.Appendf(nil, oddGate, c.endpoint, c.workload, caseFor, caseRate))
+	gate, err := scenarios.Parse("gate.yaml", fmt.Appendf(nil, oddGate, url, c.endpoint, c.workload, caseFor, caseRate))
 	if err != nil {
 		return v, nil, err
 	}
-	gate.Target.Endpoint.URL = url
 	if err := Run(t.Context(), Options{Gate: gate, Dir: dir, Version: "test", Tell: func(Progress) {}}); err != nil {
 		return v, nil, err
 	}
