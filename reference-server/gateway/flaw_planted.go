@@ -28,7 +28,7 @@ var Flaws = []string{
 	"responses-without-tenant", // a background response is anybody's who knows its id
 	"trust-x-forwarded-for",    // limits count by what the client says of its address
 	"no-limit",                 // neither addresses nor keys have a limit of requests
-	"unlimited-validate",       // /validate has none
+	"unlimited-validate",       // /validate has no limit of requests
 	"eject-on-client-error",    // a request that is refused with 400 counts against a replica
 	"no-header-timeout",        // a connection may be idle, and headers may take, for ever
 	"no-body-timeout",          // a body may take for ever
@@ -41,13 +41,13 @@ var Flaws = []string{
 	"expired",                  // the certificate has expired
 	"no-aki",                   // the certificate does not name its authority's key
 	"no-hsts",                  // Strict-Transport-Security is not sent
-	"no-security-headers",      // none of them is
+	"no-security-headers",      // no security header is sent
 	"log-prompts",              // bodies of requests are logged
 	"echo-key",                 // a refusal repeats the key
 	"stack-trace",              // a refusal tells where in the program it was made
 	"inside-errors",            // errors name replicas and their addresses
 	"metrics-on-gateway",       // /metrics is served at the port of the API
-	"pprof",                    // /debug/pprof/ is
+	"pprof",                    // /debug/pprof/ is served at the port of the API
 	"cors-reflect",             // every Origin is allowed, with credentials
 	"raw-audit-line",           // the audit log has what the client sent as it is
 }
