@@ -18,6 +18,7 @@ var exits = []struct{ command, means string }{
 	{"scan", "0 no finding fails the scan, 1 a finding fails it, 2 unproven"},
 	{"release", "0 the release is live, 1 it was rejected or rolled back"},
 	{"report", "0 the report is written, whatever the verdict"},
+	{"export", "0 the file is written, whatever the verdict"},
 	{"up", "0 the service is up"},
 	{"down", "0 no process of the deployment runs"},
 	{"backup", "0 the copy is whole"},
