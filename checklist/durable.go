@@ -23,6 +23,7 @@ type records struct {
 	refusal  words.Sentence
 	acked    []record         // in the order they were
 	read     map[int64]string // what is wrong with a record, by its write
+	why      map[int64]words.Sentence
 }
 
 // record is a write that was acknowledged.
@@ -37,6 +38,7 @@ type durable struct {
 	acked                       int64
 	lost, duplicated, truncated int64
 	unknown                     int64          // could not be read
+	example                     words.Sentence // what is wrong with the first broken record
 	oldest, newest              *time.Duration // when the oldest broken record, and the newest of all, was acknowledged
 }
 
@@ -45,7 +47,7 @@ func (d durable) broken() int64 { return d.lost + d.duplicated + d.truncated }
 func (e *evidence) recordsOf(scenario string) *records {
 	r := e.records[scenario]
 	if r == nil {
-		r = &records{read: map[int64]string{}}
+		r = &records{read: map[int64]string{}, why: map[int64]words.Sentence{}}
 		e.records[scenario] = r
 	}
 	return r
@@ -101,6 +103,9 @@ func (r *records) until(end time.Duration) (d durable) {
 		default:
 			continue
 		}
+		if d.example.IsZero() {
+			d.example = r.why[a.seq]
+		}
 		if d.oldest == nil {
 			d.oldest = new(a.at)
 		}
@@ -149,6 +154,9 @@ func (f *Finding) lostWrites(o scenarios.Objective, e *evidence) {
 		d := r.until(math.MaxInt64)
 		all.acked += d.acked
 		all.lost, all.duplicated, all.truncated = all.lost+d.lost, all.duplicated+d.duplicated, all.truncated+d.truncated
+		if all.example.IsZero() {
+			all.example = d.example
+		}
 		waived = waived && r.unsupported()
 		if why := r.doubt(d); !why.IsZero() {
 			doubts = append(doubts, why)
@@ -166,6 +174,9 @@ func (f *Finding) lostWrites(o scenarios.Objective, e *evidence) {
 		return
 	}
 	f.Value, f.Verdict, f.Why = worst.Value, worst.Verdict, words.Say("%s: %s", all.summary(), worst.Why)
+	if !all.example.IsZero() {
+		f.Why = words.Say("%s; for example, %s", f.Why, all.example)
+	}
 }
 
 // keep finds the records that the fault lost, of those acknowledged before it was

@@ -187,7 +187,10 @@ func gather(gate scenarios.Gate, rec *recording.Recording) (*evidence, error) {
 		case recording.KindWrite:
 			e.recordsOf(r.Scenario).write(&r)
 		case recording.KindRead:
-			e.recordsOf(r.Scenario).read[r.Seq] = r.Error
+			of := e.recordsOf(r.Scenario)
+			if of.read[r.Seq] = r.Error; r.Error != "" {
+				of.why[r.Seq] = r.Why()
+			}
 		case recording.KindLoad:
 			e.load(&r)
 		}

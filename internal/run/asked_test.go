@@ -209,6 +209,28 @@ var asked = []defect{
 				}
 			}
 		}},
+	{"records-in-another-order", "one record in twenty holds its words in another order", "lost_writes in answers",
+		func(s *planted) {
+			s.alters = func(n int, o map[string]any) {
+				if n%20 == 0 {
+					all := strings.Fields(recordText(o)["text"].(string))
+					slices.Reverse(all)
+					recordText(o)["text"] = " " + strings.Join(all, " ")
+				}
+			}
+		}},
+	{"records-of-others", "one record in twenty holds the text of an earlier one", "lost_writes in answers",
+		func(s *planted) {
+			earlier := "" // of five writes ago
+			s.alters = func(n int, o map[string]any) {
+				switch {
+				case n%20 == 0:
+					recordText(o)["text"] = earlier
+				case n%5 == 0:
+					earlier = recordText(o)["text"].(string)
+				}
+			}
+		}},
 }
 
 // judgeThorough plays the thorough gate and judges the run. The short form has a
@@ -229,7 +251,7 @@ func judgeThorough(t *testing.T, dir string, s *planted, seed uint64, whole bool
 // Every defect of asked fails its objective in the thorough gate.
 func TestAskedDefectsAreFound(t *testing.T) {
 	if testing.Short() {
-		t.Skip("plays 30 gates of 24 s, ten at a time")
+		t.Skip("plays 31 gates of 24 s, ten at a time")
 	}
 	findAll(t, asked, func(s *planted, dir string, seed uint64) checklist.Verdict {
 		return judgeThorough(t, dir, s, seed, *wholeThorough)
@@ -283,9 +305,10 @@ func TestTheSoundServicePassesWhateverIsAsked(t *testing.T) {
 		s := newPlanted()
 		kinds[i%len(kinds)].plant(s)
 		v := judgeThorough(t, filepath.Join(dir, "run", kinds[i%len(kinds)].name, time.Duration(i).String()), s, uint64(300+i), i == 0 || *wholeThorough)
-		// None of these objectives is about time, so none may fail on a busy machine.
+		// Of these objectives only false_health is about time; none of the others may fail
+		// on a busy machine.
 		for _, f := range v.Objectives {
-			if f.Verdict == checklist.Fail {
+			if f.Verdict == checklist.Fail && (v.Client.Valid || !strings.HasPrefix(f.Source, "false_health")) {
 				t.Errorf("%s: %s: %v", kinds[i%len(kinds)].name, f.Source, f.Why)
 			}
 		}

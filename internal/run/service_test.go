@@ -174,8 +174,9 @@ func (s *planted) record(w http.ResponseWriter, id string, body []byte) {
 		return
 	}
 	var q struct {
-		Metadata  map[string]string `json:"metadata"`
-		MaxTokens int               `json:"max_output_tokens"`
+		Metadata  map[string]string          `json:"metadata"`
+		MaxTokens int                        `json:"max_output_tokens"`
+		Input     []struct{ Content string } `json:"input"`
 	}
 	_ = json.Unmarshal(body, &q)
 	s.written++
@@ -185,12 +186,17 @@ func (s *planted) record(w http.ResponseWriter, id string, body []byte) {
 	if s.loses != nil && s.loses(s.written) {
 		return
 	}
-	o["status"], o["output"] = "completed", []any{map[string]any{"content": []any{map[string]any{"type": "output_text", "text": "a dog"}}}}
+	o["status"], o["output"] = "completed", []any{map[string]any{"content": []any{map[string]any{"type": "output_text", "text": strings.Join(sound(question{prompt: q.Input[0].Content, maxTokens: q.MaxTokens}).tokens, "")}}}}
 	o["usage"] = map[string]any{"output_tokens": q.MaxTokens}
 	if s.alters != nil {
 		s.alters(s.written, o)
 	}
 	s.records[id] = o
+}
+
+// recordText is where the text of a background response is.
+func recordText(o map[string]any) map[string]any {
+	return o["output"].([]any)[0].(map[string]any)["content"].([]any)[0].(map[string]any)
 }
 
 func (s *planted) answer(w http.ResponseWriter, r *http.Request, body []byte) {

@@ -45,7 +45,6 @@ func New(clock recording.Clock, s scenarios.Scenario, c *client.Client, sink fun
 // write that is under way, because it may still be acknowledged.
 func (w *Writer) Write(ctx context.Context, stop <-chan struct{}) {
 	d := *w.scenario.Durability
-	model := w.scenario.Mix()[0].Workload.Model
 	start := w.clock.Now()
 	var inFlight sync.WaitGroup
 	defer inFlight.Wait()
@@ -59,11 +58,7 @@ func (w *Writer) Write(ctx context.Context, stop <-chan struct{}) {
 		case <-timer.C:
 		}
 		inFlight.Go(func() {
-			row := w.write(ctx, n, client.Prompt{
-				Model:     model,
-				Messages:  []client.Message{{Role: "user", Content: fmt.Sprintf("Tell me a story about a dog that has %d friends.", n)}},
-				MaxTokens: d.MaxTokens, Timeout: time.Duration(d.Timeout),
-			}, due)
+			row := w.write(ctx, n, w.prompt(n), due)
 			row.Seq, row.Kind, row.Scenario = n, recording.KindWrite, w.scenario.Name
 			if row.OK() {
 				w.mu.Lock()
@@ -117,9 +112,16 @@ func (w *Writer) sameAgain(ctx context.Context, record, first recording.Request)
 func (w *Writer) ReadBack(ctx context.Context) (due int64, ok bool) {
 	slices.SortFunc(w.acknowledged, func(a, b recording.Request) int { return cmp.Compare(a.Seq, b.Seq) })
 	until := w.clock.Now() + time.Duration(w.scenario.Durability.Within)
+	var rows []recording.Request
 	for left := w.acknowledged; ; {
-		left = w.read(ctx, left, until)
+		var settled []recording.Request
+		settled, left = w.read(ctx, left, until)
+		rows = append(rows, settled...)
 		if len(left) == 0 || ctx.Err() != nil {
+			w.altered(ctx, rows, until)
+			for _, row := range rows {
+				w.sink(row)
+			}
 			return w.due, ctx.Err() == nil
 		}
 		select {
@@ -129,10 +131,10 @@ func (w *Writer) ReadBack(ctx context.Context) (due int64, ok bool) {
 	}
 }
 
-// read reads records once and returns those that are not settled. From the time until
-// on, it writes a row for each record, settled or not. A record whose read hangs at
+// read reads records once. It returns the rows of those that are settled, and the
+// records that are not. From the time until on, each has a row, settled or not. A record whose read hangs at
 // that time gets its last row without a further wait.
-func (w *Writer) read(ctx context.Context, records []recording.Request, until time.Duration) (left []recording.Request) {
+func (w *Writer) read(ctx context.Context, records []recording.Request, until time.Duration) (rows, left []recording.Request) {
 	tokens, timeout := w.scenario.Durability.MaxTokens, time.Duration(w.scenario.Durability.Timeout)
 	var mu sync.Mutex
 	var reading sync.WaitGroup
@@ -155,16 +157,16 @@ func (w *Writer) read(ctx context.Context, records []recording.Request, until ti
 				}
 			}
 			row.Class = record.Class
+			mu.Lock()
+			defer mu.Unlock()
 			if !settled && now < until {
-				mu.Lock()
 				left = append(left, record)
-				mu.Unlock()
 				return
 			}
 			row.Seq, row.Kind, row.Scenario = record.Seq, recording.KindRead, w.scenario.Name
-			w.sink(row)
+			rows = append(rows, row)
 		})
 	}
 	reading.Wait()
-	return left
+	return rows, left
 }

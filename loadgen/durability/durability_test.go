@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -51,7 +52,7 @@ func (k *keeper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if k.accept != nil {
 			id, status = k.accept(n, id)
 		}
-		o = map[string]any{"id": id, "status": "queued", "background": true, "metadata": q.Metadata, "number": n}
+		o = map[string]any{"id": id, "status": "queued", "background": true, "metadata": q.Metadata, "number": n, "asked": q.Input[0].Content}
 		if status == http.StatusOK {
 			k.records[id] = o
 		}
@@ -217,6 +218,61 @@ func TestRecordsAreWrittenAndReadBack(t *testing.T) {
 				}
 				if r.Error != want || r.Record == "" || r.Kind != recording.KindRead {
 					t.Errorf("record %d: %q (%s), want %q: %+v", r.Seq, r.Error, r.ErrorText, want, r)
+				}
+			}
+		})
+	}
+}
+
+// A record that holds its words in another order, or the text of another record, is
+// found by the one with the same question; a service that answers otherwise each time is
+// not accused.
+func TestAlteredRecordsAreFound(t *testing.T) {
+	text := func(o map[string]any) string {
+		return strings.TrimPrefix(o["asked"].(string), "Tell me a story about ")
+	}
+	holding := func(o map[string]any, text string) (map[string]any, int) {
+		o = maps.Clone(o)
+		o["output"] = []any{map[string]any{"content": []any{map[string]any{"text": text}}}}
+		return o, 200
+	}
+	for _, tt := range []struct {
+		name   string
+		answer func(n int, o map[string]any) (map[string]any, int)
+		want   string
+	}{
+		{"as they were", func(_ int, o map[string]any) (map[string]any, int) { return holding(o, text(o)) }, ""},
+		{"in another order", func(n int, o map[string]any) (map[string]any, int) {
+			if n == 3 {
+				all := strings.Fields(text(o))
+				slices.Reverse(all)
+				return holding(o, strings.Join(all, " "))
+			}
+			return holding(o, text(o))
+		}, "holds the characters of its answer in another order"},
+		{"of another question", func(n int, o map[string]any) (map[string]any, int) {
+			if n == 3 {
+				return holding(o, "a dog that has 0 friends.")
+			}
+			return holding(o, text(o))
+		}, "holds the text of a record with another question"},
+		{"another text each time", func(n int, o map[string]any) (map[string]any, int) {
+			all := strings.Fields(text(o))
+			return holding(o, strings.Join(append(all[n&3%len(all):], all[:n&3%len(all)]...), " "))
+		}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			k := &keeper{answer: func(n, asked int, o map[string]any) (map[string]any, int) {
+				if asked < 2 {
+					return o, 200
+				}
+				return tt.answer(n, o)
+			}}
+			_, reads := play(t, k, 20*time.Second)
+			for _, r := range reads {
+				if altered := tt.want != "" && r.Seq == 3; altered != (r.Error == recording.ErrorGone) || altered && !strings.Contains(r.Why().String(), tt.want) {
+					t.Errorf("record %d: %q (%s)", r.Seq, r.Error, r.ErrorText)
 				}
 			}
 		})
