@@ -12,8 +12,8 @@ import (
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )
 
-// late computes whole steps as a GPU does, on the CPU: nothing is known of a
-// step before Wait, and the next is begun by then.
+// late computes whole steps on the CPU as a GPU does: the result of a step is
+// not known before Wait, and the next step has begun by then.
 type late struct {
 	e        *Engine
 	begun    []lateStep
@@ -75,9 +75,9 @@ func (l *late) Wait() (tensor.Done, error) {
 	return d, nil
 }
 
-// Steps overlap, except where the host picks; then too the answers are those of
-// an engine that takes one step after the other. What ends early, by a stop
-// string or a client that goes away, leaves no block behind.
+// Steps overlap, except if the host picks tokens. In both cases the answers are
+// those of an engine that computes one step at a time. An answer that ends
+// early, by a stop string or because the client left, leaves no block behind.
 func TestAhead(t *testing.T) {
 	c := readGolden().Cases
 	plain := running(t, Config{MaxBatch: 8})
@@ -116,7 +116,7 @@ func TestAhead(t *testing.T) {
 	leave()
 	answer(t, submit(t, e, Request{Prompt: c[6].IDs, MaxTokens: 20, IgnoreEOS: true}))
 	left := e.Stats()
-	for range 2000 { // a step that nobody waits for any more may still be under way
+	for range 2000 { // a step without any sequence left may still be under way
 		if left = e.Stats(); left.Running+left.Waiting+left.KVInUse == 0 {
 			break
 		}
@@ -127,7 +127,7 @@ func TestAhead(t *testing.T) {
 	}
 }
 
-// A device that fails ends the requests of its steps with what it says, and the
+// If a device fails, the requests of its steps end with its error, and the
 // engine goes on.
 func TestAheadOfAFailure(t *testing.T) {
 	e := open(t, Config{MaxBatch: 8})

@@ -27,9 +27,9 @@ type architectureGolden struct {
 	}
 }
 
-// Every architecture, as transformers computes it: tokens, logits, and answers
-// up to a step where the two best were closer than rounding can tell.
-// models/make/architectures.py made the folders.
+// Every architecture gives the tokens, logits and answers of transformers.
+// Answers are compared up to a step where the two best tokens are closer than
+// the rounding error. models/make/architectures.py made the folders.
 func TestArchitecturesAreTransformers(t *testing.T) {
 	folders, err := filepath.Glob("testdata/architectures/*")
 	if err != nil || len(folders) != 6 {

@@ -16,10 +16,9 @@ import (
 // ones run out the cache grows, as far as the device has memory; then kept
 // blocks are given away, the least recently used first.
 //
-// What must hold: every block that the cache has grown to is in exactly one of
-// free, kept and held; a held
-// block's count is the number of tables it is in; contents that are known lead
-// to a block that holds them.
+// Invariants: every block that the cache has grown to is in exactly one of
+// free, kept and held. The count of a held block is the number of tables that
+// contain it. An entry of known leads to a block with these contents.
 type blocks struct {
 	held  []int32 // by block: how many sequences hold it
 	free  []int32
@@ -27,24 +26,25 @@ type blocks struct {
 	place []*list.Element    // by block: its place in kept
 	known map[contents]int32 // full blocks by what they hold
 	holds []contents         // by block: what it holds, 0 when not known
-	seed  maphash.Seed       // of contents: of this process, so that nobody can aim at a collision
+	seed  maphash.Seed       // of the hash of contents; random, so that nobody can provoke a collision
 	reuse bool               // whether contents are remembered
 
-	shared bool // whether tenants find one another's
+	shared bool // whether tenants share blocks
 
 	usable int                    // blocks the cache has grown to, of len(held)
 	claim  func(blocks int) error // memory for so many; nil: there is enough
-	denied time.Time              // when there was not
+	denied time.Time              // when there was not enough
 }
 
-// A cache grows by an eighth at a time. A device that had no memory is not
-// asked again at once.
+// A cache grows by an eighth at a time. After the device had no memory, the
+// cache waits before it asks again.
 const (
 	growths    = 8
 	denialLast = 100 * time.Millisecond
 )
 
-// contents identify a full block: a hash over its tokens and all before them.
+// contents identify a full block: a hash of its tokens and of all tokens before
+// them.
 type contents uint64
 
 func newBlocks(n int, reuse bool, claim func(blocks int) error) *blocks {
@@ -67,7 +67,7 @@ func (b *blocks) extend(to int) {
 	b.usable = to
 }
 
-// grow claims memory for more blocks. Its error is of the device.
+// grow claims memory for more blocks. Its error is that of the device.
 func (b *blocks) grow() error {
 	to := min(len(b.held), b.usable+max(1, len(b.held)/growths))
 	if to == b.usable {
@@ -81,7 +81,7 @@ func (b *blocks) grow() error {
 	return nil
 }
 
-// mayGrow reports whether there are blocks that were not yet asked for in vain.
+// mayGrow reports whether the cache may ask the device for more blocks.
 func (b *blocks) mayGrow() bool {
 	return b.usable < len(b.held) && time.Since(b.denied) > denialLast
 }
@@ -102,7 +102,7 @@ func (b *blocks) inUse() int { return b.usable - len(b.free) - b.kept.Len() }
 // take hands out a block for new contents.
 func (b *blocks) take() (int32, bool) {
 	if len(b.free) == 0 && b.mayGrow() {
-		_ = b.grow() // without more memory the kept blocks are next
+		_ = b.grow() // on failure the kept blocks are used
 	}
 	if n := len(b.free); n > 0 {
 		id := b.free[n-1]
@@ -122,7 +122,7 @@ func (b *blocks) take() (int32, bool) {
 }
 
 // release takes back a sequence's blocks. The last block of a prefix is the
-// least useful, so it is let go first.
+// least useful, so it is the first to be reused.
 func (b *blocks) release(table []int32) {
 	for i := len(table) - 1; i >= 0; i-- {
 		id := table[i]
@@ -137,9 +137,9 @@ func (b *blocks) release(table []int32) {
 	}
 }
 
-// root is before the first block of a tenant's sequences, so that none finds
-// what another one's prompts left, nor learns from what is found that there was
-// such a prompt.
+// root is the hash before the first block of a tenant's sequences. It differs
+// for each tenant, so that no tenant finds the blocks of another one's prompts
+// or learns from a hit that there was such a prompt.
 func (b *blocks) root(tenant string) contents {
 	if b.shared || tenant == "" || flaws.On("shared-prefix-cache") {
 		return 0
@@ -147,7 +147,7 @@ func (b *blocks) root(tenant string) contents {
 	return contents(maphash.String(b.seed, tenant) | 1)
 }
 
-// match takes up the known blocks that a tenant's tokens begin with.
+// match takes the known blocks with which a tenant's tokens begin.
 func (b *blocks) match(tenant string, tokens []int32) (table []int32, chain []contents) {
 	before := b.root(tenant)
 	for len(tokens) >= tensor.BlockSize {
@@ -166,7 +166,7 @@ func (b *blocks) match(tenant string, tokens []int32) (table []int32, chain []co
 	return table, chain
 }
 
-// fill makes known what a block holds, now that it is full.
+// fill records the contents of a block that has become full.
 func (b *blocks) fill(id int32, before contents, tokens []int32) contents {
 	c := b.hash(before, tokens)
 	if _, there := b.known[c]; !there && b.reuse {

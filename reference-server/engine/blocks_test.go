@@ -8,8 +8,8 @@ import (
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )
 
-// check asserts what must hold of blocks at any time (see its comment), given
-// the tables of all sequences.
+// check asserts the invariants of blocks (see its comment), given the tables of
+// all sequences.
 func (b *blocks) check(t *testing.T, tables [][]int32) {
 	t.Helper()
 	want := make([]int32, len(b.held))
@@ -50,8 +50,8 @@ func (b *blocks) check(t *testing.T, tables [][]int32) {
 	}
 }
 
-// Ten thousand random steps of sequences that share beginnings, grow, end and
-// find no room.
+// The invariants hold over ten thousand random steps, in which sequences share
+// beginnings, grow, end and find no room.
 func TestBlocksKeepTheirInvariants(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	b := newBlocks(24, true, nil)
@@ -112,8 +112,8 @@ func TestBlocksKeepTheirInvariants(t *testing.T) {
 	}
 }
 
-// The same beginning is found again, and another one is not, not even where
-// its blocks are alike but lie behind others.
+// The same beginning is found again. Another one is not, even if it has equal
+// blocks after different ones.
 func TestMatchNeedsTheWholeBeginning(t *testing.T) {
 	b := newBlocks(10, true, nil)
 	fill := func(tokens []int32) {

@@ -5,11 +5,11 @@ import (
 	"strconv"
 )
 
-// Caller is for whom a request is computed.
+// Caller is the user for whom a request is computed.
 type Caller struct {
-	Tenant string // empty: nobody in particular
+	Tenant string // empty: no tenant
 	Class  Class
-	Weight int // of the tenant's share, from 1 on; 0 is 1
+	Weight int // of the tenant's share, at least 1; 0 means 1
 }
 
 // MostWeight is the largest weight of a tenant.
@@ -20,7 +20,7 @@ type Class int
 
 // The classes, the least important first.
 const (
-	Background Class = iota // what nobody waits for
+	Background Class = iota // nobody waits for the answer
 	Batch
 	Standard
 	Interactive

@@ -10,7 +10,8 @@ import (
 	"github.com/launchgate/launchgate/reference-server/weights"
 )
 
-// A model with layers that add nothing says the same, to the last bit.
+// A model with additional layers that add nothing gives the same answers, bit
+// for bit.
 func TestDeeperModelSaysTheSame(t *testing.T) {
 	b, err := os.ReadFile(defaultModel)
 	if err != nil {

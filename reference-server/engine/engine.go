@@ -1,8 +1,9 @@
 // Package engine is the inference engine: requests come in as token ids and go
-// out as streams of text. It schedules a step, has it computed, and settles what
-// came of it, in one loop for all backends. Sequences join and leave at every step
-// (continuous batching, Yu et al. 2022), keys and values lie in blocks that
-// sequences with a common beginning share (paged attention, Kwon et al. 2023).
+// out as streams of text. One loop for all backends schedules a step, lets the
+// backend compute it, and processes the result. Sequences join and leave at
+// every step (continuous batching, Yu et al. 2022). Keys and values are in
+// blocks that sequences with a common beginning share (paged attention, Kwon et
+// al. 2023).
 package engine
 
 import (
@@ -28,7 +29,7 @@ import (
 	"github.com/launchgate/launchgate/reference-server/weights"
 )
 
-// Config says what to serve and with what. Zero values take the defaults.
+// Config says which model to serve and how. Zero values mean the defaults.
 type Config struct {
 	Path         string // a GGUF file or a Hugging Face folder
 	Name         string // what the model is called; the file's name by default
@@ -41,9 +42,10 @@ type Config struct {
 	KVBytes      int64  // memory for the KV cache
 	KVCache      string // how keys and values are kept: auto or int8
 	Activations  string // what a GPU multiplies int8 weights by for prompts: auto, 16, int8 or fp8
-	NoPrefix     bool   // do not reuse the cache of prompts that begin the same
-	SharePrefix  bool   // reuse it for prompts of other tenants too, who can tell so what others ask
-	// Device is whose memory is claimed; nil: there is enough.
+	NoPrefix     bool   // do not reuse the cache of prompts with the same beginning
+	SharePrefix  bool   // reuse it across tenants too, which reveals to tenants what others ask
+	// Device is the device whose memory is claimed; nil: memory is not
+	// accounted for.
 	Device *device.Device
 	// Fraction of the device's memory that is free at the start which the
 	// weights and the cache may take.
@@ -51,9 +53,9 @@ type Config struct {
 	// GPUBytes of a GPU are the most that the weights and the cache may take; 0: as
 	// Fraction says.
 	GPUBytes int64
-	// GPU computes, and its own memory is what there is; nil: the processor does.
+	// GPU is the GPU that computes, with its own memory; nil: the CPU computes.
 	GPU *cuda.GPU
-	// Progress is told the share of the model that is loaded.
+	// Progress is called with the share of the model that is loaded.
 	Progress func(done float64)
 }
 
@@ -100,7 +102,7 @@ type Engine struct {
 	cfg     Config
 	info    Info
 	backend backend
-	gpu     *cuda.Model // the backend, where it is a GPU
+	gpu     *cuda.Model // the backend, if it is a GPU
 	model   *model.Model
 	kv      tensor.KV
 	tok     *tokenizer.Tokenizer
@@ -120,11 +122,11 @@ type Engine struct {
 	stats    Stats
 	stepping time.Time // when the step under way began; zero between steps
 
-	sched  scheduler // of Run alone
+	sched  scheduler // used by Run only
 	batch  batch.Batch
 	outbox []delivery
 	gone   []*sequence
-	steps  steps // computes them
+	steps  steps // computes the steps
 	flying *flight
 	// landed is when the step before ended, and perToken how long one takes for each
 	// of its tokens.
@@ -164,17 +166,17 @@ type Stats struct {
 	KVBlocks         int     // of the cache at its largest
 	KVInUse          int     // blocks that sequences hold
 	KVClaimed        int     // blocks that the device has given memory for
-	KVLeaked         int     // blocks held when nothing ran: a fault of the engine
+	KVLeaked         int     // blocks held when nothing ran: a bug of the engine
 	OutOfMemory      int64   // claims that the device denied
 	Requests         int64
 	PromptTokens     int64
-	CachedTokens     int64 // of the prompt tokens, those the cache had
+	CachedTokens     int64 // prompt tokens that came from the cache
 	OutputTokens     int64
 	Preemptions      int64
 	Steps            int64
 	StepTokens       int64
 	StepSeconds      float64
-	IdleSeconds      float64 // of them, a GPU's without work between two steps
+	IdleSeconds      float64 // part of them in which the GPU had no work between two steps
 }
 
 // Open loads the model. Close releases it after Run has returned.
@@ -200,7 +202,7 @@ func Open(c Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer w.Close() // the backend has copies
+	defer w.Close() // the backend has copied the weights
 	e := &Engine{cfg: c, wake: make(chan struct{}, 1)}
 	if err := e.load(w, format, cache, activations); err != nil {
 		e.Close()
@@ -227,7 +229,7 @@ func (e *Engine) load(w *weights.Model, format tensor.Format, cache tensor.KVTyp
 	}
 	e.maxSeq = min(e.cfg.MaxSequence, e.model.Context)
 	count := int(min(e.cfg.KVBytes, room) / e.model.KVBlockBytes())
-	count = min(count, e.cfg.MaxBatch*((e.maxSeq+tensor.BlockSize-1)/tensor.BlockSize)*2) // more could never be of use
+	count = min(count, e.cfg.MaxBatch*((e.maxSeq+tensor.BlockSize-1)/tensor.BlockSize)*2) // more blocks could never be used
 	if need := e.model.KVBlockBytes(); count < 1 && room < need {
 		return &device.OutOfMemoryError{Name: "the KV cache of " + e.cfg.Name, Asked: need, Free: max(0, room), Total: e.memory()}
 	}
@@ -262,7 +264,8 @@ func (e *Engine) load(w *weights.Model, format tensor.Format, cache tensor.KVTyp
 	return nil
 }
 
-// loadModel loads the weights, and returns what the cache may take beside them.
+// loadModel loads the weights and returns how much memory is left for the
+// cache.
 func (e *Engine) loadModel(w *weights.Model, format tensor.Format, activations tensor.Activations) (room int64, err error) {
 	if e.cfg.GPU != nil {
 		return e.loadOnGPU(w, format, activations)
@@ -285,8 +288,8 @@ func (e *Engine) memory() int64 {
 	return u.Total
 }
 
-// claimWeights claims memory for the weights, and returns what the cache may
-// take beside them.
+// claimWeights claims memory for the weights and returns how much is left for
+// the cache.
 func (e *Engine) claimWeights(bytes int64) (room int64, err error) {
 	if e.cfg.Device == nil {
 		return math.MaxInt64, nil
@@ -303,9 +306,9 @@ func (e *Engine) claimWeights(bytes int64) (room int64, err error) {
 	return int64(e.cfg.Fraction*float64(u.Free())) - bytes, nil
 }
 
-// claimKV is how the cache claims memory as it grows.
+// claimKV returns the function with which the cache claims memory as it grows.
 func (e *Engine) claimKV() (func(blocks int) error, error) {
-	if e.cfg.Device == nil || e.cfg.GPU != nil { // a GPU's cache is taken at once
+	if e.cfg.Device == nil || e.cfg.GPU != nil { // a GPU's cache is allocated at once
 		return nil, nil
 	}
 	c, err := e.cfg.Device.Claim("the KV cache of "+e.cfg.Name, 0)
@@ -330,14 +333,14 @@ func (e *Engine) Close() {
 		e.backend.Close()
 	}
 	for _, c := range e.claims {
-		_ = c.Release() // void when this process ends, at the latest
+		_ = c.Release() // void at the latest when this process ends
 	}
 }
 
-// Info tells what is served.
+// Info describes the served model.
 func (e *Engine) Info() Info { return e.info }
 
-// Stats tells how it goes.
+// Stats returns the current statistics.
 func (e *Engine) Stats() Stats {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -364,11 +367,11 @@ type Request struct {
 	MaxTokens int // of the answer; 0 leaves it to the context
 	Sampling  sample.Params
 	Stop      []string
-	IgnoreEOS bool            // go on where the model would end, for measurements
+	IgnoreEOS bool            // do not stop at the model's end token, for measurements
 	JSON      bool            // the answer must be a JSON object …
 	Schema    json.RawMessage // … or JSON of this schema
 
-	form *grammar.Form // the same, read
+	form *grammar.Form // the parsed JSON or Schema
 }
 
 // ErrDraining is returned while the engine finishes what it has before it stops.
@@ -377,11 +380,11 @@ var ErrDraining = errors.New("the server is stopping and takes no new requests")
 // ErrFault ends a request at which the engine failed.
 var ErrFault = errors.New("the server failed at this request; others are not affected")
 
-// ErrNoMemory ends requests for which the device has no memory, now that
-// nothing else could give any up.
+// ErrNoMemory ends requests for which the device has no memory and nothing else
+// can free any.
 var ErrNoMemory = errors.New("the device is out of memory, so there is no KV cache for this request; try again when others have ended, or with a shorter prompt")
 
-// QueueFullError says that too many requests wait, and when to come again.
+// QueueFullError says that too many requests wait, and when to try again.
 type QueueFullError struct {
 	Waiting    int
 	RetryAfter time.Duration
@@ -410,8 +413,8 @@ func (e *Engine) Submit(ctx context.Context, r Request) (*Stream, error) {
 	return e.submit(ctx, r, nil)
 }
 
-// SubmitAll queues n answers to a request, or none of them, each with a seed of
-// its own. Each is as much work as a request of its own, and counts as one.
+// SubmitAll queues n answers to a request, or none of them. Each has its own
+// seed. Each is as much work as a separate request, and counts as one.
 func (e *Engine) SubmitAll(ctx context.Context, r Request, n int) ([]*Stream, error) {
 	if err := e.check(&r); err != nil {
 		return nil, err
@@ -433,7 +436,8 @@ func (e *Engine) SubmitAll(ctx context.Context, r Request, n int) ([]*Stream, er
 	return streams, nil
 }
 
-// submit calls wrote, where there is one, with every token of the answer.
+// submit is Submit that also calls wrote, which may be nil, with every token of
+// the answer.
 func (e *Engine) submit(ctx context.Context, r Request, wrote func(id int32)) (*Stream, error) {
 	if err := e.check(&r); err != nil {
 		return nil, err
@@ -445,8 +449,8 @@ func (e *Engine) submit(ctx context.Context, r Request, wrote func(id int32)) (*
 	return seq.stream, nil
 }
 
-// check says why a request cannot be computed, and reads the form that its
-// answer must have.
+// check returns an error if a request cannot be computed. It also parses the
+// form that the answer must have.
 func (e *Engine) check(r *Request) (err error) {
 	if len(r.Prompt) == 0 {
 		return errors.New("the prompt is empty; it must have at least one token")
@@ -471,7 +475,7 @@ func (e *Engine) check(r *Request) (err error) {
 func (e *Engine) sequence(ctx context.Context, r Request, wrote func(id int32)) *sequence {
 	limit := e.maxSeq
 	if r.MaxTokens > 0 {
-		limit = len(r.Prompt) + min(limit-len(r.Prompt), r.MaxTokens) // not of the sum, which may be past the largest number
+		limit = len(r.Prompt) + min(limit-len(r.Prompt), r.MaxTokens) // the sum could overflow
 	}
 	if flaws.On("panic-on-max-tokens") && len(r.Prompt)+r.MaxTokens < 0 {
 		limit = len(r.Prompt) + r.MaxTokens
@@ -486,7 +490,7 @@ func (e *Engine) sequence(ctx context.Context, r Request, wrote func(id int32)) 
 	}
 }
 
-// form is what the answer to a request must be; nil: anything.
+// form is the form that the answer to a request must have; nil: any.
 func (e *Engine) form(r *Request) (*grammar.Form, error) {
 	switch {
 	case len(r.Schema) > 0:
@@ -497,7 +501,7 @@ func (e *Engine) form(r *Request) (*grammar.Form, error) {
 	return nil, nil
 }
 
-// enqueue lets all of a request's sequences in, or none.
+// enqueue accepts all of a request's sequences, or none.
 func (e *Engine) enqueue(seqs ...*sequence) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -534,7 +538,7 @@ func (e *Engine) wakeUp() {
 	}
 }
 
-// Drain lets no new requests in. Run returns when the last one is answered.
+// Drain refuses new requests. Run returns when the last one is answered.
 func (e *Engine) Drain() {
 	e.mu.Lock()
 	e.draining = true
@@ -542,8 +546,8 @@ func (e *Engine) Drain() {
 	e.wakeUp()
 }
 
-// Run computes until ctx ends, or after Drain until all is answered. What is
-// unanswered then ends with ErrDraining.
+// Run computes until ctx ends, or after Drain until all requests are answered.
+// Unanswered requests end with ErrDraining.
 func (e *Engine) Run(ctx context.Context) {
 	e.pickers.start(e.hear)
 	defer e.stop()
@@ -558,7 +562,7 @@ func (e *Engine) Run(ctx context.Context) {
 				return
 			}
 		}
-		var look <-chan time.Time // whether a client has left, while all else waits for the pickers
+		var look <-chan time.Time // ticks to check whether a client has left, while everything waits for the pickers
 		if e.asked > 0 {
 			look = time.After(lookEvery)
 		}
@@ -572,7 +576,7 @@ func (e *Engine) Run(ctx context.Context) {
 
 const lookEvery = 50 * time.Millisecond
 
-// hear is told what the pickers picked.
+// hear receives a token that a picker has picked.
 func (e *Engine) hear(p picked) {
 	e.mu.Lock()
 	e.picked = append(e.picked, p)
@@ -605,7 +609,8 @@ func (e *Engine) takeArrived() bool {
 	return len(e.sched.waiting)+len(e.sched.running) > 0 || e.flying != nil
 }
 
-// overflowRetry is when to come again for who had to leave a queue that was full.
+// overflowRetry is the Retry-After of a request that was removed from a full
+// queue.
 const overflowRetry = 5 * time.Second
 
 // takePicked adds a token that was picked beside the steps.
@@ -624,7 +629,8 @@ func (e *Engine) takePicked(p picked, seen *Stats) {
 	e.guarded(seq, func() { e.written(seq, p.token, len(seq.tokens), seen) })
 }
 
-// checkIdle notes what must not be: blocks that are held when no sequence is.
+// checkIdle records leaked blocks: those that are held although there is no
+// sequence.
 func (e *Engine) checkIdle() {
 	e.mu.Lock()
 	e.stats.KVLeaked = e.sched.blocks.inUse()
@@ -659,8 +665,8 @@ type delivery struct {
 	ev Event
 }
 
-// deliver sends a step's events when the step is noted: whoever has read an
-// answer's end finds it in the statistics.
+// deliver sends a step's events after the step is in the statistics. So a
+// client that has read the end of an answer finds it in the statistics.
 func (e *Engine) deliver() {
 	for _, d := range e.outbox {
 		d.to.put(d.ev)
@@ -668,7 +674,7 @@ func (e *Engine) deliver() {
 	e.outbox = e.outbox[:0]
 }
 
-// written is a token that was added to an answer, and is not yet told.
+// written is a token that was added to an answer and not yet sent.
 type written struct {
 	seq    *sequence
 	picked sample.Picked
@@ -677,7 +683,7 @@ type written struct {
 	full   bool // there is no room for another
 }
 
-// take notes the last of a sequence's first n tokens.
+// take records token n-1 of a sequence as written.
 func (e *Engine) take(seq *sequence, picked sample.Picked, n int) written {
 	if seq.wrote != nil {
 		seq.wrote(picked.ID)
@@ -692,8 +698,8 @@ func (e *Engine) take(seq *sequence, picked sample.Picked, n int) written {
 	return w
 }
 
-// tell puts what a token adds to the answer's text into the outbox. A stop
-// string ends the answer here.
+// tell puts the text of a token into the outbox. A stop string ends the answer
+// here.
 func (e *Engine) tell(w written) {
 	seq := w.seq
 	if seq.over {
@@ -724,7 +730,7 @@ func (e *Engine) tell(w written) {
 	}
 }
 
-// logprob tells a picked token with its text.
+// logprob is a picked token with its text and its log-probability.
 func (e *Engine) logprob(p sample.Picked) Logprob {
 	l := Logprob{Text: e.tok.Bytes(p.ID), Logprob: p.Logprob}
 	for _, c := range p.Top {

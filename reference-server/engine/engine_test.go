@@ -38,10 +38,9 @@ func submit(t *testing.T, e *Engine, r Request) *Stream {
 	return s
 }
 
-// An answer is the same to the last token whether it is computed alone, among
-// others, in small steps, from the prefix cache, with blocks so scarce that it is
-// preempted again and again, or with each step begun before the one before has
-// ended.
+// An answer has the same tokens in every case: computed alone, among others, in
+// small steps, from the prefix cache, with so few blocks that it is preempted
+// again and again, or with overlapping steps.
 func TestAnswersDoNotDependOnCompany(t *testing.T) {
 	cases := readGolden().Cases
 	alone := running(t, Config{MaxBatch: 1, NoPrefix: true})
@@ -89,8 +88,8 @@ func TestAnswersDoNotDependOnCompany(t *testing.T) {
 			if scarce := tt.config.KVBytes > 0; scarce != (st.Preemptions > 0) {
 				t.Errorf("%d preemptions", st.Preemptions)
 			}
-			// Where blocks are scarce, whether one is found again before it is taken for
-			// something else is a matter of luck.
+			// With few blocks it is random whether a block is found again
+			// before it is reused.
 			if st.CachedTokens > 0 && tt.config.NoPrefix || st.CachedTokens == 0 && !tt.config.NoPrefix && tt.config.KVBytes == 0 {
 				t.Errorf("%d tokens from the cache", st.CachedTokens)
 			}
@@ -101,7 +100,8 @@ func TestAnswersDoNotDependOnCompany(t *testing.T) {
 	}
 }
 
-// A long prompt is computed in chunks, so that others' tokens go on meanwhile.
+// A long prompt is computed in chunks, so that other sequences get tokens
+// meanwhile.
 func TestLongPromptDoesNotStallOthers(t *testing.T) {
 	e := running(t, Config{MaxBatch: 4, MaxTokens: 32, Threads: 1})
 	short := submit(t, e, Request{Prompt: []int32{5, 6, 7}, MaxTokens: 300, IgnoreEOS: true})
@@ -125,8 +125,8 @@ func TestLongPromptDoesNotStallOthers(t *testing.T) {
 	answer(t, short)
 }
 
-// Nobody starves: with far more requests than fit, each is answered, and those
-// that came first end no later than twice as many after them.
+// No request starves. With far more requests than fit, each is answered, and
+// early ones end before many later ones.
 func TestEverybodyIsAnsweredInTurn(t *testing.T) {
 	const n = 40
 	e := open(t, Config{MaxBatch: 4, Threads: 1})
@@ -154,12 +154,12 @@ func TestStopStrings(t *testing.T) {
 	prompt := e.Tokenize("Once upon a time")
 	whole, _ := answer(t, submit(t, e, Request{Prompt: prompt, MaxTokens: 40}))
 	words := strings.Fields(whole)
-	stop := words[4] + " " + words[5] // over a token's edge
+	stop := words[4] + " " + words[5] // spans two tokens
 	text, last := answer(t, submit(t, e, Request{Prompt: prompt, MaxTokens: 40, Stop: []string{"nowhere in it", stop}}))
 	if want := whole[:strings.Index(whole, stop)]; text != want || last.Finish != FinishStop {
 		t.Errorf("%q (%s), want %q", text, last.Finish, want)
 	}
-	// A stop string that only begins is given back at the end.
+	// The held-back beginning of an incomplete stop string is sent at the end.
 	if text, _ := answer(t, submit(t, e, Request{Prompt: prompt, MaxTokens: 6, Stop: []string{" there was a little cat named Tom"}})); !strings.HasPrefix(whole, text) || len(text) < 5 {
 		t.Errorf("%q is not the beginning of %q", text, whole)
 	}
@@ -180,7 +180,7 @@ func TestSamplingRepeatsFromItsSeed(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	e := open(t, Config{MaxSequence: 64, MaxQueue: 2}) // not running: what is submitted waits
+	e := open(t, Config{MaxSequence: 64, MaxQueue: 2}) // not running, so submitted requests wait
 	var long *TooLongError
 	if _, err := e.Submit(context.Background(), Request{Prompt: make([]int32, 64)}); !errors.As(err, &long) || long.Prompt != 64 || long.Max != 64 {
 		t.Errorf("a prompt that leaves no room: %v", err)
@@ -202,7 +202,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// A client that goes away frees its blocks, and the others go on.
+// When a client leaves, its blocks are freed and the others go on.
 func TestCancelledRequestFreesItsBlocks(t *testing.T) {
 	e := running(t, Config{MaxBatch: 2})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -242,7 +242,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// Run that is stopped tells those who wait.
+// When Run is stopped, waiting requests get an error.
 func TestStopTellsWhoWaits(t *testing.T) {
 	e := open(t, Config{})
 	s := submit(t, e, Request{Prompt: []int32{5, 6}})

@@ -15,8 +15,8 @@ import (
 	"github.com/launchgate/launchgate/reference-server/sample"
 )
 
-// office is a scheduler whose model writes any token, and a clock that a test
-// turns.
+// office is a scheduler with a fake model, which writes any token, and with a
+// clock that the test sets.
 type office struct {
 	s     scheduler
 	now   time.Time
@@ -30,7 +30,7 @@ func newOffice(maxBatch, maxTokens, blocks int) *office {
 	return o
 }
 
-// ask lets n sequences of a caller in.
+// ask adds n sequences of a caller.
 func (o *office) ask(c Caller, n, prompt, output int) (all []*sequence) {
 	for i := range n {
 		seq := &sequence{caller: c, prompt: prompt, limit: prompt + output, stream: newStream(context.Background())}
@@ -64,7 +64,7 @@ func (o *office) step() (tokens int) {
 	return tokens
 }
 
-// until steps until a sequence has its first token, and counts.
+// until computes steps until a sequence has its first token, and counts them.
 func (o *office) until(t *testing.T, seq *sequence, most int) (steps int) {
 	t.Helper()
 	for len(seq.tokens) == seq.prompt {
@@ -76,8 +76,8 @@ func (o *office) until(t *testing.T, seq *sequence, most int) (steps int) {
 	return steps
 }
 
-// Whatever a tenant asks before, the first token of another's short request comes
-// within a few steps: counted in steps, not in time.
+// Whatever a tenant has queued, the first token of another tenant's short
+// request comes within a few steps.
 func TestOneTenantDoesNotKeepOthersWaiting(t *testing.T) {
 	for _, tt := range []struct {
 		name                     string
@@ -106,8 +106,8 @@ func TestOneTenantDoesNotKeepOthersWaiting(t *testing.T) {
 	}
 }
 
-// Tenants who ask for more than there is get shares by their weights, whatever
-// each asks for at once.
+// If tenants ask for more than there is, they get shares by their weights,
+// regardless of the number of their requests.
 func TestSharesAreByWeight(t *testing.T) {
 	o := newOffice(16, 64, 2000)
 	for step := range 3000 {
@@ -125,21 +125,21 @@ func TestSharesAreByWeight(t *testing.T) {
 	}
 }
 
-// A higher class does not wait for a lower one's answers to end; the lower one
-// rises while it waits, so that it comes to its turn.
+// A higher class does not wait for the answers of a lower one to end. A lower
+// class rises while it waits, so that it gets its turn.
 func TestClassesArePriorities(t *testing.T) {
 	o := newOffice(4, 40, 400)
 	low := o.ask(Caller{Tenant: "x", Class: Batch}, 8, 10, 400)
 	for range 20 {
 		o.step()
 	}
-	high := o.ask(Caller{Tenant: "x", Class: Interactive}, 1, 10, 5)[0] // of the same tenant even
+	high := o.ask(Caller{Tenant: "x", Class: Interactive}, 1, 10, 5)[0] // even of the same tenant
 	o.until(t, high, 3)
 
 	o = newOffice(1, 40, 400)
 	late := o.ask(Caller{Tenant: "low", Class: Background}, 1, 10, 5)[0]
 	for i := 0; len(late.tokens) == late.prompt; i++ {
-		if o.s.tenants["high"] == nil || o.s.tenants["high"].present < 3 { // there are always some
+		if o.s.tenants["high"] == nil || o.s.tenants["high"].present < 3 { // keep some waiting all the time
 			o.ask(Caller{Tenant: "high", Class: Interactive}, 3, 10, 50)
 		}
 		o.now = o.now.Add(100 * time.Millisecond)
@@ -153,8 +153,8 @@ func TestClassesArePriorities(t *testing.T) {
 	_ = low
 }
 
-// Random arrivals of tenants and classes on scarce blocks: nothing is leaked, and
-// all end.
+// With random arrivals of tenants and classes and with few blocks, no block is
+// leaked and all sequences end.
 func TestSchedulerOfManyTenants(t *testing.T) {
 	for seed := range uint64(40) {
 		r := rand.New(rand.NewPCG(seed, 3))
@@ -180,8 +180,8 @@ func TestSchedulerOfManyTenants(t *testing.T) {
 	}
 }
 
-// A queue that one tenant has filled takes another's request; the one that
-// filled it loses the last of its own.
+// A queue that one tenant has filled accepts another tenant's request. The
+// first tenant loses its last one.
 func TestFullQueueIsShared(t *testing.T) {
 	e := open(t, Config{MaxBatch: 1, MaxQueue: 8, Threads: 1})
 	ask := func(c Caller, n int) ([]*Stream, error) {
@@ -222,8 +222,8 @@ func TestFullQueueIsShared(t *testing.T) {
 	}
 }
 
-// The cache of a tenant's prompts is the tenant's own, unless it is chosen to be
-// shared; what it tells is of one's own prompts.
+// Prompts of a tenant hit only the tenant's own cached blocks, unless the cache
+// is configured as shared. Reported hits are on the tenant's own prompts.
 func TestPrefixCacheIsATenants(t *testing.T) {
 	prompt := make([]int32, 200)
 	for i := range prompt {
@@ -250,7 +250,7 @@ func TestPrefixCacheIsATenants(t *testing.T) {
 	}
 }
 
-// slow is a form that takes as long as a test likes to say what may come.
+// slow is a form that takes a time set by the test to find the allowed tokens.
 type slow struct {
 	held  chan struct{}
 	panic bool
@@ -267,9 +267,9 @@ func (s *slow) Allows(int32) bool {
 func (s *slow) Mask() []uint64 { return make([]uint64, 1<<12) }
 func (s *slow) Accept(int32)   {}
 
-// What may come in a form is found beside the steps: others go on meanwhile,
-// whatever it takes, ahead or not. A form at which the engine fails, or that
-// nothing fits, ends its own request.
+// The allowed tokens of a form are found beside the steps, so other sequences
+// go on, with overlapping steps or without. A form that makes the engine fail,
+// or that no token fits, ends only its own request.
 func TestFormsDoNotHoldUpOthers(t *testing.T) {
 	for _, ahead := range []bool{false, true} {
 		e := open(t, Config{MaxBatch: 8})
@@ -316,8 +316,8 @@ func TestFormsDoNotHoldUpOthers(t *testing.T) {
 	}
 }
 
-// Forms on scarce blocks, where sequences are preempted while their token is
-// being picked, are written as without.
+// With few blocks, sequences are preempted while their token is being picked.
+// Their answers are the same as with enough blocks.
 func TestFormsOnScarceBlocks(t *testing.T) {
 	schema := []byte(`{"type":"array","items":{"enum":["cat","dog",1,12]},"minItems":12,"maxItems":20}`)
 	cases := readGolden().Cases
@@ -352,7 +352,7 @@ func TestFormsOnScarceBlocks(t *testing.T) {
 	t.Errorf("something is left: %+v", scarce.Stats())
 }
 
-// Numbers at the edge of their type are as many tokens as fit.
+// The largest numbers of their type mean as many tokens as fit.
 func TestNumbersAtTheEdge(t *testing.T) {
 	e := running(t, Config{MaxSequence: 64})
 	for _, n := range []int{1<<63 - 1, 1<<63 - 2, 1 << 62, 1 << 31, 1 << 32} {

@@ -16,7 +16,7 @@ import (
 const defaultModel = "../models/default/default.gguf"
 
 // golden are numbers that another implementation computed for the default
-// model; models/make/README.md tells how.
+// model; see models/make/README.md.
 type golden struct {
 	Cases []struct {
 		Prompt    string
@@ -119,7 +119,7 @@ func forward(e *Engine, kv tensor.KV, tokens []int32, n int) []float32 {
 	return logits
 }
 
-// compute is a step's logits, whatever computes them.
+// compute returns the logits of a step on any backend.
 func compute(e *Engine, b *batch.Batch, kv tensor.KV) (all []float32) {
 	if e.steps == nil {
 		return e.model.Forward(b, kv)
@@ -177,9 +177,9 @@ func logSumExp(logits []float32) float64 {
 	return top + math.Log(sum)
 }
 
-// Greedy answers of 128 tokens to 20 prompts, computed together in batches by
-// the engine as it serves, are NumPy's: up to a step where the two best tokens
-// were closer than rounding can tell.
+// Greedy answers of 128 tokens to 20 prompts, computed in batches as the engine
+// serves them, equal NumPy's. They are compared up to a step where the two best
+// tokens are closer than the rounding error.
 func TestGreedyAnswersAreNumPys(t *testing.T) {
 	e := running(t, Config{Quantization: "none", MaxBatch: 20})
 	compareAnswers(t, e, readGolden(), 1e-3)
@@ -199,7 +199,7 @@ func compareAnswers(t *testing.T, e *Engine, g golden, close float64) {
 	for i, c := range g.Cases {
 		for step, want := range c.Greedy {
 			if c.Margins[step] < close {
-				break // from here on either text is right
+				break // from here on both texts are right
 			}
 			compared++
 			if got[i][step] != want {
@@ -214,8 +214,8 @@ func compareAnswers(t *testing.T, e *Engine, g golden, close float64) {
 	}
 }
 
-// generate waits for a whole answer and returns its tokens, by looking into the
-// sequence: text alone would hide which tokens made it.
+// generate waits for a whole answer and returns its tokens from the sequence,
+// because different tokens can have the same text.
 func generate(t *testing.T, e *Engine, r Request) []int32 {
 	var ids []int32
 	s, err := e.submit(context.Background(), r, func(id int32) { ids = append(ids, id) })
@@ -235,8 +235,9 @@ func generate(t *testing.T, e *Engine, r Request) []int32 {
 	}
 }
 
-// Perplexity on a text the model has not seen: float32 is the reference's, and
-// int8, of weights or of the KV cache, costs less than a percent of it.
+// On a text that the model has not seen, the perplexity with float32 is that of
+// the reference. int8 weights or an int8 KV cache change it by less than a
+// percent.
 func TestPerplexity(t *testing.T) {
 	text, err := os.ReadFile("../models/default/eval.txt")
 	if err != nil {

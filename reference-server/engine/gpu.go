@@ -8,8 +8,8 @@ import (
 	"github.com/launchgate/launchgate/reference-server/weights"
 )
 
-// loadOnGPU loads the weights and compiles the model. What it takes, and the
-// cache, stay within the fraction of what is free now.
+// loadOnGPU loads the weights and compiles the model. The model and the cache
+// together stay within the configured fraction of the memory that is free now.
 func (e *Engine) loadOnGPU(w *weights.Model, format tensor.Format, activations tensor.Activations) (room int64, err error) {
 	g := e.cfg.GPU
 	before, err := g.Free()
@@ -38,7 +38,7 @@ func (e *Engine) loadOnGPU(w *weights.Model, format tensor.Format, activations t
 	return budget - e.gpu.Taken(), nil
 }
 
-// outOfMemory tells in the device's terms that an allocation failed.
+// outOfMemory is the device's out-of-memory error for a failed allocation.
 func (e *Engine) outOfMemory(what string, asked int64, err error) error {
 	if !cuda.OutOfMemory(err) {
 		return err
@@ -47,8 +47,8 @@ func (e *Engine) outOfMemory(what string, asked int64, err error) error {
 	return &device.OutOfMemoryError{Name: what + e.cfg.Name, Asked: asked, Free: free, Total: e.cfg.GPU.Total}
 }
 
-// newKV makes the cache. Somebody else may have taken a GPU's memory since it
-// was looked at: then a smaller cache will do.
+// newKV makes the cache. If another program has taken GPU memory meanwhile, the
+// cache is smaller.
 func (e *Engine) newKV(blocks int) (tensor.KV, error) {
 	for {
 		kv, err := e.model.NewKV(blocks)

@@ -28,9 +28,10 @@ func openGPU(t testing.TB) *cuda.GPU {
 }
 
 // Logits of the default model on the GPU agree with NumPy's in float64 and with
-// the CPU backend's: within 0.06 where weights and activations are float16, 0.5
-// for an int8 KV cache, which is compared with the CPU's too, 0.75 for int8 weights
-// (a scale for each row; the CPU has one for every 32).
+// those of the CPU backend. The difference is at most 0.06 with float16 weights
+// and activations, 0.5 with an int8 KV cache, which is compared with the CPU's
+// too, and 0.75 with int8 weights (a scale for each row; the CPU has one for
+// every 32).
 func TestGPULogits(t *testing.T) {
 	g := openGPU(t)
 	for _, tt := range []struct {
@@ -58,14 +59,16 @@ func TestGPULogits(t *testing.T) {
 	}
 }
 
-// Greedy answers of 128 tokens, computed together as the engine serves, are
-// NumPy's up to a step where the best two are closer than float16 can tell.
+// Greedy answers of 128 tokens, computed in batches as the engine serves them,
+// equal NumPy's up to a step where the two best tokens are closer than
+// float16's rounding error.
 func TestGPUAnswers(t *testing.T) {
 	e := running(t, Config{Quantization: "fp16", MaxBatch: 20, GPU: openGPU(t)})
 	compareAnswers(t, e, readGolden(), 0.015)
 }
 
-// Every architecture's logits are transformers', within what float16 rounds.
+// Every architecture's logits equal those of transformers within float16's
+// rounding error.
 func TestGPUArchitectures(t *testing.T) {
 	g := openGPU(t)
 	folders, err := filepath.Glob("testdata/architectures/*")
@@ -103,9 +106,9 @@ func TestGPUArchitectures(t *testing.T) {
 	}
 }
 
-// What a GPU does not pick itself is picked here from its logits: log
-// probabilities, penalties and JSON come out as on the CPU; draws with a seed
-// repeat.
+// Tokens that a GPU cannot pick itself are picked on the host from its logits:
+// log-probabilities, penalties and JSON give the same results as on the CPU.
+// Draws with a seed repeat.
 func TestGPUSampling(t *testing.T) {
 	e := running(t, Config{Quantization: "fp16", MaxBatch: 8, GPU: openGPU(t)})
 	prompt := readGolden().Cases[0].IDs
@@ -127,7 +130,7 @@ func TestGPUSampling(t *testing.T) {
 	}
 }
 
-// Stop strings are seen while the next step runs; nothing is told after them,
+// Stop strings are found while the next step runs. No text is sent after them,
 // and no block stays held.
 func TestGPUStops(t *testing.T) {
 	e := running(t, Config{Quantization: "fp16", MaxBatch: 8, GPU: openGPU(t)})
@@ -145,8 +148,8 @@ func TestGPUStops(t *testing.T) {
 	}
 }
 
-// Several models compute on one GPU together, and answer as they do alone: one
-// request at a time each, because a batch of two may round otherwise.
+// Several models on one GPU give the same answers as each alone. Each gets one
+// request at a time, because a batch of two may round differently.
 func TestGPUModelsTogether(t *testing.T) {
 	g := openGPU(t)
 	c := readGolden().Cases
@@ -174,10 +177,10 @@ func TestGPUModelsTogether(t *testing.T) {
 	all.Wait()
 }
 
-// When somebody else takes the GPU's memory, what is loaded goes on answering;
-// what is to be loaded does with what there is, or is refused with what was asked
-// for and what there is, and leaves nothing behind; when the memory is back, it
-// loads.
+// When another program takes the GPU's memory, loaded models go on answering. A
+// model that is being loaded gets a smaller cache, or is refused with an error
+// that says how much it needed and how much was free. It leaves nothing behind.
+// When the memory is free again, the model loads.
 func TestGPUWithoutMemory(t *testing.T) {
 	g := openGPU(t)
 	prompt := readGolden().Cases[0].IDs
@@ -186,7 +189,7 @@ func TestGPUWithoutMemory(t *testing.T) {
 	}
 	e := running(t, Config{Quantization: "fp16", MaxBatch: 8, GPU: g, KVBytes: 64 << 20})
 	before := ask(e)
-	for _, leave := range []int64{8 << 20, 24 << 20, 48 << 20, 80 << 20, 0} { // 0: all of it is given back
+	for _, leave := range []int64{8 << 20, 24 << 20, 48 << 20, 80 << 20, 0} { // 0: all memory is freed
 		free, err := g.Free()
 		if err != nil {
 			t.Fatal(err)
@@ -229,9 +232,9 @@ func TestGPUWithoutMemory(t *testing.T) {
 	}
 }
 
-// perplexity is that of the first four windows of the text that comes with the default
-// model, and the logits it was computed from: of all of a window's positions but so
-// many first ones.
+// perplexity returns the perplexity of the first four windows of the default
+// model's test text, and the logits for it. It leaves out the first positions
+// of each window.
 func perplexity(t *testing.T, e *Engine, without int) (_ float64, all []float32) {
 	t.Helper()
 	text, err := os.ReadFile("../models/default/eval.txt")
@@ -253,8 +256,8 @@ func perplexity(t *testing.T, e *Engine, without int) (_ float64, all []float32)
 	return math.Exp(nll / float64(scored)), all
 }
 
-// Perplexity with an int8 KV cache is that of the CPU's int8 cache within a
-// hundredth, and near that of 16 bits.
+// Perplexity with an int8 KV cache is within a hundredth of the CPU's with an
+// int8 cache, and close to that with 16 bits.
 func TestGPUPerplexityOfCaches(t *testing.T) {
 	g := openGPU(t)
 	loss := func(c Config) float64 {
@@ -270,9 +273,9 @@ func TestGPUPerplexityOfCaches(t *testing.T) {
 	}
 }
 
-// Perplexity and logits of int8 weights with prompts' activations of 8 bits: of
-// int8 the perplexity is within half a percent of float16's and of the CPU's int8,
-// of float8 within four.
+// Perplexity and logits of int8 weights with 8-bit activations of prompts. With
+// int8 activations the perplexity is within half a percent of float16's and of
+// the CPU's int8; with float8, within four percent.
 func TestGPUActivations(t *testing.T) {
 	g, window := openGPU(t), readGolden().Eval.Window
 	loss := func(c Config) (float64, []float32) {
@@ -282,7 +285,7 @@ func TestGPUActivations(t *testing.T) {
 			t.Skipf("skipped: %v", err)
 		}
 		defer e.Close()
-		return perplexity(t, e, 1) // with all of its outputs a step would count as decoding
+		return perplexity(t, e, 1) // with all outputs a step would count as decoding
 	}
 	full, logits := loss(Config{Path: defaultModel, Quantization: "fp16", GPU: g})
 	processor, _ := loss(Config{Path: defaultModel, Quantization: "int8"})

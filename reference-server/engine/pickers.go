@@ -8,11 +8,12 @@ import (
 	"github.com/launchgate/launchgate/reference-server/sample"
 )
 
-// pickers pick tokens beside the steps: where an answer must have a form, finding
-// one that fits can take longer than a step, for which all others would wait. A
-// sequence whose token is being picked is in no step. Tenants take turns.
+// pickers pick tokens beside the steps. If an answer must have a form, finding
+// an allowed token can take longer than a step, and all other sequences would
+// wait. A sequence whose token is being picked is in no step. Tenants take
+// turns.
 type pickers struct {
-	done func(picked) // is told from a goroutine of its own
+	done func(picked) // is called from another goroutine
 
 	mu      sync.Mutex
 	more    *sync.Cond
@@ -21,7 +22,7 @@ type pickers struct {
 	turns   int
 	stopped bool
 	running sync.WaitGroup
-	free    [][]float32 // rows that were used
+	free    [][]float32 // rows to reuse
 }
 
 // job is a sequence with the logits of its next token.
@@ -30,14 +31,15 @@ type job struct {
 	logits []float32
 }
 
-// picked is what came of a job.
+// picked is the result of a job.
 type picked struct {
 	seq   *sequence
 	token sample.Picked
 	err   error
 }
 
-// start has jobs be done, by few: the processors belong to the steps.
+// start starts a few workers. They are few, because the processors belong to
+// the steps.
 func (p *pickers) start(done func(picked)) {
 	p.done, p.more, p.turn = done, sync.NewCond(&p.mu), map[string]int{}
 	for range max(1, runtime.GOMAXPROCS(0)/4) {
@@ -110,7 +112,7 @@ func (j job) pick() (p picked) {
 			p.err = ErrFault
 		}
 	}()
-	if err := j.seq.stream.ctx.Err(); err != nil { // its client has left: why pick
+	if err := j.seq.stream.ctx.Err(); err != nil { // its client has left, so no token is needed
 		p.err = err
 		return p
 	}

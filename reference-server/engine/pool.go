@@ -22,19 +22,19 @@ type Pool struct {
 
 	mu       sync.Mutex
 	draining bool
-	missing  string // the file of a model that is waited for; empty: none
+	missing  string // the missing file of a model; empty: none
 }
 
 // slot is a model that can be loaded.
 type slot struct {
 	cfg Config
 
-	// Under Pool.mu.
+	// These fields are guarded by Pool.mu.
 	engine  *Engine       // nil: not loaded
 	loading chan struct{} // closed when the load under way has ended; nil: there is none
 	done    float64       // of the load under way
 	users   int           // requests under way
-	used    time.Time     // last
+	used    time.Time     // last use
 	stop    context.CancelFunc
 	ended   chan struct{} // Run has returned
 }
@@ -78,9 +78,9 @@ func (p *Pool) Names() (names []string) {
 // fileEvery is how often a missing file of a model is looked for.
 const fileEvery = 250 * time.Millisecond
 
-// WaitForFiles waits until the file or folder of every model is there, or ctx
-// ends: a volume may be filled after the server has started. What is written
-// bit by bit has to get its name when it is complete.
+// WaitForFiles waits until the file or folder of every model exists, or ctx
+// ends. A volume may be filled after the server has started. A file must get
+// its name only when it is complete.
 func (p *Pool) WaitForFiles(ctx context.Context) error {
 	for _, s := range p.models {
 		for {
@@ -105,7 +105,7 @@ func (p *Pool) WaitForFiles(ctx context.Context) error {
 	return nil
 }
 
-// miss notes which file is waited for, and reports whether that is news.
+// miss records which file is missing, and reports whether that has changed.
 func (p *Pool) miss(path string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -114,8 +114,8 @@ func (p *Pool) miss(path string) bool {
 	return news
 }
 
-// Load loads the models in their order, as far as the device has memory: the
-// first must fit, the others are loaded when they are asked for.
+// Load loads the models in their order, as far as the device has memory. The
+// first must fit. The others are loaded at their first request.
 func (p *Pool) Load() error {
 	for i, s := range p.models {
 		err := p.load(s)
@@ -198,7 +198,7 @@ func (p *Pool) loadEvicting(s *slot) error {
 	}
 }
 
-// load loads a model unless somebody else does.
+// load loads a model unless another goroutine does.
 func (p *Pool) load(s *slot) error {
 	p.mu.Lock()
 	if s.engine != nil || s.loading != nil || p.draining {
@@ -267,8 +267,8 @@ func (p *Pool) Loaded() (engines []*Engine) {
 	return engines
 }
 
-// Ready says why a request for the default model would not be computed now; nil
-// when it would.
+// Ready returns an error if a request for the default model would not be
+// computed now.
 func (p *Pool) Ready() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -303,7 +303,8 @@ func (p *Pool) loadedLocked() (engines []*Engine) {
 	return engines
 }
 
-// Memory is how much of the device is taken; false where none is accounted for.
+// Memory is how much of the device is claimed. It returns false if memory is
+// not accounted for.
 func (p *Pool) Memory() (device.Usage, bool) {
 	if g := p.models[0].cfg.GPU; g != nil {
 		free, err := g.Free()
@@ -325,7 +326,7 @@ func (p *Pool) GPU() string {
 	return ""
 }
 
-// Drain lets no new requests in; those under way end.
+// Drain refuses new requests. Those under way end.
 func (p *Pool) Drain() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -17,7 +17,7 @@ import (
 
 const mebi = 1 << 20
 
-// budget is a device with memory in MiB, shared by what opens the same path.
+// budget is a device with so many MiB, shared by all that open the same path.
 func budget(t *testing.T, path string, total int64) *device.Device {
 	t.Helper()
 	d, err := device.Open(path, total*mebi)
@@ -27,9 +27,9 @@ func budget(t *testing.T, path string, total int64) *device.Device {
 	return d
 }
 
-// A neighbour that takes the device's memory does not end the engine: answers
-// that fit go on, those that do not are refused with the reason, and when the
-// neighbour is gone there is room again.
+// When another process takes the device's memory, the engine goes on. Answers
+// that fit continue, others are refused with the reason, and when the process
+// is gone there is room again.
 func TestNeighbourTakesTheMemory(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "device.json")
 	d := budget(t, path, 64)
@@ -42,7 +42,7 @@ func TestNeighbourTakesTheMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	claimed := e.Stats().KVClaimed // may still be 0: nothing was noted yet
+	claimed := e.Stats().KVClaimed // may still be 0, because no step is in the statistics yet
 	prompt := make([]int32, 900)
 	for i := range prompt {
 		prompt[i] = int32(i%4000 + 3)
@@ -81,8 +81,8 @@ func TestModelThatDoesNotFit(t *testing.T) {
 	}
 }
 
-// Three models on a device that holds two: each answers when it is asked, by
-// pushing out the one that was used longest ago, and never one in use.
+// Three models share a device that holds two. Each answers. Loading it unloads
+// the least recently used model, but never one in use.
 func TestModelsShareADevice(t *testing.T) {
 	d := budget(t, filepath.Join(t.TempDir(), "d.json"), 36)
 	var configs []Config
@@ -157,8 +157,8 @@ func TestPoolOfEqualNames(t *testing.T) {
 	}
 }
 
-// A model whose file is not there yet is waited for: not ready, and it says what
-// for. Another trouble with the file is an error.
+// The server waits for a missing model file: it is not ready, and says which
+// file is missing. Any other problem with the file is an error.
 func TestMissingFilesAreWaitedFor(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "later.gguf")
 	p, err := NewPool([]Config{{Path: path, KVBytes: 2 * mebi, MaxBatch: 2}}, slog.New(slog.NewTextHandler(io.Discard, nil)))

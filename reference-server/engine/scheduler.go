@@ -11,8 +11,8 @@ import (
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )
 
-// scheduler decides what each step computes. It is two queues and a budget:
-// running sequences hold blocks, waiting ones hold none.
+// scheduler decides what each step computes. It has two queues and a budget.
+// Running sequences hold blocks, and waiting ones hold none.
 //
 // A step first gives every running sequence that decodes its one token, then the
 // rest of its token budget to prompts, in chunks, so that a long prompt does not
@@ -40,7 +40,7 @@ type scheduler struct {
 	running   []*sequence
 	waiting   []*sequence
 	preempted int64
-	refused   []*sequence // by the last step: they would not fit if they were alone
+	refused   []*sequence // by the last step, because they would not even fit alone
 	tenants   map[string]*tenant
 	clock     func() time.Time // nil: time.Now
 	// shared is the most tokens of a step while several tenants are served; 0: as
@@ -49,7 +49,8 @@ type scheduler struct {
 	latest  *string   // name of the tenant that came last; nil: none came
 	several time.Time // when another tenant came than the one before
 
-	// Of the step under way; kept, so that a step allocates nothing.
+	// State of the step that is being planned. It is reused, so that a step
+	// allocates nothing.
 	now    time.Time
 	budget int
 	step   []share
@@ -59,7 +60,7 @@ type scheduler struct {
 	squeezed bool // blocks ran out in this step
 }
 
-// tenant is one of those for whom sequences run or wait.
+// tenant is a tenant with sequences that run or wait.
 type tenant struct {
 	weight  float64
 	used    float64 // tokens it was given, divided by its weight
@@ -68,7 +69,8 @@ type tenant struct {
 	waiting int
 }
 
-// places is how many sequences run for the tenant, and more after it, by weight.
+// places is the number of the tenant's running sequences, plus more, divided by
+// its weight.
 func (t *tenant) places(more int) float64 { return float64(t.running+more) / t.weight }
 
 const (
@@ -87,8 +89,8 @@ type share struct {
 	n   int
 }
 
-// arrive lets a sequence in. A tenant that was away begins where the one that
-// was given the least is: it has saved nothing up.
+// arrive adds a sequence. A tenant without sequences starts with the usage of
+// the tenant that got the least, so it cannot save up a share while it is away.
 func (s *scheduler) arrive(seq *sequence) {
 	if s.tenants == nil {
 		s.tenants = map[string]*tenant{}
@@ -129,16 +131,17 @@ func (s *scheduler) time() time.Time {
 	return time.Now()
 }
 
-// class is a sequence's, with what it has risen by.
+// class is the class of a sequence, including the classes by which it has
+// risen.
 func (s *scheduler) class(seq *sequence) Class {
 	return min(Interactive, seq.caller.Class+Class(s.now.Sub(seq.since)/risesAfter))
 }
 
-// schedule fills b with the next step and returns whose tokens are in it. It is
-// empty when there is nothing to do.
+// schedule fills b with the next step and returns the shares of its sequences.
+// They are empty if there is nothing to do.
 func (s *scheduler) schedule(b *batch.Batch) []share {
 	s.budget, s.step, s.refused, s.given, s.now = s.maxTokens, s.step[:0], s.refused[:0], s.given[:0], s.time()
-	s.turns = append(s.turns[:0], s.running...) // running changes when one is preempted
+	s.turns = append(s.turns[:0], s.running...) // a copy, because running changes when a sequence is preempted
 	s.squeezed = false
 	for _, seq := range s.turns {
 		if seq.decoding() && slices.Contains(s.running, seq) {
@@ -170,10 +173,10 @@ func (s *scheduler) order(a, b *sequence) int {
 	return cmp.Compare(a.tenant.places(0), b.tenant.places(0))
 }
 
-// planPrompts gives what decoding has left of the step to prompts, of those that
-// run and of those that can begin to, in the order of who comes first.
+// planPrompts gives the rest of the step's budget to prompts: of running
+// sequences and of those that can begin, in order.
 func (s *scheduler) planPrompts() {
-	full := false // nobody else can begin to run
+	full := false // no other sequence can begin
 	for s.budget > 0 {
 		at := -1
 		for i, seq := range s.turns {
@@ -197,8 +200,8 @@ func (s *scheduler) planPrompts() {
 	}
 }
 
-// begin has a waiting sequence run, or makes room for it, and reports whether it
-// could do one of them.
+// begin starts a waiting sequence or makes room for it, and reports whether it
+// did one of them.
 func (s *scheduler) begin(seq *sequence) bool {
 	switch {
 	case len(s.running) < s.maxBatch && s.admit(seq):
@@ -216,7 +219,7 @@ func (s *scheduler) begin(seq *sequence) bool {
 	return true
 }
 
-// first is the waiting sequence that comes first of those that can run.
+// first is the first waiting sequence, in order, of those that can run.
 func (s *scheduler) first() (first *sequence) {
 	for _, seq := range s.waiting {
 		if !seq.picking && !slices.Contains(s.given, seq) && (first == nil || s.order(seq, first) < 0) {
@@ -226,8 +229,8 @@ func (s *scheduler) first() (first *sequence) {
 	return first
 }
 
-// giveUp has a running sequence give its place to one that comes before it, and
-// reports whether there was one.
+// giveUp preempts a running sequence for one that comes before it, and reports
+// whether it found one.
 func (s *scheduler) giveUp(to *sequence) bool {
 	var victim *sequence
 	for _, seq := range s.running {
@@ -245,17 +248,17 @@ func (s *scheduler) giveUp(to *sequence) bool {
 	return true
 }
 
-// lesser reports whether a gives up before b: a is of a lower class, or of a
-// tenant with more places, or it came later.
+// lesser reports whether a is preempted before b: because a is of a lower
+// class, or of a tenant with more places, or arrived later.
 func (s *scheduler) lesser(a, b *sequence) bool {
 	c := cmp.Compare(s.class(a), s.class(b))
 	if c == 0 {
 		c = cmp.Compare(b.tenant.places(0), a.tenant.places(0))
 	}
-	return c <= 0 // running is in the order in which they came
+	return c <= 0 // running is in the order of arrival
 }
 
-// plan gives a sequence its part of what is left of the step's budget.
+// plan gives a sequence its share of the remaining budget of the step.
 func (s *scheduler) plan(seq *sequence) {
 	if seq.full() {
 		return // its last token is being computed
@@ -269,8 +272,8 @@ func (s *scheduler) plan(seq *sequence) {
 	}
 }
 
-// admit takes up what the cache knows of the sequence, if there is room for
-// all of the rest.
+// admit takes the sequence's cached blocks, if there is room for all of its
+// other tokens.
 func (s *scheduler) admit(seq *sequence) bool {
 	// At least one token must be computed, for there to be logits.
 	seq.table, seq.chain = s.blocks.match(seq.caller.Tenant, seq.tokens[:len(seq.tokens)-1])
@@ -285,7 +288,8 @@ func (s *scheduler) admit(seq *sequence) bool {
 	return true
 }
 
-// reserve takes the blocks for n more tokens of seq, from others if it must.
+// reserve takes the blocks for n more tokens of seq, and preempts others if
+// necessary.
 func (s *scheduler) reserve(seq *sequence, n int) bool {
 	for seq.short(n) > 0 {
 		if id, ok := s.blocks.take(); ok {
@@ -307,8 +311,8 @@ func (s *scheduler) reserve(seq *sequence, n int) bool {
 	return true
 }
 
-// preempt gives up a running sequence's blocks. It is the first of its tenant to
-// run again.
+// preempt frees a running sequence's blocks. The sequence is the first of its
+// tenant to run again.
 func (s *scheduler) preempt(seq *sequence) {
 	seq.drop(s.blocks)
 	s.running = slices.DeleteFunc(s.running, func(other *sequence) bool { return other == seq })
@@ -356,9 +360,9 @@ func (s *scheduler) remove(seq *sequence) {
 	}
 }
 
-// overflow takes those of the sequences whose request has not begun that wait
-// beyond most out of the queue: of the lowest class and the tenant with the most
-// that wait, the last to arrive.
+// overflow removes waiting sequences from the queue until at most most are
+// left. It removes only requests that have not begun: first those of the lowest
+// class, of the tenant with the most waiting ones, and the last to arrive.
 func (s *scheduler) overflow(most int) (out []*sequence) {
 	s.now = s.time()
 	for {
@@ -381,14 +385,14 @@ func (s *scheduler) overflow(most int) (out []*sequence) {
 	}
 }
 
-// crowd is who waits in a queue that is nearly full.
+// crowd counts the sequences that wait in a queue that is nearly full.
 type crowd struct {
 	lowest  Class
-	waiting map[string]float64 // by tenant, by weight; nil where there is room
+	waiting map[string]float64 // number for each tenant, divided by its weight; nil if there is room
 	most    float64
 }
 
-// crowd looks at the queue, where it is half full.
+// crowd counts the queue if it is at least half full.
 func (s *scheduler) crowd(most int) (c crowd) {
 	if len(s.waiting) <= most/2 {
 		return c
@@ -406,7 +410,7 @@ func (s *scheduler) crowd(most int) (c crowd) {
 	return c
 }
 
-// with counts those too that have just come.
+// with also counts sequences that have just arrived.
 func (c crowd) with(arrived []*sequence) crowd {
 	all := crowd{c.lowest, map[string]float64{}, c.most}
 	if c.waiting == nil {
@@ -421,8 +425,9 @@ func (c crowd) with(arrived []*sequence) crowd {
 	return all
 }
 
-// yields reports whether others leave a full queue for n more of a caller's: of
-// a lower class, or of a tenant that has more in it than the caller would have.
+// yields reports whether others leave a full queue for n more sequences of a
+// caller: those of a lower class, or of a tenant that would still have more in
+// it than the caller.
 func (c crowd) yields(to Caller, n int) bool {
 	after := c.waiting[to.Tenant] + float64(n)/float64(max(1, to.Weight))
 	return c.lowest < to.Class || c.lowest == to.Class && c.most >= after+1

@@ -11,7 +11,7 @@ import (
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )
 
-// arrival is a request to the scheduler alone: a fake model writes its tokens.
+// arrival is a request to the scheduler only. A fake model writes its tokens.
 type arrival struct {
 	*sequence
 	number int // in the order of arrival
@@ -34,7 +34,7 @@ func TestSchedulerKeepsItsPromises(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 9))
 		deny := 0
 		var claim func(int) error
-		if seed%3 == 0 { // a neighbour comes and goes
+		if seed%3 == 0 { // another process takes and frees memory
 			claim = func(int) error {
 				if r.IntN(4) == 0 {
 					deny++
@@ -101,7 +101,7 @@ func (w *walk) step(arrivals bool) {
 	w.checkBlocks()
 }
 
-// arrive lets a request in that begins like one of a few others.
+// arrive adds a request that begins like one of a few others.
 func (w *walk) arrive() {
 	n := 1 + w.r.IntN(w.longest-1)
 	seq := &sequence{prompt: n, stream: newStream(context.Background())}

@@ -10,21 +10,21 @@ import (
 	"github.com/launchgate/launchgate/reference-server/tokenizer"
 )
 
-// sequence is a request on its way: its prompt, and what was written so far.
+// sequence is an answer under way: its prompt and the tokens written so far.
 type sequence struct {
 	caller   Caller
 	request  *asked
 	tenant   *tenant   // of caller, while the scheduler has the sequence
-	since    time.Time // it arrived
+	since    time.Time // when it arrived
 	ran      int       // tokens since it last began to run
 	picking  bool      // its next token is being picked beside the steps
 	tokens   []int32   // the prompt, then the output; the last may be one that a step under way picks (tensor.Picked)
 	prompt   int       // tokens of the prompt
-	limit    int       // tokens it may come to have
+	limit    int       // the most tokens that it may have
 	computed int       // tokens whose keys and values are in the cache, or will be when the steps under way have ended
 	table    []int32   // its blocks
 	chain    []contents
-	reused   int // prompt tokens that the cache had
+	reused   int // prompt tokens that came from the cache
 
 	sampler   *sample.Sampler
 	text      *stopper
@@ -32,17 +32,17 @@ type sequence struct {
 	ignoreEOS bool
 	logprobs  bool
 	stream    *Stream
-	over      bool           // its last event is told
+	over      bool           // its last event was sent
 	wrote     func(id int32) // for tests; nil elsewhere
 }
 
-// asked is what the sequences of one request have in common.
+// asked is the common state of the sequences of one request.
 type asked struct {
 	begun bool // one of them has run
 }
 
-// pending are the tokens whose keys and values are to be computed: the prompt
-// at first, then the token written last.
+// pending is the number of tokens whose keys and values must still be computed:
+// first the prompt, then the last written token.
 func (s *sequence) pending() int { return len(s.tokens) - s.computed }
 
 // decoding reports whether the sequence only waits for its next token.
@@ -53,14 +53,15 @@ func (s *sequence) short(n int) int {
 	return (s.computed+n+tensor.BlockSize-1)/tensor.BlockSize - len(s.table)
 }
 
-// drop gives up the cache: what was computed has to be computed again.
+// drop frees the sequence's blocks. Its keys and values must be computed again.
 func (s *sequence) drop(b *blocks) {
 	b.release(s.table)
 	s.table, s.chain, s.computed = nil, nil, 0
 }
 
-// settle makes the blocks known that computed tokens have filled. Where the last
-// of these are still being computed, whoever reuses them is computed later.
+// settle makes the blocks known that computed tokens have filled. The last ones
+// may still be being computed, but a sequence that reuses them is computed in a
+// later step.
 func (s *sequence) settle(b *blocks) {
 	for i := len(s.chain); (i+1)*tensor.BlockSize <= s.computed; i++ {
 		before := b.root(s.caller.Tenant)
@@ -71,17 +72,18 @@ func (s *sequence) settle(b *blocks) {
 	}
 }
 
-// used is what was computed of a sequence that is given up: the part of its
-// prompt that steps have taken, and the tokens that were written.
+// used is the usage of an abandoned sequence: the computed part of its prompt
+// and the written tokens.
 func (s *sequence) used() Usage {
 	u := Usage{Prompt: min(s.computed, s.prompt), Cached: s.reused, Output: len(s.tokens) - s.prompt}
-	if u.Output > 0 { // its cache may have been given up meanwhile
+	if u.Output > 0 { // its blocks may have been freed meanwhile
 		u.Prompt = s.prompt
 	}
 	return u
 }
 
-// full reports whether the sequence has its last token, or it is being computed.
+// full reports whether the sequence has its last token, or the last token is
+// being computed.
 func (s *sequence) full() bool { return len(s.tokens) >= s.limit }
 
 // Why a generation ended.
@@ -95,20 +97,20 @@ type Usage struct {
 	Prompt, Cached, Output int
 }
 
-// Event is the next piece of an answer. The last one has Finish or Err set; where
-// its client gave up, its Usage is what was computed until then.
+// Event is the next piece of an answer. The last one has Finish or Err set. If
+// the client gave up, its Usage is what was computed until then.
 type Event struct {
 	Text   string
 	Tokens int // output tokens that the text came from
 	Finish string
 	Err    error
 	Usage  Usage
-	// Logprobs of the tokens, where they were asked for.
+	// Logprobs of the tokens, if they were requested.
 	Logprobs []Logprob
 }
 
 // Logprob is a token's bytes, which may be a part of a rune, with the logarithm
-// of its probability, and the likeliest tokens in its place.
+// of its probability and the most likely alternatives.
 type Logprob struct {
 	Text    string
 	Logprob float64
@@ -116,21 +118,21 @@ type Logprob struct {
 }
 
 // Stream carries an answer from the engine to its reader. The engine never
-// waits for the reader; what is not yet read is bounded by the answer's length.
+// waits for the reader. The length of the answer bounds the unread events.
 type Stream struct {
 	ctx  context.Context
 	mu   sync.Mutex
 	held []Event
-	read int           // of held, those that were taken
-	more chan struct{} // something is held
+	read int           // number of held events that were read
+	more chan struct{} // signals an unread event
 }
 
 func newStream(ctx context.Context) *Stream {
 	return &Stream{ctx: ctx, more: make(chan struct{}, 1)}
 }
 
-// Next waits for the next event. It returns ctx's error when the reader gives
-// up first; the engine gives up with the context of Submit.
+// Next waits for the next event. It returns ctx's error if the reader gives up
+// first. The engine gives up when the context of Submit ends.
 func (s *Stream) Next(ctx context.Context) (Event, error) {
 	for {
 		s.mu.Lock()

@@ -73,8 +73,8 @@ func BenchmarkSpeed(b *testing.B) {
 	}
 }
 
-// BenchmarkLoop is the whole engine: 16 answers at once, whose tokens are
-// scheduled, computed, sampled and told.
+// BenchmarkLoop measures the whole engine: it schedules, computes, samples and
+// sends the tokens of 16 answers at once.
 func BenchmarkLoop(b *testing.B) {
 	e, err := Open(Config{Path: defaultModel, Threads: 2, MaxSequence: 1024})
 	if err != nil {

@@ -10,34 +10,34 @@ import (
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )
 
-// steps is what computes them: up to two at once, where it picks tokens itself.
+// steps computes steps. It can have two under way if it picks tokens itself.
 type steps interface {
 	Picks() bool
 	Start(b *batch.Batch, kv tensor.KV, picks []tensor.Pick) error
 	Wait() (tensor.Done, error)
 }
 
-// flight is a step under way. What its sequences will have is noted when it
-// begins, so that the step after it can be scheduled: their computed tokens, and
-// a token that is not yet known.
+// flight is a step under way. When it begins, its sequences already count its
+// tokens as computed and get a token that is not yet known. So the step after
+// it can be scheduled.
 type flight struct {
 	shares []awaited
 	picks  []tensor.Pick
 	tokens int
 	began  time.Time
-	slow   bool // the host picks from logits, before which nothing can be begun
-	back   bool // it was begun while another was under way, or right after one
+	slow   bool // the host picks from logits, and no step can begin before that
+	back   bool // it began while another was under way, or right after one
 }
 
-// awaited is a sequence's part of a step under way.
+// awaited is a sequence's share of a step under way.
 type awaited struct {
 	seq *sequence
-	at  int // of its tokens the one that is picked; 0: none is, its prompt goes on
+	at  int // index of the token that is picked; 0: none, because the prompt continues
 }
 
-// step begins a step, and settles the one before: after it has begun, where what
-// computes it can have two, so that a device always has the next step when it
-// has ended one. It reports whether there was anything to do.
+// step begins a step and processes the result of the one before. If two steps
+// can be under way, it begins the new one first, so that the device always has
+// the next step. It reports whether there was anything to do.
 func (e *Engine) step() bool {
 	began := time.Now()
 	e.mu.Lock()
@@ -46,7 +46,7 @@ func (e *Engine) step() bool {
 	busy := e.flying != nil
 	if busy && e.flying.slow {
 		e.land(began)
-		e.takeArrived() // whoever came meanwhile is in the next step
+		e.takeArrived() // requests that arrived meanwhile are in the next step
 	}
 	e.dropCancelled()
 	before := e.flying
@@ -64,7 +64,8 @@ func (e *Engine) step() bool {
 	return busy || next != nil
 }
 
-// takeOff schedules a step and begins it; nil: there is nothing to do.
+// takeOff schedules a step and begins it. It returns nil if there is nothing to
+// do.
 func (e *Engine) takeOff(busy bool) *flight {
 	shares := e.schedule()
 	if len(shares) == 0 {
@@ -107,7 +108,7 @@ func (e *Engine) schedule() []share {
 	return shares
 }
 
-// land waits for the step under way, and settles and tells what came of it.
+// land waits for the step under way, processes its result and sends the events.
 func (e *Engine) land(began time.Time) {
 	f := e.flying
 	e.flying = nil
@@ -129,7 +130,7 @@ func (e *Engine) land(began time.Time) {
 		}
 		id, logits := done.IDs[row], done.Logits[row]
 		row++
-		if a.seq.over { // it ended with the token before, or its client gave it up
+		if a.seq.over { // it ended with the token before, or its client left
 			continue
 		}
 		a.seq.settle(e.sched.blocks)
@@ -175,7 +176,7 @@ func later(a, b time.Time) time.Time {
 func (e *Engine) landOne(a awaited, id int32, logits []float32, seen *Stats) {
 	seq := a.seq
 	if logits != nil && seq.sampler.Constrained() && !flaws.On("engine-blocks") {
-		seq.tokens = seq.tokens[:a.at] // until it is known
+		seq.tokens = seq.tokens[:a.at] // without the token, until it is known
 		e.asked++
 		e.pickers.ask(seq, logits)
 		return
@@ -192,7 +193,7 @@ func (e *Engine) landOne(a awaited, id int32, logits []float32, seen *Stats) {
 	e.written(seq, picked, a.at+1, seen)
 }
 
-// written counts and tells the last of a sequence's first n tokens.
+// written counts and sends token n-1 of a sequence.
 func (e *Engine) written(seq *sequence, picked sample.Picked, n int, seen *Stats) {
 	if n-1 == seq.prompt {
 		seen.PromptTokens += int64(seq.prompt)
@@ -202,7 +203,7 @@ func (e *Engine) written(seq *sequence, picked sample.Picked, n int, seen *Stats
 	e.tell(e.take(seq, picked, n))
 }
 
-// guarded ends a sequence at which the engine fails, and no other.
+// guarded calls work. If it panics, only this sequence ends, with an error.
 func (e *Engine) guarded(seq *sequence, work func()) {
 	defer func() {
 		if recover() != nil {
@@ -231,9 +232,8 @@ func (e *Engine) fail(f *flight, err error) {
 	e.deliver()
 }
 
-// pick is how a device picks a sequence's next token: it does not where
-// penalties, a form that the answer must have, or log-probabilities are asked
-// for.
+// pick says how a device picks a sequence's next token. The device does not
+// pick if the request has penalties, a form or log-probabilities.
 func pick(s *sample.Sampler) tensor.Pick {
 	p, at, ok := s.Plain()
 	if !ok {

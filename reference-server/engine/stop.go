@@ -3,7 +3,7 @@ package engine
 import "strings"
 
 // stopper holds back text that may be the beginning of a stop string, so that
-// none of one is ever sent.
+// no part of a stop string is sent.
 type stopper struct {
 	stops []string
 	held  string
@@ -39,7 +39,7 @@ func (s *stopper) next(text string) (send string, stopped bool) {
 	return send, false
 }
 
-// rest is what was held back, when nothing more comes.
+// rest is the text that was held back at the end of the answer.
 func (s *stopper) rest() string {
 	text := s.held
 	s.held = ""

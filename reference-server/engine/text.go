@@ -28,7 +28,7 @@ func newTokenizer(m weights.Meta) (*tokenizer.Tokenizer, error) {
 		BOS:    m.Int(key+"bos_token_id", -1),
 		EOS:    m.Int(key+"eos_token_id", -1),
 		EOT:    m.Int(key+"eot_token_id", -1),
-		// SentencePiece models begin with BOS and a space unless they say otherwise.
+		// By default SentencePiece models begin with BOS and a space.
 		AddBOS:         m.Bool(key+"add_bos_token", kind == "llama"),
 		AddSpacePrefix: m.Bool(key+"add_space_prefix", kind == "llama"),
 		Template:       m.String("tokenizer.chat_template", ""),
@@ -41,8 +41,8 @@ type Message = tokenizer.Message
 // MaxMessages is how many a chat may have.
 const MaxMessages = tokenizer.MaxMessages
 
-// ChatPrompt is the prompt that a chat becomes by the model's own template. It
-// ends with ctx, and when the prompt is too long.
+// ChatPrompt is the prompt of a chat, rendered with the model's own template.
+// It fails when ctx ends or the prompt is too long.
 func (e *Engine) ChatPrompt(ctx context.Context, messages []Message) ([]int32, error) {
 	if e.noChat != nil {
 		return nil, e.noChat
@@ -51,14 +51,14 @@ func (e *Engine) ChatPrompt(ctx context.Context, messages []Message) ([]int32, e
 	return ids, e.tooMany(err)
 }
 
-// Prompt is the prompt that plain text becomes. It ends with ctx, and when the
-// prompt is too long.
+// Prompt is the prompt of plain text. It fails when ctx ends or the prompt is
+// too long.
 func (e *Engine) Prompt(ctx context.Context, text string) ([]int32, error) {
 	ids, err := e.tok.EncodeWithin(ctx, text, false, e.maxSeq)
 	return ids, e.tooMany(err)
 }
 
-// tooMany tells in the engine's terms that a text has more tokens than fit.
+// tooMany is the engine's error for a text with more tokens than fit.
 func (e *Engine) tooMany(err error) error {
 	if errors.Is(err, tokenizer.ErrTooMany) {
 		return &TooLongError{e.maxSeq + 1, e.maxSeq, true}
@@ -66,7 +66,7 @@ func (e *Engine) tooMany(err error) error {
 	return err
 }
 
-// Tokenize is Prompt for a text of any length, whoever wrote it being trusted.
+// Tokenize is Prompt for a trusted text of any length.
 func (e *Engine) Tokenize(text string) []int32 { return e.tok.Encode(text, false) }
 
 // Detokenize is the text of ids, control tokens left out.
@@ -77,7 +77,7 @@ func (e *Engine) Detokenize(ids []int32) (string, error) {
 	return e.tok.Decode(ids), nil
 }
 
-// checkIDs says which id is none of the model's.
+// checkIDs returns an error for an id that the model does not have.
 func (e *Engine) checkIDs(ids []int32) error {
 	for _, id := range ids {
 		if id < 0 || int(id) >= e.model.Vocab {

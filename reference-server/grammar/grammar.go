@@ -1,6 +1,6 @@
-// Package grammar constrains an answer to JSON, of any shape or of a schema: it
-// says of every token whether it may come next. It is a pushdown automaton over
-// bytes; a token may come when the automaton takes all of its bytes.
+// Package grammar constrains an answer to JSON, of any shape or of a schema. It
+// says for every token whether it may come next. It is a pushdown automaton
+// over bytes: a token may come next if the automaton accepts all of its bytes.
 package grammar
 
 import (
@@ -13,8 +13,8 @@ import (
 	"github.com/launchgate/launchgate/reference-server/flaws"
 )
 
-// Form is what an answer must be. It is read once for all answers to a request,
-// which may be written at the same time.
+// Form is the form that an answer must have. It is parsed once for all answers
+// to a request, which may be written at the same time.
 type Form struct {
 	vocabulary *Vocabulary
 	schema     *schema
@@ -26,7 +26,7 @@ func Object(v *Vocabulary) *Form {
 	return &Form{vocabulary: v, schema: &schema{kinds: object, max: -1, others: free, items: free, id: 1}}
 }
 
-// Schema is JSON of a schema. Keywords that cannot be obeyed are errors.
+// Schema is JSON of a schema. Unsupported keywords are errors.
 func Schema(v *Vocabulary, raw json.RawMessage) (*Form, error) {
 	if len(raw) == 0 {
 		return nil, errors.New("the schema is missing")
@@ -48,11 +48,11 @@ func (f *Form) Start() *JSON { return &JSON{form: f, at: start(f.schema)} }
 type JSON struct {
 	form *Form
 	at   machine
-	try  machine // kept, so that asking allocates nothing
+	try  machine // reused, so that Allows allocates nothing
 }
 
-// Allows reports whether a token may come next: one whose bytes go on with the
-// JSON, or the end once it is complete.
+// Allows reports whether a token may come next: one whose bytes continue the
+// JSON, or the end token once the JSON is complete.
 func (j *JSON) Allows(id int32) bool {
 	v := j.form.vocabulary
 	if v.Ends(id) {
@@ -74,16 +74,16 @@ func (j *JSON) Accept(id int32) {
 }
 
 const (
-	maxDepth  = 24 // objects and arrays in one another that any schema may ask for
-	maxBlanks = 8  // in a row: a model must not write blanks for ever
+	maxDepth  = 24 // of nested objects and arrays in a schema
+	maxBlanks = 8  // in a row, so that a model does not write blanks for ever
 	maxDigits = 20 // of a number, likewise
 
-	maxExponent = 2 // digits: what a float64 holds
+	maxExponent = 2 // digits, as in a float64
 
-	maxStack = 2 * maxDepth // an object or array that a schema does not ask for goes so deep
+	maxStack = 2 * maxDepth // the depth of values without a schema
 )
 
-// what a frame is in the middle of.
+// what is the kind of a frame.
 type what int
 
 const (
@@ -96,17 +96,18 @@ const (
 	inArray
 )
 
-// frame is one unfinished thing; those it lies in are below it on the stack.
+// frame is one unfinished value or part of one. The frames that contain it are
+// below it on the stack.
 type frame struct {
 	what       what
 	schema     *schema
 	state      int
-	candidates uint64   // inKey: which names it may still be
-	literals   []string // inLiteral: sorted; those that it may still be are …
+	candidates uint64   // inKey: set of the names that it may still be
+	literals   []string // inLiteral: all, sorted; those that it may still be are …
 	from, to   int      // … between these
 	at         int      // bytes written of a literal, name or number
 	seen       uint64   // inObject: properties that are there
-	count      int      // inArray: elements that are there, as far as it matters
+	count      int      // inArray: number of elements, as far as it matters
 	rest       int      // inString: bytes or hex digits that must follow; inNumber: digits of the exponent; inObject: which name was read, from 1
 }
 
@@ -118,7 +119,7 @@ type machine struct {
 
 func start(s *schema) machine { return machine{stack: []frame{{what: inValue, schema: s}}} }
 
-// become makes m what o is, in the memory that m has.
+// become copies o into m and reuses m's memory.
 func (m *machine) become(o *machine) {
 	m.stack, m.blanks = append(m.stack[:0], o.stack...), o.blanks
 }
@@ -128,7 +129,7 @@ func (m *machine) complete() bool {
 	return len(m.stack) == 0 || len(m.stack) == 1 && m.stack[0].what == inNumber && numberEnds(m.stack[0].state)
 }
 
-// take goes on by bytes, and reports whether all of them could come.
+// take continues with bytes and reports whether it accepted all of them.
 func (m *machine) take(text string) bool {
 	for i := range len(text) {
 		if !m.step(text[i]) {
@@ -151,7 +152,7 @@ func (m *machine) step(b byte) bool {
 	}
 	f := m.top()
 	if f.what == inNumber && !numberGoesOn(f, b) {
-		// What follows a number tells that it has ended.
+		// A number ends at the byte that follows it.
 		if !numberEnds(f.state) || len(m.stack) == 1 {
 			return false
 		}
@@ -213,8 +214,8 @@ func (m *machine) valueStep(f *frame, b byte) bool {
 	return false
 }
 
-// literalStep goes on with one of some texts. None may be the beginning of
-// another but for numbers, where the longer one is then out of reach.
+// literalStep continues one of several texts. No text is the beginning of
+// another, except for numbers, where the longer one then cannot be written.
 func (m *machine) literalStep(f *frame, b byte) bool {
 	if flaws.On("engine-blocks") {
 		return m.literalStepSlowly(f, b)
@@ -232,8 +233,8 @@ func (m *machine) literalStep(f *frame, b byte) bool {
 	return true
 }
 
-// literalStepSlowly is a flaw that is planted: it looks at all literals for every
-// byte of every token.
+// literalStepSlowly is a planted flaw: it checks all literals for every byte of
+// every token.
 func (m *machine) literalStepSlowly(f *frame, b byte) bool {
 	var left []string
 	for _, l := range f.literals {
@@ -269,7 +270,7 @@ const (
 	continuation // of a rune in UTF-8
 )
 
-// stringStep goes on with a string, or with a name of a property.
+// stringStep continues a string or the name of a property.
 func (m *machine) stringStep(f *frame, b byte) bool {
 	if f.what == inKey && f.candidates != 0 {
 		return m.nameStep(f, b)
@@ -330,7 +331,7 @@ func (m *machine) endString() {
 	}
 }
 
-// nameStep goes on with one of the properties that are not there yet.
+// nameStep continues the name of a property that the object does not have yet.
 func (m *machine) nameStep(f *frame, b byte) bool {
 	var left uint64
 	for i, name := range f.schema.names {
@@ -429,7 +430,7 @@ func numberEnds(state int) bool {
 	return state == zero || state == whole || state == fraction || state == exponentDigits
 }
 
-// numberGoesOn goes on with a number, and reports whether a byte could.
+// numberGoesOn continues a number and reports whether it accepted the byte.
 func numberGoesOn(f *frame, b byte) bool {
 	digit, next := b >= '0' && b <= '9', -1
 	fractions := f.schema.kinds&number != 0

@@ -85,8 +85,8 @@ func TestSchemasThatCannotBeObeyed(t *testing.T) {
 	}
 }
 
-// write lets chance write an answer, byte by byte among those allowed, and
-// leaving off when it may.
+// write writes a random answer, byte by byte of the allowed ones, and ends it
+// when it may.
 func write(t *testing.T, j *JSON, r *rand.Rand) string {
 	t.Helper()
 	var b strings.Builder
@@ -107,7 +107,7 @@ func write(t *testing.T, j *JSON, r *rand.Rand) string {
 			t.Fatalf("nothing may follow %q", b.String())
 		}
 		id := may[r.IntN(len(may))]
-		for _, close := range []int32{'"', '}', ']'} { // or strings would go on for ever
+		for _, close := range []int32{'"', '}', ']'} { // otherwise strings would continue for ever
 			if j.Allows(close) && r.IntN(3) == 0 {
 				id = close
 			}
@@ -115,11 +115,11 @@ func write(t *testing.T, j *JSON, r *rand.Rand) string {
 		j.Accept(id)
 		b.WriteByte(byte(id))
 	}
-	return "" // too long to end; not wrong
+	return "" // too long, which is not wrong
 }
 
-// Whatever chance writes within the constraint is JSON and fits the schema, by
-// another's judgement.
+// A random answer within the constraint is JSON and fits the schema, according
+// to another library.
 func TestWhatIsAllowedFits(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	var js jsonschema.Schema
@@ -196,7 +196,7 @@ func (w words) Bytes(id int32) string {
 func (w words) IsControl(id int32) bool { return int(id) >= len(w) }
 func (w words) Ends(id int32) bool      { return int(id) == len(w) }
 
-// The mask has the tokens that may come, one by one, in whatever state.
+// In every state the mask has exactly the allowed tokens.
 func TestMaskIsWhatIsAllowed(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	w := words{`{"`, `{"na`, `name`, `"}`, `":`, `":"`, `"Ann"`, `,"`, `, `, ` `, `[`, `["a"`, `]`, `]}`, `}`, `1`, `12`, `-`, `.5`, `e3`, `true`, `tru`, `null`, `n`, `a`, `bc`, `\`, `\u00`, `é`, "\xc3", "\xa9", ``, `{"age":1,"name":"`}
@@ -231,8 +231,8 @@ func TestMaskIsWhatIsAllowed(t *testing.T) {
 	}
 }
 
-// A mask asks about no more bytes than the vocabulary has, however many values
-// or names a schema has.
+// Computing a mask takes at most as many steps as the vocabulary has bytes, for
+// any number of values or names in a schema.
 func TestMaskIsBounded(t *testing.T) {
 	bytes := 0
 	for _, e := range vocabulary.sorted {
@@ -257,7 +257,7 @@ func enum(n int) string {
 	return `{"enum":[` + b.String()[1:] + `]}`
 }
 
-// What is too much is refused before it is worked at.
+// A schema that is too large is refused before it is compiled.
 func TestSchemasAreBounded(t *testing.T) {
 	var names strings.Builder
 	for i := range 80000 {
@@ -300,7 +300,7 @@ func TestSchemasAreBounded(t *testing.T) {
 	}
 }
 
-// Whatever schema is taken can be obeyed: chance never gets stuck.
+// Every accepted schema can be satisfied: a random answer never gets stuck.
 func TestWhatIsTakenCanBeObeyed(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	deepest := strings.Repeat(`{"type":"object","required":["a"],"properties":{"a":`, maxNesting-2) + `{"type":"array","items":{"type":"object"},"minItems":2}` + strings.Repeat(`}}`, maxNesting-2)
@@ -325,7 +325,7 @@ func TestWhatIsTakenCanBeObeyed(t *testing.T) {
 	}
 }
 
-// anySchema is a schema made by chance.
+// anySchema is a random schema.
 func anySchema(r *rand.Rand, depth int) string {
 	inner := func() string { return anySchema(r, depth+1) }
 	if depth > 5 {

@@ -6,15 +6,15 @@ import (
 	"sync"
 )
 
-// Tokens are what a vocabulary is made of.
+// Tokens are the tokens of a vocabulary.
 type Tokens interface {
 	Bytes(id int32) string // what the token writes; empty for control tokens
 	IsControl(id int32) bool
 	Ends(id int32) bool
 }
 
-// Vocabulary is the tokens of a model in the order of their bytes, so that those
-// that begin alike are asked about once. It is made once for a model.
+// Vocabulary is the tokens of a model in the order of their bytes, so that a
+// common beginning is checked once. It is made once for a model.
 type Vocabulary struct {
 	Tokens
 	sorted []entry
@@ -61,14 +61,14 @@ func (m Mask) Has(id int32) bool { return m[id/64]&(1<<(id%64)) != 0 }
 
 func (m Mask) add(id int32) { m[id/64] |= 1 << (id % 64) }
 
-// Mask is the set of all tokens that may come next. At most as many bytes are
-// looked at as the vocabulary has.
+// Mask is the set of all tokens that may come next. It takes at most as many
+// steps as the vocabulary has bytes.
 func (j *JSON) Mask() []uint64 {
 	return j.form.masks.of(&j.at, func() Mask { m, _ := j.form.vocabulary.mask(&j.at); return m })
 }
 
-// mask finds the tokens that the automaton takes, and tells how many bytes it
-// was asked about.
+// mask finds the tokens that the automaton accepts, and returns how many bytes
+// it checked.
 func (v *Vocabulary) mask(at *machine) (m Mask, steps int) {
 	m = make(Mask, (v.size+63)/64)
 	if at.complete() {
@@ -76,9 +76,9 @@ func (v *Vocabulary) mask(at *machine) (m Mask, steps int) {
 			m.add(id)
 		}
 	}
-	states := make([]machine, 1, 32) // after so many bytes of the token before
+	states := make([]machine, 1, 32) // state after each byte of the token before
 	states[0].become(at)
-	failed := -1 // the byte that was not taken
+	failed := -1 // index of the byte that was not accepted
 	for _, e := range v.sorted {
 		if failed >= 0 && e.common > failed {
 			continue // it has that byte too
@@ -102,8 +102,7 @@ func (v *Vocabulary) mask(at *machine) (m Mask, steps int) {
 	return m, steps
 }
 
-// masks keeps the masks of the states that come again and again, such as within
-// a string.
+// masks caches the masks of frequent states, such as within a string.
 type masks struct {
 	mu   sync.Mutex
 	kept map[string]Mask
@@ -129,7 +128,7 @@ func (k *masks) of(at *machine, find func() Mask) Mask {
 	return m
 }
 
-// key tells a state of the automaton from all others of its form.
+// key identifies a state of the automaton among those of its form.
 func (m *machine) key() string {
 	b := binary.AppendUvarint(nil, uint64(m.blanks))
 	for _, f := range m.stack {

@@ -30,17 +30,17 @@ const (
 var kindNames = map[string]kinds{"object": object, "array": array, "string": str, "number": number | integer, "integer": integer, "boolean": boolean, "null": null}
 
 const (
-	maxProperties = 64        // of one object: which were written is a bit set
+	maxProperties = 64        // of one object; a bit set has the written ones
 	maxNesting    = maxDepth  // of schemas that ask for one another
 	maxSchema     = 256 << 10 // bytes
-	maxSchemas    = 4096      // in one another and beside
+	maxSchemas    = 4096      // in total
 	maxLiterals   = 4096      // of all enums
 	maxItems      = 1 << 20   // an array of more could never be written
 )
 
 // schema is a compiled JSON Schema.
 type schema struct {
-	id       int // among those of a form; 0: anything is possible
+	id       int // number within its form; 0: any value
 	kinds    kinds
 	literals []string // enum or const: the JSON texts that are possible, sorted; empty: all
 
@@ -59,7 +59,7 @@ var free = func() *schema {
 	return s
 }()
 
-// known are the keywords that are obeyed, and those that only tell.
+// known are the supported keywords and the annotations, which have no effect.
 var (
 	known   = []string{"type", "properties", "required", "additionalProperties", "items", "enum", "const", "minItems", "maxItems"}
 	telling = []string{"title", "description", "default", "examples", "$schema", "$id", "$comment", "deprecated", "strict"}
@@ -68,9 +68,9 @@ var (
 // compiler reads a JSON Schema, within bounds.
 type compiler struct{ schemas, literals int }
 
-// compile reads a schema. Keywords that would be ignored are errors: an answer
-// that only seems to obey its schema is worse than none. So are schemas that no
-// answer could obey.
+// compile reads a schema. Unsupported keywords are errors, because an answer
+// that only seems to satisfy its schema is worse than none. Schemas that no
+// answer could satisfy are errors too.
 func (c *compiler) compile(raw json.RawMessage, depth int) (*schema, error) {
 	if depth > maxNesting {
 		return nil, fmt.Errorf("the schema is nested deeper than %d", maxNesting)
@@ -131,7 +131,7 @@ func (s *schema) types(_ *compiler, m map[string]json.RawMessage, _ int) error {
 	return nil
 }
 
-// enum keeps the literals as compact JSON: strings, numbers, truth and null.
+// enum keeps the literals as compact JSON: strings, numbers, booleans and null.
 func (s *schema) enum(c *compiler, m map[string]json.RawMessage, _ int) error {
 	var list []json.RawMessage
 	if raw, ok := m["const"]; ok {
@@ -211,7 +211,7 @@ func (s *schema) properties(c *compiler, m map[string]json.RawMessage, depth int
 		s.required |= 1 << i
 	}
 	switch raw := m["additionalProperties"]; {
-	case string(raw) == "false", raw == nil && len(s.names) > 0: // a model would go on for ever otherwise
+	case string(raw) == "false", raw == nil && len(s.names) > 0: // otherwise a model would continue for ever
 		s.closed = true
 	case raw != nil:
 		others, err := c.compile(raw, depth+1)

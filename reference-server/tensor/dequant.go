@@ -112,7 +112,7 @@ func HalfToFloat(h uint16) float32 {
 }
 
 // FloatToHalf converts a float32 to the nearest IEEE 754 binary16, ties to
-// even; what is too large becomes infinity.
+// even. Numbers that are too large become infinity.
 func FloatToHalf(f float32) uint16 {
 	bits := math.Float32bits(f)
 	sign := uint16(bits >> 16 & 0x8000)

@@ -1,8 +1,8 @@
-// Package tensor is the contract between a model and what computes it: the few
-// operations a Llama-like forward pass is made of, and the formats weights come
-// in. backend/cpu implements it; a GPU backend does so behind the same
-// operations, because activations stay in the backend's own memory and a
-// step's indexes are handed over once.
+// Package tensor is the contract between a model and a backend: the operations
+// of a Llama-like forward pass, and the formats of weights. backend/cpu
+// implements it. A GPU backend can implement the same operations, because
+// activations stay in the backend's own memory and a step's indexes are passed
+// once.
 package tensor
 
 import (
@@ -55,7 +55,7 @@ func (t Type) Block() (weights, bytes int) {
 	panic(fmt.Sprintf("tensor: type %d", t))
 }
 
-// Stored is a matrix as it lies in a file: Rows × Cols weights, row after row.
+// Stored is a matrix as it is in a file: Rows × Cols weights, row by row.
 type Stored struct {
 	Name       string
 	Type       Type
@@ -74,7 +74,7 @@ const (
 
 func (f Format) String() string { return [...]string{"none", "fp16", "int8"}[f] }
 
-// Bytes is what a weight takes.
+// Bytes is the memory of a weight.
 func (f Format) Bytes() float64 { return [...]float64{4, 2, 1 + 4.0/32}[f] }
 
 // ParseFormat reads the name of a quantization: none, fp16 or int8.
@@ -107,8 +107,8 @@ func ParseKVType(name string) (KVType, error) {
 	return 0, fmt.Errorf("a KV cache of %q is not known; auto (float32 on the CPU, 16 bits on a GPU) and int8 are", name)
 }
 
-// Activations is how a GPU keeps the inputs of products with int8 weights in steps
-// that have prompts in them. Where all sequences decode they have 16 bits.
+// Activations is how a GPU keeps the inputs of products with int8 weights in
+// steps with prompts. If all sequences decode, they have 16 bits.
 type Activations int
 
 const (
@@ -130,8 +130,8 @@ func ParseActivations(name string) (Activations, error) {
 	return 0, fmt.Errorf("activations %q are not known; auto (int8 for prompts where that is faster), 16 (bits), int8 and fp8 are", name)
 }
 
-// Bytes is what one token's key or value of a head takes, where a full number
-// takes so many.
+// Bytes is the memory of one token's key or value of a head. full is the size
+// of a number of the full type.
 func (t KVType) Bytes(headDim, full int) int {
 	if t == KVInt8 {
 		return headDim + 4
@@ -159,8 +159,8 @@ type KV interface {
 	Bytes() int64
 }
 
-// Step is what a backend is told of an engine step before it computes: T tokens
-// of several sequences, one after the other.
+// Step is the data of an engine step that a backend gets before it computes: T
+// tokens of several sequences, one after the other.
 type Step struct {
 	Tokens    []int32   // (T) ids
 	Positions []int32   // (T) position of each token in its sequence; it sees positions 0 … its own
@@ -169,7 +169,7 @@ type Step struct {
 	Outputs   []int32   // (R) the tokens that Select keeps
 }
 
-// Rotation says how RoPE turns pairs of a head.
+// Rotation says how RoPE rotates pairs of elements of a head.
 type Rotation struct {
 	Inverse []float32 // (headDim/2) inverse frequencies
 	// Halves pairs element i with i+headDim/2 (Hugging Face, NeoX); without it
