@@ -190,18 +190,18 @@ type Backend interface {
 	Loader
 	NewBuffer(tokens, width int) (Buffer, error)
 
-	// Begin hands over a step; what follows is about its T tokens. The step's
-	// slices must not change until Read returns.
+	// Begin passes a step. The following calls are about its T tokens. The
+	// step's slices must not change until Read returns.
 	Begin(s Step)
 	// Embed copies the rows of m of the step's tokens to dst.
 	Embed(dst Buffer, m Matrix)
-	// MatMul computes dst (T, rows) = x (T, cols) × mᵀ, for the first rows of dst
-	// that x has.
+	// MatMul computes dst (T, rows) = x (T, cols) × mᵀ, for as many rows of dst
+	// as x has.
 	MatMul(dst Buffer, m Matrix, x Buffer)
 	// RMSNorm computes dst = x / rms(x) · weight over every stretch of
 	// weight.Len(); dst may be x.
 	RMSNorm(dst, x Buffer, weight Vector, eps float32)
-	// RoPE turns every head of x by its token's position, in place.
+	// RoPE rotates every head of x by its token's position, in place.
 	RoPE(x Buffer, r Rotation)
 	// Store writes the step's keys and values of a layer to their slots.
 	Store(kv KV, layer int, k, v Buffer)
@@ -220,7 +220,7 @@ type Backend interface {
 	Read(x Buffer) []float32
 }
 
-// Net is a whole model, for what computes whole steps.
+// Net is a whole model, for a backend that computes whole steps.
 type Net struct {
 	Layers            []NetLayer
 	Embedding, Output Matrix
@@ -230,8 +230,8 @@ type Net struct {
 	Attention         Attention
 	Epsilon           float32
 	Rotation          Rotation
-	Tokens, Outputs   int   // the most of one step
-	Spare             int64 // bytes that may be taken to be faster
+	Tokens, Outputs   int   // the most in one step
+	Spare             int64 // bytes that the backend may use to be faster
 	Activations       Activations
 }
 
@@ -251,10 +251,10 @@ type Pick struct {
 	TopP, MinP  float32
 	TopK        int
 	At          float32 // where in [0, 1) to draw
-	Logits      bool    // pick nothing: the row's logits are wanted
+	Logits      bool    // do not pick, but return the row's logits
 }
 
-// Loader brings weights to a backend's memory.
+// Loader copies weights to a backend's memory.
 type Loader interface {
 	Load(s Stored, f Format) (Matrix, error)
 	LoadVector(s Stored) (Vector, error)
@@ -262,38 +262,38 @@ type Loader interface {
 	NewKV(t KVType, blocks, layers, kvHeads, headDim int) (KV, error)
 }
 
-// Compiler is a backend that computes whole steps, and not one operation after
-// the other: a GPU, where each costs a launch.
+// Compiler is a backend that computes whole steps and not single operations,
+// such as a GPU, where each operation costs a launch.
 type Compiler interface {
 	Loader
 	Compile(n Net) (Program, error)
-	// KVBytes is what one number of a full cache takes.
+	// KVBytes is the size of one number of a full cache.
 	KVBytes() int
 }
 
-// Program is a compiled model. Two steps may be under way: the second is begun
+// Program is a compiled model. Two steps may be under way: the second begins
 // while the first runs, so that the device never waits for the host.
 type Program interface {
-	// Warm does before the first step what is done once. Steps are computed with
-	// this cache.
+	// Warm does the work that is needed once before the first step. Steps are
+	// computed with this cache.
 	Warm(kv KV) error
-	// Start begins to compute a step, for whose outputs tokens are picked, and
-	// returns while it, or the one before, runs. The step's slices may change
-	// then. Token Picked(r) is what the step before picks for its output r, which
-	// nobody knows yet.
+	// Start begins to compute a step and to pick tokens for its outputs. It
+	// returns while this step or the one before runs. After that the step's
+	// slices may change. Token Picked(r) stands for the token that the step
+	// before picks for its output r, which is not known yet.
 	Start(s Step, kv KV, picks []Pick) error
-	// Wait waits for the step that was begun first. A step one of whose picks asks
-	// for logits must be waited for before the next is begun.
+	// Wait waits for the oldest step that was begun. If a pick of a step asks
+	// for logits, the caller must wait for it before it begins the next.
 	Wait() (Done, error)
 }
 
 // Picked stands for the token that the step before picks for its output row.
 func Picked(row int) int32 { return int32(-1 - row) }
 
-// Done is what came of a step; its slices are valid until the next Wait.
+// Done is the result of a step. Its slices are valid until the next Wait.
 type Done struct {
-	IDs    []int32     // picked, for each output
-	Logits [][]float32 // where a pick asked for them
+	IDs    []int32     // the picked tokens, one for each output
+	Logits [][]float32 // if a pick asked for them
 	// Idle is how long the device had nothing to do between the step before and
 	// this one, by its own clock.
 	Idle time.Duration

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Every one of the 65,536 halves comes back through float32, and floats between
-// two of them go to the nearer one, ties to the even one.
+// Each of the 65,536 binary16 numbers is unchanged after conversion to float32
+// and back. Floats between two of them round to the nearer one, ties to even.
 func TestHalves(t *testing.T) {
 	for i := range 1 << 16 {
 		h := uint16(i)

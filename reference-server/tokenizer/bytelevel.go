@@ -63,8 +63,9 @@ func (t *Tokenizer) initBytes() error {
 	return nil
 }
 
-// words cuts text at the matches of the first expression, what lies between them
-// included, and each part by the other expressions; then its symbols are joined.
+// words splits text at the matches of the first expression and keeps the parts
+// between them. It splits each part by the other expressions, and then joins
+// the symbols of each word.
 func (e *encoding) words(text string, by []*regexp2.Regexp) {
 	if len(by) == 0 {
 		if e.goesOn() {
@@ -89,9 +90,9 @@ func (e *encoding) words(text string, by []*regexp2.Regexp) {
 	}
 }
 
-// merge joins the symbols of a word, the best-ranked pair first; of equal ranks
-// the leftmost. A word may be the whole text, so that time must not grow with
-// the square of its length.
+// merge joins the symbols of a word: first the pair with the best rank, and of
+// equal ranks the leftmost. A word may be the whole text, so the time must not
+// grow with the square of its length.
 func (e *encoding) merge(word string) {
 	t := e.t
 	if id, ok := t.ids[word]; ok {

@@ -23,7 +23,7 @@ func (d *Decoder) Next(id int32) string {
 	}
 	bytes := d.t.Bytes(id)
 	if len(d.held) == 0 && utf8.ValidString(bytes) {
-		return bytes // nearly every token is whole, and its text is there already
+		return bytes // nearly every token is complete UTF-8, and its text exists already
 	}
 	d.held = append(d.held, bytes...)
 	whole := len(d.held) - unfinished(d.held)
@@ -32,7 +32,7 @@ func (d *Decoder) Next(id int32) string {
 	return text
 }
 
-// Rest is what was held back, at the end of the stream.
+// Rest is the text that was held back, at the end of the stream.
 func (d *Decoder) Rest() string {
 	text := strings.ToValidUTF8(string(d.held), "\uFFFD")
 	d.held = d.held[:0]

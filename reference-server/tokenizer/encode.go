@@ -9,36 +9,35 @@ import (
 	"github.com/launchgate/launchgate/reference-server/flaws"
 )
 
-// ErrTooMany is returned for a text of more tokens than are wanted.
+// ErrTooMany is returned for a text with more tokens than the limit.
 var ErrTooMany = errors.New("the text has more tokens than are possible")
 
-// TooLong reports whether bytes of text are more than limit tokens, without a
-// look at them: were every token the longest.
+// TooLong reports whether so many bytes of text must be more than limit tokens,
+// even if every token were the longest one.
 func (t *Tokenizer) TooLong(bytes, limit int) bool {
 	return bytes/t.longest > limit && !flaws.On("quadratic-tokens")
 }
 
-// Encode turns text into ids. Special tokens written in the text become
-// themselves when special is set, and are plain text otherwise; BOS is added
-// where the model wants it.
+// Encode turns text into ids. With special, special tokens in the text become
+// tokens; otherwise they are plain text. BOS is added if the model wants it.
 func (t *Tokenizer) Encode(text string, special bool) []int32 {
 	ids, _ := t.EncodeWithin(context.Background(), text, special, 4*len(text)+8) // no text has more tokens
 	return ids
 }
 
-// EncodeWithin is Encode for a text that a client sent. It gives up with
-// ErrTooMany as soon as more than limit tokens are certain, and with ctx's
-// error when the client has left: its work is bounded by the limit, and grows
-// with the length of the text and not faster.
+// EncodeWithin is Encode for a text that a client sent. It returns ErrTooMany
+// as soon as there must be more than limit tokens, and ctx's error when the
+// client has left. Its work is bounded by the limit and is linear in the length
+// of the text.
 func (t *Tokenizer) EncodeWithin(ctx context.Context, text string, special bool, limit int) ([]int32, error) {
 	return t.encode(ctx, text, special, "", limit)
 }
 
-// encode does not take for special what has a mark in it or right after it, and
-// leaves marks out; an empty mark is none.
+// encode does not parse a special token that has a mark in it or right after
+// it, and removes the marks. An empty mark means none.
 func (t *Tokenizer) encode(ctx context.Context, text string, special bool, mark string, limit int) ([]int32, error) {
 	if mark == "" && t.TooLong(len(text), limit) {
-		return nil, ErrTooMany // were every token the longest
+		return nil, ErrTooMany // even if every token were the longest one
 	}
 	e := encoding{t: t, ctx: ctx, limit: limit}
 	if t.AddBOS && t.BOS >= 0 && !(special && strings.HasPrefix(text, t.Tokens[t.BOS])) {
@@ -81,20 +80,21 @@ func (t *Tokenizer) encode(ctx context.Context, text string, special bool, mark 
 	return e.ids, e.err
 }
 
-// encoding is a text on its way to tokens.
+// encoding is the state of encoding one text.
 type encoding struct {
 	t     *Tokenizer
 	ctx   context.Context
 	limit int
 	ids   []int32
-	err   error // it was given up
+	err   error // why it was given up
 	steps int
 }
 
-// checkEvery is after how many steps of work the client is looked for.
+// checkEvery is after how many steps of work it checks whether the client has
+// left.
 const checkEvery = 4096
 
-// goesOn counts a step of work, and reports whether there is to be another.
+// goesOn counts a step of work and reports whether to continue.
 func (e *encoding) goesOn() bool {
 	if e.steps++; e.steps%checkEvery == 0 && e.err == nil && e.ctx.Err() != nil {
 		e.err = context.Cause(e.ctx)
@@ -110,7 +110,7 @@ func (e *encoding) add(id int32) {
 	e.goesOn()
 }
 
-// plain encodes text in which nothing is special.
+// plain encodes text without special tokens.
 func (e *encoding) plain(text string) {
 	switch {
 	case text == "" || e.err != nil:
@@ -121,12 +121,11 @@ func (e *encoding) plain(text string) {
 	}
 }
 
-// specials are the tokens that stand for themselves in a template's text. They
-// are found in one pass: at each place as many bytes are looked at as the
-// longest of them has.
+// specials are the special tokens of a template's text. They are found in one
+// pass, which checks at each position as many bytes as the longest of them has.
 type specials struct {
 	root    *specialNode
-	endings map[string]bool // what is left of each when its beginning is cut off
+	endings map[string]bool // every proper suffix of each
 	longest int
 }
 
@@ -134,7 +133,7 @@ type specialNode struct {
 	next    map[byte]*specialNode
 	id      int32
 	is      bool // a token ends here
-	control bool // and it is no text for a reader
+	control bool // it is a control token, not text
 }
 
 func newSpecials() *specials {
@@ -160,7 +159,8 @@ func (s *specials) add(text string, id int32, control bool) {
 	s.longest = max(s.longest, len(text))
 }
 
-// at is the longest special token that text begins with; n is 0 where none is.
+// at is the longest special token with which text begins. n is 0 if there is
+// none.
 func (s *specials) at(text string) (id int32, n int) {
 	node := s.root
 	for i := range len(text) {
@@ -174,8 +174,8 @@ func (s *specials) at(text string) (id int32, n int) {
 	return id, n
 }
 
-// begins reports whether a special token begins where text does, or could if
-// more came after it.
+// begins reports whether text begins with a special token, or could if more
+// text followed.
 func (s *specials) begins(text string) (whole, control, perhaps bool) {
 	node := s.root
 	for i := range len(text) {
@@ -187,9 +187,9 @@ func (s *specials) begins(text string) (whole, control, perhaps bool) {
 	return whole, control, node != s.root
 }
 
-// shield puts a mark after the first character of whatever is special in what a
-// user wrote, or could be by what a template writes around it. With whole, only
-// control tokens that are there from beginning to end are marked.
+// shield puts a mark after the first character of every special token in a
+// user's text, and of everything that could become one together with the
+// template's text around it. With whole, it marks only complete control tokens.
 func (s *specials) shield(text, mark string, whole bool) string {
 	var b strings.Builder
 	from := 0
@@ -227,8 +227,8 @@ func (s *specials) finishes(text string) bool {
 	return false
 }
 
-// markFor is a rune that none of texts has: one of those that Unicode keeps free
-// for the inside of programs, or, where somebody wrote them all, of private use.
+// markFor is a rune that occurs in none of texts: a Unicode noncharacter, or
+// one of private use if the texts contain all noncharacters.
 func markFor(texts func(yield func(string) bool)) string {
 	used := map[rune]bool{}
 	for text := range texts {

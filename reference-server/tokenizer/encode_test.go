@@ -36,9 +36,9 @@ func honest(tok *Tokenizer, ids []int32) (n int) {
 	return n
 }
 
-// What a user writes is never a control token, however it is written: whole, in
-// pieces that messages or a template join, at the edges, around blanks that a
-// template cuts off.
+// A user's text never becomes a control token: neither if it is complete, nor
+// in pieces that messages or a template join, at the edges, or around blanks
+// that a template trims.
 func TestControlTokensAreTheTemplates(t *testing.T) {
 	const back = `{% for m in messages %}{{ m.content }}{% endfor %}`
 	const trims = `{% for m in messages %}<|im_start|>{{ m.content | trim }}{% endfor %}`
@@ -84,8 +84,8 @@ func TestControlTokensAreTheTemplates(t *testing.T) {
 	}
 }
 
-// A template that looks for the tokens which a user wrote is read as its author
-// meant it, or the chat is refused; a control token comes of it never.
+// If a template searches for tokens that a user wrote, it is rendered as its
+// author meant it, or the chat is refused. It never yields a control token.
 func TestTemplatesThatReadControlTokens(t *testing.T) {
 	tok, c := chatOf(t, `{% for m in messages %}{% if '<|im_end|>' in m.content %}A{% else %}B{% endif %}{{ m.content }}{% endfor %}`)
 	if ids, err := c.Encode(context.Background(), []Message{{"user", "x<|im_end|>"}}, 1000); err == nil {
@@ -107,8 +107,8 @@ func TestTemplatesThatReadControlTokens(t *testing.T) {
 	}
 }
 
-// Honest chats have the tokens of transformers: those of the whole text with
-// special tokens read.
+// Chats without special tokens in their messages have the same tokens as in
+// transformers, which parses special tokens in the whole text.
 func TestHonestChatsAreAsBefore(t *testing.T) {
 	tok, c := chatOf(t, "")
 	for _, content := range []string{"", "hello wo", "a < b and b > c", "<", ">", "|", "  spaces  ", "é<|"} {
@@ -124,9 +124,9 @@ func TestHonestChatsAreAsBefore(t *testing.T) {
 	}
 }
 
-// growth is how much longer f takes for 8n than for n; the best of several, as
-// others use this machine too. In proportion it is 8, with a heap a little more;
-// a square would be 64.
+// growth is how much longer f takes for 8n than for n. It is the best of
+// several tries, because other programs use this machine too. Linear time gives
+// 8, a heap a little more, and quadratic time 64.
 func growth(f func(n int), n int) float64 {
 	best := func(n int) time.Duration {
 		least := time.Hour
@@ -146,7 +146,7 @@ func growth(f func(n int), n int) float64 {
 	return least
 }
 
-// Time grows with the length of a text, whatever it is of.
+// The time is linear in the length of a text, for any content.
 func TestTimeIsLinear(t *testing.T) {
 	tok, c := chatOf(t, "")
 	p := pieces(t)
@@ -187,8 +187,8 @@ func TestTimeIsLinear(t *testing.T) {
 	}
 }
 
-// Work ends when more tokens are certain than are possible, and when the client
-// has left: counted in steps, not in time.
+// Work ends when there must be more tokens than the limit, and when the client
+// has left. The test counts steps, not time.
 func TestWorkIsBounded(t *testing.T) {
 	for name, tok := range map[string]*Tokenizer{"bytes": bytesOnly(t), "pieces": pieces(t)} {
 		for _, text := range []string{strings.Repeat("ab ", 1<<18), strings.Repeat("x", 1<<20), strings.Repeat("1 ", 1<<19)} {
@@ -214,8 +214,8 @@ func TestWorkIsBounded(t *testing.T) {
 	}
 }
 
-// Whatever is in a chat: no control token but the template's, and the text as
-// the template writes it.
+// For any chat, the only control tokens are those of the template, and the text
+// is the rendered one.
 func FuzzChat(f *testing.F) {
 	tok, c := chatOf(f, "")
 	f.Add("hi<|im_end|>", "<|im_start|>x")

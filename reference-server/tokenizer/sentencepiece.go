@@ -89,8 +89,8 @@ func (e *encoding) pieces(text string) {
 	}
 }
 
-// joinAll joins neighbours, the best candidate first, until none is left; offer
-// puts a pair that could be joined into the queue.
+// joinAll joins neighbours, the best candidate first, until none is left. offer
+// adds a pair that could be joined to the queue.
 func (e *encoding) joinAll(syms []symbol, queue *candidates, offer func(left, right int)) {
 	for i := range len(syms) - 1 {
 		offer(i, i+1)

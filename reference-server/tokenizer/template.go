@@ -51,8 +51,8 @@ func (t *Tokenizer) ChatTemplate() (*Template, error) {
 	return c, nil
 }
 
-// compile reads a template in transformers' setting: the newline after a block
-// and the blanks before it go.
+// compile reads a template with the settings of transformers: the newline after
+// a block and the blanks before it are removed.
 func compile(text string) (tpl *exec.Template, err error) {
 	defer recovered(&err)
 	const name = "/chat_template"
@@ -65,8 +65,8 @@ func compile(text string) (tpl *exec.Template, err error) {
 	return exec.NewTemplate(name, c, loader, gonja.DefaultEnvironment)
 }
 
-// recovered makes an error of a panic: a template comes from a model's file, and
-// the library panics at some that are none.
+// recovered turns a panic into an error. A template comes from a model's file,
+// and the library panics at some invalid ones.
 func recovered(err *error) {
 	if r := recover(); r != nil {
 		*err = fmt.Errorf("it cannot be read: %v", r)
@@ -101,16 +101,16 @@ func (c *Template) Render(messages []Message) (string, error) {
 	return b.String(), nil
 }
 
-// MaxMessages is how many messages a chat may have: each is some work for the
-// template, whatever its length.
+// MaxMessages is the most messages of a chat. Each is some work for the
+// template, even if it is short.
 const MaxMessages = 4096
 
-// roles are who may speak. What is anywhere in a role, a template writes between
-// control tokens.
+// roles are the valid roles. No other text is allowed, because a template
+// writes the role between control tokens.
 var roles = []string{"system", "user", "assistant", "developer", "tool"}
 
-// Encode is the prompt that a chat becomes. Control tokens are those that the
-// template writes; what looks like one in a message is text.
+// Encode is the prompt of a chat. Only the template writes control tokens. Text
+// in a message that looks like one stays text.
 func (c *Template) Encode(ctx context.Context, messages []Message, limit int) ([]int32, error) {
 	if len(messages) > MaxMessages {
 		return nil, fmt.Errorf("there are %d messages; up to %d are possible", len(messages), MaxMessages)
@@ -134,11 +134,11 @@ func (c *Template) Encode(ctx context.Context, messages []Message, limit int) ([
 	return c.t.encode(ctx, text, true, mark, limit)
 }
 
-// shielded is the text of a chat with a mark before what only looks like a
-// special token; an empty mark is none. Some templates look for such tokens in
-// messages, as for the end of what an assistant thought. They must find them, so
-// that the marks must not change what they write: where they would, only control
-// tokens are marked.
+// shielded is the text of a chat with a mark in everything that only looks like
+// a special token. An empty mark means none. Some templates search for such
+// tokens in messages, such as the end of an assistant's reasoning, and must
+// find them. So if the marks change the rendered text, only control tokens are
+// marked.
 func (c *Template) shielded(ctx context.Context, messages []Message) (text, mark string, err error) {
 	text, err = c.Render(messages)
 	if err != nil {

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestTemplatesAreTransformers renders chats by templates with the habits of
-// every family, and expects what Jinja2 makes of them in transformers' setting
-// (models/make/templates.py).
+// TestTemplatesAreTransformers renders chats with templates in the style of
+// every model family. It expects the output of Jinja2 with the settings of
+// transformers (models/make/templates.py).
 func TestTemplatesAreTransformers(t *testing.T) {
 	var all []struct {
 		Name, Template string
@@ -46,8 +46,8 @@ func TestTemplatesAreTransformers(t *testing.T) {
 	}
 }
 
-// Whatever is in a chat, rendering it ends without a panic, and what is said
-// stands in the prompt as it was said.
+// Rendering any chat ends without a panic, and the prompt contains the messages
+// unchanged.
 func FuzzRender(f *testing.F) {
 	tok := bytesOnly(f)
 	c, err := tok.ChatTemplate()
@@ -67,14 +67,14 @@ func FuzzRender(f *testing.F) {
 	})
 }
 
-// A template may be anything that a model file holds.
+// A template may be any text of a model file.
 func FuzzTemplate(f *testing.F) {
 	f.Add("{% for m in messages %}{{ m.role }}{% endfor %}")
 	f.Add("{% include '/etc/passwd' %}")
 	f.Add("{{ messages[0]['content'][::-1] }}")
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.Contains(text, "range") || strings.Contains(text, "lipsum") || len(text) > 200 {
-			t.Skip() // a template can count for ever: the model's author is trusted that far
+			t.Skip() // a template can loop for ever; the model's author is trusted not to do that
 		}
 		tok := &Tokenizer{Config: Config{BOS: -1, EOS: -1, Template: text}}
 		c, err := tok.ChatTemplate()

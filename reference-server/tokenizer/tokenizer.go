@@ -14,7 +14,7 @@ import (
 // Config is a vocabulary as a model file gives it.
 type Config struct {
 	Model  string   // gpt2 (byte-level BPE) or llama (SentencePiece)
-	Pre    string   // which way byte-level BPE splits text into words, by name
+	Pre    string   // how byte-level BPE splits text into words, by name
 	Split  []string // or by the expressions themselves
 	Tokens []string // by id
 	Types  []int    // by id: one of the Type constants; empty means all normal
@@ -22,7 +22,7 @@ type Config struct {
 	Scores []float64
 	BOS    int // -1: none
 	EOS    int
-	EOT    int // end of turn, where the model has one beside EOS; -1: none
+	EOT    int // end of turn, if the model has one besides EOS; -1: none
 
 	AddBOS         bool
 	AddSpacePrefix bool
@@ -45,13 +45,13 @@ type Tokenizer struct {
 	ranks    map[pair]int // byte-level BPE
 	split    []*regexp2.Regexp
 	specials *specials // control and user-defined tokens, by their text
-	longest  int       // bytes of the token that has the most
+	longest  int       // bytes of the longest token
 	bytes    []string  // text of each id, as the bytes it stands for
 	ends     map[int32]bool
 	spm      bool
 }
 
-// endings are control tokens that end a turn by their name: files often say
+// endings are the names of control tokens that end a turn. Files often declare
 // only one of the two that their model uses.
 var endings = []string{"<|im_end|>", "<|eot_id|>", "<|end_of_text|>", "<|endoftext|>", "</s>", "<|end|>"}
 
@@ -107,7 +107,7 @@ func (t *Tokenizer) typeOf(id int) int {
 	return t.Types[id]
 }
 
-// IsControl reports whether an id is no text for a reader.
+// IsControl reports whether an id is a control token, which is not text.
 func (t *Tokenizer) IsControl(id int32) bool {
 	return id >= 0 && t.typeOf(int(id)) == TypeControl
 }

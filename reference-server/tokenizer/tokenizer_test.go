@@ -91,8 +91,8 @@ func TestEncode(t *testing.T) {
 	}
 }
 
-// Whatever goes in comes out, also when it is decoded token by token, and no
-// piece on the way is broken UTF-8.
+// Any text is unchanged after encoding and decoding, also if it is decoded
+// token by token, and every piece is valid UTF-8.
 func FuzzRoundTrip(f *testing.F) {
 	for _, s := range []string{"hello world", "  two  spaces\n\n", "né 中文 😀", "don't 1234!?", "\x00\xff\xfe", "<|im_start|>"} {
 		f.Add(s)
@@ -191,7 +191,7 @@ func TestBadVocabularies(t *testing.T) {
 	}
 }
 
-// A word of a million letters is no reason to hang.
+// A word of a million letters does not take long.
 func TestLongWord(t *testing.T) {
 	for name, tok := range map[string]*Tokenizer{"bytes": bytesOnly(t), "pieces": pieces(t)} {
 		for _, unit := range []string{"hello", "x", " ", "\n ", "\u00e9"} {

@@ -5,15 +5,15 @@ import (
 	"strings"
 )
 
-// Architecture is all that one architecture of models has of its own. Another of
-// the Llama family is one entry more; one with an operation that no other has
-// needs that operation in its backends, and its call in package model.
+// Architecture has everything that is specific to one model architecture. A new
+// one of the Llama family is one more entry. One with a new operation also
+// needs that operation in the backends and its call in package model.
 type Architecture struct {
 	Name       string            // in a GGUF file: general.architecture
 	ModelTypes []string          // in a Hugging Face folder: model_type
 	Tensors    *strings.Replacer // from the names of tensors there to GGUF's
-	Pre        string            // how its tokenizer splits text, where a GGUF file does not say
-	Halves     bool              // whether RoPE turns numbers half a head apart, and not neighbours
+	Pre        string            // how its tokenizer splits text if a GGUF file does not say
+	Halves     bool              // RoPE rotates pairs half a head apart, not neighbours
 }
 
 // llamaTensors are the names of the whole family.
@@ -25,9 +25,9 @@ var llamaTensors = strings.NewReplacer(
 	".input_layernorm.", ".attn_norm.", ".post_attention_layernorm.", ".ffn_norm.",
 )
 
-// Architectures are those that can be computed. Llama stands for Mistral,
-// SmolLM2 and TinyLlama too. Biases and norms of queries and keys are computed
-// where a model has their tensors.
+// Architectures are the supported ones. Llama includes Mistral, SmolLM2 and
+// TinyLlama. Biases and norms of queries and keys are computed if a model has
+// their tensors.
 var Architectures = []Architecture{
 	{Name: "llama", ModelTypes: []string{"llama", "mistral"}, Tensors: llamaTensors}, // its GGUF files have their rows permuted for neighbours
 	{Name: "qwen2", ModelTypes: []string{"qwen2"}, Tensors: llamaTensors, Pre: "qwen2", Halves: true},
@@ -62,8 +62,8 @@ func architectureOf(modelType string) (Architecture, error) {
 	return Architecture{}, fmt.Errorf("model_type %q is not known; %s and %s are", modelType, strings.Join(types[:last], ", "), types[last])
 }
 
-// ggufName is what GGUF calls a tensor of a folder; buffers such as rotary tables
-// are not weights.
+// ggufName is the GGUF name of a folder's tensor. It returns false for buffers
+// such as rotary tables, which are not weights.
 func (a Architecture) ggufName(name string) (string, bool) {
 	if strings.HasSuffix(name, "rotary_emb.inv_freq") {
 		return "", false

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Every architecture is found by its name and by each of its model types, of
-// which none is another's; its tensors have names of GGUF's.
+// Every architecture is found by its name and by each of its model types. No
+// two share a model type. Its tensors have GGUF names.
 func TestArchitectures(t *testing.T) {
 	for _, a := range Architectures {
 		if got, err := (Meta{"general.architecture": a.Name}).Architecture(); err != nil || got.Name != a.Name {

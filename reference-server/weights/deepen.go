@@ -12,8 +12,8 @@ import (
 // layerOf splits the name of a layer's tensor.
 var layerOf = regexp.MustCompile(`^blk\.(\d+)\.(.+)$`)
 
-// addsTo are the tensors by which a layer adds to what goes through it. Where
-// they are zero, it adds nothing.
+// addsTo are the tensors with which a layer adds to the residual stream. If
+// they are zero, the layer adds nothing.
 var addsTo = map[string]bool{"attn_output.weight": true, "attn_output.bias": true, "ffn_down.weight": true, "ffn_down.bias": true}
 
 // Deepen writes a GGUF file whose every layer is followed by times−1 like it
@@ -22,7 +22,8 @@ var addsTo = map[string]bool{"attn_output.weight": true, "attn_output.bias": tru
 //
 //	header │ metadata, with times the layers │ tensors, more │ data as it was │ zeros
 //
-// The added layers lie on the bytes of the first, but for what is zero of them.
+// The added layers point to the data of the first, except for the tensors that
+// are zero.
 func Deepen(w io.Writer, b []byte, times int) error {
 	if times < 2 {
 		return fmt.Errorf("a model of %d times its layers is not deeper", times)
@@ -101,7 +102,7 @@ func Deepen(w io.Writer, b []byte, times int) error {
 	return nil
 }
 
-// dims are a tensor's dimensions as they are written: a vector has one.
+// dims are a tensor's dimensions in the file's format: a vector has one.
 func dims(in info) []byte {
 	if in.rows == 1 {
 		return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint32(nil, 1), in.cols)

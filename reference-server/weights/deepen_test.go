@@ -39,7 +39,8 @@ func layered() []byte {
 	return f.Bytes()
 }
 
-// Every layer is followed by such as add nothing, and all else is as it was.
+// Every layer is followed by layers that add nothing, and everything else is
+// unchanged.
 func TestDeepen(t *testing.T) {
 	var deep bytes.Buffer
 	if err := Deepen(&deep, layered(), 3); err != nil {

@@ -14,8 +14,8 @@ import (
 )
 
 // openFolder reads a Hugging Face folder (config.json, safetensors files,
-// tokenizer.json) and says what it found in the words of GGUF, so that a model
-// need not know where it came from.
+// tokenizer.json) and describes it with GGUF's keys, so that both sources look
+// the same to a model.
 func openFolder(dir string) (*Model, error) {
 	m := &Model{Path: dir, Meta: Meta{}, Tensors: map[string]tensor.Stored{}}
 	var cfg hfConfig
@@ -34,7 +34,7 @@ func openFolder(dir string) (*Model, error) {
 	return m, nil
 }
 
-// hfConfig is what is read of config.json.
+// hfConfig is the part of config.json that is read.
 type hfConfig struct {
 	ModelType string  `json:"model_type"`
 	Hidden    int     `json:"hidden_size"`
@@ -110,8 +110,8 @@ func (c hfConfig) describe(m *Model) error {
 	return c.scaling(m, set)
 }
 
-// scaling turns rope_scaling into what GGUF says: a linear factor, or a factor
-// for every frequency (Llama 3.1).
+// scaling turns rope_scaling into GGUF's keys: a linear factor, or a factor for
+// every frequency (Llama 3.1).
 func (c hfConfig) scaling(m *Model, set func(string, any)) error {
 	if c.Scaling == nil {
 		return nil
@@ -137,8 +137,8 @@ func (c hfConfig) scaling(m *Model, set func(string, any)) error {
 	return nil
 }
 
-// llama3Factors are what every frequency is divided by: long waves by factor,
-// short ones by 1, those between by something between (Llama 3.1, as in
+// llama3Factors are the divisors of the frequencies: factor for long waves, 1
+// for short ones, and a value between for those between (Llama 3.1, as in
 // transformers' modeling_rope_utils.py).
 func (c hfConfig) llama3Factors() []float32 {
 	s := c.Scaling
@@ -197,7 +197,8 @@ func (m *Model) openShards(dir string) error {
 	return m.missingShards(dir, a)
 }
 
-// missingShards says which files the index names that are not there.
+// missingShards is the error for files that the index names and that do not
+// exist.
 func (m *Model) missingShards(dir string, a Architecture) error {
 	var index struct {
 		WeightMap map[string]string `json:"weight_map"`

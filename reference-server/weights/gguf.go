@@ -1,7 +1,6 @@
-// Package weights reads models from disk: GGUF files by memory map, and
-// Hugging Face folders. It knows the formats and nothing of what a model does
-// with them. What a file claims is checked against what it holds before any of
-// it is believed.
+// Package weights reads models from disk: GGUF files by memory map, and Hugging
+// Face folders. It knows the formats, and nothing about what a model computes.
+// It checks every size in a file against the file's contents before using it.
 package weights
 
 import (
@@ -64,10 +63,10 @@ var ggmlTypes = map[uint32]tensor.Type{
 	0: tensor.F32, 1: tensor.F16, 2: tensor.Q4_0, 3: tensor.Q4_1, 8: tensor.Q8_0, 12: tensor.Q4_K, 14: tensor.Q6_K, 30: tensor.BF16,
 }
 
-// errShort is what reading past the end of the file gives.
+// errShort is the error of reading past the end of the file.
 var errShort = errors.New("the file ends in the middle of it (is it cut short?)")
 
-// parseGGUF reads a GGUF file that lies in b. Tensor data is not copied.
+// parseGGUF reads a GGUF file in b. Tensor data is not copied.
 func parseGGUF(b []byte) (Meta, map[string]tensor.Stored, error) {
 	r := &reader{b: b}
 	if string(r.bytes(4)) != "GGUF" {
@@ -109,7 +108,7 @@ func parseGGUF(b []byte) (Meta, map[string]tensor.Stored, error) {
 	return meta, stored, nil
 }
 
-// aligner takes a place in the file up to where a tensor's numbers may begin.
+// aligner rounds a file offset up to one at which a tensor's data may begin.
 func aligner(meta map[string]any) func(uint64) uint64 {
 	align := uint64(32)
 	if a, ok := meta["general.alignment"].(uint64); ok && a > 0 && a <= 1<<20 {

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// SplitKey holds the expressions by which byte-level BPE splits text, where
-// the model says them itself and not by a name.
+// SplitKey has the expressions by which byte-level BPE splits text, if the
+// model gives expressions instead of a name.
 const SplitKey = "launchgate.tokenizer.split"
 
 // Token types, as in GGUF.
@@ -23,7 +23,7 @@ const (
 	tokenByte    = 6
 )
 
-// hfTokenizer is what is read of tokenizer.json.
+// hfTokenizer is the part of tokenizer.json that is read.
 type hfTokenizer struct {
 	Added []struct {
 		ID      int    `json:"id"`
@@ -41,7 +41,7 @@ type hfTokenizer struct {
 	} `json:"model"`
 }
 
-// hfPost says what is put around a text: the beginning token, for some.
+// hfPost says which tokens are put around a text, such as the first one.
 type hfPost struct {
 	Type       string   `json:"type"`
 	Processors []hfPost `json:"processors"`
@@ -52,7 +52,7 @@ type hfPost struct {
 	} `json:"single"`
 }
 
-// first is the token that a text begins with, if it does with one.
+// first is the token with which every text begins, if there is one.
 func (p *hfPost) first() (string, bool) {
 	if p == nil {
 		return "", false
@@ -141,7 +141,7 @@ func (t hfTokenizer) merges() ([]string, error) {
 	if err := json.Unmarshal(t.Model.Merges, &pairs); err != nil {
 		return nil, err
 	}
-	lines = nil // what was read of them as lines is empty
+	lines = nil // they are pairs, not lines
 	for _, p := range pairs {
 		lines = append(lines, p[0]+" "+p[1])
 	}
@@ -217,7 +217,7 @@ func (t hfTokenizer) prefixesSpace() bool {
 	return false
 }
 
-// gpt2Split is what ByteLevel splits by (Radford et al. 2019).
+// gpt2Split is the expression of ByteLevel (Radford et al. 2019).
 const gpt2Split = `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
 
 func (t hfTokenizer) splits() []string {

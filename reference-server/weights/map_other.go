@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// mapFile reads a file, where it cannot be mapped.
+// mapFile reads a file, because it cannot be mapped here.
 func mapFile(path string) ([]byte, func() error, error) {
 	b, err := os.ReadFile(path)
 	if err == nil && len(b) == 0 {

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 )
 
-// Open reads a GGUF file or a Hugging Face folder. The matrices lie in memory
+// Open reads a GGUF file or a Hugging Face folder. The matrices are in memory
 // maps, which Close releases.
 func Open(path string) (*Model, error) {
 	st, err := os.Stat(path)
@@ -40,8 +40,7 @@ func openGGUF(path string) (*Model, error) {
 	return &Model{Path: path, Meta: meta, Tensors: tensors, close: unmap}, nil
 }
 
-// Name is what a model is called where nobody says otherwise: the name of its
-// file or folder.
+// Name is the default name of a model: the name of its file or folder.
 func Name(path string) string {
 	base := filepath.Base(path)
 	if filepath.Ext(base) == ".gguf" {

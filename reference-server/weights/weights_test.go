@@ -159,8 +159,8 @@ func FuzzSafetensors(f *testing.F) {
 	})
 }
 
-// Every way of not being a model gets an error that names the file and says
-// what was found.
+// Every invalid model gives an error that names the file and says what was
+// found.
 func TestWhatIsNoModel(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {

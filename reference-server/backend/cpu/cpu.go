@@ -1,9 +1,9 @@
-// Package cpu computes a model's tensor operations on the processor: plain Go
-// as the reference, and the same in C with AVX2 or AVX-512 VNNI where the
-// processor has them. Weights are float32, float16, or int8 with a scale for
-// every 32; activations are float32, quantized to int8 per token and group for
-// products with int8 weights; keys and values are float32, or
-// int8 with a scale for every row of a head.
+// Package cpu computes a model's tensor operations on the CPU: in plain Go as
+// the reference, and in C with AVX2 or AVX-512 VNNI if the CPU has them.
+// Weights are float32, float16, or int8 with a scale for every 32. Activations
+// are float32; for products with int8 weights they are quantized to int8 per
+// token and group. Keys and values are float32, or int8 with a scale for every
+// row of a head.
 package cpu
 
 import (
@@ -20,22 +20,22 @@ type Backend struct {
 	pool
 	step   tensor.Step
 	x8     quantized   // the input of the last int8 product
-	x8Of   *buffer     // which that was, unless it was written since
+	x8Of   *buffer     // the buffer of that input, unless it was written since
 	angles []float32   // (T, 2, headDim/2) sines and cosines of the step's positions
 	scores [][]float32 // of each thread: attention scores of one token and head
 
 	widened []widened // of each thread: a head's int8 keys and values as float32
 
-	// The product and the attention under way, and the functions that do a
-	// stretch of them: made once, because a step has hundreds and should not
-	// leave a closure for each.
+	// The product and the attention under way, and the functions that compute a
+	// part of them. The functions are made once, because a step has hundreds of
+	// calls and should not allocate a closure for each.
 	product   product
 	attention attention
 	multiply  func(thread, from, to int)
 	attending func(thread, from, to int)
 }
 
-// widened is what a thread attends to instead of an int8 cache.
+// widened is a float32 copy of int8 keys and values, to which a thread attends.
 type widened struct {
 	data  []float32
 	table []int32 // 0, 1, 2 …
@@ -56,7 +56,7 @@ func newWith(k kernels, threads int) *Backend {
 	return b
 }
 
-// Name says what computes, for the log.
+// Name describes the backend, for the log.
 func (b *Backend) Name() string { return fmt.Sprintf("cpu (%s, %d threads)", b.name(), b.threads) }
 
 type vectorOf []float32
@@ -134,18 +134,19 @@ func (b *Backend) multiplyPanels(_, from, to int) {
 	}
 }
 
-// wrote notes that a buffer has new contents.
+// wrote records that a buffer has new contents.
 func (b *Backend) wrote(d *buffer) {
 	if b.x8Of == d {
 		b.x8Of = nil
 	}
 }
 
-// worthSharing is how many multiply-adds make it worth to wake other threads:
-// a few microseconds of work.
+// worthSharing is the number of multiply-adds from which waking other threads
+// pays: a few microseconds of work.
 const worthSharing = 1 << 19
 
-// shared is parallel for work of so many multiply-adds, if it is worth it.
+// shared is parallel if so many multiply-adds are worth it, and otherwise one
+// call.
 func (b *Backend) shared(macs, n int, do func(thread, from, to int)) {
 	if macs < worthSharing {
 		do(0, 0, n)
@@ -158,7 +159,7 @@ func (b *Backend) shared(macs, n int, do func(thread, from, to int)) {
 func (b *Backend) quantizeRows(x *buffer, groups int) {
 	n := x.rows * groups
 	b.x8.q, b.x8.scale, b.x8.off = grown(b.x8.q, n*group), grown(b.x8.scale, n), grown(b.x8.off, n)
-	if x.width%group == 0 { // rows lie one after the other without padding
+	if x.width%group == 0 { // rows are contiguous, without padding
 		b.quantize(b.x8.q, b.x8.scale, b.x8.off, x.data[:x.rows*x.width])
 		return
 	}
@@ -169,7 +170,7 @@ func (b *Backend) quantizeRows(x *buffer, groups int) {
 	}
 }
 
-// grown is s with n elements, which hold anything.
+// grown is s with n elements of undefined contents.
 func grown[T any](s []T, n int) []T {
 	if cap(s) < n {
 		return make([]T, n, n+n/2)
@@ -187,7 +188,7 @@ func (b *Backend) RMSNorm(dst, x tensor.Buffer, weight tensor.Vector, eps float3
 	}
 }
 
-// RoPE turns pairs by position · inverse frequency.
+// RoPE rotates pairs by position · inverse frequency.
 func (b *Backend) RoPE(x tensor.Buffer, r tensor.Rotation) {
 	s, half := x.(*buffer), len(r.Inverse)
 	b.wrote(s)
@@ -203,7 +204,7 @@ func (b *Backend) RoPE(x tensor.Buffer, r tensor.Rotation) {
 	}
 }
 
-// turn computes the sines and cosines of a step's positions, once for all its
+// turn computes the sines and cosines of a step's positions once for all
 // layers.
 func (b *Backend) turn(inverse []float32) {
 	half := len(inverse)

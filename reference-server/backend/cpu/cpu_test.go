@@ -11,8 +11,8 @@ import (
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )
 
-// noise is n numbers as activations have them: mostly small, now and then
-// twenty times larger, because uniform noise would hide a lost outlier.
+// noise is n numbers distributed like activations: mostly small, and now and
+// then twenty times larger. Uniform noise would hide a lost outlier.
 func noise(r *rand.Rand, n int) []float32 {
 	x := make([]float32, n)
 	for i := range x {
@@ -32,7 +32,7 @@ func stored(r *rand.Rand, rows, cols int) tensor.Stored {
 	return s
 }
 
-// poisoned is a buffer that holds NaN where nothing was written.
+// poisoned is a buffer full of NaN, so that unwritten numbers show.
 func poisoned(b *Backend, tokens, width int) *buffer {
 	buf, _ := b.NewBuffer(tokens, width)
 	d := buf.(*buffer)
@@ -42,8 +42,8 @@ func poisoned(b *Backend, tokens, width int) *buffer {
 	return d
 }
 
-// near fails unless got is want within the error a float32 sum may have: a
-// fraction of the largest value around.
+// near fails unless got equals want within the error of a float32 sum: a
+// fraction of the largest value.
 func near(t *testing.T, what string, got, want []float32, bound float64) {
 	t.Helper()
 	var top float64
@@ -59,8 +59,8 @@ func near(t *testing.T, what string, got, want []float32, bound float64) {
 
 var formats = []tensor.Format{tensor.FormatF32, tensor.FormatF16, tensor.FormatInt8}
 
-// Every kernel set agrees with the plain one, on shapes that are no multiples
-// of a tile too.
+// Every kernel set agrees with the plain one, also on shapes that are not
+// multiples of a tile.
 func TestMatMulAgainstPlain(t *testing.T) {
 	shapes := []struct{ rows, cols int }{{1, 16}, {16, 32}, {17, 33}, {31, 64}, {64, 320}, {100, 72}, {333, 896}, {160, 576}}
 	for _, set := range available()[1:] {
@@ -93,8 +93,8 @@ func multiplied(t *testing.T, k kernels, s tensor.Stored, f tensor.Format, x []f
 	return b.Read(d)
 }
 
-// A token's result is the same to the last bit whatever batch it is in and
-// however many threads share the work.
+// A token's result is the same bit for bit in every batch and with any number
+// of threads.
 func TestMatMulDoesNotDependOnTheBatch(t *testing.T) {
 	const rows, cols, tokens = 330, 320, 13
 	for _, set := range available() {
@@ -217,7 +217,7 @@ func attended(t *testing.T, k kernels, stored tensor.KVType, heads, kvHeads, dim
 	}
 	c := cache.(*kv)
 	for i := range c.data {
-		c.data[i] = float32(math.NaN()) // an unwritten slot that is read shows
+		c.data[i] = float32(math.NaN()) // reading an unwritten slot gives NaN
 	}
 	for i := range c.scale {
 		c.scale[i] = float32(math.NaN())

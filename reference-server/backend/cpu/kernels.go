@@ -30,10 +30,10 @@ type kernels interface {
 type quantized struct {
 	q     []int8
 	scale []float32
-	off   []int32 // −128 · Σq, what the +128 of the weights adds to a dot product
+	off   []int32 // −128 · Σq: corrects for the +128 of the weights in a dot product
 }
 
-// plain computes in plain Go, in the order of summation that body.h promises.
+// plain computes in plain Go, in the order of summation that body.h defines.
 type plain struct{}
 
 func (plain) name() string { return "plain Go" }

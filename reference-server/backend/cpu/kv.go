@@ -42,8 +42,9 @@ func (b *Backend) NewKV(t tensor.KVType, blocks, layers, kvHeads, headDim int) (
 		return c, nil
 	}
 	c.data = make([]float32, blocks*layers*c.block())
-	// Every page is touched now: a process that may not have the memory ends at
-	// its start and not under load, and no answer waits for the kernel's zeros.
+	// Every page is touched now. If the process may not have the memory, it
+	// ends at its start and not under load. And no answer waits until the
+	// kernel zeroes pages.
 	for i := 0; i < len(c.data); i += 1024 {
 		c.data[i] = 0
 	}
@@ -113,15 +114,16 @@ func (c *kv) widen(dst []float32, layer, head int, table []int32, n int) {
 	}
 }
 
-// attention is one layer's, of the step's tokens.
+// attention is the attention of the step's tokens in one layer.
 type attention struct {
 	dst, q *buffer
 	kv     *kv
 	shape  tensor.Attention
 }
 
-// Attend computes the heads of every token, which are shared out among threads.
-// It reads more than it computes, so it is shared out sooner than a product.
+// Attend computes the heads of every token and divides them among threads. It
+// reads more than it computes, so it is divided at a smaller size than a
+// product.
 func (b *Backend) Attend(dst, q tensor.Buffer, cache tensor.KV, a tensor.Attention) {
 	d, queries := dst.(*buffer), q.(*buffer)
 	d.rows = queries.rows

@@ -6,7 +6,7 @@ import (
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )
 
-// matrix is weights in panels (see body.h); one of f32, f16 and int8 is set.
+// matrix has weights in panels (see body.h). One of f32, f16 and int8 is set.
 type matrix struct {
 	rows, cols int
 	f32        []float32
@@ -27,7 +27,7 @@ func (m *matrix) panels() int { return (m.rows + panel - 1) / panel }
 // groups is the number of int8 groups in a row; the last may be padded.
 func (m *matrix) groups() int { return (m.cols + group - 1) / group }
 
-// Load brings a stored matrix into panels of the wanted format.
+// Load converts a stored matrix to panels of a format.
 func (b *Backend) Load(s tensor.Stored, f tensor.Format) (tensor.Matrix, error) {
 	m := &matrix{rows: s.Rows, cols: s.Cols}
 	padded := m.panels() * panel

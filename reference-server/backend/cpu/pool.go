@@ -2,7 +2,8 @@ package cpu
 
 import "sync"
 
-// pool shares work out among threads: the caller's and threads−1 that wait.
+// pool divides work among threads: the caller's and threads−1 that wait for
+// work.
 type pool struct {
 	threads int
 	work    chan task
@@ -10,7 +11,7 @@ type pool struct {
 	closed  *sync.WaitGroup
 }
 
-// task is one thread's stretch of some work.
+// task is one thread's part of some work.
 type task struct {
 	do               func(thread, from, to int)
 	thread, from, to int
@@ -35,7 +36,8 @@ func (p *pool) Close() {
 	p.closed.Wait()
 }
 
-// parallel cuts [0, n) into one stretch a thread and waits for all of them.
+// parallel divides [0, n) into one part for each thread and waits for all of
+// them.
 func (p *pool) parallel(n int, do func(thread, from, to int)) {
 	parts := min(p.threads, n)
 	if parts <= 1 {

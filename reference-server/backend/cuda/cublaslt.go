@@ -11,8 +11,8 @@ import (
 	"github.com/ebitengine/purego"
 )
 
-// cublasLt multiplies large matrices, where NVIDIA's library is found. The
-// dynamic linker's paths (LD_LIBRARY_PATH) say where it is looked for.
+// cublasLt multiplies large matrices if NVIDIA's library is found. It is
+// searched in the paths of the dynamic linker (LD_LIBRARY_PATH).
 type cublasLt struct {
 	handle     uintptr
 	create     func(h *uintptr) int32
@@ -32,7 +32,7 @@ type cublasLt struct {
 	whole      [2]int32   // the same, where sums are int32
 }
 
-// ltWorkspace is what Hopper's kernels want to have.
+// ltWorkspace is the workspace that Hopper's kernels need.
 const ltWorkspace = 32 << 20
 
 // ltShape is a product: y (tokens, rows) of 16 bits or float32, of int8 int32.
@@ -115,7 +115,7 @@ func newCublasLt(lib uintptr) (*cublasLt, error) {
 	return l, nil
 }
 
-// scale says what scales the rows of weights and the tokens of float8 have.
+// scale sets the scales of the rows of weights and of the tokens for float8.
 func (l *cublasLt) scale(rows, tokens ptr) {
 	l.setDesc(l.desc[typeE4M3], 17, unsafe.Pointer(&rows), 8)
 	l.setDesc(l.desc[typeE4M3], 18, unsafe.Pointer(&tokens), 8)
@@ -148,9 +148,8 @@ func (l *cublasLt) run(p *ltPlan, kind int32, y, w, x ptr, add bool, work ptr, s
 	return l.matmul(l.handle, l.desc[kind], alpha, w, p.w, x, p.x, beta, y, p.y, y, p.y, unsafe.Pointer(&p.algorithm[0]), work, ltWorkspace, stream) == 0
 }
 
-// plan finds once for each shape what is fastest: of the algorithms that
-// cuBLASLt proposes, that which is when tried, where there is scratch memory to
-// try it on.
+// plan chooses an algorithm once for each shape. If there is scratch memory, it
+// measures those that cuBLASLt proposes and takes the fastest.
 func (l *cublasLt) plan(g *GPU, s ltShape, w, x, work, scratch ptr, spare int64) *ltPlan {
 	p := &ltPlan{}
 	var got int32

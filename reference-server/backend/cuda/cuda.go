@@ -1,10 +1,9 @@
 //go:build linux
 
 // Package cuda computes whole engine steps on an NVIDIA GPU, Ampere or newer.
-// It needs the driver alone: the driver's library is opened at run time, the
-// kernels (kernels/*.cu) are shipped compiled, and cuBLASLt multiplies large
-// matrices where it is found. One OS thread owns the device; everything else
-// hands it work.
+// It needs only the driver, whose library is opened at run time. The kernels
+// (kernels/*.cu) are shipped compiled. cuBLASLt multiplies large matrices if it
+// is found. One OS thread owns the device, and all others pass work to it.
 //
 // A model is compiled (tensor.Net): its weights are joined so that one kernel
 // does what several operations do on the CPU, and a decode step is recorded as
@@ -49,12 +48,12 @@ type GPU struct {
 	ended chan struct{}
 	once  sync.Once
 	args  launchArgs
-	slot  int   // bytes of shared memory that every block takes; 0: what it needs (program.few)
+	slot  int   // bytes of shared memory of every block; 0: as many as it needs (program.few)
 	err   error // the first failed launch since the last do
 }
 
-// Open takes device i. When there is no GPU, no driver, or one that cannot run
-// the kernels, the error says so.
+// Open opens device i. The error says if there is no GPU, no driver, or a GPU
+// that cannot run the kernels.
 func Open(i int) (*GPU, error) {
 	d, err := openDriver()
 	if err != nil {
@@ -70,7 +69,7 @@ func Open(i int) (*GPU, error) {
 	return g, nil
 }
 
-// own is the device's thread.
+// own runs on the device's thread.
 func (g *GPU) own(opened chan<- error) {
 	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 	defer close(g.ended)
@@ -161,7 +160,7 @@ func (g *GPU) do(f func() error) error {
 	return err
 }
 
-// Describe says what computes, for the log.
+// Describe describes the GPU, for the log.
 func (g *GPU) Describe() string {
 	products := "cuBLASLt"
 	if g.lt == nil {
@@ -170,7 +169,7 @@ func (g *GPU) Describe() string {
 	return fmt.Sprintf("cuda:%d (%s, compute capability %d.%d, %s)", g.Index, g.Name, g.major, g.minor, products)
 }
 
-// Free is how much memory of the device nobody has, at this moment.
+// Free is how much memory of the device is free at this moment.
 func (g *GPU) Free() (free int64, err error) {
 	err = g.do(func() error {
 		var f, total uint64
@@ -181,8 +180,7 @@ func (g *GPU) Free() (free int64, err error) {
 	return free, err
 }
 
-// Hold takes memory away from everybody, as another program would, until it is
-// given back.
+// Hold allocates memory, as another program would, until giveBack is called.
 func (g *GPU) Hold(bytes int64) (giveBack func(), err error) {
 	var p ptr
 	if err := g.do(func() (err error) { p, err = g.alloc(bytes); return err }); err != nil {
@@ -191,7 +189,7 @@ func (g *GPU) Hold(bytes int64) (giveBack func(), err error) {
 	return func() { _ = g.do(func() error { g.d.free(p); return nil }) }, nil
 }
 
-// alloc takes memory of the device. It must run on the device's thread.
+// alloc allocates memory of the device. It must run on the device's thread.
 func (g *GPU) alloc(n int64) (p ptr, err error) {
 	s := g.d.alloc(&p, uint64(max(n, 256)))
 	return p, g.d.check(fmt.Sprintf("cuMemAlloc of %d bytes", n), s)
@@ -205,8 +203,8 @@ func OutOfMemory(err error) bool {
 	return errors.As(err, &e) && e.status == outOfMemory
 }
 
-// launchArgs is a kernel launch as cuLaunchKernelEx takes it; kept, so that
-// launches allocate nothing.
+// launchArgs is a kernel launch in the form of cuLaunchKernelEx. It is reused,
+// so that launches allocate nothing.
 type launchArgs struct {
 	config struct {
 		gx, gy, gz, bx, by, bz, shared uint32
@@ -232,12 +230,12 @@ type grid struct {
 	x, y, z int // blocks
 	threads int
 	shared  int // bytes
-	split   int // percent of a processor's fast memory that is wanted as shared memory, the rest being cache; 0: what the driver thinks
+	split   int // percent of a processor's fast memory that is shared memory, the rest is cache; 0: the driver chooses
 }
 
-// launch starts a kernel. Arguments are ptr, int, float32 and int64, by their
-// C types; a kernel may start before the one before it has ended, and waits for
-// it by itself. The first error is kept for do.
+// launch starts a kernel. Arguments are ptr, int, float32 and int64, by their C
+// types. A kernel may start before the previous one has ended, and waits for it
+// itself. The first error is kept for do.
 func (g *GPU) launch(name string, size grid, args ...any) {
 	if g.err != nil || size.x == 0 || size.y == 0 {
 		return
@@ -283,7 +281,7 @@ func (g *GPU) launch(name string, size grid, args ...any) {
 	g.err = g.d.check("launch of "+name, s)
 }
 
-// function finds a kernel and lets it have all the shared memory there is.
+// function finds a kernel and allows it to use all shared memory.
 func (g *GPU) function(name string) (uintptr, error) {
 	if f, ok := g.functions[name]; ok {
 		return f, nil
@@ -299,7 +297,7 @@ func (g *GPU) function(name string) (uintptr, error) {
 	return f, nil
 }
 
-// shared is how much shared memory a block is let have.
+// shared is the most shared memory that a block may use.
 func (g *GPU) shared() int {
 	if g.major == 9 || g.major == 8 && g.minor == 0 {
 		return 160 << 10
@@ -307,8 +305,8 @@ func (g *GPU) shared() int {
 	return 99 << 10 // of 8.6 and 8.9
 }
 
-// timed is how long work takes on the device, in milliseconds: the shortest of
-// so many times. It runs on the device's thread.
+// timed is how long work takes on the device in milliseconds: the shortest of
+// several tries. It runs on the device's thread.
 func (g *GPU) timed(times int, work func() bool) (ms float32, ok bool) {
 	var from, to uintptr
 	if g.d.eventCreate(&from, 0) != 0 || g.d.eventCreate(&to, 0) != 0 {

@@ -9,8 +9,8 @@ import (
 	"github.com/ebitengine/purego"
 )
 
-// driver is what is used of CUDA's driver API. The library comes with the
-// driver itself, so nothing else has to be installed.
+// driver is the part of CUDA's driver API that is used. The library is part of
+// the driver, so nothing else must be installed.
 type driver struct {
 	init                 func(flags uint32) status
 	version              func(v *int32) status
@@ -52,10 +52,10 @@ type driver struct {
 	errorName, errorText func(s status, text **byte) status
 }
 
-// status is what calls of the driver return; 0 is success.
+// status is the return value of driver calls; 0 is success.
 type status int32
 
-// The errors that something is done about.
+// The errors that are handled.
 const outOfMemory status = 2
 
 // ptr is an address in the device's memory.
@@ -108,7 +108,7 @@ func openDriver() (*driver, error) {
 	return d, nil
 }
 
-// check makes an error of a failed call.
+// check turns the status of a failed call into an error.
 func (d *driver) check(call string, s status) error {
 	if s == 0 {
 		return nil

@@ -29,7 +29,7 @@ func gpu(t testing.TB) *GPU {
 	return g
 }
 
-// bench is what a kernel test works with: buffers of a model that goes with it.
+// bench has the model and the buffers of a kernel test.
 type bench struct {
 	t    testing.TB
 	g    *GPU
@@ -154,7 +154,8 @@ func (b *bench) launch(name string, size grid, args ...any) {
 	b.on(func() error { b.g.launch(name, size, args...); return nil })
 }
 
-// inParallel calls f for 0 to n-1: references take their time.
+// inParallel calls f for 0 to n-1 in parallel, because references are slow to
+// compute.
 func inParallel(n int, f func(i int)) {
 	var all sync.WaitGroup
 	var next atomic.Int64
@@ -168,8 +169,8 @@ func inParallel(n int, f func(i int)) {
 	all.Wait()
 }
 
-// near fails when something is farther from what is wanted than allowed:
-// relative to the size of the terms, scale.
+// near fails if a number differs from the wanted one by more than allowed,
+// relative to scale, the size of the terms.
 func (b *bench) near(what string, got []float32, want []float64, scale, allowed float64) {
 	b.t.Helper()
 	worst := 0.0
@@ -185,8 +186,9 @@ func (b *bench) near(what string, got []float32, want []float64, scale, allowed 
 	}
 }
 
-// What is slow under compute-sanitizer is small with -test.short: the same kernels
-// by the same ways through them, with fewer rows, columns or positions.
+// With -test.short, tests that are slow under compute-sanitizer are small: they
+// run the same code paths of the same kernels with fewer rows, columns or
+// positions.
 func short[T any](whole, small []T) []T {
 	if testing.Short() {
 		return small
@@ -314,8 +316,8 @@ func (b *bench) product(what string, tokens, rows, cols int, quantized bool, out
 	if out == store || out == swiglu {
 		got = b.down16(y, tokens*rows)
 	}
-	// Stored results round once, inputs that are normed once, and gate and up
-	// of many tokens once more; sums of float32 are far below.
+	// Stored results are rounded once, normed inputs once, and gate and up of
+	// many tokens once more. The error of float32 sums is far smaller.
 	allowed := 1e-4 + 3*b.eps()
 	b.near(what, got, want, 4, allowed*2)
 	b.on(func() error {
@@ -327,8 +329,9 @@ func (b *bench) product(what string, tokens, rows, cols int, quantized bool, out
 }
 
 // Products of 8 bits against float64: int8 by cuBLASLt and by gemm, float8 by
-// cuBLASLt. The reference rounds inputs to the same 8 bits, so that what remains are
-// sums and what is stored; what 8 bits do to random inputs is bounded too.
+// cuBLASLt. The reference rounds inputs to the same 8 bits, so that only the
+// errors of sums and of stored results remain. The error of rounding random
+// inputs to 8 bits is bounded too.
 func TestProductsOfEightBits(t *testing.T) {
 	each(t, func(b *bench) {
 		for i, s := range append([]product{{1, 16, 16}, {3, 64, 128}, {5, 48, 80}, {17, 144, 208}, {33, 64, 192}, {64, 128, 64}},
@@ -399,7 +402,7 @@ func (b *bench) product8(what string, tokens, rows, cols int, out outcome, norme
 		if normed {
 			one = 1 / math.Sqrt(squares/float64(cols)+1e-5)
 		}
-		for k, v := range row { // in float32, so that what is halfway comes out as there
+		for k, v := range row { // in float32, so that ties round in the same way
 			exact[t*cols+k] = float64(v) * one
 			in[t*cols+k] = rounded(float64(v*(top/largest))) * float64(largest) / float64(top) * one
 		}
@@ -523,8 +526,8 @@ func TestAttention(t *testing.T) {
 	})
 }
 
-// many is more sequences that decode than have their context split, of lengths
-// below the longest.
+// many is more decoding sequences than have their context split. Their lengths
+// are below longest.
 func many(n, longest int) (s []segment) {
 	for i := range n {
 		s = append(s, segment{i * i % longest, 1})
@@ -532,7 +535,8 @@ func many(n, longest int) (s []segment) {
 	return s
 }
 
-// segment is a sequence's tokens in a step: how many were before, how many come.
+// segment is a sequence's tokens in a step: how many came before, and how many
+// are computed.
 type segment struct{ before, count int }
 
 func (b *bench) attention(heads, kvHeads, dim int, normed, few bool, stored tensor.KVType, segments []segment) {
@@ -601,7 +605,7 @@ func (b *bench) attention(heads, kvHeads, dim int, normed, few bool, stored tens
 		p.attend(pl, 0, cache)
 		return b.g.sync()
 	})
-	// The reference: rows biased, normed, turned and rounded as they are stored.
+	// The reference: rows with bias, norm and RoPE, rounded as they are stored.
 	row := func(t, h int) []float32 {
 		v := make([]float64, dim)
 		var squares float64
@@ -652,8 +656,8 @@ func (b *bench) attention(heads, kvHeads, dim int, normed, few bool, stored tens
 		return w
 	}
 	if stored == tensor.KVInt8 {
-		// Each number is within half a step of what it stands for; what is attended to
-		// is what is stored.
+		// Each stored number is within half a step of its value. Attention uses
+		// the stored numbers.
 		b.near8(what+": keys", cache.keys, cache.keyScales, keys, dim)
 		b.near8(what+": values", cache.values, cache.valueScales, values, dim)
 	} else {
@@ -690,8 +694,8 @@ func (b *bench) attention(heads, kvHeads, dim int, normed, few bool, stored tens
 			}
 		}
 	})
-	// Queries and keys may be rounded the other way than the reference's, which
-	// a score of many dimensions shows.
+	// Queries and keys may round differently from the reference, which shows in
+	// a score over many dimensions.
 	b.near(what+": attention", b.down16(p.attended, len(want)), want, 4, 6*b.eps()+1e-3)
 	b.on(func() error {
 		for q := range b.m.taken {
@@ -701,7 +705,7 @@ func (b *bench) attention(heads, kvHeads, dim int, normed, few bool, stored tens
 	})
 }
 
-// The product for queries, keys and values that turns and stores them too, against
+// The product for queries, keys and values, including RoPE and storing, against
 // float64.
 func TestTurn(t *testing.T) {
 	each(t, func(b *bench) {
@@ -802,8 +806,8 @@ func (b *bench) turn(tokens, heads, kvHeads, dim, cols int, quantized, halves bo
 	})
 }
 
-// up8 brings rows to the device as int8 + 128 and their scales, and leaves in v
-// what they stand for.
+// up8 copies rows to the device as int8 + 128 with their scales. It replaces v
+// with the values that they represent.
 func (b *bench) up8(v []float32, dim int) (data, scales ptr) {
 	q, scale := make([]byte, len(v)), make([]float32, len(v)/dim)
 	for r := range scale {
@@ -819,8 +823,8 @@ func (b *bench) up8(v []float32, dim int) (data, scales ptr) {
 	return b.up(q), b.up32(scale)
 }
 
-// near8 fails when a stored number is not within half a step, and the rounding of
-// 16 bits, of what is wanted, and leaves in want what is stored.
+// near8 fails if a stored number differs from the wanted one by more than half
+// a step and the rounding of 16 bits. It replaces want with the stored values.
 func (b *bench) near8(what string, data, scales ptr, want []float32, dim int) {
 	b.t.Helper()
 	q, scale := b.down(data, len(want)), b.down32(scales, len(want)/dim)
@@ -833,8 +837,8 @@ func (b *bench) near8(what string, data, scales ptr, want []float32, dim int) {
 	}
 }
 
-// Picking: greedy takes the first of the largest; draws come as often as their
-// probabilities say, and never from outside what top-k, top-p and min-p keep.
+// Greedy picks the first of the largest logits. Draws are as frequent as their
+// probabilities, and never outside the tokens that top-k, top-p and min-p keep.
 func TestPick(t *testing.T) {
 	g := gpu(t)
 	m := g.NewModel()
@@ -900,7 +904,7 @@ func TestPick(t *testing.T) {
 	}
 }
 
-// reference is what chance each token has.
+// reference is the probability of each token.
 func reference(logits []float32, p tensor.Pick) []float64 {
 	chance := make([]float64, len(logits))
 	top := float64(logits[0])

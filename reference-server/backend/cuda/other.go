@@ -8,7 +8,7 @@ import (
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )
 
-// GPU is a device that cannot be had here.
+// GPU is a GPU, which is not supported here.
 type GPU struct {
 	UUID  string
 	Total int64
@@ -17,7 +17,7 @@ type GPU struct {
 // Model is a model on it.
 type Model struct{ tensor.Compiler }
 
-// Open says that there is no GPU: drivers are found on Linux alone.
+// Open returns an error: GPUs are supported on Linux only.
 func Open(int) (*GPU, error) { return nil, errors.New("GPUs are used on Linux alone") }
 
 // Describe, Free, NewModel and Close are never called.
@@ -34,5 +34,5 @@ func (*Model) Name() string { return "" }
 func (*Model) Taken() int64 { return 0 }
 func (*Model) Close()       {}
 
-// OutOfMemory is never asked.
+// OutOfMemory is never called.
 func OutOfMemory(error) bool { return false }

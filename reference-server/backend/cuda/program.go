@@ -13,7 +13,7 @@ import (
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )
 
-// program is a compiled model with room for the activations of one step.
+// program is a compiled model with memory for the activations of one step.
 type program struct {
 	m      *Model
 	g      *GPU
@@ -24,25 +24,25 @@ type program struct {
 	output *matrix
 	freqs  ptr // RoPE's inverse frequencies
 
-	// Activations: x and last are float32, logits too, the rest 16 bits, or where
-	// products are of 8 bits: h and act have those, gu the int32 sums of any of them,
-	// and scales what a product's inputs have, one for each token.
+	// Activations. x, last and logits are float32, and the others 16 bits. In
+	// products of 8 bits, h and act have 8 bits, gu has the int32 sums, and
+	// scales has one scale for each token of a product's input.
 	x, h, qkv, attended, gu, act, last, logits, ids ptr
 	scales                                          ptr
 	sums                                            int64 // bytes of gu
-	wide                                            ptr   // int8 weights as 16 bits, where many tokens need them and they are not kept so
+	wide                                            ptr   // int8 weights as 16 bits, for steps of many tokens, if no such copy is kept
 	partial, done                                   ptr   // of attention split over the sequence
 	work                                            ptr   // cuBLASLt's
-	spare                                           int64 // bytes of the logits, which planning may overwrite
+	spare                                           int64 // bytes of the logits, which plan may overwrite
 
 	in     input
 	graphs map[int]uintptr // of decode steps, by padded batch
 
-	flights          [3]flight // step n is in n % 3; two are under way, and the one before tells when it ended
+	flights          [3]flight // step n is in n % 3; two are under way, and the third has the end time of the one before
 	started, awaited int       // steps
 }
 
-// flight is what a step under way has to itself.
+// flight is the data of one step under way.
 type flight struct {
 	host       []int32        // pinned: its input
 	picked     unsafe.Pointer // pinned: its tokens
@@ -61,8 +61,9 @@ type layer struct {
 	qNorm, kNorm      ptr
 }
 
-// input is what a step's kernels are told, in one piece so that one copy brings
-// it: 32-bit words at fixed places, because graphs know them.
+// input is the input of a step's kernels. It is contiguous, so that one copy
+// transfers it. It has 32-bit words at fixed places, which are recorded in
+// graphs.
 type input struct {
 	host                                                                      []int32 // pinned; of the step that is being begun
 	device                                                                    ptr
@@ -133,8 +134,8 @@ func (p *program) join(l tensor.NetLayer) (err error) {
 	return nil
 }
 
-// padded rounds tokens up to sizes for which products have plans: few, so that
-// planning does not become a part of every step.
+// padded rounds tokens up to one of a few sizes, so that products need few
+// plans and most steps need no planning.
 func padded(tokens int) int {
 	switch {
 	case tokens <= 2:
@@ -215,8 +216,8 @@ func (f *flight) room(m *Model, words, outputs int) error {
 	return err
 }
 
-// float8All keeps the layers' int8 weights as float8 too, where those are to be
-// multiplied for prompts.
+// float8All keeps a float8 copy of the layers' int8 weights, if prompts are
+// multiplied in float8.
 func (p *program) float8All() (err error) {
 	a := p.n.Activations
 	if a >= tensor.ActivationsInt8 && !p.eight() {
@@ -244,9 +245,9 @@ func (p *program) float8(w *matrix) {
 	p.g.launch("float8", grid{x: int((w.dataBytes()/16 + 255) / 256), y: 1, threads: 256}, w.float8, w.data, w.dataBytes()/16)
 }
 
-// widenAll keeps int8 weights as 16 bits too where there is memory for it: many
-// tokens at once need those, and would else have them made at every step. It
-// returns how much the widest takes that is made at every step.
+// widenAll keeps a 16-bit copy of int8 weights if there is memory for it. Steps
+// of many tokens need it, and would otherwise make it at every step. widest is
+// the size of the largest matrix without a kept copy.
 func (p *program) widenAll() (widest int64, err error) {
 	var all []*matrix
 	var sum int64
@@ -290,7 +291,7 @@ func (in *input) room(m *Model, tokens, outputs, blocks int) (err error) {
 	return err
 }
 
-// plan is how a step's tokens are attended to.
+// plan says how the attention of a step's tokens is computed.
 type plan struct {
 	tokens  int // padded, in a graph
 	rows    int
@@ -359,7 +360,7 @@ func (in *input) pick(row int, p tensor.Pick) {
 	at[4] = int32(p.TopK)
 }
 
-// pad adds tokens that write nothing, see nothing and are not wanted.
+// pad adds tokens that write nothing, attend to nothing and have no output.
 func (in *input) pad(pl plan, to int) plan {
 	for i := pl.tokens; i < to; i++ {
 		in.host[in.tokens+i], in.host[in.positions+i], in.host[in.slots+i], in.host[in.offsets+i], in.host[in.which+i] = 0, 0, -1, 0, int32(i)
@@ -412,7 +413,7 @@ func (p *program) Start(s tensor.Step, cache tensor.KV, picks []tensor.Pick) err
 	return err
 }
 
-// Wait waits for the step that was begun first.
+// Wait waits for the oldest step that was begun.
 func (p *program) Wait() (tensor.Done, error) {
 	if p.awaited == p.started {
 		return tensor.Done{}, errors.New("no step is under way")
@@ -451,9 +452,9 @@ func (p *program) Wait() (tensor.Done, error) {
 	return tensor.Done{IDs: f.got, Logits: f.logits, Idle: time.Duration(float64(idle) * 1e6)}, err
 }
 
-// replay computes a decode step by its graph, which is recorded when a batch
-// has this size for the first time. Without memory for a graph its kernels are
-// launched one by one.
+// replay computes a decode step with its graph, which is recorded at the first
+// batch of this size. Without memory for a graph, the kernels are launched one
+// by one.
 func (p *program) replay(pl plan, cache *kv) error {
 	d := p.g.d
 	if g, ok := p.graphs[pl.tokens]; ok {
@@ -464,7 +465,7 @@ func (p *program) replay(pl plan, cache *kv) error {
 		}
 		return err
 	}
-	p.compute(pl, cache) // kernels and plans are loaded by this, which a recording may not
+	p.compute(pl, cache) // loads kernels and makes plans, which is not possible during recording
 	if err := errors.Join(p.g.err, d.check("cuStreamBeginCapture", d.capture(p.g.stream, 2))); err != nil {
 		return err
 	}
@@ -486,8 +487,8 @@ func (p *program) replay(pl plan, cache *kv) error {
 	return err
 }
 
-// Warm computes nothing in steps of all sizes, so that kernels are loaded,
-// products planned and graphs recorded before anybody waits for them.
+// Warm computes padding in steps of all sizes, so that kernels are loaded,
+// products planned and graphs recorded before the first request.
 func (p *program) Warm(cache tensor.KV) error {
 	return p.g.do(func() error {
 		p.in.host = p.flights[0].host
@@ -509,7 +510,7 @@ func (p *program) Warm(cache tensor.KV) error {
 					return err
 				}
 			}
-			if err := errors.Join(p.g.err, p.g.sync()); err != nil { // what the next is told goes where this one was told
+			if err := errors.Join(p.g.err, p.g.sync()); err != nil { // the next step reuses this step's input
 				return err
 			}
 		}
@@ -564,12 +565,12 @@ func (p *program) compute(pl plan, cache *kv) {
 	p.g.launch("pick", grid{x: pl.rows, y: 1, threads: 1024}, p.ids, p.logits, in.at(in.picks_), n.Vocab)
 }
 
-// few decides how the kernels of a step share processors. Where a step has so few
-// tokens that gemv computes all of its products, every kernel has one block for each
-// processor, of half of its shared memory, so that two kernels are there at once: one
-// computes, and the one after it has its weights come and waits. A kernel with fewer
-// blocks, or smaller ones, would let the next one put several of its own on one
-// processor, which then takes longer than the others.
+// few decides how the kernels of a step share processors. If a step has so few
+// tokens that gemv computes all of its products, every kernel has one block for
+// each processor, with half of its shared memory. So two kernels are resident
+// at once: one computes, and the next loads its weights and waits. If a kernel
+// had fewer or smaller blocks, the next one could put several blocks on one
+// processor, which would then take longer than the others.
 func (p *program) few(pl plan) {
 	p.g.slot = 0
 	if p.g.major == 9 && pl.tokens <= gemvTokens {
@@ -585,8 +586,8 @@ func (p *program) gemvs(w *matrix, tokens int) bool {
 	return tokens <= gemvTokens && gemvBytes(4)+w.inputs(tokens) <= p.g.shared()
 }
 
-// inputs is what gemv has of its inputs in shared memory: 16 bits, or for several tokens
-// and int8 weights three digits.
+// inputs is the size of gemv's inputs in shared memory: 16 bits each, or three
+// digits for several tokens and int8 weights.
 func (w *matrix) inputs(tokens int) int {
 	if w.scale != 0 && tokens > 1 {
 		return 3 * tokens * (w.cols + 64)
@@ -594,9 +595,9 @@ func (w *matrix) inputs(tokens int) int {
 	return 2 * tokens * w.cols
 }
 
-// gemv is how its kernel for a product is called, and launched. Of 16 bytes for each of
-// its threads six are under way: with more, the few loads for which a kernel waits
-// stand behind those of weights.
+// gemv returns the name of the kernel for a product and its launch size. Each
+// thread has six loads of 16 bytes under way. With more, the few loads for
+// which a kernel waits would queue behind those of weights.
 func (p *program) gemv(w *matrix, tokens int, out outcome) (string, grid) {
 	kind, room := p.m.half, p.g.shared()
 	if w.scale != 0 {
@@ -610,7 +611,7 @@ func (p *program) gemv(w *matrix, tokens int, out outcome) (string, grid) {
 		stages = 4
 	}
 	if large := out == swiglu || out == float; large && w.scale != 0 && tokens == 1 && w.cols <= 2048 {
-		size.x *= 2 // short rows: adding their sums up takes as long as their products
+		size.x *= 2 // for short rows, adding the sums takes as long as the products
 	}
 	size.shared = gemvBytes(stages) + w.inputs(tokens)
 	return fmt.Sprintf("gemv%d_%s_%d_%s", stages, kind, tokens, out), size
@@ -618,13 +619,13 @@ func (p *program) gemv(w *matrix, tokens int, out outcome) (string, grid) {
 
 func gemvBytes(stages int) int { return stages * 512 * 16 }
 
-// turns reports whether the product for queries, keys and values turns and stores
-// them too.
+// turns reports whether the product for queries, keys and values also applies
+// RoPE and stores keys and values.
 func (p *program) turns(pl plan, l layer, cache *kv) bool {
 	return p.gemvs(l.qkv, pl.tokens) && cache.keyScales == 0 && l.qNorm == 0 && l.kNorm == 0
 }
 
-// turn is multiply and ropeStore in one.
+// turn is multiply and ropeStore in one kernel.
 func (p *program) turn(pl plan, i int, l layer, cache *kv) {
 	a, in := p.n.Attention, &p.in
 	keys, values, _, _ := cache.of(i)
@@ -633,7 +634,7 @@ func (p *program) turn(pl plan, i int, l layer, cache *kv) {
 		keys, values, l.bias, p.freqs, in.at(in.positions), in.at(in.slots), a.Heads, a.KVHeads, a.HeadDim, p.halves())
 }
 
-// halves says which of a head's dimensions are turned together.
+// halves says which dimensions of a head RoPE rotates as a pair.
 func (p *program) halves() int {
 	if p.n.Rotation.Halves {
 		return 1
@@ -643,7 +644,7 @@ func (p *program) halves() int {
 
 func (p *program) ropeStore(pl plan, i int, l layer, cache *kv) {
 	a, in := p.n.Attention, &p.in
-	parts := 1 // few tokens share their heads out among several processors
+	parts := 1 // with few tokens, several processors share the work of a head
 	switch {
 	case p.g.slot > 0:
 		parts = (p.g.SMs + pl.tokens - 1) / pl.tokens
@@ -656,10 +657,10 @@ func (p *program) ropeStore(pl plan, i int, l layer, cache *kv) {
 		a.Heads, a.KVHeads, a.HeadDim, p.halves(), p.n.Epsilon)
 }
 
-// flash reports whether prompts have a kernel of their own.
+// flash reports whether there is a separate kernel for prompts.
 func (p *program) flash() bool { return p.n.Attention.HeadDim == 64 || p.n.Attention.HeadDim == 128 }
 
-// attend computes what the step's tokens see of their sequences.
+// attend computes the attention of the step's tokens to their sequences.
 func (p *program) attend(pl plan, i int, cache *kv) {
 	a, in := p.n.Attention, &p.in
 	keys, values, keyScales, valueScales := cache.of(i)
@@ -676,7 +677,7 @@ func (p *program) attend(pl plan, i int, cache *kv) {
 		return
 	}
 	share := a.Heads / a.KVHeads
-	early := 0 // a sequence that has several tokens in the step sees what the step writes
+	early := 0 // a sequence with several tokens in the step attends to what the step writes
 	if p.flash() {
 		early = 1
 	}
@@ -695,7 +696,7 @@ func (p *program) attend(pl plan, i int, cache *kv) {
 		splits := max(1, min(32, 2*p.g.SMs/(pl.singles*y)))
 		size := grid{x: pl.singles, y: y, z: splits, threads: 128, shared: 4 * tilesBytes(a.HeadDim, cache)}
 		if pl.singles <= skinnyWide {
-			size.split = 50 // skinny comes next, finds what is left as it is, and needs a cache
+			size.split = 50 // skinny runs next with the same split, and needs cache
 		}
 		p.g.launch(fmt.Sprintf("attend_tiles_%s%s_%d", cache.kind(), p.m.half, a.HeadDim), size,
 			p.attended, p.qkv, keys, values, keyScales, valueScales, in.at(in.tables), in.at(in.offsets), in.at(in.positions), in.at(in.slots), in.at(in.which), p.partial, p.done,
@@ -722,11 +723,11 @@ func (p *program) attend(pl plan, i int, cache *kv) {
 		a.Heads, a.KVHeads, a.HeadDim, scale, early)
 }
 
-// attendWide is up to how many tokens that decode are given twice the warps;
-// more are attended to by tensor cores.
+// attendWide is the largest number of decoding tokens that get twice the warps.
+// For more tokens, attention uses tensor cores.
 const attendWide = 8
 
-// tilesBytes is what a warp of attend_tiles has of shared memory: struct Tiles.
+// tilesBytes is the shared memory of a warp of attend_tiles: struct Tiles.
 func tilesBytes(dim int, cache *kv) int {
 	switch {
 	case cache.keyScales != 0:
@@ -737,7 +738,7 @@ func tilesBytes(dim int, cache *kv) int {
 	return 3 * 2 * tensor.BlockSize * (2*dim + 16)
 }
 
-// outcome is what becomes of a product.
+// outcome says what is done with the result of a product.
 type outcome string
 
 const (
@@ -748,9 +749,10 @@ const (
 	swiglu outcome = "swiglu" // silu of the first half of the rows, times the second: 16 bits
 )
 
-// Up to how many tokens the kernels that read weights once are used: gemv, and
-// skinny for 16-bit weights, which cuBLASLt multiplies better from then on, for
-// int8 that are kept as 16 bits too, and for int8 that would have to be widened.
+// The largest numbers of tokens for the kernels that read weights once: for
+// gemv, and for skinny with 16-bit weights (above that cuBLASLt is faster),
+// with int8 weights that have a 16-bit copy, and with int8 weights that would
+// have to be widened.
 const (
 	gemvTokens   = 2
 	skinnyTokens = 8
@@ -758,8 +760,8 @@ const (
 	skinnyInt8   = 64
 )
 
-// multiply computes y = x × wᵀ for tokens rows of x: 16-bit ones, or where there
-// is a norm float32 ones that are normed first.
+// multiply computes y = x × wᵀ for so many rows of x. They have 16 bits, or
+// with a norm they are float32 and normed first.
 func (p *program) multiply(y ptr, w *matrix, x ptr, norm *vector, tokens int, out outcome) {
 	weight := ptr(0)
 	if norm != nil {
@@ -810,16 +812,16 @@ func (p *program) multiply(y ptr, w *matrix, x ptr, norm *vector, tokens int, ou
 	p.product(y, data, x, w.rows, w.cols, tokens, out)
 }
 
-// widen makes int8 weights 16 bits again.
+// widen converts int8 weights to 16 bits.
 func (p *program) widen(to ptr, w *matrix) {
 	threads := min(256, (w.cols/16+31)/32*32)
 	p.g.launch(p.name("widen"), grid{x: w.rows, y: (w.cols/16 + threads - 1) / threads, threads: threads}, to, w.data, w.scale, w.cols)
 }
 
-// eightWidth is from what width of a model on activations are int8 unless it is said
-// what they are: with less, narrowing them and bringing sums back takes as long as
-// tensor cores save, and pays only where weights would else have to be widened.
-// BenchmarkActivations measured it.
+// eightWidth is the model width from which activations are int8 by default.
+// Below it, narrowing them and converting the sums takes as long as tensor
+// cores save, so it pays only if weights would otherwise have to be widened.
+// BenchmarkActivations measures it.
 const eightWidth = 4096
 
 // eight reports whether all layers' weights are int8, of shapes that can be
@@ -835,8 +837,9 @@ func (p *program) eight() bool {
 	return true
 }
 
-// activations is what a step's inputs of products are: weights alone have 8 bits
-// where all tokens decode, and where kernels that read them once take all tokens.
+// activations is the type of the inputs of a step's products. They have 16 bits
+// if all tokens decode, or if kernels that read weights once compute all
+// tokens.
 func (p *program) activations(pl plan) tensor.Activations {
 	switch a := p.n.Activations; {
 	case pl.whole || pl.tokens <= skinnyWide || !p.eight():
@@ -850,8 +853,8 @@ func (p *program) activations(pl plan) tensor.Activations {
 	}
 }
 
-// multiplyInt8 is multiply with int8 inputs, a scale for each token; of swiglu the
-// result is int8 as well, as the next product takes it.
+// multiplyInt8 is multiply with int8 inputs and a scale for each token. The
+// result of swiglu is int8 too, as input of the next product.
 func (p *program) multiplyInt8(y ptr, w *matrix, x ptr, norm *vector, tokens int, out outcome) {
 	in, row := p.narrowed("i8", x, norm, w.cols, tokens), grid{x: tokens, y: 1, threads: 256}
 	s := ltShape{kind: typeI8, out: typeI32, rows: w.rows, cols: w.cols, tokens: padded(tokens)}
@@ -871,7 +874,7 @@ func (p *program) multiplyInt8(y ptr, w *matrix, x ptr, norm *vector, tokens int
 	}
 }
 
-// multiplyFP8 is the same with float8, which cuBLASLt alone multiplies.
+// multiplyFP8 is the same with float8, which only cuBLASLt multiplies.
 func (p *program) multiplyFP8(y ptr, w *matrix, x ptr, norm *vector, tokens int, out outcome) {
 	in := p.narrowed("f8", x, norm, w.cols, tokens)
 	if p.g.err != nil {
@@ -894,8 +897,8 @@ func (p *program) multiplyFP8(y ptr, w *matrix, x ptr, norm *vector, tokens int,
 	}
 }
 
-// narrowed is x as 8 bits, normed before where there is a norm; its scales are
-// p.scales. What swiglu left is so already.
+// narrowed converts x to 8 bits, after the norm if there is one. The scales are
+// in p.scales. The result of swiglu has 8 bits already.
 func (p *program) narrowed(code string, x ptr, norm *vector, cols, tokens int) ptr {
 	row := grid{x: tokens, y: 1, threads: 256}
 	switch {
@@ -909,7 +912,7 @@ func (p *program) narrowed(code string, x ptr, norm *vector, cols, tokens int) p
 	return p.h
 }
 
-// halfType is how CUDA counts the model's 16-bit numbers.
+// halfType is CUDA's number for the model's 16-bit type.
 func (p *program) halfType() int32 {
 	if p.m.half == "bf16" {
 		return typeBF16
@@ -917,7 +920,7 @@ func (p *program) halfType() int32 {
 	return typeF16
 }
 
-// gemmBytes is what gemm has of shared memory.
+// gemmBytes is the shared memory of gemm.
 const gemmBytes = 4 * (64 + 128) * 40 * 2
 
 // product multiplies by 16-bit weights on tensor cores.

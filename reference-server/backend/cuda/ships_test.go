@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// What ships was compiled from the sources that stand here, by the script that
-// stands here: generate.sh notes the sum of all of them.
+// The shipped kernels were compiled from the sources and with the script in
+// this folder: generate.sh records the checksum of all of them.
 func TestShippedKernelsAreOfTheseSources(t *testing.T) {
 	noted, err := os.ReadFile("kernels.sum")
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )
 
-// shape is that of a model whose weights do not matter.
+// shape is the shape of a model with random weights.
 type shape struct {
 	name                                           string
 	width, layers, heads, kv, dim, ffn, vocabulary int
@@ -25,7 +25,8 @@ var shapes = []shape{
 	{"8B", 4096, 32, 32, 8, 128, 14336, 128256, false},
 }
 
-// random makes a program of a shape with random weights, made on the device.
+// random makes a program of a shape with random weights, which are generated on
+// the device.
 func (s shape) random(b testing.TB, m *Model, quantized bool, tokens, outputs int) (*program, int64) {
 	var bytes int64
 	matrix := func(rows, cols int) tensor.Matrix {
@@ -117,8 +118,8 @@ func prompt(n int) tensor.Step {
 	return s
 }
 
-// elapsed is the shortest of a few rounds of something, in seconds a time, by
-// the device's own clock.
+// elapsed is the time of one call in seconds by the device's own clock: the
+// shortest of a few rounds.
 func elapsed(b testing.TB, g *GPU, times int, f func() error) float64 {
 	best := math.Inf(1)
 	for range 5 {
@@ -152,7 +153,8 @@ func elapsed(b testing.TB, g *GPU, times int, f func() error) float64 {
 	return best
 }
 
-// kept begins a step each time, and keeps two under way, as the engine does.
+// kept begins one step at each call and keeps two under way, as the engine
+// does.
 func (p *program) kept(step tensor.Step, cache tensor.KV, picks []tensor.Pick) func() error {
 	return func() error {
 		if p.started-p.awaited == 2 {
@@ -262,8 +264,8 @@ func BenchmarkActivations(b *testing.B) {
 	}
 }
 
-// BenchmarkProducts measures cuBLASLt's products of a layer, of bfloat16, int8 and
-// float8, with the sums that are quicker and with exact ones.
+// BenchmarkProducts measures cuBLASLt's products of a layer in bfloat16, int8
+// and float8, with faster and with exact sums.
 func BenchmarkProducts(b *testing.B) {
 	g := gpu(b)
 	if g.lt == nil {
@@ -293,7 +295,7 @@ func BenchmarkProducts(b *testing.B) {
 		kind, out int32
 	}{{"bfloat16", typeBF16, typeBF16}, {"int8", typeI8, typeI32}, {"float8", typeE4M3, typeBF16}, {"float8, exact sums", typeE4M3, typeBF16}}
 	for _, k := range kinds {
-		random := func(to ptr, n int64) error { // like activations and weights: what is multiplied changes the clock
+		random := func(to ptr, n int64) error { // distributed like activations and weights, because the values affect the clock
 			g.launch("randomize_bf16", grid{x: 1024, y: 1, threads: 256}, y, n, 1, float32(1))
 			switch row := (grid{x: int(n / 4096), y: 1, threads: 256}); k.kind {
 			case typeBF16:

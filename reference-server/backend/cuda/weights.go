@@ -14,12 +14,12 @@ import (
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )
 
-// narrowable is of what the columns of a matrix must be a multiple, to be int8:
-// 16 are read at once.
+// narrowable is the number of which the columns of an int8 matrix must be a
+// multiple, because 16 are read at once.
 const narrowable = 16
 
 // Model is one model's memory on a GPU. It implements tensor.Compiler. Close
-// gives everything back.
+// frees the memory.
 type Model struct {
 	g      *GPU
 	half   string // the 16-bit numbers it computes with: f16 or bf16; empty until the first load
@@ -48,7 +48,7 @@ func (g *GPU) NewModel() *Model { return &Model{g: g, taken: map[ptr]int64{}} }
 // KVBytes is what one number of a cache takes.
 func (m *Model) KVBytes() int { return 2 }
 
-// Name says what computes, for the log.
+// Name describes the device and the number type, for the log.
 func (m *Model) Name() string {
 	return m.g.Describe() + map[string]string{"f16": ", float16", "bf16": ", bfloat16"}[m.half]
 }
@@ -133,7 +133,7 @@ func (m *Model) free(p ptr) {
 type matrix struct {
 	rows, cols  int
 	data, scale ptr // scale is 0 where weights are 16 bits
-	wide        ptr // int8 weights as 16 bits, where they are kept so too
+	wide        ptr // 16-bit copy of int8 weights, if one is kept
 	float8      ptr // the same as E4M3
 }
 
@@ -164,9 +164,9 @@ type vector struct {
 
 func (v *vector) Len() int { return v.n }
 
-// Load brings a matrix to the device, as 16 bits or int8. There are no float32
-// weights here: where they are asked for, bfloat16 stays what it is and
-// everything else becomes float16.
+// Load copies a matrix to the device, as 16 bits or int8. There are no float32
+// weights here: if they are requested, bfloat16 stays bfloat16 and everything
+// else becomes float16.
 func (m *Model) Load(s tensor.Stored, f tensor.Format) (tensor.Matrix, error) {
 	if m.half == "" {
 		m.half = "f16"
@@ -193,7 +193,7 @@ func (m *Model) Load(s tensor.Stored, f tensor.Format) (tensor.Matrix, error) {
 	return w, nil
 }
 
-// narrow makes int8 of 16-bit weights.
+// narrow converts 16-bit weights to int8.
 func (m *Model) narrow(w *matrix) (err error) {
 	wide := w.data
 	if w.data, err = m.alloc(int64(w.rows) * int64(w.cols)); err != nil {
@@ -231,7 +231,7 @@ func (m *Model) upload(to ptr, s tensor.Stored) error {
 	return nil
 }
 
-// staging is pinned memory from which nothing is being copied any more.
+// staging returns pinned memory from which no copy is under way.
 func (m *Model) staging(need int64) (*staging, error) {
 	m.turn = 1 - m.turn
 	s := &m.stage[m.turn]
@@ -287,7 +287,7 @@ func bfloat16(v float32) uint16 {
 	return uint16((b + 0x7fff + b>>16&1) >> 16)
 }
 
-// LoadVector brings a vector of a norm or a bias to the device.
+// LoadVector copies a vector of a norm or a bias to the device.
 func (m *Model) LoadVector(s tensor.Stored) (tensor.Vector, error) {
 	if s.Rows != 1 {
 		return nil, fmt.Errorf("tensor %q is a matrix of %d×%d, and must be a vector", s.Name, s.Rows, s.Cols)
@@ -308,10 +308,11 @@ func (m *Model) floats(v []float32) (ptr, error) {
 	if err := m.g.d.check("cuMemcpyHtoDAsync", m.g.d.toDevice(p, unsafe.Pointer(&v[0]), uint64(4*len(v)), m.g.stream)); err != nil {
 		return 0, err
 	}
-	return p, m.g.sync() // v is the caller's again
+	return p, m.g.sync() // after this the caller may change v
 }
 
-// joined puts matrices of the same width below one another, and frees them.
+// joined makes one matrix of the rows of several with the same width, and frees
+// those.
 func (m *Model) joined(parts ...*matrix) (*matrix, error) {
 	all := &matrix{cols: parts[0].cols}
 	for _, p := range parts {
@@ -360,7 +361,7 @@ type kv struct {
 	bytes                  int64
 }
 
-// kind is what the names of kernels for this cache have beside the 16-bit type.
+// kind is the part of kernel names for this type of cache.
 func (c *kv) kind() string {
 	if c.keyScales != 0 {
 		return "i8_"
@@ -368,7 +369,7 @@ func (c *kv) kind() string {
 	return ""
 }
 
-// of is where a layer's keys, values and scales begin.
+// of returns where a layer's keys, values and scales begin.
 func (c *kv) of(layer int) (keys, values, keyScales, valueScales ptr) {
 	at, scales := int64(layer)*c.layer, int64(layer)*c.scales
 	return c.keys.plus(at), c.values.plus(at), c.keyScales.plus(scales), c.valueScales.plus(scales)
