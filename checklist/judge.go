@@ -88,7 +88,7 @@ func (v *Verdict) decide(e *evidence) {
 			v.Reasons = append(v.Reasons, Reason{Said: words.Say("Left out: %s: %s.", f.Source, f.Why)})
 		}
 	}
-	for _, warning := range slices.Concat(warnings(e.gate), e.unreportedTokens(), e.connections()) {
+	for _, warning := range slices.Concat(warnings(e.gate), e.unreportedTokens(), e.remarks()) {
 		v.Reasons = append(v.Reasons, Reason{Said: warning})
 	}
 	for _, r := range v.Reasons {
@@ -199,8 +199,9 @@ func warnings(gate scenarios.Gate) []words.Sentence {
 	return said
 }
 
-// connections describes what the client saw of connections that is not an error.
-func (e *evidence) connections() (said []words.Sentence) {
+// remarks describes what was seen that is not an error: how the service treated
+// connections, and a trace that ended before its stage.
+func (e *evidence) remarks() (said []words.Sentence) {
 	for _, seen := range e.rec.Observations {
 		n := int64(seen.Value)
 		switch seen.Name {
@@ -208,6 +209,8 @@ func (e *evidence) connections() (said []words.Sentence) {
 			said = append(said, words.Say("%s again on a new connection, because the service had closed the kept connection before it answered. Each counts once and is not an error.", words.Count(n, "1 request was sent", "%d requests were sent")))
 		case recording.ObsLeftOpen:
 			said = append(said, words.Say("The service left %s open after an answer had ended. The last event counts as the end of the answer, as clients see it.", words.Count(n, "1 connection", "%d connections")))
+		case recording.ObsTraceEnded:
+			said = append(said, words.Say("Warning: %s.", seen.Text))
 		case recording.ObsSentAfterEnd:
 			said = append(said, words.Say("%s after its end; the data after the end was not counted.", words.Count(n, "1 answer went on", "%d answers went on")))
 		}

@@ -163,6 +163,7 @@ const (
 	ObsResent             = "requests_resent"            // Value: how many were sent again because the kept connection had been closed
 	ObsLeftOpen           = "connections_left_open"      // Value: how many connections the service left open after the end of an answer
 	ObsSentAfterEnd       = "answers_sent_after_end"     // Value: how many answers went on after their end
+	ObsTraceEnded         = "trace_ended"                // the trace of a stage ended before the stage; Subject: scenario; Text: how long before
 	ObsReplicasReady      = "replicas_ready"             // Value: number of replicas that the gateway would route to
 	ObsReplicasUnreported = "replicas_untold"            // the service does not report how many replicas are ready; Text: its answer
 	ObsMemoryUnreported   = "memory_untold"              // the service does not report its memory; Subject: scenario; Text: why

@@ -200,6 +200,9 @@ func (c *conductor) act(ctx context.Context, s scenarios.Scenario) error {
 	seed := SeedFor(c.Gate, s.Name)
 	probing, stopProbe := context.WithCancel(ctx)
 	plan := loadgen.NewPlan(s, seed, c.Material)
+	for _, remark := range plan.Idle() {
+		c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsTraceEnded, Subject: s.Name, Text: remark})
+	}
 	watched := &watched{conductor: c, scenario: s, plan: plan, started: time.Now(), after: c.loadAfter(s)}
 	if s.Twins != nil {
 		watched.twins = &twins.Asker{Clock: c.clock, Scenario: s, Client: c.client, Keys: c.keys, Question: plan.Again, Sink: watched.request}
