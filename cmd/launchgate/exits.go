@@ -19,6 +19,7 @@ var exits = []struct{ command, means string }{
 	{"release", "0 the release is live, 1 it was rejected or rolled back"},
 	{"report", "0 the report is written, whatever the verdict"},
 	{"export", "0 the file is written, whatever the verdict"},
+	{"serve", "0 it was ended and the run under way was interrupted"},
 	{"up", "0 the service is up"},
 	{"down", "0 no process of the deployment runs"},
 	{"backup", "0 the copy is whole"},
