@@ -113,7 +113,8 @@ type Audit struct {
 
 // Degrade is the load shedding when replicas have more than Queue requests under
 // way each. Requests of the class at index i of Classes are refused above
-// Queue·(i+1), but those of the most important class never. Answers of a class in
+// Queue·(i+1), but those of the most important class never, and those of a tenant with
+// less than its share of that only if more important classes make the load. Answers of a class in
 // Shorten are shortened above half of that.
 type Degrade struct {
 	Queue     int      `yaml:"queue"`      // 0: nothing ever gives way

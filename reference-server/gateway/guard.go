@@ -270,6 +270,11 @@ func (g *guard) admit(r *http.Request, load float64) (c *call, leave func(), d *
 		return c, nil, d
 	}
 	leave, d = g.enter(r.Context(), c.key.Tenant, budget, 1, 0)
+	if d == nil {
+		g.mu.Lock()
+		g.tenantOf(c.key.Tenant).place = slices.Index(config.Classes, c.key.Class)
+		g.mu.Unlock()
+	}
 	return c, leave, d
 }
 
@@ -371,7 +376,7 @@ func (g *guard) shed(c *call, load float64) *denial {
 		return nil
 	}
 	place := max(0, slices.Index(config.Classes, c.key.Class)) // an unknown class is the least
-	if place < len(config.Classes)-1 && load > mark*float64(place+1) {
+	if place < len(config.Classes)-1 && load > mark*float64(place+1) && !g.hasLittle(c.key.Tenant, place, load, mark*float64(place+1)) {
 		g.metrics.degraded.WithLabelValues("shed").Inc()
 		return deny(http.StatusServiceUnavailable, "overloaded", fmt.Sprintf("the service is overloaded, and requests of class %s are refused first", config.Classes[place]), 2*time.Second)
 	}
@@ -380,6 +385,38 @@ func (g *guard) shed(c *call, load float64) *denial {
 		c.shortened = config.Degrade.MaxTokens
 	}
 	return nil
+}
+
+// hasLittle reports whether a tenant has less under way than an even share of most,
+// the load at which its class is refused, while the load is not that of higher classes:
+// one tenant alone must not have all others of its class refused. The replicas' queue
+// is fair over tenants, so what is let in does not wait for all of the load.
+func (g *guard) hasLittle(name string, place int, load, most float64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all, higher, tenants := 0, 0, 0
+	for _, t := range g.tenants {
+		if t.inFlight == 0 {
+			continue
+		}
+		tenants++
+		all += t.inFlight
+		if t.place > place {
+			higher += t.inFlight
+		}
+	}
+	if all == 0 {
+		return false // the load is not that of tenants
+	}
+	own := 0
+	if t := g.tenants[name]; t != nil {
+		own = t.inFlight
+	}
+	if own == 0 {
+		tenants++
+	}
+	each := load / float64(all)
+	return each*float64(higher) <= most && each*float64(own) < most/float64(tenants)
 }
 
 // Bounds of the texts of a request in an audit line.

@@ -332,6 +332,43 @@ func TestExpectedTokensDoNotOverflow(t *testing.T) {
 	}
 }
 
+// Past the mark, a tenant that has less under way than its share is not refused for
+// what others of its class, or of a lower one, have.
+func TestOneTenantDoesNotHaveOthersShed(t *testing.T) {
+	c := DefaultConfig()
+	c.Degrade.Queue = 10
+	for _, tt := range []struct {
+		name   string
+		others map[string]tenant // under way, and the place of the class
+		class  string            // of the request of tenant "me"
+		own    int
+		load   float64
+		shed   bool
+	}{
+		{"another has it all", map[string]tenant{"hog": {inFlight: 60, place: 1}}, "standard", 0, 60, false},
+		{"the one that has it all", nil, "standard", 60, 60, true},
+		{"a lower class has it all", map[string]tenant{"hog": {inFlight: 60, place: 0}}, "standard", 0, 60, false},
+		{"a higher class has it all", map[string]tenant{"hog": {inFlight: 60, place: 2}}, "standard", 0, 60, true},
+		{"less than its share", map[string]tenant{"hog": {inFlight: 60, place: 1}}, "standard", 9, 69, false},
+		{"its share", map[string]tenant{"hog": {inFlight: 60, place: 1}}, "standard", 10, 70, true},
+		{"less than its share, on three replicas", map[string]tenant{"hog": {inFlight: 60, place: 1}}, "standard", 29, 29.6, false},
+		{"many others, each with its share", map[string]tenant{"a": {inFlight: 7, place: 1}, "b": {inFlight: 7, place: 1}, "c": {inFlight: 7, place: 1}}, "standard", 5, 26, true},
+		{"work that is no tenant's", nil, "standard", 0, 60, true},
+	} {
+		g := &guard{metrics: newMetrics(&balancer{}), tenants: map[string]*tenant{}}
+		g.config.Store(&c)
+		for name, other := range tt.others {
+			g.tenants[name] = &other
+		}
+		if tt.own > 0 {
+			g.tenants["me"] = &tenant{inFlight: tt.own, place: 1}
+		}
+		if d := g.shed(&call{key: ledger.Key{Tenant: "me", Class: tt.class}}, tt.load); (d != nil) != tt.shed {
+			t.Errorf("%s: %v, want shed: %v", tt.name, d, tt.shed)
+		}
+	}
+}
+
 // Past the mark the least important class gives way first.
 func TestShedding(t *testing.T) {
 	c := DefaultConfig()

@@ -132,6 +132,7 @@ func (s *sheet) forget(dead func(gateway string, until int64) bool) {
 // tenant is the state of a tenant at this gateway.
 type tenant struct {
 	inFlight int
+	place    int       // of the class of its latest request, among the classes
 	waiting  int       // for more slots
 	most     int       // under way at once, since the sheet was last written
 	slots    int       // that it may fill
