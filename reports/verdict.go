@@ -89,6 +89,9 @@ func facts(r Report) []pair {
 		{l.say("fact.measured"), l.Word(seconds(math.Round((r.To-r.From)*10) / 10))},
 		{l.say("fact.requests"), l.say("fact.errors", count(r.Requests), count(r.Errors))},
 	}
+	for _, name := range sortedKeys(e.Labels) {
+		list = append(list, pair{words.Harmless(name), words.Harmless(e.Labels[name])})
+	}
 	if rate, users := peak(r.Load); rate > 0 {
 		list = append(list, pair{l.say("fact.load"), l.say("fact.load.rate", perSecond(rate))})
 	} else if users > 0 {

@@ -424,6 +424,10 @@ var phrases = words.Language{
 	"capacity.why":           "Why",
 	"capacity.report":        "report",
 
+	"matrix.name":  "The runs of",
+	"matrix.title": "The gate %s was played with %s combinations of values.",
+	"matrix.runs":  "The runs side by side",
+
 	"compare.title":           "Comparison",
 	"compare.question":        "Is it still as good?",
 	"compare.regression":      "Worse",

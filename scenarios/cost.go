@@ -107,7 +107,7 @@ func ParsePriceBook(name string, src []byte) (PriceBook, error) {
 	for _, p := range c.problems {
 		d.addUnlessKnown(p)
 	}
-	d.problems.inFileOrder()
+	d.problems.inFileOrder(nil)
 	for i := range d.problems {
 		d.problems[i].File = name
 	}

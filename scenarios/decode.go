@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"cmp"
 	"encoding"
 	"errors"
 	"fmt"
@@ -10,12 +11,16 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 )
 
 // maxNodes is how many values a gate may have once its aliases are written
 // out. A few lines of aliases of aliases would otherwise fill the memory.
 const maxNodes = 100_000
+
+// added are the lists of a gate that follow those of the files that it includes.
+var added = []string{"scenarios", "objectives", "profiles"}
 
 // decoder copies a YAML tree into a Gate by the yaml tags of its types. It goes
 // on after a problem, so that a person fixes a gate once, and it remembers
@@ -27,22 +32,51 @@ type decoder struct {
 	places   map[string]place
 	anchors  map[string]ast.Node
 	nodes    int
+
+	file   string // that is being read
+	files  []string
+	whole  bool // what is missing is missing; otherwise another file may have it
+	given  *Given
+	paths  map[string]string // the keys of given.Set by the paths that they mean
+	used   map[string]bool   // variables and keys of given.Set
+	matrix map[string][]Setting
 }
 
 // place is where a value stands. Verbatim: its text stands there letter for
 // letter, so that an offset in the value is an offset in the line.
 type place struct {
+	file         string
 	line, column int
 	verbatim     bool
 }
 
 func newDecoder(root ast.Node) *decoder {
-	d := &decoder{places: make(map[string]place), anchors: make(map[string]ast.Node)}
+	d := decoderOf(nil)
+	d.enter("", root)
+	return d
+}
+
+// decoderOf decodes files with what completes them; nil: nothing does.
+func decoderOf(given *Given) *decoder {
+	d := &decoder{places: make(map[string]place), whole: true, given: given, paths: map[string]string{}, used: map[string]bool{}}
+	if given != nil {
+		for key := range given.Set {
+			d.paths[key] = key
+		}
+	}
+	return d
+}
+
+// enter begins a file.
+func (d *decoder) enter(name string, root ast.Node) {
+	d.file, d.anchors = name, make(map[string]ast.Node)
+	if !slices.Contains(d.files, name) {
+		d.files = append(d.files, name)
+	}
 	for _, node := range ast.Filter(ast.AnchorType, root) {
 		anchor := node.(*ast.AnchorNode)
 		d.anchors[anchor.Name.GetToken().Value] = anchor.Value
 	}
-	return d
 }
 
 func (d *decoder) decodeInto(root ast.Node, gate *Gate) {
@@ -60,7 +94,7 @@ func (d *decoder) add(path, format string, args ...any) {
 }
 
 func (d *decoder) addAt(at place, path, format string, args ...any) {
-	d.problems = append(d.problems, Problem{Line: at.line, Column: at.column, Path: path, Text: fmt.Sprintf(format, args...)})
+	d.problems = append(d.problems, Problem{File: cmp.Or(at.file, d.file), Line: at.line, Column: at.column, Path: path, Text: fmt.Sprintf(format, args...)})
 }
 
 // check adds what is wrong with the values that were read. A zero that was
@@ -85,7 +119,7 @@ func (d *decoder) addUnlessKnown(p Problem) {
 		}
 	}
 	at := d.placeOf(p.Path)
-	p.Line, p.Column = at.line, at.column
+	p.File, p.Line, p.Column = cmp.Or(at.file, d.file), at.line, at.column
 	d.problems = append(d.problems, p)
 }
 
@@ -112,7 +146,19 @@ func (d *decoder) decode(node ast.Node, to reflect.Value, path string) {
 	if node == nil {
 		return
 	}
-	d.places[path] = placeOfNode(node)
+	at := placeOfNode(node)
+	at.file = d.file
+	if value, set := d.setNode(path); set {
+		node, at = value, place{file: "--set"}
+	}
+	d.places[path] = at
+	if value, changed := d.expanded(node, path); changed {
+		if value == nil {
+			return // it has been said why
+		}
+		node, at.verbatim = value, false
+		d.places[path] = at
+	}
 	if d.nodes++; d.nodes > maxNodes {
 		if d.nodes == maxNodes+1 {
 			d.add(path, "found more than %d values, expected a gate; do its aliases repeat each other?", maxNodes)
@@ -130,6 +176,9 @@ func (d *decoder) decode(node ast.Node, to reflect.Value, path string) {
 	switch to.Kind() {
 	case reflect.Pointer:
 		value := reflect.New(to.Type().Elem())
+		if !to.IsNil() { // an included file has it too
+			value = to
+		}
 		d.decode(node, value.Elem(), path)
 		to.Set(value)
 	case reflect.Struct:
@@ -296,6 +345,7 @@ func (d *decoder) decodeStruct(node ast.Node, to reflect.Value, path string) {
 		return
 	}
 	keys := keysOf(to.Type())
+	pairs = d.withSet(pairs, path, keys)
 	seen := make(map[string]bool)
 	for _, pair := range pairs {
 		index := slices.Index(keys, pair.key)
@@ -304,11 +354,15 @@ func (d *decoder) decodeStruct(node ast.Node, to reflect.Value, path string) {
 			continue
 		}
 		seen[pair.key] = true
+		pair.at.file = cmp.Or(pair.at.file, d.file)
 		d.places[join(path, pair.key)] = pair.at // of an empty value, where the key is
 		d.decode(pair.value, to.Field(index), join(path, pair.key))
 	}
 	for i, key := range keys {
-		if !seen[key] && required(to.Type().Field(i)) {
+		if _, had := d.places[join(path, key)]; had {
+			continue
+		}
+		if !seen[key] && required(to.Type().Field(i)) && (d.whole || strings.Contains(path, "[")) {
 			d.addAt(d.placeOf(path), join(path, key), "missing key %s", quoted(key))
 		}
 	}
@@ -395,14 +449,46 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
+// withSet adds the keys that --set gives and the gate does not have; known are those
+// that there can be, nil: any.
+func (d *decoder) withSet(pairs []pair, path string, known []string) []pair {
+	if !d.whole {
+		return pairs // the file that includes this one may have them
+	}
+	for _, key := range d.setBelow(path) {
+		if (known == nil || slices.Contains(known, key)) && !slices.ContainsFunc(pairs, func(p pair) bool { return p.key == key }) {
+			pairs = append(pairs, pair{key: key, at: place{file: "--set"}, value: emptyMapping()})
+		}
+	}
+	return pairs
+}
+
+// emptyMapping is where --set puts a key into what the gate does not have.
+func emptyMapping() ast.Node {
+	file, err := parser.ParseBytes([]byte("{}"), 0)
+	if err != nil {
+		panic(err) // it is YAML
+	}
+	return file.Docs[0].Body
+}
+
 func (d *decoder) decodeSlice(node ast.Node, to reflect.Value, path string) {
+	if one, is := node.(*ast.StringNode); is && path == "include" {
+		to.Set(reflect.ValueOf([]string{one.Value}))
+		return
+	}
 	sequence, ok := node.(*ast.SequenceNode)
 	if !ok {
 		d.add(path, "found %s, expected a list (each item after a dash)", describe(node))
 		return
 	}
-	list := reflect.MakeSlice(to.Type(), 0, 0)
+	list, had := reflect.MakeSlice(to.Type(), 0, 0), 0
+	if slices.Contains(added, path) && !to.IsNil() {
+		list, had = to, to.Len()
+	}
 	for i, item := range sequence.Values {
+		i += had
+		d.alias(path, d.nameOf(item, path), i)
 		if d.nodes > maxNodes {
 			return
 		}
@@ -419,7 +505,10 @@ func (d *decoder) decodeMap(node ast.Node, to reflect.Value, path string) {
 		d.add(path, "found %s, expected a mapping", describe(node))
 		return
 	}
-	to.Set(reflect.MakeMap(to.Type()))
+	if to.IsNil() {
+		to.Set(reflect.MakeMap(to.Type()))
+	}
+	pairs = d.withSet(pairs, path, nil)
 	for _, pair := range pairs {
 		value := reflect.New(to.Type().Elem()).Elem()
 		d.decode(pair.value, value, join(path, pair.key))

@@ -20,7 +20,7 @@ type Gate struct {
 	// Seed determines arrivals, prompts and victims; 0 draws a new seed for the
 	// run.
 	Seed uint64 `yaml:"seed,omitempty" json:"seed,omitempty"`
-	// Target may be left out of a file that is read by LoadAgainst.
+	// Target may be left out of a file that is read by LoadGiven with Against.
 	Target    Target     `yaml:"target,omitempty" json:"target"`
 	Warmup    Warmup     `yaml:"warmup,omitempty" json:"warmup,omitempty"`
 	Scenarios []Scenario `yaml:"scenarios,omitempty" json:"scenarios,omitempty"`
@@ -36,6 +36,15 @@ type Gate struct {
 	// Confidence is the confidence level that an objective needs to pass; the
 	// default is 99%.
 	Confidence Share `yaml:"confidence,omitempty" json:"confidence,omitempty"`
+	// Include are files, beside this one, whose keys this gate has too. What this file
+	// says comes before them; scenarios, objectives and profiles are added to theirs.
+	Include []string `yaml:"include,omitempty" json:"include,omitempty"`
+	// Matrix plays the gate once for each combination of values. ${NAME} stands for
+	// the value of the axis NAME.
+	Matrix map[string][]Setting `yaml:"matrix,omitempty" json:"matrix,omitempty"`
+	// Labels are kept with the run and shown in its report, such as a version or a
+	// team.
+	Labels map[string]string `yaml:"labels,omitempty" json:"labels,omitempty"`
 	// Stop ends a run that does more harm than permitted.
 	Stop *Stop `yaml:"stop,omitempty" json:"stop,omitempty"`
 	// Scan runs the security scan after the scenarios.

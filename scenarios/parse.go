@@ -27,34 +27,24 @@ const (
 )
 
 // Load reads the gate in a file.
-func Load(path string) (Gate, error) { return load(path, Target{}) }
+func Load(path string) (Gate, error) { return load(path, nil) }
 
-// LoadAgainst reads the gate in a file for a service that is already there, at
-// the address of e: see Target.At. If e is nil, it is Load.
-func LoadAgainst(path string, e *Endpoint) (Gate, error) { return load(path, Target{Endpoint: e}) }
-
-// Read reads a gate that is in no file, such as one from standard input; name stands for
-// the file in errors. Files that it names lie in the working folder.
-func Read(name string, in io.Reader, e *Endpoint) (Gate, error) {
-	return read(name, in, ".", Target{Endpoint: e})
-}
-
-func load(path string, instead Target) (Gate, error) {
+func load(path string, given *Given) (Gate, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return Gate{}, fmt.Errorf("read the gate: %w", err)
 	}
 	defer file.Close()
-	return read(path, file, filepath.Dir(path), instead)
+	return read(path, file, filepath.Dir(path), given)
 }
 
 // read reads a gate whose files lie in dir.
-func read(name string, in io.Reader, dir string, instead Target) (Gate, error) {
+func read(name string, in io.Reader, dir string, given *Given) (Gate, error) {
 	src, err := io.ReadAll(io.LimitReader(in, maxSource+1))
 	if err != nil {
 		return Gate{}, fmt.Errorf("read the gate: %w", err)
 	}
-	gate, err := parse(name, src, instead)
+	gate, err := parseIn(name, dir, src, given)
 	if err != nil {
 		return Gate{}, err
 	}
@@ -126,29 +116,38 @@ func (g Gate) relativeTo(dir string) (Gate, error) {
 // Parse reads a gate, fills in what it leaves out (see Resolved) and checks it.
 // The error is a Problems with everything that is wrong, each with its place;
 // name stands for the file in it.
-func Parse(name string, src []byte) (Gate, error) { return parse(name, src, Target{}) }
+func Parse(name string, src []byte) (Gate, error) { return parse(name, src, nil) }
 
-func parse(name string, src []byte, instead Target) (Gate, error) {
-	root, problem := parseYAML(src)
-	if problem != nil {
-		problem.File = name
-		return Gate{}, Problems{*problem}
-	}
+func parse(name string, src []byte, given *Given) (Gate, error) {
+	return parseIn(name, "", src, given)
+}
+
+// parseIn reads a gate whose files lie in dir; empty: it can include none.
+func parseIn(name, dir string, src []byte, given *Given) (Gate, error) {
 	var gate Gate
-	d := newDecoder(root)
-	d.decodeInto(root, &gate)
-	if instead.Endpoint != nil {
-		gate.Target = gate.Target.At(*instead.Endpoint)
+	d := decoderOf(given)
+	d.readFile(name, dir, src, &gate, nil)
+	d.file = name
+	if given != nil && given.Against != nil {
+		gate.Target = gate.Target.At(*given.Against)
 	}
-	written := gate
-	gate = gate.Resolved()
-	d.check(written, gate)
-	d.problems.inFileOrder()
-	for i := range d.problems {
-		d.problems[i].File = name
+	d.checkGiven(name)
+	if len(d.places) > 0 { // it could be read
+		written := gate
+		gate = gate.Resolved()
+		d.check(written, gate)
 	}
+	d.problems.inFileOrder(d.files)
 	if err := d.problems.asError(); err != nil {
 		return Gate{}, err
+	}
+	for axis, values := range d.matrix {
+		if _, set := given.fixed(axis); !set {
+			if gate.Matrix == nil {
+				gate.Matrix = map[string][]Setting{}
+			}
+			gate.Matrix[axis] = values
+		}
 	}
 	return gate, nil
 }

@@ -86,7 +86,7 @@ func TestLoadAgainst(t *testing.T) {
 		if err := os.WriteFile(path, []byte(src), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		gate, err := LoadAgainst(path, &Endpoint{URL: "http://127.0.0.1:8000"})
+		gate, err := LoadGiven(path, Given{Against: &Endpoint{URL: "http://127.0.0.1:8000"}})
 		model := "" // the address alone is replaced
 		if strings.Contains(target, "model: other") {
 			model = "other"
@@ -97,7 +97,7 @@ func TestLoadAgainst(t *testing.T) {
 		if _, err := Load(path); (err == nil) != (target != "") {
 			t.Errorf("%q without --target: %v", target, err)
 		}
-		if _, err := LoadAgainst(path, &Endpoint{URL: "ftp://127.0.0.1"}); err == nil || !strings.Contains(err.Error(), "target.endpoint.url") {
+		if _, err := LoadGiven(path, Given{Against: &Endpoint{URL: "ftp://127.0.0.1"}}); err == nil || !strings.Contains(err.Error(), "target.endpoint.url") {
 			t.Errorf("a bad --target: %v", err)
 		}
 	}

@@ -86,7 +86,7 @@ func nearest(found string, known []string) string {
 	}
 	best, least := "", max(min(len(found)/2, 2), len(found)/3)+1
 	for _, word := range known {
-		if d := editDistance(strings.ToLower(found), word); d < least {
+		if d := editDistance(strings.ToLower(found), strings.ToLower(word)); d < least {
 			best, least = word, d
 		}
 	}
@@ -118,9 +118,12 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-// inFileOrder sorts by position; problems of one place keep their order.
-func (p Problems) inFileOrder() {
+// inFileOrder sorts by file and position; problems of one place keep their order.
+func (p Problems) inFileOrder(files []string) {
 	slices.SortStableFunc(p, func(a, b Problem) int {
+		if a.File != b.File {
+			return slices.Index(files, a.File) - slices.Index(files, b.File)
+		}
 		if a.Line != b.Line {
 			return a.Line - b.Line
 		}

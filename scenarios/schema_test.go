@@ -60,6 +60,7 @@ func schemaOfGate(t *testing.T) *jsonschema.Schema {
 		reflect.TypeFor[Lengths]():   lengths,
 		reflect.TypeFor[Field]():     {},
 		reflect.TypeFor[Devices]():   devices,
+		reflect.TypeFor[Setting]():   {Types: []string{"string", "number"}},
 		reflect.TypeFor[Dollars]():   text(dollarsPattern, "$0.80", "US dollars an hour: $0.80."),
 	}})
 	if err != nil {
@@ -68,6 +69,7 @@ func schemaOfGate(t *testing.T) *jsonschema.Schema {
 	describeFields(schema, reflect.TypeFor[Gate](), commentsOf(t, "gate.go", "cost.go", "scan.go"))
 	schema.Schema = "https://json-schema.org/draft/2020-12/schema"
 	schema.Title = "A launch gate"
+	schema.Properties["include"].Types, schema.Properties["include"].Type = []string{"array", "string"}, ""
 
 	scenario := schema.Properties["scenarios"].Items
 	class := scenario.Properties["classes"].Items

@@ -42,6 +42,8 @@ const (
 	maxModels       = 100    // of one replica
 	maxShorten      = 60     // times: at more, a window holds too few scrapes
 	maxWarmup       = 10_000 // requests
+	maxLabels       = 50
+	maxLabel        = 1000 // bytes of one
 	maxStopRequests = 1_000_000
 	maxTokens       = 1_000_000 // of one answer
 	maxStage        = Duration(7 * 24 * time.Hour)
@@ -85,6 +87,7 @@ func check(g Gate) Problems {
 	if g.Confidence != 0 && (g.Confidence < leastConfidence || g.Confidence > mostConfidence) {
 		c.add("confidence", "found %v, expected a share from %v to %v, such as 95%%: how sure a promise has to be to pass", g.Confidence, Share(leastConfidence), Share(mostConfidence))
 	}
+	c.labels(g.Labels)
 	c.stop(g)
 	if len(g.Scenarios) == 0 && g.Scan == nil {
 		c.add("scenarios", "found none, expected at least one scenario, or a scan")
@@ -125,6 +128,19 @@ func (c *checker) add(path, format string, args ...any) {
 func (c *checker) name(path, name string) {
 	if !isName(name) {
 		c.add(path, "found %s, expected a name of up to %d letters, digits, - and _, beginning with a letter or digit", quoted(name), maxName)
+	}
+}
+
+// labels checks what the report shows as it is.
+func (c *checker) labels(labels map[string]string) {
+	c.between("labels", len(labels), 0, maxLabels)
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		path := "labels." + name
+		c.name(path, name)
+		c.length(path, labels[name], maxLabel)
+		if secretVariable.MatchString(name) {
+			c.add(path, "found a label that by its name is a key or another secret, expected none: labels stand in the report")
+		}
 	}
 }
 

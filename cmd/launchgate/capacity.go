@@ -62,14 +62,16 @@ what was measured, and the result says so.`,
   launchgate capacity --from 4/s --to 64/s --precision 2 --scenario steady my-gate.yaml`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			gate, err := gateOf(args, f.target)
+			gate, err := one(f.gate(args))
 			if err != nil {
 				return err
 			}
 			if err := f.apply(&gate, cmd.Flags().Changed("seed")); err != nil {
 				return err
 			}
-			*code, err = findCapacity(cmd.Context(), gate, f, out, errOut)
+			ctx, cancel := f.limited(cmd.Context())
+			defer cancel()
+			*code, err = findCapacity(ctx, gate, f, out, errOut)
 			return err
 		},
 	}

@@ -42,6 +42,9 @@ type runFlags struct {
 	live      string
 	lang      reports.Language
 	asJSON    bool
+	set       []string
+	labels    []string
+	timeout   time.Duration
 	*console
 	baselineFlags
 	github *gitHubStep // nil: the run is not a step of GitHub Actions
@@ -67,8 +70,12 @@ report, which is marked incomplete.`,
   launchgate run --focus burst my-gate.yaml`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: toldToGitHub(&f, out, func(cmd *cobra.Command, args []string) error {
-			gate, err := gateOf(args, f.target)
+			gate, err := f.gate(args)
 			if err != nil {
+				return err
+			}
+			if len(gate.Matrix) > 0 {
+				*code, err = runMatrix(cmd.Context(), gate, args, f, out, errOut)
 				return err
 			}
 			if f.workers < 0 || f.workers > 64 {
@@ -93,7 +100,7 @@ report, which is marked incomplete.`,
 				fmt.Fprintln(f.remarks(errOut), "launchgate:", f.lang.Word(words.Say("ready-made gates whose faults can all be injected here: %s", strings.Join(ready, ", "))))
 			}
 			if f.target != "" && len(args) == 1 {
-				if own, err := gateOf(args, ""); err == nil && targets.PlanFor(own).About().RunsBuild {
+				if own, err := gateOf(args, scenarios.Given{Environment: os.LookupEnv}); err == nil && targets.PlanFor(own).About().RunsBuild {
 					fmt.Fprintln(f.remarks(errOut), "launchgate:", f.lang.Word(words.Say("--target replaces the gate's own target; its replicas, models, gateway and keys are not used")))
 				}
 			}
@@ -127,7 +134,9 @@ report, which is marked incomplete.`,
 				*code, err = runBaseline(cmd.Context(), gate, f, out, errOut)
 				return err
 			}
-			*code, err = runGate(cmd.Context(), gate, material, f, out, errOut)
+			ctx, cancel := f.limited(cmd.Context())
+			defer cancel()
+			*code, err = runGate(ctx, gate, material, f, out, errOut)
 			return err
 		}),
 	}
@@ -141,13 +150,21 @@ report, which is marked incomplete.`,
 	return cmd
 }
 
+// limited ends a context after the time of --timeout.
+func (f runFlags) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	if f.timeout <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, f.timeout, words.Errorf("it took longer than the --timeout of %s", f.timeout))
+}
+
 // playable names the ready gates whose faults can all be played here. A target
 // that is not empty replaces their own targets.
 func playable(target string) []string {
 	var names []string
 	for _, g := range scenarios.Gates() {
 		if target != "" {
-			g.Target = against(target)
+			g.Target = scenarios.Target{Endpoint: against(target)}
 		}
 		if g.Target.Kubernetes == nil && g.Breaks() && len(chaos.Unable(g, targets.PlanFor(g))) == 0 {
 			names = append(names, g.Name)
@@ -184,6 +201,9 @@ func (f *runFlags) targetFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.apiKeyEnv, "api-key-env", "", "the environment `VARIABLE` that holds the API key")
 	cmd.Flags().StringVar(&f.caFile, "ca-file", "", "the `PEM` file of the authority that signed the certificate of --target")
 	languageFlag(cmd, &f.lang)
+	cmd.Flags().StringArrayVar(&f.set, "set", nil, "give a variable of the gate, ${NAME}, or any of its keys a value, as `NAME=VALUE` or scenarios.steady.stages.main.rate=8/s; may be repeated. Never a key or another secret")
+	cmd.Flags().StringArrayVar(&f.labels, "label", nil, "keep this `NAME=VALUE` with the run and show it in the report, such as version=1.4; may be repeated. Commit, branch, tag and job are taken from the environment of a CI system")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 0, "end the run after this `time` as Ctrl-C does; 0 never does")
 	jsonFlag(cmd, &f.asJSON, "the result")
 	cmd.Flags().Uint64Var(&f.seed, "seed", 0, "the seed of arrivals, prompts and victims, in place of the gate's")
 }
@@ -193,15 +213,29 @@ func languageFlag(cmd *cobra.Command, l *reports.Language) {
 	cmd.Flags().TextVar(l, "lang", reports.English, "the `language` of the output: en (English) or zh (Chinese)")
 }
 
-// gateOf reads the gate that is named: a file, a ready gate, or - for standard input.
-// Without a name it is ./gate.yaml if there is one, or else the quick gate. target is
-// what is tested in place of the gate's own target, if not empty.
-func gateOf(args []string, target string) (scenarios.Gate, error) {
-	if target != "" {
-		if err := scenarios.CheckURL(target); err != nil {
-			return scenarios.Gate{}, fmt.Errorf("--target: %w", err)
+// given is what the flags complete a gate with.
+func (f runFlags) given() (scenarios.Given, error) {
+	set, err := pairsOf("--set", f.set)
+	if err == nil && f.target != "" {
+		if err = scenarios.CheckURL(f.target); err != nil {
+			err = fmt.Errorf("--target: %w", err)
 		}
 	}
+	return scenarios.Given{Against: against(f.target), Set: set, Environment: os.LookupEnv}, err
+}
+
+// gate reads the gate that the arguments name.
+func (f runFlags) gate(args []string) (scenarios.Gate, error) {
+	given, err := f.given()
+	if err != nil {
+		return scenarios.Gate{}, err
+	}
+	return gateOf(args, given)
+}
+
+// gateOf reads the gate that is named: a file, a ready gate, or - for standard input.
+// Without a name it is ./gate.yaml if there is one, or else the quick gate.
+func gateOf(args []string, given scenarios.Given) (scenarios.Gate, error) {
 	name := "quick"
 	if len(args) == 1 {
 		name = args[0]
@@ -209,16 +243,12 @@ func gateOf(args []string, target string) (scenarios.Gate, error) {
 		name = ownGate
 	}
 	if name == "-" {
-		return scenarios.Read("standard input", os.Stdin, against(target).Endpoint)
+		return scenarios.ReadGiven("standard input", os.Stdin, given)
 	}
-	if gate, ok, err := scenarios.Ready(name); ok {
-		if target != "" {
-			gate.Target = gate.Target.At(*against(target).Endpoint)
-			gate = gate.Resolved()
-		}
+	if gate, ok, err := scenarios.ReadyGiven(name, given); ok {
 		return gate, err
 	}
-	gate, err := scenarios.LoadAgainst(name, against(target).Endpoint)
+	gate, err := scenarios.LoadGiven(name, given)
 	if errors.Is(err, fs.ErrNotExist) && filepath.Ext(name) == "" {
 		ready := gateNames()
 		return gate, fmt.Errorf("found neither a file nor a ready gate %s, expected a gate's file or one of %s%s; launchgate init writes a gate to start from", name, strings.Join(ready, ", "), scenarios.DidYouMean(name, ready))
@@ -230,11 +260,11 @@ func gateOf(args []string, target string) (scenarios.Gate, error) {
 const ownGate = "gate.yaml"
 
 // against is a service that is already there, at a URL; none for no URL.
-func against(url string) scenarios.Target {
+func against(url string) *scenarios.Endpoint {
 	if url == "" {
-		return scenarios.Target{}
+		return nil
 	}
-	return scenarios.Target{Endpoint: &scenarios.Endpoint{URL: url}}
+	return &scenarios.Endpoint{URL: url}
 }
 
 // freshFolder names a folder by the time and the gate, and adds a number if
@@ -257,6 +287,11 @@ func (f runFlags) apply(gate *scenarios.Gate, seedSet bool) error {
 	if gate.Seed == 0 {
 		gate.Seed = rand.Uint64N(1<<53-1) + 1 // the report shows it, so that the run can be repeated
 	}
+	labels, err := labelled(gate.Labels, f.labels, os.Getenv)
+	if err != nil {
+		return err
+	}
+	gate.Labels = labels
 	if err := gate.Target.Ask(f.model, f.apiKeyEnv, f.caFile); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -41,7 +42,7 @@ sbom.cdx.json.`,
   launchgate scan --target http://127.0.0.1:8000 --manifests k8s/ --nginx nginx.conf`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			gate, err := scanGate(args, f.target)
+			gate, err := f.scanGate(args)
 			if err != nil {
 				return err
 			}
@@ -56,7 +57,9 @@ sbom.cdx.json.`,
 				printScan(out, gate)
 				return nil
 			}
-			*code, err = runGate(cmd.Context(), gate, nil, f.runFlags, out, errOut)
+			ctx, cancel := f.limited(cmd.Context())
+			defer cancel()
+			*code, err = runGate(ctx, gate, nil, f.runFlags, out, errOut)
 			return err
 		},
 	}
@@ -87,13 +90,16 @@ sbom.cdx.json.`,
 
 // scanGate is the gate whose scan is made. Without a gate it is one for the
 // bundled service or for the target.
-func scanGate(args []string, target string) (scenarios.Gate, error) {
+func (f scanFlags) scanGate(args []string) (scenarios.Gate, error) {
 	if len(args) == 1 {
-		return gateOf(args, target)
+		return one(f.gate(args))
+	}
+	if len(f.set) > 0 {
+		return scenarios.Gate{}, errors.New("found --set without a gate, expected the gate that has the variables or keys")
 	}
 	gate := scenarios.Gate{Name: "scan", Description: "A security scan.", Target: scenarios.Target{Local: &scenarios.Local{}}}
-	if target != "" {
-		gate.Target = scenarios.Target{Endpoint: &scenarios.Endpoint{URL: target}}
+	if f.target != "" {
+		gate.Target = scenarios.Target{Endpoint: against(f.target)}
 	}
 	return gate, nil
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/deploy/kubernetes"
+	"github.com/launchgate/launchgate/scenarios"
 )
 
 const (
@@ -90,7 +91,7 @@ func orderedBy(args []string) (deploy.Order, error) {
 	if len(args) == 0 {
 		return deploy.DefaultOrder(), nil
 	}
-	gate, err := gateOf(args, "")
+	gate, err := one(gateOf(args, scenarios.Given{Environment: os.LookupEnv}))
 	if err != nil {
 		return deploy.Order{}, err
 	}

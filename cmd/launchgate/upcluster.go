@@ -36,7 +36,7 @@ func (f *clusterFlags) spec(cmd *cobra.Command, args []string) (scenarios.Kubern
 	gate := scenarios.Gate{Target: scenarios.Target{Kubernetes: &scenarios.Kubernetes{}}}
 	if len(args) == 1 {
 		var err error
-		if gate, err = gateOf(args, ""); err != nil {
+		if gate, err = one(gateOf(args, scenarios.Given{Environment: os.LookupEnv})); err != nil {
 			return scenarios.Kubernetes{}, false, err
 		}
 		if gate.Target.Kubernetes == nil && f.kubernetes {

@@ -210,8 +210,10 @@ type Environment struct {
 	StartedAt time.Time `json:"started_at"`
 	Command   []string  `json:"command"`
 	Seed      uint64    `json:"seed"`
-	Host      Host      `json:"host"`
-	Target    Target    `json:"target"`
+	// Labels are those of the gate, the CI system and the command line.
+	Labels map[string]string `json:"labels,omitempty"`
+	Host   Host              `json:"host"`
+	Target Target            `json:"target"`
 	// Files are the SHA-256 sums of the recording's files, written when the
 	// recording is closed; a run that was cut short has none.
 	Files map[string]string `json:"files,omitempty"`

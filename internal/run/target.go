@@ -31,7 +31,7 @@ func (c *conductor) describe() error {
 
 func (c *conductor) environment() recording.Environment {
 	env := recording.Environment{
-		Version: c.Version, StartedAt: c.clock.Start().UTC().Round(0), Command: c.Command, Seed: c.Gate.Seed,
+		Version: c.Version, StartedAt: c.clock.Start().UTC().Round(0), Command: c.Command, Seed: c.Gate.Seed, Labels: c.Gate.Labels,
 		Host: recording.Host{
 			OS: runtime.GOOS, Arch: runtime.GOARCH, CPU: cpuModel(), Cores: runtime.NumCPU(),
 			MemoryBytes: memoryBytes(), Go: runtime.Version(),
