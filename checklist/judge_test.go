@@ -2,6 +2,7 @@ package checklist
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -241,10 +242,6 @@ func TestJudge(t *testing.T) {
 			w.dropObservations(func(o recording.Observation) bool { return o.Name == recording.ObsReplicaReady })
 			w.observe(goneAt+time.Second, recording.ObsReplicaReady, "replica-1", 0)
 		}, "unproven: unproven (pass)", "never seen to detect the fault"},
-		{"a trace that ended before its stage is warned of", []string{"error_rate <= 3%"}, func(w *world) {
-			w.observe(stageTo, recording.ObsTraceEnded, "steady", 0)
-			w.observations[len(w.observations)-1].Text = words.Say("the trace of stage %s ends after %s, but the stage lasts %s. No requests are sent in the rest, which lowers its rates; set for: %s", "main", "2s", "20s", "3s")
-		}, "pass: pass (pass)", "Warning: the trace of stage main ends after 2s, but the stage lasts 20s."},
 		{"a fault never seen in effect makes the run invalid", []string{"rto(pod-kill) < 5m"}, func(w *world) {
 			w.withFault().failedStep("never seen in_effect: not within 15s", recording.FaultInEffect, recording.FaultReverted, recording.FaultGone)
 		}, "invalid: invalid (invalid)", "never seen in effect"},
@@ -635,5 +632,19 @@ func TestValuesAreShownForPeople(t *testing.T) {
 		if got := measured(tt.value, limit(tt.threshold, tt.unit)); got.String() != tt.want {
 			t.Errorf("%v beside %v is shown as %q, want %q", tt.value, tt.threshold, got, tt.want)
 		}
+	}
+}
+
+// A trace that ended before its stage is warned of in the verdict.
+func TestShortTraceIsWarnedOf(t *testing.T) {
+	w := healthy(t, "error_rate <= 3%")
+	w.observe(stageTo, recording.ObsTraceEnded, "steady", 0)
+	w.observations[len(w.observations)-1].Text = words.Say("it ended after %s", "2s")
+	v, err := Judge(w.gate, w.recording())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if said := fmt.Sprint(v.Why); v.Verdict != Pass || !strings.Contains(said, "Warning: it ended after 2s.") {
+		t.Errorf("%s: %s", v.Verdict, said)
 	}
 }
