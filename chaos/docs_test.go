@@ -13,8 +13,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite docs/faults.md")
 
-// TestFaultsDoc keeps docs/faults.md what the code says: what stands in it of
-// each kind is its Kind.
+// TestFaultsDoc checks that docs/faults.md agrees with the code: it is made
+// from the entries of the kinds.
 func TestFaultsDoc(t *testing.T) {
 	const path, mark = "../docs/faults.md", "## The kinds\n"
 	doc, err := os.ReadFile(path)
@@ -40,7 +40,7 @@ func TestFaultsDoc(t *testing.T) {
 	}
 }
 
-// The example of each kind is one a gate may hold.
+// The example of each kind is valid in a gate.
 func TestExamplesAreOfGates(t *testing.T) {
 	for _, k := range Kinds {
 		src := fmt.Sprintf("name: g\ntarget: {local: {}}\nscenarios:\n  - name: s\n    stages: [{name: m, for: 1m, rate: 1/s}]\n    faults:\n      - %s\nobjectives: [error_rate <= 5%%]\n", k.Example)
@@ -53,8 +53,8 @@ func TestExamplesAreOfGates(t *testing.T) {
 	}
 }
 
-// What of a service that launchgate
-// did not deploy cannot be broken is told before the run.
+// A fault that is impossible on a service that launchgate did not deploy is
+// reported before the run.
 func TestWhatATargetLacks(t *testing.T) {
 	gate := func(local bool, kinds ...string) scenarios.Gate {
 		g := scenarios.Gate{Scenarios: []scenarios.Scenario{{}}}
@@ -100,8 +100,8 @@ func TestWhatATargetLacks(t *testing.T) {
 	}
 }
 
-// The kinds a gate may name are those that can be played, and each says all
-// there is to say of it.
+// The kinds that a gate may name are those that can be played, and every entry
+// is complete.
 func TestKindsAreWhatGatesMayName(t *testing.T) {
 	var names []string
 	for _, k := range Kinds {

@@ -19,8 +19,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// journal is a real one, with a watchdog, in folders of the test's own. It is
-// closed at the end, and must be empty then.
+// journal is a real journal with a watchdog, in folders of the test. It is
+// closed at the end of the test and must be empty then.
 func journal(t *testing.T) *Journal {
 	t.Helper()
 	t.Setenv("XDG_STATE_HOME", t.TempDir())
@@ -49,8 +49,8 @@ func TestNoFaultWithoutWatchdog(t *testing.T) {
 	}
 }
 
-// FuzzReadJournal: whatever a journal holds, what is open was begun and not
-// reverted.
+// FuzzReadJournal: in any journal, the open faults are those that began and
+// were not reverted.
 func FuzzReadJournal(f *testing.F) {
 	f.Add([]byte("{\"run\":\"r\",\"pid\":1}\n{\"fault\":\"s/0\",\"undo\":[{\"do\":\"kill\",\"pid\":7}]}\n{\"fault\":\"s/0\",\"reverted\":true}\n"))
 	f.Add([]byte("{\"fault\":\"s/0\"}\n{\"fault\":\"s/0\"}\n{\"fault\""))

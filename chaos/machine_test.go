@@ -14,8 +14,8 @@ import (
 
 var errUnderneath = errors.New("it fails underneath")
 
-// broken is a fault that knows whether it strikes, and fails when it is told
-// to. A failing injection may have done its work, or not; so may a failing
+// broken is a fault that records whether it is in effect, and fails on request.
+// A failing injection may have taken effect or not, and likewise a failing
 // revert.
 type broken struct {
 	strikes bool
@@ -77,10 +77,10 @@ func (b *broken) journaled() []string {
 	return ids
 }
 
-// Ten thousand random steps through the lives of faults, legal and illegal, one
-// in ten failing underneath. After every one of them: an illegal step was
-// refused and nothing was done; the state is the one that follows; what may
-// strike is in the journal and can be reverted.
+// The test takes ten thousand random steps through the states of faults, legal
+// and illegal ones. One in ten fails underneath. After each of them: an illegal
+// step was refused and changed nothing; the state is the next one; every fault
+// that may be in effect is in the journal and can be reverted.
 func TestTenThousandSteps(t *testing.T) {
 	j := journal(t)
 	dice := rand.New(rand.NewPCG(6, 6))

@@ -1,4 +1,4 @@
-// Package internal_test holds the import table: who may know whom.
+// Package internal_test has the import table: which package may import which.
 package internal_test
 
 import (
@@ -13,16 +13,16 @@ import (
 
 const module = "github.com/launchgate/launchgate/"
 
-// allowed lists, for each folder, what of ours it may import. A folder that is
-// not listed may import nothing of ours, and a new one has to be put here: the
-// table is the architecture.
+// allowed lists, for each folder, which of our packages it may import. A folder
+// that is not listed may import none of them, so a new one must be added here.
+// The table is the architecture.
 //
-// The harness and the reference server never import each other; they meet over
-// the network. Load does not know faults, and neither knows verdicts: the two
-// halves of a run meet in a recording. What happened is recorded as a phrase and
-// what fills it, so everybody who can say something knows internal/words; the
-// wordings in other languages are data (zh.json beside each package), and only
-// who reads a recording loads them.
+// The harness and the reference server never import each other; they
+// communicate over the network. Load does not know faults, and neither knows
+// verdicts: the two halves of a run share only the recording. Events are
+// recorded as a phrase with its arguments, so every package that records
+// sentences imports internal/words. The wordings in other languages are data
+// (zh.json beside each package), which only readers of a recording load.
 var allowed = map[string][]string{
 	"scenarios":          {"internal/words"},
 	"internal/words":     {},

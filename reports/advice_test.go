@@ -12,8 +12,8 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// "Launch" comes first only where nothing is open: neither of the checklist beside
-// the run, nor for want of requests.
+// "Launch" comes first only if no item of the checklist is open and there are
+// enough requests.
 func TestLaunchStandsOnlyWhereNothingIsOpen(t *testing.T) {
 	r := judged(t, "pass").report(t)
 	list := &release.Result{State: release.Open, Items: []release.ItemResult{{Name: words.Kept{Sentence: words.Verbatim("Runbook")}, State: release.Open}, {Name: words.Kept{Sentence: words.Verbatim("Drill")}, State: release.Failed}, {Name: words.Kept{Sentence: words.Verbatim("Backup")}, State: release.Done}}}
@@ -53,7 +53,8 @@ func TestLaunchStandsOnlyWhereNothingIsOpen(t *testing.T) {
 	}
 }
 
-// A scan alone has no requests of load, and is not told to send more of them.
+// A run that is only a scan has no load, so the advice is not to send more
+// requests.
 func TestScanAloneIsAdvisedToSendLoad(t *testing.T) {
 	r := judged(t, "pass").report(t)
 	r.Requests, r.Stages, r.Objectives, r.Scan = 0, nil, nil, []recording.ScanResult{{Check: "tls", Outcome: recording.ScanSafe}}
@@ -66,7 +67,7 @@ func TestScanAloneIsAdvisedToSendLoad(t *testing.T) {
 	}
 }
 
-// A fault that never struck was not survived.
+// A fault that was never in effect was not survived.
 func TestOnlyFaultsThatStruckAreSurvived(t *testing.T) {
 	at := 3.0
 	struck := checklist.Fault{InEffectAt: &at, Verdict: checklist.Pass}
@@ -82,9 +83,9 @@ func TestOnlyFaultsThatStruckAreSurvived(t *testing.T) {
 	}
 }
 
-// The chart of the probes and the fault's own line count a failed probe by one
-// definition: one that was under way when the fault struck too, and one that was
-// answered too late.
+// The chart of the probes and the fault's own line use one definition of a
+// failed probe. It includes a probe that was under way when the fault took
+// effect, and one that was answered too late.
 func TestAProbesFailureIsShownAlike(t *testing.T) {
 	gate, err := scenarios.Parse("gate.yaml", []byte(`
 name: g

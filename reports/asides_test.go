@@ -8,8 +8,8 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// What was left out, and what the gate is warned of, stands in every form a
-// person reads; what objectives and faults say for themselves is not said twice.
+// Every form for people has the omissions and the warnings of the gate. It does
+// not repeat what an objective or a fault already says.
 func TestAsidesAreShownEverywhere(t *testing.T) {
 	run := judged(t, "pass")
 	r := run.report(t)

@@ -70,7 +70,7 @@ func ask[T any](t *testing.T, ctx context.Context, expression string) T {
 	return v
 }
 
-// heard is what a page said and asked for while it was open.
+// heard has the console messages and requests of a page while it was open.
 type heard struct {
 	mu       sync.Mutex
 	problems []string
@@ -138,10 +138,11 @@ func keptPage(t *testing.T, form func(io.Writer) error) string {
 	return (&url.URL{Scheme: "file", Path: path}).String()
 }
 
-// widths are those of a window and of a telephone; paper is tried by printing.
+// widths are the widths of a desktop window and of a telephone. Paper is tested
+// by printing.
 var widths = []int64{1280, 390}
 
-// screenOf a width; a telephone's is a telephone's.
+// screenOf sets the screen to a width. A narrow one is emulated as a telephone.
 func screenOf(width int64, theme string) []chromedp.Action[chromedp.Void] {
 	return []chromedp.Action[chromedp.Void]{
 		call(emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: 900, DeviceScaleFactor: 1, Mobile: width < 500}),
@@ -149,9 +150,9 @@ func screenOf(width int64, theme string) []chromedp.Action[chromedp.Void] {
 	}
 }
 
-// everyPage writes one page of each kind, by its name: the reports of the kept
-// runs in both languages, one with a checklist and a price, a search for
-// capacity and a comparison, and what others wrote to do harm.
+// everyPage writes one page of each kind, by its name: the reports of the runs
+// in testdata in both languages, one with a checklist and a price, a capacity
+// search, a comparison, and a report with hostile text.
 func everyPage(t *testing.T) map[string]string {
 	t.Helper()
 	pages := map[string]string{"hostile": pageOf(t, hostileRun().report(t))}
@@ -178,7 +179,7 @@ func everyPage(t *testing.T) map[string]string {
 	return pages
 }
 
-// fullReport has every section there is.
+// fullReport is a report with every section.
 func fullReport(t *testing.T) Report {
 	t.Helper()
 	r := judged(t, "fail").report(t)
@@ -190,8 +191,8 @@ func fullReport(t *testing.T) Report {
 	return r
 }
 
-// Nothing is wider than its window: no page, at any width, and none of what can
-// be read but by scrolling where nothing scrolls.
+// No page is wider than its window at any width, and nothing is hidden in a
+// part that does not scroll.
 func TestPagesFitTheirWindow(t *testing.T) {
 	ctx := browser(t)
 	for name, page := range everyPage(t) {
@@ -222,8 +223,7 @@ func TestPagesFitTheirWindow(t *testing.T) {
 const tooSmall = `[...document.querySelectorAll("svg.chart")].filter(s => s.getClientRects().length && s.querySelector("text")
 	&& s.getBoundingClientRect().width / s.viewBox.baseVal.width * parseFloat(getComputedStyle(s.querySelector("text")).fontSize) < 9).map(s => s.ariaLabel).join("; ")`
 
-// On paper nothing is cut off or scrolls, and a heading stays with what it is
-// the heading of.
+// On paper nothing is cut off or scrolls, and a heading stays with its section.
 func TestPagesOnPaper(t *testing.T) {
 	ctx := browser(t)
 	const paper = 718 // pixels: A4 with a centimetre on each side
@@ -268,7 +268,7 @@ func TestPagesAreAccessible(t *testing.T) {
 	ctx := browser(t)
 	pages := everyPage(t)
 	for _, like := range []string{"pass", "unproven", "invalid"} {
-		delete(pages, like) // nothing is on them that is not on the others
+		delete(pages, like) // they have nothing that the others lack
 	}
 	for name, page := range pages {
 		for i, width := range widths {
@@ -290,11 +290,12 @@ func TestPagesAreAccessible(t *testing.T) {
 const axeRun = `axe.run(document, {resultTypes: ["violations"]}).then(r => r.violations.flatMap(v =>
 	v.nodes.slice(0, 3).map(n => v.id + ": " + n.failureSummary.replace(/\s+/g, " ") + ": " + n.html.slice(0, 160))))`
 
-// axeVersion is the one that finds nothing; a newer one may know more.
+// axeVersion is the version that finds nothing. A newer one may have more
+// rules.
 const axeVersion = "4.14.1"
 
-// axeCore is the source of axe-core, from npm, kept from one time to the next; the
-// test is skipped where it cannot be had.
+// axeCore is the source of axe-core from npm, which is cached. The test is
+// skipped if it cannot be downloaded.
 func axeCore(t *testing.T) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
@@ -349,8 +350,8 @@ type seen struct {
 	Headings int `json:"headings"`
 }
 
-// The report is opened in a real browser, wide and narrow, light and dark: it
-// says nothing on the console, fetches nothing, draws every chart and fits.
+// The report is opened in a real browser, wide and narrow, light and dark. It
+// writes nothing to the console, fetches nothing, draws every chart and fits.
 func TestReportInABrowser(t *testing.T) {
 	ctx := browser(t)
 	for _, name := range append([]string{"hostile", "fail-zh"}, runs...) {
@@ -421,8 +422,7 @@ func TestTheTimelineAnswersToTheKeyboard(t *testing.T) {
 	}
 }
 
-// Without JavaScript the page is complete: everything decided is there, and
-// every chart.
+// Without JavaScript the page is complete: it has every result and every chart.
 func TestReportWithoutJavaScript(t *testing.T) {
 	ctx := browser(t)
 	r := judged(t, "fail").report(t)

@@ -9,8 +9,8 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// A checklist beside the recording is told in every form, what is open of it
-// too, and whatever its files say stays text.
+// Every form shows a checklist beside the recording, including its open items.
+// Text of its files is escaped.
 func TestChecklistIsReported(t *testing.T) {
 	run := judged(t, "pass")
 	dir := t.TempDir()

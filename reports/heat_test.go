@@ -8,8 +8,8 @@ import (
 	"github.com/launchgate/launchgate/internal/recording"
 )
 
-// Two crowds of requests stay two in the map, every one of them is in a cell,
-// and the cells cover the time.
+// Two clusters of requests stay two in the map. Every request is in a cell, and
+// the cells cover the time.
 func TestHeat(t *testing.T) {
 	for _, seconds := range []int{1, 7, 96, 97, 500, 5000} {
 		c := newClockwork()

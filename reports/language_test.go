@@ -29,14 +29,13 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// shared is where the wordings of phrases are that several packages say: how
-// sentences are put together.
+// shared has the wordings of phrases that several packages use: how sentences
+// are combined.
 const shared = "internal/words"
 
-// Every constant of the type Phrase in the module is worded in the table beside
-// its package, every id that a page asks for is there, and there is nothing that
-// nobody says. What fills a phrase is as many things, of the kinds, as each
-// wording wants.
+// Every constant of the type Phrase in the module has a wording in the table
+// beside its package, every id in a page exists, and no wording is unused. The
+// number and the types of a phrase's arguments match each wording.
 func TestEveryPhraseIsTranslated(t *testing.T) {
 	said := phrasesInSource(t)
 	mine := said["reports"]
@@ -74,7 +73,7 @@ func TestEveryPhraseIsTranslated(t *testing.T) {
 		}
 	}
 	for folder, phrasesOf := range said {
-		delete(phrasesOf, "%s") // what is verbatim
+		delete(phrasesOf, "%s") // verbatim text
 		delete(phrasesOf, "")
 		for phrase, where := range phrasesOf {
 			table := cmp.Or(folderOf(tables, folder, phrase), folderOf(tables, shared, phrase))
@@ -114,7 +113,8 @@ func otherSystems(t *testing.T, folder string) string {
 	return source.String()
 }
 
-// folderOf is the folder again, where its table words a phrase.
+// folderOf is the folder, or shared if the folder's table does not word a
+// phrase.
 func folderOf(tables map[string]words.Language, folder string, phrase words.Phrase) string {
 	if _, has := tables[folder][phrase]; has {
 		return folder
@@ -122,10 +122,10 @@ func folderOf(tables map[string]words.Language, folder string, phrase words.Phra
 	return ""
 }
 
-// A number in brackets stands right before the letter: fmt wants it there.
+// fmt requires a number in brackets directly before the letter.
 var verb = regexp.MustCompile(`%[-+#0]*(?:\d+)?(?:\.\d+)?(?:\[(\d+)\])?([a-zA-Z])`)
 
-// verbs are the kinds of what fills a format, by its place.
+// verbs are the types of a format's arguments, by position.
 func verbs(format string) map[int]string {
 	found := map[int]string{}
 	next := 1
@@ -139,8 +139,8 @@ func verbs(format string) map[int]string {
 	return found
 }
 
-// phrasesInSource finds every constant of the type Phrase, by the folders of the
-// packages that say them, and checks that it is filled as it asks to be.
+// phrasesInSource finds every constant of the type Phrase, by the folders of
+// the packages that use them, and checks the arguments of each.
 func phrasesInSource(t *testing.T) map[string]map[words.Phrase]string {
 	t.Helper()
 	said := map[string]map[words.Phrase]string{}
@@ -190,7 +190,7 @@ func (p checkedPackage) where(n ast.Node) string {
 	return fmt.Sprintf("%s/%s:%d", p.folder, filepath.Base(at.Filename), at.Line)
 }
 
-// checkCall checks a call whose last parameters are a phrase and what fills it.
+// checkCall checks a call whose last parameters are a phrase and its arguments.
 func (p checkedPackage) checkCall(t *testing.T, call *ast.CallExpr) {
 	if conversion := p.info.Types[call.Fun]; conversion.IsType() {
 		if isPhrase(conversion.Type) && p.info.Types[call].Value == nil && p.folder != "reports" {
@@ -250,7 +250,7 @@ func (p checkedPackage) checkCall(t *testing.T, call *ast.CallExpr) {
 	}
 }
 
-// listedPackage is a package as go list tells of it.
+// listedPackage is a package in the output of go list.
 type listedPackage struct {
 	ImportPath, Export, Dir string
 	GoFiles, Imports        []string
@@ -278,8 +278,8 @@ func listed(t *testing.T, args ...string) map[string]listedPackage {
 	}
 }
 
-// checkedPackages are the packages of the module that can say something, with
-// types: those of what they import come from what the compiler left.
+// checkedPackages are the packages of the module that use phrases, with types.
+// The types of their imports come from the compiler's export data.
 func checkedPackages(t *testing.T) (checked []checkedPackage) {
 	t.Helper()
 	const module = "github.com/launchgate/launchgate/"
@@ -340,7 +340,7 @@ func eachPage(t *testing.T, do func(page string, tree *parse.Tree)) {
 	}
 }
 
-// idsInPages are what the templates say.
+// idsInPages are the ids of phrases in the templates.
 func idsInPages(t *testing.T) map[words.Phrase]string {
 	t.Helper()
 	ids := map[words.Phrase]string{}
@@ -365,8 +365,8 @@ func idsInPages(t *testing.T) map[words.Phrase]string {
 	return ids
 }
 
-// What others wrote is never translated, though it has words of ours in it; what
-// we say of it is, also when it was recorded in between.
+// Text of others is never translated, even if it contains our words. Our
+// sentence around it is, also after it was recorded.
 func TestWhatOthersWroteStaysAsItIs(t *testing.T) {
 	const theirs = "rate limit reached for gpt-4o: limited, failed"
 	var limited, broken, old recording.Request
@@ -379,7 +379,7 @@ func TestWhatOthersWroteStaysAsItIs(t *testing.T) {
 	}{
 		{limited, "429 Too Many Requests：" + theirs},
 		{broken, "流中返回了错误：" + theirs},
-		{old, "the stream sent an error: " + theirs}, // of before there were codes
+		{old, "the stream sent an error: " + theirs}, // from before there were codes
 	} {
 		if got := Chinese.Word(tt.row.Why()); got != tt.chinese {
 			t.Errorf("%q is told as %q, want %q", tt.row.ErrorText, got, tt.chinese)
@@ -390,7 +390,7 @@ func TestWhatOthersWroteStaysAsItIs(t *testing.T) {
 	}
 }
 
-// A page says nothing but by the id of a phrase: what its template holds beside
+// All text of a page comes from phrases by their ids. The rest of its template
 // is the same in every language.
 func TestPagesHoldNoText(t *testing.T) {
 	eachPage(t, func(page string, tree *parse.Tree) {
@@ -446,15 +446,15 @@ func eachNode(n parse.Node, visit func(parse.Node)) {
 	}
 }
 
-// terms are the words that a Chinese page has in Latin letters, beside those of
-// the gate and the recording.
+// terms are the words in Latin letters that a Chinese page may have, besides
+// those of the gate and the recording.
 var terms = strings.Fields(`launchgate report lang zh run gate yaml seed token tokens tok ms MiB GiB UTC TTFT TPOT ICL RTO RPO KV CPU GC HTTP xx
 	DONE SHA Go Esc runs html capacity compare SIGKILL target local`)
 
 var latinWord = regexp.MustCompile(`[A-Za-z][A-Za-z]+`)
 
-// Nothing that a Chinese reader meets is left in English: every word in Latin
-// letters is a term, or was written by the gate or the recording.
+// A Chinese report has no English text: every word in Latin letters is a term,
+// or comes from the gate or the recording.
 func TestNothingIsLeftInEnglish(t *testing.T) {
 	for _, name := range runs {
 		j := inCodes(t, judged(t, name))
@@ -469,7 +469,7 @@ func TestNothingIsLeftInEnglish(t *testing.T) {
 		}
 		for _, o := range j.rec.Observations {
 			fmt.Fprintln(&theirs, o.Subject, filledIn(o.Text))
-			if o.Name == recording.ObsInterrupted { // these runs have it in words of their own
+			if o.Name == recording.ObsInterrupted { // these runs have their own text for it
 				fmt.Fprintln(&theirs, o.Text)
 			}
 		}
@@ -513,8 +513,7 @@ func TestNothingIsLeftInEnglish(t *testing.T) {
 	}
 }
 
-// filledIn are the names and texts of others that fill a sentence of ours; what
-// is not known as ours is none.
+// filledIn are the names and texts of others in the arguments of our sentence.
 func filledIn(s words.Sentence) (theirs []any) {
 	if s.Phrase == "%s" {
 		return nil
@@ -552,7 +551,8 @@ var (
 	spoken      = regexp.MustCompile(` (?:aria-label|title|data-copied)="([^"]*)"`)
 )
 
-// visible is what a page says, read or heard, a line for each piece.
+// visible is the text of a page, seen or read aloud, with a line for each
+// piece.
 func visible(page string) string {
 	page = regexp.MustCompile(`(?s)<(style|script).*?</(style|script)>`).ReplaceAllString(page, "")
 	var text strings.Builder
@@ -564,7 +564,7 @@ func visible(page string) string {
 	return text.String()
 }
 
-// junitTexts are what JUnit tells people; its names are the same in every
+// junitTexts are the texts of JUnit for people. Its names are the same in every
 // language, because CI systems keep the history of a test by its name.
 func junitTexts(t *testing.T, src string) string {
 	t.Helper()
@@ -586,7 +586,7 @@ func junitTexts(t *testing.T, src string) string {
 	return text.String()
 }
 
-// A language that there is not is an error that lists those that there are.
+// An unknown language is an error that lists the known ones.
 func TestUnknownLanguage(t *testing.T) {
 	var l Language
 	err := l.UnmarshalText([]byte("fr"))

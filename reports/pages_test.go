@@ -41,7 +41,7 @@ func aComparison() Comparison {
 	}
 }
 
-// The pages of a search and of a comparison are what they were looked at.
+// The pages of a search and of a comparison equal the golden files.
 func TestGoldenPages(t *testing.T) {
 	for name, write := range map[string]func(*bytes.Buffer) error{
 		"capacity.html": func(b *bytes.Buffer) error { return CapacityHTML(b, aCapacity()) },
@@ -64,7 +64,7 @@ func TestGoldenPages(t *testing.T) {
 	}
 }
 
-// What a gate, a target or a service says stays text.
+// Text of a gate, a target or a service is escaped.
 func TestPagesEscapeWhatTheyAreGiven(t *testing.T) {
 	c := aCapacity()
 	c.Gate, c.Target, c.Scenario, c.Why, c.Objectives, c.Command = hostile, hostile, hostile, words.Verbatim(hostile), []string{hostile}, []string{hostile}

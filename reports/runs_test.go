@@ -23,7 +23,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden reports anew")
 
-// runs are the runs that the checklist keeps, one of each kind.
+// runs are runs in the testdata of package checklist, one of each kind.
 var runs = []string{"pass", "fail", "unproven", "invalid", "interrupted"}
 
 type judgedRun struct {
@@ -54,9 +54,9 @@ func judgedIn(t testing.TB, dir string) judgedRun {
 	return judgedRun{gate, rec, v}
 }
 
-// inCodes is a run as this launchgate would have recorded it: what it said
-// itself is a phrase with what fills it. The runs in testdata are of format 1,
-// which had English texts alone.
+// inCodes is a run as this launchgate would have recorded it, with sentences as
+// phrases with arguments. The runs in testdata have format 1, which has only
+// English texts.
 func inCodes(t *testing.T, j judgedRun) judgedRun {
 	t.Helper()
 	for i, in := range j.rec.Injections {
@@ -95,7 +95,7 @@ var codes = func() map[string]words.Sentence {
 	} {
 		byText[s.String()] = s
 	}
-	// What has been reworded since.
+	// Sentences that were reworded since.
 	byText["launchgate did not deploy this target, so it has no process of it to kill; use target.local, or break it by other means"] =
 		words.Say("launchgate did not deploy this target, so %s; use target.local, or break it by other means", words.Say("it cannot %s", words.Say("kill a replica")))
 	return byText
@@ -125,8 +125,8 @@ func terminal(w io.Writer, r Report) error { return Terminal(w, r, "runs/x", fal
 // left out of the golden files, and so is what changes with them.
 var assetsOf = regexp.MustCompile(`(?s)<style>.*?</style>|<script>.*?</script>|(?:'|&#39;)sha256-.*?(?:'|&#39;)`)
 
-// What each run is told as is kept as a file, to be read by people when it
-// changes.
+// The reports of each run are golden files, so that people read the difference
+// when they change.
 func TestGoldenReports(t *testing.T) {
 	for _, name := range append(runs, "fail-zh") {
 		run, language, _ := strings.Cut(name, "-")
@@ -177,8 +177,8 @@ func TestReportsAreReproducible(t *testing.T) {
 	}
 }
 
-// verdict.json, the exit code, JUnit, Markdown, HTML and the terminal are of
-// one mind about the run and about every objective.
+// verdict.json, the exit code, JUnit, Markdown, HTML and the terminal agree
+// about the run and about every objective.
 func TestAllFormsAgree(t *testing.T) {
 	for _, name := range runs {
 		t.Run(name, func(t *testing.T) {
@@ -297,7 +297,7 @@ func saysByLine(text string, line *regexp.Regexp) map[string]string {
 	return said
 }
 
-// tellsByLine is what a form tells of each objective beside its verdict.
+// tellsByLine is the text of each objective in a form, besides its verdict.
 func tellsByLine(text string, line *regexp.Regexp) map[string]string {
 	told := map[string]string{}
 	for _, m := range line.FindAllStringSubmatch(text, -1) {
@@ -326,7 +326,7 @@ func junitTells(t *testing.T, src []byte) map[string]string {
 	return told
 }
 
-// hostile is text that would do harm in one of the forms, if one let it.
+// hostile is text that does harm in one of the forms unless it is escaped.
 const hostile = `</script><script>alert(1)</script>"'><img src=x onerror=alert(1)> &amp; ]]> {{.}} | ` + "`" + ` [x](javascript:alert(1)) <!-- ${1} ` + "\x1b[31m\u202e\x00\n# heading"
 
 // hostileRun has it wherever text comes from outside: the service's errors and
@@ -442,8 +442,8 @@ func TestNumbersAreWrittenForPeople(t *testing.T) {
 	}
 }
 
-// An answer that came whole has no first token, and so no time per token: not
-// one that began with the run.
+// An answer that was not streamed has no first token and so no TPOT, and its
+// first token is not taken for the start of the run.
 func TestWholeAnswersHaveNoTimePerToken(t *testing.T) {
 	var l latencies
 	l.request(&recording.Request{Due: 1, Sent: 1, LastToken: time.Hour, End: time.Hour, OutputTokens: 9})
@@ -452,8 +452,8 @@ func TestWholeAnswersHaveNoTimePerToken(t *testing.T) {
 	}
 }
 
-// What the gate waives does not make a run red that has passed: JUnit has it as
-// skipped, with the reason.
+// A waived objective does not make a run fail. JUnit has it as skipped, with
+// the reason.
 func TestWhatIsWaivedIsSkipped(t *testing.T) {
 	j := judged(t, "pass")
 	f := &j.verdict.Objectives[0]

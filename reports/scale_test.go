@@ -39,9 +39,9 @@ objectives:
   - attainment in steady/second >= 90%%
 `
 
-// BenchmarkScale judges and reports an hour of ten million requests, from the
-// opening of its folder to the last byte of the page: the sums are checked, the
-// requests read twice. Its memory is told of the whole process.
+// BenchmarkScale judges and reports an hour of ten million requests, from
+// opening the folder to the last byte of the page. It checks the checksums and
+// reads the requests twice. Its memory is that of the whole process.
 func BenchmarkScale(b *testing.B) {
 	dir := *scaleKept
 	if dir == "" {
@@ -67,8 +67,7 @@ func BenchmarkScale(b *testing.B) {
 	b.ReportMetric(float64(peakMemory(b))/(1<<20), "MiB-peak")
 }
 
-// The page of an hour's run, with all that is observed of a service, is at most
-// a megabyte.
+// The page of an hour's run, with all observations, is at most a megabyte.
 func TestAnHourIsReported(t *testing.T) {
 	dir := t.TempDir()
 	recordHour(t, dir, 36_000)

@@ -12,7 +12,7 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// scanned is the report of a scan with a flaw, one that is waived, one whose
+// scannedReport is the report of a scan with a flaw, a waived flaw, one whose
 // waiver has expired, and checks that are safe, unproven and left out.
 func scannedReport() Report {
 	kept := func(text words.Phrase) words.Kept { return words.Kept{Sentence: words.Say(text)} }
@@ -36,8 +36,8 @@ func scannedReport() Report {
 	}
 }
 
-// What is written for code hosts is SARIF 2.1.0 by its schema, and says which
-// findings are waived.
+// The output for code hosts is valid SARIF 2.1.0 and says which findings are
+// waived.
 func TestSARIF(t *testing.T) {
 	r := scannedReport()
 	var b bytes.Buffer
@@ -73,8 +73,8 @@ func TestSARIF(t *testing.T) {
 	}
 }
 
-// A waiver that has expired counts again, in every form, and what a target
-// answered is text in a page.
+// In every form, a finding whose waiver has expired counts again. The answers
+// of a target are escaped in a page.
 func TestScanIsReported(t *testing.T) {
 	r := scannedReport()
 	var terminal, markdown strings.Builder

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Every form tells every section, or the section's entry says why not. What is
-// told where is kept as a list, to be read when it changes.
+// Every form has every section, or the section's entry says why not. A golden
+// file lists which form has which section.
 func TestEverySectionIsRenderedOrNamedAsLacking(t *testing.T) {
 	var list strings.Builder
 	pages, _ := filepath.Glob("page/sections/*.html.tmpl")
@@ -49,8 +49,8 @@ func TestEverySectionIsRenderedOrNamedAsLacking(t *testing.T) {
 	}
 }
 
-// A page has its sections in their order, each once, and its navigation leads to
-// those that are listed.
+// A page has its sections in order, each once, and its navigation links to the
+// listed ones.
 func TestPagesHaveTheirSections(t *testing.T) {
 	for _, name := range runs {
 		r := judged(t, name).report(t)
@@ -59,7 +59,7 @@ func TestPagesHaveTheirSections(t *testing.T) {
 			if n := strings.Count(page, fmt.Sprintf(` id="%s"`, s.id)); n != 1 {
 				t.Errorf("%s: the page has the section %s %d times", name, s.id, n)
 			}
-			if led := strings.Contains(page, fmt.Sprintf(`<a href="#%s">`, s.id)); led == s.unlisted && s.id != "objectives" { // to them leads the skip link, too
+			if led := strings.Contains(page, fmt.Sprintf(`<a href="#%s">`, s.id)); led == s.unlisted && s.id != "objectives" { // the skip link leads to them too
 				t.Errorf("%s: the navigation leads to %s: %v", name, s.id, led)
 			}
 		}

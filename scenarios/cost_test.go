@@ -14,8 +14,8 @@ instances:
   - {name: g6e.xlarge, on_demand: $1.86}
 `
 
-// A gate takes its price from the book beside it, and says by itself then what
-// it costs.
+// A gate takes its price from the price file beside it. The resolved gate then
+// has the price itself.
 func TestAGateTakesItsPriceFromABook(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestObjectivesDoc keeps docs/objectives.md what the code says: the grammar is
-// the comment of ParseObjective, the table is Metrics.
+// TestObjectivesDoc checks that docs/objectives.md agrees with the code: the
+// grammar is the comment of ParseObjective, and the table is Metrics.
 func TestObjectivesDoc(t *testing.T) {
 	const path = "../docs/objectives.md"
 	src, err := os.ReadFile("objective.go")
@@ -76,7 +76,7 @@ func grammarOf(t *testing.T, src string) string {
 	return strings.Join(lines, "")
 }
 
-// TestGateDoc finds keys of a gate that docs/gate.md does not tell of.
+// TestGateDoc finds keys of a gate that docs/gate.md does not mention.
 func TestGateDoc(t *testing.T) {
 	doc, err := os.ReadFile("../docs/gate.md")
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Every file holds a gate, a dashed line, and all that Parse says of it.
+// Every file has a gate, a dashed line, and all errors of Parse for it.
 func TestEveryProblemIsReported(t *testing.T) {
 	files, err := filepath.Glob("testdata/bad/*.txt")
 	if err != nil || len(files) == 0 {
@@ -77,8 +77,8 @@ func TestLoadSaysWhichFileIsMissing(t *testing.T) {
 	}
 }
 
-// A gate that names no target, or another, is played against the one it is
-// loaded for; by itself it needs one.
+// LoadAgainst replaces or adds the target of a gate. Without that a gate needs
+// a target.
 func TestLoadAgainst(t *testing.T) {
 	for _, target := range []string{"", "target: {local: {replicas: 2}}\n", "target: {endpoint: {url: http://127.0.0.1:1, model: other}}\n"} {
 		path := filepath.Join(t.TempDir(), "gate.yaml")
@@ -87,7 +87,7 @@ func TestLoadAgainst(t *testing.T) {
 			t.Fatal(err)
 		}
 		gate, err := LoadGiven(path, Given{Against: &Endpoint{URL: "http://127.0.0.1:8000"}})
-		model := "" // the address alone is replaced
+		model := "" // only the address is replaced
 		if strings.Contains(target, "model: other") {
 			model = "other"
 		}
@@ -103,7 +103,7 @@ func TestLoadAgainst(t *testing.T) {
 	}
 }
 
-// A key that was pasted where its variable's name belongs must not reach the
+// A key that was written in place of its variable's name must not get into the
 // log of a CI job.
 func TestErrorsRepeatNoSecrets(t *testing.T) {
 	for _, name := range []string{"endpoint", "endpoint-user"} {
@@ -192,8 +192,8 @@ objectives: [error_rate <= 5%]
 	}
 }
 
-// Defaults must not be written into the gate they are asked of: a caller may
-// still change it.
+// Resolving a gate must not write defaults into it, because a caller may still
+// change it.
 func TestResolvedLeavesTheGateAlone(t *testing.T) {
 	gate := Gate{Target: Target{Local: &Local{}}, Scenarios: []Scenario{{
 		Stages: []Stage{{}}, Faults: []Fault{{}}, Probe: &Probe{}}}}
@@ -248,8 +248,8 @@ func roundTrip(t *testing.T, gate Gate) {
 	}
 }
 
-// The quick gate must be able to prove what it promises: a p95 takes 130
-// samples at 99 % confidence, and its load must fit into two minutes.
+// The quick gate must be able to prove its objectives: a p95 takes 130 samples
+// at 99 % confidence, and its load must fit into two minutes.
 func TestTheQuickGateCanPass(t *testing.T) {
 	gate, _, err := Ready("quick")
 	if err != nil {
@@ -295,8 +295,8 @@ func TestDefaultPromptsAreVaried(t *testing.T) {
 	}
 }
 
-// Whatever is in a file, Parse ends, tells where, and what it accepts can be
-// written and read again.
+// For any file Parse ends, and its errors name the line. An accepted gate can
+// be written and read again.
 func FuzzParse(f *testing.F) {
 	for _, file := range []string{"gates/quick.yaml", "starter.yaml"} {
 		src, err := os.ReadFile(file)
@@ -336,8 +336,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// Any text can be a prompt, a header or a description, and comes back as it
-// was.
+// Any text can be a prompt, a header or a description, and is unchanged when it
+// is read back.
 func FuzzMarshal(f *testing.F) {
 	for _, s := range []string{"hello", "true", "~", "- a", "? b", "a: b", "a #b", "8/s", "1.5", " lead", "trail ", "tab\t", "two\nlines\n",
 		"'quoted'", `"double"`, `back\slash`, "", "é\u0085\u2028\ufeff", "\a\b\x1b\x7f", "0x10", "1e3", "<<", "*a", "&a", "!t", "%", "@", "`", "no", "a,b", "[a]", "{a}", "😀"} {
@@ -388,7 +388,7 @@ func TestMarshalRefusesWhatIsNotUTF8(t *testing.T) {
 	}
 }
 
-// What an objective says is written as it is read.
+// An objective is written in the form in which it is read.
 func TestObjectivesAreWrittenAsTheyAreRead(t *testing.T) {
 	for _, src := range []string{
 		"p95(ttft) <= 2s", "p99.9(tpot) of chat in s/m < 50ms", "error_rate in s during pod-kill <= 5%", "errors during network-loss == 0",

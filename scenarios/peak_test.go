@@ -2,8 +2,8 @@ package scenarios
 
 import "testing"
 
-// The allowance of a run's key is made of this, so nothing that the gate sends
-// may be left out.
+// The allowance of a run's key is computed from the peak, which must include
+// every request of the gate.
 func TestPeak(t *testing.T) {
 	const head = "name: g\ntarget: {local: {}}\nobjectives: [error_rate <= 5%]\nscenarios:\n"
 	for _, tt := range []struct {

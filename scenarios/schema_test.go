@@ -18,8 +18,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// The schema that editors use is made from the types, their comments and the
-// words the checks accept, so that it cannot lag behind them.
+// The schema for editors is made from the types, their comments and the
+// accepted words, so that it cannot become outdated.
 func TestTheSchemaIsOfTheTypes(t *testing.T) {
 	want, err := json.MarshalIndent(schemaOfGate(t), "", "  ")
 	if err != nil {
@@ -84,7 +84,7 @@ func schemaOfGate(t *testing.T) *jsonschema.Schema {
 	oneWordOf(schema.Properties["target"].Properties["local"].Properties["models"].AdditionalProperties.Properties["quantization"], "none", "fp16", "int8")
 	schema.Properties["chunks"].Pattern = `^(all|none|1/[1-9][0-9]{0,6})$`
 	needs := func(key string) *jsonschema.Schema { return &jsonschema.Schema{Required: []string{key}} }
-	rates := &jsonschema.Schema{AnyOf: []*jsonschema.Schema{needs("rate"), needs("to")}} // a ramp may begin at rest
+	rates := &jsonschema.Schema{AnyOf: []*jsonschema.Schema{needs("rate"), needs("to")}} // a ramp may begin at rate 0
 	stage.OneOf = []*jsonschema.Schema{rates, needs("trace"), needs("users")}
 	schema.AnyOf = []*jsonschema.Schema{needs("objectives"), needs("profiles")}
 	schema.OneOf = []*jsonschema.Schema{needs("scenarios"), {Required: []string{"scan"}, Properties: map[string]*jsonschema.Schema{"scenarios": {Not: &jsonschema.Schema{}}}}}
@@ -129,8 +129,8 @@ func objectiveHelp() string {
 	return "A promise, such as:\n" + strings.Join(lines, "\n")
 }
 
-// describeFields puts the comments of the Go types into their schema, and
-// takes out the null that Go's slices and pointers allow and a gate does not.
+// describeFields puts the comments of the Go types into their schema. It
+// removes null, which Go's slices and pointers allow and a gate does not.
 func describeFields(s *jsonschema.Schema, t reflect.Type, comments map[string]string) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -215,8 +215,8 @@ func addComments(comments map[string]string, file *ast.File) {
 	}
 }
 
-// What the schema says of a gate, Parse says too: an editor that shows no
-// error must not be followed by one of launchgate, as far as a schema can see.
+// The schema and Parse agree on a gate, as far as a schema can check it: if the
+// editor shows no error, launchgate must not report one.
 func TestTheSchemaAgreesWithParse(t *testing.T) {
 	var schema jsonschema.Schema
 	if err := json.Unmarshal(Schema(), &schema); err != nil {
@@ -293,7 +293,7 @@ objectives:
   - error_rate <= 5%
 `
 
-// jsonValue is a value as JSON has it, which the schema is about.
+// jsonValue is a value as decoded JSON, for the schema.
 func jsonValue(t *testing.T, value any) any {
 	t.Helper()
 	text, err := json.Marshal(value)

@@ -19,8 +19,8 @@ scenarios:
 objectives: [error_rate <= 5%]
 `
 
-// A scenario's load has a part for each combination of class and values, each
-// with what all of them change.
+// A scenario's load has a part for each combination of class and values, with
+// the changes of all of them.
 func TestMixOfFactors(t *testing.T) {
 	g, err := Parse("gate.yaml", []byte(varied))
 	if err != nil {

@@ -27,25 +27,26 @@ import (
 // of the gate, the time of every token is known, and one flaw is drawn by a seed. The
 // judge does not know the difference, so a thousand runs of two minutes take minutes.
 
-// arrival is what a service knows of a request.
+// arrival is the information that a service has about a request.
 type arrival struct {
-	n        int           // of all it was asked
+	n        int           // number among all requests
 	at       time.Duration // since the load began
 	clock    time.Time
 	prompt   int   // tokens
 	answer   int   // tokens
-	crowd    int   // others under way
+	crowd    int   // other requests under way
 	number   int32 // of the connection
 	place    int32 // on the connection
 	variant  string
 	question string
 }
 
-// flaw of a service: what is late, by how much, how often, when and for whom.
+// flaw is a delay of a service: what is late, by how much, how often, when and
+// for whom.
 type flaw struct {
 	what  string // first, tokens, stall, end, growth
 	much  time.Duration
-	often float64            // the share of those for whom it is late
+	often float64            // the share of the affected requests that are late
 	when  func(arrival) bool // nil: always
 	whom  func(arrival) bool // nil: for all
 	named struct{ when, whom string }
@@ -56,8 +57,8 @@ func (f flaw) hits(q arrival, draw *rand.Rand) bool {
 	return f.much > 0 && (f.when == nil || f.when(q)) && (f.whom == nil || f.whom(q)) && (f.often >= 1 || draw.Float64() < f.often)
 }
 
-// delay makes a request late that meets the flaw: waits are before each token, and
-// the last is before the end.
+// delay makes a request late that meets the flaw. waits are the times before
+// each token; the last is the time before the end.
 func (f flaw) delay(waits []time.Duration, draw *rand.Rand) {
 	last := len(waits) - 1
 	switch f.what {
@@ -92,7 +93,7 @@ func soundWaits(q arrival, draw *rand.Rand) []time.Duration {
 		waits[i] = noise(4*time.Millisecond + time.Duration(q.crowd)*100*time.Microsecond)
 	}
 	waits[q.answer] = noise(200 * time.Microsecond)
-	if draw.Float64() < 0.01 { // a collection of garbage, another process
+	if draw.Float64() < 0.01 { // garbage collection, another process
 		waits[draw.IntN(len(waits))] += time.Duration(draw.ExpFloat64() * float64(30*time.Millisecond))
 	}
 	return waits
@@ -187,7 +188,7 @@ func paperRun(gate scenarios.Gate, load []loadgen.Question, plan *loadgen.Plan, 
 	return rec
 }
 
-// askedHow is how a request was asked, in the words of variantOf.
+// askedHow is how a request was sent, in the words of variantOf.
 func askedHow(p client.Prompt) string {
 	system, proto := false, 1
 	for _, m := range p.Messages {
@@ -244,7 +245,8 @@ func (l paperLoad) judgedWith(t testing.TB, d lateDefect, seed uint64) checklist
 
 var paperRuns = flag.Int("paper", 2, "how many runs on paper of each size of a flaw")
 
-// drawn is a flaw at random: what, how much, how often, when and for whom.
+// drawn is a random flaw: what is late, by how much, how often, when and for
+// whom.
 func drawn(draw *rand.Rand) flaw {
 	f := flaw{
 		what:  []string{"first", "tokens", "stall", "end", "growth"}[draw.IntN(5)],
@@ -269,7 +271,7 @@ func drawn(draw *rand.Rand) flaw {
 	return f
 }
 
-// lateWhom are those for whom a service can be late.
+// lateWhom are the groups of requests for which a service can be late.
 var lateWhom = []struct {
 	name string
 	is   func(arrival) bool
@@ -299,7 +301,8 @@ func newPaperBench(t *testing.T, loads int) paperBench {
 	return b
 }
 
-// found is in how many of n runs the flaw of each is found: an objective fails.
+// found counts the runs, of n, in which the flaw is found, which means that an
+// objective fails.
 func (b paperBench) found(n int, of func(i int) flaw) int {
 	var found atomic.Int64
 	b.each(n, of, func(_ int, _ flaw, v checklist.Verdict) {
@@ -324,8 +327,9 @@ func (b paperBench) each(n int, of func(i int) flaw, take func(i int, f flaw, v 
 	all.Wait()
 }
 
-// What the scenario mixed of the thorough gate finds, by the size of a flaw. The
-// service without one is never failed, and what is large is always found.
+// The scenario mixed of the thorough gate always finds large flaws, and never
+// fails the service without a flaw. The test also measures what it finds by the
+// size of a flaw.
 func TestDetection(t *testing.T) {
 	n := *paperRuns
 	b := newPaperBench(t, min(n, 8))
@@ -334,7 +338,7 @@ func TestDetection(t *testing.T) {
 		t.Errorf("the sound service fails in %d of %d runs", failed, sound)
 	}
 	large := func(i int) flaw {
-		whom := lateWhom[i%(len(lateWhom)-1)] // but for one in a hundred
+		whom := lateWhom[i%(len(lateWhom)-1)] // except the group of one request in a hundred
 		return flaw{what: []string{"first", "stall", "end"}[i%3], much: 2 * time.Second, often: 0.3, whom: whom.is}
 	}
 	if found := b.found(8, large); found < 8 {
@@ -393,8 +397,8 @@ func (b paperBench) write(n, sound int) {
 	replaceBlock(b.t, "curve", out.String())
 }
 
-// random tells how many flaws at random are found, by size and by how many requests
-// they reach, and draws the curve.
+// random reports how many random flaws are found, by size and by the share of
+// requests that they reach, and draws the curve.
 func (b paperBench) random(out *strings.Builder, n int) {
 	reaches := []struct {
 		name string
@@ -485,7 +489,7 @@ func (l paperLoad) reach(f flaw) float64 {
 
 const detectionPage = "../../docs/detection.md"
 
-// replaceBlock replaces what stands between two comments of the page.
+// replaceBlock replaces the text between two comments of the page.
 func replaceBlock(t *testing.T, name, text string) {
 	t.Helper()
 	page, err := os.ReadFile(detectionPage)
@@ -521,7 +525,7 @@ func writeLateness(t *testing.T, fresh map[string]string) {
 	replaceBlock(t, "planted", "\n| defect | what is wrong | objective that fails | as found |\n|---|---|---|---|\n"+rows.String())
 }
 
-// The page tells of every service that is planted.
+// The page lists every planted service.
 func TestLatenessIsDocumented(t *testing.T) {
 	page, err := os.ReadFile(detectionPage)
 	if err != nil {

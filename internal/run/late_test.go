@@ -22,16 +22,17 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// lateDefect is a service that is late for some, at some time or in a place that
-// nobody looks at, and the objective of the scenario mixed that has to fail for it.
+// lateDefect is a service that is late for some requests, at some times, or in
+// an unusual part of the answer. It names the objective of the scenario mixed
+// that must fail.
 type lateDefect struct {
 	name, means, fails string
 	who                string // in the reason
 	flaw               flaw
-	spoil              func(q arrival, a *timedAnswer) // what no flaw can say
-	adds               *scenarios.Factor               // that the gate varies, for what only some gates know
+	spoil              func(q arrival, a *timedAnswer) // a delay that a flaw cannot describe
+	adds               *scenarios.Factor               // a factor that the gate must vary to find the defect
 	sampled            bool                            // played in every test
-	unwritten          bool                            // what it does has no form on paper
+	unwritten          bool                            // the defect cannot be simulated
 }
 
 // timedAnswer is an answer whose every token has its time.
@@ -97,7 +98,7 @@ var lateCatalog = []lateDefect{
 	{name: "late-on-http2", means: "requests over HTTP/2 wait 400 ms longer", fails: "late_for_some(ttft) in mixed", who: "http=second",
 		flaw: first(muchLater, having("proto=2")), adds: factorOf("http", scenarios.Workload{}, scenarios.Workload{Connection: scenarios.Connection{HTTP: "2"}})},
 
-	// Late for some who ask, or for what they ask.
+	// Late for some clients, or for some requests.
 	{name: "late-for-one-key", sampled: true, means: "one of two keys waits 400 ms longer", fails: "late_for_some(ttft) in mixed", who: "key=second",
 		flaw: first(muchLater, having("key=second")), adds: factorOf("key", scenarios.Workload{APIKeyEnv: "FIRST_KEY"}, scenarios.Workload{APIKeyEnv: "SECOND_KEY"})},
 	{name: "late-for-one-user", means: "one of two users (the field user) waits 400 ms longer, one time in four", fails: "late_for_some(ttft) in mixed", who: "user=second",
@@ -149,7 +150,7 @@ var lateCatalog = []lateDefect{
 		flaw: flaw{what: "end", much: muchLater, often: 0.25, whom: func(q arrival) bool { return q.question == "Tell me about the sea." }}},
 }
 
-// variantOf says how a request was asked.
+// variantOf says how a request was sent.
 func variantOf(system bool, temperature float64, proto int, key, user, model, tier string) string {
 	some := "none"
 	if system {
@@ -158,10 +159,10 @@ func variantOf(system bool, temperature float64, proto int, key, user, model, ti
 	return fmt.Sprintf("system=%s temperature=%g proto=%d key=%s user=%s model=%s tier=%s", some, temperature, proto, key, user, model, tier)
 }
 
-// lateKeys are the keys of those for whom a service can be late.
+// lateKeys are the API keys for which a service can be late.
 var lateKeys = map[string]string{"FIRST_KEY": "first", "SECOND_KEY": "second"}
 
-// lateService answers chats as a sound service does, but for its defect.
+// lateService answers chats as a sound service does, except for its defect.
 type lateService struct {
 	lateDefect
 	started  time.Time
@@ -397,8 +398,8 @@ func TestPlantedLatenessIsFound(t *testing.T) {
 	}
 }
 
-// The same services on paper, where the whole scenario takes no time: each fails its
-// objective, by name.
+// The same services are simulated, which takes no time: each fails its
+// objective, and the reason names the group.
 func TestPlantedLatenessIsFoundOnPaper(t *testing.T) {
 	plain := paperLoadOf(t, mixedGate(t, 0), 1)
 	for i, d := range lateCatalog {

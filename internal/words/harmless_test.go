@@ -32,7 +32,8 @@ func TestHarmless(t *testing.T) {
 	}
 }
 
-// What is shown has nothing in it that harms, and is shown the same again.
+// Shown text has nothing harmful in it, and showing it again does not change
+// it.
 func FuzzHarmless(f *testing.F) {
 	f.Add("\x1b[2J")
 	f.Add("a\u202eb\xff")

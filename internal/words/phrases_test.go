@@ -17,7 +17,8 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// writers is the source of what is recorded, or told while a gate is played.
+// writers are the source folders whose sentences are recorded, or shown while a
+// gate is played.
 var writers = []string{
 	"chaos/*.go", "deploy/*.go", "internal/run/*.go", "internal/recording/*.go",
 	"loadgen/*.go", "loadgen/client/*.go", "loadgen/worker/*.go", "loadgen/durability/*.go", "loadgen/prompt/vocabulary.go",
@@ -48,10 +49,10 @@ var notShown = map[string]string{
 // ofCatalogue names what describes the kinds of faults, for launchgate list.
 var ofCatalogue = []string{"Does", "Needs", "Seen", "Simulates", "Example", "needsLink", "needsNetwork", "strikesNode"}
 
-// Whatever the writers can say is a phrase with a wording in a table beside a
-// package, so that it can be recorded with its code. A text in their source that
-// is no sentence has to be named above, so that none is forgotten: what is told
-// is not marked, it is everything.
+// Every sentence of the writers is a phrase with a wording in a table beside a
+// package, so that it can be recorded with its code. A text in their source
+// that is not a sentence must be listed above. So every text is checked, and
+// none is forgotten.
 func TestEverySentenceIsAPhrase(t *testing.T) {
 	said := map[string]string{}
 	for _, pattern := range writers {

@@ -73,7 +73,7 @@ func TestFilesHoldEnglish(t *testing.T) {
 	}
 }
 
-// What a file keeps of a sentence is enough to word it in another language.
+// A stored sentence has all that is needed to word it in another language.
 func TestAKeptSentenceIsWordedAgain(t *testing.T) {
 	for _, said := range []words.Sentence{
 		words.Say("%d of %d: %s", 1, int64(2), words.Say("it holds")),
@@ -99,8 +99,9 @@ func TestAKeptSentenceIsWordedAgain(t *testing.T) {
 	}
 }
 
-// An error of ours carries its sentence, with the sentences of the errors in it;
-// what somebody else said in between stays as it is, whatever words it has.
+// An error of launchgate has its sentence, with the sentences of the errors in
+// it. The text of other errors in between stays unchanged, whatever words it
+// has.
 func TestAnErrorIsWordedToo(t *testing.T) {
 	theirs := errors.New("it holds: limited, failed")
 	ours := words.Errorf("the log says %s, %s", words.Errorf("it holds"), theirs)
