@@ -58,7 +58,8 @@ func (n Need) sum() int64 { return n.Weights + n.Working + n.Cache }
 // process asks for.
 const GPUContext = 600 << 20
 
-// fractionVariable is how a replica is told its share of a device's free memory.
+// fractionVariable is the variable with a replica's share of a device's free
+// memory.
 const fractionVariable = "GPU_MEMORY_FRACTION"
 
 // defaultFraction of the free memory is what servers take of a GPU.
@@ -263,8 +264,8 @@ func askNeed(ctx context.Context, spec scenarios.Local, build, device string) (N
 	return n, nil
 }
 
-// Told says in lines where the replicas are.
-func (s Seating) Told() (lines []words.Sentence) {
+// Describe says where the replicas are, in lines.
+func (s Seating) Describe() (lines []words.Sentence) {
 	if len(s.Seats) > 0 && s.Seats[0].GPU == nil {
 		if s.Seats[0].Device == "cpu" {
 			return []words.Sentence{words.Say("all replicas on the CPU: %s", s.Why)}

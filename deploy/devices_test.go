@@ -81,7 +81,7 @@ func TestThePlanSaysWhichReplicaIsWhere(t *testing.T) {
 	spec := scenarios.Local{Replicas: 3}
 	none := func() ([]gpu.GPU, error) { return nil, nil }
 	s, err := LocalPlan{Spec: spec, GPUs: none}.Seat(t.Context(), "/nonexistent/program")
-	if err != nil || !slices.Equal(s.Seats[2].args(), []string{"--device", "cpu"}) || s.Told()[0].String() != "all replicas on the CPU: this machine has no GPU" {
+	if err != nil || !slices.Equal(s.Seats[2].args(), []string{"--device", "cpu"}) || s.Describe()[0].String() != "all replicas on the CPU: this machine has no GPU" {
 		t.Errorf("found %v %v, expected all on the CPU", s, err)
 	}
 	spec.Devices = scenarios.Devices{GPUs: []int{0, 1}}
@@ -93,7 +93,7 @@ func TestThePlanSaysWhichReplicaIsWhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	var told []string
-	for _, line := range s.Told() {
+	for _, line := range s.Describe() {
 		told = append(told, line.String())
 	}
 	want := []string{

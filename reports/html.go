@@ -212,7 +212,7 @@ func errorName(name string) words.Sentence {
 	return words.Say("error.other")
 }
 
-// icon is told apart by its shape and not only by its colour.
+// icon differs in its shape and not only in its colour.
 func icon(o checklist.Outcome) template.HTML {
 	shape := map[checklist.Outcome]string{
 		checklist.Pass:     `<path d="m5.5 10.5 3 3 6-7"/>`,

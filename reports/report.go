@@ -20,7 +20,7 @@ import (
 
 // Report is everything that a report says about a run.
 type Report struct {
-	Language    Language // it is told in; the zero value is English
+	Language    Language // of its text; the zero value is English
 	Gate        string
 	Description string
 	Verdict     checklist.Verdict
@@ -77,8 +77,9 @@ const (
 	longestRun       = 366 * 24 * time.Hour
 )
 
-// Build reads the recording once, in memory that does not grow with it: bins,
-// sketches, and the few requests whose story is told.
+// Build reads the recording once. Its memory does not grow with the recording:
+// it keeps bins, sketches, and the few requests that the report shows in
+// detail.
 func Build(gate scenarios.Gate, rec *recording.Recording, v checklist.Verdict) (Report, error) {
 	pass := newPass(gate)
 	for request, err := range rec.Requests {

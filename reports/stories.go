@@ -11,7 +11,7 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 )
 
-// Story is what happened to one request, told from the moment it was due.
+// Story is what happened to one request, in times since it was due.
 // Times after Due are seconds since Due, nil where the step was not reached.
 type Story struct {
 	Scenario, Stage string

@@ -121,7 +121,7 @@ func (p Panel) top() float64 {
 }
 
 // scaleOf labels n equal steps of an axis from zero to its top, all in the unit
-// that the top is told in.
+// of the top's label.
 func scaleOf(l Language, top float64, unit string, n int) []string {
 	write := func(v float64) string { return l.Word(value(v, unit)) }
 	in := func(name string, size float64) {
@@ -401,7 +401,7 @@ func bandPath(a axes, t Timeline, upper, lower Series) string {
 	return b.String()
 }
 
-// Colours and dashes of scenarios in the distributions: told apart without
+// Colours and dashes of scenarios in the distributions: distinguishable without
 // colour too.
 var scenarioColors = []string{"blue", "violet", "teal", "ink", "muted"}
 

@@ -29,8 +29,8 @@ type file struct {
 
 // WriteAll writes the verdict and every form of the report into dir. Each file
 // is replaced as a whole, so that a reader never finds half of one, and
-// verdict.json is replaced last: where it is new, the rest is too. It returns
-// what was told.
+// verdict.json is replaced last: if it is new, the others are new too. It returns
+// the report.
 func WriteAll(dir string, gate scenarios.Gate, rec *recording.Recording, v checklist.Verdict, lang Language) (Report, error) {
 	r, err := Build(gate, rec, v)
 	if err != nil {

@@ -757,7 +757,7 @@ func (c *checker) evidence(path string, o Objective, scenarios []Scenario) {
 		if !has(func(s Scenario) bool {
 			return s.Workload.Marks || slices.ContainsFunc(s.Mix(), func(m Part) bool { return m.Workload.Marks })
 		}) {
-			c.add(path, "%s needs prompts that can be told apart, expected marks: true in the workload", o.Metric)
+			c.add(path, "%s needs prompts that can be distinguished, expected marks: true in the workload", o.Metric)
 		}
 	case NeedsRecords:
 		concerned := func(s Scenario) bool {

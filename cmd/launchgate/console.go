@@ -8,7 +8,7 @@ import (
 	"golang.org/x/term"
 )
 
-// console is how much a person wants to be told.
+// console is how much a run prints.
 type console struct {
 	quiet   bool // the verdict and errors alone
 	verbose bool // every failed request and every event of the target too

@@ -16,8 +16,8 @@ import (
 // gitHubStep is the step of a GitHub Actions job that a run is.
 type gitHubStep struct {
 	ci.GitHub
-	gate string // the gate's file; empty: it has none
-	told bool   // the result of the run
+	gate     string // the gate's file; empty: it has none
+	reported bool   // the result of the run
 }
 
 // toldToGitHub wraps the run command: where it is a step of a GitHub Actions job,
@@ -38,7 +38,7 @@ func toldToGitHub(f *runFlags, out io.Writer, play func(*cobra.Command, []string
 			}
 		}
 		err := play(cmd, args)
-		if err != nil && !f.github.told && cmd.Context().Err() == nil {
+		if err != nil && !f.github.reported && cmd.Context().Err() == nil {
 			err = errors.Join(err, f.github.Failed(err, f.github.gate, checklist.ExitCouldNotRun))
 		}
 		return err
@@ -49,7 +49,7 @@ func (s *gitHubStep) judged(v judged, dir string) error {
 	if s == nil {
 		return nil
 	}
-	s.told = true
+	s.reported = true
 	return s.Judged(v.report, dir, s.gate, v.ExitCode)
 }
 
@@ -57,7 +57,7 @@ func (s *gitHubStep) compared(doc reports.Comparison, dir string, code int) erro
 	if s == nil {
 		return nil
 	}
-	s.told = true
+	s.reported = true
 	var text strings.Builder
 	if err := reports.CompareTerminal(&text, doc, dir); err != nil {
 		return err

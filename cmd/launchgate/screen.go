@@ -157,7 +157,7 @@ func printPlan(out io.Writer, lang reports.Language, gate scenarios.Gate, plans 
 		if placed, ok := target.(seated); ok {
 			build, _ := serverProgram()
 			seating, err := placed.Seat(context.Background(), build)
-			for _, line := range seating.Told() {
+			for _, line := range seating.Describe() {
 				fmt.Fprintln(out, "       ", lang.Word(line))
 			}
 			if err != nil {

@@ -30,7 +30,7 @@ func (f *clusterFlags) add(cmd *cobra.Command) {
 	cmd.Flags().IntVar(&f.asked.Replicas, "replicas", 0, "with --kubernetes: how `many` replicas (default: as the manifests say)")
 }
 
-// spec is what is to be deployed to a cluster: what the gate says, where one is given,
+// spec is the deployment to a cluster: that of the gate, if one is given,
 // and what the flags say instead. It reports whether that is to be done at all.
 func (f *clusterFlags) spec(cmd *cobra.Command, args []string) (scenarios.Kubernetes, bool, error) {
 	gate := scenarios.Gate{Target: scenarios.Target{Kubernetes: &scenarios.Kubernetes{}}}

@@ -44,10 +44,10 @@ type Reading struct {
 	UUID string
 	// Values are by the name of what is measured.
 	Values map[string]float64
-	// Held are the reasons for which its clocks are held back, in words; Told is whether
-	// it tells them.
-	Held []string
-	Told bool
+	// Held are the reasons for which its clocks are held back, in words; HeldKnown is whether
+	// the driver reports them.
+	Held      []string
+	HeldKnown bool
 	// Xids are the numbers of the errors that its driver has reported since the last
 	// reading (NVIDIA's "Xid errors").
 	Xids []uint64

@@ -94,7 +94,7 @@ func TestReading(t *testing.T) {
 	if !slices.Equal(r.Held, []string{"power limit", "hardware temperature"}) || !slices.Equal(r.Xids, []uint64{79}) {
 		t.Errorf("found the reasons %q and the errors %v", r.Held, r.Xids)
 	}
-	if len(all[0].Held) > 0 || len(all[0].Xids) > 0 || !all[0].Told {
+	if len(all[0].Held) > 0 || len(all[0].Xids) > 0 || !all[0].HeldKnown {
 		t.Errorf("an idle GPU: %+v", all[0])
 	}
 	if again := l.Read()[3]; len(again.Xids) > 0 {

@@ -161,7 +161,7 @@ func (l *Library) Read() (all []Reading) {
 		ecc, ret := d.GetTotalEccErrors(nvml.MEMORY_ERROR_TYPE_UNCORRECTED, nvml.VOLATILE_ECC)
 		put(ECCErrors, float64(ecc), ret)
 		if bits, ret := d.GetCurrentClocksEventReasons(); ret == nvml.SUCCESS {
-			r.Held, r.Told = held(bits), true
+			r.Held, r.HeldKnown = held(bits), true
 		}
 		all = append(all, r)
 	}

@@ -255,7 +255,7 @@ func narrow(f scenarios.Fault, s *networkFault) {
 
 func cutOff(f scenarios.Fault, s *networkFault) {
 	s.impairment = deploy.Impairment{Silent: f.Cut != scenarios.CutReset, Reset: f.Cut == scenarios.CutReset}
-	s.what = words.Say("drops every packet, so that neither side is told")
+	s.what = words.Say("drops every packet, so that neither side notices")
 	if s.impairment.Reset {
 		s.what = words.Say("resets every connection, and refuses new ones")
 	}

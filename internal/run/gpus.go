@@ -29,7 +29,7 @@ func (c *conductor) describeDevices(env *recording.Environment, about deploy.Abo
 	if about.Seating == nil {
 		return
 	}
-	for _, line := range about.Seating.Told() {
+	for _, line := range about.Seating.Describe() {
 		env.Target.Devices = append(env.Target.Devices, words.Kept{Sentence: line})
 	}
 	for i := range env.Host.GPUs {

@@ -75,7 +75,7 @@ func (c *conductor) deploy(ctx context.Context) error {
 		c.say("this gate breaks its network, so every request goes through a TCP proxy of launchgate")
 	}
 	if seating := c.target.About().Seating; seating != nil {
-		for _, line := range seating.Told() {
+		for _, line := range seating.Describe() {
 			c.Tell(Progress{Line: line})
 		}
 	}

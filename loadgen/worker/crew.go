@@ -74,8 +74,8 @@ func (c *Crew) Gather(ctx context.Context, n int, task Task) error {
 	return nil
 }
 
-// greetAll lets n workers in. Connections are greeted concurrently, so that a stranger
-// who sends nothing delays nobody.
+// greetAll waits until n workers have connected. Connections are greeted concurrently,
+// so that one that sends nothing does not delay the others.
 func (c *Crew) greetAll(ctx context.Context, n int) error {
 	type greeted struct {
 		m   *member

@@ -80,7 +80,7 @@ func outputs(t *testing.T, text string) map[string]string {
 	return found
 }
 
-func TestEveryRunIsToldToGitHub(t *testing.T) {
+func TestEveryRunIsReportedToGitHub(t *testing.T) {
 	root, err := filepath.Abs(filepath.Join("..", ".."))
 	if err != nil {
 		t.Fatal(err)
