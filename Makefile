@@ -4,7 +4,11 @@
 GO ?= go
 GATE ?=
 
-.PHONY: help build run test test-gpu images lab-up lab-down test-kubernetes lint bench clean
+# What make release builds: launchgate for all of these, reference-server for Linux.
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/arm64
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+.PHONY: help release build run test test-gpu images lab-up lab-down test-kubernetes lint bench clean
 
 help: ## print this
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -31,6 +35,21 @@ test-gpu: ## the tests of the CUDA backend, where a GPU is: built here, run in p
 
 images: ## container images of both programs, in bin/images, without Docker
 	$(GO) run ./deploy/kubernetes/images
+
+release: build ## archives of both programs in bin/release with SBOM and SHA256SUMS (PLATFORMS, VERSION); the same source gives the same bytes
+	@rm -rf bin/release && mkdir -p bin/release
+	@# Without the folders, the identity and the state of the checkout of this build, two builds are equal.
+	@# A program for another platform is built without C, so its CPU backend is slow: reference-server version says so.
+	@set -e; for platform in $(PLATFORMS); do \
+	  os=$${platform%/*}; arch=$${platform#*/}; name=launchgate_$(VERSION)_$${os}_$${arch}; dir=bin/release/$$name; mkdir $$dir; \
+	  programs=./cmd/launchgate; if [ $$os = linux ]; then programs="$$programs ./cmd/reference-server"; fi; \
+	  cgo=0; if [ $$platform = $$($(GO) env GOHOSTOS)/$$($(GO) env GOHOSTARCH) ]; then cgo=$$($(GO) env CGO_ENABLED); fi; \
+	  echo "building $$name"; \
+	  CGO_ENABLED=$$cgo GOOS=$$os GOARCH=$$arch $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X github.com/launchgate/launchgate/internal/version.stamped=$(VERSION)" -o $$dir/ $$programs; \
+	  bin/launchgate version --sbom $$dir/launchgate $$(ls $$dir/reference-server 2>/dev/null) > $$dir/sbom.cdx.json; \
+	  cp LICENSE README.md $$dir/; \
+	  tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=go=rX,u+rw -C bin/release -cf - $$name | gzip -9n > bin/release/$$name.tar.gz; rm -r $$dir; \
+	done; cd bin/release && sha256sum *.tar.gz > SHA256SUMS && cat SHA256SUMS
 
 lab-up: ## a Kubernetes of one node on this machine, without Docker (root; docs/kubernetes.md)
 	$(GO) run ./deploy/kubernetes/lab up

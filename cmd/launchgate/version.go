@@ -4,19 +4,36 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/launchgate/launchgate/internal/version"
+	"github.com/launchgate/launchgate/security"
 )
 
 func versionCommand(out io.Writer) *cobra.Command {
-	var asJSON bool
+	var asJSON, sbom bool
 	cmd := &cobra.Command{
-		Use:   "version",
-		Short: "Print which build of launchgate this is",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		Use:   "version [PROGRAM...]",
+		Short: "Print which build of launchgate this is, or what Go programs are made of (--sbom)",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && !sbom {
+				return fmt.Errorf("found %s, expected programs with --sbom only", args[0])
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			if sbom {
+				if len(args) == 0 {
+					self, err := os.Executable()
+					if err != nil {
+						return err
+					}
+					args = []string{self}
+				}
+				return security.SBOM(out, args)
+			}
 			b := version.Of()
 			if asJSON {
 				return printJSON(out, b)
@@ -34,6 +51,7 @@ func versionCommand(out io.Writer) *cobra.Command {
 		},
 	}
 	jsonFlag(cmd, &asJSON, "the build")
+	cmd.Flags().BoolVar(&sbom, "sbom", false, "print a CycloneDX list of the modules in this program, or in the Go `programs` named")
 	return cmd
 }
 
