@@ -3,7 +3,6 @@ package kubernetes
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -20,8 +19,6 @@ import (
 
 	"github.com/goccy/go-yaml"
 	rbacv1 "k8s.io/api/rbac/v1"
-	"sigs.k8s.io/kustomize/api/krusty"
-	"sigs.k8s.io/kustomize/kyaml/filesys"
 
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/scenarios"
@@ -442,43 +439,6 @@ func TestContexts(t *testing.T) {
 	}
 	if _, err = planOf(scenarios.Kubernetes{}).Open(t.Context(), deploy.Setup{OnEvent: func(deploy.Event) {}}); err == nil || !strings.Contains(err.Error(), `the API server of the context "a" does not answer`) {
 		t.Error(err)
-	}
-}
-
-var update = flag.Bool("update", false, "render the manifests again")
-
-// The embedded manifests are the output of kustomize for the folders beside
-// them.
-func TestRendered(t *testing.T) {
-	entries, err := os.ReadDir("overlays")
-	if err != nil {
-		t.Fatal(err)
-	}
-	folders := map[string]string{"base": "base"}
-	for _, e := range entries {
-		folders[e.Name()] = filepath.Join("overlays", e.Name())
-	}
-	for name, folder := range folders {
-		made, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), folder)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want, err := made.AsYaml()
-		if err != nil {
-			t.Fatal(err)
-		}
-		file := filepath.Join("rendered", name+".yaml")
-		if *update {
-			if err := os.WriteFile(file, want, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if got, err := os.ReadFile(file); err != nil || string(got) != string(want) {
-			t.Errorf("%s is not of %s any more (%v): go test ./deploy/kubernetes -run Rendered -update", file, folder, err)
-		}
-	}
-	if got, want := Overlays(), slices.Sorted(maps.Keys(folders)); !*update && !slices.Equal(got, want) {
-		t.Errorf("overlays %v, want %v", got, want)
 	}
 }
 
