@@ -113,7 +113,11 @@ func runCrash(ctx context.Context, t *trial) end {
 			t.found(f)
 			continue
 		}
-		f.title, f.vector = say("a request crashes its handler: %s", o.kind), "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:U/C:N/I:N/A:L"
+		f.title = say("a request crashes its handler: %s", o.kind)
+		if a.err == nil { // the handler may be well, but counts its client's mistake as its own
+			f.title = say("a request is answered as a failure of the service (%s): %s", number(int64(a.status)), o.kind)
+		}
+		f.vector = "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:U/C:N/I:N/A:L"
 		f.verified = say("twice, the request got a 5xx or a closed connection, and a harmless request immediately afterwards got 2xx; another client was served meanwhile")
 		t.found(f)
 	}
