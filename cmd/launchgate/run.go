@@ -295,7 +295,10 @@ func (f runFlags) apply(gate *scenarios.Gate, seedSet bool) error {
 	if err := gate.Target.Ask(f.model, f.apiKeyEnv, f.caFile); err != nil {
 		return err
 	}
-	return scenarios.Validate(*gate)
+	if err := scenarios.Validate(*gate); err != nil {
+		return err
+	}
+	return checkModels(*gate)
 }
 
 // runGate plays and judges, and returns the exit code.
