@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -41,6 +42,8 @@ type fake struct {
 	quota   bool               // the quota is full
 	serve   map[int]string     // addresses that serve the ports of pods
 	running map[string]float64 // streams of each pod
+	mesh    *mesh              // plays Chaos Mesh; nil: it is not installed
+	failing string             // a pod that answers nothing
 }
 
 var served = map[string]map[string]bool{ // group/version: resources, and whether they are namespaced
@@ -54,7 +57,8 @@ var served = map[string]map[string]bool{ // group/version: resources, and whethe
 }
 
 var kindOf = map[string]string{"namespaces": "Namespace", "nodes": "Node", "pods": "Pod", "services": "Service", "configmaps": "ConfigMap", "persistentvolumeclaims": "PersistentVolumeClaim",
-	"deployments": "Deployment", "horizontalpodautoscalers": "HorizontalPodAutoscaler", "poddisruptionbudgets": "PodDisruptionBudget", "networkpolicies": "NetworkPolicy"}
+	"deployments": "Deployment", "horizontalpodautoscalers": "HorizontalPodAutoscaler", "poddisruptionbudgets": "PodDisruptionBudget", "networkpolicies": "NetworkPolicy",
+	"networkchaos": "NetworkChaos", "timechaos": "TimeChaos", "podchaos": "PodChaos"}
 
 func newFake(t *testing.T) *fake {
 	f := &fake{t: t, objects: map[string]object{}, asked: map[string]bool{}, serve: map[int]string{}, running: map[string]float64{}}
@@ -92,6 +96,9 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		group, rest = parts[1]+"/"+parts[2], parts[3:]
 	}
 	resources, known := served[group]
+	if group == "chaos-mesh.org/v1alpha1" && f.mesh != nil {
+		resources, known = map[string]bool{"networkchaos": true, "timechaos": true, "podchaos": true}, true
+	}
 	if len(rest) == 0 {
 		if !known {
 			f.fail(w, http.StatusNotFound, "NotFound", "the server could not find the requested resource")
@@ -135,8 +142,12 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.fail(w, http.StatusForbidden, "Forbidden", fmt.Sprintf(`%s is forbidden: User "u" cannot %s resource "%s" in API group "%s" in the namespace "%s"`, resource, verb, resource, g, namespace))
 		return
 	}
-	if sub == "/portforward" {
+	switch sub {
+	case "/portforward":
 		f.portForward(w, r, name)
+		return
+	case "/proxy":
+		f.mesh.proxy(w, r)
 		return
 	}
 	f.do(w, r, verb, namespace, resource, name)
@@ -164,7 +175,10 @@ func (f *fake) do(w http.ResponseWriter, r *http.Request, verb, namespace, resou
 		f.patch(w, r, namespace, resource, name, o)
 	case "delete":
 		f.answer(w, o, name)
-		if o != nil {
+		switch {
+		case o != nil && strings.HasSuffix(resource, "chaos"):
+			f.mesh.end(key, o)
+		case o != nil:
 			f.remove(namespace, resource, name)
 		}
 	}
@@ -243,10 +257,19 @@ func (f *fake) patch(w http.ResponseWriter, r *http.Request, namespace, resource
 			return
 		}
 		f.objects[namespace+"/"+resource+"/"+name] = o
-		if resource == "deployments" {
+		switch {
+		case resource == "deployments":
 			o["metadata"].(object)["generation"] = 1
 			f.roll(namespace, o)
+		case strings.HasSuffix(resource, "chaos"):
+			f.mesh.inject(o)
 		}
+	case strings.HasSuffix(resource, "chaos"): // its finalizers are taken off
+		if old["metadata"].(object)["deletionTimestamp"] == nil {
+			f.t.Errorf("finalizers were taken off %s, which is not being deleted", name)
+		}
+		delete(f.objects, namespace+"/"+resource+"/"+name)
+		o = old
 	case resource == "nodes":
 		old["spec"] = o["spec"]
 		o = old
@@ -356,7 +379,7 @@ func (f *fake) remove(namespace, resource, name string) {
 }
 
 // portForward connects streams to the server that stands in for the pod.
-func (f *fake) portForward(w http.ResponseWriter, r *http.Request, _ string) {
+func (f *fake) portForward(w http.ResponseWriter, r *http.Request, pod string) {
 	if _, err := httpstream.Handshake(r, w, []string{portForwardProtocol}); err != nil {
 		return
 	}
@@ -383,6 +406,11 @@ func (f *fake) portForward(w http.ResponseWriter, r *http.Request, _ string) {
 			var port int
 			_, _ = fmt.Sscan(s.Headers().Get("port"), &port)
 			to, err := net.Dial("tcp", f.serve[port])
+			f.mu.Lock()
+			if pod == f.failing {
+				err = errors.New("connection refused")
+			}
+			f.mu.Unlock()
 			if err != nil {
 				fmt.Fprintf(failed[id], "connect to port %d: %v", port, err)
 				_ = failed[id].Close()
@@ -401,4 +429,13 @@ func (f *fake) portForward(w http.ResponseWriter, r *http.Request, _ string) {
 			}()
 		}
 	}
+}
+
+func mustJSON(t *testing.T, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }

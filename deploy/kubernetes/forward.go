@@ -226,6 +226,15 @@ func (netConn) SetWriteDeadline(time.Time) error { return nil }
 
 // ask makes a GET request to a port of a pod, and returns the body of a 200.
 func (f *forwarder) ask(ctx context.Context, pod *corev1.Pod, port int, path string) ([]byte, error) {
+	_, status, b, err := f.fetch(ctx, pod, port, path)
+	if err == nil && status != http.StatusOK {
+		err = words.Errorf("%s answers %s", pod.Name, strconv.Itoa(status)+" "+http.StatusText(status))
+	}
+	return b, err
+}
+
+// fetch makes a GET request to a port of a pod.
+func (f *forwarder) fetch(ctx context.Context, pod *corev1.Pod, port int, path string) (http.Header, int, []byte, error) {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
 		s, err := f.dial(pod, port)
 		if err != nil {
@@ -235,15 +244,13 @@ func (f *forwarder) ask(ctx context.Context, pod *corev1.Pod, port int, path str
 	}}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+strconv.Itoa(port)+path, nil)
 	if err != nil {
-		return nil, err
+		return nil, 0, nil, err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, 0, nil, err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, words.Errorf("%s answers %s", pod.Name, resp.Status)
-	}
-	return io.ReadAll(io.LimitReader(resp.Body, 4<<20))
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
+	return resp.Header, resp.StatusCode, b, err
 }

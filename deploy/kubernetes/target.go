@@ -22,6 +22,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/words"
@@ -80,6 +81,12 @@ func (p plan) Lacks(c deploy.Capability, f scenarios.Fault) error {
 		return lack("on Kubernetes a bad version is found by the Deployment, when it does not get ready: only corrupt-model is played")
 	case c == deploy.RollOutBad:
 		return nil
+	case c == deploy.ShapeNetwork && p.spec.Access == scenarios.AccessPortForward:
+		return lack("it cannot %s: the load goes through the API server to the loopback of the pods (access: port-forward), where no network is shaped; take access: in-cluster, or a URL", c.Said())
+	case c == deploy.ShapeNetwork && f.Cut == scenarios.CutReset:
+		return lack("Chaos Mesh cuts a network without a word: cut: reset is not played on a cluster")
+	case byChaosMesh[c].Kind != "":
+		return nil
 	}
 	return lack("it cannot %s: the API server alone does not, and launchgate has no other means on a cluster", c.Said())
 }
@@ -99,6 +106,10 @@ type Target struct {
 	onEvent func(deploy.Event)
 	stop    context.CancelFunc
 	running sync.WaitGroup
+
+	meshes map[schema.GroupVersionKind]error // why the cluster lacks a kind of Chaos Mesh
+	faults sync.Mutex
+	played int // faults by Chaos Mesh so far, which numbers their objects
 }
 
 // runLabel is the label of every object that a run has made.
@@ -134,6 +145,7 @@ func (p plan) open(ctx context.Context, a *api, o deploy.Setup) (_ deploy.Target
 			return nil, err
 		}
 	}
+	t.findMesh(ctx)
 	t.pods = newPods(a, p.spec.Namespace, p.spec.Selector, o.OnEvent)
 	t.running.Go(func() { t.pods.follow(watching) })
 	if t.access, err = t.reach(ctx); err != nil {

@@ -178,7 +178,7 @@ func TestTheLifeOfATarget(t *testing.T) {
 	for _, r := range []string{"apps/deployments", "autoscaling/horizontalpodautoscalers", "policy/poddisruptionbudgets", "networking.k8s.io/networkpolicies", "/namespaces"} {
 		f.asked[r+" list"] = true
 	}
-	allowed := roles(t)
+	allowed := roles(t, "rights/role.yaml")
 	for ask := range f.asked {
 		if !allowed[ask] {
 			t.Errorf("role.yaml does not allow %q, which is asked for", ask)
@@ -198,9 +198,9 @@ func (f *fake) ready(node, status string) {
 	f.objects["/nodes/"+node]["status"] = object{"conditions": []any{object{"type": "Ready", "status": status}}}
 }
 
-func roles(t *testing.T) map[string]bool {
+func roles(t *testing.T, file string) map[string]bool {
 	t.Helper()
-	src, err := os.ReadFile("rights/role.yaml")
+	src, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ const (
 	undoTaint   = undoPrefix + "taint"   // a node takes pods again
 	undoNode    = undoPrefix + "node"    // a node is started by the gate's command
 	undoRelease = undoPrefix + "release" // a Deployment is restored
+	undoChaos   = undoPrefix + "chaos"   // an object of Chaos Mesh is removed, with its finalizers
 )
 
 // left is what an Undo of this package acts on: how another process finds the
@@ -81,6 +82,8 @@ func (a *api) undo(ctx context.Context, do string, to left) error {
 	switch do {
 	case undoRemove:
 		return a.removeRun(ctx, to)
+	case undoChaos:
+		return a.endChaos(ctx, to)
 	case undoTaint:
 		return a.taint(ctx, to.Name, false)
 	case undoRelease:
