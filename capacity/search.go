@@ -1,21 +1,24 @@
 // Package capacity finds the highest rate at which a service meets its objectives. It
-// sends nothing: the caller gives it a function that tries a rate (see
-// capacity/measure). The package decides which rate to try next, and what the verdict
-// on a try means.
+// sends nothing: the caller gives it a function that tries a load (see capacity/measure). The
+// package decides which load to try next and for how long, and what all tries together
+// say about the limit.
 //
-// First the rate doubles until an objective is missed. Then the interval between the
-// highest rate that held and the lowest that missed is halved repeatedly. At last the
-// highest rate that held is tried again with other seeds, because near the limit a
-// single try holds or misses by chance.
+// First the load doubles in short tries until an objective is missed. The rest of the
+// time is spent in a few long tries close to the limit. What counts of a try is not
+// whether the objectives held, but how many requests missed each limit, at the load that
+// was really drawn. A curve is fitted to that (fit.go), and the limit is where it
+// reaches the share that the objective allows. The interval tells how far chance may
+// have moved it. docs/capacity-coverage.md tells how often it holds the truth.
 package capacity
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
+	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/words"
 )
 
@@ -43,12 +46,14 @@ func (o Outcome) Said() words.Sentence {
 	return words.Say("limited")
 }
 
-// Point is one try of a rate, and what it measured. A nil value was not measured.
+// Point is one try of a load, and what it measured. A nil value was not measured.
 type Point struct {
-	Rate    float64        `json:"rate_per_second"`
+	Rate    float64        `json:"rate_per_second"`  // as asked for
+	Drawn   float64        `json:"drawn_per_second"` // requests that became due after the warm-up
 	Outcome Outcome        `json:"outcome"`
 	Why     words.Sentence `json:"why"`
 	Seconds float64        `json:"seconds"` // duration of the load
+	WarmUp  float64        `json:"warm_up_seconds"`
 	// GoodputPerSecond are requests that met every limit.
 	GoodputPerSecond *float64 `json:"goodput_per_second"`
 	TokensPerSecond  *float64 `json:"output_tokens_per_second"`
@@ -57,120 +62,208 @@ type Point struct {
 	TPOTP50          *float64 `json:"tpot_p50_seconds"`
 	TPOTP95          *float64 `json:"tpot_p95_seconds"`
 	Dir              string   `json:"dir"` // folder of its recording, beside the result
+	Seen             Seen     `json:"-"`
 }
 
-// Search says which rates to search, and how precisely.
+// Search says which loads to search, and for how long.
 type Search struct {
-	From, To  float64 // requests a second
-	Precision float64 // the search ends when the interval is narrower than this share of the rate
-	Confirm   int     // how many more times the result has to hold
+	From, To float64 // requests a second
+	// For is how long the load of all tries together lasts. 0: as DefaultFor says, from
+	// how long the answers take.
+	For time.Duration
+	// Precision ends the search early, when the interval is no wider than this share of
+	// the load. 0: the search takes all of its time.
+	Precision float64
+	Scores    []checklist.Score // see checklist.Scores
+	// Answer is how long an answer takes without load, if that is known.
+	Answer time.Duration
 }
 
-// Result is the result of a search. Low is the highest rate that held each time, with
-// no miss at or below it. High is the lowest rate above it that missed, 0 if none did.
+// Result is what is known after the tries so far. With a confidence of Sure the limit is
+// between Low and High. High is 0 if no try missed an objective.
 type Result struct {
 	Low    float64        `json:"low_per_second"`
 	High   float64        `json:"high_per_second"`
-	Why    words.Sentence `json:"why"` // why the search ended
+	Best   float64        `json:"estimate_per_second"` // as likely below the limit as above it; 0 if High is
+	Why    words.Sentence `json:"why"`                 // why the search ended
 	Found  bool           `json:"found"`
 	Points []Point        `json:"points"` // in the order they were tried
+	// Limit is the objective that limits the service.
+	Limit string `json:"limited_by,omitempty"`
 }
 
-// maxTries bounds a search whose outcomes vary from try to try.
-const maxTries = 40
+const (
+	sure        = 0.9 // that the limit is in the interval
+	longTries   = 4   // how many tries close to the limit are planned
+	maxTries    = 40
+	shortest    = 5 * time.Second
+	longAnswers = 3   // a try lasts so many answers
+	near        = 1.3 // an interval of this ratio is narrow enough for long tries
+	shortTries  = 3   // how many short tries follow the first miss, at most
+	// belowCeiling is how far below the most that a service answered its limit is looked
+	// for.
+	belowCeiling = 0.97
+	exploring    = 0.3 // the share of the time for short tries, at most
+	giveUp       = 64  // the lowest load that is tried is From divided by it
+)
 
-// Find searches. try plays a rate for the n-th time. An error of try, or the end of
-// ctx, ends the search; Find returns the result so far with the error.
-func (s Search) Find(ctx context.Context, try func(ctx context.Context, rate float64, n int) (Point, error)) (Result, error) {
-	var r Result
-	for rate := s.From; rate > 0 && len(r.Points) < maxTries; rate = s.next(&r) {
+// DefaultFor is how long the load of a search lasts if answers take so long: 9 minutes
+// for answers of up to 2 seconds, and then in proportion to the square root of the time
+// of an answer. Longer answers need longer tries, but more of them are under way.
+func DefaultFor(answer time.Duration) time.Duration {
+	const usual, quick = 9 * time.Minute, 2 * time.Second
+	if answer <= quick {
+		return usual
+	}
+	return time.Duration(float64(usual) * math.Sqrt(answer.Seconds()/quick.Seconds())).Round(10 * time.Second)
+}
+
+// Find searches. try plays a load for a time, for the n-th time. An error of try, or the
+// end of ctx, ends the search; Find returns the result so far with the error.
+func (s Search) Find(ctx context.Context, try func(ctx context.Context, load float64, lasts time.Duration, n int) (Point, error)) (Result, error) {
+	h := hunt{Search: s}
+	for {
+		load, lasts := h.next()
+		if load == 0 {
+			return h.result, nil
+		}
 		if err := ctx.Err(); err != nil {
-			r.Why = words.Say("the search was stopped")
-			return r, err
+			h.result.Why = words.Say("the search was stopped")
+			return h.result, err
 		}
-		again := 0
-		for _, p := range r.Points {
-			if p.Rate == rate {
-				again++
-			}
-		}
-		p, err := try(ctx, rate, again)
+		p, err := try(ctx, load, lasts, len(h.result.Points))
 		if err != nil {
-			r.Why = words.Say("the search was stopped")
-			return r, err
+			h.result.Why = words.Say("the search was stopped")
+			return h.result, err
 		}
-		p.Rate = rate
-		r.Points = append(r.Points, p)
-		r.Low, r.High = bounds(r.Points)
+		h.take(p)
 	}
-	if r.Why.IsZero() {
-		r.Why = words.Say("after %d tries, the results of the service still changed from try to try", len(r.Points))
-	}
-	r.Found = r.Low > 0
-	return r, nil
 }
 
-// bounds are the highest rate that held every time, with no miss below it, and the
-// lowest rate that missed.
-func bounds(points []Point) (low, high float64) {
-	for _, p := range points {
-		if p.Outcome != Holds && (high == 0 || p.Rate < high) {
-			high = p.Rate
-		}
-	}
-	for _, p := range points {
-		if p.Outcome == Holds && (high == 0 || p.Rate < high) {
-			low = max(low, p.Rate)
-		}
-	}
-	return low, high
+// hunt is a search that goes on.
+type hunt struct {
+	Search
+	result  Result
+	seen    []Seen // of the tries that the client did not limit
+	spent   time.Duration
+	fit     fit
+	fitted  bool
+	limited float64 // the lowest load at which the client was the bottleneck
+	held    float64 // the highest load that held
+	missed  float64 // the lowest load that missed
+	served  float64 // the most answers a second of a try that was over-saturated
+	short   int     // short tries after the first miss
+	highest float64 // the highest load, as drawn, that held
+	top     float64 // of these, that of a long try
+	long    int     // tries close to the limit
 }
 
-// next is the rate to try, 0 at the end of the search.
-func (s Search) next(r *Result) float64 {
-	last := r.Points[len(r.Points)-1]
-	low, high := r.Low, r.High
+// take adds a try.
+func (h *hunt) take(p Point) {
+	h.result.Points = append(h.result.Points, p)
+	h.spent += time.Duration(p.Seconds * float64(time.Second))
+	load := p.Rate
+	switch p.Outcome {
+	case Limited:
+		if h.limited == 0 || load < h.limited {
+			h.limited = load
+		}
+		return
+	case Holds:
+		h.held = max(h.held, load)
+		h.highest = max(h.highest, p.Seen.Load)
+		if h.long > 0 {
+			h.top = max(h.top, p.Seen.Load)
+		}
+	default:
+		if h.missed == 0 || load < h.missed {
+			h.missed = load
+		}
+	}
+	if p.Seen.Answer > 0 && (h.Answer == 0 || p.Outcome == Holds && h.missed == 0) {
+		h.Answer = p.Seen.Answer
+	}
+	if p.Seen.Growing {
+		h.served = max(h.served, p.Seen.Served)
+	}
+	h.seen = append(h.seen, p.Seen)
+	h.conclude()
+}
+
+// conclude is what all tries say.
+func (h *hunt) conclude() {
+	r := &h.result
+	if h.fit, h.fitted = fitOf(h.Scores, h.seen); !h.fitted {
+		return
+	}
+	r.Low, r.High, r.Best = h.fit.at(1-(1-sure)/2), h.fit.at((1-sure)/2), h.fit.at(0.5)
+	r.Limit = h.Scores[h.fit.first].Objective.Source
+	// No load is promised that did not hold, in a long try if there were any.
+	r.Low = min(r.Low, h.highest)
+	if h.top > 0 {
+		r.Low = min(r.Low, h.top)
+	}
+	if h.missed == 0 {
+		// Nothing is known above the highest load that was tried.
+		r.Low, r.High, r.Best, r.Limit = min(r.Low, h.held), 0, 0, ""
+	}
+	r.Low = min(r.Low, h.To)
+	r.Found = r.Low > 0 && h.held > 0
+}
+
+// budget is how long the load may last.
+func (h *hunt) budget() time.Duration {
+	if h.For > 0 {
+		return h.For
+	}
+	return DefaultFor(h.Answer)
+}
+
+// next is the load to try and for how long; 0 at the end of the search.
+func (h *hunt) next() (float64, time.Duration) {
+	r, left := &h.result, h.budget()-h.spent
+	short := max(shortest, longAnswers*h.Answer)
 	switch {
-	case last.Outcome == Limited && last.Rate <= high:
-		r.Why = words.Say("at %s the client was the bottleneck, so the service can take at least %s; its limit is unknown", perSecond(last.Rate), perSecond(low))
-		if low == 0 {
-			r.Why = words.Say("at %s the client was the bottleneck, so nothing is known about the service", perSecond(last.Rate))
+	case len(r.Points) == 0:
+		return round(h.From), short
+	case h.limited > 0 && (h.missed == 0 || h.limited < h.missed) && (!h.fitted || h.held == 0 || 2*h.held > h.limited):
+		r.Why = words.Say("at %s the client was the bottleneck, so the service can take at least %s; its limit is unknown", perSecond(h.limited), perSecond(r.Low))
+		if r.Low == 0 {
+			r.Why = words.Say("at %s the client was the bottleneck, so nothing is known about the service", perSecond(h.limited))
 		}
-		return 0
-	case low == 0 && high <= s.From/64:
-		r.Why = words.Say("even at %s an objective did not hold: %s", perSecond(high), last.Why)
-		return 0
-	case low == 0:
-		return round(high / 2)
-	case high == 0 && low >= s.To:
-		if !s.confirmed(r) {
-			return low
-		}
-		r.Why = words.Say("the highest requested rate, %s, still held", perSecond(low))
-		return 0
-	case high == 0:
-		return round(min(2*low, s.To))
-	case high/low-1 > s.Precision:
-		if middle := round(math.Sqrt(low * high)); middle > low && middle < high {
-			return middle
-		}
+		return 0, 0
+	case h.held == 0 && h.missed > 0 && h.missed <= h.From/giveUp:
+		r.Why = words.Say("even at %s an objective did not hold: %s", perSecond(h.missed), r.Points[len(r.Points)-1].Why)
+		return 0, 0
+	case len(r.Points) >= maxTries, left < short && left < h.budget()/50:
+		r.Why = words.Say("the tries lasted %s in all", h.spent.Round(time.Second))
+		return 0, 0
+	case h.missed == 0 && h.held >= h.To && h.fit.exceeds(h.To) > 1-(1-sure)/2:
+		r.Why = words.Say("the highest requested load, %s, still held", perSecond(h.To))
+		return 0, 0
+	case h.Precision > 0 && h.long >= 2 && r.High > 0 && r.High/r.Low-1 <= h.Precision:
+		r.Why = words.Say("the interval is no wider than %.3g %%", h.Precision*100)
+		return 0, 0
+	case h.missed == 0 && h.held < h.To:
+		return round(min(2*h.held, h.To)), min(short, left)
+	case h.held == 0:
+		return round(h.missed / 2), min(short, left)
 	}
-	if !s.confirmed(r) {
-		return low
+	low, high, middle := h.fit.at(0.95), h.fit.at(0.05), h.fit.at(0.5)
+	if h.served > 0 && h.top < middle { // until a higher load held
+		middle = max(min(middle, belowCeiling*h.served), 1.07*h.top)
 	}
-	r.Why = words.Say("the interval is no wider than %.3g %% and its lower end held %d times", s.Precision*100, 1+s.Confirm)
-	return 0
-}
-
-// confirmed reports whether the lower end held often enough.
-func (s Search) confirmed(r *Result) bool {
-	held := 0
-	for _, p := range r.Points {
-		if p.Rate == r.Low && p.Outcome == Holds {
-			held++
-		}
+	if h.long == 0 && high/low > near && h.short < shortTries && h.spent < time.Duration(exploring*float64(h.budget())) {
+		h.short++
+		return round(min(middle, h.To)), min(short, left)
 	}
-	return held > s.Confirm
+	// Close to the limit: at it, where a few more requests miss than may, and where a
+	// few less do.
+	off := []float64{-0.03, 0.03, -0.06, 0}[h.long%longTries]
+	lasts := left / time.Duration(max(longTries-h.long, 1))
+	h.long++
+	load := middle * (1 + off)
+	return round(min(load, h.To)), lasts.Round(time.Second)
 }
 
 // round keeps three digits, so that a rate is easy to say and to type.
@@ -181,7 +274,7 @@ func round(rate float64) float64 {
 
 func perSecond(rate float64) string { return fmt.Sprintf("%.3g/s", rate) }
 
-// Curve are the points sorted by rate. Several points at one rate are all kept.
+// Curve are the points sorted by load. Several points at one load are all kept.
 func (r Result) Curve() []Point {
 	points := slices.Clone(r.Points)
 	slices.SortStableFunc(points, func(a, b Point) int {
@@ -194,11 +287,11 @@ func (r Result) Curve() []Point {
 func (s Search) Check() error {
 	switch {
 	case !(s.From > 0) || !(s.To >= s.From):
-		return fmt.Errorf("found a search from %v/s to %v/s, expected it to begin above 0 and end no lower", s.From, s.To)
-	case !(s.Precision >= 0.005 && s.Precision <= 1):
+		return fmt.Errorf("found a search from %v to %v, expected it to begin above 0 and end no lower", s.From, s.To)
+	case s.Precision != 0 && !(s.Precision >= 0.005 && s.Precision <= 1):
 		return fmt.Errorf("found a precision of %v %%, expected from 0.5 %% to 100 %%", s.Precision*100)
-	case s.Confirm < 0:
-		return errors.New("found a negative number of confirmations")
+	case s.For != 0 && s.For < 30*time.Second:
+		return fmt.Errorf("found --for %s, expected at least 30s", s.For)
 	}
 	return nil
 }

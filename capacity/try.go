@@ -2,7 +2,6 @@ package capacity
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -98,17 +97,41 @@ func (t Try) Of(gate scenarios.Gate) (scenarios.Gate, error) {
 	return one, scenarios.Validate(one)
 }
 
-// Lasting is how long to try a rate: long enough for the samples that the percentiles
-// need, within bounds.
-func Lasting(objectives []scenarios.Objective, rate float64, least, most time.Duration) time.Duration {
-	need := 0.0
-	for _, o := range objectives {
-		if o.Quantile > 0 {
-			need = max(need, float64(checklist.SamplesFor(o.Quantile)))
+// Judged is the outcome of a try by what was seen: it holds if no objective was missed
+// more often than it allows, and no more requests arrived than were answered.
+func Judged(scores []checklist.Score, seen Seen) (Outcome, words.Sentence) {
+	if seen.Growing {
+		return Misses, words.Say("the backlog was still growing at the end")
+	}
+	worst, far := -1, 0.0
+	for i, m := range seen.Of {
+		if m.Of == 0 {
+			continue
+		}
+		if by := m.Over / m.Of / allowed(scores[i]); worst < 0 || by > far {
+			worst, far = i, by
 		}
 	}
-	// A tenth more, because Poisson arrivals may be fewer than expected.
-	return min(max(least, time.Duration(math.Ceil(1.1*need/rate))*time.Second), most)
+	if worst < 0 {
+		return Misses, words.Say("no request was answered")
+	}
+	m, score := seen.Of[worst], scores[worst]
+	outcome := Holds
+	if far > 1 {
+		outcome = Misses
+	}
+	if score.Mean {
+		return outcome, words.Say("%s: it is %.3g %% of its limit", score.Objective.Source, 100*far)
+	}
+	return outcome, words.Say("%s: %.3g %% of %.0f missed the limit, and %.3g %% may", score.Objective.Source, 100*m.Over/m.Of, m.Of, 100*score.Allowed)
+}
+
+// allowed is the largest mean score with which an objective holds.
+func allowed(s checklist.Score) float64 {
+	if s.Mean {
+		return 1
+	}
+	return s.Allowed
 }
 
 // Concluded is the outcome that follows from the verdict on a try. An objective that

@@ -47,7 +47,7 @@ var allowed = map[string][]string{
 	"internal/run":       {"scenarios", "internal/recording", "internal/words", "deploy", "deploy/targets", "loadgen", "loadgen/canary", "loadgen/client", "loadgen/durability", "loadgen/probe", "loadgen/prompt", "loadgen/twins", "loadgen/worker", "chaos", "security"},
 	"checklist":          {"scenarios", "internal/recording", "internal/words"},
 	"checklist/release":  {"scenarios", "internal/words", "checklist"},
-	"capacity":           {"scenarios", "internal/words", "checklist"},
+	"capacity":           {"scenarios", "internal/recording", "internal/words", "checklist"},
 	"capacity/measure":   {"scenarios", "internal/recording", "internal/run", "internal/version", "internal/words", "capacity", "checklist"},
 	"reports":            {"scenarios", "internal/recording", "internal/words", "checklist", "checklist/release", "capacity"},
 	"reports/ci":         {"scenarios", "internal/recording", "internal/words", "checklist", "reports"},
