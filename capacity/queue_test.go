@@ -27,8 +27,7 @@ type ruler struct {
 	// time.
 	batch     int
 	objective string
-	from      float64
-	answer    float64 // of the truth, 0: by Erlang's formula
+	wait      float64 // the limit of the wait, if Erlang's formula knows the truth
 }
 
 func exponential(rng *rand.Rand) float64 { return rng.ExpFloat64() }

@@ -79,7 +79,7 @@ type Search struct {
 	Answer time.Duration
 }
 
-// Result is what is known after the tries so far. With a confidence of Sure the limit is
+// Result is what is known after the tries so far. The limit is, with 90 % confidence,
 // between Low and High. High is 0 if no try missed an objective.
 type Result struct {
 	Low    float64        `json:"low_per_second"`
@@ -93,8 +93,8 @@ type Result struct {
 }
 
 const (
-	sure        = 0.9 // that the limit is in the interval
-	longTries   = 4   // how many tries close to the limit are planned
+	sure        = 0.85 // of the fit; its interval then holds the truth in nine of ten searches (docs/capacity-coverage.md)
+	longTries   = 4    // how many tries close to the limit are planned
 	maxTries    = 40
 	shortest    = 5 * time.Second
 	longAnswers = 3   // a try lasts so many answers
@@ -108,10 +108,10 @@ const (
 )
 
 // DefaultFor is how long the load of a search lasts if answers take so long: 9 minutes
-// for answers of up to 2 seconds, and then in proportion to the square root of the time
+// for answers of up to 1 second, and then in proportion to the square root of the time
 // of an answer. Longer answers need longer tries, but more of them are under way.
 func DefaultFor(answer time.Duration) time.Duration {
-	const usual, quick = 9 * time.Minute, 2 * time.Second
+	const usual, quick = 9 * time.Minute, time.Second
 	if answer <= quick {
 		return usual
 	}
@@ -137,6 +137,65 @@ func (s Search) Find(ctx context.Context, try func(ctx context.Context, load flo
 			return h.result, err
 		}
 		h.take(p)
+	}
+}
+
+// Decision is the answer to whether a service can take a rate.
+type Decision string
+
+// The answers.
+const (
+	Yes       Decision = "yes"
+	No        Decision = "no"
+	Undecided Decision = "undecided"
+)
+
+// decided is how sure the fit has to be to decide about a rate. It is asked after every
+// try, so it has to be surer than that of a single look.
+const decided = 0.99
+
+// above are the rates that are tried to decide about one: that rate, and rates a little
+// above it. A rate is known to hold the sooner the more is left above it.
+var above = []float64{1, 1.1, 1, 1.05, 1.1}
+
+// AtLeast decides whether the objectives hold at a rate, as soon as the tries tell. Each
+// try lasts longer than the one before.
+func (s Search) AtLeast(ctx context.Context, rate float64, try func(ctx context.Context, load float64, lasts time.Duration, n int) (Point, error)) (Decision, Result, error) {
+	s.From, s.To = rate, rate*above[1]
+	h := hunt{Search: s}
+	for n := 0; ; n++ {
+		r := &h.result
+		left := h.budget() - h.spent
+		lasts := min(time.Duration(math.Pow(1.6, float64(n))*float64(max(2*shortest, 2*longAnswers*h.Answer))), left).Round(time.Second)
+		switch {
+		case h.limited > 0:
+			r.Why = words.Say("at %s the client was the bottleneck, so nothing more is known", perSecond(h.limited))
+			return Undecided, *r, nil
+		case lasts < shortest:
+			r.Why = words.Say("the tries lasted %s in all", h.spent.Round(time.Second))
+			return Undecided, *r, nil
+		}
+		if err := ctx.Err(); err != nil {
+			r.Why = words.Say("the search was stopped")
+			return Undecided, *r, err
+		}
+		p, err := try(ctx, round(rate*above[n%len(above)]), lasts, n)
+		if err != nil {
+			r.Why = words.Say("the search was stopped")
+			return Undecided, *r, err
+		}
+		h.take(p)
+		if !h.fitted || n == 0 {
+			continue
+		}
+		switch sure := h.fit.exceeds(rate); {
+		case sure >= decided && h.highest >= rate*0.98:
+			r.Why = words.Say("the limit is above %s with %.3g %% confidence", perSecond(rate), 100*decided)
+			return Yes, *r, nil
+		case sure <= 1-decided && h.missed > 0:
+			r.Why = words.Say("the limit is below %s with %.3g %% confidence", perSecond(rate), 100*decided)
+			return No, *r, nil
+		}
 	}
 }
 
@@ -226,7 +285,7 @@ func (h *hunt) next() (float64, time.Duration) {
 	switch {
 	case len(r.Points) == 0:
 		return round(h.From), short
-	case h.limited > 0 && (h.missed == 0 || h.limited < h.missed) && (!h.fitted || h.held == 0 || 2*h.held > h.limited):
+	case h.limited > 0 && (h.missed == 0 || h.limited < h.missed) && (h.held == 0 || 2*h.held >= h.limited):
 		r.Why = words.Say("at %s the client was the bottleneck, so the service can take at least %s; its limit is unknown", perSecond(h.limited), perSecond(r.Low))
 		if r.Low == 0 {
 			r.Why = words.Say("at %s the client was the bottleneck, so nothing is known about the service", perSecond(h.limited))
@@ -239,7 +298,7 @@ func (h *hunt) next() (float64, time.Duration) {
 		r.Why = words.Say("the tries lasted %s in all", h.spent.Round(time.Second))
 		return 0, 0
 	case h.missed == 0 && h.held >= h.To && h.fit.exceeds(h.To) > 1-(1-sure)/2:
-		r.Why = words.Say("the highest requested load, %s, still held", perSecond(h.To))
+		r.Why = words.Say("the highest requested rate, %s, still held", perSecond(h.To))
 		return 0, 0
 	case h.Precision > 0 && h.long >= 2 && r.High > 0 && r.High/r.Low-1 <= h.Precision:
 		r.Why = words.Say("the interval is no wider than %.3g %%", h.Precision*100)
@@ -272,7 +331,12 @@ func round(rate float64) float64 {
 	return math.Round(rate*scale) / scale
 }
 
-func perSecond(rate float64) string { return fmt.Sprintf("%.3g/s", rate) }
+func perSecond(rate float64) string {
+	if rate >= 1000 {
+		return fmt.Sprintf("%.0f/s", rate)
+	}
+	return fmt.Sprintf("%.3g/s", rate)
+}
 
 // Curve are the points sorted by load. Several points at one load are all kept.
 func (r Result) Curve() []Point {

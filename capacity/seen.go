@@ -18,6 +18,8 @@ type Seen struct {
 	WarmUp   time.Duration // left out at its beginning
 	Answer   time.Duration // mean time of an answer from its sending
 	Served   float64       // answers a second in the second half
+	Good     float64       // requests a second that met every limit, of those due after the warm-up
+	Tokens   float64       // output tokens a second, of answers that ended after the warm-up and before the end
 	Growing  bool          // more requests arrived in the second half than were answered
 	Of       []Missed      // in the order of the scores
 	answered float64       // requests in the second half
@@ -47,10 +49,12 @@ type row struct {
 	due, end float64
 	class    int
 	over, of []float64
+	good     bool
+	tokens   float64
 }
 
 // Observe sums up the requests of the load between two moments of the run's clock.
-func Observe(scores []checklist.Score, from, to time.Duration, requests iter.Seq[*recording.Request]) Seen {
+func Observe(scores []checklist.Score, good func(*recording.Request) bool, from, to time.Duration, requests iter.Seq[*recording.Request]) Seen {
 	lasted := to - from
 	s := Seen{Lasted: lasted, Of: make([]Missed, len(scores))}
 	var rows []row
@@ -67,8 +71,21 @@ func Observe(scores []checklist.Score, from, to time.Duration, requests iter.Seq
 		at.over, at.of = both[:len(scores)], both[len(scores):]
 		for i, score := range scores {
 			at.over[i], at.of[i] = score.Of(r)
+			if r.Error == recording.ErrorCancelled {
+				// The try was ended early. Only what had waited too long by then counts.
+				at.over[i], at.of[i] = 0, 0
+				if o := score.Objective; o.Metric == "ttft" || o.Metric == "latency" {
+					if waited := r.End - r.Due; r.FirstToken == 0 || o.Metric == "latency" {
+						if !checklist.Holds(waited.Seconds(), o) {
+							at.over[i], at.of[i] = 1, 1
+						}
+					}
+				}
+			}
 		}
+		at.good = good(r)
 		if d, ok := r.ServiceLatency(); ok {
+			at.tokens = float64(r.VisibleTokens())
 			answers++
 			sum += d.Seconds()
 		}
@@ -84,6 +101,12 @@ func Observe(scores []checklist.Score, from, to time.Duration, requests iter.Seq
 	for _, r := range rows {
 		if r.due >= warm {
 			due++
+			if r.good {
+				s.Good++
+			}
+		}
+		if r.end >= warm && r.end <= total {
+			s.Tokens += r.tokens
 		}
 		if r.due > total/2 {
 			arrived++
@@ -92,7 +115,7 @@ func Observe(scores []checklist.Score, from, to time.Duration, requests iter.Seq
 			answered++
 		}
 	}
-	s.Load = due / (total - warm)
+	s.Load, s.Good, s.Tokens = due/(total-warm), s.Good/(total-warm), s.Tokens/(total-warm)
 	s.answered = answered
 	s.Served = answered / (total / 2)
 	s.looks = lookouts(rows, warm, total)

@@ -78,6 +78,10 @@ func (t Try) Of(gate scenarios.Gate) (scenarios.Gate, error) {
 		}
 		one.Objectives = profiles[i].Objectives(from.Name)
 	}
+	// What no single request can miss says nothing about how far a rate is from its limit.
+	one.Objectives = slices.DeleteFunc(one.Objectives, func(o scenarios.Objective) bool {
+		return !slices.ContainsFunc(checklist.Scores(one), func(s checklist.Score) bool { return s.Objective.Source == o.Source })
+	})
 	if len(one.Objectives) == 0 {
 		return gate, fmt.Errorf("no objective of %s is about the latency or the errors of %s, so every rate would do; add one, or take a --profile", gate.Name, from.Name)
 	}
@@ -134,40 +138,12 @@ func allowed(s checklist.Score) float64 {
 	return s.Allowed
 }
 
-// Concluded is the outcome that follows from the verdict on a try. An objective that
-// only lacks samples is decided by its measured value, because a search cannot wait for
-// the last samples at every rate.
-func Concluded(gate scenarios.Gate, v checklist.Verdict) (Outcome, words.Sentence) {
-	if !v.Client.Valid {
-		return Limited, v.Client.Why
-	}
-	var short words.Sentence
-	for i, f := range v.Objectives {
-		switch {
-		case f.Verdict == checklist.Fail:
-			return Misses, words.Say("%s: %s", f.Source, f.Why)
-		case f.Verdict == checklist.Pass:
-		case f.Value == nil:
-			return Misses, words.Say("%s: %s", f.Source, f.Why)
-		case !checklist.Holds(*f.Value, gate.Objectives[i]):
-			return Misses, words.Say("%s: with %d samples, too few to prove it", f.Source, f.Samples)
-		default:
-			short = words.Say("%s holds with %d samples, too few to prove it", f.Source, f.Samples)
-		}
-	}
-	if !short.IsZero() {
-		return Holds, short
-	}
-	return Holds, words.Count(int64(len(v.Objectives)), "1 objective, proven", "%d objectives, proven")
-}
-
-// Measured are the values that the verdict on a try holds.
+// Measured are the latencies that the verdict on a try holds.
 func Measured(v checklist.Verdict) (p Point) {
 	if len(v.Scenarios) == 0 {
 		return p
 	}
 	s := v.Scenarios[0]
-	p.GoodputPerSecond, p.TokensPerSecond = s.GoodputPerSecond, s.OutputTokensPerSecond
 	if q := s.TTFT; q != nil {
 		p.TTFTP50, p.TTFTP95 = &q.P50, &q.P95
 	}

@@ -70,7 +70,7 @@ func scoreOf(o scenarios.Objective, limits []scenarios.Objective) (Score, bool) 
 			allowed = 0
 		}
 		return share(allowed, counts, func(r *recording.Request) bool { v, _ := value(r); return !Holds(v, o) })
-	case latency && o.Threshold > 0:
+	case latency && o.Stat == "mean" && o.Threshold > 0:
 		return Score{Mean: true, Of: func(r *recording.Request) (float64, float64) {
 			if v, ok := value(r); ok {
 				return v / o.Threshold, 1
@@ -109,6 +109,13 @@ func scoreOf(o scenarios.Objective, limits []scenarios.Objective) (Score, bool) 
 		return share(o.Threshold, func(r *recording.Request) bool { return r.OK() && r.AskedTokens > 0 }, func(r *recording.Request) bool { return r.OutputTokens != r.AskedTokens })
 	}
 	return Score{}, false
+}
+
+// Good returns a function that reports whether a request succeeded within every limit of
+// a gate with one scenario and one stage.
+func Good(gate scenarios.Gate) func(*recording.Request) bool {
+	limits := requestLimits(gate)
+	return func(r *recording.Request) bool { return attained(r, limits) }
 }
 
 // attained reports whether a request of the only stage succeeded within every limit.

@@ -2,6 +2,7 @@ package reports
 
 import (
 	_ "embed"
+	"encoding/xml"
 	"fmt"
 	"html/template"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/capacity"
+	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
@@ -26,6 +28,10 @@ type Capacity struct {
 	At         time.Time `json:"at"`
 	Version    string    `json:"version"`
 	Command    []string  `json:"command"`
+	// AtLeast is the rate that was asked about, and Decision the answer, if one was.
+	AtLeast  float64           `json:"at_least_per_second,omitempty"`
+	Decision capacity.Decision `json:"decision,omitempty"`
+	Broken   bool              `json:"broken,omitempty"` // the search ended by an error or an interruption
 	capacity.Result
 }
 
@@ -55,7 +61,7 @@ type capacityChart struct {
 func CapacityHTML(w io.Writer, c Capacity) error {
 	l := c.Language
 	p := capacityPage{
-		Capacity: c, Icon: pageIcon, Style: template.CSS(pageStyle), Line: CapacityLine(c.Language, c.Result), Sorted: c.Curve(),
+		Capacity: c, Icon: pageIcon, Style: template.CSS(pageStyle), Line: CapacityLine(c), Sorted: c.Curve(),
 		Policy: template.HTML("default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; style-src " + sourceHash(pageStyle)),
 		Charts: capacityCharts(c.Language, c.Result), Shell: commandLine(c.Command),
 	}
@@ -86,14 +92,74 @@ func optional(v *float64, write func(float64) string) string {
 func perSecondText(v float64) string { return digits(v) + "/s" }
 
 // CapacityLine is the result in a sentence.
-func CapacityLine(l Language, r capacity.Result) string {
+func CapacityLine(c Capacity) string {
+	l, r := c.Language, c.Result
 	switch {
+	case c.Decision == capacity.Yes:
+		return l.say("capacity.yes", perSecondText(c.AtLeast))
+	case c.Decision == capacity.No:
+		return l.say("capacity.no", perSecondText(c.AtLeast))
+	case c.Decision == capacity.Undecided:
+		return l.say("capacity.undecided", perSecondText(c.AtLeast))
 	case !r.Found:
 		return l.say("capacity.unknown")
 	case r.High == 0:
 		return l.say("capacity.least", perSecondText(r.Low))
 	}
-	return l.say("capacity.between", perSecondText(r.Low), perSecondText(r.High))
+	return l.say("capacity.between", perSecondText(r.Low), perSecondText(r.High), perSecondText(r.Best))
+}
+
+// CapacityExit is the exit code of a search: whether a rate was found, or what was
+// decided about the rate that was asked about.
+func CapacityExit(c Capacity) int {
+	switch {
+	case c.Decision == capacity.Undecided:
+		return checklist.ExitUnproven
+	case c.Decision == capacity.No, c.Decision == "" && !c.Found:
+		return checklist.ExitFail
+	}
+	return checklist.ExitPass
+}
+
+// CapacityJUnit writes the result as the only case of a suite.
+func CapacityJUnit(w io.Writer, c Capacity) error {
+	kase := junitCase{Name: c.Language.say("capacity.question"), Class: c.Gate + "." + c.Scenario, Output: CapacityLine(c)}
+	suite := junitSuite{Name: "capacity", Tests: 1, Timestamp: c.At.UTC().Format("2006-01-02T15:04:05")}
+	problem := &junitProblem{Type: "capacity", Message: CapacityLine(c), Text: c.Language.Word(c.Why)}
+	switch exit := CapacityExit(c); {
+	case c.Broken || exit == checklist.ExitUnproven:
+		kase.Error, suite.Errors = problem, 1
+	case exit == checklist.ExitFail:
+		kase.Failure, suite.Failures = problem, 1
+	}
+	suite.Cases = []junitCase{kase}
+	all := junitSuites{Name: "launchgate capacity " + c.Gate, Tests: 1, Failures: suite.Failures, Errors: suite.Errors, Suites: []junitSuite{suite}}
+	if _, err := io.WriteString(w, xml.Header); err != nil {
+		return err
+	}
+	e := xml.NewEncoder(w)
+	e.Indent("", "  ")
+	if err := e.Encode(all); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, "\n")
+	return err
+}
+
+// CapacityMarkdown writes the result for the summary of a CI job.
+func CapacityMarkdown(w io.Writer, c Capacity) error {
+	l := c.Language
+	var b strings.Builder
+	fmt.Fprintf(&b, "## %s\n\n%s\n\n", markdownText(CapacityLine(c)), markdownText(l.say("text.sentence", c.Why)))
+	for _, o := range c.Objectives {
+		fmt.Fprintf(&b, "- %s\n", markdownCode(o))
+	}
+	fmt.Fprintf(&b, "\n| %s | %s | %s |\n| ---: | --- | --- |\n", l.say("capacity.rate"), l.say("capacity.outcome"), l.say("capacity.why"))
+	for _, p := range c.Curve() {
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", perSecondText(p.Rate), l.name("capacity.", string(p.Outcome)), markdownText(l.Word(p.Why)))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
 // CapacityTerminal tells a result to a person at a terminal; dir is where its
@@ -101,7 +167,7 @@ func CapacityLine(l Language, r capacity.Result) string {
 func CapacityTerminal(w io.Writer, c Capacity, dir string) error {
 	l := c.Language
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%s\n%s\n\n", CapacityLine(l, c.Result), l.say("text.sentence", c.Why))
+	fmt.Fprintf(&b, "\n%s\n%s\n\n", CapacityLine(c), l.say("text.sentence", c.Why))
 	row := func(cells ...string) {
 		fmt.Fprintf(&b, "%s  %s", padLeft(cells[0], 10), pad(cells[1], 9))
 		for i, width := range []int{10, 10, 9, 9, 9} {
@@ -130,7 +196,12 @@ type curve struct {
 }
 
 func capacityCharts(l Language, r capacity.Result) []capacityChart {
-	offered := func(p capacity.Point) *float64 { return &p.Rate }
+	offered := func(p capacity.Point) *float64 {
+		if p.Drawn > 0 {
+			return &p.Drawn // the same time as that of the goodput
+		}
+		return &p.Rate
+	}
 	return []capacityChart{
 		capacityChartOf(l, r, "goodput", "per_second",
 			curve{"capacity.goodput.line", "blue", 0, func(p capacity.Point) *float64 { return p.GoodputPerSecond }}, curve{"series.offered", "muted", 2, offered}),

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -29,10 +29,9 @@ type capacityFlags struct {
 	scenario string
 	profile  string
 	from, to scenarios.Rate
-	probe    time.Duration
-	longest  time.Duration
+	lasts    time.Duration
+	atLeast  scenarios.Rate
 	percent  float64
-	confirm  int
 }
 
 func capacityCommand(out, errOut io.Writer, code *int, c *console) *cobra.Command {
@@ -44,22 +43,28 @@ func capacityCommand(out, errOut io.Writer, code *int, c *console) *cobra.Comman
 deploys the gate's target (or drives the one named with --target) and plays the
 scenario's workload at one rate after another:
 
-  1. It doubles the rate until an objective is missed.
-  2. It halves the interval between the highest rate that held and the lowest that
-     did not, until the interval is no wider than --precision.
-  3. It tries the rate that held again, with other arrivals.
+  1. It doubles the rate in short tries until an objective is missed.
+  2. It spends the rest of its time in a few long tries close to the limit.
+  3. It fits a curve to how many requests missed each limit, at the rates that were
+     really drawn, and tells where the curve reaches what the objective allows. The
+     interval says how far chance may have moved it: it holds the truth in about nine of
+     ten searches (docs/capacity-coverage.md).
+
+All tries together last 9 minutes, and longer if an answer takes longer than a
+second; --for sets another time. --dry-run tells how long. A longer search gives a
+narrower interval.
 
 Each try has its own run folder with a report. A try ends early when requests pile
 up faster than they are answered. The next try begins when the service answers as
 quickly as it did without load. If the client was too slow for a try, the search
 ends, because such a try says nothing about the service.
 
-A percentile needs samples (p95 130, p99 662), so a try at a low rate lasts until it
-has them, up to --longest. An objective that still has too few samples is decided by
-what was measured, and the result says so.`,
+--at-least RATE only decides whether the objectives hold at that rate. That takes
+much less time, unless the limit is very close to it.`,
 		Example: `  launchgate capacity
   launchgate capacity --target http://127.0.0.1:8000 --profile mlperf-llama-3.1-8b-server my-gate.yaml
-  launchgate capacity --from 4/s --to 64/s --precision 2 --scenario steady my-gate.yaml`,
+  launchgate capacity --from 4/s --to 64/s --for 20m --scenario steady my-gate.yaml
+  launchgate capacity --at-least 20/s --target http://127.0.0.1:8000 my-gate.yaml`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			gate, err := one(f.gate(args))
@@ -68,6 +73,9 @@ what was measured, and the result says so.`,
 			}
 			if err := f.apply(&gate, cmd.Flags().Changed("seed")); err != nil {
 				return err
+			}
+			if f.workers < 0 || f.workers > 64 {
+				return fmt.Errorf("found %d workers, expected from 0 to 64", f.workers)
 			}
 			ctx, cancel := f.limited(cmd.Context())
 			defer cancel()
@@ -81,10 +89,11 @@ what was measured, and the result says so.`,
 	cmd.Flags().StringVar(&f.profile, "profile", "", "use this ready-made `set` of objectives in place of the gate's (see launchgate list profiles)")
 	cmd.Flags().Var((*rateFlag)(&f.from), "from", "the `rate` to start with")
 	cmd.Flags().Var((*rateFlag)(&f.to), "to", "the highest `rate` to try")
-	cmd.Flags().DurationVar(&f.probe, "probe", 15*time.Second, "the shortest time that a try lasts")
-	cmd.Flags().DurationVar(&f.longest, "longest", time.Minute, "the longest time that a try lasts to collect the samples that a percentile needs")
-	cmd.Flags().Float64Var(&f.percent, "precision", 5, "the largest width of the final interval, in `percent` of the rate")
-	cmd.Flags().IntVar(&f.confirm, "confirm", 1, "how many more `times` the rate that was found must hold")
+	cmd.Flags().DurationVar(&f.lasts, "for", 0, "how long the load of all tries lasts together (default 9m, or longer if an answer takes longer than 1s)")
+	cmd.Flags().Var((*rateFlag)(&f.atLeast), "at-least", "decide only whether the objectives hold at this `rate`")
+	cmd.Flags().Float64Var(&f.percent, "precision", 0, "end early when the interval is no wider than so many `percent` of the rate (default: take all of the time)")
+	cmd.Flags().IntVar(&f.workers, "workers", 0, "send the load from this `number` of worker processes; 0 sends it from launchgate itself")
+	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "only tell how long the search would take; a service that already runs is asked how long an answer takes")
 	return cmd
 }
 
@@ -97,16 +106,20 @@ func (r *rateFlag) Type() string       { return "rate" }
 
 // findCapacity searches and returns the exit code: 0 when a rate was found.
 func findCapacity(ctx context.Context, gate scenarios.Gate, f capacityFlags, out, errOut io.Writer) (int, error) {
-	search := capacity.Search{From: float64(f.from), To: float64(f.to), Precision: f.percent / 100, Confirm: f.confirm}
+	search := capacity.Search{From: float64(f.from), To: float64(f.to), Precision: f.percent / 100, For: f.lasts}
 	if err := search.Check(); err != nil {
 		return 0, err
-	}
-	if f.probe < time.Second || f.longest < f.probe {
-		return 0, fmt.Errorf("found a try of %s and at most %s, expected at least 1s, and --longest no shorter than --probe", f.probe, f.longest)
 	}
 	one, err := f.tried().Of(gate)
 	if err != nil {
 		return 0, err
+	}
+	server, err := serverProgram()
+	if err != nil {
+		return 0, err
+	}
+	if f.dryRun {
+		return checklist.ExitPass, f.tellDuration(ctx, measure.Capacity{Gate: gate, One: one, Search: search, Server: server}, out)
 	}
 	dir := f.out
 	if dir == "" {
@@ -120,14 +133,19 @@ func findCapacity(ctx context.Context, gate scenarios.Gate, f capacityFlags, out
 	} else if err != nil {
 		return 0, err
 	}
-	server, err := serverProgram()
+	self, err := os.Executable()
 	if err != nil {
 		return 0, err
 	}
 	screen := newScreen(errOut, f.lang, f.console)
-	screen.say("searching between %s and %s for %s", f.from, f.to, promises(one.Objectives))
+	if f.atLeast > 0 {
+		screen.say("deciding whether %s holds for %s", f.atLeast, promises(one.Objectives))
+	} else {
+		screen.say("searching between %s and %s for %s", f.from, f.to, promises(one.Objectives))
+	}
 	found, opened, err := measure.Capacity{
-		Gate: gate, One: one, Search: search, Least: f.probe, Longest: f.longest, Dir: dir, Server: server, Command: os.Args,
+		Gate: gate, One: one, Search: search, AtLeast: float64(f.atLeast), Dir: dir, Server: server, Command: os.Args,
+		Workers: f.workers, Worker: []string{self, workerName}, Read: openRun,
 		Judge: func(dir string) (checklist.Verdict, error) { v, err := judgeDir(dir, f.lang); return v.Verdict, err },
 		Tell: func(n int, rate scenarios.Rate, p run.Progress) {
 			p.Live.Scenario = f.lang.Word(words.Say("try %d: %s", n, rate))
@@ -147,6 +165,7 @@ func findCapacity(ctx context.Context, gate scenarios.Gate, f capacityFlags, out
 	doc := reports.Capacity{
 		Language: f.lang, Gate: one.Name, Scenario: one.Scenarios[0].Name, Target: found.Target, Seed: one.Seed,
 		Command: os.Args, Version: version.Short(), At: time.Now().UTC().Truncate(time.Second), Result: found.Result,
+		AtLeast: float64(f.atLeast), Decision: found.Decision, Broken: err != nil,
 	}
 	for _, o := range one.Objectives {
 		doc.Objectives = append(doc.Objectives, o.Source)
@@ -166,15 +185,36 @@ func findCapacity(ctx context.Context, gate scenarios.Gate, f capacityFlags, out
 		return exitInterrupted, nil
 	case err != nil:
 		return 0, err
-	case !found.Found:
-		return checklist.ExitFail, nil
 	}
-	return checklist.ExitPass, nil
+	return reports.CapacityExit(doc), nil
 }
+
+// tellDuration tells how long a search would take.
+func (f capacityFlags) tellDuration(ctx context.Context, c measure.Capacity, out io.Writer) error {
+	answer, load, whole, err := c.Expected(ctx)
+	if err != nil {
+		return err
+	}
+	l := f.lang
+	if c.Gate.Target.Endpoint == nil {
+		fmt.Fprintln(out, l.Word(words.Say("the service is deployed for the search, so how long its answers take is not known yet; this assumes up to %s", answer)))
+	} else {
+		fmt.Fprintln(out, l.Word(words.Say("an answer takes %s", answer.Round(time.Millisecond))))
+	}
+	said := words.Say("the search would take about %s: %s of load, and the time between tries", whole.Round(time.Second), load)
+	if f.atLeast > 0 {
+		said = words.Say("the decision would take at most about %s: %s of load, and the time between tries", whole.Round(time.Second), load)
+	}
+	_, err = fmt.Fprintln(out, l.Word(said))
+	return err
+}
+
+// shownTry is the length of a try in the gate that is validated; each try has its own.
+const shownTry = 15 * time.Second
 
 // tried says how a rate is tried.
 func (f capacityFlags) tried() capacity.Try {
-	return capacity.Try{Scenario: f.scenario, Profile: f.profile, Rate: f.from, Lasts: f.probe}
+	return capacity.Try{Scenario: f.scenario, Profile: f.profile, Rate: f.from, Lasts: shownTry}
 }
 
 func promises(objectives []scenarios.Objective) string {
@@ -185,22 +225,21 @@ func promises(objectives []scenarios.Objective) string {
 	return strings.Join(all, ", ")
 }
 
-// writeCapacity writes capacity.json and capacity.html.
+// writeCapacity writes capacity.json, capacity.html, junit.xml and summary.md.
 func writeCapacity(dir string, doc reports.Capacity) error {
-	b, err := json.MarshalIndent(doc, "", "  ")
-	if err != nil {
-		return err
+	for name, write := range map[string]func(io.Writer, reports.Capacity) error{
+		"capacity.json": func(w io.Writer, doc reports.Capacity) error { return printJSON(w, doc) },
+		"capacity.html": reports.CapacityHTML,
+		"junit.xml":     reports.CapacityJUnit,
+		"summary.md":    reports.CapacityMarkdown,
+	} {
+		var b bytes.Buffer
+		if err := write(&b, doc); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), b.Bytes(), 0o644); err != nil {
+			return err
+		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "capacity.json"), append(b, '\n'), 0o644); err != nil {
-		return err
-	}
-	f, err := os.Create(filepath.Join(dir, "capacity.html"))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := reports.CapacityHTML(f, doc); err != nil {
-		return err
-	}
-	return f.Close()
+	return nil
 }

@@ -13,7 +13,7 @@ var exits = []struct{ command, means string }{
 	{"run", "0 pass, 1 fail, 2 unproven, 3 invalid; with --baseline as compare"},
 	{"judge", "0 pass, 1 fail, 2 unproven, 3 invalid"},
 	{"compare", "0 the same or better, 1 a regression, 2 undecided"},
-	{"capacity", "0 found a rate at which the objectives hold, 1 they hold at no rate"},
+	{"capacity", "0 found a rate at which the objectives hold, 1 they hold at no rate; with --at-least 0 the rate holds, 1 it does not, 2 undecided"},
 	{"checklist", "0 every item is done, 1 an item failed, 2 an item is open"},
 	{"scan", "0 no finding fails the scan, 1 a finding fails it, 2 unproven"},
 	{"release", "0 the release is live, 1 it was rejected or rolled back"},

@@ -75,7 +75,7 @@ scenarios:
     stages: [{name: m, for: 5s, rate: 1/s, arrivals: constant}]
 objectives: [p95(ttft) in s <= 250ms, errors in s == 0]
 `)
-	code, out := launch(t, "capacity", "--from", "50/s", "--to", "2000/s", "--probe", "3s", "--longest", "5s", "--precision", "8", "--out", dir, gate)
+	code, out := launch(t, "capacity", "--from", "50/s", "--to", "2000/s", "--for", "30s", "--out", dir, gate)
 	t.Log(out)
 	var r reports.Capacity
 	if err := json.Unmarshal(readFile(t, filepath.Join(dir, "capacity.json")), &r); err != nil {
@@ -86,7 +86,7 @@ objectives: [p95(ttft) in s <= 250ms, errors in s == 0]
 			t.Skipf("the machine was too busy to measure on: %s", p.Why)
 		}
 	}
-	if code != checklist.ExitPass || r.Low < 0.8*capacity || r.Low > 1.12*capacity || r.High < r.Low || r.High > 1.09*r.Low {
+	if code != checklist.ExitPass || r.Low < 0.8*capacity || r.Low > 1.12*capacity || r.High < r.Low || r.High > 1.6*r.Low {
 		t.Errorf("exit code %d, between %v and %v, want about %v", code, r.Low, r.High, capacity)
 	}
 	page := string(readFile(t, filepath.Join(dir, "capacity.html")))
@@ -105,7 +105,7 @@ objectives: [p95(ttft) in s <= 250ms, errors in s == 0]
 func TestReadyGatesCanBeTried(t *testing.T) {
 	for _, gate := range scenarios.Gates() {
 		for _, s := range gate.Scenarios {
-			one, err := capacityFlags{scenario: s.Name, from: 1, probe: 15 * time.Second}.tried().Of(gate)
+			one, err := capacityFlags{scenario: s.Name, from: 1}.tried().Of(gate)
 			if err != nil && !strings.Contains(err.Error(), "so it has no rate") && !strings.Contains(err.Error(), "so every rate would do") {
 				t.Errorf("%s of %s: %v", s.Name, gate.Name, err)
 			}

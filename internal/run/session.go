@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/launchgate/launchgate/deploy"
@@ -11,6 +12,7 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen"
 	"github.com/launchgate/launchgate/loadgen/client"
+	"github.com/launchgate/launchgate/loadgen/prompt"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -71,20 +73,60 @@ func Open(ctx context.Context, g scenarios.Gate, server, logs string) (s *Sessio
 	}
 	slices.Sort(waits)
 	s.idle = waits[len(waits)/2]
+	if s.Endpoint.Model == "" {
+		// The runs need not ask for the models again, when the service may be busy.
+		s.Endpoint.Model = s.client.Model()
+	}
 	return s, nil
+}
+
+// answersAsked is how many requests are sent at once to see how long an answer takes.
+const answersAsked = 16
+
+// Answer is the mean time of an answer to the load of the gate's first scenario, of a
+// few requests that are sent at once.
+func (s *Session) Answer(ctx context.Context, g scenarios.Gate) (time.Duration, error) {
+	material, err := prompt.Gather(g)
+	if err != nil {
+		return 0, err
+	}
+	plan := loadgen.NewPlan(g.Scenarios[0], SeedFor(g, g.Scenarios[0].Name), material)
+	keys := loadgen.KeysFor(g, s.Endpoint, s.Keys)
+	if err := material.Keys(g, keys); err != nil {
+		return 0, err
+	}
+	rows := make([]recording.Request, answersAsked)
+	var all sync.WaitGroup
+	for i := range rows {
+		ask := plan.Warmup(i).Prompt
+		all.Go(func() { rows[i] = s.client.Do(ctx, ask, s.clock, s.clock.Now()) })
+	}
+	all.Wait()
+	var sum time.Duration
+	n := 0
+	for i := range rows {
+		if took, ok := rows[i].ServiceLatency(); ok {
+			sum += took
+			n++
+		}
+	}
+	if n == 0 {
+		return 0, words.Errorf("none of %d requests of the load was answered: %s", answersAsked, rows[0].Why())
+	}
+	return sum / time.Duration(n), ctx.Err()
 }
 
 // probe sends one small request and returns its time to first token.
 func (s *Session) probe(ctx context.Context) (time.Duration, bool) {
 	row := s.client.Do(ctx, s.ask, s.clock, s.clock.Now())
-	return row.FirstToken - row.Sent, row.OK()
+	return row.ServiceTTFT()
 }
 
 // Drain waits until the service answers as quickly as it did without load, so that
-// queues left by one run do not affect the next. It fails if that takes more than a
-// minute.
-func (s *Session) Drain(ctx context.Context) error {
-	began := time.Now()
+// queues left by one run do not affect the next. It fails if that takes longer than most,
+// or a minute if that is more.
+func (s *Session) Drain(ctx context.Context, most time.Duration) error {
+	began, drainFor := time.Now(), max(most, drainFor)
 	for good := 0; good < 2; {
 		wait, ok := s.probe(ctx)
 		if good++; !ok || wait > 3*s.idle+20*time.Millisecond {
