@@ -32,7 +32,7 @@ func Judge(gate scenarios.Gate, rec *recording.Recording) (Verdict, error) {
 		v.Scenarios = append(v.Scenarios, e.summary(s.Name))
 	}
 	v.Alerts = e.alerts()
-	v.Cost, v.Energy = e.costs(v.Faults), e.energy()
+	v.Cost, v.Energy, v.Devices = e.costs(v.Faults), e.energy(), e.devices()
 	v.decide(e)
 	return v, nil
 }
@@ -88,7 +88,7 @@ func (v *Verdict) decide(e *evidence) {
 			v.Reasons = append(v.Reasons, Reason{Said: words.Say("Left out: %s: %s.", f.Source, f.Why)})
 		}
 	}
-	for _, warning := range slices.Concat(warnings(e.gate), e.unreportedTokens(), e.remarks()) {
+	for _, warning := range slices.Concat(warnings(e.gate), e.unreportedTokens(), e.remarks(), deviceWarnings(v.Devices)) {
 		v.Reasons = append(v.Reasons, Reason{Said: warning})
 	}
 	for _, r := range v.Reasons {

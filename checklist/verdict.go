@@ -68,8 +68,9 @@ type Verdict struct {
 	// Reasons are the sentences of Why, each with its subject. They are set when a run
 	// is judged, and not read from verdict.json.
 	Reasons []Reason `json:"-"`
-	Cost    *Cost    `json:"cost,omitempty"`   // if the gate has a price
-	Energy  *Energy  `json:"energy,omitempty"` // if a device reports it
+	Cost    *Cost    `json:"cost,omitempty"`    // if the gate has a price
+	Energy  *Energy  `json:"energy,omitempty"`  // if a device reports it
+	Devices []Device `json:"devices,omitempty"` // GPUs that were observed
 }
 
 // Reason is a sentence of the verdict.

@@ -113,7 +113,13 @@ func (e *Endpoint) URL() string { return e.Spec.URL }
 func (e *Endpoint) Access() Access { return Access{Endpoint: e.Spec, Via: e.Via()} }
 
 // Metrics are perhaps at /metrics beside the API.
-func (e *Endpoint) Metrics() []Source { return []Source{{Name: "service", Beside: true}} }
+func (e *Endpoint) Metrics() []Source {
+	sources := []Source{{Name: "service", Beside: true}}
+	if e.Spec.GPUMetrics != "" {
+		sources = append(sources, Source{Name: "gpu_metrics", URL: e.Spec.GPUMetrics})
+	}
+	return sources
+}
 
 // WaitReady does not wait: the client's first request shows whether the service
 // serves.

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
 )
@@ -62,6 +63,9 @@ func environment(r Report) []pair {
 	for _, g := range e.Host.GPUs {
 		list = append(list, pair{l.say("environment.gpu", strconv.Itoa(g.Index)), gpuText(l, g)})
 	}
+	for _, d := range r.Verdict.Devices {
+		list = append(list, pair{l.say("environment.use", words.Harmless(d.Name)), useText(l, d)})
+	}
 	if e.Host.MemoryBytes > 0 {
 		list = append(list, pair{l.say("environment.memory"), bytesOf(float64(e.Host.MemoryBytes))})
 	}
@@ -91,6 +95,34 @@ func gpuText(l Language, g recording.GPU) string {
 		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+// useText is what a GPU did in the run.
+func useText(l Language, d checklist.Device) string {
+	var parts []string
+	for _, fact := range []struct {
+		v    float64
+		said string
+	}{
+		{d.UtilisationMean, l.say("use.utilisation", strconv.FormatFloat(100*d.UtilisationMean, 'f', 0, 64))},
+		{d.MemoryMax, l.say("use.memory", bytesOf(d.MemoryMax))},
+		{d.PowerMax, l.say("use.power", strconv.FormatFloat(d.PowerMean, 'f', 0, 64), strconv.FormatFloat(d.PowerMax, 'f', 0, 64))},
+		{d.TemperatureMax, l.say("use.temperature", strconv.FormatFloat(d.TemperatureMax, 'f', 0, 64))},
+		{d.ClockMax, l.say("use.clock", strconv.FormatFloat(d.ClockMin, 'f', 0, 64), strconv.FormatFloat(d.ClockMax, 'f', 0, 64))},
+	} {
+		if fact.v > 0 {
+			parts = append(parts, fact.said)
+		}
+	}
+	return strings.Join(append(parts, heldText(l, d)), ", ")
+}
+
+// heldText is for how long the clocks of a GPU were held back, and by what.
+func heldText(l Language, d checklist.Device) string {
+	if d.HeldSeconds == 0 {
+		return l.say("use.free")
+	}
+	return l.say("use.held", strconv.FormatFloat(d.HeldSeconds, 'f', 1, 64), strconv.FormatFloat(d.Seconds, 'f', 1, 64), words.Harmless(strings.Join(d.HeldBy, ", ")))
 }
 
 // commandLine quotes arguments as a shell would need them.

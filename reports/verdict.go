@@ -103,6 +103,11 @@ func facts(r Report) []pair {
 	if e := r.Verdict.Energy; e != nil {
 		list = append(list, pair{l.say("fact.energy"), l.say("fact.joules", digits(e.PerOutputToken))})
 	}
+	for _, d := range r.Verdict.Devices {
+		if d.HeldSeconds > 0 {
+			list = append(list, pair{words.Harmless(d.Name), heldText(l, d)})
+		}
+	}
 	if len(r.Verdict.Faults) == 0 {
 		return append(list, pair{l.say("fact.faults"), l.say("fact.none")})
 	}

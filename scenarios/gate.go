@@ -177,6 +177,9 @@ type Endpoint struct {
 	// ReadyTimeout is how long the service may take to become ready, from the
 	// first request on.
 	ReadyTimeout Duration `yaml:"ready_timeout,omitempty" json:"ready_timeout,omitempty"`
+	// GPUMetrics is the URL of a Prometheus exporter that reports the GPUs of the
+	// service, such as NVIDIA's DCGM exporter: http://gpu-host:9400/metrics.
+	GPUMetrics string `yaml:"gpu_metrics,omitempty" json:"gpu_metrics,omitempty"`
 	// CAFile is a PEM file with the certificate authority of the service.
 	CAFile string `yaml:"ca_file,omitempty" json:"ca_file,omitempty"`
 	// HTTP is the HTTP version: 1.1 or 2; empty means negotiated.

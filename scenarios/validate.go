@@ -354,6 +354,9 @@ func (c *checker) endpoint(e Endpoint) {
 		c.add("target.endpoint.api_key_env", "expected the name of an environment variable, such as OPENAI_API_KEY, and not the key itself")
 	}
 	c.length("target.endpoint.model", e.Model, maxText)
+	if at, err := url.Parse(e.GPUMetrics); e.GPUMetrics != "" && (err != nil || at.Host == "" || at.User != nil || at.Scheme != "http" && at.Scheme != "https") {
+		c.add("target.endpoint.gpu_metrics", "found what is no URL of an exporter, expected one such as http://gpu-host:9400/metrics, without a user and password")
+	}
 	c.length("target.endpoint.ca_file", e.CAFile, maxText)
 	if e.HTTP != "" {
 		c.word("target.endpoint.http", e.HTTP, "1.1", "2")

@@ -185,6 +185,12 @@ const (
 	ObsDeviceMemory       = "device_memory_bytes"        // Subject: device; used by all processes
 	ObsPower              = "power_watts"                // Subject: device
 	ObsEnergy             = "energy_joules"              // Subject: device; since some moment before the run
+	ObsUtilisation        = "device_utilisation_ratio"   // Subject: device; the share of time in which it computed
+	ObsTemperature        = "device_temperature_celsius" // Subject: device
+	ObsClock              = "device_clock_mhz"           // Subject: device; of its processors
+	ObsECCErrors          = "device_ecc_errors"          // Subject: device; uncorrected memory errors since some time before the run
+	ObsHeldBack           = "device_held_back"           // Subject: device; Value: 1 if its clocks are held back, 0 no longer; Names: the reasons
+	ObsXid                = "device_xid"                 // Subject: device; Value: the number of an error that its driver reported (NVIDIA's Xid)
 	ObsClientCPU          = "client_cpu_ratio"           // of one core, since the last observation; the Subject of the client's observations is the worker, if there are several
 	ObsClientGCPause      = "client_gc_pause_seconds"    // p99 since the last observation
 	ObsClientSched        = "client_sched_delay_seconds" // p99 since the last observation

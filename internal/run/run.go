@@ -149,6 +149,7 @@ func (c *conductor) play(ctx context.Context) error {
 	var beside sync.WaitGroup
 	beside.Go(func() { loadgen.WatchSelf(ctx, c.clock, c.client, c.observe) })
 	beside.Go(func() { c.watchRecording(ctx, cancel) })
+	beside.Go(func() { c.watchGPUs(ctx) })
 	defer beside.Wait()
 	defer cancel(nil)
 	defer c.countConnections()

@@ -26,30 +26,39 @@ const (
 type meaning struct {
 	metric string
 	obs    string
-	device bool // it is about a device, which several processes may report
+	device bool    // it is about a device, which several processes may report
+	unit   float64 // of the metric, in the unit of the observation; 0: the same
 }
 
 // known are the names of the metrics in the bundled service and in common servers
 // (vLLM, SGLang, TGI, llama.cpp, Triton), and the name of process memory in
 // Prometheus's client libraries.
 var known = []meaning{
-	{"inference_queue_size", recording.ObsQueue, false},
-	{"vllm:num_requests_waiting", recording.ObsQueue, false},
-	{"sglang:num_queue_reqs", recording.ObsQueue, false},
-	{"tgi_queue_size", recording.ObsQueue, false},
-	{"llamacpp:requests_deferred", recording.ObsQueue, false},
-	{"ai_kv_used_ratio", recording.ObsKVUsed, false},
-	{"vllm:kv_cache_usage_perc", recording.ObsKVUsed, false},
-	{"vllm:gpu_cache_usage_perc", recording.ObsKVUsed, false},
-	{"sglang:token_usage", recording.ObsKVUsed, false},
-	{"llamacpp:kv_cache_usage_ratio", recording.ObsKVUsed, false},
-	{memoryMetric, recording.ObsMemory, false},
-	{"nvidia_gpu_memory_used_bytes", recording.ObsDeviceMemory, true},
-	{"nv_gpu_memory_used_bytes", recording.ObsDeviceMemory, true},
-	{"nvidia_gpu_power_watts", recording.ObsPower, true},
-	{"nv_gpu_power_usage", recording.ObsPower, true},
-	{"nvidia_gpu_energy_joules_total", recording.ObsEnergy, true},
-	{"nv_energy_consumption", recording.ObsEnergy, true},
+	{"inference_queue_size", recording.ObsQueue, false, 0},
+	{"vllm:num_requests_waiting", recording.ObsQueue, false, 0},
+	{"sglang:num_queue_reqs", recording.ObsQueue, false, 0},
+	{"tgi_queue_size", recording.ObsQueue, false, 0},
+	{"llamacpp:requests_deferred", recording.ObsQueue, false, 0},
+	{"ai_kv_used_ratio", recording.ObsKVUsed, false, 0},
+	{"vllm:kv_cache_usage_perc", recording.ObsKVUsed, false, 0},
+	{"vllm:gpu_cache_usage_perc", recording.ObsKVUsed, false, 0},
+	{"sglang:token_usage", recording.ObsKVUsed, false, 0},
+	{"llamacpp:kv_cache_usage_ratio", recording.ObsKVUsed, false, 0},
+	{memoryMetric, recording.ObsMemory, false, 0},
+	{"nvidia_gpu_memory_used_bytes", recording.ObsDeviceMemory, true, 0},
+	{"nv_gpu_memory_used_bytes", recording.ObsDeviceMemory, true, 0},
+	{"nvidia_gpu_power_watts", recording.ObsPower, true, 0},
+	{"nv_gpu_power_usage", recording.ObsPower, true, 0},
+	{"nvidia_gpu_energy_joules_total", recording.ObsEnergy, true, 0},
+	{"nv_energy_consumption", recording.ObsEnergy, true, 0},
+	// NVIDIA's DCGM exporter.
+	{"DCGM_FI_DEV_FB_USED", recording.ObsDeviceMemory, true, 1 << 20},
+	{"DCGM_FI_DEV_POWER_USAGE", recording.ObsPower, true, 0},
+	{"DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", recording.ObsEnergy, true, 1e-3},
+	{"DCGM_FI_DEV_GPU_UTIL", recording.ObsUtilisation, true, 1e-2},
+	{"DCGM_FI_DEV_GPU_TEMP", recording.ObsTemperature, true, 0},
+	{"DCGM_FI_DEV_SM_CLOCK", recording.ObsClock, true, 0},
+	{"DCGM_FI_DEV_ECC_DBE_VOL_TOTAL", recording.ObsECCErrors, true, 0},
 }
 
 // watchMetrics records the metrics of the service until ctx ends: those of each process
@@ -126,6 +135,9 @@ func (c *conductor) tellOf(s deploy.Source, families map[string]*dto.MetricFamil
 			continue
 		}
 		for _, o := range r.observations(s.Name, f) {
+			if r.device && c.readHere(o.Subject) {
+				continue
+			}
 			o.At = at
 			c.observe(o)
 		}
@@ -139,6 +151,9 @@ func (r meaning) observations(process string, f *dto.MetricFamily) (all []record
 		v, ok := number(m)
 		if !ok {
 			continue
+		}
+		if r.unit != 0 {
+			v *= r.unit
 		}
 		subject := process
 		if r.device {
@@ -163,6 +178,8 @@ func device(process string, m *dto.Metric) string {
 	var parts []string
 	for _, l := range m.GetLabel() {
 		switch l.GetName() {
+		case "UUID": // DCGM's; it also has the number, as gpu
+			return l.GetValue()
 		case "gpu", "gpu_uuid", "kind":
 			parts = append(parts, l.GetValue())
 		}
