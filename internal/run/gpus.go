@@ -113,7 +113,7 @@ func deviceObservations(r gpu.Reading, held map[string][]string) (all []recordin
 			all = append(all, recording.Observation{Name: name, Subject: r.UUID, Value: v})
 		}
 	}
-	if before, known := held[r.UUID]; r.Told && !(known && slices.Equal(before, r.Held)) {
+	if before, known := held[r.UUID]; r.HeldKnown && !(known && slices.Equal(before, r.Held)) {
 		held[r.UUID] = r.Held
 		o := recording.Observation{Name: recording.ObsHeldBack, Subject: r.UUID, Names: r.Held}
 		if len(r.Held) > 0 {

@@ -15,7 +15,7 @@ func TestReadingsOfAGPU(t *testing.T) {
 	held := map[string][]string{}
 	var changes []string
 	for _, reasons := range [][]string{nil, nil, {"power limit"}, {"power limit"}, nil} {
-		for _, o := range deviceObservations(gpu.Reading{UUID: "GPU-a", Values: map[string]float64{gpu.Power: 300}, Told: true, Held: reasons}, held) {
+		for _, o := range deviceObservations(gpu.Reading{UUID: "GPU-a", Values: map[string]float64{gpu.Power: 300}, HeldKnown: true, Held: reasons}, held) {
 			if o.Name == recording.ObsHeldBack {
 				changes = append(changes, strings.Join(o.Names, ","))
 			} else if o.Name != recording.ObsPower || o.Value != 300 || o.Subject != "GPU-a" {
