@@ -73,10 +73,10 @@ var rulers = []ruler{
 
 // covers is how a number of searches of a ruler ended.
 type covers struct {
-	ruler                          ruler
-	truth                          float64
-	holds, tooHigh, above, below   int
-	widths, minutes, tries, ratios []float64
+	ruler                        ruler
+	truth                        float64
+	holds, tooHigh, above, below int
+	widths, minutes, tries       []float64
 }
 
 func (q ruler) covers(t testing.TB, searches int) covers {
