@@ -58,7 +58,7 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 	if _, err := os.Stat(o.Build); err != nil {
 		return nil, words.Errorf("the bundled service cannot be deployed, because there is no reference-server program at %s; build it beside launchgate (make build)", o.Build)
 	}
-	if err := modelsThere(spec); err != nil {
+	if err := spec.CheckModels(); err != nil {
 		return nil, err
 	}
 	if spec.Port != 0 {
@@ -150,21 +150,6 @@ func modelArgs(spec scenarios.Local) (argv []string) {
 		argv = append(argv, "--kv-cache-mib", strconv.FormatInt(int64(spec.KVCache>>20), 10))
 	}
 	return argv
-}
-
-// modelsThere checks that the model files exist. Replicas that cannot load them
-// would be restarted until WaitReady gives up.
-func modelsThere(spec scenarios.Local) error {
-	paths := []string{spec.Model}
-	for _, m := range spec.Models {
-		paths = append(paths, m.Path)
-	}
-	for _, path := range paths {
-		if _, err := os.Stat(path); path != "" && err != nil {
-			return words.Errorf("the model of target.local cannot be served: %s; use a GGUF file or a Hugging Face folder, or leave model out for the built-in one", err)
-		}
-	}
-	return nil
 }
 
 // threadsPerReplica divides the cores among the replicas if the gate gives no

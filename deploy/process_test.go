@@ -170,11 +170,11 @@ func TestPortTaken(t *testing.T) {
 // replicas.
 func TestAModelThatIsNotThere(t *testing.T) {
 	for _, spec := range []scenarios.Local{{Model: "/no/such.gguf"}, {Models: map[string]scenarios.Model{"a": {}, "b": {Path: "/no/such.gguf"}}}} {
-		if err := modelsThere(spec); err == nil || !strings.Contains(err.Error(), "/no/such.gguf") {
+		if err := spec.CheckModels(); err == nil || !strings.Contains(err.Error(), "/no/such.gguf") {
 			t.Errorf("%+v: %v", spec, err)
 		}
 	}
-	if err := modelsThere(scenarios.Local{}); err != nil {
+	if err := (scenarios.Local{}).CheckModels(); err != nil {
 		t.Error(err)
 	}
 }

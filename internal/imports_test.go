@@ -44,7 +44,7 @@ var allowed = map[string][]string{
 	"loadgen/probe":      {"scenarios", "internal/recording", "loadgen/client"},
 	"chaos":              {"scenarios", "internal/recording", "internal/words", "deploy"},
 	"security":           {"scenarios", "internal/recording", "internal/words"},
-	"internal/run":       {"scenarios", "internal/recording", "internal/words", "deploy", "deploy/targets", "loadgen", "loadgen/canary", "loadgen/client", "loadgen/durability", "loadgen/probe", "loadgen/prompt", "loadgen/twins", "loadgen/worker", "chaos", "security"},
+	"internal/run":       {"scenarios", "internal/recording", "internal/words", "deploy", "deploy/gpu", "deploy/targets", "loadgen", "loadgen/canary", "loadgen/client", "loadgen/durability", "loadgen/probe", "loadgen/prompt", "loadgen/twins", "loadgen/worker", "chaos", "security"},
 	"checklist":          {"scenarios", "internal/recording", "internal/words"},
 	"checklist/release":  {"scenarios", "internal/words", "checklist"},
 	"capacity":           {"scenarios", "internal/recording", "internal/words", "checklist"},

@@ -16,6 +16,7 @@ import (
 	"github.com/launchgate/launchgate/capacity"
 	"github.com/launchgate/launchgate/capacity/measure"
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/deploy/targets"
 	"github.com/launchgate/launchgate/internal/run"
 	"github.com/launchgate/launchgate/internal/version"
 	"github.com/launchgate/launchgate/internal/words"
@@ -191,12 +192,13 @@ func findCapacity(ctx context.Context, gate scenarios.Gate, f capacityFlags, out
 
 // tellDuration tells how long a search would take.
 func (f capacityFlags) tellDuration(ctx context.Context, c measure.Capacity, out io.Writer) error {
-	answer, load, whole, err := c.Expected(ctx)
+	deploys := len(targets.PlanFor(c.Gate).Replicas()) > 0
+	answer, load, whole, err := c.Expected(ctx, deploys)
 	if err != nil {
 		return err
 	}
 	l := f.lang
-	if c.Gate.Target.Endpoint == nil {
+	if deploys {
 		fmt.Fprintln(out, l.Word(words.Say("the service is deployed for the search, so how long its answers take is not known yet; this assumes up to %s", answer)))
 	} else {
 		fmt.Fprintln(out, l.Word(words.Say("an answer takes %s", answer.Round(time.Millisecond))))

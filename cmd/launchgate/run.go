@@ -298,7 +298,7 @@ func (f runFlags) apply(gate *scenarios.Gate, seedSet bool) error {
 	if err := scenarios.Validate(*gate); err != nil {
 		return err
 	}
-	return checkModels(*gate)
+	return gate.CheckModels()
 }
 
 // runGate plays and judges, and returns the exit code.

@@ -1,4 +1,4 @@
-package main
+package scenarios
 
 import (
 	"bytes"
@@ -8,17 +8,19 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-
-	"github.com/launchgate/launchgate/scenarios"
 )
 
-// checkModels looks whether the files that target.local serves can be models at all:
+// CheckModels looks whether the files that target.local serves can be models at all:
 // a server without one only fails to start, again and again.
-func checkModels(gate scenarios.Gate) error {
-	l := gate.Target.Local
-	if l == nil {
+func (g Gate) CheckModels() error {
+	if g.Target.Local == nil {
 		return nil
 	}
+	return g.Target.Local.CheckModels()
+}
+
+// CheckModels looks whether the files that the replicas serve can be models at all.
+func (l Local) CheckModels() error {
 	if err := checkModel("target.local.model", l.Model); err != nil {
 		return err
 	}

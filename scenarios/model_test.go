@@ -1,12 +1,10 @@
-package main
+package scenarios
 
 import (
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/launchgate/launchgate/scenarios"
 )
 
 // What is no model is refused before anything starts.
@@ -22,8 +20,9 @@ func TestModelsAreChecked(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]string{"": "", gguf: "", folder: "", text: `begins with "vm"`, dir: "without config.json", filepath.Join(dir, "none"): "no such file"} {
-		for _, l := range []scenarios.Local{{Model: path}, {Models: map[string]scenarios.Model{"m": {Path: path}}}} {
-			err := checkModels(scenarios.Gate{Target: scenarios.Target{Local: &l}})
+		for _, l := range []Local{{Model: path}, {Models: map[string]Model{"m": {Path: path}}}} {
+			g := Gate{Target: Target{Local: &l}}
+			err := g.CheckModels()
 			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 				t.Errorf("%q: %v, want %q", path, err, want)
 			}
