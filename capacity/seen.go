@@ -47,7 +47,6 @@ const (
 // row is what is kept of a request, in seconds from the beginning of the load.
 type row struct {
 	due, end float64
-	class    int
 	over, of []float64
 	good     bool
 	tokens   float64
