@@ -30,9 +30,9 @@ type Scan struct {
 	// SystemCanary is a word of the service's own system prompt that no user may
 	// see.
 	SystemCanary string `yaml:"system_canary,omitempty" json:"system_canary,omitempty"`
-	// Doors are further addresses of the service that strangers can reach, such as
+	// Addresses are further addresses of the service that strangers can reach, such as
 	// that of its metrics.
-	Doors []string `yaml:"doors,omitempty" json:"doors,omitempty"`
+	Addresses []string `yaml:"addresses,omitempty" json:"addresses,omitempty"`
 	// Logs are files or folders that the service writes its logs to.
 	Logs []string `yaml:"logs,omitempty" json:"logs,omitempty"`
 	// Manifests is a file or folder of Kubernetes manifests.
@@ -123,12 +123,12 @@ func (c *checker) scan(g Gate) {
 	if len(s.SystemCanary) > 0 && (len(s.SystemCanary) < 6 || len(s.SystemCanary) > 200) {
 		c.add("scan.system_canary", "found %d letters, expected a word of 6 to 200 that is in the service's system prompt and nowhere else", len(s.SystemCanary))
 	}
-	for i, door := range s.Doors {
-		path := fmt.Sprintf("scan.doors[%d]", i)
-		u, err := url.Parse(door)
+	for i, address := range s.Addresses {
+		path := fmt.Sprintf("scan.addresses[%d]", i)
+		u, err := url.Parse(address)
 		switch {
 		case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil:
-			c.add(path, "found %s, expected a URL such as http://127.0.0.1:9090", quoted(door))
+			c.add(path, "found %s, expected a URL such as http://127.0.0.1:9090", quoted(address))
 		case g.Stop != nil && len(g.Stop.Hosts) > 0 && !slices.Contains(g.Stop.Hosts, u.Hostname()):
 			c.add(path, "it is on %s, and this gate may only be played against %s (stop.hosts)", quoted(u.Hostname()), strings.Join(g.Stop.Hosts, ", "))
 		}
@@ -136,7 +136,7 @@ func (c *checker) scan(g Gate) {
 	for _, list := range []struct {
 		path  string
 		files []string
-	}{{"scan.logs", s.Logs}, {"scan.secrets", s.Secrets}, {"scan.binaries", s.Binaries}, {"scan.doors", s.Doors}} {
+	}{{"scan.logs", s.Logs}, {"scan.secrets", s.Secrets}, {"scan.binaries", s.Binaries}, {"scan.addresses", s.Addresses}} {
 		if len(list.files) > maxScanFiles {
 			c.add(list.path, "found %d, expected at most %d; a folder stands for all in it", len(list.files), maxScanFiles)
 		}

@@ -135,7 +135,7 @@ func holdsAnywhere(a answer, secret string) bool {
 func (t *trial) searchMetrics(ctx context.Context, secrets map[string]string) {
 	r := request{method: "GET", path: "/metrics"}
 	pages := map[string]answer{"": t.ask(ctx, r)}
-	for _, address := range t.Scan.Doors {
+	for _, address := range t.Scan.Addresses {
 		if other, ok := t.beside(address); ok {
 			pages[strings.TrimSuffix(address, "/")] = other.ask(ctx, r)
 		}

@@ -119,7 +119,7 @@ func runOpenDoors(ctx context.Context, t *trial) end {
 		}
 	}
 	beside := 0
-	for _, where := range t.Scan.Doors {
+	for _, where := range t.Scan.Addresses {
 		other, ok := t.beside(where)
 		if !ok {
 			continue
@@ -207,7 +207,7 @@ func (t *trial) foundEndpoint(d operatorEndpoint, at string, e recording.Exchang
 	if d.holds == nil {
 		title = say("a route that changes the service is open to strangers: %s", d.whose)
 	}
-	t.found(flaw{title: title, kind: "door", where: d.method + " " + at + d.path, vector: d.vector, tags: endpointTags, evidence: []recording.Exchange{e},
+	t.found(flaw{title: title, kind: "endpoint", where: d.method + " " + at + d.path, vector: d.vector, tags: endpointTags, evidence: []recording.Exchange{e},
 		verified: how, fix: say("serve it on a port that only operators reach, or require an operator key, and let the entry point forward only the routes that users need")})
 }
 

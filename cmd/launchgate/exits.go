@@ -29,7 +29,7 @@ var exits = []struct{ command, means string }{
 	{"list", "0 the list is printed"},
 	{"version", "0 the version is printed"},
 	{"man", "0 the pages are written"},
-	{"doctor", "0 it was told, whatever is missing"},
+	{"doctor", "0 the answer is printed, whatever is missing"},
 }
 
 const exitsOfAll = "4 the command could not do its work, 130 interrupted"

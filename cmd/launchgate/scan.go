@@ -76,7 +76,7 @@ sbom.cdx.json.`,
 	cmd.Flags().StringVar(&s.RevokedKeyEnv, "revoked-key-env", "", "the environment `VARIABLE` with a key that was revoked")
 	cmd.Flags().StringVar(&s.Usage, "usage", "", "the `path`, with {id}, from which the usage of an answer is read (default "+scenarios.DefaultUsage+")")
 	cmd.Flags().StringVar(&s.SystemCanary, "system-canary", "", "a `word` of the service's own system prompt that no user may see")
-	cmd.Flags().StringSliceVar(&s.Doors, "door", nil, "another `URL` of the service that strangers can reach")
+	cmd.Flags().StringSliceVar(&s.Addresses, "address", nil, "another `URL` of the service that strangers can reach")
 	cmd.Flags().StringSliceVar(&s.Logs, "logs", nil, "a `file` or folder of the service's logs")
 	cmd.Flags().StringVar(&s.Manifests, "manifests", "", "a `file` or folder of Kubernetes manifests")
 	cmd.Flags().StringVar(&s.Nginx, "nginx", "", "a `file` or folder of nginx configuration")
@@ -126,7 +126,7 @@ func (f scanFlags) merge(gate *scenarios.Gate) {
 		}
 	}
 	for _, list := range []struct{ from, into *[]string }{
-		{&f.scan.Only, &s.Only}, {&f.scan.Skip, &s.Skip}, {&f.scan.Doors, &s.Doors},
+		{&f.scan.Only, &s.Only}, {&f.scan.Skip, &s.Skip}, {&f.scan.Addresses, &s.Addresses},
 	} {
 		if len(*list.from) > 0 {
 			*list.into = *list.from

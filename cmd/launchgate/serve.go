@@ -102,7 +102,7 @@ func listenAndServe(ctx context.Context, listen string, s *serve.Server, key str
 		return err
 	case <-ctx.Done():
 	}
-	work.Wait() // who waits for the run is told how it ended
+	work.Wait() // so that clients which wait for the run receive its verdict
 	time.AfterFunc(time.Second, hangUp)
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()

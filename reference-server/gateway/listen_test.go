@@ -300,7 +300,7 @@ func TestBucketsAreBounded(t *testing.T) {
 
 // What needs no key has limits too, and who guesses keys at /validate is slow
 // and seen.
-func TestOpenDoorsAreLimited(t *testing.T) {
+func TestEndpointsWithoutKeysAreLimited(t *testing.T) {
 	config := DefaultConfig()
 	config.Network = Limit{0.1, 2}
 	for _, path := range []string{"/health", "/ready", "/nowhere", "/validate"} {

@@ -25,8 +25,8 @@ func wholesome(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, strings.Repeat("x", 50_000))
 }
 
-// doorsOf serve a handler as a gateway and as a replica do, over TLS and in clear.
-func doorsOf(t *testing.T) map[string]func(protocol string) net.Conn {
+// listenersOf serve a handler as a gateway and as a replica do, over TLS and in clear.
+func listenersOf(t *testing.T) map[string]func(protocol string) net.Conn {
 	dir := t.TempDir()
 	certificate, err := DevTLS(dir, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -68,7 +68,7 @@ func doorsOf(t *testing.T) map[string]func(protocol string) net.Conn {
 // What net/http answers by itself has the security headers too, over HTTP/1.1.
 func TestNetHTTPsOwnAnswersAreSecure(t *testing.T) {
 	long := strings.Repeat("x", 300<<10)
-	for frontEnd, dial := range doorsOf(t) {
+	for frontEnd, dial := range listenersOf(t) {
 		for sent, status := range map[string]int{
 			"nonsense of more than 24 bytes\r\n\r\n": 400, "GET / HTTP/1.1\r\n\r\n": 400, "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n": 400, "GET / HTTP/3.0\r\nHost: x\r\n\r\n": 505,
 			"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + long + "\r\n\r\n": 431, "GET /" + long + " HTTP/1.1\r\nHost: x\r\n\r\n": 431,
@@ -92,7 +92,7 @@ func TestNetHTTPsOwnAnswersAreSecure(t *testing.T) {
 
 // The same over HTTP/2, in the middle of answers that are as they were.
 func TestNetHTTPsOwnAnswersAreSecureOverHTTP2(t *testing.T) {
-	for frontEnd, dial := range doorsOf(t) {
+	for frontEnd, dial := range listenersOf(t) {
 		t.Run(frontEnd, func(t *testing.T) {
 			conn := dial("h2")
 			if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {

@@ -207,8 +207,8 @@ func (v *visitor) end() {
 }
 
 // know takes a connection out of the strangers: a good key came over it. It
-// reports false where the tenant has too many already. Another door's has no
-// tenant.
+// reports false where the tenant has too many already. A connection of another
+// listener has no tenant.
 func (v *visitor) know(tenant string) bool {
 	most := v.all.bounds().Tenant
 	v.all.mu.Lock()
