@@ -32,7 +32,7 @@ func serveVersion(args []string) {
 		path = value("--model")
 	}
 	text, err := os.ReadFile(path)
-	behaviour := strings.TrimSpace(string(text))
+	behaviour := strings.TrimSpace(strings.TrimPrefix(string(text), "GGUF")) // a deployment looks for these four bytes
 	if err != nil || !slices.Contains([]string{"good", "good too", "slow", "errors"}, behaviour) {
 		fmt.Fprintf(os.Stderr, "model file %s: %q is no model\n", path, behaviour)
 		os.Exit(1)
@@ -99,7 +99,7 @@ func TestReleases(t *testing.T) {
 		}
 		return path
 	}
-	gate := file("gate.yaml", strings.Replace(guardedGate, "{replicas: 2}", "{replicas: 3, model: "+file("v1", "good")+"}", 1))
+	gate := file("gate.yaml", strings.Replace(guardedGate, "{replicas: 2}", "{replicas: 3, model: "+file("v1", "GGUF good")+"}", 1))
 	launchgate := func(args ...string) (int, string) {
 		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 		defer cancel()
