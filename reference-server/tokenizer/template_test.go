@@ -74,7 +74,7 @@ func FuzzTemplate(f *testing.F) {
 	f.Add("{{ messages[0]['content'][::-1] }}")
 	f.Fuzz(func(t *testing.T, text string) {
 		if strings.Contains(text, "range") || strings.Contains(text, "lipsum") || len(text) > 200 {
-			t.Skip() // a template can loop for ever; the model's author is trusted not to do that
+			t.Skip("a template can loop for ever; the model's author is trusted not to do that")
 		}
 		tok := &Tokenizer{Config: Config{BOS: -1, EOS: -1, Template: text}}
 		c, err := tok.ChatTemplate()
