@@ -22,6 +22,7 @@ type Device struct {
 	TemperatureMax  float64  `json:"temperature_max_celsius,omitempty"`
 	ClockMin        float64  `json:"clock_min_mhz,omitempty"`
 	ClockMax        float64  `json:"clock_max_mhz,omitempty"`
+	HeldKnown       bool     `json:"held_back_known,omitempty"`   // whether it reported that its clocks were held back or not
 	HeldSeconds     float64  `json:"held_back_seconds,omitempty"` // for which its clocks were held back
 	HeldBy          []string `json:"held_back_by,omitempty"`
 	Xids            []int    `json:"xids,omitempty"`       // errors that its driver reported
@@ -37,7 +38,8 @@ func (e *evidence) devices() (all []Device) {
 	seen := map[string][]recording.Observation{}
 	var order []string
 	for _, o := range e.rec.Observations {
-		if !slices.Contains(ofDevices, o.Name) || o.At < from || o.At > to {
+		// That clocks are held back is observed when it begins, which may be earlier.
+		if !slices.Contains(ofDevices, o.Name) || o.At < from && o.Name != recording.ObsHeldBack || o.At > to {
 			continue
 		}
 		if seen[o.Subject] == nil {
@@ -65,12 +67,17 @@ var ofDevices = []string{
 // memory that servers share on the CPU.
 func deviceOf(seen []recording.Observation, from, to time.Duration) (d Device, ok bool) {
 	var power, utilisation, ecc []float64
-	var heldSince time.Duration
-	held := func(until time.Duration) {
-		if heldSince > 0 {
-			d.HeldSeconds += (until - heldSince).Seconds()
+	var held recording.Observation // the last one
+	heldUntil := func(end time.Duration) {
+		if held.Value == 0 || end <= held.At {
+			return
 		}
-		heldSince = 0
+		d.HeldSeconds += (end - held.At).Seconds()
+		for _, by := range held.Names {
+			if !slices.Contains(d.HeldBy, by) {
+				d.HeldBy = append(d.HeldBy, by)
+			}
+		}
 	}
 	for _, o := range seen {
 		ok = ok || o.Name != recording.ObsDeviceMemory
@@ -93,35 +100,23 @@ func deviceOf(seen []recording.Observation, from, to time.Duration) (d Device, o
 		case recording.ObsXid:
 			d.Xids = append(d.Xids, int(o.Value))
 		case recording.ObsHeldBack:
-			held(o.At)
-			if o.Value != 0 {
-				heldSince = o.At
-				for _, by := range o.Names {
-					if !slices.Contains(d.HeldBy, by) {
-						d.HeldBy = append(d.HeldBy, by)
-					}
-				}
-			}
+			o.At = max(o.At, from)
+			heldUntil(o.At)
+			held, d.HeldKnown = o, true
 		}
 	}
-	held(to)
+	heldUntil(to)
 	d.Seconds = (to - from).Seconds()
-	d.PowerMean, d.UtilisationMean = average(power), average(utilisation)
 	if len(power) > 0 {
-		d.PowerMax = slices.Max(power)
+		d.PowerMean, d.PowerMax = mean(power), slices.Max(power)
+	}
+	if len(utilisation) > 0 {
+		d.UtilisationMean = mean(utilisation)
 	}
 	if len(ecc) > 0 {
 		d.ECCErrors = max(0, ecc[len(ecc)-1]-ecc[0])
 	}
 	return d, ok
-}
-
-func average(all []float64) float64 {
-	var sum float64
-	for _, v := range all {
-		sum += v
-	}
-	return sum / float64(max(1, len(all)))
 }
 
 func (e *evidence) deviceName(subject string) string {

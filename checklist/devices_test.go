@@ -53,3 +53,28 @@ func TestWhatAGPUDidInARun(t *testing.T) {
 		t.Errorf("found %q", said)
 	}
 }
+
+// Clocks that are held back already when the load begins are held back in it, and a
+// device that does not report it is not known to run freely.
+func TestClocksThatWereHeldBackBefore(t *testing.T) {
+	at := func(s time.Duration, name, subject string, v float64, names ...string) recording.Observation {
+		return recording.Observation{At: s * time.Second, Name: name, Subject: subject, Value: v, Names: names}
+	}
+	e := &evidence{rec: &recording.Recording{Observations: []recording.Observation{
+		at(0, recording.ObsHeldBack, "GPU-a", 1, "temperature"),
+		at(1, recording.ObsHeldBack, "GPU-a", 1, "power limit"),
+		at(2, recording.ObsScenarioStarted, "steady", 0),
+		at(3, recording.ObsPower, "GPU-a", 300), at(3, recording.ObsPower, "GPU-b", 300),
+		at(12, recording.ObsScenarioEnded, "steady", 0),
+	}}}
+	all := e.devices()
+	if len(all) != 2 {
+		t.Fatalf("found %+v, expected two GPUs", all)
+	}
+	if d := all[0]; !d.HeldKnown || d.HeldSeconds != 10 || !slices.Equal(d.HeldBy, []string{"power limit"}) {
+		t.Errorf("found %+v", d)
+	}
+	if d := all[1]; d.HeldKnown || d.HeldSeconds != 0 {
+		t.Errorf("found %+v", d)
+	}
+}

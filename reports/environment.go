@@ -64,7 +64,9 @@ func environment(r Report) []pair {
 		list = append(list, pair{l.say("environment.gpu", strconv.Itoa(g.Index)), gpuText(l, g)})
 	}
 	for _, d := range r.Verdict.Devices {
-		list = append(list, pair{l.say("environment.use", words.Harmless(d.Name)), useText(l, d)})
+		if text := useText(l, d); text != "" {
+			list = append(list, pair{l.say("environment.use", words.Harmless(d.Name)), text})
+		}
 	}
 	if e.Host.MemoryBytes > 0 {
 		list = append(list, pair{l.say("environment.memory"), bytesOf(float64(e.Host.MemoryBytes))})
@@ -97,7 +99,7 @@ func gpuText(l Language, g recording.GPU) string {
 	return strings.Join(parts, ", ")
 }
 
-// useText is what a GPU did in the run.
+// useText is what a GPU did in the run, as far as it reported that.
 func useText(l Language, d checklist.Device) string {
 	var parts []string
 	for _, fact := range []struct {
@@ -114,7 +116,10 @@ func useText(l Language, d checklist.Device) string {
 			parts = append(parts, fact.said)
 		}
 	}
-	return strings.Join(append(parts, heldText(l, d)), ", ")
+	if d.HeldKnown {
+		parts = append(parts, heldText(l, d))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // heldText is for how long the clocks of a GPU were held back, and by what.
