@@ -406,16 +406,21 @@ func (e *evidence) load(r *recording.Request) {
 }
 
 func latenciesOf(r *recording.Request, growth bool) (v latencies) {
-	for i, l := range perRequestLatencies {
+	for i := range v {
 		v[i] = math.NaN()
-		if i == iclGrowth && !growth {
-			continue // it has to sort, and few objectives need it
-		}
-		if d, ok := l.of(r); ok {
-			v[i] = d.Seconds()
+		if i != iclGrowth || growth { // it has to sort, and few objectives need it
+			v[i] = latencyIn(r, i)
 		}
 	}
 	return v
+}
+
+// latencyIn is one latency of a request in seconds; NaN if it has none.
+func latencyIn(r *recording.Request, latency int) float64 {
+	if d, ok := perRequestLatencies[latency].of(r); ok {
+		return d.Seconds()
+	}
+	return math.NaN()
 }
 
 // requestLimits are the objectives that a single request can meet or miss: for each
@@ -441,24 +446,26 @@ func requestLimits(gate scenarios.Gate) []scenarios.Objective {
 	return limits
 }
 
-// attains reports whether a successful request met every limit. A missing value, such
-// as the TPOT of an answer of one token, misses no limit.
+// attains reports whether a successful request met every limit.
 func (e *evidence) attains(r *recording.Request, id stageID, values latencies) bool {
 	for _, o := range e.limits {
-		if !scopeOf(o).covers(id) {
-			continue
-		}
-		v := math.NaN()
-		if of, ok := latencyOf(o.Metric); ok {
-			v = values[of]
-		} else if m, _ := scenarios.MetricOf(o.Metric); m.PerChunk {
-			v = gapOf(r, o)
-		}
-		if !math.IsNaN(v) && !Holds(v, o) {
+		if scopeOf(o).covers(id) && !meets(r, o, func(latency int) float64 { return values[latency] }) {
 			return false
 		}
 	}
 	return true
+}
+
+// meets reports whether a successful request met a limit; value gives its latencies. A
+// missing value, such as the TPOT of an answer of one token, misses no limit.
+func meets(r *recording.Request, o scenarios.Objective, value func(latency int) float64) bool {
+	v := math.NaN()
+	if of, ok := latencyOf(o.Metric); ok {
+		v = value(of)
+	} else if m, _ := scenarios.MetricOf(o.Metric); m.PerChunk {
+		v = gapOf(r, o)
+	}
+	return math.IsNaN(v) || Holds(v, o)
 }
 
 // gapOf is an objective's statistic over the gaps of one request. If only its longest

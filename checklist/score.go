@@ -2,6 +2,7 @@ package checklist
 
 import (
 	"math"
+	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/scenarios"
@@ -47,8 +48,8 @@ func scoreOf(o scenarios.Objective, limits []scenarios.Objective) (Score, bool) 
 	mine := func(r *recording.Request) bool { return o.Class == "" || o.Class == r.Class }
 	of, latency := latencyOf(o.Metric)
 	value := func(r *recording.Request) (float64, bool) {
-		d, ok := perRequestLatencies[of].of(r)
-		return d.Seconds(), ok && mine(r)
+		v := latencyIn(r, of)
+		return v, !math.IsNaN(v) && mine(r)
 	}
 	share := func(allowed float64, counts, misses func(*recording.Request) bool) (Score, bool) {
 		return Score{Allowed: max(allowed, never), Of: func(r *recording.Request) (float64, float64) {
@@ -82,19 +83,19 @@ func scoreOf(o scenarios.Objective, limits []scenarios.Objective) (Score, bool) 
 			if !mine(r) {
 				return 0, 0
 			}
-			if len(r.Chunks) == 0 && r.MaxGap > 0 && r.OK() {
-				of = max(1, float64(r.OutputTokens-1))
-				if !Holds(r.MaxGap.Seconds(), o) {
-					over = 1
-				}
-				return over, of
-			}
-			for i := 1; i < len(r.Chunks) && r.OK(); i++ {
-				of++
-				if !Holds((r.Chunks[i] - r.Chunks[i-1]).Seconds(), o) {
+			count := func(gap time.Duration) {
+				if !Holds(gap.Seconds(), o) {
 					over++
 				}
 			}
+			if len(r.Chunks) == 0 && r.MaxGap > 0 && r.OK() {
+				count(r.MaxGap)
+				return over, max(1, float64(r.OutputTokens-1))
+			}
+			r.EachGap(func(gap, _ time.Duration) {
+				of++
+				count(gap)
+			})
 			return over, of
 		}}, o.Quantile > 0 || o.Stat == "max"
 	case o.Metric == scenarios.ErrorRate:
@@ -124,18 +125,7 @@ func attained(r *recording.Request, limits []scenarios.Objective) bool {
 		return false
 	}
 	for _, o := range limits {
-		if o.Class != "" && o.Class != r.Class {
-			continue
-		}
-		v := math.NaN()
-		if of, ok := latencyOf(o.Metric); ok {
-			if d, ok := perRequestLatencies[of].of(r); ok {
-				v = d.Seconds()
-			}
-		} else if m, _ := scenarios.MetricOf(o.Metric); m.PerChunk {
-			v = gapOf(r, o)
-		}
-		if !math.IsNaN(v) && !Holds(v, o) {
+		if (o.Class == "" || o.Class == r.Class) && !meets(r, o, func(latency int) float64 { return latencyIn(r, latency) }) {
 			return false
 		}
 	}
