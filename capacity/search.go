@@ -118,25 +118,21 @@ func DefaultFor(answer time.Duration) time.Duration {
 	return time.Duration(float64(usual) * math.Sqrt(answer.Seconds()/quick.Seconds())).Round(10 * time.Second)
 }
 
-// Find searches. try plays a load for a time, for the n-th time. An error of try, or the
-// end of ctx, ends the search; Find returns the result so far with the error.
-func (s Search) Find(ctx context.Context, try func(ctx context.Context, load float64, lasts time.Duration, n int) (Point, error)) (Result, error) {
+// Play plays a load for a time, as the n-th try from 0.
+type Play func(ctx context.Context, load float64, lasts time.Duration, n int) (Point, error)
+
+// Find searches. An error of try, or the end of ctx, ends the search; Find returns the
+// result so far with the error.
+func (s Search) Find(ctx context.Context, try Play) (Result, error) {
 	h := hunt{Search: s}
 	for {
 		load, lasts := h.next()
 		if load == 0 {
 			return h.result, nil
 		}
-		if err := ctx.Err(); err != nil {
-			h.result.Why = words.Say("the search was stopped")
+		if err := h.play(ctx, try, load, lasts); err != nil {
 			return h.result, err
 		}
-		p, err := try(ctx, load, lasts, len(h.result.Points))
-		if err != nil {
-			h.result.Why = words.Say("the search was stopped")
-			return h.result, err
-		}
-		h.take(p)
 	}
 }
 
@@ -160,7 +156,7 @@ var above = []float64{1, 1.1, 1, 1.05, 1.1}
 
 // AtLeast decides whether the objectives hold at a rate, as soon as the tries tell. Each
 // try lasts longer than the one before.
-func (s Search) AtLeast(ctx context.Context, rate float64, try func(ctx context.Context, load float64, lasts time.Duration, n int) (Point, error)) (Decision, Result, error) {
+func (s Search) AtLeast(ctx context.Context, rate float64, try Play) (Decision, Result, error) {
 	s.From, s.To = rate, rate*above[1]
 	h := hunt{Search: s}
 	for n := 0; ; n++ {
@@ -175,16 +171,9 @@ func (s Search) AtLeast(ctx context.Context, rate float64, try func(ctx context.
 			r.Why = words.Say("the tries lasted %s in all", h.spent.Round(time.Second))
 			return Undecided, *r, nil
 		}
-		if err := ctx.Err(); err != nil {
-			r.Why = words.Say("the search was stopped")
+		if err := h.play(ctx, try, round(rate*above[n%len(above)]), lasts); err != nil {
 			return Undecided, *r, err
 		}
-		p, err := try(ctx, round(rate*above[n%len(above)]), lasts, n)
-		if err != nil {
-			r.Why = words.Say("the search was stopped")
-			return Undecided, *r, err
-		}
-		h.take(p)
 		if !h.fitted || n == 0 {
 			continue
 		}
@@ -215,6 +204,21 @@ type hunt struct {
 	highest float64 // the highest load, as drawn, that held
 	top     float64 // of these, that of a long try
 	long    int     // tries close to the limit
+}
+
+// play plays a try and takes it.
+func (h *hunt) play(ctx context.Context, try Play, load float64, lasts time.Duration) error {
+	var p Point
+	err := ctx.Err()
+	if err == nil {
+		p, err = try(ctx, load, lasts, len(h.result.Points))
+	}
+	if err != nil {
+		h.result.Why = words.Say("the search was stopped")
+		return err
+	}
+	h.take(p)
+	return nil
 }
 
 // take adds a try.
