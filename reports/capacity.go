@@ -2,7 +2,6 @@ package reports
 
 import (
 	_ "embed"
-	"encoding/xml"
 	"fmt"
 	"html/template"
 	"io"
@@ -62,7 +61,7 @@ func CapacityHTML(w io.Writer, c Capacity) error {
 	l := c.Language
 	p := capacityPage{
 		Capacity: c, Icon: pageIcon, Style: template.CSS(pageStyle), Line: CapacityLine(c), Sorted: c.Curve(),
-		Policy: template.HTML("default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; style-src " + sourceHash(pageStyle)),
+		Policy: template.HTML(policy(pageStyle)),
 		Charts: capacityCharts(c.Language, c.Result), Shell: commandLine(c.Command),
 	}
 	t, err := template.New("capacity").Funcs(template.FuncMap{
@@ -124,26 +123,15 @@ func CapacityExit(c Capacity) int {
 // CapacityJUnit writes the result as the only case of a suite.
 func CapacityJUnit(w io.Writer, c Capacity) error {
 	kase := junitCase{Name: c.Language.say("capacity.question"), Class: c.Gate + "." + c.Scenario, Output: CapacityLine(c)}
-	suite := junitSuite{Name: "capacity", Tests: 1, Timestamp: c.At.UTC().Format("2006-01-02T15:04:05")}
 	problem := &junitProblem{Type: "capacity", Message: CapacityLine(c), Text: c.Language.Word(c.Why)}
 	switch exit := CapacityExit(c); {
 	case c.Broken || exit == checklist.ExitUnproven:
-		kase.Error, suite.Errors = problem, 1
+		kase.Error = problem
 	case exit == checklist.ExitFail:
-		kase.Failure, suite.Failures = problem, 1
+		kase.Failure = problem
 	}
-	suite.Cases = []junitCase{kase}
-	all := junitSuites{Name: "launchgate capacity " + c.Gate, Tests: 1, Failures: suite.Failures, Errors: suite.Errors, Suites: []junitSuite{suite}}
-	if _, err := io.WriteString(w, xml.Header); err != nil {
-		return err
-	}
-	e := xml.NewEncoder(w)
-	e.Indent("", "  ")
-	if err := e.Encode(all); err != nil {
-		return err
-	}
-	_, err := io.WriteString(w, "\n")
-	return err
+	suites := junitSuites{Name: "launchgate capacity " + c.Gate, Suites: []junitSuite{{Name: "capacity", Cases: []junitCase{kase}}}}
+	return suites.write(w, c.At)
 }
 
 // CapacityMarkdown writes the result for the summary of a CI job.

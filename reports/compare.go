@@ -45,7 +45,7 @@ func CompareHTML(w io.Writer, c Comparison) error {
 	l := c.Language
 	p := comparePage{
 		Comparison: c, Icon: pageIcon, Style: template.CSS(pageStyle), Shell: commandLine(c.Command),
-		Policy: template.HTML("default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; style-src " + sourceHash(pageStyle)),
+		Policy: template.HTML(policy(pageStyle)),
 	}
 	t, err := template.New("compare").Funcs(template.FuncMap{
 		"say":      l.sayID,

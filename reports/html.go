@@ -66,9 +66,7 @@ func HTML(w io.Writer, r Report) error {
 	}
 	p := page{
 		Report: r,
-		Policy: "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; style-src " +
-			sourceHash(style) + "; script-src " + sourceHash(script),
-		Icon: pageIcon, Style: template.CSS(style), Script: template.JS(script),
+		Policy: policy(style) + "; script-src " + sourceHash(script), Icon: pageIcon, Style: template.CSS(style), Script: template.JS(script),
 		Word: word(r), Data: chartData(r, charts(r.Distributions)),
 	}
 	t, err := template.New("page.html.tmpl").Funcs(functions(r)).ParseFS(templates, "page/page.html.tmpl", "page/stories.html.tmpl", "page/sections/*.tmpl")
@@ -131,6 +129,11 @@ func uPlotAsset(name string) (string, error) {
 	defer file.Close()
 	content, err := io.ReadAll(file)
 	return string(content), err
+}
+
+// policy lets a page fetch nothing and have one style.
+func policy(style string) string {
+	return "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; style-src " + sourceHash(style)
 }
 
 func sourceHash(content string) string {

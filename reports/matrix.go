@@ -122,8 +122,7 @@ func MatrixHTML(w io.Writer, m Matrix) error {
 		Icon   template.URL
 		Style  template.CSS
 		Policy template.HTML
-	}{m, m.rows(), count(int64(len(m.Runs))), m.worstOutcome(), pageIcon, template.CSS(pageStyle),
-		template.HTML("default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; style-src " + sourceHash(pageStyle))})
+	}{m, m.rows(), count(int64(len(m.Runs))), m.worstOutcome(), pageIcon, template.CSS(pageStyle), template.HTML(policy(pageStyle))})
 }
 
 // worstOutcome is the outcome of the worst run.
