@@ -252,8 +252,11 @@ type comparison struct {
 	of    int
 	limit float64   // seconds
 	start time.Time // of the run's clock
+	// raw are the values of the rows in seconds, and plain are they without the time that
+	// lengths and concurrency explain, so that groups are distinguished more sharply.
+	raw, plain []float64
 	// These are the rows in the order of a value.
-	byPlain, byValue, byPrompt, byCrowd []int
+	byPlain, byRaw, byPrompt, byCrowd []int
 }
 
 // order is the rows in the order of a value.
@@ -281,25 +284,24 @@ func among(order []int, inside []int8, others int64, q float64) int {
 }
 
 func (c comparison) compare() (found []lateness) {
-	// The time that lengths and concurrency explain is subtracted, so that the other
-	// groups are distinguished more sharply.
-	plain := make([]float64, len(c.rows))
+	c.raw = make([]float64, len(c.rows))
 	for i := range c.rows {
-		plain[i] = c.rows[i].values[c.of]
+		c.raw[i] = c.rows[i].values[c.of]
 	}
+	c.plain = slices.Clone(c.raw)
 	for _, by := range []func(*lateRow) float64{prompt, crowd} {
-		slope := c.slope(plain, by, nil)
+		slope := c.slope(c.plain, by, nil)
 		middle := c.median(by)
 		for i := range c.rows {
-			plain[i] -= slope * (by(&c.rows[i]) - middle)
+			c.plain[i] -= slope * (by(&c.rows[i]) - middle)
 		}
 	}
-	c.byPlain = c.order(func(i int) float64 { return plain[i] })
-	c.byValue = c.order(func(i int) float64 { return c.rows[i].values[c.of] })
+	c.byPlain = c.order(func(i int) float64 { return c.plain[i] })
+	c.byRaw = c.order(func(i int) float64 { return c.raw[i] })
 	c.byPrompt = c.order(func(i int) float64 { return prompt(&c.rows[i]) })
 	c.byCrowd = c.order(func(i int) float64 { return crowd(&c.rows[i]) })
 	for _, g := range c.groups() {
-		found = append(found, c.group(g, plain))
+		found = append(found, c.group(g))
 	}
 	return found
 }
@@ -466,8 +468,8 @@ func (c comparison) times() (groups []lateGroup) {
 }
 
 // group compares a group with the others.
-func (c comparison) group(g lateGroup, plain []float64) lateness {
-	l := c.counted(g, plain)
+func (c comparison) group(g lateGroup) lateness {
+	l := c.counted(g)
 	if l.few || g.value == nil || l.more() < leastMore {
 		return l
 	}
@@ -480,7 +482,7 @@ func (c comparison) group(g lateGroup, plain []float64) lateness {
 	best := l
 	for q := 0.05; q < 0.96; q += 0.05 {
 		t := nearestRank(have, q)
-		if finer := c.counted(g.at(g.value, t), plain); !finer.few && finer.p <= best.p && finer.more() > best.more() {
+		if finer := c.counted(g.at(g.value, t)); !finer.few && finer.p <= best.p && finer.more() > best.more() {
 			best = finer
 			best.p = l.p
 		}
@@ -489,7 +491,7 @@ func (c comparison) group(g lateGroup, plain []float64) lateness {
 }
 
 // counted counts the late requests of a group and of the others.
-func (c comparison) counted(g lateGroup, plain []float64) lateness {
+func (c comparison) counted(g lateGroup) lateness {
 	l := lateness{lateGroup: g, p: 1}
 	var scales []float64 // of the others
 	inside := make([]int8, len(c.rows))
@@ -511,8 +513,8 @@ func (c comparison) counted(g lateGroup, plain []float64) lateness {
 	if l.few = l.n < leastGroup || l.others < leastGroup; l.few {
 		return l
 	}
-	middle := plain[among(c.byPlain, inside, l.others, 0.5)]
-	spread := c.rows[among(c.byValue, inside, l.others, 0.9)].values[c.of]
+	middle := c.plain[among(c.byPlain, inside, l.others, 0.5)]
+	spread := c.raw[among(c.byRaw, inside, l.others, 0.9)]
 	usualPrompt := max(prompt(&c.rows[among(c.byPrompt, inside, l.others, 0.5)]), 1)
 	usualCrowd := crowd(&c.rows[among(c.byCrowd, inside, l.others, 0.5)])
 	// work is how many times as much a request is as the others are, at least 1.
@@ -520,21 +522,16 @@ func (c comparison) counted(g lateGroup, plain []float64) lateness {
 		return max(1, prompt(r)/usualPrompt, crowd(r)/usualCrowd)
 	}
 	expected := func(*lateRow) float64 { return middle }
-	value := func(i int) float64 { return plain[i] }
+	values := c.plain
 	if g.scale != nil {
-		middle = c.rows[among(c.byValue, inside, l.others, 0.5)].values[c.of]
+		values, middle = c.raw, c.raw[among(c.byRaw, inside, l.others, 0.5)]
 		slices.Sort(scales)
 		usual := nearestRank(scales, 0.5)
-		raw := make([]float64, len(c.rows))
-		for i := range c.rows {
-			raw[i] = c.rows[i].values[c.of]
-		}
-		slope := c.slope(raw, g.scale, func(i int) bool { return inside[i] == 0 })
+		slope := c.slope(c.raw, g.scale, func(i int) bool { return inside[i] == 0 })
 		expected = func(r *lateRow) float64 {
 			beyond := max(g.scale(r)-usual, 0)
 			return middle + max(slope*beyond, middle*beyond/max(usual, 1))
 		}
-		value = func(i int) float64 { return raw[i] }
 	}
 	var extra, late []float64
 	cells, lateCells := [2]map[int64]bool{{}, {}}, [2]map[int64]bool{{}, {}}
@@ -543,8 +540,8 @@ func (c comparison) counted(g lateGroup, plain []float64) lateness {
 			continue
 		}
 		r := &c.rows[i]
-		more := value(i) - expected(r)
-		isLate := more > c.limit && r.values[c.of] > spread*work(r)
+		more := values[i] - expected(r)
+		isLate := more > c.limit && c.raw[i] > spread*work(r)
 		if g.cell != nil {
 			cells[inside[i]][g.cell(r)] = true
 			if isLate {
