@@ -1,6 +1,5 @@
-// Package interchange takes the numbers of a run along to other tools, and reads
-// theirs: Export writes a run in their formats, and Import makes a run folder of a
-// file of theirs.
+// Package interchange takes the numbers of a run along to other tools: Export writes a
+// run in their formats.
 package interchange
 
 import (
@@ -14,7 +13,7 @@ import (
 	"github.com/launchgate/launchgate/internal/recording"
 )
 
-// maxRequests is how many requests of a run or a file are held at once.
+// maxRequests is how many requests of a run are held at once.
 const maxRequests = 2_000_000
 
 // Format is a format that a run can be written in.

@@ -1,4 +1,4 @@
-# Loads exports with their owners' own loaders: python accept.py aiperf FILE | guidellm FILE
+# Loads exports with their owners' own loaders: python accept.py aiperf|guidellm|openmetrics FILE
 import sys
 
 tool, path = sys.argv[1:]
