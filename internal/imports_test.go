@@ -54,7 +54,7 @@ var allowed = map[string][]string{
 	"cmd/launchgate":     {"scenarios", "internal/interchange", "internal/recording", "internal/run", "internal/serve", "internal/version", "internal/words", "deploy", "deploy/host", "deploy/kubernetes", "deploy/targets", "loadgen", "loadgen/prompt", "loadgen/worker", "chaos", "capacity", "capacity/measure", "checklist", "checklist/release", "reports", "reports/ci", "security"},
 
 	"internal/interchange": {"scenarios", "internal/recording", "internal/words", "checklist"},
-	"internal/serve":       {"checklist"},
+	"internal/serve":       {"checklist", "reports"},
 
 	"deploy/kubernetes/image":  {},
 	"deploy/kubernetes/images": {"deploy/kubernetes/image"},

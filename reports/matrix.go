@@ -67,7 +67,7 @@ func (m Matrix) rows() []matrixRow {
 				at = len(rows)
 				rows = append(rows, matrixRow{Source: f.Source, Cells: make([]matrixCell, len(m.Runs))})
 			}
-			rows[at].Cells[i] = matrixCell{f.Verdict, measured(m.Language, f)}
+			rows[at].Cells[i] = matrixCell{f.Verdict, Measured(m.Language, f)}
 		}
 	}
 	return rows
@@ -86,7 +86,7 @@ func MatrixTerminal(w io.Writer, m Matrix, dir string) error {
 	for _, r := range m.Runs {
 		fmt.Fprintf(&b, "%s  %s\n", pad(m.head(r), 9), printable(m.settingsOf(r)))
 		for _, f := range r.Verdict.Objectives {
-			fmt.Fprintf(&b, "           %s  %s  %s\n", pad(l.name("outcome.", f.Verdict.String()), 9), pad(printable(f.Source), 40), measured(l, f))
+			fmt.Fprintf(&b, "           %s  %s  %s\n", pad(l.name("outcome.", f.Verdict.String()), 9), pad(printable(f.Source), 40), Measured(l, f))
 		}
 		if r.Error != "" {
 			fmt.Fprintf(&b, "           %s\n", printable(r.Error))

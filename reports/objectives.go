@@ -117,7 +117,8 @@ func margin(l Language, o Objective) string {
 	return l.say("objective.spare", percent(*o.Margin))
 }
 
-func measured(l Language, f checklist.Finding) string {
+// Measured is the value of an objective with its unit, if it has one.
+func Measured(l Language, f checklist.Finding) string {
 	if f.Value == nil {
 		return l.say("objective.unmeasured")
 	}
@@ -148,7 +149,7 @@ func terminalObjectives(b *strings.Builder, p paint, r Report) {
 	l := r.Language
 	rows := [][]string{{"", l.say("objective.objective"), l.say("objective.value"), l.say("objective.bound"), l.say("objective.limit"), l.say("objective.margin"), l.say("latency.samples")}}
 	for _, o := range r.Objectives {
-		rows = append(rows, []string{l.name("outcome.", o.Verdict.String()), printable(o.Source), measured(l, o.Finding),
+		rows = append(rows, []string{l.name("outcome.", o.Verdict.String()), printable(o.Source), Measured(l, o.Finding),
 			bound(l, o), limit(l, o), margin(l, o), count(o.Samples)})
 	}
 	widths := make([]int, len(rows[0]))
@@ -195,7 +196,7 @@ func markdownObjectives(b *strings.Builder, r Report) {
 		l.say("objective.limit"), l.say("objective.margin"), l.say("latency.samples"))
 	for _, o := range r.Objectives {
 		fmt.Fprintf(b, "| %s %s | %s | %s | %s | %s | %s | %s |\n",
-			markdownSign[o.Verdict], l.name("outcome.", o.Verdict.String()), markdownCode(o.Source), measured(l, o.Finding),
+			markdownSign[o.Verdict], l.name("outcome.", o.Verdict.String()), markdownCode(o.Source), Measured(l, o.Finding),
 			bound(l, o), limit(l, o), margin(l, o), count(o.Samples))
 	}
 	b.WriteString("\n")
@@ -220,7 +221,7 @@ func junitObjectives(r Report) []junitSuite {
 }
 
 func findingLine(l Language, o Objective) string {
-	got := measured(l, o.Finding)
+	got := Measured(l, o.Finding)
 	if o.Bound != nil {
 		got = l.say("junit.bound", got, bound(l, o))
 	}

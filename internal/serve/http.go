@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/reports"
 )
 
 const (
@@ -145,10 +146,10 @@ func (s *Server) getRun(w http.ResponseWriter, r *http.Request) {
 func (s *Server) getReport(w http.ResponseWriter, r *http.Request) {
 	run, known := s.Get(r.Context(), r.PathValue("id"), 0) // a known id is no path out of the folder
 	if known {
-		if page, err := os.Open(filepath.Join(s.Dir, run.ID, reportFile)); err == nil {
+		if page, err := os.Open(filepath.Join(s.Dir, run.ID, reports.HTMLFile)); err == nil {
 			defer page.Close()
 			w.Header().Set("Content-Type", "text/html; charset=utf-8")
-			http.ServeContent(w, r, reportFile, run.EndedAt, page)
+			http.ServeContent(w, r, reports.HTMLFile, run.EndedAt, page)
 			return
 		}
 	}

@@ -8,6 +8,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/reports"
 )
 
 const (
@@ -37,15 +40,15 @@ type gateTrends struct {
 
 // page lists the runs and shows how each objective went. It needs no script.
 func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
-	runs := s.List()
+	runs, known := s.List(), s.Gates()
 	var gates []gateTrends
-	for _, gate := range s.Gates() {
+	for _, gate := range known {
 		if t := s.trends(gate, runs); t.Runs > 0 {
 			gates = append(gates, t)
 		}
 	}
 	var b bytes.Buffer
-	if err := pageTemplate.Execute(&b, map[string]any{"Gates": gates, "Runs": runs[:min(len(runs), pageRuns)], "All": len(runs), "Known": strings.Join(s.Gates(), ", ")}); err != nil {
+	if err := pageTemplate.Execute(&b, map[string]any{"Gates": gates, "Runs": runs[:min(len(runs), pageRuns)], "All": len(runs), "Known": strings.Join(known, ", ")}); err != nil {
 		refuse(w, http.StatusInternalServerError, err.Error())
 		return
 	}
@@ -59,61 +62,38 @@ func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 // trends reads the verdicts of the last runs of a gate. runs begin with the newest.
 func (s *Server) trends(gate string, runs []Run) gateTrends {
 	t := gateTrends{Gate: gate}
+	var newest []checklist.Finding // of each objective
 	values := map[string][]float64{}
-	limits := map[string]float64{}
-	last := map[string]trend{}
-	var order []string
 	for _, r := range runs {
-		if r.Gate != gate || r.State != Done || t.Runs == trendRuns {
+		if r.Gate != gate || r.State != Done {
 			continue
 		}
 		v, err := s.verdict(r.ID)
 		if err != nil {
 			continue // it has none: it could not be played
 		}
-		t.Runs++
 		for _, f := range v.Objectives {
-			if _, seen := last[f.Source]; !seen {
-				order = append(order, f.Source)
-				limits[f.Source] = f.Threshold
-				last[f.Source] = trend{Objective: f.Source, Outcome: f.Verdict.String(), Last: "not measured"}
-				if f.Value != nil {
-					entry := last[f.Source]
-					entry.Last = inUnit(*f.Value, f.Unit)
-					last[f.Source] = entry
-				}
+			if _, seen := values[f.Source]; !seen {
+				newest = append(newest, f)
+				values[f.Source] = nil
 			}
 			if f.Value != nil {
 				values[f.Source] = append(values[f.Source], *f.Value)
 			}
 		}
+		if t.Runs++; t.Runs == trendRuns {
+			break
+		}
 	}
-	for _, source := range order {
-		entry, line := last[source], values[source]
+	for _, f := range newest {
+		line := values[f.Source]
 		slices.Reverse(line)
-		entry.Line = sparkline(line, limits[source])
-		entry.Says = fmt.Sprintf("%d values, the limit is %.4g", len(line), limits[source])
-		t.Trends = append(t.Trends, entry)
+		t.Trends = append(t.Trends, trend{
+			Objective: f.Source, Last: reports.Measured(reports.English, f), Outcome: f.Verdict.String(),
+			Line: sparkline(line, f.Threshold), Says: fmt.Sprintf("%d values, the limit is %.4g", len(line), f.Threshold),
+		})
 	}
 	return t
-}
-
-// inUnit writes a value as the reports do, in short.
-func inUnit(v float64, unit string) string {
-	switch unit {
-	case "s":
-		if v < 1 {
-			return fmt.Sprintf("%.3g ms", v*1e3)
-		}
-		return fmt.Sprintf("%.3g s", v)
-	case "ratio":
-		return fmt.Sprintf("%.3g %%", v*100)
-	case "per_second", "tokens_per_second":
-		return fmt.Sprintf("%.4g/s", v)
-	case "usd":
-		return fmt.Sprintf("$%.2f", v)
-	}
-	return fmt.Sprintf("%.4g", v)
 }
 
 // sparkline draws the values from the oldest to the newest, and their limit.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/reports"
 )
 
 // The states of a run.
@@ -272,7 +273,7 @@ func (s *Server) finish(r *Run, code int, said string) {
 	if v, err := s.verdict(r.ID); err == nil && len(v.Why) > 0 {
 		r.Why = v.Why[0].String()
 	}
-	if exists(filepath.Join(s.Dir, r.ID, reportFile)) {
+	if exists(filepath.Join(s.Dir, r.ID, reports.HTMLFile)) {
 		r.Report = "/runs/" + r.ID + "/report"
 	}
 	if err := s.keep(r); err != nil {
@@ -281,15 +282,13 @@ func (s *Server) finish(r *Run, code int, said string) {
 	close(s.ended[r.ID])
 }
 
-const reportFile = "report.html"
-
 // maxVerdict is far above what a run's verdict takes.
 const maxVerdict = 16 << 20
 
 // verdict reads that of a run.
 func (s *Server) verdict(id string) (checklist.Verdict, error) {
 	var v checklist.Verdict
-	path := filepath.Join(s.Dir, id, "verdict.json")
+	path := filepath.Join(s.Dir, id, reports.VerdictFile)
 	st, err := os.Stat(path)
 	if err != nil {
 		return v, err

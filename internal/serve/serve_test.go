@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/reports"
 )
 
 const testKey = "a-key-for-the-tests"
@@ -36,8 +37,8 @@ func start(t *testing.T, dir string, queue int) service {
 				v := checklist.Verdict{ExitCode: code, Objectives: []checklist.Finding{{Source: "p95(ttft) <= 1s", Verdict: checklist.Pass, Value: new(0.25), Unit: "s", Threshold: 1}}}
 				b, _ := json.Marshal(v)
 				if os.MkdirAll(dir, 0o755) == nil && code < 4 {
-					_ = os.WriteFile(filepath.Join(dir, "verdict.json"), b, 0o644)
-					_ = os.WriteFile(filepath.Join(dir, reportFile), []byte("<p>the report"), 0o644)
+					_ = os.WriteFile(filepath.Join(dir, reports.VerdictFile), b, 0o644)
+					_ = os.WriteFile(filepath.Join(dir, reports.HTMLFile), []byte("<p>the report"), 0o644)
 				}
 				return code, "said <b>"
 			case <-ctx.Done():
