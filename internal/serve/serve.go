@@ -83,28 +83,35 @@ func New(o Options) (*Server, error) {
 	if err := os.MkdirAll(filepath.Join(o.Dir, jobs), 0o755); err != nil {
 		return nil, err
 	}
-	files, err := filepath.Glob(filepath.Join(o.Dir, jobs, "*.json"))
+	files, err := os.ReadDir(filepath.Join(o.Dir, jobs))
 	if err != nil {
 		return nil, err
 	}
-	slices.Sort(files)
-	for _, file := range files {
+	for _, f := range files {
+		if filepath.Ext(f.Name()) != ".json" {
+			continue // a file that was not finished
+		}
+		file := filepath.Join(o.Dir, jobs, f.Name())
 		b, err := os.ReadFile(file)
 		if err != nil {
 			return nil, err
 		}
 		var r Run
-		if err := json.Unmarshal(b, &r); err != nil || r.ID+".json" != filepath.Base(file) {
+		if err := json.Unmarshal(b, &r); err != nil || r.ID+".json" != f.Name() {
 			return nil, fmt.Errorf("%s is damaged (%v): remove it, and the run is no longer listed", file, err)
 		}
 		s.runs[r.ID], s.ended[r.ID] = &r, make(chan struct{})
 		switch r.State {
-		case Queued:
-			s.queue = append(s.queue, r.ID)
+		case Queued: // in the order of asking, below
 		case Running:
 			s.finish(&r, checklist.ExitInterrupted, "launchgate serve ended while it was under way")
 		default:
 			close(s.ended[r.ID])
+		}
+	}
+	for _, r := range slices.Backward(s.List()) {
+		if r.State == Queued {
+			s.queue = append(s.queue, r.ID)
 		}
 	}
 	return s, nil

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -209,6 +210,26 @@ func TestTheEndIsGraceful(t *testing.T) {
 	again.ends <- 0
 	if got := again.run(t, "GET", "/runs/"+queued.ID+"?wait=1m", "", http.StatusOK); got.Verdict != "pass" {
 		t.Errorf("%+v", got)
+	}
+}
+
+func TestTheNextServerKeepsTheOrder(t *testing.T) {
+	o := Options{Dir: filepath.Join(t.TempDir(), "runs [1]"), Queue: 8, Gates: func() []string { return []string{"canary", "other"} }}
+	s, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, gate := range []string{"other", "canary", "other"} { // usually within a second
+		if _, err := s.Ask(gate, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.queue) != 3 || !slices.Equal(again.queue, s.queue) {
+		t.Errorf("found %q, expected %q", again.queue, s.queue)
 	}
 }
 
