@@ -127,15 +127,15 @@ report, which is marked incomplete.`,
 				printPlan(out, f.lang, gate, plans, f.focus)
 				return nil
 			}
+			ctx, cancel := f.limited(cmd.Context())
+			defer cancel()
 			if f.baseline != "" {
 				if f.live != "" {
 					return errors.New("--live shows one run, and --baseline compares two; leave one of them out")
 				}
-				*code, err = runBaseline(cmd.Context(), gate, f, out, errOut)
+				*code, err = runBaseline(ctx, gate, f, out, errOut)
 				return err
 			}
-			ctx, cancel := f.limited(cmd.Context())
-			defer cancel()
 			*code, err = runGate(ctx, gate, material, f, out, errOut)
 			return err
 		}),
