@@ -48,7 +48,7 @@ func runMatrix(ctx context.Context, gate scenarios.Gate, args []string, f runFla
 		for _, c := range combinations {
 			fmt.Fprintf(out, "  %s\n", combined(c))
 		}
-		fmt.Fprintf(out, "plan of one: launchgate run --dry-run %s\n", strings.Join(settings(combinations[0]), " "))
+		fmt.Fprintf(out, "plan of one: launchgate run --dry-run %s\n", strings.Join(slices.Concat(settings(combinations[0]), args), " "))
 		return checklist.ExitPass, nil
 	}
 	dir := f.out
@@ -75,7 +75,7 @@ func runMatrix(ctx context.Context, gate scenarios.Gate, args []string, f runFla
 			cmd.Stdout = io.Discard
 		}
 		cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-		cmd.WaitDelay = time.Minute
+		cmd.WaitDelay = endWithin
 		err := cmd.Run()
 		var exit *exec.ExitError
 		if err != nil && !errors.As(err, &exit) {
