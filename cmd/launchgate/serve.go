@@ -89,6 +89,8 @@ func listenAndServe(ctx context.Context, listen string, s *serve.Server, key str
 		return fmt.Errorf("--listen %s: %w; expected a free HOST:PORT such as 127.0.0.1:7080", listen, err)
 	}
 	fmt.Fprintf(out, "http://%s/\n", l.Addr())
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	var work sync.WaitGroup
 	work.Go(func() { s.Work(ctx) })
 	callers, hangUp := context.WithCancel(context.WithoutCancel(ctx))
@@ -99,6 +101,8 @@ func listenAndServe(ctx context.Context, listen string, s *serve.Server, key str
 	go func() { served <- server.Serve(l) }()
 	select {
 	case err := <-served:
+		stop()
+		work.Wait() // the run under way reverts its faults
 		return err
 	case <-ctx.Done():
 	}
