@@ -52,7 +52,15 @@ service is reached.`,
 			if dir, err = filepath.Abs(dir); err != nil {
 				return err
 			}
-			spec, onCluster, err := cluster.spec(cmd, args)
+			var gate *scenarios.Gate // nil: none is given
+			if len(args) == 1 {
+				read, err := one(gateOf(args, scenarios.Given{Environment: os.LookupEnv}))
+				if err != nil {
+					return err
+				}
+				gate = &read
+			}
+			spec, onCluster, err := cluster.spec(cmd, args, gate)
 			if err != nil {
 				return err
 			}
@@ -62,7 +70,7 @@ service is reached.`,
 			if s, err := kubernetes.FindStanding(dir); err == nil {
 				return fmt.Errorf("%s holds a deployment in the namespace %s of a cluster: launchgate down removes it, or name another folder with --dir", dir, s.Spec.Namespace)
 			}
-			want, err := orderedBy(args)
+			want, err := orderedBy(gate)
 			if err != nil {
 				return err
 			}
@@ -86,16 +94,12 @@ service is reached.`,
 	return cmd
 }
 
-// orderedBy is the deployment that the arguments ask for.
-func orderedBy(args []string) (deploy.Order, error) {
-	if len(args) == 0 {
+// orderedBy is the deployment that a gate asks for, or the default one for nil.
+func orderedBy(gate *scenarios.Gate) (deploy.Order, error) {
+	if gate == nil {
 		return deploy.DefaultOrder(), nil
 	}
-	gate, err := one(gateOf(args, scenarios.Given{Environment: os.LookupEnv}))
-	if err != nil {
-		return deploy.Order{}, err
-	}
-	return deploy.OrderFor(gate)
+	return deploy.OrderFor(*gate)
 }
 
 // startKeeper starts the process that keeps the deployment and waits until it

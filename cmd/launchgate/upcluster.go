@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,20 +31,17 @@ func (f *clusterFlags) add(cmd *cobra.Command) {
 	cmd.Flags().IntVar(&f.asked.Replicas, "replicas", 0, "with --kubernetes: how `many` replicas (default: as the manifests say)")
 }
 
-// spec is the deployment to a cluster: that of the gate, if one is given,
-// and what the flags say instead. It reports whether that is to be done at all.
-func (f *clusterFlags) spec(cmd *cobra.Command, args []string) (scenarios.Kubernetes, bool, error) {
+// spec is the deployment to a cluster: that of the gate, which is nil if the arguments
+// name none, and what the flags say instead. It reports whether that is to be done at all.
+func (f *clusterFlags) spec(cmd *cobra.Command, args []string, given *scenarios.Gate) (scenarios.Kubernetes, bool, error) {
 	gate := scenarios.Gate{Target: scenarios.Target{Kubernetes: &scenarios.Kubernetes{}}}
-	if len(args) == 1 {
-		var err error
-		if gate, err = one(gateOf(args, scenarios.Given{Environment: os.LookupEnv})); err != nil {
-			return scenarios.Kubernetes{}, false, err
-		}
+	if given != nil {
+		gate = *given
 		if gate.Target.Kubernetes == nil && f.kubernetes {
 			return scenarios.Kubernetes{}, false, fmt.Errorf("found --kubernetes and %s, which has no target.kubernetes; leave one of them out", args[0])
 		}
 	}
-	on := f.kubernetes || len(args) == 1 && gate.Target.Kubernetes != nil
+	on := f.kubernetes || given != nil && gate.Target.Kubernetes != nil
 	if !on {
 		for _, name := range []string{"context", "namespace", "overlay", "replicas"} {
 			if cmd.Flags().Changed(name) {
@@ -53,11 +51,9 @@ func (f *clusterFlags) spec(cmd *cobra.Command, args []string) (scenarios.Kubern
 		return scenarios.Kubernetes{}, false, nil
 	}
 	spec := *gate.Target.Kubernetes
-	for given, into := range map[*string]*string{&f.asked.Context: &spec.Context, &f.asked.Namespace: &spec.Namespace, &f.asked.Overlay: &spec.Overlay} {
-		if *given != "" {
-			*into = *given
-		}
-	}
+	spec.Context = cmp.Or(f.asked.Context, spec.Context)
+	spec.Namespace = cmp.Or(f.asked.Namespace, spec.Namespace)
+	spec.Overlay = cmp.Or(f.asked.Overlay, spec.Overlay)
 	if cmd.Flags().Changed("replicas") {
 		spec.Replicas = f.asked.Replicas
 	}
