@@ -23,7 +23,7 @@ var outcomeOf = map[release.State]checklist.Outcome{release.Open: checklist.Unpr
 
 // KeepChecklist writes checklist.json into a run's folder.
 func KeepChecklist(dir string, r release.Result) error {
-	err := replace(filepath.Join(dir, ChecklistFile), func(w io.Writer) error {
+	err := Replace(filepath.Join(dir, ChecklistFile), func(w io.Writer) error {
 		encoder := json.NewEncoder(w)
 		encoder.SetIndent("", "  ")
 		encoder.SetEscapeHTML(false)

@@ -407,7 +407,7 @@ func TestAReportThatCannotBeWrittenLeavesTheOldOne(t *testing.T) {
 		w.Write([]byte("new, and half"))
 		return io.ErrShortWrite
 	}
-	if err := replace(path, broken); err != io.ErrShortWrite {
+	if err := Replace(path, broken); err != io.ErrShortWrite {
 		t.Errorf("the error is %v", err)
 	}
 	if got := read(t, dir, HTMLFile); !bytes.Equal(got, []byte("old")) {

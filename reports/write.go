@@ -50,7 +50,7 @@ func WriteAll(dir string, gate scenarios.Gate, rec *recording.Recording, v check
 		files = append(files, file{SARIFFile, func(w io.Writer) error { return SARIF(w, r) }})
 	}
 	for _, f := range append(files, file{VerdictFile, func(w io.Writer) error { return Verdict(w, v) }}) {
-		if err := replace(filepath.Join(dir, f.name), f.write); err != nil {
+		if err := Replace(filepath.Join(dir, f.name), f.write); err != nil {
 			return Report{}, fmt.Errorf("write the report: %w", err)
 		}
 	}
@@ -65,8 +65,8 @@ func Verdict(w io.Writer, v checklist.Verdict) error {
 	return encoder.Encode(v)
 }
 
-// replace writes a file under a temporary name beside it and renames it.
-func replace(path string, write func(io.Writer) error) (err error) {
+// Replace writes a file under a temporary name beside it and renames it.
+func Replace(path string, write func(io.Writer) error) (err error) {
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -229,19 +228,10 @@ func promises(objectives []scenarios.Objective) string {
 
 // writeCapacity writes capacity.json, capacity.html, junit.xml and summary.md.
 func writeCapacity(dir string, doc reports.Capacity) error {
-	for name, write := range map[string]func(io.Writer, reports.Capacity) error{
-		"capacity.json": func(w io.Writer, doc reports.Capacity) error { return printJSON(w, doc) },
-		"capacity.html": reports.CapacityHTML,
-		"junit.xml":     reports.CapacityJUnit,
-		"summary.md":    reports.CapacityMarkdown,
-	} {
-		var b bytes.Buffer
-		if err := write(&b, doc); err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), b.Bytes(), 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
+	return writeFiles(dir, map[string]func(io.Writer) error{
+		"capacity.json": func(w io.Writer) error { return printJSON(w, doc) },
+		"capacity.html": func(w io.Writer) error { return reports.CapacityHTML(w, doc) },
+		"junit.xml":     func(w io.Writer) error { return reports.CapacityJUnit(w, doc) },
+		"summary.md":    func(w io.Writer) error { return reports.CapacityMarkdown(w, doc) },
+	})
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -91,22 +90,10 @@ var changeCode = map[checklist.Change]int{
 }
 
 func writeComparison(dir string, doc reports.Comparison) error {
-	b, err := json.MarshalIndent(doc, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "compare.json"), append(b, '\n'), 0o644); err != nil {
-		return err
-	}
-	f, err := os.Create(filepath.Join(dir, "compare.html"))
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := reports.CompareHTML(f, doc); err != nil {
-		return err
-	}
-	return f.Close()
+	return writeFiles(dir, map[string]func(io.Writer) error{
+		"compare.json": func(w io.Writer) error { return printJSON(w, doc) },
+		"compare.html": func(w io.Writer) error { return reports.CompareHTML(w, doc) },
+	})
 }
 
 // baselineFlags are those of run --baseline.

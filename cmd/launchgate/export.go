@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -11,6 +10,7 @@ import (
 
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/interchange"
+	"github.com/launchgate/launchgate/reports"
 )
 
 func exportCommand(out io.Writer) *cobra.Command {
@@ -40,7 +40,7 @@ docs/interchange.md says what each format holds.`,
 			if file == "" {
 				return interchange.Export(out, as, rec, v, scenario)
 			}
-			return writeWhole(file, func(w io.Writer) error { return interchange.Export(w, as, rec, v, scenario) })
+			return reports.Replace(file, func(w io.Writer) error { return interchange.Export(w, as, rec, v, scenario) })
 		},
 	}
 	cmd.Flags().StringVar(&as, "as", "", "the `format`: "+interchange.FormatNames())
@@ -58,23 +58,12 @@ func formatList() string {
 	return b.String()
 }
 
-// writeWhole writes a file that is either whole or not there.
-func writeWhole(path string, write func(io.Writer) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".launchgate-*")
-	if err != nil {
-		return err
+// writeFiles writes files into a folder by their names, each as a whole.
+func writeFiles(dir string, files map[string]func(io.Writer) error) error {
+	for name, write := range files {
+		if err := reports.Replace(filepath.Join(dir, name), write); err != nil {
+			return err
+		}
 	}
-	defer os.Remove(f.Name())
-	if err := write(f); err != nil {
-		f.Close()
-		return err
-	}
-	if err := f.Chmod(0o644); err != nil {
-		f.Close()
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return nil
 }

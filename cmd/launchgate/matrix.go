@@ -114,19 +114,10 @@ func sideBySide(dir, folder string, c map[string]string, code int) reports.Matri
 }
 
 func writeMatrix(dir string, doc reports.Matrix) error {
-	for name, write := range map[string]func(io.Writer) error{
+	return writeFiles(dir, map[string]func(io.Writer) error{
 		"matrix.json": func(w io.Writer) error { return printJSON(w, doc) },
 		"matrix.html": func(w io.Writer) error { return reports.MatrixHTML(w, doc) },
-	} {
-		file, err := os.Create(filepath.Join(dir, name))
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(write(file), file.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
+	})
 }
 
 // combined names a combination.
