@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,29 +23,18 @@ func offer(root *cobra.Command) {
 		switch cmd.Name() {
 		case "run", "scan", "capacity", "up":
 			cmd.ValidArgsFunction = upTo(1, gatesOffered)
-		case "judge", "report":
+		case "judge", "report", "recover":
 			cmd.ValidArgsFunction = upTo(1, runsOffered)
 		case "compare":
 			cmd.ValidArgsFunction = upTo(2, runsOffered)
 		case "checklist":
 			cmd.ValidArgsFunction = runsOffered
-		case "recover":
-			cmd.ValidArgsFunction = upTo(1, runsOffered)
 		case "man":
-			cmd.ValidArgsFunction = func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
-				return nil, cobra.ShellCompDirectiveFilterDirs
-			}
+			cmd.ValidArgsFunction = foldersOffered
 		}
 		for flag, from := range map[string]completions{
-			"focus": func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
-				return namesOfGates(func(g scenarios.Gate) (names []string) {
-					for _, s := range g.Scenarios {
-						names = append(names, s.Name)
-					}
-					return names
-				}), cobra.ShellCompDirectiveNoFileComp
-			},
-			"only": known(scenarios.ScanChecks), "skip": known(scenarios.ScanChecks),
+			"focus": scenariosOffered,
+			"only":  known(scenarios.ScanChecks), "skip": known(scenarios.ScanChecks),
 			"fail-on": known(scenarios.Severities), "lang": known([]string{"en", "zh"}),
 			"profile": func(*cobra.Command, []string, string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
 				for _, p := range scenarios.Profiles() {
@@ -90,10 +81,7 @@ func gatesByName(*cobra.Command, []string, string) (names []cobra.Completion, _ 
 func gatesOffered(cmd *cobra.Command, args []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	names, _ := gatesByName(cmd, args, begun)
 	dir, _ := filepath.Split(begun)
-	entries, _ := os.ReadDir(filepath.Join(".", dir))
-	if filepath.IsAbs(dir) {
-		entries, _ = os.ReadDir(dir)
-	}
+	entries, _ := os.ReadDir(cmp.Or(dir, "."))
 	for _, e := range entries {
 		switch {
 		case strings.HasPrefix(e.Name(), "."):
@@ -106,19 +94,18 @@ func gatesOffered(cmd *cobra.Command, args []string, begun string) ([]cobra.Comp
 	return startingWith(names, begun), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
 
-// runsOffered are the run folders below ./runs and below what is begun, the newest first.
+// runsOffered are the run folders in the folder that is begun, or else in ./runs, the
+// newest first.
 func runsOffered(_ *cobra.Command, args []string, begun string) (runs []cobra.Completion, _ cobra.ShellCompDirective) {
-	dirs := []string{"runs"}
-	if dir, _ := filepath.Split(begun); dir != "" && filepath.Clean(dir) != "runs" {
-		dirs = []string{dir}
+	dir := "runs"
+	if in, _ := filepath.Split(begun); in != "" {
+		dir = in
 	}
-	for _, dir := range dirs {
-		entries, _ := os.ReadDir(dir)
-		for i := len(entries) - 1; i >= 0; i-- {
-			path := filepath.Join(dir, entries[i].Name())
-			if _, err := os.Stat(filepath.Join(path, recording.EnvironmentFile)); err == nil {
-				runs = append(runs, path)
-			}
+	entries, _ := os.ReadDir(dir)
+	for _, e := range slices.Backward(entries) {
+		path := filepath.Join(dir, e.Name())
+		if _, err := os.Stat(filepath.Join(path, recording.EnvironmentFile)); err == nil {
+			runs = append(runs, path)
 		}
 	}
 	if runs = startingWith(runs, begun); len(runs) == 0 {
@@ -137,17 +124,16 @@ func variablesOffered(*cobra.Command, []string, string) (names []cobra.Completio
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-func namesOfGates(of func(scenarios.Gate) []string) (names []string) {
-	seen := map[string]bool{}
+// scenariosOffered are the names of the ready gates' scenarios.
+func scenariosOffered(*cobra.Command, []string, string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
 	for _, g := range scenarios.Gates() {
-		for _, name := range of(g) {
-			if !seen[name] {
-				seen[name] = true
-				names = append(names, name)
+		for _, s := range g.Scenarios {
+			if !slices.Contains(names, s.Name) {
+				names = append(names, s.Name)
 			}
 		}
 	}
-	return names
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 func startingWith(names []string, begun string) (kept []string) {
