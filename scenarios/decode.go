@@ -488,7 +488,7 @@ func (d *decoder) decodeSlice(node ast.Node, to reflect.Value, path string) {
 	}
 	for i, item := range sequence.Values {
 		i += had
-		d.alias(path, d.nameOf(item, path), i)
+		d.alias(path, nameOf(item), i)
 		if d.nodes > maxNodes {
 			return
 		}

@@ -288,7 +288,7 @@ func (d *decoder) alias(path, name string, i int) {
 }
 
 // nameOf is what an item of a list is called.
-func (d *decoder) nameOf(node ast.Node, path string) string {
+func nameOf(node ast.Node) string {
 	mapping, ok := node.(ast.MapNode)
 	if !ok {
 		return ""
