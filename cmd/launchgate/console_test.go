@@ -124,6 +124,7 @@ func TestOwnGateByDefault(t *testing.T) {
 
 // A shell offers gates, run folders, faults and checks.
 func TestCompletion(t *testing.T) {
+	command(t) // builds the programs, which is not possible in another folder
 	t.Chdir(t.TempDir())
 	for _, name := range []string{"gate.yaml", "notes.txt", "runs/20260101-000000-quick/environment.json", "runs/other/file"} {
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
