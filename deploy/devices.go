@@ -208,6 +208,11 @@ func seatAll(ctx context.Context, spec scenarios.Local, build string, list func(
 	if err != nil {
 		return fitsHost(ctx, spec, build, onCPU(spec.Replicas, "cpu", words.Of(err)))
 	}
+	if may, left, err := candidates(spec.Devices, gpus); err == nil && len(may) == 0 {
+		s := onCPU(spec.Replicas, "cpu", words.Say("no GPU of this machine can be used"))
+		s.LeftOut = left
+		return fitsHost(ctx, spec, build, s)
+	}
 	fraction := defaultFraction
 	if f, err := strconv.ParseFloat(os.Getenv(fractionVariable), 64); err == nil && f > 0 && f <= 1 {
 		fraction = f
@@ -267,10 +272,11 @@ func askNeed(ctx context.Context, spec scenarios.Local, build, device string) (N
 // Describe says where the replicas are, in lines.
 func (s Seating) Describe() (lines []words.Sentence) {
 	if len(s.Seats) > 0 && s.Seats[0].GPU == nil {
+		why := s.Why
 		if s.Seats[0].Device == "cpu" {
-			return []words.Sentence{words.Say("all replicas on the CPU: %s", s.Why)}
+			why = words.Say("all replicas on the CPU: %s", s.Why)
 		}
-		return []words.Sentence{s.Why}
+		return append([]words.Sentence{why}, s.leftOut()...)
 	}
 	var order []int // the GPUs, by their numbers
 	on := map[int][]Seat{}
@@ -294,6 +300,10 @@ func (s Seating) Describe() (lines []words.Sentence) {
 			lines = append(lines, words.Say("%s on GPU %d (%s, %s of %s free): each may take %s", strings.Join(names, ", "), i, g.Name, gib(g.Free), gib(g.Total), gib(on[i][0].Share)))
 		}
 	}
+	return append(lines, s.leftOut()...)
+}
+
+func (s Seating) leftOut() (lines []words.Sentence) {
 	for _, why := range s.LeftOut {
 		lines = append(lines, words.Say("not used: %s", why))
 	}

@@ -84,6 +84,26 @@ func TestThePlanSaysWhichReplicaIsWhere(t *testing.T) {
 	if err != nil || !slices.Equal(s.Seats[2].args(), []string{"--device", "cpu"}) || s.Describe()[0].String() != "all replicas on the CPU: this machine has no GPU" {
 		t.Errorf("found %v %v, expected all on the CPU", s, err)
 	}
+	hidden := func() ([]gpu.GPU, error) {
+		all := cards(80, 80)
+		all[0].CUDA, all[1].MIG = -1, gpu.On
+		return all, nil
+	}
+	s, err = LocalPlan{Spec: spec, GPUs: hidden}.Seat(t.Context(), "/nonexistent/program")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said []string
+	for _, line := range s.Describe() {
+		said = append(said, line.String())
+	}
+	if want := []string{
+		"all replicas on the CPU: no GPU of this machine can be used",
+		"not used: GPU 0 (H100): CUDA_VISIBLE_DEVICES hides it",
+		"not used: GPU 1 (H100): it is partitioned (its MIG mode is on)",
+	}; !slices.Equal(said, want) || s.Seats[2].Device != "cpu" {
+		t.Errorf("found %q, expected %q", said, want)
+	}
 	spec.Devices = scenarios.Devices{GPUs: []int{0, 1}}
 	if _, err := (LocalPlan{Spec: spec, GPUs: none}).Seat(t.Context(), ""); err == nil || !strings.Contains(err.Error(), "target.local.devices is [0, 1], and no GPU can be used: this machine has no GPU") {
 		t.Errorf("found %v, expected GPUs that are not there to be refused", err)
