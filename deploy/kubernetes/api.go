@@ -211,10 +211,7 @@ func (a *api) client(ctx context.Context, o *unstructured.Unstructured) (dynamic
 	if err != nil {
 		return nil, err
 	}
-	if !k.Namespaced {
-		return a.dynamic.Resource(k.Resource), nil
-	}
-	return a.dynamic.Resource(k.Resource).Namespace(o.GetNamespace()), nil
+	return a.in(k, o.GetNamespace()), nil
 }
 
 // apply sets the fields of an object to those given here. Fields that others

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
 
@@ -151,11 +152,11 @@ func (s Standing) down(ctx context.Context, a *api) error {
 	for _, k := range to.Made {
 		for {
 			list, err := a.in(k, to.Namespace).List(ctx, metav1.ListOptions{LabelSelector: runLabel + "=" + to.Name})
-			if err != nil && ctx.Err() == nil && k.Namespaced {
-				return a.explain(err)
+			if apierrors.IsForbidden(err) && !k.Namespaced || err == nil && len(list.Items) == 0 {
+				break // without the right to list them, the run has not made one
 			}
-			if err != nil && ctx.Err() == nil || err == nil && len(list.Items) == 0 {
-				break // who may not list what belongs to no namespace has not made one
+			if err != nil && ctx.Err() == nil {
+				return a.explain(err)
 			}
 			if err := sleep(ctx, 200*time.Millisecond); err != nil {
 				return err
