@@ -20,13 +20,9 @@ func (e *Engine) loadOnGPU(w *weights.Model, format tensor.Format, activations t
 	if e.cfg.GPUBytes > 0 {
 		budget = min(budget, e.cfg.GPUBytes)
 	}
-	stored := format
-	if format == tensor.FormatF32 {
-		stored = tensor.FormatF16 // a GPU keeps 16 bits at most
-	}
 	e.gpu = g.NewModel()
 	e.backend = e.gpu
-	need := model.Size(w, stored)
+	need := model.Size(w, storedOnGPU(format))
 	if need > budget {
 		return 0, &device.OutOfMemoryError{Name: "the weights of " + e.cfg.Name, Asked: need, Free: budget, Total: g.Total}
 	}
@@ -36,6 +32,14 @@ func (e *Engine) loadOnGPU(w *weights.Model, format tensor.Format, activations t
 	// What others take of the GPU meanwhile, such as a replica that starts too, is not
 	// this model's.
 	return budget - e.gpu.Taken(), nil
+}
+
+// storedOnGPU is the format in which a GPU keeps weights of a format: 16 bits at most.
+func storedOnGPU(f tensor.Format) tensor.Format {
+	if f == tensor.FormatF32 {
+		return tensor.FormatF16
+	}
+	return f
 }
 
 // outOfMemory is the device's out-of-memory error for a failed allocation.

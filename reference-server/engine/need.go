@@ -40,17 +40,12 @@ func NeedOf(c Config, onGPU bool) (n Need, err error) {
 	if err != nil {
 		return n, fmt.Errorf("model %s: %w", c.Path, err)
 	}
-	each := int64(4)
-	switch {
-	case cache == tensor.KVInt8:
-		each = 1
-	case onGPU:
-		each = 2
+	full := 4
+	if onGPU {
+		full, format = 2, storedOnGPU(format)
 	}
-	if onGPU && format == tensor.FormatF32 {
-		format = tensor.FormatF16 // a GPU keeps 16 bits at most
-	}
+	blocks := (min(c.MaxSequence, shape.Context) + tensor.BlockSize - 1) / tensor.BlockSize
 	n.Model, n.Weights, n.Working = c.Name, model.Size(w, format), shape.WorkingSize(c.MaxTokens, c.MaxBatch)
-	n.Cache = min(c.KVBytes, shape.CacheSize(min(c.MaxSequence, shape.Context), each))
+	n.Cache = min(c.KVBytes, int64(blocks)*shape.KVBlockBytes(cache, full))
 	return n, nil
 }

@@ -117,10 +117,10 @@ func (c Config) WorkingSize(tokens, outputs int) int64 {
 	return 4 * (int64(tokens)*int64(3*c.Width+2*heads+2*kv+2*c.FFN) + int64(outputs)*int64(c.Width+c.Vocab))
 }
 
-// CacheSize is how many bytes the keys and values of so many tokens have, at so many
-// bytes for each number.
-func (c Config) CacheSize(tokens int, each int64) int64 {
-	return 2 * each * int64(tokens) * int64(c.Layers) * int64(c.KVHeads) * int64(c.HeadDim)
+// KVBlockBytes is the memory of one block of a cache of a type, whose full type has so
+// many bytes for each number.
+func (c Config) KVBlockBytes(t tensor.KVType, full int) int64 {
+	return int64(c.Layers) * int64(c.KVHeads) * 2 * tensor.BlockSize * int64(t.Bytes(c.HeadDim, full))
 }
 
 func (m *Model) room(l *loader, tokens, outputs int) {
@@ -217,7 +217,7 @@ func (m *Model) KVBlockBytes() int64 {
 	if on, ok := m.load.(tensor.Compiler); ok {
 		bytes = on.KVBytes()
 	}
-	return int64(m.Layers) * int64(m.KVHeads) * 2 * tensor.BlockSize * int64(m.KV.Bytes(m.HeadDim, bytes))
+	return m.Config.KVBlockBytes(m.KV, bytes)
 }
 
 // Forward computes one step and returns the logits (outputs, vocab) of the
