@@ -43,9 +43,9 @@ const (
 	manyStreams     = 220
 	manyConnections = 500
 	openers         = 16 // that open connections at the same time
-	// enoughRefusals in a row end the opening: each opener was refused once.
-	enoughRefusals = openers
-	openWithin     = 2 * time.Second // a connection counts as refused after that
+	// More than enoughRefusals in a row end the opening: about two of each opener.
+	enoughRefusals = 2 * openers
+	openWithin     = 3 * time.Second // a connection counts as refused after that
 )
 
 // unread are streams whose answers are not read.
@@ -250,7 +250,7 @@ func (t *trial) hold(ctx context.Context) []net.Conn {
 				}
 				cancel()
 				if err != nil {
-					if failed.Add(1) >= enoughRefusals {
+					if failed.Add(1) > enoughRefusals {
 						return // no more connections are accepted
 					}
 					continue
