@@ -130,14 +130,14 @@ type usageTry struct {
 }
 
 // unbilled sends the requests, one after the other, and returns how many were answered
-// with text, and those of them that have no usage record in time. All records are
-// waited for together, because each may take as long as it is allowed to.
-func (t *trial) unbilled(ctx context.Context, tries []usageTry) (answered int, missing []usageTry) {
+// with text, those of them that have no usage record in time, and of how many this is
+// not known. All records are waited for together, because each may take as long as it is
+// allowed to. Only a question that was sent after the time tells that there is none.
+func (t *trial) unbilled(ctx context.Context, tries []usageTry) (answered int, missing []usageTry, unknown int) {
 	type pending struct {
 		try  usageTry
 		id   string
 		till time.Time
-		seen bool // the question for its record was answered
 	}
 	var waiting []*pending
 	for _, try := range tries {
@@ -151,23 +151,25 @@ func (t *trial) unbilled(ctx context.Context, tries []usageTry) (answered int, m
 	for len(waiting) > 0 {
 		var later []*pending
 		for _, p := range waiting {
+			asked := time.Now()
 			n, ok := t.billed(ctx, p.id)
-			p.seen = p.seen || ok
 			switch {
 			case ctx.Err() != nil || t.capped():
-				return answered, nil
+				return answered, nil, 0
 			case n > 0:
-			case time.Now().Before(p.till):
+			case asked.Before(p.till), !ok && asked.Before(p.till.Add(billedWithin)):
 				later = append(later, p)
-			case p.seen:
+			case ok:
 				missing = append(missing, p.try)
+			default:
+				unknown++
 			}
 		}
 		if waiting = later; len(waiting) > 0 && !sleep(ctx, 500*time.Millisecond) {
-			return answered, nil
+			return answered, nil, 0
 		}
 	}
-	return answered, missing
+	return answered, missing, unknown
 }
 
 func runBilling(ctx context.Context, t *trial) end {
@@ -214,11 +216,12 @@ func runBilling(ctx context.Context, t *trial) end {
 		r.body = strings.Replace(r.body, `"max_tokens":48`, `"max_tokens":160`, 1)
 		tries = append(tries, usageTry{kind: "leaving early", sent: r, pieces: pieces})
 	}
-	answered, missing := t.unbilled(ctx, tries)
+	answered, missing, unknown := t.unbilled(ctx, tries)
 	if answered == 0 {
 		return unproven("no spelling of the request got an answer with text")
 	}
-	_, missing = t.unbilled(ctx, missing)
+	_, missing, more := t.unbilled(ctx, missing)
+	unknown += more
 	var free []string
 	var evidence []recording.Exchange
 	left := false
@@ -235,6 +238,9 @@ func runBilling(ctx context.Context, t *trial) end {
 	}
 	if len(free) > 0 {
 		t.foundUnbilled("spelling", say("usage is not billed when the request is spelled differently: %s", strings.Join(free, ", ")), evidence[:min(3, len(evidence))])
+	}
+	if unknown > 0 {
+		return unproven("the service did not say whether %s of %s answers have a usage record", number(int64(unknown)), number(int64(answered)))
 	}
 	return t.ended("%s answers, to requests spelled in %s ways or left early, have a usage record like the control's (%s output tokens)", number(int64(answered)), number(int64(len(spelled))), number(n))
 }
