@@ -132,8 +132,8 @@ func (w *Writer) ReadBack(ctx context.Context) (due int64, ok bool) {
 }
 
 // read reads records once. It returns the rows of those that are settled, and the
-// records that are not. From the time until on, each has a row, settled or not. A record whose read hangs at
-// that time gets its last row without a further wait.
+// records that are not. From the time until on, each has a row, settled or not. A
+// record whose read hangs at that time gets its last row without a further wait.
 func (w *Writer) read(ctx context.Context, records []recording.Request, until time.Duration) (rows, left []recording.Request) {
 	tokens, timeout := w.scenario.Durability.MaxTokens, time.Duration(w.scenario.Durability.Timeout)
 	var mu sync.Mutex

@@ -43,8 +43,8 @@ type scheduler struct {
 	refused   []*sequence // by the last step, because they would not even fit alone
 	tenants   map[string]*tenant
 	clock     func() time.Time // nil: time.Now
-	// shared is the most tokens of a step while several tenants are served; 0: as
-	// many as otherwise.
+	// shared is the most tokens of prompts in a step while several tenants are
+	// served, beside the tokens that decode; 0: as many as otherwise.
 	shared  int
 	latest  *string   // name of the tenant that came last; nil: none came
 	several time.Time // when another tenant came than the one before

@@ -145,8 +145,8 @@ const (
 	// a newcomer waits for the rest of the step under way, and for the one in which
 	// it has its first token.
 	sharedStep = 10 * time.Millisecond
-	// fewestShared is the fewest tokens of such a step: with fewer, reading the
-	// weights costs more than computing with them.
+	// fewestShared is the fewest tokens of prompts that such a step may have: with
+	// fewer, reading the weights costs more than computing with them.
 	fewestShared = 16
 )
 
