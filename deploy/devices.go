@@ -213,15 +213,22 @@ func seatAll(ctx context.Context, spec scenarios.Local, build string, list func(
 		s.LeftOut = left
 		return fitsHost(ctx, spec, build, s)
 	}
-	fraction := defaultFraction
-	if f, err := strconv.ParseFloat(os.Getenv(fractionVariable), 64); err == nil && f > 0 && f <= 1 {
-		fraction = f
-	}
 	need, err := askNeed(ctx, spec, build, "cuda:0")
 	if err != nil {
 		return Seating{}, err
 	}
-	return seat(spec.Replicas, spec.Devices, gpus, need, fraction)
+	return seat(spec.Replicas, spec.Devices, gpus, need, fractionOf(spec))
+}
+
+// fractionOf is the share of a GPU's free memory that its replicas take together.
+func fractionOf(spec scenarios.Local) float64 {
+	if spec.GPUMemoryFraction > 0 {
+		return float64(spec.GPUMemoryFraction)
+	}
+	if f, err := strconv.ParseFloat(os.Getenv(fractionVariable), 64); err == nil && f > 0 && f <= 1 {
+		return f
+	}
+	return defaultFraction
 }
 
 // driverIsThere reports whether there is a device of NVIDIA's driver.

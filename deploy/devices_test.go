@@ -127,3 +127,26 @@ func TestThePlanSaysWhichReplicaIsWhere(t *testing.T) {
 		t.Errorf("found %q", args)
 	}
 }
+
+// A gate's settings of a replica reach the program, and the fraction the plan.
+func TestSettingsReachTheServer(t *testing.T) {
+	t.Setenv(fractionVariable, "0.5")
+	plain := scenarios.Local{Replicas: 1}
+	if got := strings.Join(modelArgs(plain), " "); got != "" {
+		t.Errorf("found %s, expected the server's defaults", got)
+	}
+	if got := fractionOf(plain); got != 0.5 {
+		t.Errorf("found a fraction of %v, expected that of the variable, 0.5", got)
+	}
+	set := scenarios.Local{Replicas: 1, KVCache: 96 << 20, MaxBatchSize: 8, MaxSequenceLength: 512, GPUMemoryFraction: 0.8}
+	if got, want := strings.Join(modelArgs(set), " "), "--kv-cache-mib 96 --max-batch-size 8 --max-sequence-length 512"; got != want {
+		t.Errorf("found %s, expected %s", got, want)
+	}
+	if got := fractionOf(set); got != 0.8 {
+		t.Errorf("found a fraction of %v, expected the gate's, 0.8", got)
+	}
+	want := Settings{MaxBatchSize: 8, MaxSequenceLength: 512, GPUMemoryFraction: 0.8, KVCacheBytes: 96 << 20}
+	if got := (LocalPlan{Spec: set}).About().Settings; got != want {
+		t.Errorf("found %+v, expected %+v", got, want)
+	}
+}

@@ -114,6 +114,9 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 		}
 		argv = append(argv, l.seating.Seats[i].args()...)
 		argv = append(argv, modelArgs(spec)...)
+		if f := spec.GPUMemoryFraction; f > 0 {
+			argv = append(argv, "--gpu-memory-fraction", strconv.FormatFloat(float64(f), 'g', -1, 64))
+		}
 		l.addrs[name], l.paths[name] = http, http
 		l.scraped = append(l.scraped, Scraped{name, metrics})
 		if on.Links {
@@ -137,7 +140,7 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 	return l, l.start()
 }
 
-// modelArgs are the flags of serve that say which models, and with how much cache.
+// modelArgs are the flags of serve that say which models, and with how much memory.
 func modelArgs(spec scenarios.Local) (argv []string) {
 	if spec.Model != "" {
 		argv = append(argv, "--model", spec.Model)
@@ -148,6 +151,12 @@ func modelArgs(spec scenarios.Local) (argv []string) {
 	}
 	if spec.KVCache != 0 {
 		argv = append(argv, "--kv-cache-mib", strconv.FormatInt(int64(spec.KVCache>>20), 10))
+	}
+	if spec.MaxBatchSize != 0 {
+		argv = append(argv, "--max-batch-size", strconv.Itoa(spec.MaxBatchSize))
+	}
+	if spec.MaxSequenceLength != 0 {
+		argv = append(argv, "--max-sequence-length", strconv.Itoa(spec.MaxSequenceLength))
 	}
 	return argv
 }

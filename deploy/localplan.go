@@ -26,6 +26,10 @@ type LocalPlan struct {
 // About is what the gate says of it.
 func (p LocalPlan) About() About {
 	a := About{Kind: "local", Model: p.Spec.Model, Replicas: p.Spec.Replicas, RunsBuild: true, Watched: Unwatched(p.Spec.Monitoring), Tells: tellsOfItself}
+	a.Settings = Settings{
+		MaxBatchSize: p.Spec.MaxBatchSize, MaxSequenceLength: p.Spec.MaxSequenceLength, Threads: p.Spec.Threads,
+		GPUMemoryFraction: float64(p.Spec.GPUMemoryFraction), KVCacheBytes: int64(p.Spec.KVCache),
+	}
 	for _, name := range slices.Sorted(maps.Keys(p.Spec.Models)) {
 		a.Models = append(a.Models, ServedModel{Name: name, Quantization: p.Spec.Models[name].Quantization})
 	}

@@ -66,9 +66,20 @@ type About struct {
 	Watched words.Sentence
 	// Seating is what the replicas compute on; nil where that is not known.
 	Seating *Seating
+	// Settings are those of each replica, as the gate gives them.
+	Settings Settings
 	// Tells are the observations that the target makes itself. The run does not
 	// make these.
 	Tells []string
+}
+
+// Settings of a replica; 0 where the gate leaves them to the server.
+type Settings struct {
+	MaxBatchSize      int
+	MaxSequenceLength int
+	Threads           int
+	GPUMemoryFraction float64
+	KVCacheBytes      int64
 }
 
 // ServedModel is one of several models that a replica serves.

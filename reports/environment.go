@@ -8,6 +8,7 @@ import (
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
+	"github.com/launchgate/launchgate/scenarios"
 )
 
 // environmentPage says where and with what a run was made.
@@ -67,6 +68,15 @@ func environment(r Report) []pair {
 		if text := useText(l, d); text != "" {
 			list = append(list, pair{l.say("environment.use", words.Harmless(d.Name)), text})
 		}
+	}
+	if n := e.Target.Settings.MaxBatchSize; n > 0 {
+		list = append(list, pair{l.say("environment.batch"), strconv.Itoa(n)})
+	}
+	if n := e.Target.Settings.MaxSequenceLength; n > 0 {
+		list = append(list, pair{l.say("environment.sequence"), strconv.Itoa(n)})
+	}
+	if f := e.Target.Settings.GPUMemoryFraction; f > 0 {
+		list = append(list, pair{l.say("environment.fraction"), scenarios.Share(f).String()})
 	}
 	if e.Host.MemoryBytes > 0 {
 		list = append(list, pair{l.say("environment.memory"), bytesOf(float64(e.Host.MemoryBytes))})

@@ -93,6 +93,15 @@ type Local struct {
 	// KVCache is the memory of each replica's KV cache; 0 means the server's
 	// default.
 	KVCache Size `yaml:"kv_cache,omitempty" json:"kv_cache,omitempty"`
+	// MaxBatchSize is the most sequences that a replica computes together; 0 means the
+	// server's default.
+	MaxBatchSize int `yaml:"max_batch_size,omitempty" json:"max_batch_size,omitempty"`
+	// MaxSequenceLength is the most tokens of a prompt and its answer together; 0 means
+	// the server's default. The model's context is the upper limit.
+	MaxSequenceLength int `yaml:"max_sequence_length,omitempty" json:"max_sequence_length,omitempty"`
+	// GPUMemoryFraction is the share of a GPU's free memory that the replicas on it take
+	// together; 0 means that of GPU_MEMORY_FRACTION, or 90%.
+	GPUMemoryFraction Share `yaml:"gpu_memory_fraction,omitempty" json:"gpu_memory_fraction,omitempty"`
 	// Devices are what the replicas compute on: auto (every GPU of this machine, the
 	// freest first; the CPU if there is none), cpu, or a list of GPUs such as [0, 1],
 	// numbered as nvidia-smi does. Replicas are spread evenly, and share the memory of

@@ -38,7 +38,9 @@ const (
 	maxPrompt       = 1 << 20 // bytes; the whole file holds no more
 	maxReplicas     = 100     // processes on one machine
 	maxPort         = 65535
-	maxThreads      = 1024   // of one replica
+	maxThreads      = 1024 // of one replica
+	maxBatch        = 65_536
+	maxSequence     = 100_000_000
 	maxModels       = 100    // of one replica
 	maxShorten      = 60     // times: at more, a window holds too few scrapes
 	maxWarmup       = 10_000 // requests
@@ -213,6 +215,11 @@ func (c *checker) local(l Local) {
 	c.between("target.local.threads", l.Threads, 0, maxThreads)
 	if l.KVCache != 0 {
 		c.size("target.local.kv_cache", l.KVCache, 1<<20)
+	}
+	c.between("target.local.max_batch_size", l.MaxBatchSize, 0, maxBatch)
+	c.between("target.local.max_sequence_length", l.MaxSequenceLength, 0, maxSequence)
+	if f := l.GPUMemoryFraction; f > 1 {
+		c.add("target.local.gpu_memory_fraction", "found %s, expected at most 100%%", f)
 	}
 	c.between("target.local.port", l.Port, 0, maxPort)
 	c.length("target.local.model", l.Model, maxText)

@@ -262,6 +262,8 @@ type Target struct {
 	URL      string `json:"url"`
 	Model    string `json:"model,omitempty"`
 	Replicas int    `json:"replicas,omitempty"`
+	// Settings are those of each replica of launchgate's own deployment.
+	Settings Settings `json:"settings,omitzero"`
 	// Protocol is the protocol between client and service, and whether it is encrypted.
 	Protocol words.Kept `json:"protocol,omitzero"`
 	// Allowance says how far the client was allowed to exceed the limits of a gateway
@@ -275,6 +277,15 @@ type Target struct {
 	Devices []words.Kept `json:"devices,omitempty"`
 	// Seats are the same as data.
 	Seats []Seat `json:"seats,omitempty"`
+}
+
+// Settings of a replica, where the gate gives them; 0: the server's default.
+type Settings struct {
+	MaxBatchSize      int     `json:"max_batch_size,omitempty"`      // sequences computed together
+	MaxSequenceLength int     `json:"max_sequence_length,omitempty"` // tokens of a prompt and its answer
+	Threads           int     `json:"threads,omitempty"`
+	GPUMemoryFraction float64 `json:"gpu_memory_fraction,omitempty"` // of a GPU's free memory, for all replicas on it
+	KVCacheBytes      int64   `json:"kv_cache_bytes,omitempty"`
 }
 
 // Seat is what a replica computes on.

@@ -44,6 +44,7 @@ func (c *conductor) environment() recording.Environment {
 	}
 	c.describeDevices(&env, about)
 	env.Target.Kind, env.Target.URL, env.Target.Model = about.Kind, about.URL, about.Model
+	env.Target.Settings = recording.Settings(about.Settings)
 	env.Target.Replicas, env.Target.Allowance = about.Replicas, words.Kept{Sentence: about.Allowance}
 	if c.client != nil {
 		env.Target.Model, env.Target.Protocol = c.client.Model(), words.Kept{Sentence: c.client.Protocol()}
