@@ -36,15 +36,28 @@ type MatrixRun struct {
 // worst orders exit codes from the best to the worst.
 var worst = []int{checklist.ExitPass, checklist.ExitUnproven, checklist.ExitFail, checklist.ExitInvalid, checklist.ExitCouldNotRun, checklist.ExitInterrupted}
 
-// ExitCode is that of the worst run.
+// ExitCode is that of the worst run. A matrix without a run was interrupted before the
+// first.
 func (m Matrix) ExitCode() int {
+	if len(m.Runs) == 0 {
+		return checklist.ExitInterrupted
+	}
 	code := 0
 	for _, r := range m.Runs {
-		if slices.Index(worst, r.ExitCode) > slices.Index(worst, code) {
-			code = r.ExitCode
+		if slices.Index(worst, known(r.ExitCode)) > slices.Index(worst, code) {
+			code = known(r.ExitCode)
 		}
 	}
 	return code
+}
+
+// known is an exit code of launchgate. Any other, such as that of a run that was killed,
+// is as bad as a run that could not be made.
+func known(code int) int {
+	if slices.Contains(worst, code) {
+		return code
+	}
+	return checklist.ExitCouldNotRun
 }
 
 // matrixRow is one objective over all runs.
@@ -58,14 +71,30 @@ type matrixCell struct {
 	Value   string
 }
 
-func (m Matrix) rows() []matrixRow {
+// matrixTable sets some of the runs side by side: as many as a sheet of paper has room
+// for.
+type matrixTable struct {
+	Runs []MatrixRun
+	Rows []matrixRow
+}
+
+const runsOfATable = 5
+
+func (m Matrix) tables() (all []matrixTable) {
+	for runs := range slices.Chunk(m.Runs, runsOfATable) {
+		all = append(all, matrixTable{runs, m.rows(runs)})
+	}
+	return all
+}
+
+func (m Matrix) rows(runs []MatrixRun) []matrixRow {
 	var rows []matrixRow
-	for i, run := range m.Runs {
+	for i, run := range runs {
 		for _, f := range run.Verdict.Objectives {
 			at := slices.IndexFunc(rows, func(r matrixRow) bool { return r.Source == f.Source })
 			if at < 0 {
 				at = len(rows)
-				rows = append(rows, matrixRow{Source: f.Source, Cells: make([]matrixCell, len(m.Runs))})
+				rows = append(rows, matrixRow{Source: f.Source, Cells: make([]matrixCell, len(runs))})
 			}
 			rows[at].Cells[i] = matrixCell{f.Verdict, Measured(m.Language, f)}
 		}
@@ -73,9 +102,22 @@ func (m Matrix) rows() []matrixRow {
 	return rows
 }
 
-// head is what the columns of the runs are called, without their settings.
-func (m Matrix) head(r MatrixRun) string {
-	return m.Language.name("outcome.", r.Verdict.Verdict.String())
+// outcomes are the outcomes of the exit codes. A run that could not be made, or was not
+// played to its end, has none.
+var outcomes = map[int]checklist.Outcome{checklist.ExitPass: checklist.Pass, checklist.ExitFail: checklist.Fail, checklist.ExitInvalid: checklist.Invalid}
+
+// Outcome is that of the exit code, for its colour.
+func (r MatrixRun) Outcome() checklist.Outcome { return outcomes[r.ExitCode] }
+
+// outcomeWord words an exit code, as the heading of the page and of each run.
+func (m Matrix) outcomeWord(code int) string {
+	switch code {
+	case checklist.ExitPass, checklist.ExitFail, checklist.ExitUnproven, checklist.ExitInvalid:
+		return m.Language.name("outcome.", outcomes[code].String())
+	case checklist.ExitInterrupted:
+		return m.Language.say("outcome.interrupted")
+	}
+	return m.Language.say("outcome.could-not-run")
 }
 
 // MatrixTerminal tells the runs in a table; dir is where its page lies.
@@ -84,12 +126,12 @@ func MatrixTerminal(w io.Writer, m Matrix, dir string) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%s\n\n", l.say("matrix.title", m.Gate, count(int64(len(m.Runs)))))
 	for _, r := range m.Runs {
-		fmt.Fprintf(&b, "%s  %s\n", pad(m.head(r), 9), printable(m.settingsOf(r)))
+		fmt.Fprintf(&b, "%s  %s\n", pad(m.outcomeWord(r.ExitCode), 13), printable(m.settingsOf(r)))
 		for _, f := range r.Verdict.Objectives {
-			fmt.Fprintf(&b, "           %s  %s  %s\n", pad(l.name("outcome.", f.Verdict.String()), 9), pad(printable(f.Source), 40), Measured(l, f))
+			fmt.Fprintf(&b, "               %s  %s  %s\n", pad(l.name("outcome.", f.Verdict.String()), 9), pad(printable(f.Source), 40), Measured(l, f))
 		}
 		if r.Error != "" {
-			fmt.Fprintf(&b, "           %s\n", printable(r.Error))
+			fmt.Fprintf(&b, "               %s\n", printable(r.Error))
 		}
 	}
 	fmt.Fprintf(&b, "\n%s  %s\n", l.say("terminal.report"), printable(filepath.Join(dir, "matrix.html")))
@@ -110,31 +152,17 @@ var matrixTemplate string
 
 // MatrixHTML writes the page that sets the runs side by side.
 func MatrixHTML(w io.Writer, m Matrix) error {
-	t, err := template.New("matrix").Funcs(template.FuncMap{"say": m.Language.sayID}).Parse(matrixTemplate)
+	t, err := template.New("matrix").Funcs(template.FuncMap{"say": m.Language.sayID, "outcome": m.outcomeWord, "inc": func(n int) int { return n + 1 }}).Parse(matrixTemplate)
 	if err != nil {
 		return err
 	}
 	return t.Execute(w, struct {
 		Matrix
-		Rows   []matrixRow
+		Tables []matrixTable
 		Count  string
-		Worst  checklist.Outcome
+		Worst  checklist.Outcome // that of the exit code
 		Icon   template.URL
 		Style  template.CSS
 		Policy template.HTML
-	}{m, m.rows(), count(int64(len(m.Runs))), m.worstOutcome(), pageIcon, template.CSS(pageStyle), template.HTML(policy(pageStyle))})
-}
-
-// worstOutcome is the outcome of the worst run.
-func (m Matrix) worstOutcome() checklist.Outcome {
-	outcome := checklist.Pass
-	for _, o := range []checklist.Outcome{checklist.Unproven, checklist.Fail, checklist.Invalid} {
-		if slices.ContainsFunc(m.Runs, func(r MatrixRun) bool { return r.Verdict.Verdict == o }) {
-			outcome = o
-		}
-	}
-	if len(m.Runs) == 0 {
-		return checklist.Unproven
-	}
-	return outcome
+	}{m, m.tables(), count(int64(len(m.Runs))), outcomes[m.ExitCode()], pageIcon, template.CSS(pageStyle), template.HTML(policy(pageStyle))})
 }

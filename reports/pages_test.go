@@ -3,6 +3,7 @@ package reports
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,6 +39,49 @@ func aComparison() Comparison {
 			{Metric: "p50(tpot)", Unit: "s", Base: 0.02, Head: 0.0202, Effect: 0.01, Low: -0.02, High: 0.04, P: 0.4, Change: checklist.Same},
 			{Metric: "error_rate", Unit: "ratio", Base: 0, Head: 0, P: 1, Change: checklist.Same},
 		}},
+	}
+}
+
+// aMatrix has a run of each exit code.
+func aMatrix() Matrix {
+	m := Matrix{Gate: "matrix", Axes: []string{"MODEL", "QUANTIZATION"}, At: time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC), Version: "test"}
+	for i, code := range worst {
+		run := MatrixRun{Settings: map[string]string{"MODEL": "a-model-with-a-long-name-" + strings.Repeat("x", 10*i), "QUANTIZATION": "int8"}, Folder: fmt.Sprintf("%02d-run", i+1), ExitCode: code}
+		run.Verdict = checklist.Verdict{Verdict: outcomes[code], ExitCode: code, Objectives: []checklist.Finding{
+			{Source: "p95(ttft) in steady <= 500ms", Verdict: outcomes[code], Value: new(0.1 * float64(i+1)), Unit: "s", Threshold: 0.5}}}
+		if code == checklist.ExitCouldNotRun {
+			run.Verdict, run.Error = checklist.Verdict{}, "open 05-run/gate.yaml: no such file or directory"
+		}
+		m.Runs = append(m.Runs, run)
+	}
+	return m
+}
+
+// The heading of a matrix is of the same run as its exit code, also where a run could
+// not be made or was interrupted.
+func TestAMatrixIsAsBadAsItsWorstRun(t *testing.T) {
+	all := aMatrix()
+	for i, want := range []string{"Pass", "Unproven", "Fail", "Invalid", "Could not run", "Interrupted"} {
+		m := all
+		m.Runs = all.Runs[:i+1]
+		var b bytes.Buffer
+		if err := MatrixHTML(&b, m); err != nil {
+			t.Fatal(err)
+		}
+		if code := m.ExitCode(); code != worst[i] {
+			t.Errorf("the exit code is %d, expected %d", code, worst[i])
+		}
+		if !strings.Contains(b.String(), ">"+want+"</h1>") {
+			t.Errorf("with exit code %d the heading is not %s", worst[i], want)
+		}
+		if strings.Contains(b.String(), "05-run/report.html") {
+			t.Error("a run without a report has a link to one")
+		}
+	}
+	for _, killed := range []int{-1, 137} {
+		if got := (Matrix{Runs: []MatrixRun{{ExitCode: killed}}}).ExitCode(); got != checklist.ExitCouldNotRun {
+			t.Errorf("a run that ended with %d gives the exit code %d", killed, got)
+		}
 	}
 }
 

@@ -69,6 +69,10 @@ var phrases = words.Language{
 	"outcome.invalid":   "Invalid",
 	"outcome.under-way": "Under way",
 
+	// Runs of a matrix that have no outcome.
+	"outcome.interrupted":   "Interrupted",
+	"outcome.could-not-run": "Could not run",
+
 	"sentence.pass":     "Every objective was met, with evidence.",
 	"sentence.fail":     "At least one objective was missed.",
 	"sentence.unproven": "There is not enough evidence for a verdict.",

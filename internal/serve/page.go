@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/reports"
@@ -48,7 +49,7 @@ func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 		}
 	}
 	var b bytes.Buffer
-	if err := pageTemplate.Execute(&b, map[string]any{"Gates": gates, "Runs": runs[:min(len(runs), pageRuns)], "All": len(runs), "Known": strings.Join(known, ", ")}); err != nil {
+	if err := pageTemplate.Execute(&b, map[string]any{"Gates": gates, "Runs": runs[:min(len(runs), pageRuns)], "All": len(runs), "Known": strings.Join(known, ", "), "Now": time.Now().UTC().Format("2006-01-02 15:04:05 UTC")}); err != nil {
 		refuse(w, http.StatusInternalServerError, err.Error())
 		return
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/browsertest"
 	"github.com/launchgate/launchgate/reports"
 )
 
@@ -240,7 +241,7 @@ func TestThePageShowsTrends(t *testing.T) {
 		s.ends <- 0
 		s.Get(t.Context(), asked.ID, time.Minute)
 	}
-	asked := s.run(t, "POST", "/runs", `{"gate":"other","for":"<script>"}`, http.StatusAccepted)
+	asked := s.run(t, "POST", "/runs", `{"gate":"other","for":"<script>`+strings.Repeat("a-long-reason", 10)+`"}`, http.StatusAccepted)
 	s.ends <- 4
 	s.Get(t.Context(), asked.ID, time.Minute)
 	code, page := s.ask(t, "GET", "/", "")
@@ -253,4 +254,9 @@ func TestThePageShowsTrends(t *testing.T) {
 	if code, report := s.ask(t, "GET", first.Report, ""); code != http.StatusOK || report != "<p>the report" {
 		t.Errorf("%d: %s", code, report)
 	}
+	pages := map[string]string{"serve": browsertest.Keep(t, func(w io.Writer) error { _, err := io.WriteString(w, page); return err })}
+	ctx := browsertest.Open(t)
+	browsertest.Fit(t, ctx, pages)
+	browsertest.OnPaper(t, ctx, pages)
+	browsertest.Accessible(t, ctx, pages)
 }
