@@ -27,7 +27,7 @@ func offer(root *cobra.Command) {
 			cmd.ValidArgsFunction = upTo(1, runsOffered)
 		case "compare":
 			cmd.ValidArgsFunction = upTo(2, runsOffered)
-		case "checklist":
+		case "checklist", "calibrate":
 			cmd.ValidArgsFunction = runsOffered
 		case "man":
 			cmd.ValidArgsFunction = foldersOffered

@@ -14,6 +14,8 @@ var exits = []struct{ command, means string }{
 	{"judge", "0 pass, 1 fail, 2 unproven, 3 invalid"},
 	{"compare", "0 the same or better, 1 a regression, 2 undecided"},
 	{"capacity", "0 found a rate at which the objectives hold, 1 they hold at no rate; with --at-least 0 the rate holds, 1 it does not, 2 undecided"},
+	{"calibrate", "0 the model is written"},
+	{"predict", "0 every stage is forecast, 2 one is beyond what was calibrated"},
 	{"checklist", "0 every item is done, 1 an item failed, 2 an item is open"},
 	{"scan", "0 no finding fails the scan, 1 a finding fails it, 2 unproven"},
 	{"release", "0 the release is live, 1 it was rejected or rolled back"},
