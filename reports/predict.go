@@ -41,7 +41,7 @@ func measureName(l Language, name string) (title string, write func(float64) str
 func PredictionTerminal(w io.Writer, p Prediction) error {
 	l := p.Language
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n", l.say("predict.title", words.Count(int64(p.Replicas), "1 replica", "%d replicas")))
+	fmt.Fprintf(&b, "%s\n", l.say("predict.title", p.Replicas))
 	for _, st := range p.Stages {
 		if st.Refused != "" {
 			fmt.Fprintf(&b, "\n%s\n  %s\n", words.Harmless(st.Stage), l.say("predict.refused", st.Refused))

@@ -465,7 +465,7 @@ var phrases = words.Language{
 	"change.same":        "same",
 	"change.undecided":   "undecided",
 
-	"predict.title":        "Forecast for %s. Each value has a band that holds what is measured in 95 of 100 cases.",
+	"predict.title":        "Forecast with %d replicas. Each value has a band that holds what is measured in 95 of 100 cases.",
 	"predict.refused":      "not forecast: %s",
 	"predict.band":         "(%s to %s)",
 	"model.held":           "measured %s, forecast without this stage %s (%s)",
