@@ -272,4 +272,3 @@ func loadOf(m model.Model, gate scenarios.Gate, s scenarios.Scenario, material *
 	}
 	return load, nil
 }
-
