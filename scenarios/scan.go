@@ -58,7 +58,7 @@ var ScanChecks = []string{
 	"authentication", "key-validation", "key-lifetime", "tenant-objects", "rate-limit", "forwarded-headers",
 	"billing", "prefix-cache", "chat-template", "cross-session", "system-prompt", "smuggling", "tls", "leaks",
 	"open-doors", "headers-and-cors", "log-injection",
-	"costly-requests", "crash", "slow-connections", "unread-streams", "connection-exhaustion",
+	"costly-requests", "crash", "slow-connections", "unread-streams", "load-shedding", "connection-exhaustion",
 	"manifests", "nginx", "gateway-config", "permissions", "known-vulnerabilities",
 }
 

@@ -49,6 +49,7 @@ var flawsOfBundle = []struct {
 	{flaw: "panic-on-max-tokens,no-secret-check", check: "crash", replica: true}, {flaw: "eject-on-client-error", check: "crash", slow: true},
 	{flaw: "no-header-timeout", check: "slow-connections", slow: true}, {flaw: "no-body-timeout", check: "slow-connections", slow: true},
 	{flaw: "shed-by-open-streams", check: "unread-streams"},
+	{flaw: "unfair-shedding", check: "load-shedding", slow: true},
 	{flaw: "no-connection-limit,no-header-timeout", check: "connection-exhaustion", files: 300, slow: true},
 	{flaw: "no-secret-check", check: "authentication", replica: true},
 }
@@ -119,7 +120,7 @@ func startWith(t *testing.T, flaw string, files int, how ...string) *bundle {
 		return strings.TrimSpace(string(out))
 	}
 	b := &bundle{logs: []string{audit, filepath.Join(dir, "gateway.log"), filepath.Join(dir, "replica.log")}}
-	b.target = Target{Key: key("--tenant", "one", "--class", "interactive"), OtherKey: key("--tenant", "two", "--class", "standard"), ExpiredKey: key("--tenant", "one", "--valid", "1ns", "--id", "old"), RevokedKey: key("--tenant", "one", "--id", "gone"), Logs: b.logs}
+	b.target = Target{Key: key("--tenant", "one", "--class", "standard"), OtherKey: key("--tenant", "two", "--class", "standard"), ExpiredKey: key("--tenant", "one", "--valid", "1ns", "--id", "old"), RevokedKey: key("--tenant", "one", "--id", "gone"), Logs: b.logs}
 	if out, err := exec.Command(server, "ledger", "--ledger", ledger, "revoke-key", "--id", "gone").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

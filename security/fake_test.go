@@ -45,7 +45,9 @@ type fake struct {
 	responses map[string]*kept
 	cached    map[string]bool
 	said      []string
-	open      int // open streams
+	open      int            // open streams
+	loads     map[string]int // long answers under way, by tenant
+	reply     time.Duration  // of the scan; 0: as usual
 	panics    int
 	ejected   time.Time
 	engine    sync.Mutex
@@ -66,7 +68,7 @@ const (
 
 func startFake(t *testing.T, flaws ...string) *fake {
 	t.Helper()
-	f := &fake{flaws: map[string]bool{}, buckets: map[string]*bucket{}, usage: map[string][2]any{}, responses: map[string]*kept{}, cached: map[string]bool{}, canary: "xylophonist"}
+	f := &fake{flaws: map[string]bool{}, buckets: map[string]*bucket{}, usage: map[string][2]any{}, responses: map[string]*kept{}, cached: map[string]bool{}, loads: map[string]int{}, canary: "xylophonist"}
 	for _, name := range flaws {
 		f.flaws[name] = true
 	}
@@ -81,6 +83,9 @@ func startFake(t *testing.T, flaws ...string) *fake {
 	server := &http.Server{Handler: f, ReadHeaderTimeout: time.Second, ReadTimeout: 2 * time.Second, IdleTimeout: 2 * time.Second, ErrorLog: log.New(io.Discard, "", 0), MaxHeaderBytes: 1 << 17}
 	if f.flaws["no-header-timeout"] || f.flaws["no-connection-limit"] {
 		server.ReadHeaderTimeout, server.ReadTimeout, server.IdleTimeout = 0, 0, 0
+	}
+	if f.flaws["closes-idle"] { // no flaw: it is for no-connection-limit
+		server.ReadHeaderTimeout, server.IdleTimeout = 6*time.Second, 6*time.Second
 	}
 	if f.flaws["no-body-timeout"] {
 		server.ReadTimeout = 0
@@ -328,6 +333,10 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request, path, tenant string
 	case path == "/v1/models" && (r.Method == "GET" || r.Method == "OPTIONS"):
 		fmt.Fprint(w, `{"object":"list","data":[{"id":"fake"}]}`)
 	case path == "/v1/chat/completions" && r.Method == "POST":
+		if f.shed(tenant) {
+			http.Error(w, `{"error":"overloaded"}`, http.StatusServiceUnavailable)
+			return
+		}
 		f.chat(w, r, tenant)
 	case path == "/v1/responses" && r.Method == "POST":
 		f.respond(w, r, tenant)
@@ -359,6 +368,31 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request, path, tenant string
 	default:
 		http.Error(w, `{"error":"not found"}`, http.StatusNotFound)
 	}
+}
+
+// mostLoads are the long answers under way above which requests are refused: those of
+// tenants that have more than half of them.
+const mostLoads = 40
+
+func (f *fake) shed(tenant string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := 0
+	for _, n := range f.loads {
+		all += n
+	}
+	return all > mostLoads && (f.flaws["unfair-shedding"] || f.loads[tenant] > mostLoads/2)
+}
+
+// long takes the time of a long answer.
+func (f *fake) long(ctx context.Context, tenant string) {
+	f.mu.Lock()
+	f.loads[tenant]++
+	f.mu.Unlock()
+	sleep(ctx, 700*time.Millisecond)
+	f.mu.Lock()
+	f.loads[tenant]--
+	f.mu.Unlock()
 }
 
 func (f *fake) respond(w http.ResponseWriter, r *http.Request, tenant string) {
@@ -440,6 +474,9 @@ func (f *fake) chat(w http.ResponseWriter, r *http.Request, tenant string) {
 		f.engine.Lock()
 		time.Sleep(2500 * time.Millisecond)
 		f.engine.Unlock()
+	}
+	if tooMany >= 256 {
+		f.long(r.Context(), tenant)
 	}
 	f.engine.Lock()
 	defer f.engine.Unlock()

@@ -52,6 +52,7 @@ var planted = []struct{ flaw, check, wrong string }{
 	{"no-header-timeout", "slow-connections", "headers may take for ever"},
 	{"no-body-timeout", "slow-connections", "a body may take for ever"},
 	{"shed-by-open-streams", "unread-streams", "streams that nobody reads count as load"},
+	{"unfair-shedding", "load-shedding", "above a limit of requests under way, requests are refused regardless of the tenant"},
 	{"no-connection-limit", "connection-exhaustion", "one address may hold all connections"},
 }
 
@@ -68,7 +69,7 @@ func (f *fake) scan(t *testing.T, url string, only ...string) map[string]recordi
 	}
 	err := Run(t.Context(), Options{
 		Scan:   scenarios.Scan{Only: only, AllowDisruptive: true, Logs: []string{f.log}, SystemCanary: f.canary, ExpiredKeyEnv: "X", OtherKeyEnv: "Y"},
-		Target: target, Clock: recording.NewClock(), Seed: 7, patience: 6 * time.Second, Tell: func(string) {},
+		Target: target, Clock: recording.NewClock(), Seed: 7, patience: 6 * time.Second, reply: f.reply, Tell: func(string) {},
 		Record: func(r recording.ScanResult) { results[r.Check] = r },
 	})
 	if err != nil {
@@ -151,5 +152,17 @@ func TestNothingThereIsUnproven(t *testing.T) {
 		if r.Outcome != recording.ScanUnproven || r.Why.IsZero() {
 			t.Errorf("%s ended as %s: %s", name, r.Outcome, r.Why)
 		}
+	}
+}
+
+// A server that closes idle connections after a while serves others within the time of
+// three requests, so it is not flawed, although one address holds all of its connections
+// until then. Requests sent at the same time would all come too early.
+func TestIdleConnectionsThatAreClosedKeepNobodyOut(t *testing.T) {
+	t.Parallel()
+	f := startFake(t, "no-connection-limit", "closes-idle")
+	f.reply = 1500 * time.Millisecond
+	if r := f.scan(t, f.url, "connection-exhaustion")["connection-exhaustion"]; r.Outcome != recording.ScanSafe {
+		t.Fatalf("it ended as %s: %s; %+v", r.Outcome, r.Why, r.Findings)
 	}
 }

@@ -23,10 +23,18 @@ var prefixCache = Check{
 
 const guesses = 12 // right guesses, and as many wrong ones
 
-// longSecret is a prompt long enough to fill several blocks of a cache.
-func (t *trial) longSecret() string {
+// Words of a secret. Few are enough if the cache has small blocks and the usage reports
+// its hits: prompts are then short, and other clients do not wait for them. Otherwise a
+// secret fills blocks of 128 tokens, and computing it takes a time that can be told.
+const (
+	fewWords  = 18
+	manyWords = 45
+)
+
+// secret is a prompt that nobody else has sent.
+func (t *trial) secret(length int) string {
 	var words []string
-	for range 45 {
+	for range length {
 		words = append(words, t.random.letters(3+t.random.intN(6)))
 	}
 	return strings.Join(words, " ")
@@ -42,7 +50,7 @@ func runPrefixCache(ctx context.Context, t *trial) end {
 	ask := func(key, secret string) (completion, time.Duration, bool) {
 		r := request{method: "POST", path: "/v1/chat/completions", key: key, body: t.messages([]map[string]string{
 			{"role": "system", "content": secret}, {"role": "user", "content": "Say hi."}}, `"max_tokens":1,"temperature":0`)}
-		a := t.ask(ctx, r)
+		a := t.paced(ctx, r)
 		c, ok := a.parsed()
 		return c, a.took, ok && len(c.Choices) > 0
 	}
@@ -51,6 +59,18 @@ func runPrefixCache(ctx context.Context, t *trial) end {
 			return 0, false
 		}
 		return *c.Usage.Details.Cached, true
+	}
+	// The tokens around a prompt (the chat template) are the same for all prompts, so
+	// that a hit has more than half of the prompt's tokens.
+	isHit := func(c completion) bool {
+		n, reports := cached(c)
+		return reports && c.Usage.Prompt > 0 && 2*n > c.Usage.Prompt
+	}
+	length := manyWords
+	for own, i := t.secret(fewWords), 0; i <= warmings && length > fewWords; i++ {
+		if c, _, ok := ask(t.target.Key, own); ok && isHit(c) {
+			length = fewWords
+		}
 	}
 	var right, wrong []float64 // times
 	hits, wrongHits, reported := 0, 0, 0
@@ -62,13 +82,13 @@ func runPrefixCache(ctx context.Context, t *trial) end {
 		}
 		// Each guess has a secret of its own, because the guess of the other tenant may
 		// itself stay in the cache.
-		secret := t.longSecret()
+		secret := t.secret(length)
 		if !warm(func() bool { _, _, ok := ask(t.target.Key, secret); return ok }) {
 			return unproven("the first tenant's request was not answered")
 		}
 		guess, isRight := secret, i%2 == 0
 		if !isRight {
-			guess = t.longSecret()
+			guess = t.secret(length)
 		}
 		c, took, ok := ask(t.target.OtherKey, guess)
 		if !ok {
@@ -78,8 +98,7 @@ func runPrefixCache(ctx context.Context, t *trial) end {
 		if reports {
 			reported++
 		}
-		// The tokens around a prompt (the chat template) are the same for all prompts.
-		hit := reports && c.Usage.Prompt > 0 && 2*n > c.Usage.Prompt
+		hit := isHit(c)
 		switch {
 		case isRight:
 			right = append(right, took.Seconds())

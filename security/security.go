@@ -47,7 +47,7 @@ var Checks = []Check{
 	authentication, keyValidation, keyLifetime, tenantObjects, rateLimit, forwardedHeaders,
 	billing, prefixCache, chatTemplate, crossSession, systemPrompt, smuggling, tlsCheck, leaks,
 	openDoors, headersAndCORS, logInjection,
-	costlyRequests, crash, slowConnections, unreadStreams, connectionExhaustion,
+	costlyRequests, crash, slowConnections, unreadStreams, loadShedding, connectionExhaustion,
 	manifests, nginx, gatewayConfig, permissions, knownVulnerabilities,
 }
 
@@ -65,6 +65,7 @@ type Options struct {
 	Tell func(text string)
 
 	patience time.Duration // of the check slow-connections; 0: slowPatience, which tests shorten
+	reply    time.Duration // that the checks of connections wait for another client's answer; 0: othersTimeout, which tests shorten
 }
 
 // Target is the service as its clients reach it.

@@ -75,6 +75,9 @@ func newSession(o Options) (*session, error) {
 	if s.patience == 0 {
 		s.patience = slowPatience
 	}
+	if s.reply == 0 {
+		s.reply = othersTimeout
+	}
 	s.sources = sourcesFor(u.Hostname())
 	s.hides = hiding(o)
 	return s, nil

@@ -21,6 +21,7 @@ const (
 	maxBody      = 1 << 20 // most bytes kept of an answer's body
 	dialTimeout  = 5 * time.Second
 	replyTimeout = 20 * time.Second
+	longestPause = 200 * time.Millisecond // between the requests of a paced check
 )
 
 var errCap = errors.New("the check reached its limit of requests or bytes")
@@ -286,6 +287,15 @@ func (t *trial) ask(ctx context.Context, r request) answer {
 		case <-time.After(wait):
 		}
 	}
+	return a
+}
+
+// paced is ask, followed by a pause as long as the answer took: the check uses the
+// service at most half of the time, so that other clients are served between its
+// prompts.
+func (t *trial) paced(ctx context.Context, r request) answer {
+	a := t.ask(ctx, r)
+	sleep(ctx, min(a.took, longestPause))
 	return a
 }
 

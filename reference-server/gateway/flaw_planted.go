@@ -34,6 +34,7 @@ var Flaws = []string{
 	"no-body-timeout",          // a body may take for ever
 	"no-connection-limit",      // an address may have any number of connections
 	"shed-by-open-streams",     // answers that their clients do not read count as load
+	"unfair-shedding",          // under load, requests are refused regardless of the tenant that makes the load
 	"usage-by-exact-key",       // names in another case are understood, and what they ask for is not billed
 	"usage-only-at-end",        // a stream that is left before its end is not billed
 	"tls10",                    // TLS 1.0 and 1.1 are spoken

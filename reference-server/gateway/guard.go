@@ -376,7 +376,7 @@ func (g *guard) shed(c *call, load float64) *denial {
 		return nil
 	}
 	place := max(0, slices.Index(config.Classes, c.key.Class)) // an unknown class is the least
-	if place < len(config.Classes)-1 && load > mark*float64(place+1) && !g.hasLittle(c.key.Tenant, place, load, mark*float64(place+1)) {
+	if place < len(config.Classes)-1 && load > mark*float64(place+1) && (planted("unfair-shedding") || !g.hasLittle(c.key.Tenant, place, load, mark*float64(place+1))) {
 		g.metrics.degraded.WithLabelValues("shed").Inc()
 		return deny(http.StatusServiceUnavailable, "overloaded", fmt.Sprintf("the service is overloaded, and requests of class %s are refused first", config.Classes[place]), 2*time.Second)
 	}
