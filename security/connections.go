@@ -32,7 +32,7 @@ var connectionExhaustion = Check{
 	Name:    "connection-exhaustion",
 	Asks:    "whether many idle connections from one address, without a key, keep others from connecting",
 	Control: "another address is served before and afterwards",
-	Flaw:    "twice, another address is not served (three of three requests, one after the other, eight seconds each) while one address holds 500 connections or as many as it is allowed, and is served again afterwards. A service that refuses connections beyond a limit, or closes idle ones within that time, is safe",
+	Flaw:    "twice, another address is not served (three of three requests, one after the other) while one address holds 500 connections or as many as it is allowed, and is served again afterwards. A service that refuses connections beyond a limit, or closes idle ones within that time, is safe",
 	Planted: "test service and reference server: no-connection-limit", Disruptive: true,
 	Cap:   Cap{Requests: 2500, Seconds: 180, Bytes: 64 << 20},
 	worst: "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:H",

@@ -85,7 +85,7 @@ func startFake(t *testing.T, flaws ...string) *fake {
 		server.ReadHeaderTimeout, server.ReadTimeout, server.IdleTimeout = 0, 0, 0
 	}
 	if f.flaws["closes-idle"] { // no flaw: it is for no-connection-limit
-		server.ReadHeaderTimeout, server.IdleTimeout = 6*time.Second, 6*time.Second
+		server.ReadHeaderTimeout, server.IdleTimeout = 18*time.Second, 18*time.Second
 	}
 	if f.flaws["no-body-timeout"] {
 		server.ReadTimeout = 0
