@@ -109,6 +109,29 @@ func Unsettled(gate scenarios.Gate, rec *recording.Recording, scenario string) (
 	return unsettled, nil
 }
 
+// Missed says which objectives are missed already, whatever is still to be played: those
+// whose scenarios have all ended.
+func Missed(gate scenarios.Gate, rec *recording.Recording) ([]Finding, error) {
+	gate = gate.Resolved()
+	e, err := gather(gate, rec)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range e.faults {
+		l.judge(e)
+	}
+	var missed []Finding
+	for _, o := range gate.Objectives {
+		if !e.unplayed(o).IsZero() || !e.unplayed(o.Reference()).IsZero() {
+			continue
+		}
+		if f := e.judge(o); f.Verdict == Fail && !f.Waived {
+			missed = append(missed, f)
+		}
+	}
+	return missed, nil
+}
+
 // endNow treats a scenario as if it had ended now.
 func (e *evidence) endNow(scenario string) {
 	e.ended[scenario] = true

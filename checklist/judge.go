@@ -200,7 +200,8 @@ func warnings(gate scenarios.Gate) []words.Sentence {
 }
 
 // remarks describes what was seen that is not an error: how the service treated
-// connections, and a trace that ended before its stage.
+// connections, a trace that ended before its stage, and a run that was ended because it
+// could no longer pass.
 func (e *evidence) remarks() (said []words.Sentence) {
 	for _, seen := range e.rec.Observations {
 		n := int64(seen.Value)
@@ -209,6 +210,8 @@ func (e *evidence) remarks() (said []words.Sentence) {
 			said = append(said, words.Say("%s again on a new connection, because the service had closed the kept connection before it answered. Each counts once and is not an error.", words.Count(n, "1 request was sent", "%d requests were sent")))
 		case recording.ObsLeftOpen:
 			said = append(said, words.Say("The service left %s open after an answer had ended. The last event counts as the end of the answer, as clients see it.", words.Count(n, "1 connection", "%d connections")))
+		case recording.ObsEndedEarly:
+			said = append(said, words.Say("The run was ended after the scenario %s, because it could no longer pass (stop.when_failed): %s. What was not played is unproven.", seen.Subject, seen.Text))
 		case recording.ObsTraceEnded:
 			said = append(said, words.Say("Warning: %s.", seen.Text))
 		case recording.ObsSentAfterEnd:

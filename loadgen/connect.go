@@ -78,6 +78,6 @@ func Connect(e scenarios.Endpoint, via string, keys map[string]string) (*client.
 	growFiles()
 	return client.New(client.Config{
 		BaseURL: e.URL, Model: e.Model, APIKey: key, Headers: headers, Query: query, Fields: scenarios.Texts(e.Fields), Secrets: secrets,
-		HTTP: e.HTTP, CAFile: e.CAFile, NewConnections: e.NewConnections, Via: via,
+		HTTP: e.HTTP, CAFile: e.CAFile, CertFile: e.CertFile, KeyFile: e.KeyFile, NewConnections: e.NewConnections, Via: via,
 	})
 }

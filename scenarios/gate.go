@@ -63,6 +63,9 @@ type Stop struct {
 	Within Duration `yaml:"within,omitempty" json:"within,omitempty"`
 	// Requests is the least number of completed requests in the window.
 	Requests int `yaml:"requests,omitempty" json:"requests,omitempty"`
+	// WhenFailed ends the run after a scenario that missed an objective: it can no
+	// longer pass.
+	WhenFailed bool `yaml:"when_failed,omitempty" json:"when_failed,omitempty"`
 }
 
 // Target is the service under test: exactly one of its fields is set.
@@ -191,6 +194,10 @@ type Endpoint struct {
 	GPUMetrics string `yaml:"gpu_metrics,omitempty" json:"gpu_metrics,omitempty"`
 	// CAFile is a PEM file with the certificate authority of the service.
 	CAFile string `yaml:"ca_file,omitempty" json:"ca_file,omitempty"`
+	// CertFile and KeyFile are the PEM files of the certificate that the client shows to
+	// the service, with the authorities that signed it, and of its private key.
+	CertFile string `yaml:"cert_file,omitempty" json:"cert_file,omitempty"`
+	KeyFile  string `yaml:"key_file,omitempty" json:"key_file,omitempty"`
 	// HTTP is the HTTP version: 1.1 or 2; empty means negotiated.
 	HTTP string `yaml:"http,omitempty" json:"http,omitempty"`
 	// NewConnections opens a new connection for every request.

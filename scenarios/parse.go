@@ -87,7 +87,7 @@ func (g Gate) relativeTo(dir string) (Gate, error) {
 		}
 	}
 	if e := g.Target.Endpoint; e != nil {
-		e.CAFile = whole(e.CAFile)
+		e.CAFile, e.CertFile, e.KeyFile = whole(e.CAFile), whole(e.CertFile), whole(e.KeyFile)
 	}
 	if k := g.Target.Kubernetes; k != nil {
 		k.CAFile = whole(k.CAFile)

@@ -306,8 +306,8 @@ func (c *checker) stop(g Gate) {
 	if g.Stop == nil {
 		return
 	}
-	if g.Stop.Errors == 0 && len(g.Stop.Hosts) == 0 {
-		c.add("stop", "found neither errors nor hosts, expected what may not happen, such as errors: 50%%")
+	if g.Stop.Errors == 0 && len(g.Stop.Hosts) == 0 && !g.Stop.WhenFailed {
+		c.add("stop", "found neither errors nor hosts nor when_failed, expected what may not happen, such as errors: 50%%, or when_failed: true")
 	}
 	if g.Stop.Errors < 0 || g.Stop.Errors >= 1 {
 		c.add("stop.errors", "found %v, expected a share below 100%%: more than all cannot fail", g.Stop.Errors)
@@ -365,6 +365,16 @@ func (c *checker) endpoint(e Endpoint) {
 		c.add("target.endpoint.gpu_metrics", "found what is no URL of an exporter, expected one such as http://gpu-host:9400/metrics, without a user and password")
 	}
 	c.length("target.endpoint.ca_file", e.CAFile, maxText)
+	c.length("target.endpoint.cert_file", e.CertFile, maxText)
+	c.length("target.endpoint.key_file", e.KeyFile, maxText)
+	switch {
+	case strings.Contains(e.KeyFile, "-----BEGIN"):
+		c.add("target.endpoint.key_file", "expected the path of a PEM file, and not the key itself")
+	case e.CertFile != "" && e.KeyFile == "":
+		c.add("target.endpoint.cert_file", "found it without key_file, expected both: a client proves with the private key that the certificate is its own")
+	case e.KeyFile != "" && e.CertFile == "":
+		c.add("target.endpoint.key_file", "found it without cert_file, expected both: the service is shown the certificate of this key")
+	}
 	if e.HTTP != "" {
 		c.word("target.endpoint.http", e.HTTP, "1.1", "2")
 	}

@@ -73,6 +73,8 @@ type Target struct {
 	URL        string
 	Model      string // empty: the first model that it lists
 	CAFile     string
+	CertFile   string // the certificate that its clients show, and its key; empty: none
+	KeyFile    string
 	Key        string // of the first tenant
 	OtherKey   string // of another tenant
 	ExpiredKey string

@@ -71,6 +71,13 @@ func newSession(o Options) (*session, error) {
 			return nil, fmt.Errorf("%s: found no certificate, expected a PEM file", o.Target.CAFile)
 		}
 	}
+	if o.Target.CertFile != "" {
+		own, err := tls.LoadX509KeyPair(o.Target.CertFile, o.Target.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("reading the client certificate %s and its key %s: %w", o.Target.CertFile, o.Target.KeyFile, err)
+		}
+		s.tlsConfig.Certificates = []tls.Certificate{own}
+	}
 	s.model = o.Target.Model
 	if s.patience == 0 {
 		s.patience = slowPatience

@@ -67,6 +67,7 @@ func (t *trial) shake(ctx context.Context, c *tls.Config) (tls.ConnectionState, 
 		return tls.ConnectionState{}, err
 	}
 	defer conn.Close()
+	c.Certificates = t.tlsConfig.Certificates
 	c.ServerName, c.InsecureSkipVerify = t.tlsConfig.ServerName, true // nothing is sent over it, and verify checks the certificate
 	secured := tls.Client(conn, c)
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)

@@ -86,6 +86,43 @@ func TestLabels(t *testing.T) {
 	}
 }
 
+// stop.when_failed plays nothing after a scenario that missed an objective: the verdict is
+// fail, and the rest is unproven.
+func TestARunThatCannotPassEnds(t *testing.T) {
+	dir := t.TempDir()
+	gate, to := filepath.Join(dir, "gate.yaml"), filepath.Join(dir, "run")
+	if err := os.WriteFile(gate, []byte(`name: ends
+seed: 1
+stop: {when_failed: true}
+target: {endpoint: {url: "${URL}", model: a}}
+scenarios:
+  - {name: first, stages: [{name: m, for: 1s, rate: 50/s}]}
+  - {name: second, stages: [{name: m, for: 1h, rate: 50/s}]}
+  - {name: broken, stages: [{name: m, for: 1h, rate: 50/s}], faults: [{kind: network-delay, at: 1s, for: 5s, delay: 50ms}]}
+objectives: [error_rate in first >= 50%, error_rate in second <= 5%, error_rate <= 5%, rto(network-delay) < 5s]
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out := launch(t, "run", "--set", "URL="+answers(t).URL, "--out", to, gate)
+	if code != checklist.ExitFail && code != checklist.ExitInvalid { // invalid where this machine is too busy to send in time
+		t.Fatalf("exit code %d, %s", code, out)
+	}
+	var v checklist.Verdict
+	if err := json.Unmarshal(readFile(t, filepath.Join(to, "verdict.json")), &v); err != nil || v.Incomplete || len(v.Objectives) != 4 {
+		t.Fatalf("%v: %+v", err, v)
+	}
+	for i, want := range []checklist.Outcome{checklist.Fail, checklist.Unproven, checklist.Unproven, checklist.Unproven} {
+		if f := v.Objectives[i]; f.Verdict != want {
+			t.Errorf("%s: %s, %s", f.Source, f.Verdict, f.Why)
+		}
+	}
+	for _, page := range []string{"report.html", "summary.md"} {
+		if !strings.Contains(string(readFile(t, filepath.Join(to, page))), "ended after the scenario first") {
+			t.Errorf("%s does not say why the rest was not played", page)
+		}
+	}
+}
+
 // --timeout ends a run that takes too long, and the report says so.
 func TestTimeoutEndsARun(t *testing.T) {
 	dir := t.TempDir()

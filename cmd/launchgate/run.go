@@ -326,7 +326,7 @@ func runGate(ctx context.Context, gate scenarios.Gate, material *prompt.Material
 	err = run.Run(ctx, run.Options{
 		Gate: gate, Material: material, Dir: dir, Focus: f.focus, Server: server, Version: version.Short(), Command: os.Args,
 		Watchdog: []string{self, watchdogName}, Workers: f.workers, Worker: []string{self, workerName},
-		Judge: judgeSoFar, Undecided: undecided, Tell: screen.tell,
+		Judge: judgeSoFar, Undecided: undecided, Missed: missed, Tell: screen.tell,
 	})
 	screen.clear()
 	if err != nil {
@@ -378,6 +378,19 @@ func undecided(dir, scenario string) (bool, error) {
 	}
 	objectives, err := checklist.Unsettled(gate, rec, scenario)
 	return len(objectives) > 0, err
+}
+
+// missed says which objectives can no longer hold.
+func missed(dir string) (said words.Sentence, err error) {
+	gate, rec, err := openRun(dir)
+	if err != nil {
+		return said, err
+	}
+	findings, err := checklist.Missed(gate, rec)
+	if len(findings) > 0 {
+		said = words.Say("%s: %s", findings[0].Source, findings[0].Why)
+	}
+	return said, err
 }
 
 // serverProgram is the reference-server built beside this program.

@@ -156,6 +156,7 @@ const (
 	ObsWorkerLost         = "worker_lost"                // Subject: worker; Text says how it was seen
 	ObsCouldNotRun        = "could_not_run"              // the run could not begin, or not go on; Text says why
 	ObsInterrupted        = "interrupted"                // the run was stopped from outside; Text says by what
+	ObsEndedEarly         = "ended_early"                // the rest was not played because the run could no longer pass; Subject: scenario, the last one; Text: what it missed
 	ObsScanStarted        = "scan_started"               // the security scan begins; Value: number of checks
 	ObsScanEnded          = "scan_ended"                 // every check has ended; Value: number of checks
 	ObsRunEnded           = "run_ended"                  // the last line of a complete run

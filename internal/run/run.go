@@ -57,6 +57,9 @@ type Options struct {
 	// Undecided reports, from what is recorded so far, whether to extend a scenario
 	// that may be extended. If it is nil, none is extended.
 	Undecided func(dir, scenario string) (bool, error)
+	// Missed says, from what is recorded so far, what of the gate can no longer pass; zero
+	// words: nothing. If it is nil, every scenario is played.
+	Missed func(dir string) (words.Sentence, error)
 	// Tell receives the progress, for a person to watch. It is called from several
 	// goroutines.
 	Tell func(Progress)
@@ -139,6 +142,7 @@ type conductor struct {
 	// abort ends the play at once; harm is the reason.
 	abort context.CancelCauseFunc
 	harm  atomic.Pointer[error]
+	over  bool // the run can no longer pass, and what is left is not to be played
 }
 
 // play runs the suite, and observes the client meanwhile. If the recording cannot be
@@ -169,8 +173,10 @@ func (c *conductor) play(ctx context.Context) error {
 	defer log.Close()
 	suite := scenarios.Suite{
 		Gate: c.Gate, Focus: c.Focus, Out: log, JUnit: filepath.Join(c.rec.LogDir(), "ginkgo.xml"),
-		Act:   func(_ context.Context, s scenarios.Scenario) error { return c.act(ctx, s) },
-		Scan:  func(context.Context) error { return c.scan(ctx) },
+		Act: func(_ context.Context, s scenarios.Scenario) error {
+			return c.unlessFailed(func() error { return errors.Join(c.act(ctx, s), c.endIfFailed(ctx, s)) })
+		},
+		Scan:  func(context.Context) error { return c.unlessFailed(func() error { return c.scan(ctx) }) },
 		Judge: c.judge,
 	}
 	suite.Run()

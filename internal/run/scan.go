@@ -69,7 +69,7 @@ type tenanted interface {
 func (c *conductor) scanned(ctx context.Context) (scenarios.Scan, security.Target, error) {
 	s := *c.Gate.Scan
 	at := c.target.Access().Endpoint
-	t := security.Target{URL: at.URL, Model: at.Model, CAFile: at.CAFile, Headers: at.Headers}
+	t := security.Target{URL: at.URL, Model: at.Model, CAFile: at.CAFile, CertFile: at.CertFile, KeyFile: at.KeyFile, Headers: at.Headers}
 	if c.client != nil {
 		t.Model = c.client.Model()
 	}

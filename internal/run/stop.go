@@ -1,6 +1,8 @@
 package run
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -8,6 +10,33 @@ import (
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
+
+var errOver = errors.New("not played: the run could no longer pass")
+
+// unlessFailed plays a part of the run, unless an earlier part was missed and the gate
+// ends then.
+func (c *conductor) unlessFailed(play func() error) error {
+	if c.over {
+		return errOver
+	}
+	return play()
+}
+
+// endIfFailed ends the run after a scenario if the gate says so and something was missed.
+func (c *conductor) endIfFailed(ctx context.Context, s scenarios.Scenario) error {
+	last := c.Gate.Scenarios[len(c.Gate.Scenarios)-1].Name == s.Name && c.Gate.Scan == nil
+	if c.Gate.Stop == nil || !c.Gate.Stop.WhenFailed || c.Missed == nil || ctx.Err() != nil || last {
+		return nil
+	}
+	missed, err := c.Missed(c.Dir)
+	if err != nil || missed.IsZero() {
+		return err
+	}
+	c.over = true
+	c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsEndedEarly, Subject: s.Name, Text: missed})
+	c.say("the run can no longer pass, so the rest is not played (stop.when_failed): %s", missed)
+	return nil
+}
 
 // budget counts the load requests of a sliding window, and reports once when too many
 // of them failed.

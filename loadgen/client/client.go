@@ -79,6 +79,9 @@ type Config struct {
 	// CAFile is a PEM file of the authority that signed the service's
 	// certificate; empty trusts the system's.
 	CAFile string
+	// CertFile and KeyFile are PEM files of the certificate that the client shows, and of
+	// its private key; empty: it shows none.
+	CertFile, KeyFile string
 	// NewConnections gives every request a connection of its own.
 	NewConnections bool
 	// Via is an address to connect to in place of BaseURL's, such as a proxy that
@@ -206,14 +209,14 @@ func newClient(cfg Config, w *watched) (*Client, error) {
 		transport.Protocols.SetHTTP2(cfg.HTTP == "2")
 		transport.Protocols.SetUnencryptedHTTP2(cfg.HTTP == "2")
 	}
-	roots, err := cfg.roots()
+	secured, err := cfg.tls()
 	if err != nil {
 		return nil, err
 	}
-	transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+	transport.TLSClientConfig = secured
 	c.transport = transport
 	if address, secure, ok := rpcAddress(strings.TrimRight(cfg.BaseURL, "/")); ok {
-		c.rpc, err = newRPC(c, address, secure, roots)
+		c.rpc, err = newRPC(c, address, secure, secured.Clone())
 	}
 	return c, err
 }
@@ -273,6 +276,19 @@ func (cfg Config) ours() error {
 		return words.Errorf("cannot connect from %s, which is not an address of this host: %s", cfg.From, err)
 	}
 	return lis.Close()
+}
+
+// tls is the authorities that are trusted, and the certificate that is shown.
+func (cfg Config) tls() (*tls.Config, error) {
+	roots, err := cfg.roots()
+	if err != nil || cfg.CertFile == "" {
+		return &tls.Config{RootCAs: roots}, err
+	}
+	own, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
+	if err != nil {
+		return nil, words.Errorf("read the client certificate %s and its key %s: %s", cfg.CertFile, cfg.KeyFile, err)
+	}
+	return &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{own}}, nil
 }
 
 // roots are the trusted authorities; nil stands for the system's.

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -47,11 +46,11 @@ func rpcAddress(base string) (address string, secure, ok bool) {
 	return address, false, ok
 }
 
-func newRPC(c *Client, address string, secure bool, roots *x509.CertPool) (*rpcClient, error) {
+func newRPC(c *Client, address string, secure bool, secured *tls.Config) (*rpcClient, error) {
 	r := &rpcClient{cfg: c.cfg, address: "passthrough:///" + address}
 	safe := insecure.NewCredentials()
 	if secure {
-		safe = credentials.NewTLS(&tls.Config{RootCAs: roots})
+		safe = credentials.NewTLS(secured)
 	}
 	r.safe, r.dial = safe, c.dial
 	var err error

@@ -2,10 +2,16 @@ package client
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -193,6 +199,53 @@ func TestCertificates(t *testing.T) {
 	for _, file := range []string{empty, empty + ".gone"} {
 		if _, err := New(Config{BaseURL: srv.URL, CAFile: file}); err == nil {
 			t.Errorf("%s was taken for an authority", file)
+		}
+	}
+}
+
+// A service that asks for a client certificate is shown one, over HTTP 1.1 and 2.
+func TestClientCertificate(t *testing.T) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	about := x509.Certificate{SerialNumber: big.NewInt(7), NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
+	certificate, err := x509.CreateCertificate(rand.Reader, &about, &about, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	file := func(name, kind string, content []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: content}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	cert, key := file("client.pem", "CERTIFICATE", certificate), file("client.key", "PRIVATE KEY", secret)
+
+	srv := httptest.NewUnstartedServer(sse(good))
+	srv.EnableHTTP2 = true
+	srv.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	defer srv.Close()
+	ca := file("ca.pem", "CERTIFICATE", srv.Certificate().Raw)
+	for _, version := range []string{"1.1", "2"} {
+		if row := made(Config{BaseURL: srv.URL, CAFile: ca, HTTP: version}).Do(t.Context(), prompt, recording.NewClock(), 1); row.OK() {
+			t.Errorf("HTTP/%s: a service that asks for a certificate was used without one", version)
+		}
+		if row := made(Config{BaseURL: srv.URL, CAFile: ca, HTTP: version, CertFile: cert, KeyFile: key}).Do(t.Context(), prompt, recording.NewClock(), 1); !row.OK() {
+			t.Errorf("HTTP/%s: %s (%s)", version, row.Error, row.ErrorText)
+		}
+	}
+	for _, wrong := range [][2]string{{cert, ca}, {key, key}, {cert, key + ".gone"}} {
+		if _, err := New(Config{BaseURL: srv.URL, CertFile: wrong[0], KeyFile: wrong[1]}); err == nil || !strings.Contains(err.Error(), "client certificate") {
+			t.Errorf("%v: %v", wrong, err)
 		}
 	}
 }
