@@ -20,8 +20,8 @@ import (
 //
 // The requests are divided into groups by everything that is known of them, one
 // attribute after the other: the values of the factors that the gate varies, classes,
-// replicas, lengths, the number of concurrent requests, the place on the connection,
-// the time within a minute. Each group is compared with all other requests. A request
+// replicas, lengths, the number of concurrent requests, the place on the connection, how
+// long the service or the connection was idle, the time within a minute. Each group is compared with all other requests. A request
 // is late if it takes longer than the median of the others, by more than the limit and
 // what explains it. A group is late if a larger share of it is late than chance makes
 // of the share of the others (Fisher's exact test, with Bonferroni's correction for the
@@ -53,6 +53,11 @@ const (
 // scrapes or garbage collections.
 var periods = []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second, 30 * time.Second, time.Minute}
 
+// idleTimes are how long a service, or a connection, was idle before the requests that
+// are compared with the others: the first answer after a rest can be slow, because a
+// processor, a process or a connection has to be woken up.
+var idleTimes = []time.Duration{300 * time.Millisecond, time.Second, 3 * time.Second, 10 * time.Second}
+
 // lateRow is the part of a request that late_for_some needs.
 type lateRow struct {
 	due, sent, end          time.Duration
@@ -61,6 +66,8 @@ type lateRow struct {
 	prompt                  float64 // tokens, or bytes if the service reports no tokens
 	answer, place, number   int32
 	crowd                   float64 // other requests under way when it was sent
+	quiet                   float64 // seconds since the answer before ended, if no other was under way
+	rest                    float64 // seconds since the answer before on its connection ended
 	values                  latencies
 	bytes                   int32
 	ok                      bool
@@ -225,15 +232,20 @@ func (e *evidence) lateRows(scenario string, o scenarios.Objective, of int) (row
 	}
 	slices.Sort(sent)
 	slices.Sort(ended)
+	rests := restsOf(all)
 	scope := scopeOf(o)
 	scope.scenario = scenario
-	for _, r := range all {
+	for i, r := range all {
 		if v := r.values[of]; !r.ok || math.IsNaN(v) || !scope.covers(stageID{scenario, r.stage, r.class, r.met}) {
 			continue
 		}
 		before := sort.Search(len(sent), func(i int) bool { return sent[i] >= r.sent })
 		gone := sort.Search(len(ended), func(i int) bool { return ended[i] > r.sent })
 		r.crowd = float64(max(before-gone, 0))
+		if r.crowd == 0 && gone > 0 {
+			r.quiet = (r.sent - ended[gone-1]).Seconds()
+		}
+		r.rest = rests[i]
 		if !tokens {
 			r.prompt = float64(r.bytes)
 		}
@@ -243,6 +255,26 @@ func (e *evidence) lateRows(scenario string, o scenarios.Objective, of int) (row
 		return cmp.Or(cmp.Compare(a.due, b.due), strings.Compare(a.variant, b.variant))
 	})
 	return rows, !tokens
+}
+
+// restsOf is, for each request, for how long its connection had been idle, in seconds; 0
+// if that is not known.
+func restsOf(all []lateRow) []float64 {
+	order := make([]int, len(all))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(i, j int) int { return cmp.Compare(all[i].sent, all[j].sent) })
+	rests := make([]float64, len(all))
+	ended := map[int32]time.Duration{} // by connection: when the last answer ended
+	for _, i := range order {
+		r := &all[i]
+		if before := ended[r.number]; r.place > 1 && before > 0 {
+			rests[i] = max(0, (r.sent - before).Seconds())
+		}
+		ended[r.number] = max(ended[r.number], r.end)
+	}
+	return rests
 }
 
 // comparison compares groups of requests by one latency.
@@ -338,6 +370,11 @@ func (c comparison) groups() (groups []lateGroup) {
 		}, crowd, second)...)
 	alone := func(r *lateRow) bool { return r.crowd == 0 }
 	groups = append(groups, lateGroup{who: words.Say("requests that come while no other is under way"), in: alone, cell: second})
+	for _, t := range idleTimes {
+		groups = append(groups, lateGroup{who: words.Say("requests that come after %s or more without any other", t.String()), in: func(r *lateRow) bool { return r.quiet >= t.Seconds() }})
+		groups = append(groups, lateGroup{who: words.Say("requests on a connection that was idle for %s or more", t.String()), in: func(r *lateRow) bool { return r.rest >= t.Seconds() },
+			of: func(r *lateRow) bool { return r.place > 1 }})
+	}
 	fresh := func(r *lateRow) bool { return r.place == 1 }
 	known := func(r *lateRow) bool { return r.place > 0 }
 	groups = append(groups, lateGroup{who: words.Say("requests on new connections"), in: fresh, of: known})

@@ -3,6 +3,7 @@ package checklist
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -132,6 +133,44 @@ func TestLateForSome(t *testing.T) {
 				t.Errorf("the value is %v, the limit %g, and the verdict %s", f.Value, f.Threshold, f.Verdict)
 			}
 		})
+	}
+}
+
+// The first request after a quiet time is late: of the service, or of its connection.
+func TestLateAfterIdle(t *testing.T) {
+	const gap = 50 // each so many requests, twenty are missing: two seconds without any
+	for _, tt := range []struct {
+		says string
+		late func(i int) bool
+		want Outcome
+		why  string
+	}{
+		{"nobody", func(int) bool { return false }, Pass, "none of "},
+		{"the first after a gap", func(i int) bool { return i%gap == 0 }, Fail, "without any other is 400 ms"},
+		{"as many others", func(i int) bool { return i*7919%1000 < 33 }, Pass, "none of "},
+	} {
+		t.Run(tt.says, func(t *testing.T) {
+			w := mixedRun(t, "late_for_some(ttft) in steady <= 150ms", 1, func(i int, _ *recording.Request, _ *rand.Rand) time.Duration {
+				if tt.late(i) {
+					return 400 * ms
+				}
+				return 0
+			})
+			w.requests = slices.DeleteFunc(w.requests, func(r recording.Request) bool { return r.Seq%gap >= 30 })
+			for i := range w.observations {
+				if o := &w.observations[i]; o.Value == 1500 {
+					o.Value = float64(len(w.requests)) // as many were due
+				}
+			}
+			f := lateFinding(t, w)
+			if f.Verdict != tt.want || !strings.Contains(f.Why.String(), tt.why) {
+				t.Errorf("%s: %s, want %s: %s", f.Verdict, f.Why, tt.want, tt.why)
+			}
+		})
+	}
+	rests := restsOf([]lateRow{{sent: 1, end: 2, number: 1, place: 1}, {sent: 5 * time.Second, end: 6 * time.Second, number: 1, place: 2}, {sent: time.Second, end: 2 * time.Second, number: 2, place: 1}, {sent: 9 * time.Second, number: 2, place: 2}})
+	if want := []float64{0, 5 - 2e-9, 0, 7}; !slices.Equal(rests, want) {
+		t.Errorf("the connections were idle for %v, want %v", rests, want)
 	}
 }
 
