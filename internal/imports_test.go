@@ -52,7 +52,7 @@ var allowed = map[string][]string{
 	"capacity/measure":   {"scenarios", "internal/recording", "internal/run", "internal/version", "internal/words", "capacity", "checklist"},
 	"reports":            {"scenarios", "internal/recording", "internal/words", "checklist", "checklist/release", "capacity", "capacity/model"},
 	"reports/ci":         {"scenarios", "internal/recording", "internal/words", "checklist", "reports"},
-	"cmd/launchgate":     {"scenarios", "internal/interchange", "internal/recording", "internal/run", "internal/serve", "internal/version", "internal/words", "deploy", "deploy/host", "deploy/kubernetes", "deploy/targets", "loadgen", "loadgen/prompt", "loadgen/worker", "chaos", "capacity", "capacity/measure", "capacity/model", "checklist", "checklist/release", "reports", "reports/ci", "security"},
+	"cmd/launchgate":     {"scenarios", "internal/interchange", "internal/recording", "internal/run", "internal/serve", "internal/version", "internal/words", "deploy", "deploy/host", "deploy/kubernetes", "deploy/targets", "loadgen", "loadgen/prompt", "loadgen/trace", "loadgen/worker", "chaos", "capacity", "capacity/measure", "capacity/model", "checklist", "checklist/release", "reports", "reports/ci", "security"},
 
 	"internal/interchange": {"scenarios", "internal/recording", "internal/words", "checklist"},
 	"internal/serve":       {"checklist", "reports"},

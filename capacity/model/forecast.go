@@ -175,6 +175,11 @@ func (m Model) scaled(requests []recording.Request, rng *rand.Rand) {
 	wide := student(len(m.HeldOut)-1) / 1.96
 	waits := math.Exp(wide * max(m.Errors[TTFT50], m.Errors[TTFT95]) * rng.NormFloat64())
 	paces := math.Exp(wide * max(m.Errors[TPOT50], m.Errors[TPOT95]) * rng.NormFloat64())
+	stretch(requests, waits, paces)
+}
+
+// stretch multiplies the times until the first token, and those after it.
+func stretch(requests []recording.Request, waits, paces float64) {
 	for i := range requests {
 		r := &requests[i]
 		wait, answer := float64(r.FirstToken-r.Due)*waits, float64(r.LastToken-r.FirstToken)*paces

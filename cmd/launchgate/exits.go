@@ -16,6 +16,7 @@ var exits = []struct{ command, means string }{
 	{"capacity", "0 found a rate at which the objectives hold, 1 they hold at no rate; with --at-least 0 the rate holds, 1 it does not, 2 undecided"},
 	{"calibrate", "0 the model is written"},
 	{"predict", "0 every stage is forecast, 2 one is beyond what was calibrated"},
+	{"plan", "0 the plan is written"},
 	{"checklist", "0 every item is done, 1 an item failed, 2 an item is open"},
 	{"scan", "0 no finding fails the scan, 1 a finding fails it, 2 unproven"},
 	{"release", "0 the release is live, 1 it was rejected or rolled back"},

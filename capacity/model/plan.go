@@ -1,0 +1,213 @@
+package model
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+
+	"github.com/launchgate/launchgate/internal/recording"
+)
+
+// Demand is a load that grows, and what has to hold under it.
+type Demand struct {
+	Rate float64 // requests a second, at the busiest time
+	// Draw draws requests at a rate for some seconds.
+	Draw func(rate, seconds float64, seed uint64) []Ask
+	// Holds reports whether every objective holds for requests.
+	Holds func([]recording.Request) bool
+	// Good reports whether a request met every limit.
+	Good func(*recording.Request) bool
+	// Lost is how many replicas may be gone at the same time.
+	Lost int
+	// Growth is the share by which the rate grows each month.
+	Growth float64
+}
+
+// Size is how many replicas a demand needs.
+type Size struct {
+	// Replicas hold even if the model errs as it did with stages that it did not know.
+	// The most likely number, and the least that may do, are in Needed.
+	Replicas int    `json:"replicas"`
+	Lost     int    `json:"lost_replicas"`
+	Needed   Counts `json:"needed"`
+	// Capacity is the highest rate at which the objectives hold with the replicas that
+	// are left after the loss, and Whole with all of them.
+	Capacity Band `json:"capacity_per_second"`
+	Whole    Band `json:"capacity_without_loss_per_second"`
+	// Headroom is how far the rate may grow until Capacity, as a share.
+	Headroom Band `json:"headroom_ratio"`
+	// Months is how long that takes; nil if the demand does not grow.
+	Months *Band `json:"months,omitempty"`
+	// GoodTokens are output tokens a second of answers within the limits, at the rate,
+	// and AtCapacity those at Capacity.
+	GoodTokens Band `json:"good_tokens_per_second"`
+	AtCapacity Band `json:"good_tokens_per_second_at_capacity"`
+	// Bounded: a higher rate may do, but a replica would serve more requests at once
+	// than in the recordings.
+	Bounded bool `json:"bounded_by_recordings"`
+}
+
+// Counts is a number with its interval.
+type Counts struct {
+	Best int `json:"best"`
+	Low  int `json:"low"`
+	High int `json:"high"`
+}
+
+// view is the model as it may be: an engine, and the factors by which real latencies are
+// longer than simulated ones.
+type view struct {
+	engines     []Engine
+	wait, pace  float64
+	pessimistic bool // all engines have to hold, and not only one
+}
+
+// views are the most likely one, and the best and the worst that the errors of the model
+// allow.
+func (m Model) views() (best, low, high view) {
+	t := student(len(m.HeldOut) - 1)
+	wait := math.Exp(t * m.Errors[TTFT95])
+	pace := math.Exp(t * m.Errors[TPOT95])
+	all := append([]Engine{m.Engine}, m.Variants...)
+	return view{engines: []Engine{m.Engine}, wait: 1, pace: 1}, view{engines: all, wait: wait, pace: pace, pessimistic: true}, view{engines: all, wait: 1 / wait, pace: 1 / pace}
+}
+
+const (
+	planRequests = 3000 // of a simulation, so that a p99 is known well
+	planSeconds  = 60   // at the least
+	mostPlanned  = 500  // replicas
+)
+
+// holds simulates a rate on some replicas in the long run: the first third is left out,
+// because the service begins empty.
+func (m Model) holds(v view, d Demand, replicas int, rate float64) (ok, bounded bool) {
+	seconds := max(planSeconds, planRequests/rate)
+	asks := d.Draw(rate, seconds, 1)
+	for _, e := range v.engines {
+		answers := e.Serve(asks, replicas, rand.New(rand.NewPCG(8, 9)))
+		st := Span{From: seconds / 3, Seconds: seconds * 2 / 3}
+		if m.beyond(Forecast{Together: togetherIn(asks, answers, st)}) != "" {
+			if bounded = true; v.pessimistic {
+				return false, true
+			}
+			continue
+		}
+		all := rows(asks, answers)
+		stretch(all, v.wait, v.pace)
+		var counted []recording.Request
+		for _, r := range all {
+			if r.Due.Seconds() >= st.From {
+				counted = append(counted, r)
+			}
+		}
+		if d.Holds(counted) == !v.pessimistic {
+			return !v.pessimistic, bounded
+		}
+	}
+	return v.pessimistic, bounded
+}
+
+// most is the highest rate that holds on some replicas, to within a percent.
+func (m Model) most(v view, d Demand, replicas int, guess float64) (rate float64, bounded bool) {
+	low, high := 0.0, guess
+	for range 20 {
+		ok, b := m.holds(v, d, replicas, high)
+		if !ok {
+			bounded = b
+			break
+		}
+		low, high = high, high*1.5
+	}
+	for high > 1.01*low && high > guess/1000 {
+		middle := (low + high) / 2
+		if ok, b := m.holds(v, d, replicas, middle); ok {
+			low = middle
+		} else {
+			high, bounded = middle, b
+		}
+	}
+	return low, bounded
+}
+
+// Size finds how many replicas a demand needs.
+func (m Model) Size(d Demand) (Size, error) {
+	s := Size{Lost: d.Lost}
+	if !(d.Rate > 0) {
+		return s, errors.New("found a rate of 0, expected one above 0")
+	}
+	if why := m.lengthsBeyond(d.Draw(d.Rate, max(planSeconds, planRequests/d.Rate), 1)); why != "" {
+		return s, errors.New(why)
+	}
+	best, low, high := m.views()
+	needs := func(v view, from int) (int, error) {
+		for n := max(from, 1); n <= mostPlanned; n++ {
+			ok, _ := m.holds(v, d, n, d.Rate)
+			if !ok {
+				continue
+			}
+			return n, nil
+		}
+		return 0, fmt.Errorf("no number of replicas up to %d holds the objectives at %.4g/s: even the least loaded ones miss a limit, by what the recordings show", mostPlanned, d.Rate)
+	}
+	// One replica tells about how many are needed; without it, each number is tried.
+	one, _ := m.most(best, d, 1, max(m.Range.Rate, d.Rate/mostPlanned))
+	if one == 0 {
+		return s, errors.New("the objectives hold at no rate on one replica, by what the recordings show; launchgate capacity tells more")
+	}
+	var err error
+	if s.Needed.Low, err = needs(high, int(0.5*d.Rate/one)); err != nil {
+		return s, err
+	}
+	if s.Needed.Best, err = needs(best, s.Needed.Low); err != nil {
+		return s, err
+	}
+	if s.Needed.High, err = needs(low, s.Needed.Best); err != nil {
+		return s, fmt.Errorf("%w (the errors of the model included; a recording with more stages makes them smaller)", err)
+	}
+	s.Needed.Low, s.Needed.Best, s.Needed.High = s.Needed.Low+d.Lost, s.Needed.Best+d.Lost, s.Needed.High+d.Lost
+	s.Replicas = s.Needed.High
+	left := s.Replicas - d.Lost
+	guess := one * float64(left)
+	s.Capacity.Best, s.Bounded = m.most(best, d, left, guess)
+	s.Capacity.Low, _ = m.most(low, d, left, guess)
+	s.Capacity.High, _ = m.most(high, d, left, guess)
+	s.Whole = s.Capacity
+	if d.Lost > 0 {
+		guess = one * float64(s.Replicas)
+		s.Whole.Best, _ = m.most(best, d, s.Replicas, guess)
+		s.Whole.Low, _ = m.most(low, d, s.Replicas, guess)
+		s.Whole.High, _ = m.most(high, d, s.Replicas, guess)
+	}
+	each := func(of func(float64) float64) Band {
+		return Band{of(s.Capacity.Best), of(s.Capacity.Low), of(s.Capacity.High)}
+	}
+	s.Headroom = each(func(c float64) float64 { return max(0, c/d.Rate-1) })
+	if d.Growth > 0 {
+		months := each(func(c float64) float64 { return max(0, math.Log(c/d.Rate)/math.Log(1+d.Growth)) })
+		s.Months = &months
+	}
+	s.GoodTokens = m.goodTokens(best, low, high, d, s.Replicas, d.Rate)
+	s.AtCapacity = m.goodTokens(best, low, high, d, left, s.Capacity.Low)
+	return s, nil
+}
+
+// goodTokens are the output tokens a second of answers within the limits.
+func (m Model) goodTokens(best, low, high view, d Demand, replicas int, rate float64) (b Band) {
+	of := func(v view) float64 {
+		seconds := max(planSeconds, planRequests/rate)
+		asks := d.Draw(rate, seconds, 1)
+		all := rows(asks, v.engines[0].Serve(asks, replicas, rand.New(rand.NewPCG(8, 9))))
+		stretch(all, v.wait, v.pace)
+		tokens := 0.0
+		for i := range all {
+			if all[i].Due.Seconds() >= seconds/3 && d.Good(&all[i]) {
+				tokens += float64(all[i].OutputTokens)
+			}
+		}
+		return tokens / (seconds * 2 / 3)
+	}
+	b = Band{of(best), of(low), of(high)}
+	b.Low, b.High = min(b.Low, b.Best), max(b.High, b.Best)
+	return b
+}

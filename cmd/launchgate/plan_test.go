@@ -1,0 +1,44 @@
+package main
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/launchgate/launchgate/loadgen/trace"
+)
+
+func TestGrowthOf(t *testing.T) {
+	for _, tt := range []struct {
+		text string
+		want float64
+		bad  bool
+	}{{"8%/month", 0.08, false}, {"100%/year", math.Pow(2, 1./12) - 1, false}, {"0%/month", 0, false}, {"8%", 0, true}, {"8/month", 0, true}, {"-1%/month", 0, true}} {
+		got, err := growthOf(tt.text)
+		if (err != nil) != tt.bad || math.Abs(got-tt.want) > 1e-12 {
+			t.Errorf("%s: found %v, %v; expected %v", tt.text, got, err, tt.want)
+		}
+	}
+}
+
+// An hour with one request a second, and three in ten minutes of it.
+func TestBusiestOf(t *testing.T) {
+	var all []trace.Request
+	for s := range 3600 {
+		n := 1
+		if s >= 1200 && s < 1800 {
+			n = 3
+		}
+		for range n {
+			all = append(all, trace.Request{At: time.Duration(s) * time.Second, Input: 10, Output: 5})
+		}
+	}
+	busiest, rate, mean := busiestOf(all)
+	if busiest[0].At != 20*time.Minute || math.Abs(rate-3) > 0.01 || math.Abs(mean-4./9) > 0.01 {
+		t.Errorf("found %.3g/s from %s with a mean of %.3g of it, expected 3/s from 20m with 0.444", rate, busiest[0].At, mean)
+	}
+	asks := replaying(busiest, rate)(6, 100, 1)
+	if len(asks) < 590 || len(asks) > 610 || asks[len(asks)-1].Due >= 100 {
+		t.Errorf("found %d requests in 100 s, expected about 600", len(asks))
+	}
+}
