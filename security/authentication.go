@@ -88,8 +88,12 @@ func (t *trial) foundOpen(r route, sent request, came answer) {
 	if r.method == "GET" {
 		vector = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:L/I:N/A:N"
 	}
+	title := say("the service requires no key")
+	if isTokenizer(r.path) {
+		title, vector = say("the tokenizer works without a key"), countsForAll
+	}
 	t.found(flaw{
-		title: say("the service requires no key"), kind: "open", where: r.method + " " + r.path, vector: vector, tags: authTags,
+		title: title, kind: "open", where: r.method + " " + r.path, vector: vector, tags: authTags,
 		evidence: []recording.Exchange{exchange(sent, came)},
 		verified: say("the route twice served the request without any key"),
 		fix:      say("require an API key on every route except health checks; or put a gateway that does so in front, and let only the gateway reach the service"),

@@ -100,6 +100,12 @@ var inferring = []struct{ path, whose string }{
 	{"/tokenize", "vLLM and llama.cpp"}, {"/detokenize", "vLLM and llama.cpp"}, {"/v1/embeddings", "OpenAI's API"}, {"/score", "vLLM"}, {"/rerank", "vLLM"}, {"/inference/v1/generate", "vLLM"},
 }
 
+// countsForAll is the vector of a tokenizer that is open to strangers: it costs a little
+// work, and tells nothing that a key protects.
+const countsForAll = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:L"
+
+func isTokenizer(path string) bool { return path == "/tokenize" || path == "/detokenize" }
+
 var endpointTags = []string{"OWASP API8:2023", "OWASP API5:2023", "OWASP API9:2023", "CWE-306"}
 
 func runOpenDoors(ctx context.Context, t *trial) end {
@@ -263,8 +269,12 @@ func (t *trial) tryInferring(ctx context.Context, path, whose string) {
 			continue
 		}
 		if again := t.ask(ctx, r); infers(again) {
+			vector := usesIt
+			if isTokenizer(path) {
+				vector = countsForAll
+			}
 			t.found(flaw{
-				title: say("a route outside the API works without a key: %s", whose), kind: "infers", where: "POST " + path, vector: usesIt,
+				title: say("a route outside the API works without a key: %s", whose), kind: "infers", where: "POST " + path, vector: vector,
 				tags: endpointTags, evidence: []recording.Exchange{exchange(r, again)},
 				verified: say("without a key, the route twice returned the output of a model or a tokenizer"),
 				fix:      say("require the key on every route except health checks, and let the entry point forward only the routes that users need"),
