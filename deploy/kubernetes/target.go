@@ -452,6 +452,9 @@ func whyNot(pod *corev1.Pod) words.Sentence {
 			said := words.Say("the container %s waits (%s): %s", c.Name, w.Reason, w.Message)
 			if last := c.LastTerminationState.Terminated; last != nil {
 				said = words.Say("%s; it ended with exit code %d before", said, last.ExitCode)
+				if why := strings.TrimSpace(last.Message); why != "" {
+					said = words.Say("%s: %s", said, why)
+				}
 			}
 			return said
 		}
