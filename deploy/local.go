@@ -142,6 +142,9 @@ func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Se
 
 // modelArgs are the flags of serve that say which models, and with how much memory.
 func modelArgs(spec scenarios.Local) (argv []string) {
+	if spec.Dummy() {
+		argv = append(argv, "--load-format", scenarios.LoadDummy)
+	}
 	if spec.Model != "" {
 		argv = append(argv, "--model", spec.Model)
 	}

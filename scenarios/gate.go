@@ -85,6 +85,10 @@ type Local struct {
 	Replicas int `yaml:"replicas,omitempty" json:"replicas,omitempty"`
 	// Model is a GGUF file or Hugging Face folder; empty means the built-in model.
 	Model string `yaml:"model,omitempty" json:"model,omitempty"`
+	// LoadFormat is where the weights come from: auto (the files of the models), or
+	// dummy (random weights of a shape, to plan capacity without the weights; a model
+	// is then a name such as llama-70b, a config.json, or a folder with one).
+	LoadFormat string `yaml:"load_format,omitempty" json:"load_format,omitempty"`
 	// Models are several models by name, in place of model. Each replica serves
 	// all of them on one device; workloads select one by its name.
 	Models map[string]Model `yaml:"models,omitempty" json:"models,omitempty"`
@@ -121,6 +125,9 @@ type Local struct {
 	// on the PATH; its alerts are in the recording.
 	Monitoring Monitoring `yaml:"monitoring,omitempty" json:"monitoring,omitzero"`
 }
+
+// Dummy reports whether the weights are random.
+func (l Local) Dummy() bool { return l.LoadFormat == LoadDummy }
 
 // Model is one of several models that a replica serves.
 type Model struct {

@@ -21,6 +21,9 @@ func (g Gate) CheckModels() error {
 
 // CheckModels looks whether the files that the replicas serve can be models at all.
 func (l Local) CheckModels() error {
+	if l.Dummy() {
+		return nil // the server knows the shapes
+	}
 	if err := checkModel("target.local.model", l.Model); err != nil {
 		return err
 	}

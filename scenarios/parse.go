@@ -80,9 +80,18 @@ func (g Gate) relativeTo(dir string) (Gate, error) {
 		return filepath.Join(dir, path)
 	}
 	if l := g.Target.Local; l != nil {
-		l.Gateway.Config, l.Model = whole(l.Gateway.Config), whole(l.Model)
+		model := whole
+		if l.Dummy() { // what is no file is the name of a shape
+			model = func(path string) string {
+				if _, err := os.Stat(whole(path)); err != nil {
+					return path
+				}
+				return whole(path)
+			}
+		}
+		l.Gateway.Config, l.Model = whole(l.Gateway.Config), model(l.Model)
 		for name, m := range l.Models {
-			m.Path = whole(m.Path)
+			m.Path = model(m.Path)
 			l.Models[name] = m
 		}
 	}

@@ -30,6 +30,8 @@ const (
 	ChunksNone      = "none"
 	VictimBusiest   = "busiest"
 	VictimRandom    = "random"
+	LoadAuto        = "auto"
+	LoadDummy       = "dummy"
 )
 
 // Bounds of a gate. Past them a value is a slip of the finger, not a plan.
@@ -223,6 +225,12 @@ func (c *checker) local(l Local) {
 	}
 	c.between("target.local.port", l.Port, 0, maxPort)
 	c.length("target.local.model", l.Model, maxText)
+	if l.LoadFormat != "" {
+		c.word("target.local.load_format", l.LoadFormat, LoadAuto, LoadDummy)
+	}
+	if l.Dummy() && l.Model == "" && len(l.Models) == 0 {
+		c.add("target.local.load_format", "found %s without a model, expected the shape of the random weights in model, such as llama-8b", LoadDummy)
+	}
 	if l.Model != "" && len(l.Models) > 0 {
 		c.add("target.local.model", "found it beside models, expected one of them")
 	}

@@ -94,6 +94,7 @@ func (o *serveOptions) modelFlags(cmd *cobra.Command) {
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&o.models, "model", paths, "a GGUF file or Hugging Face folder, as `[NAME=]PATH[,QUANTIZATION]`; may be repeated (default: the small built-in model)")
+	f.StringVar(&o.loadFormat, "load-format", loadAuto, "where weights come from: auto (the model's files), or dummy (random weights of a shape, made on the device: --model is then a name such as llama-70b, a config.json, or a folder with one)")
 	f.StringVar(&o.name, "model-name", environment("MODEL_NAME", ""), "the name of a single model in the API (default: from its file)")
 	f.StringVar(&o.engine.Quantization, "quantization", engine.DefaultQuantization, "the quantization of weights: none, fp16 or int8")
 	f.IntVar(&o.engine.MaxBatch, "max-batch-size", number("MAX_BATCH_SIZE", engine.DefaultMaxBatch), "the most sequences in a batch")

@@ -40,6 +40,7 @@ type serveOptions struct {
 	logLevel                    string
 	models                      []string // [NAME=]PATH[,QUANTIZATION]
 	name                        string
+	loadFormat                  string // auto or dummy
 	kvMiB, deviceMiB, gpuMiB    int64
 	deviceFile                  string
 	device                      string // auto, cpu or cuda:N
@@ -106,6 +107,7 @@ With OTEL_EXPORTER_OTLP_ENDPOINT, serve exports OpenTelemetry traces to that add
 	f.Int64Var(&o.deviceMiB, "device-memory-mib", defaultMiB(os.DirFS("/")), "memory in MiB that all servers on this host share on the CPU; default: 7/8 of the memory of the host or of its container's limit")
 	f.StringVar(&o.device, "device", "auto", "the compute device: cpu, cuda:N, or auto (the first GPU, or the CPU if there is none)")
 	f.StringVar(&o.deviceFile, "device-file", device.DefaultPath(), "the `file` through which servers share --device-memory-mib")
+	f.BoolVar(&o.engine.Deterministic, "deterministic", false, "make the answers to the same prompt, settings and seed the same to the last bit, whatever else is computed beside them; on a GPU this is slower, on the CPU it is always so")
 	f.BoolVar(&o.engine.NoPrefix, "no-prefix-cache", false, "do not reuse the KV blocks of earlier prompts")
 	f.BoolVar(&o.engine.SharePrefix, "share-prefix-cache", false, "share the prefix cache between tenants: faster if their prompts begin alike, but a tenant can find out what others ask")
 	f.StringVar(&o.secretFile, "gateway-secret-file", "", "a `file` with the secret shared with the gateway; with it, only the gateway is served (or GATEWAY_SECRET)")
@@ -181,6 +183,12 @@ func (o *serveOptions) onGPU(gpu *cuda.GPU, changed func(flag string) bool) {
 	o.gpuDefaults(changed)
 }
 
+// The values of --load-format.
+const (
+	loadAuto  = "auto"
+	loadDummy = "dummy"
+)
+
 // fraction is the number in an environment variable. If it is not a number, the
 // flag's check fails.
 func fraction(name string, otherwise float64) float64 {
@@ -214,6 +222,9 @@ func (o *serveOptions) check() error {
 			return fmt.Errorf("--%s: expected a number of 1 or more", n.name)
 		}
 	}
+	if o.loadFormat != loadAuto && o.loadFormat != loadDummy {
+		return fmt.Errorf("--load-format: found %q, expected %s or %s", o.loadFormat, loadAuto, loadDummy)
+	}
 	if o.engine.Threads < 0 {
 		return fmt.Errorf("--threads: found %d, expected 1 or more, or 0 for one thread per core", o.engine.Threads)
 	}
@@ -234,6 +245,9 @@ func (o serveOptions) configs() ([]engine.Config, error) {
 		return nil, err
 	}
 	models := o.models
+	if o.loadFormat == loadDummy && len(models) == 0 {
+		return nil, errors.New("--load-format dummy: found no --model, expected the shape of the random weights, such as --model llama-8b")
+	}
 	if len(models) == 0 {
 		models = []string{defaultmodel.Name + "="}
 	}
@@ -241,6 +255,11 @@ func (o serveOptions) configs() ([]engine.Config, error) {
 	for _, m := range models {
 		c := o.engine
 		c.Device = d
+		if c.Dummy = o.loadFormat == loadDummy; c.Dummy {
+			if c.Tokenizer, err = defaultmodel.Path(); err != nil {
+				return nil, err
+			}
+		}
 		c.Path = m
 		// An existing file may have = and , in its path.
 		if _, err := os.Stat(m); err != nil {
@@ -253,6 +272,7 @@ func (o serveOptions) configs() ([]engine.Config, error) {
 			}
 		}
 		if c.Path == "" {
+			c.Dummy = false // the built-in model has its weights
 			if c.Path, err = defaultmodel.Path(); err != nil {
 				return nil, err
 			}

@@ -31,10 +31,15 @@ var claims atomic.Int64
 type OutOfMemoryError struct {
 	Name               string
 	Asked, Free, Total int64
+	Sum                string // how what is asked for adds up; empty: it is one thing
 }
 
 func (e *OutOfMemoryError) Error() string {
-	return fmt.Sprintf("out of device memory: %s needs %d MiB, and %d of %d MiB are free", e.Name, mib(e.Asked), mib(e.Free), mib(e.Total))
+	text := fmt.Sprintf("out of device memory: %s needs %d MiB, and %d of %d MiB are free", e.Name, mib(e.Asked), mib(e.Free), mib(e.Total))
+	if e.Sum != "" {
+		text += ": " + e.Sum
+	}
+	return text
 }
 
 func mib(n int64) int64 { return (n + 1<<20 - 1) >> 20 }
@@ -90,7 +95,7 @@ func (c *Claim) Resize(bytes int64) error {
 			}
 		}
 		if free := c.d.total - used; bytes-had > free {
-			return nil, &OutOfMemoryError{c.name, bytes - had, max(0, free), c.d.total}
+			return nil, &OutOfMemoryError{Name: c.name, Asked: bytes - had, Free: max(0, free), Total: c.d.total}
 		}
 		claims = slices.DeleteFunc(claims, own)
 		if bytes > 0 {

@@ -32,6 +32,8 @@ import (
 // Config says which model to serve and how. Zero values mean the defaults.
 type Config struct {
 	Path         string // a GGUF file or a Hugging Face folder
+	Dummy        bool   // Path is a shape, and the weights are random
+	Tokenizer    string // a model whose tokenizer a shape without one uses
 	Name         string // what the model is called; the file's name by default
 	Quantization string // none, fp16 or int8
 	Threads      int
@@ -42,8 +44,11 @@ type Config struct {
 	KVBytes      int64  // memory for the KV cache
 	KVCache      string // how keys and values are kept: auto or int8
 	Activations  string // what a GPU multiplies int8 weights by for prompts: auto, 16, int8 or fp8
-	NoPrefix     bool   // do not reuse the cache of prompts with the same beginning
-	SharePrefix  bool   // reuse it across tenants too, which reveals to tenants what others ask
+	// Deterministic makes answers of the same prompt, settings and seed the same to the
+	// last bit, whatever else is computed beside them. On the CPU they always are.
+	Deterministic bool
+	NoPrefix      bool // do not reuse the cache of prompts with the same beginning
+	SharePrefix   bool // reuse it across tenants too, which reveals to tenants what others ask
 	// Device is the device whose memory is claimed; nil: memory is not
 	// accounted for.
 	Device *device.Device
@@ -145,18 +150,19 @@ type backend interface {
 
 // Info is what is served.
 type Info struct {
-	Model        string
-	Architecture string
-	Backend      string
-	Quantization string
-	WeightBytes  int64
-	KVCache      string
-	KVBytes      int64
-	KVTokens     int
-	MaxSequence  int
-	Vocabulary   int
-	Loaded       time.Time
-	LoadTook     time.Duration
+	Model         string
+	Architecture  string
+	Backend       string
+	Quantization  string
+	WeightBytes   int64
+	KVCache       string
+	KVBytes       int64
+	KVTokens      int
+	Deterministic bool // answers do not depend on what is computed beside them
+	MaxSequence   int
+	Vocabulary    int
+	Loaded        time.Time
+	LoadTook      time.Duration
 }
 
 // Stats are counters since the start, and gauges.
@@ -195,10 +201,13 @@ func Open(c Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Deterministic && activations > tensor.Activations16 {
+		return nil, fmt.Errorf("activations of %s are for steps with prompts alone, so answers would depend on what else is computed: leave them at auto with --deterministic", activations)
+	}
 	if c.GPU == nil && activations != tensor.ActivationsAuto {
 		return nil, fmt.Errorf("activations of %s are for a GPU, and the CPU computes: leave them at auto", activations)
 	}
-	w, err := weights.Open(c.Path)
+	w, err := c.open()
 	if err != nil {
 		return nil, err
 	}
@@ -210,6 +219,14 @@ func Open(c Config) (*Engine, error) {
 	}
 	e.info.Loaded, e.info.LoadTook = time.Now(), time.Since(began)
 	return e, nil
+}
+
+// open reads the model, or describes one of random weights.
+func (c Config) open() (*weights.Model, error) {
+	if c.Dummy {
+		return weights.Dummy(c.Path, c.Tokenizer)
+	}
+	return weights.Open(c.Path)
 }
 
 func (e *Engine) load(w *weights.Model, format tensor.Format, cache tensor.KVType, activations tensor.Activations) error {
@@ -260,6 +277,7 @@ func (e *Engine) load(w *weights.Model, format tensor.Format, cache tensor.KVTyp
 	e.info = Info{
 		Model: e.cfg.Name, Architecture: e.model.Architecture, Backend: e.backend.Name(), Quantization: format.String(),
 		WeightBytes: e.model.Bytes, KVCache: cache.String(), KVBytes: e.kv.Bytes(), KVTokens: count * tensor.BlockSize, MaxSequence: e.maxSeq, Vocabulary: e.model.Vocab,
+		Deterministic: e.cfg.GPU == nil || e.cfg.Deterministic,
 	}
 	return nil
 }
@@ -269,6 +287,19 @@ func (e *Engine) load(w *weights.Model, format tensor.Format, cache tensor.KVTyp
 func (e *Engine) loadModel(w *weights.Model, format tensor.Format, activations tensor.Activations) (room int64, err error) {
 	if e.cfg.GPU != nil {
 		return e.loadOnGPU(w, format, activations)
+	}
+	if e.cfg.Dummy && e.cfg.Device != nil {
+		u, err := e.cfg.Device.Usage()
+		if err != nil {
+			return 0, err
+		}
+		need, err := e.cfg.need(w, false)
+		if budget := int64(e.cfg.Fraction * float64(u.Free())); err == nil && need.Sum() > budget {
+			err = e.doesNotFit(need, budget, u.Free(), u.Total)
+		}
+		if err != nil {
+			return 0, err
+		}
 	}
 	processor := cpu.New(e.cfg.Threads)
 	e.backend = processor

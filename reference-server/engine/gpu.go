@@ -23,10 +23,17 @@ func (e *Engine) loadOnGPU(w *weights.Model, format tensor.Format, activations t
 	e.gpu = g.NewModel()
 	e.backend = e.gpu
 	need := model.Size(w, storedOnGPU(format))
+	all, err := e.cfg.need(w, true)
+	if err != nil {
+		return 0, err
+	}
+	if e.cfg.Dummy && all.Sum() > budget {
+		return 0, e.doesNotFit(all, budget, before, g.Total)
+	}
 	if need > budget {
 		return 0, &device.OutOfMemoryError{Name: "the weights of " + e.cfg.Name, Asked: need, Free: budget, Total: g.Total}
 	}
-	if e.model, err = model.Compile(w, e.gpu, format, activations, e.cfg.MaxTokens, e.cfg.MaxBatch, (budget-need)/3, e.cfg.Progress); err != nil {
+	if e.model, err = model.Compile(w, e.gpu, format, activations, e.cfg.Deterministic, e.cfg.MaxTokens, e.cfg.MaxBatch, (budget-need)/3, e.cfg.Progress); err != nil {
 		return 0, e.outOfMemory("the weights of ", need, err)
 	}
 	// What others take of the GPU meanwhile, such as a replica that starts too, is not

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 
+	"github.com/launchgate/launchgate/reference-server/device"
 	"github.com/launchgate/launchgate/reference-server/model"
 	"github.com/launchgate/launchgate/reference-server/tensor"
 	"github.com/launchgate/launchgate/reference-server/weights"
@@ -23,6 +24,19 @@ func (n Need) Sum() int64 { return n.Weights + n.Working + n.Cache }
 // reads the model's metadata alone.
 func NeedOf(c Config, onGPU bool) (n Need, err error) {
 	c = c.withDefaults()
+	w, err := c.open()
+	if err != nil {
+		return n, err
+	}
+	defer w.Close()
+	if n, err = c.need(w, onGPU); err != nil {
+		return n, fmt.Errorf("model %s: %w", c.Path, err)
+	}
+	return n, nil
+}
+
+// need is what an engine with this model needs.
+func (c Config) need(w *weights.Model, onGPU bool) (n Need, err error) {
 	format, err := tensor.ParseFormat(c.Quantization)
 	if err != nil {
 		return n, err
@@ -31,14 +45,9 @@ func NeedOf(c Config, onGPU bool) (n Need, err error) {
 	if err != nil {
 		return n, err
 	}
-	w, err := weights.Open(c.Path)
-	if err != nil {
-		return n, err
-	}
-	defer w.Close()
 	shape, err := model.ReadConfig(w)
 	if err != nil {
-		return n, fmt.Errorf("model %s: %w", c.Path, err)
+		return n, err
 	}
 	full := 4
 	if onGPU {
@@ -48,4 +57,15 @@ func NeedOf(c Config, onGPU bool) (n Need, err error) {
 	n.Model, n.Weights, n.Working = c.Name, model.Size(w, format), shape.WorkingSize(c.MaxTokens, c.MaxBatch)
 	n.Cache = min(c.KVBytes, int64(blocks)*shape.KVBlockBytes(cache, full))
 	return n, nil
+}
+
+// doesNotFit is the error for a model that needs more than the part of the device's
+// free memory that it may take.
+func (e *Engine) doesNotFit(n Need, budget, free, total int64) error {
+	const mib = 1 << 20
+	return &device.OutOfMemoryError{
+		Name: n.Model, Asked: n.Sum(), Free: free, Total: total,
+		Sum: fmt.Sprintf("%d MiB of weights, %d of working memory and %d for the keys and values of one sequence of %d tokens make %d, and of the free memory it may take %d; take a smaller model or quantization, a shorter --max-sequence-length, or a device with more memory",
+			n.Weights/mib, n.Working/mib, n.Cache/mib, e.cfg.MaxSequence, n.Sum()/mib, budget/mib),
+	}
 }

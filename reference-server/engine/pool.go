@@ -85,7 +85,7 @@ func (p *Pool) WaitForFiles(ctx context.Context) error {
 	for _, s := range p.models {
 		for {
 			_, err := os.Stat(s.cfg.Path)
-			if err == nil {
+			if err == nil || s.cfg.Dummy { // a shape has a name or a file that is there already
 				break
 			}
 			if !errors.Is(err, fs.ErrNotExist) {
@@ -221,7 +221,7 @@ func (p *Pool) load(s *slot) error {
 	}
 	i := e.Info()
 	p.log.Info("model is loaded", "model", i.Model, "architecture", i.Architecture, "backend", i.Backend, "quantization", i.Quantization,
-		"weights_mib", i.WeightBytes>>20, "kv_cache", i.KVCache, "kv_mib", i.KVBytes>>20, "kv_tokens", i.KVTokens, "took", i.LoadTook.Round(time.Millisecond))
+		"weights_mib", i.WeightBytes>>20, "kv_cache", i.KVCache, "kv_mib", i.KVBytes>>20, "kv_tokens", i.KVTokens, "max_sequence", i.MaxSequence, "sequences_that_fit", i.KVTokens/max(1, i.MaxSequence), "deterministic", i.Deterministic, "took", i.LoadTook.Round(time.Millisecond))
 	ctx, stop := context.WithCancel(context.Background())
 	s.engine, s.stop, s.ended, s.used = e, stop, make(chan struct{}), time.Now()
 	go func(ended chan struct{}) { e.Run(ctx); close(ended) }(s.ended)

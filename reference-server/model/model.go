@@ -52,15 +52,16 @@ func New(w *weights.Model, back tensor.Backend, f tensor.Format, tokens, outputs
 }
 
 // Compile is New for a backend that computes whole steps. The backend may use
-// spare bytes beyond the weights to be faster.
-func Compile(w *weights.Model, on tensor.Compiler, f tensor.Format, a tensor.Activations, tokens, outputs int, spare int64, progress func(done float64)) (*Model, error) {
+// spare bytes beyond the weights to be faster. If it is to be deterministic, what it
+// computes of a token does not depend on the rest of the step.
+func Compile(w *weights.Model, on tensor.Compiler, f tensor.Format, a tensor.Activations, deterministic bool, tokens, outputs int, spare int64, progress func(done float64)) (*Model, error) {
 	m, _, err := load(w, on, f, progress)
 	if err != nil {
 		return nil, err
 	}
 	n := tensor.Net{
 		Embedding: m.embedding, Output: m.output, OutputNorm: m.outputNorm, Width: m.Width, FFN: m.FFN, Vocab: m.Vocab, Context: m.Context,
-		Attention: tensor.Attention{Heads: m.Heads, KVHeads: m.KVHeads, HeadDim: m.HeadDim}, Epsilon: m.Epsilon, Rotation: m.Rotation, Tokens: tokens, Outputs: outputs, Spare: spare, Activations: a,
+		Attention: tensor.Attention{Heads: m.Heads, KVHeads: m.KVHeads, HeadDim: m.HeadDim}, Epsilon: m.Epsilon, Rotation: m.Rotation, Tokens: tokens, Outputs: outputs, Spare: spare, Activations: a, Deterministic: deterministic,
 	}
 	for _, l := range m.layers {
 		n.Layers = append(n.Layers, tensor.NetLayer{

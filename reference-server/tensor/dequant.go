@@ -2,12 +2,18 @@ package tensor
 
 import (
 	"encoding/binary"
+	"hash/fnv"
 	"math"
+	"math/rand/v2"
 )
 
 // Row writes the weights of row r to dst (cols), as float32. The block layouts
 // are ggml's (https://github.com/ggml-org/ggml, ggml-common.h).
 func (s Stored) Row(dst []float32, r int) {
+	if s.Type == Random {
+		s.draw(dst, r)
+		return
+	}
 	per, size := s.Type.Block()
 	rowBytes := s.Cols / per * size
 	row := s.Data[r*rowBytes : (r+1)*rowBytes]
@@ -142,4 +148,21 @@ func roundShift(v uint32, n uint) uint32 {
 		v++
 	}
 	return v
+}
+
+// draw draws row r of random weights. Their variance is 1/Cols, so that a product
+// keeps the size of its input.
+func (s Stored) draw(dst []float32, r int) {
+	rng := rand.New(rand.NewPCG(s.Seed(), uint64(r)))
+	scale := 1 / math.Sqrt(float64(s.Cols))
+	for i := range s.Cols {
+		dst[i] = float32(rng.NormFloat64() * scale)
+	}
+}
+
+// Seed is the seed of random weights, by the tensor's name.
+func (s Stored) Seed() uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(s.Name)) // it never fails
+	return h.Sum64()
 }

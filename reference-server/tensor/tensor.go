@@ -27,10 +27,13 @@ const (
 	Q4_1
 	Q4_K
 	Q6_K
+	// Random weights are in no file. Row draws them from the tensor's name, and a
+	// backend may draw its own.
+	Random
 )
 
 func (t Type) String() string {
-	return [...]string{"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K"}[t]
+	return [...]string{"F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K", "Q6_K", "random"}[t]
 }
 
 // Block is the number of weights in a block of the format and its size in
@@ -233,6 +236,9 @@ type Net struct {
 	Tokens, Outputs   int   // the most in one step
 	Spare             int64 // bytes that the backend may use to be faster
 	Activations       Activations
+	// Deterministic makes the numbers of a token the same to the last bit whatever
+	// else is in its step.
+	Deterministic bool
 }
 
 // NetLayer is the weights of a layer. Biases and norms of heads may be nil.

@@ -50,6 +50,7 @@ type hfConfig struct {
 	Window    int     `json:"sliding_window"`
 	UseWindow *bool   `json:"use_sliding_window"`
 	Act       string  `json:"hidden_act"`
+	Tied      bool    `json:"tie_word_embeddings"` // read for random weights alone; files have the output or not
 	Scaling   *hfRope `json:"rope_scaling"`
 	Rope      *hfRope `json:"rope_parameters"` // newer files keep the base and its scaling here
 }

@@ -27,6 +27,7 @@ type cublasLt struct {
 	matmul     func(h, desc uintptr, alpha unsafe.Pointer, a ptr, la uintptr, b ptr, lb uintptr, beta unsafe.Pointer, c ptr, lc uintptr, d ptr, ld uintptr, algo unsafe.Pointer, work ptr, workBytes uintptr, stream uintptr) int32
 	desc       map[int32]uintptr // how numbers of a type are multiplied
 	prefer     uintptr
+	ordered    uintptr // prefers algorithms that sum over the columns in one go
 	plans      map[ltShape]*ltPlan
 	numbers    [2]float32 // 0 and 1, for beta and alpha
 	whole      [2]int32   // the same, where sums are int32
@@ -39,6 +40,7 @@ const ltWorkspace = 32 << 20
 type ltShape struct {
 	kind, out          int32
 	rows, cols, tokens int
+	exact              bool // the result of a token must not depend on the number of tokens
 }
 
 // ltPlan is how a shape is computed.
@@ -97,11 +99,12 @@ func newCublasLt(lib uintptr) (*cublasLt, error) {
 	}
 	const in32F, in32I = 68, 72 // what sums are computed in
 	var half, eight, float8 uintptr
-	transposed, bytes, perRow, quick := int32(1), uint64(ltWorkspace), int32(3), int8(1)
+	transposed, bytes, perRow, quick, unsplit := int32(1), uint64(ltWorkspace), int32(3), int8(1), uint32(0)
 	for _, s := range []int32{
 		l.create(&l.handle), l.newDesc(&half, in32F, typeF32), l.newDesc(&eight, in32I, typeI32),
 		l.setDesc(half, 3, unsafe.Pointer(&transposed), 4), l.setDesc(eight, 3, unsafe.Pointer(&transposed), 4), // weights lie row after row
 		l.newPrefer(&l.prefer), l.setPrefer(l.prefer, 1, unsafe.Pointer(&bytes), 8),
+		l.newPrefer(&l.ordered), l.setPrefer(l.ordered, 1, unsafe.Pointer(&bytes), 8), l.setPrefer(l.ordered, 3, unsafe.Pointer(&unsplit), 4),
 	} {
 		if s != 0 {
 			return nil, fmt.Errorf("cuBLASLt cannot be used: status %d", s)
@@ -151,17 +154,12 @@ func (l *cublasLt) run(p *ltPlan, kind int32, y, w, x ptr, add bool, work ptr, s
 // plan chooses an algorithm once for each shape. If there is scratch memory, it
 // measures those that cuBLASLt proposes and takes the fastest.
 func (l *cublasLt) plan(g *GPU, s ltShape, w, x, work, scratch ptr, spare int64) *ltPlan {
-	p := &ltPlan{}
-	var got int32
-	results := make([]ltResult, 8)
-	if l.newLayout(&p.w, s.kind, uint64(s.cols), uint64(s.rows), int64(s.cols)) != 0 ||
-		l.newLayout(&p.x, s.kind, uint64(s.cols), uint64(s.tokens), int64(s.cols)) != 0 ||
-		l.newLayout(&p.y, s.out, uint64(s.rows), uint64(s.tokens), int64(s.rows)) != 0 ||
-		l.heuristic(l.handle, l.desc[s.kind], p.w, p.x, p.y, p.y, l.prefer, int32(len(results)), unsafe.Pointer(&results[0]), &got) != 0 || got < 1 {
+	p, found := l.propose(s, l.prefer, 8)
+	if p == nil {
 		return nil
 	}
 	best := float32(math.Inf(1))
-	p.algorithm = results[0].algorithm
+	p.algorithm = found[0]
 	each := int64(2)
 	if s.out == typeF32 || s.out == typeI32 {
 		each = 4
@@ -170,13 +168,31 @@ func (l *cublasLt) plan(g *GPU, s ltShape, w, x, work, scratch ptr, spare int64)
 		return p
 	}
 	chosen := p.algorithm
-	for _, r := range results[:got] {
-		p.algorithm = r.algorithm
+	for _, algorithm := range found {
+		p.algorithm = algorithm
 		took, ok := g.timed(3, func() bool { return l.run(p, s.kind, scratch, w, x, false, work, g.stream) })
 		if ok && took < best {
-			best, chosen = took, r.algorithm
+			best, chosen = took, algorithm
 		}
 	}
 	p.algorithm = chosen
 	return p
+}
+
+// propose makes the layouts of a product, and asks for up to most algorithms.
+func (l *cublasLt) propose(s ltShape, prefer uintptr, most int) (*ltPlan, [][64]byte) {
+	p := &ltPlan{}
+	var got int32
+	results := make([]ltResult, most)
+	if l.newLayout(&p.w, s.kind, uint64(s.cols), uint64(s.rows), int64(s.cols)) != 0 ||
+		l.newLayout(&p.x, s.kind, uint64(s.cols), uint64(s.tokens), int64(s.cols)) != 0 ||
+		l.newLayout(&p.y, s.out, uint64(s.rows), uint64(s.tokens), int64(s.rows)) != 0 ||
+		l.heuristic(l.handle, l.desc[s.kind], p.w, p.x, p.y, p.y, prefer, int32(len(results)), unsafe.Pointer(&results[0]), &got) != 0 || got < 1 {
+		return nil, nil
+	}
+	var found [][64]byte
+	for _, r := range results[:got] {
+		found = append(found, r.algorithm)
+	}
+	return p, found
 }

@@ -3,6 +3,7 @@
 package cuda
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -34,6 +35,8 @@ type program struct {
 	partial, done                                   ptr   // of attention split over the sequence
 	work                                            ptr   // cuBLASLt's
 	spare                                           int64 // bytes of the logits, which plan may overwrite
+
+	exact struct{ shapes, faster int } // products of deterministic steps, and how many cuBLASLt computes
 
 	in     input
 	graphs map[int]uintptr // of decode steps, by padded batch
@@ -166,6 +169,9 @@ func (p *program) room() error {
 		return err
 	}
 	stretches := int64(2 * p.g.SMs)
+	if n.Deterministic {
+		stretches = int64(p.fixedStretches())
+	}
 	if p.sums = tokens * int64(n.FFN) * 4; p.eight() {
 		p.sums = tokens * max(int64(n.FFN)*8, all*4, int64(n.Width)*4)
 	}
@@ -573,7 +579,7 @@ func (p *program) compute(pl plan, cache *kv) {
 // processor, which would then take longer than the others.
 func (p *program) few(pl plan) {
 	p.g.slot = 0
-	if p.g.major == 9 && pl.tokens <= gemvTokens {
+	if p.g.major == 9 && pl.tokens <= gemvTokens && !p.n.Deterministic {
 		p.g.slot = slotBytes
 	}
 }
@@ -583,7 +589,7 @@ const slotBytes = 112 << 10
 
 // gemvs reports whether gemv multiplies by a matrix: whether its inputs have room.
 func (p *program) gemvs(w *matrix, tokens int) bool {
-	return tokens <= gemvTokens && gemvBytes(4)+w.inputs(tokens) <= p.g.shared()
+	return tokens <= gemvTokens && !p.n.Deterministic && gemvBytes(4)+w.inputs(tokens) <= p.g.shared()
 }
 
 // inputs is the size of gemv's inputs in shared memory: 16 bits each, or three
@@ -657,8 +663,11 @@ func (p *program) ropeStore(pl plan, i int, l layer, cache *kv) {
 		a.Heads, a.KVHeads, a.HeadDim, p.halves(), p.n.Epsilon)
 }
 
-// flash reports whether there is a separate kernel for prompts.
-func (p *program) flash() bool { return p.n.Attention.HeadDim == 64 || p.n.Attention.HeadDim == 128 }
+// tiled reports whether there are kernels of attention on tensor cores.
+func (p *program) tiled() bool { return p.n.Attention.HeadDim == 64 || p.n.Attention.HeadDim == 128 }
+
+// flash reports whether a separate kernel computes prompts.
+func (p *program) flash() bool { return p.tiled() && !p.n.Deterministic }
 
 // attend computes the attention of the step's tokens to their sequences.
 func (p *program) attend(pl plan, i int, cache *kv) {
@@ -674,6 +683,10 @@ func (p *program) attend(pl plan, i int, cache *kv) {
 			p.attended, p.qkv, keys, values, keyScales, valueScales, in.at(in.tables), in.at(in.offsets), in.at(in.positions), in.at(in.firsts), in.at(in.counts), a.Heads, a.KVHeads, scale)
 	}
 	if pl.singles == 0 {
+		return
+	}
+	if p.n.Deterministic {
+		p.attendFixed(pl, i, cache)
 		return
 	}
 	share := a.Heads / a.KVHeads
@@ -721,6 +734,57 @@ func (p *program) attend(pl plan, i int, cache *kv) {
 	p.g.launch(fmt.Sprintf("%s_%d_%d_%d", p.name("attend_decode"), lanes, heads, warps), grid{x: pl.singles, y: y, z: splits, threads: 32 * warps, shared: warps * heads * (a.HeadDim + 2) * 4},
 		p.attended, p.qkv, keys, values, in.at(in.tables), in.at(in.offsets), in.at(in.positions), in.at(in.slots), in.at(in.which), p.partial, p.done,
 		a.Heads, a.KVHeads, a.HeadDim, scale, early)
+}
+
+// In deterministic steps the context of a token is always split into so many
+// stretches, and so many tokens attend at once.
+const (
+	fixedSplits = 8
+	fixedTokens = 256
+)
+
+// fixedStretches is how many stretches the attention of deterministic steps has at most.
+func (p *program) fixedStretches() int {
+	a := p.n.Attention
+	return min(fixedTokens, padded(p.n.Tokens)+4) * a.KVHeads * ((a.Heads/a.KVHeads + fixedHeads(a) - 1) / fixedHeads(a)) * fixedSplits
+}
+
+// fixedHeads is how many query heads of a KV head a block computes in deterministic
+// steps, without tensor cores.
+func fixedHeads(a tensor.Attention) int {
+	switch share := a.Heads / a.KVHeads; {
+	case share == 1:
+		return 1
+	case share <= 4:
+		return 4
+	}
+	return 8
+}
+
+// attendFixed computes the attention of every token by the same kernel, which splits a
+// context by its length alone. So the result does not depend on the other tokens of the
+// step, nor on whether the token belongs to a prompt.
+func (p *program) attendFixed(pl plan, i int, cache *kv) {
+	a, in := p.n.Attention, &p.in
+	keys, values, keyScales, valueScales := cache.of(i)
+	scale, share := float32(1/math.Sqrt(float64(a.HeadDim))), a.Heads/a.KVHeads
+	for from := 0; from < pl.singles; from += fixedTokens {
+		which, n := in.at(in.which+from), min(fixedTokens, pl.singles-from)
+		if cache.keyScales != 0 || p.tiled() && share > 1 {
+			p.g.launch(fmt.Sprintf("attend_tiles_%s%s_%d", cache.kind(), p.m.half, a.HeadDim), grid{x: n, y: a.KVHeads * ((share + 7) / 8), z: fixedSplits, threads: 128, shared: 4 * tilesBytes(a.HeadDim, cache)},
+				p.attended, p.qkv, keys, values, keyScales, valueScales, in.at(in.tables), in.at(in.offsets), in.at(in.positions), in.at(in.slots), which, p.partial, p.done,
+				a.Heads, a.KVHeads, scale, 0)
+			continue
+		}
+		heads, lanes := fixedHeads(a), 2
+		for lanes*8 < a.HeadDim {
+			lanes *= 2
+		}
+		const warps = 4
+		p.g.launch(fmt.Sprintf("%s_%d_%d_%d", p.name("attend_decode"), lanes, heads, warps), grid{x: n, y: a.KVHeads * ((share + heads - 1) / heads), z: fixedSplits, threads: 32 * warps, shared: warps * heads * (a.HeadDim + 2) * 4},
+			p.attended, p.qkv, keys, values, in.at(in.tables), in.at(in.offsets), in.at(in.positions), in.at(in.slots), which, p.partial, p.done,
+			a.Heads, a.KVHeads, a.HeadDim, scale, 0)
+	}
 }
 
 // attendWide is the largest number of decoding tokens that get twice the warps.
@@ -786,7 +850,7 @@ func (p *program) multiply(y ptr, w *matrix, x ptr, norm *vector, tokens int, ou
 		p.g.launch(p.name("rms_norm"), grid{x: tokens, y: 1, threads: 256}, p.h, x, weight, ptr(0), w.cols, p.n.Epsilon)
 		x = p.h
 	}
-	if tokens <= limit {
+	if tokens <= limit && !p.n.Deterministic {
 		tiles, each := 1, 16
 		for tiles*8 < tokens {
 			tiles *= 2
@@ -842,7 +906,7 @@ func (p *program) eight() bool {
 // tokens.
 func (p *program) activations(pl plan) tensor.Activations {
 	switch a := p.n.Activations; {
-	case pl.whole || pl.tokens <= skinnyWide || !p.eight():
+	case p.n.Deterministic || pl.whole || pl.tokens <= skinnyWide || !p.eight():
 		return tensor.Activations16
 	case a != tensor.ActivationsAuto:
 		return a
@@ -926,14 +990,93 @@ const gemmBytes = 4 * (64 + 128) * 40 * 2
 // product multiplies by 16-bit weights on tensor cores.
 func (p *program) product(y, w, x ptr, rows, cols, tokens int, out outcome) {
 	if p.g.lt != nil && p.g.err == nil {
-		s := ltShape{kind: p.halfType(), rows: rows, cols: cols, tokens: padded(tokens)}
+		s := ltShape{kind: p.halfType(), rows: rows, cols: cols, tokens: padded(tokens), exact: p.n.Deterministic}
 		if s.out = s.kind; out != store {
 			s.out = typeF32
+		}
+		if s.exact {
+			if _, planned := p.g.lt.plans[s]; !planned {
+				p.g.lt.plans[s] = p.exactPlan(s, w)
+			}
 		}
 		if p.g.lt.multiply(p.g, s, y, w, x, out == add, p.work, p.logits, p.spare) {
 			return
 		}
 	}
+	p.gemm(y, w, x, rows, cols, tokens, out)
+}
+
+// gemm multiplies with the server's own kernel. It sums the products of each token in
+// the order of the columns, whatever other tokens there are.
+func (p *program) gemm(y, w, x ptr, rows, cols, tokens int, out outcome) {
 	p.g.launch(fmt.Sprintf("gemm_%s_%s", p.m.half, out), grid{x: (rows + 127) / 128, y: (tokens + 63) / 64, threads: 256, shared: gemmBytes},
 		y, w, x, tokens, rows, cols)
 }
+
+// exactPlan is the fastest of cuBLASLt's algorithms that gives the bits of gemm, of
+// these weights and random inputs. It is nil if there is none, or if gemm is as fast.
+// So deterministic steps may use either, by the number of their tokens.
+func (p *program) exactPlan(s ltShape, w ptr) *ltPlan {
+	plan, found := p.g.lt.propose(s, p.g.lt.ordered, exactProposals)
+	if plan == nil || p.g.err != nil {
+		return nil
+	}
+	out, each := store, int64(2)
+	if s.out == typeF32 {
+		out, each = float, 4
+	}
+	n := each * int64(s.rows) * int64(s.tokens)
+	var taken []ptr
+	defer func() {
+		for _, at := range taken {
+			p.m.free(at)
+		}
+	}()
+	room := func(n int64) ptr {
+		at, err := p.m.alloc(n)
+		if err != nil {
+			return 0
+		}
+		taken = append(taken, at)
+		return at
+	}
+	x, want, got := room(2*int64(s.tokens)*int64(s.cols)), room(n), room(n)
+	if x == 0 || want == 0 || got == 0 {
+		return nil
+	}
+	defer p.m.undraw()
+	if p.m.draw(x, tensor.Stored{Name: "exact", Type: tensor.Random, Rows: s.tokens, Cols: s.cols}) != nil {
+		return nil
+	}
+	read := func(at ptr) []byte {
+		b := make([]byte, n)
+		if p.g.d.toHost(unsafe.Pointer(&b[0]), at, uint64(n), p.g.stream) != 0 || p.g.sync() != nil {
+			return nil
+		}
+		return b
+	}
+	best, ok := p.g.timed(3, func() bool { p.gemm(want, w, x, s.rows, s.cols, s.tokens, out); return p.g.err == nil })
+	reference := read(want)
+	if !ok || reference == nil {
+		return nil
+	}
+	p.exact.shapes++
+	var chosen *ltPlan
+	for _, algorithm := range found {
+		plan.algorithm = algorithm
+		took, ok := p.g.timed(3, func() bool { return p.g.lt.run(plan, s.kind, got, w, x, false, p.work, p.g.stream) })
+		if !ok || took >= best && chosen != nil {
+			continue
+		}
+		if took < best && bytes.Equal(read(got), reference) {
+			best, chosen = took, &ltPlan{w: plan.w, x: plan.x, y: plan.y, algorithm: algorithm}
+		}
+	}
+	if chosen != nil {
+		p.exact.faster++
+	}
+	return chosen
+}
+
+// exactProposals is how many of cuBLASLt's algorithms are tried.
+const exactProposals = 24

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"unsafe"
@@ -29,6 +30,7 @@ type Model struct {
 	events []uintptr
 	stage  [2]staging
 	turn   int
+	drawn  map[int]ptr // random numbers on the device, by the columns of the matrices
 }
 
 // staging is pinned memory from which weights are copied while the next are
@@ -76,6 +78,7 @@ func (m *Model) Close() {
 }
 
 func (m *Model) unstage() {
+	m.undraw()
 	for i := range m.stage {
 		if s := &m.stage[i]; s.at != nil {
 			m.g.d.hostFree(s.at)
@@ -211,6 +214,9 @@ func (m *Model) narrow(w *matrix) (err error) {
 // upload converts rows on all processors and copies them while the next are
 // converted.
 func (m *Model) upload(to ptr, s tensor.Stored) error {
+	if s.Type == tensor.Random {
+		return m.draw(to, s)
+	}
 	step := max(1, stageBytes/(2*s.Cols))
 	for from := 0; from < s.Rows; from += step {
 		n := min(step, s.Rows-from)
@@ -229,6 +235,55 @@ func (m *Model) upload(to ptr, s tensor.Stored) error {
 		st.used = true
 	}
 	return nil
+}
+
+// drawnNumbers is how many random numbers there are for matrices of the same columns.
+// It is a prime, so that rows are alike only after so many of them.
+const drawnNumbers = 4194301
+
+// draw fills a matrix with random weights on the device: with copies of the same
+// numbers, which begin elsewhere for each matrix.
+func (m *Model) draw(to ptr, s tensor.Stored) error {
+	const each = 2 // bytes of a number
+	all, ok := m.drawn[s.Cols]
+	if !ok {
+		var err error
+		if all, err = m.alloc(each * drawnNumbers); err != nil {
+			return err
+		}
+		if m.drawn == nil {
+			m.drawn = map[int]ptr{}
+		}
+		m.drawn[s.Cols] = all
+		numbers, scale := make([]float32, drawnNumbers), 1/math.Sqrt(float64(s.Cols))
+		rng := rand.New(rand.NewPCG(uint64(s.Cols), 1))
+		for i := range numbers {
+			numbers[i] = float32(rng.NormFloat64() * scale)
+		}
+		packed := make([]byte, each*drawnNumbers)
+		m.pack(packed, numbers)
+		err = m.g.d.check("cuMemcpyHtoDAsync", m.g.d.toDevice(all, unsafe.Pointer(&packed[0]), uint64(len(packed)), m.g.stream))
+		if err = errors.Join(err, m.g.sync()); err != nil {
+			return err
+		}
+	}
+	from := int64(s.Seed() % drawnNumbers)
+	for at, end := int64(0), int64(s.Rows)*int64(s.Cols); at < end; {
+		n := min(drawnNumbers-from, end-at)
+		if err := m.g.d.check("cuMemcpyDtoDAsync", m.g.d.within(to.plus(each*at), all.plus(each*from), uint64(each*n), m.g.stream)); err != nil {
+			return err
+		}
+		at, from = at+n, 0
+	}
+	return nil
+}
+
+// undraw frees the random numbers.
+func (m *Model) undraw() {
+	for _, p := range m.drawn {
+		m.free(p)
+	}
+	m.drawn = nil
 }
 
 // staging returns pinned memory from which no copy is under way.
