@@ -88,7 +88,7 @@ func (v *Verdict) decide(e *evidence) {
 			v.Reasons = append(v.Reasons, Reason{Said: words.Say("Left out: %s: %s.", f.Source, f.Why)})
 		}
 	}
-	for _, warning := range slices.Concat(warnings(e.gate), e.unreportedTokens(), e.remarks(), deviceWarnings(v.Devices)) {
+	for _, warning := range slices.Concat(warnings(e.gate), e.ofOthers(), e.unreportedTokens(), e.remarks(), deviceWarnings(v.Devices)) {
 		v.Reasons = append(v.Reasons, Reason{Said: warning})
 	}
 	for _, r := range v.Reasons {

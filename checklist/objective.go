@@ -24,6 +24,10 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 			return f
 		}
 	}
+	if why := e.untold(o); !why.IsZero() {
+		f.Why = why
+		return f
+	}
 	switch {
 	case o.Than != (scenarios.Than{}):
 		f.relative(o, e)

@@ -72,7 +72,7 @@ Exit codes of a run: 0 pass, 1 fail, 2 unproven, 3 invalid, 4 could not run,
 	root.AddCommand(runCommand(out, errOut, code, &c), scanCommand(out, errOut, code, &c), capacityCommand(out, errOut, code, &c), compareCommand(out, code), judgeCommand(out, code, &c), reportCommand(out), checklistCommand(out, code), listCommand(out), initCommand(out), versionCommand(out), manCommand(out), doctorCommand(out),
 		upCommand(out), downCommand(out), releaseCommand(out, code), backupCommand(out, errOut), restoreCommand(out, errOut), keepCommand(), recoverCommand(out), watchdogCommand(), burnCommand(), hogCommand(), workerCommand(), liveCommand(os.Stdin, out))
 	root.AddCommand(calibrateCommand(out), predictCommand(out, code, &c), planCommand(out, &c))
-	root.AddCommand(exportCommand(out), serveCommand(out))
+	root.AddCommand(exportCommand(out), importCommand(out, code), serveCommand(out))
 	tellExits(root)
 	offer(root)
 	return root

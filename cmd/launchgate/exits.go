@@ -21,6 +21,7 @@ var exits = []struct{ command, means string }{
 	{"scan", "0 no finding fails the scan, 1 a finding fails it, 2 unproven"},
 	{"release", "0 the release is live, 1 it was rejected or rolled back"},
 	{"report", "0 the report is written, whatever the verdict"},
+	{"import", "0 pass, 1 fail, 2 unproven, 3 invalid"},
 	{"export", "0 the file is written, whatever the verdict"},
 	{"serve", "0 it was ended and the run under way was interrupted"},
 	{"up", "0 the service is up"},

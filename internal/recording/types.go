@@ -160,6 +160,7 @@ const (
 	ObsScanStarted        = "scan_started"               // the security scan begins; Value: number of checks
 	ObsScanEnded          = "scan_ended"                 // every check has ended; Value: number of checks
 	ObsRunEnded           = "run_ended"                  // the last line of a complete run
+	ObsImported           = "imported"                   // the run was made by another tool; Subject: the tool; Value: 1 if it says when requests were due, 0 if not
 	ObsTokensCounted      = "tokens_counted"             // Text: how the lengths of prompts are known
 	ObsResent             = "requests_resent"            // Value: how many were sent again because the kept connection had been closed
 	ObsLeftOpen           = "connections_left_open"      // Value: how many connections the service left open after the end of an answer
