@@ -2,11 +2,14 @@ package interchange
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,14 +35,7 @@ func TestImportReadsWhatExportWrote(t *testing.T) {
 			if len(in.Checks) < 3 {
 				t.Errorf("compared %d percentiles with the file's, want at least 3", len(in.Checks))
 			}
-			var objectives []scenarios.Objective
-			for _, text := range []string{"p95(service_ttft) <= 60s", "p95(ttft) <= 60s"} {
-				o, err := scenarios.ParseObjective(text)
-				if err != nil {
-					t.Fatal(err)
-				}
-				objectives = append(objectives, o)
-			}
+			objectives := []scenarios.Objective{objective(t, "p95(service_ttft) <= 60s"), objective(t, "p95(ttft) <= 60s")}
 			dir := filepath.Join(t.TempDir(), "run")
 			if err := in.Write(Into{Dir: dir, Objectives: objectives}); err != nil {
 				t.Fatal(err)
@@ -59,6 +55,81 @@ func TestImportReadsWhatExportWrote(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Files that the tools themselves wrote of short runs against the bundled service:
+// GuideLLM 0.8.1, and the benchmark of vLLM 0.33.0. Read refuses a file where a
+// percentile is more than 0.1 % from the tool's own.
+func TestImportAgreesWithTheTools(t *testing.T) {
+	for _, tt := range []struct {
+		file, tool string
+		dueKnown   bool
+		checks     []string
+	}{
+		{"guidellm.json", "GuideLLM", true, []string{"p50 of TTFT", "p90 of TTFT", "p95 of TTFT", "p99 of TTFT", "p50 of TPOT", "p90 of TPOT", "p95 of TPOT", "p99 of TPOT",
+			"p50 of the request latency", "p90 of the request latency", "p95 of the request latency", "p99 of the request latency"}},
+		{"vllm.json", "vllm bench", false, []string{"p50 of E2EL", "p50 of TPOT", "p50 of TTFT", "p90 of E2EL", "p90 of TPOT", "p90 of TTFT", "p95 of E2EL", "p95 of TPOT", "p95 of TTFT", "p99 of E2EL", "p99 of TPOT", "p99 of TTFT"}},
+	} {
+		t.Run(tt.file, func(t *testing.T) {
+			in, err := Read(unzipped(t, tt.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			for _, c := range in.Checks {
+				names = append(names, c.Name)
+			}
+			slices.Sort(names)
+			want := slices.Sorted(slices.Values(tt.checks))
+			if in.Tool != tt.tool || len(in.Requests) != 40 || in.DueKnown != tt.dueKnown || !slices.Equal(names, want) {
+				t.Errorf("got %d requests of %s, due times %v, percentiles %v; want 40 of %s, %v, %v", len(in.Requests), in.Tool, in.DueKnown, names, tt.tool, tt.dueKnown, want)
+			}
+			for i := range in.Requests {
+				if q := &in.Requests[i]; q.OutputTokens != 16 || q.PromptTokens <= 0 || q.Error != "" {
+					t.Errorf("request %d: %+v; want an answer of 16 tokens", i, q)
+				}
+			}
+			dir := filepath.Join(t.TempDir(), "run")
+			if err := in.Write(Into{Dir: dir, Objectives: []scenarios.Objective{objective(t, "p50(service_ttft) <= 60s"), objective(t, "p50(ttft) <= 60s"), objective(t, "error_rate <= 50%")}}); err != nil {
+				t.Fatal(err)
+			}
+			_, v := judged(t, dir)
+			due := map[bool]checklist.Outcome{true: checklist.Pass, false: checklist.Unproven}[tt.dueKnown]
+			for i, want := range []checklist.Outcome{checklist.Pass, due, checklist.Pass} {
+				if f := v.Objectives[i]; f.Verdict != want {
+					t.Errorf("%s is %v (%v), want %v", f.Source, f.Verdict, f.Why, want)
+				}
+			}
+		})
+	}
+}
+
+func unzipped(t *testing.T, name string) string {
+	t.Helper()
+	f, err := os.Open(filepath.Join("testdata/import", name+".gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(z)
+	path := filepath.Join(t.TempDir(), name)
+	if err := errors.Join(err, os.WriteFile(path, b, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func objective(t *testing.T, text string) scenarios.Objective {
+	t.Helper()
+	o, err := scenarios.ParseObjective(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
 }
 
 func FuzzImport(f *testing.F) {

@@ -3,7 +3,12 @@ package interchange
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -18,20 +23,15 @@ func tooMany(n int) error {
 // request waits for its turn within the client, unseen.
 func readVLLM(b []byte) (Imported, error) {
 	var f struct {
-		Date       string      `json:"date"`
-		Model      string      `json:"model_id"`
-		Inputs     []int64     `json:"input_lens"`
-		Outputs    []int64     `json:"output_lens"`
-		TTFTs      []float64   `json:"ttfts"`
-		ITLs       [][]float64 `json:"itls"`
-		Latencies  []float64   `json:"latencies"`
-		Starts     []float64   `json:"start_times"`
-		Errors     []string    `json:"errors"`
-		Duration   float64     `json:"duration"`
-		P99TTFT    number      `json:"p99_ttft_ms"`
-		MedianTTFT number      `json:"median_ttft_ms"`
-		P99TPOT    number      `json:"p99_tpot_ms"`
-		P99E2EL    number      `json:"p99_e2el_ms"`
+		Date      string      `json:"date"`
+		Model     string      `json:"model_id"`
+		Inputs    []int64     `json:"input_lens"`
+		Outputs   []int64     `json:"output_lens"`
+		TTFTs     []float64   `json:"ttfts"`
+		ITLs      [][]float64 `json:"itls"`
+		Latencies []float64   `json:"latencies"`
+		Starts    []float64   `json:"start_times"`
+		Errors    []string    `json:"errors"`
 	}
 	if err := json.Unmarshal(b, &f); err != nil {
 		return Imported{}, err
@@ -76,18 +76,37 @@ func readVLLM(b []byte) (Imported, error) {
 	if at, err := time.Parse("20060102-150405", f.Date); err == nil && in.Start.IsZero() {
 		in.Start = at
 	}
+	var stated map[string]json.RawMessage
+	if err := json.Unmarshal(b, &stated); err != nil {
+		return in, err
+	}
 	ttft, tpot, latency := service(in.Requests)
-	in.check("p99 of TTFT", f.P99TTFT, ttft.at(0.99))
-	in.check("median of TTFT", f.MedianTTFT, ttft.at(0.5))
-	in.check("p99 of TPOT", f.P99TPOT, tpot.at(0.99))
-	in.check("p99 of E2EL", f.P99E2EL, latency.at(0.99))
+	for _, key := range slices.Sorted(maps.Keys(stated)) {
+		m := percentileKey.FindStringSubmatch(key)
+		if m == nil {
+			continue
+		}
+		var ms number
+		if err := json.Unmarshal(stated[key], &ms); err != nil {
+			return in, fmt.Errorf("%s: %w", key, err)
+		}
+		own := map[string]stats{"ttft": ttft, "tpot": tpot, "e2el": latency}[m[2]]
+		q, err := strconv.ParseFloat(m[1], 64)
+		if err != nil || q > 100 {
+			return in, fmt.Errorf("found %s, expected a percentile of at most 100", key)
+		}
+		in.check(fmt.Sprintf("p%g of %s", q, strings.ToUpper(m[2])), ms, 1e-3, own.at(q/100))
+	}
 	return in, nil
 }
 
-// check notes a percentile that a file states in milliseconds.
-func (in *Imported) check(name string, ms number, own float64) {
-	if ms.is && ms.value > 0 {
-		in.Checks = append(in.Checks, Check{name, ms.value / 1e3, own})
+// percentileKey is the name of a percentile in a result of vllm bench.
+var percentileKey = regexp.MustCompile(`^p([0-9.]+)_(ttft|tpot|e2el)_ms$`)
+
+// check notes a percentile that a file states in a unit of so many seconds.
+func (in *Imported) check(name string, stated number, unit, own float64) {
+	if stated.is && stated.value > 0 {
+		in.Checks = append(in.Checks, Check{name, stated.value * unit, own})
 	}
 }
 
@@ -111,10 +130,7 @@ func readGuideLLM(b []byte) (Imported, error) {
 	}
 	type distribution struct {
 		Successful struct {
-			Percentiles struct {
-				P50 number `json:"p50"`
-				P99 number `json:"p99"`
-			} `json:"percentiles"`
+			Percentiles map[string]number `json:"percentiles"`
 		} `json:"successful"`
 	}
 	var f struct {
@@ -127,6 +143,7 @@ func readGuideLLM(b []byte) (Imported, error) {
 			} `json:"config"`
 			Metrics struct {
 				TTFT    distribution `json:"time_to_first_token_ms"`
+				TPOT    distribution `json:"inter_token_latency_ms"`
 				Latency distribution `json:"request_latency"`
 			} `json:"metrics"`
 			Requests struct {
@@ -170,12 +187,21 @@ func readGuideLLM(b []byte) (Imported, error) {
 	}
 	in.Model, in.Target = f.Benchmarks[0].Config.Backend.Model, f.Benchmarks[0].Config.Backend.Target
 	if len(f.Benchmarks) == 1 { // the percentiles of several are of each
-		ttft, _, latency := service(in.Requests)
+		ttft, tpot, latency := service(in.Requests)
 		m := f.Benchmarks[0].Metrics
-		in.check("median of TTFT", m.TTFT.Successful.Percentiles.P50, guideLLM(ttft, 0.5, m.TTFT.Successful.Percentiles.P50.value/1e3))
-		in.check("p99 of TTFT", m.TTFT.Successful.Percentiles.P99, guideLLM(ttft, 0.99, m.TTFT.Successful.Percentiles.P99.value/1e3))
-		if p := m.Latency.Successful.Percentiles.P99; p.is && p.value > 0 {
-			in.Checks = append(in.Checks, Check{"p99 of the request latency", p.value, guideLLM(latency, 0.99, p.value)})
+		for _, d := range []struct {
+			name   string
+			unit   float64
+			own    stats
+			stated distribution
+		}{{"TTFT", 1e-3, ttft, m.TTFT}, {"TPOT", 1e-3, tpot, m.TPOT}, {"the request latency", 1, latency, m.Latency}} {
+			for _, p := range []struct {
+				key string
+				q   float64
+			}{{"p50", 0.5}, {"p90", 0.9}, {"p95", 0.95}, {"p99", 0.99}} {
+				stated := d.stated.Successful.Percentiles[p.key]
+				in.check(p.key+" of "+d.name, stated, d.unit, guideLLM(d.own, p.q, stated.value*d.unit))
+			}
 		}
 	}
 	return in, nil
