@@ -14,6 +14,9 @@ var fromDue = []string{"ttft", "ttfo", "latency", "attainment", "goodput", "achi
 // imported is the tool that made the run, if it was not launchgate, and whether its
 // file says when requests were due.
 func (e *evidence) imported() (tool string, dueKnown bool) {
+	if e.rec == nil { // evidence of measures alone
+		return "", true
+	}
 	i := slices.IndexFunc(e.rec.Observations, func(o recording.Observation) bool { return o.Name == recording.ObsImported })
 	if i < 0 {
 		return "", true

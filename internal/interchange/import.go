@@ -77,7 +77,7 @@ func Read(path string) (Imported, error) {
 		return Imported{}, err
 	}
 	if st.IsDir() {
-		return Imported{}, fmt.Errorf("%s is a folder, expected a file with a request each: benchmarks.json of GuideLLM or a result of vllm bench --save-detailed", path)
+		return Imported{}, fmt.Errorf("%s is a folder, expected a file with a request each: %s", path, formats)
 	}
 	if st.Size() > maxFile {
 		return Imported{}, fmt.Errorf("%s has %d bytes, expected at most %d", path, st.Size(), int64(maxFile))
@@ -85,6 +85,11 @@ func Read(path string) (Imported, error) {
 	in, err := parse(f)
 	if err != nil {
 		return Imported{}, fmt.Errorf("%s: %w", path, err)
+	}
+	if in.Tool == toolAIPerf {
+		if err := in.checkAIPerf(path); err != nil {
+			return Imported{}, err
+		}
 	}
 	for _, c := range in.Checks {
 		if !(c.Off() <= agreement) {
@@ -95,11 +100,14 @@ func Read(path string) (Imported, error) {
 }
 
 const (
+	toolAIPerf   = "AIPerf"
 	toolGuideLLM = "GuideLLM"
 	toolVLLM     = "vllm bench"
 )
 
-var errUnknown = errors.New("found no format that is known, expected benchmarks.json of GuideLLM or a result of vllm bench --save-detailed")
+const formats = "profile_export.jsonl of AIPerf, benchmarks.json of GuideLLM, or a result of vllm bench --save-detailed"
+
+var errUnknown = errors.New("found no format that is known, expected " + formats)
 
 func parse(r io.Reader) (Imported, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxFile))
@@ -118,10 +126,15 @@ func parse(r io.Reader) (Imported, error) {
 
 func readObject(b []byte) (Imported, error) {
 	var keys map[string]json.RawMessage
-	if err := json.Unmarshal(b, &keys); err != nil {
+	first := json.NewDecoder(bytes.NewReader(b)) // of AIPerf's lines the first, else all
+	if err := first.Decode(&keys); err != nil {
 		return Imported{}, fmt.Errorf("it is not whole JSON: %w", err)
 	}
 	switch {
+	case keys["metadata"] != nil && keys["metrics"] != nil:
+		return readAIPerf(b)
+	case keys["aiperf_version"] != nil:
+		return Imported{}, errors.New("found the summary of AIPerf, which has no requests; import " + aiperfRequests + " beside it")
 	case keys["ttfts"] != nil:
 		return readVLLM(b)
 	case keys["request_throughput"] != nil && keys["total_input_tokens"] != nil:

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -58,17 +59,24 @@ func TestImportReadsWhatExportWrote(t *testing.T) {
 }
 
 // Files that the tools themselves wrote of short runs against the bundled service:
-// GuideLLM 0.8.1, and the benchmark of vLLM 0.33.0. Read refuses a file where a
+// AIPerf 0.13.0, GuideLLM 0.8.1 and the benchmark of vLLM 0.33.0. Read refuses a file where a
 // percentile is more than 0.1 % from the tool's own.
 func TestImportAgreesWithTheTools(t *testing.T) {
+	percentiles := []string{"p50 of TTFT", "p90 of TTFT", "p95 of TTFT", "p99 of TTFT", "p50 of TPOT", "p90 of TPOT", "p95 of TPOT", "p99 of TPOT",
+		"p50 of the request latency", "p90 of the request latency", "p95 of the request latency", "p99 of the request latency"}
 	for _, tt := range []struct {
 		file, tool string
 		dueKnown   bool
+		warmups    int
+		requests   int // with the failed ones
+		failed     int
+		output     int32 // tokens of each answer; 0: they differ
 		checks     []string
 	}{
-		{"guidellm.json", "GuideLLM", true, []string{"p50 of TTFT", "p90 of TTFT", "p95 of TTFT", "p99 of TTFT", "p50 of TPOT", "p90 of TPOT", "p95 of TPOT", "p99 of TPOT",
-			"p50 of the request latency", "p90 of the request latency", "p95 of the request latency", "p99 of the request latency"}},
-		{"vllm.json", "vllm bench", false, []string{"p50 of E2EL", "p50 of TPOT", "p50 of TTFT", "p90 of E2EL", "p90 of TPOT", "p90 of TTFT", "p95 of E2EL", "p95 of TPOT", "p95 of TTFT", "p99 of E2EL", "p99 of TPOT", "p99 of TTFT"}},
+		{"aiperf/profile_export.jsonl", "AIPerf", false, 0, 40, 0, 0, percentiles},
+		{"aiperf-errors/profile_export.jsonl", "AIPerf", false, 3, 30, 8, 0, percentiles},
+		{"guidellm.json", "GuideLLM", true, 0, 40, 0, 16, percentiles},
+		{"vllm.json", "vllm bench", false, 0, 40, 0, 16, []string{"p50 of E2EL", "p50 of TPOT", "p50 of TTFT", "p90 of E2EL", "p90 of TPOT", "p90 of TTFT", "p95 of E2EL", "p95 of TPOT", "p95 of TTFT", "p99 of E2EL", "p99 of TPOT", "p99 of TTFT"}},
 	} {
 		t.Run(tt.file, func(t *testing.T) {
 			in, err := Read(unzipped(t, tt.file))
@@ -81,13 +89,28 @@ func TestImportAgreesWithTheTools(t *testing.T) {
 			}
 			slices.Sort(names)
 			want := slices.Sorted(slices.Values(tt.checks))
-			if in.Tool != tt.tool || len(in.Requests) != 40 || in.DueKnown != tt.dueKnown || !slices.Equal(names, want) {
-				t.Errorf("got %d requests of %s, due times %v, percentiles %v; want 40 of %s, %v, %v", len(in.Requests), in.Tool, in.DueKnown, names, tt.tool, tt.dueKnown, want)
+			if in.Tool != tt.tool || in.Model != "launchgate-default" || in.DueKnown != tt.dueKnown || !slices.Equal(names, want) {
+				t.Errorf("got %s, model %q, due times %v, percentiles %v; want %s, %v, %v", in.Tool, in.Model, in.DueKnown, names, tt.tool, tt.dueKnown, want)
 			}
+			warmups, requests, failed := 0, 0, 0
 			for i := range in.Requests {
-				if q := &in.Requests[i]; q.OutputTokens != 16 || q.PromptTokens <= 0 || q.Error != "" {
-					t.Errorf("request %d: %+v; want an answer of 16 tokens", i, q)
+				q := &in.Requests[i]
+				if q.Kind == recording.KindWarmup {
+					warmups++
+					continue
 				}
+				requests++
+				if q.Error != "" {
+					failed++
+					if q.Status != 400 || q.Error != recording.ErrorStatus {
+						t.Errorf("request %d failed with status %d, %v; want the 400 of the service", i, q.Status, q.Error)
+					}
+				} else if q.PromptTokens <= 0 || q.OutputTokens <= 0 || tt.output > 0 && q.OutputTokens != tt.output {
+					t.Errorf("request %d: %d and %d tokens, want an answer of %d", i, q.PromptTokens, q.OutputTokens, tt.output)
+				}
+			}
+			if warmups != tt.warmups || requests != tt.requests || failed != tt.failed {
+				t.Errorf("%d warm-ups, %d requests, %d failed; want %d, %d, %d", warmups, requests, failed, tt.warmups, tt.requests, tt.failed)
 			}
 			dir := filepath.Join(t.TempDir(), "run")
 			if err := in.Write(Into{Dir: dir, Objectives: []scenarios.Objective{objective(t, "p50(service_ttft) <= 60s"), objective(t, "p50(ttft) <= 60s"), objective(t, "error_rate <= 50%")}}); err != nil {
@@ -106,21 +129,33 @@ func TestImportAgreesWithTheTools(t *testing.T) {
 
 func unzipped(t *testing.T, name string) string {
 	t.Helper()
-	f, err := os.Open(filepath.Join("testdata/import", name+".gz"))
-	if err != nil {
-		t.Fatal(err)
+	dir, from := t.TempDir(), filepath.Join("testdata/import", name)
+	files := []string{from}
+	if filepath.Dir(name) != "." { // what the tool wrote beside it too
+		files = nil
+		beside, err := filepath.Glob(filepath.Join(filepath.Dir(from), "*.gz"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range beside {
+			files = append(files, strings.TrimSuffix(path, ".gz"))
+		}
 	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		t.Fatal(err)
+	for _, path := range files {
+		packed, err := os.ReadFile(path + ".gz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		z, err := gzip.NewReader(bytes.NewReader(packed))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(z)
+		if err := errors.Join(err, os.WriteFile(filepath.Join(dir, filepath.Base(path)), b, 0o600)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	b, err := io.ReadAll(z)
-	path := filepath.Join(t.TempDir(), name)
-	if err := errors.Join(err, os.WriteFile(path, b, 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return filepath.Join(dir, filepath.Base(name))
 }
 
 func objective(t *testing.T, text string) scenarios.Objective {
@@ -137,6 +172,7 @@ func FuzzImport(f *testing.F) {
 		`{"ttfts":[1],"output_lens":[1],"errors":[""],"itls":[[]],"start_times":[1]}`,
 		`{"benchmarks":[]}`,
 		`{"benchmarks":[{"requests":{"successful":[{"info":{"timings":{"request_start":1,"request_end":2}}}]}}]}`,
+		`{"metadata":{"request_start_ns":1,"request_end_ns":2},"metrics":{"request_latency":{"value":1,"unit":"ms"}}}`,
 	} {
 		f.Add(s)
 	}
