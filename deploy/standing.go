@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/launchgate/launchgate/internal/durable"
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
@@ -155,11 +156,7 @@ func Keep(ctx context.Context, dir string, order Order, server string) error {
 	if err != nil {
 		return err
 	}
-	// Readers must never see a part of the file, so it is renamed into place.
-	if err := os.WriteFile(standingFile(dir)+".new", append(b, '\n'), 0o600); err != nil {
-		return err
-	}
-	if err := os.Rename(standingFile(dir)+".new", standingFile(dir)); err != nil {
+	if err := durable.Replace(standingFile(dir), 0o600, durable.Content(append(b, '\n'))); err != nil {
 		return err
 	}
 	<-ctx.Done()

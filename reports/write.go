@@ -4,10 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/durable"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/scenarios"
 )
@@ -41,15 +41,15 @@ func WriteAll(dir string, gate scenarios.Gate, rec *recording.Recording, v check
 		return Report{}, err
 	}
 	r.Next = next(r) // an open checklist comes before a launch
-	files := []file{
+	forms := []file{
 		{HTMLFile, func(w io.Writer) error { return HTML(w, r) }},
 		{JUnitFile, func(w io.Writer) error { return JUnit(w, r) }},
 		{MarkdownFile, func(w io.Writer) error { return Markdown(w, r) }},
 	}
 	if len(r.Scan) > 0 {
-		files = append(files, file{SARIFFile, func(w io.Writer) error { return SARIF(w, r) }})
+		forms = append(forms, file{SARIFFile, func(w io.Writer) error { return SARIF(w, r) }})
 	}
-	for _, f := range append(files, file{VerdictFile, func(w io.Writer) error { return Verdict(w, v) }}) {
+	for _, f := range append(forms, file{VerdictFile, func(w io.Writer) error { return Verdict(w, v) }}) {
 		if err := Replace(filepath.Join(dir, f.name), f.write); err != nil {
 			return Report{}, fmt.Errorf("write the report: %w", err)
 		}
@@ -65,26 +65,7 @@ func Verdict(w io.Writer, v checklist.Verdict) error {
 	return encoder.Encode(v)
 }
 
-// Replace writes a file under a temporary name beside it and renames it.
-func Replace(path string, write func(io.Writer) error) (err error) {
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			file.Close()
-			os.Remove(file.Name())
-		}
-	}()
-	if err = write(file); err != nil {
-		return err
-	}
-	if err = file.Chmod(0o644); err != nil {
-		return err
-	}
-	if err = file.Close(); err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
+// Replace writes a file of a report as a whole.
+func Replace(path string, write func(io.Writer) error) error {
+	return durable.Replace(path, 0o644, write)
 }

@@ -33,7 +33,7 @@ const (
 
 func serveCommand(out io.Writer) *cobra.Command {
 	var listen, runs, gates, keyEnv string
-	var queue int
+	var queue, keep int
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Play gates when another system asks, and tell it their verdicts",
@@ -56,6 +56,9 @@ under way, which still gets a report; what is queued is played by the next serve
 			if queue < 0 || queue > 1000 {
 				return fmt.Errorf("found --queue %d, expected from 0 to 1000", queue)
 			}
+			if keep < 0 {
+				return fmt.Errorf("found --keep %d, expected 0 (all) or the number of ended runs to keep", keep)
+			}
 			if _, err := gateFiles(gates); err != nil {
 				return err
 			}
@@ -63,7 +66,7 @@ under way, which still gets a report; what is queued is played by the next serve
 			if err != nil {
 				return err
 			}
-			s, err := serve.New(serve.Options{Dir: runs, Queue: queue,
+			s, err := serve.New(serve.Options{Dir: runs, Queue: queue, Keep: keep,
 				Gates: func() []string { return servedGates(gates) },
 				Play: func(ctx context.Context, gate, dir string) (int, string) {
 					return playApart(ctx, self, keyEnv, gates, gate, dir)
@@ -80,6 +83,7 @@ under way, which still gets a report; what is queued is played by the next serve
 	cmd.Flags().StringVar(&gates, "gates", "", "a `folder` with gates, NAME.yaml each")
 	cmd.Flags().StringVar(&keyEnv, "key-env", "LAUNCHGATE_KEY", "the environment `VARIABLE` that holds the key of the API")
 	cmd.Flags().IntVar(&queue, "queue", 8, "how many runs may `wait`")
+	cmd.Flags().IntVar(&keep, "keep", 500, "keep so many ended `runs`; the folders of older ones are removed. 0 keeps all")
 	return cmd
 }
 

@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/dynamic"
 
 	"github.com/launchgate/launchgate/deploy"
+	"github.com/launchgate/launchgate/internal/durable"
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/scenarios"
 )
@@ -60,10 +61,7 @@ func (s *Standing) write() error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(s.file+".new", append(b, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(s.file+".new", s.file)
+	return durable.Replace(s.file, 0o600, durable.Content(append(b, '\n')))
 }
 
 // Up deploys the bundled service and returns when every pod is ready. Where that

@@ -13,6 +13,7 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
+	"github.com/launchgate/launchgate/internal/durable"
 	"github.com/launchgate/launchgate/internal/words"
 )
 
@@ -83,7 +84,7 @@ func (g *gapCounter) write(dir string) error {
 		return words.Errorf("count the gaps between chunks: %s", err)
 	}
 	g.dirty = false
-	return replaceFile(filepath.Join(dir, GapsFile), b.Bytes())
+	return durable.Replace(filepath.Join(dir, GapsFile), 0o644, durable.Content(b.Bytes()))
 }
 
 // readGaps reads the counts, if there are any.

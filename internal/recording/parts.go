@@ -10,6 +10,7 @@ import (
 
 	"github.com/parquet-go/parquet-go"
 
+	"github.com/launchgate/launchgate/internal/durable"
 	"github.com/launchgate/launchgate/internal/words"
 )
 
@@ -147,7 +148,7 @@ func (p *partFile) close() error {
 	if err := os.Rename(p.file.Name(), p.path); err != nil {
 		return err
 	}
-	return syncFolder(filepath.Dir(p.path))
+	return durable.SyncFolder(filepath.Dir(p.path))
 }
 
 // mergeParts merges the parts in dir into one file, so that a long run does not have a
@@ -174,7 +175,7 @@ func mergeParts(dir string) error {
 			return err
 		}
 	}
-	return syncFolder(dir)
+	return durable.SyncFolder(dir)
 }
 
 func copyParts(to *partFile, dir string, names []string) error {

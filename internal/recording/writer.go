@@ -13,6 +13,7 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
+	"github.com/launchgate/launchgate/internal/durable"
 	"github.com/launchgate/launchgate/internal/words"
 )
 
@@ -102,7 +103,7 @@ func (w *Writer) LogDir() string { return filepath.Join(w.dir, LogsFolder) }
 
 // Gate stores the resolved gate.
 func (w *Writer) Gate(yaml []byte) error {
-	if err := replaceFile(filepath.Join(w.dir, GateFile), yaml); err != nil {
+	if err := durable.Replace(filepath.Join(w.dir, GateFile), 0o644, durable.Content(yaml)); err != nil {
 		return words.Errorf("record the gate: %s", err)
 	}
 	return nil
@@ -120,7 +121,7 @@ func (w *Writer) Environment(e Environment) error {
 func (w *Writer) writeEnvironment() error {
 	content, err := json.MarshalIndent(w.environment, "", "  ")
 	if err == nil {
-		err = replaceFile(filepath.Join(w.dir, EnvironmentFile), append(content, '\n'))
+		err = durable.Replace(filepath.Join(w.dir, EnvironmentFile), 0o644, durable.Content(append(content, '\n')))
 	}
 	if err != nil {
 		return words.Errorf("record the environment: %s", err)

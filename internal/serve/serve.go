@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/checklist"
+	"github.com/launchgate/launchgate/internal/durable"
 	"github.com/launchgate/launchgate/reports"
 )
 
@@ -54,6 +55,7 @@ type Run struct {
 type Options struct {
 	Dir   string // of the run folders
 	Queue int    // runs that may wait
+	Keep  int    // ended runs that are kept with their folders; 0: all
 	// Gates are the names of the gates that can be played.
 	Gates func() []string
 	// Play plays a gate into a folder and returns the exit code, and what it said
@@ -104,7 +106,7 @@ func New(o Options) (*Server, error) {
 		switch r.State {
 		case Queued: // in the order of asking, below
 		case Running:
-			s.finish(&r, checklist.ExitInterrupted, "launchgate serve ended while it was under way")
+			s.finish(&r, s.endOf(r.ID, checklist.ExitInterrupted, "launchgate serve ended while it was under way"))
 		default:
 			close(s.ended[r.ID])
 		}
@@ -114,7 +116,7 @@ func New(o Options) (*Server, error) {
 			s.queue = append(s.queue, r.ID)
 		}
 	}
-	return s, nil
+	return s, s.removeOld()
 }
 
 // keep writes the file of a run; the caller holds the lock, or is alone.
@@ -123,11 +125,7 @@ func (s *Server) keep(r *Run) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(s.Dir, jobs, r.ID+".json")
-	if err := os.WriteFile(path+".new", append(b, '\n'), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return durable.Replace(filepath.Join(s.Dir, jobs, r.ID+".json"), 0o644, durable.Content(append(b, '\n')))
 }
 
 // Ask queues a run of a gate, or returns the one that was asked for with the same
@@ -212,7 +210,11 @@ func (s *Server) Get(ctx context.Context, id string, wait time.Duration) (Run, b
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return *s.runs[id], true
+	r := s.runs[id]
+	if r == nil { // it has been removed meanwhile
+		return Run{}, false
+	}
+	return *r, true
 }
 
 // List tells all runs, the newest first.
@@ -244,16 +246,22 @@ func (s *Server) Work(ctx context.Context) {
 			s.queue = s.queue[1:]
 			next.State = Running
 			if err := s.keep(next); err != nil {
-				s.finish(next, checklist.ExitCouldNotRun, err.Error())
+				s.finish(next, end{code: checklist.ExitCouldNotRun, why: err.Error()})
 				next = nil
 			}
 		}
 		s.mu.Unlock()
 		if next != nil {
 			code, said := s.Play(ctx, next.Gate, filepath.Join(s.Dir, next.ID))
+			came := s.endOf(next.ID, code, said) // reads the run's files, so nobody waits for it
 			s.mu.Lock()
-			s.finish(next, code, said)
+			s.finish(next, came)
 			s.mu.Unlock()
+			if err := s.removeOld(); err != nil {
+				s.mu.Lock()
+				next.Why = fmt.Sprintf("%s (and older runs could not be removed: %v)", next.Why, err)
+				s.mu.Unlock()
+			}
 			continue
 		}
 		select {
@@ -270,23 +278,63 @@ var verdicts = map[int]string{
 	checklist.ExitInvalid: checklist.Invalid.String(), checklist.ExitInterrupted: interrupted,
 }
 
-// finish notes how a run ended.
-func (s *Server) finish(r *Run, code int, said string) {
-	r.State, r.ExitCode, r.EndedAt, r.Why = Done, &code, time.Now().UTC(), said
+// end is what a run came to.
+type end struct {
+	code   int
+	why    string
+	report bool // there is a page
+}
+
+// endOf reads what a run came to from its folder.
+func (s *Server) endOf(id string, code int, said string) end {
+	e := end{code, said, exists(filepath.Join(s.Dir, id, reports.HTMLFile))}
+	if v, err := s.verdict(id); err == nil && len(v.Why) > 0 {
+		e.why = v.Why[0].String()
+	}
+	return e
+}
+
+// finish notes how a run ended; the caller holds the lock, or is alone.
+func (s *Server) finish(r *Run, e end) {
+	r.State, r.ExitCode, r.EndedAt, r.Why = Done, &e.code, time.Now().UTC(), e.why
 	r.Verdict = couldNotRun
-	if v, known := verdicts[code]; known {
+	if v, known := verdicts[e.code]; known {
 		r.Verdict = v
 	}
-	if v, err := s.verdict(r.ID); err == nil && len(v.Why) > 0 {
-		r.Why = v.Why[0].String()
-	}
-	if exists(filepath.Join(s.Dir, r.ID, reports.HTMLFile)) {
+	if e.report {
 		r.Report = "/runs/" + r.ID + "/report"
 	}
 	if err := s.keep(r); err != nil {
 		r.Why = fmt.Sprintf("%s (and the result could not be kept: %v)", r.Why, err)
 	}
 	close(s.ended[r.ID])
+}
+
+// removeOld removes the oldest ended runs beyond those that are kept: the folder of each
+// first, so that one whose folder remains is still listed.
+func (s *Server) removeOld() error {
+	if s.Keep == 0 {
+		return nil
+	}
+	var err error
+	ended := 0
+	for _, r := range s.List() {
+		if r.State != Done {
+			continue
+		}
+		if ended++; ended <= s.Keep {
+			continue
+		}
+		if failed := errors.Join(os.RemoveAll(filepath.Join(s.Dir, r.ID)), os.Remove(filepath.Join(s.Dir, jobs, r.ID+".json"))); failed != nil {
+			err = errors.Join(err, failed)
+			continue
+		}
+		s.mu.Lock()
+		delete(s.runs, r.ID)
+		delete(s.ended, r.ID)
+		s.mu.Unlock()
+	}
+	return err
 }
 
 // maxVerdict is far above what a run's verdict takes.

@@ -234,6 +234,46 @@ func TestTheNextServerKeepsTheOrder(t *testing.T) {
 	}
 }
 
+// The newest runs are kept, and of older ones neither the folder nor the file stays. What
+// waits is never removed.
+func TestOldRunsAreRemoved(t *testing.T) {
+	dir := t.TempDir()
+	s := start(t, dir, 8)
+	var all []Run
+	for range 4 {
+		asked := s.run(t, "POST", "/runs", `{"gate":"canary"}`, http.StatusAccepted)
+		s.ends <- 0
+		s.Get(t.Context(), asked.ID, time.Minute)
+		all = append(all, asked)
+	}
+	s.stop()
+	waiting := Run{ID: "waiting", Gate: "canary", State: Queued, AskedAt: all[0].AskedAt.Add(-time.Hour)}
+	if err := s.keep(&waiting); err != nil {
+		t.Fatal(err)
+	}
+	o := s.Options
+	o.Keep = 2
+	again, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if listed := again.List(); len(listed) != 3 || listed[0].ID != all[3].ID || listed[1].ID != all[2].ID || listed[2].ID != "waiting" {
+		t.Errorf("found %+v, expected the last two runs and what waits", listed)
+	}
+	for i, r := range all {
+		kept := i >= 2
+		if exists(filepath.Join(dir, r.ID)) != kept || exists(filepath.Join(dir, jobs, r.ID+".json")) != kept {
+			t.Errorf("run %d: is it kept? expected %v", i, kept)
+		}
+	}
+	if _, known := again.Get(t.Context(), all[0].ID, 0); known {
+		t.Error("a removed run is told")
+	}
+	if newest, err := New(s.Options); err != nil || len(newest.List()) != 3 { // Keep is 0
+		t.Errorf("%v, expected that all stay", err)
+	}
+}
+
 func TestThePageShowsTrends(t *testing.T) {
 	s := start(t, t.TempDir(), 8)
 	for range 3 {

@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -19,6 +18,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/launchgate/launchgate/internal/durable"
 )
 
 // User is the user of the images' processes. It is not root and not a user of
@@ -120,8 +121,5 @@ func Write(file, tag string, img v1.Image) error {
 			return fmt.Errorf("%q is no name of an image: %w", tag, err)
 		}
 	}
-	if err := tarball.WriteToFile(file+".new", ref, img); err != nil {
-		return err
-	}
-	return os.Rename(file+".new", file)
+	return durable.Replace(file, 0o644, func(w io.Writer) error { return tarball.Write(ref, img, w) })
 }
