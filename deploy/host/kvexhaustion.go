@@ -30,7 +30,7 @@ const (
 	hogEvery  = 50 * time.Millisecond
 	askWithin = 2 * time.Second
 	hogMost   = 256 // contexts at once
-	hogAnswer = 128 // tokens of each answer; its context is held so long
+	fewest    = 256 // tokens of a context that is worth asking for
 
 	// The metrics of the bundled replicas for the share of blocks in use, and
 	// for the requests that wait.
@@ -99,8 +99,8 @@ func longestContext(ctx context.Context, address string) (name string, tokens in
 	if err := json.NewDecoder(resp.Body).Decode(&models); err != nil {
 		return "", 0, words.Errorf("the models of %s: %s", address, err)
 	}
-	if len(models.Data) == 0 || models.Data[0].Tokens <= 2*hogAnswer {
-		return "", 0, words.Errorf("the models of %s: found %s, expected one with a max_model_len above %d", address, fmt.Sprintf("%+v", models.Data), 2*hogAnswer)
+	if len(models.Data) == 0 || models.Data[0].Tokens < fewest {
+		return "", 0, words.Errorf("the models of %s: found %s, expected one with a max_model_len of at least %d", address, fmt.Sprintf("%+v", models.Data), fewest)
 	}
 	return models.Data[0].ID, models.Data[0].Tokens, nil
 }
@@ -117,14 +117,16 @@ func asGateway(req *http.Request) {
 	}
 }
 
-// askLong makes the replica compute and hold one context of so many tokens. The
-// tokens are random, so that contexts share no cached blocks.
+// askLong makes the replica compute and hold one context of so many tokens. Half of
+// them are the answer: a context is held while its answer is decoded, and that has to
+// take long even where steps are short. The prompt's tokens are random, so that
+// contexts share no cached blocks.
 func askLong(ctx context.Context, address, name string, tokens int) error {
-	prompt := make([]int, tokens-hogAnswer)
+	prompt := make([]int, tokens-tokens/2)
 	for i := range prompt {
 		prompt[i] = 10 + rand.IntN(900) // every vocabulary has these
 	}
-	body, err := json.Marshal(map[string]any{"model": name, "prompt": prompt, "max_tokens": hogAnswer, "ignore_eos": true, "stream": true})
+	body, err := json.Marshal(map[string]any{"model": name, "prompt": prompt, "max_tokens": tokens / 2, "ignore_eos": true, "stream": true})
 	if err != nil {
 		return err
 	}

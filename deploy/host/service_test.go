@@ -104,7 +104,7 @@ func serveContexts(metrics string) {
 	})
 	http.HandleFunc("/v1/completions", func(w http.ResponseWriter, r *http.Request) {
 		var q struct{ Prompt []int }
-		if err := json.NewDecoder(r.Body).Decode(&q); err != nil || len(q.Prompt) != 1024-hogAnswer {
+		if err := json.NewDecoder(r.Body).Decode(&q); err != nil || len(q.Prompt) != 512 {
 			http.Error(w, "not as long as it may be", http.StatusBadRequest)
 			return
 		}

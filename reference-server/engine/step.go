@@ -144,10 +144,10 @@ const (
 	// sharedStep is about how long a step takes while several tenants are served:
 	// a newcomer waits for the rest of the step under way, and for the one in which
 	// it has its first token.
-	sharedStep = 10 * time.Millisecond
+	sharedStep = 20 * time.Millisecond
 	// fewestShared is the fewest tokens of prompts that such a step may have: with
 	// fewer, reading the weights costs more than computing with them.
-	fewestShared = 16
+	fewestShared = 32
 )
 
 // pace measures how long a step takes for each of its tokens, and sets how many a
