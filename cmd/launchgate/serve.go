@@ -83,7 +83,7 @@ under way, which still gets a report; what is queued is played by the next serve
 	cmd.Flags().StringVar(&gates, "gates", "", "a `folder` with gates, NAME.yaml each")
 	cmd.Flags().StringVar(&keyEnv, "key-env", "LAUNCHGATE_KEY", "the environment `VARIABLE` that holds the key of the API")
 	cmd.Flags().IntVar(&queue, "queue", 8, "how many runs may `wait`")
-	cmd.Flags().IntVar(&keep, "keep", 500, "keep so many ended `runs`; the folders of older ones are removed. 0 keeps all")
+	cmd.Flags().IntVar(&keep, "keep", 0, "keep so many ended `runs` and remove the folders of older ones; 0 keeps all")
 	return cmd
 }
 
