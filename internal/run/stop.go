@@ -2,7 +2,6 @@ package run
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -11,7 +10,7 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-var errOver = errors.New("not played: the run could no longer pass")
+var errOver = words.Errorf("not played: the run could no longer pass")
 
 // unlessFailed plays a part of the run, unless an earlier part was missed and the gate
 // ends then.
