@@ -142,8 +142,8 @@ var entries = []Kind{
 	},
 	{
 		FaultKind: scenarios.KVExhaustion,
-		Does:      "fills the KV cache of one replica with contexts as long as its model allows. A process beside the service sends the requests directly to the replica, as many at once as it takes",
-		Needs:     "launchgate's own deployment (target.local) on Linux, with a KV cache so small that the 32 sequences that run at once can fill it (target.local.kv_cache; 96MiB for the built-in model). Keys: for",
+		Does:      "fills the KV cache of one replica with contexts as long as its model allows, half prompt and half answer. A process beside the service sends the requests directly to the replica, as many at once as it takes",
+		Needs:     "launchgate's own deployment (target.local) on Linux, with a KV cache so small that the 32 sequences that run at once can fill it (target.local.kv_cache; 64MiB for the built-in model). Keys: for",
 		Seen:      "the replica reports that 90 % of its KV blocks are in use; gone when the process has ended, fewer blocks are in use and the gateway routes to the replica",
 		Simulates: "users with very long prompts, agents that keep their whole history, a KV cache that is too small for its traffic",
 		Example:   "{kind: kv-exhaustion, target: busiest, at: 5s, for: 20s}",

@@ -9,7 +9,11 @@ import (
 )
 
 // fromDue are the metrics that need to know when requests were due.
-var fromDue = []string{"ttft", "ttfo", "latency", "attainment", "goodput", "achieved_rate", "drift", "late_for_some"}
+var fromDue = []string{"ttft", "ttfo", "latency", "attainment", "goodput", "achieved_rate", "drift", "late_for_some", "cost_per_million_output_tokens"}
+
+// notTold are metrics of times and headers that the files of the tools do not have, or
+// not all of them.
+var notTold = []string{"ttfo", "end_delay", "refused_rate", "broken_rate"}
 
 // imported is the tool that made the run, if it was not launchgate, and whether its
 // file says when requests were due.
@@ -27,6 +31,9 @@ func (e *evidence) imported() (tool string, dueKnown bool) {
 // untold says what an objective needs that the file of an imported run does not tell.
 func (e *evidence) untold(o scenarios.Objective) words.Sentence {
 	tool, dueKnown := e.imported()
+	if tool != "" && (slices.Contains(notTold, o.Metric) || slices.Contains(notTold, o.Arg)) {
+		return words.Say("the file of %s does not tell what %s is made of", tool, o.Metric)
+	}
 	if tool == "" || dueKnown || !slices.Contains(fromDue, o.Metric) {
 		return words.Sentence{}
 	}

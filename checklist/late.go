@@ -266,13 +266,18 @@ func restsOf(all []lateRow) []float64 {
 	}
 	slices.SortFunc(order, func(i, j int) int { return cmp.Compare(all[i].sent, all[j].sent) })
 	rests := make([]float64, len(all))
-	ended := map[int32]time.Duration{} // by connection: when the last answer ended
+	type last struct {
+		place int32
+		ended time.Duration
+	}
+	seen := map[int32]last{} // by connection
 	for _, i := range order {
 		r := &all[i]
-		if before := ended[r.number]; r.place > 1 && before > 0 {
-			rests[i] = max(0, (r.sent - before).Seconds())
+		before := seen[r.number]
+		if before.ended > 0 && r.place == before.place+1 { // else it carried something else between the two
+			rests[i] = max(0, (r.sent - before.ended).Seconds())
 		}
-		ended[r.number] = max(ended[r.number], r.end)
+		seen[r.number] = last{r.place, max(before.ended, r.end)}
 	}
 	return rests
 }

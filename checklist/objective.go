@@ -36,6 +36,9 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 	default:
 		m.of(&f, o, e, e.within(scope))
 	}
+	if tool, _ := e.imported(); tool != "" {
+		f.Waived = false // nobody looked at what the service supports
+	}
 	if f.Verdict == Pass {
 		if why := e.unsettled(o); !why.IsZero() {
 			f.Verdict, f.Why = Unproven, why

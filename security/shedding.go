@@ -61,7 +61,7 @@ func (t *trial) fill(ctx context.Context, key string) *load {
 				switch {
 				case ctx.Err() != nil:
 					return
-				case a.err != nil:
+				case a.err != nil, !a.ok() && !a.limited():
 					o.failed.Add(1)
 					o.firstOfFailure.CompareAndSwap(nil, a)
 				case a.limited():
@@ -99,7 +99,7 @@ func (t *trial) loadedBy(ctx context.Context, loads, asks string) (s shedBy, why
 	o := t.fill(ctx, loads)
 	defer o.end()
 	sleep(ctx, loadBuilds)
-	_, refused, last := t.served(ctx, asks, shedAsked)
+	ok, refused, last := t.served(ctx, asks, shedAsked)
 	// Where all requests come from one address, its limit may be what refuses them.
 	byAddress := false
 	if refused >= shedRefused && len(t.sources) == 0 {
@@ -118,6 +118,8 @@ func (t *trial) loadedBy(ctx context.Context, loads, asks string) (s shedBy, why
 		return stop(unproven("the load could not be sent: %s", clip(text, 200)))
 	case !t.servedAgain(ctx, asks, recoversAfter):
 		return stop(unproven("the other tenant was not served within twenty seconds after the load, so the cause is unknown"))
+	case refused < shedRefused && ok+refused <= shedAsked-shedRefused:
+		return stop(unproven("under the load only %s of %s requests were served: %s", number(int64(ok)), number(shedAsked), clip(last.String(), 200)))
 	}
 	s = shedBy{refused: refused, under: o.most.Load(), evidence: recording.Exchange{
 		Sent: fmt.Sprintf("up to %d streams of one tenant under way (%d refused); then %d times POST /v1/chat/completions as the other one", o.most.Load(), o.refused.Load(), shedAsked),

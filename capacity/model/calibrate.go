@@ -86,6 +86,9 @@ func Calibrate(stages []Recorded, service Service, of scenarios.Scenario) (Model
 	if len(stages) < leastStages {
 		return m, fmt.Errorf("found %d stages that a model can be fitted to, expected at least %d at different rates, because one after the other is held out", len(stages), leastStages)
 	}
+	if slowest, fastest := ratesOf(stages); fastest < leastApart*slowest {
+		return m, fmt.Errorf("found stages of %.3g to %.3g requests/s, expected rates of which the highest is %.1f times the lowest: else nothing shows what load costs", slowest, fastest, leastApart)
+	}
 	groups := grouped(stages)
 	limit, most := seenLimit(groups, service.Replicas)
 	m.Range = rangeOf(stages, service.Replicas, limit, most)
@@ -363,10 +366,34 @@ func (s Service) Same(o Service) string {
 		return differ("number of replicas", s.Replicas, o.Replicas)
 	case s.Settings != o.Settings:
 		return differ("set of settings", s.Settings, o.Settings)
+	case kindOf(s.Devices) != kindOf(o.Devices):
+		return differ("kind of device", kindOf(s.Devices), kindOf(o.Devices))
 	case s.Host != o.Host:
 		return differ("processor", s.Host, o.Host)
 	}
 	return ""
+}
+
+// kindOf is the kind of the devices: cpu, cuda, or empty if it is not known.
+func kindOf(devices []string) string {
+	if len(devices) == 0 {
+		return ""
+	}
+	kind, _, _ := strings.Cut(devices[0], ":")
+	return kind
+}
+
+// leastApart is how many times the lowest rate of the stages the highest has to be.
+const leastApart = 1.2
+
+// ratesOf are the lowest and the highest rate of stages, in requests/s.
+func ratesOf(stages []Recorded) (lowest, highest float64) {
+	lowest = math.Inf(1)
+	for _, s := range stages {
+		rate := float64(len(s.Requests)) / s.Seconds
+		lowest, highest = min(lowest, rate), max(highest, rate)
+	}
+	return lowest, highest
 }
 
 // Parse reads a model file.
@@ -389,8 +416,15 @@ func (m Model) check() error {
 		return fmt.Errorf("found format %d, expected %d; calibrate again with this version", m.Format, Format)
 	case m.Service.Replicas < 1 || m.Service.Replicas > mostReplicas:
 		return fmt.Errorf("found %d replicas, expected from 1 to %d", m.Service.Replicas, mostReplicas)
+	case !(m.Range.Rate >= 0 && m.Range.Rate <= mostRate):
+		return fmt.Errorf("found a rate of %v, expected from 0 to %d", m.Range.Rate, mostRate)
 	case len(m.Variants) < leastStages || len(m.Lengths) == 0:
 		return errors.New("found no variants or no lengths, expected those that calibrate writes")
+	}
+	for name, v := range m.Errors {
+		if !(v >= 0 && v <= mostError) {
+			return fmt.Errorf("found an error of %v for %s, expected from 0 to %d", v, name, mostError)
+		}
 	}
 	for _, e := range append([]Engine{m.Engine}, m.Variants...) {
 		if err := e.check(); err != nil {
@@ -408,6 +442,8 @@ func (m Model) check() error {
 const (
 	mostReplicas = 1000
 	mostLength   = 10_000_000
+	mostError    = 20      // of a logarithm
+	mostBudget   = 1 << 20 // tokens of a step, and sequences at once
 )
 
 func (e Engine) check() error {
@@ -416,6 +452,9 @@ func (e Engine) check() error {
 	}
 	if e.Kind == Batch && !(e.Step > 0 && e.Budget >= 1) || e.Kind == Slots && !(e.PerToken > 0) {
 		return errors.New("found an engine whose steps take no time, expected costs above 0")
+	}
+	if !(e.Budget <= mostBudget) || e.Limit > mostBudget {
+		return fmt.Errorf("found a step of %v tokens and %d requests at once, expected at most %d", e.Budget, e.Limit, mostBudget)
 	}
 	if e.Limit < 0 {
 		return fmt.Errorf("found a limit of %d requests at once, expected 0 or more", e.Limit)

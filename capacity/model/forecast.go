@@ -178,17 +178,24 @@ func (m Model) scaled(requests []recording.Request, rng *rand.Rand) {
 	stretch(requests, waits, paces)
 }
 
-// stretch multiplies the times until the first token, and those after it.
+// stretch multiplies the times until the first token, and those after it. The errors of
+// short latencies count as those of somewhat longer ones (small), and so do these.
 func stretch(requests []recording.Request, waits, paces float64) {
 	for i := range requests {
 		r := &requests[i]
-		wait, answer := float64(r.FirstToken-r.Due)*waits, float64(r.LastToken-r.FirstToken)*paces
+		wait := stretched(r.FirstToken-r.Due, waits, small(TTFT50))
+		answer := stretched(r.LastToken-r.FirstToken, paces, small(TPOT50)*float64(max(0, r.OutputTokens-1)))
 		end := float64(r.End - r.LastToken)
-		r.FirstToken = r.Due + time.Duration(wait)
+		r.FirstToken = r.Due + wait
 		r.FirstOutput, r.FirstByte = r.FirstToken, r.FirstToken
-		r.LastToken = r.FirstToken + time.Duration(answer)
+		r.LastToken = r.FirstToken + answer
 		r.LastVisible, r.End = r.LastToken, r.LastToken+time.Duration(end)
 	}
+}
+
+// stretched multiplies a latency by a factor that was found with so many seconds added.
+func stretched(latency time.Duration, by, added float64) time.Duration {
+	return time.Duration(max(0, (latency.Seconds()+added)*by-added) * float64(time.Second))
 }
 
 // student is the factor of a 95 % interval for so many degrees of freedom.

@@ -22,6 +22,8 @@ type Demand struct {
 	Lost int
 	// Growth is the share by which the rate grows each month.
 	Growth float64
+	// Pattern is how many requests repeat, such as those of a trace; 0 if none do.
+	Pattern int
 }
 
 // Size is how many replicas a demand needs.
@@ -74,15 +76,22 @@ func (m Model) views() (best, low, high view) {
 }
 
 const (
-	planRequests = 3000 // of a simulation, so that a p99 is known well
-	planSeconds  = 60   // at the least
-	mostPlanned  = 500  // replicas
+	planRequests = 3000    // of a simulation, so that a p99 is known well
+	planSeconds  = 60      // at the least
+	mostPlanned  = 500     // replicas
+	mostRate     = 100_000 // requests/s
 )
+
+// Seconds is how long a rate is simulated. The first third is left out, and a pattern
+// that repeats is counted as a whole.
+func (d Demand) Seconds(rate float64) float64 {
+	return max(planSeconds, planRequests/rate, 1.5*float64(d.Pattern)/rate)
+}
 
 // holds simulates a rate on some replicas in the long run: the first third is left out,
 // because the service begins empty.
 func (m Model) holds(v view, d Demand, replicas int, rate float64) (ok, bounded bool) {
-	seconds := max(planSeconds, planRequests/rate)
+	seconds := d.Seconds(rate)
 	asks := d.Draw(rate, seconds, 1)
 	for _, e := range v.engines {
 		answers := e.Serve(asks, replicas, rand.New(rand.NewPCG(8, 9)))
@@ -136,7 +145,10 @@ func (m Model) Size(d Demand) (Size, error) {
 	if !(d.Rate > 0) {
 		return s, errors.New("found a rate of 0, expected one above 0")
 	}
-	if why := m.lengthsBeyond(d.Draw(d.Rate, max(planSeconds, planRequests/d.Rate), 1)); why != "" {
+	if d.Rate > mostRate {
+		return s, fmt.Errorf("found a rate of %.4g/s, expected at most %d/s", d.Rate, mostRate)
+	}
+	if why := m.lengthsBeyond(d.Draw(d.Rate, d.Seconds(d.Rate), 1)); why != "" {
 		return s, errors.New(why)
 	}
 	best, low, high := m.views()
@@ -155,8 +167,11 @@ func (m Model) Size(d Demand) (Size, error) {
 	if one == 0 {
 		return s, errors.New("the objectives hold at no rate on one replica, by what the recordings show; launchgate capacity tells more")
 	}
+	if d.Rate > 2*one*mostPlanned {
+		return s, fmt.Errorf("one replica holds the objectives up to %.4g/s, so %.4g/s takes more than the %d replicas that a plan may have", one, d.Rate, mostPlanned)
+	}
 	var err error
-	if s.Needed.Low, err = needs(high, int(0.5*d.Rate/one)); err != nil {
+	if s.Needed.Low, err = needs(high, int(0.2*d.Rate/one)); err != nil {
 		return s, err
 	}
 	if s.Needed.Best, err = needs(best, s.Needed.Low); err != nil {
@@ -184,7 +199,7 @@ func (m Model) Size(d Demand) (Size, error) {
 	}
 	s.Headroom = each(func(c float64) float64 { return max(0, c/d.Rate-1) })
 	if d.Growth > 0 {
-		months := each(func(c float64) float64 { return max(0, math.Log(c/d.Rate)/math.Log(1+d.Growth)) })
+		months := each(func(c float64) float64 { return max(0, math.Log(c/d.Rate)/math.Log1p(d.Growth)) })
 		s.Months = &months
 	}
 	s.GoodTokens = m.goodTokens(best, low, high, d, s.Replicas, d.Rate)
@@ -195,7 +210,7 @@ func (m Model) Size(d Demand) (Size, error) {
 // goodTokens are the output tokens a second of answers within the limits.
 func (m Model) goodTokens(best, low, high view, d Demand, replicas int, rate float64) (b Band) {
 	of := func(v view) float64 {
-		seconds := max(planSeconds, planRequests/rate)
+		seconds := d.Seconds(rate)
 		asks := d.Draw(rate, seconds, 1)
 		all := rows(asks, v.engines[0].Serve(asks, replicas, rand.New(rand.NewPCG(8, 9))))
 		stretch(all, v.wait, v.pace)

@@ -62,6 +62,11 @@ func Read(gate scenarios.Gate, rec *recording.Recording) (stages []Recorded, lef
 	if !rec.Complete {
 		return nil, nil, fmt.Errorf("%s: the run was interrupted, expected a complete one", rec.Dir)
 	}
+	for _, o := range rec.Observations {
+		if o.Name == recording.ObsImported && o.Value != 1 {
+			return nil, nil, fmt.Errorf("%s: found a run of %s, which does not say when requests were due, expected a run of launchgate", rec.Dir, o.Subject)
+		}
+	}
 	began := map[string]time.Duration{}
 	for _, o := range rec.Observations {
 		if o.Name == recording.ObsStageStarted {

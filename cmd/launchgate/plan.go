@@ -123,7 +123,11 @@ func (f planFlags) plan() (doc reports.Plan, err error) {
 	if err != nil {
 		return doc, err
 	}
-	d := model.Demand{Rate: float64(f.rate), Good: checklist.Good(single), Holds: holdsAll(checklist.Scores(single))}
+	judged, not := forecastable(single)
+	if len(judged) == 0 {
+		return doc, errors.New("found no objective that a model can forecast, expected at least one of ttft, tpot or latency over all requests")
+	}
+	d := model.Demand{Rate: float64(f.rate), Good: checklist.Good(single), Holds: holdsAll(judged)}
 	if d.Growth, err = growthOf(f.growth); err != nil {
 		return doc, err
 	}
@@ -144,7 +148,7 @@ func (f planFlags) plan() (doc reports.Plan, err error) {
 		}
 		var busiest []trace.Request
 		busiest, d.Rate, mean = busiestOf(t.Requests)
-		d.Draw = replaying(busiest, d.Rate)
+		d.Draw, d.Pattern = replaying(busiest, d.Rate), len(busiest)
 	default:
 		lengths, err := m.LengthsOf(single.Scenarios[0])
 		if err != nil {
@@ -162,8 +166,11 @@ func (f planFlags) plan() (doc reports.Plan, err error) {
 	doc = reports.Plan{Language: f.lang, Gate: gate.Name, Scenario: single.Scenarios[0].Name, Model: f.modelFile, Runs: m.Runs, Service: m.Service,
 		At: time.Now().UTC().Truncate(time.Second), Version: version.Short(), Command: os.Args, Rate: d.Rate, Trace: f.traceFile,
 		Growth: d.Growth, Survive: f.survive, Fit: m.HeldOut}
-	for _, o := range single.Objectives {
-		doc.Objectives = append(doc.Objectives, o.Source)
+	for _, s := range judged {
+		doc.Objectives = append(doc.Objectives, s.Objective.Source)
+	}
+	for _, source := range not {
+		doc.Warnings = append(doc.Warnings, words.Kept{Sentence: words.Say("a model cannot forecast %s, so the plan does not know whether it holds", source)})
 	}
 	if doc.Size, err = m.Size(d); err != nil {
 		return doc, err
@@ -180,6 +187,26 @@ func (f planFlags) plan() (doc reports.Plan, err error) {
 	doc.Warnings = append(doc.Warnings, warningsOf(m, doc)...)
 	doc.Assumptions = assumptionsOf(m, doc)
 	return doc, err
+}
+
+// forecast are the latencies that a model forecasts.
+var forecast = []string{"ttft", "service_ttft", "tpot", "latency", "service_latency"}
+
+// forecastable divides the objectives of a gate into those of a latency that a model
+// forecasts, over all requests, and the others.
+func forecastable(gate scenarios.Gate) (judged []checklist.Score, not []string) {
+	known := map[string]bool{}
+	for _, s := range checklist.Scores(gate) {
+		if s.Speed && s.Objective.Class == "" && slices.Contains(forecast, s.Objective.Metric) {
+			judged, known[s.Objective.Source] = append(judged, s), true
+		}
+	}
+	for _, o := range gate.Objectives {
+		if !known[o.Source] {
+			not = append(not, o.Source)
+		}
+	}
+	return judged, not
 }
 
 const month = time.Duration(365.25 * 24 / 12 * float64(time.Hour))
@@ -205,12 +232,27 @@ func holdsAll(scores []checklist.Score) func([]recording.Request) bool {
 	}
 }
 
-// window is the time of a trace that a plan has to hold.
-const window = 10 * time.Minute
+// A plan has to hold the busiest window of a trace. Where ten minutes have more requests
+// than mostInWindow, the window is halved until they are fewer: all of them are simulated
+// each time.
+const (
+	longestWindow = 10 * time.Minute
+	mostInWindow  = 6000
+)
 
 // busiestOf are the requests of the busiest window of a trace, their rate, and the mean
 // rate of the whole trace as a share of it.
 func busiestOf(all []trace.Request) (busiest []trace.Request, rate, mean float64) {
+	window := longestWindow
+	for busiest = busiestIn(all, window); len(busiest) > mostInWindow; busiest = busiestIn(all, window) {
+		window /= 2
+	}
+	span := all[len(all)-1].At
+	rate = float64(len(busiest)) / max(min(window, span).Seconds(), 1)
+	return busiest, rate, float64(len(all)) / max(span.Seconds(), 1) / rate
+}
+
+func busiestIn(all []trace.Request, window time.Duration) (busiest []trace.Request) {
 	first := 0
 	for i := range all {
 		for all[i].At-all[first].At >= window {
@@ -220,9 +262,7 @@ func busiestOf(all []trace.Request) (busiest []trace.Request, rate, mean float64
 			busiest = all[first : i+1]
 		}
 	}
-	span := all[len(all)-1].At
-	rate = float64(len(busiest)) / max(min(window, span).Seconds(), 1)
-	return busiest, rate, float64(len(all)) / max(span.Seconds(), 1) / rate
+	return busiest
 }
 
 // replaying draws the requests of a trace again and again, faster or slower.
@@ -267,6 +307,9 @@ const oldPrices = 90 * 24 * time.Hour
 // cost is what the replicas cost; nil if there is no price.
 func (f planFlags) cost(gate scenarios.Gate, doc reports.Plan, mean float64, warnings *[]words.Kept) (*reports.PlanCost, error) {
 	var price scenarios.Price
+	if f.instance == "" && gate.Cost != nil {
+		f.instance = gate.Cost.Instance
+	}
 	switch {
 	case f.prices != "":
 		src, err := os.ReadFile(f.prices)
@@ -295,7 +338,9 @@ func (f planFlags) cost(gate scenarios.Gate, doc reports.Plan, mean float64, war
 		return nil, nil
 	}
 	warn := func(s words.Sentence) { *warnings = append(*warnings, words.Kept{Sentence: s}) }
-	if date, err := time.Parse(time.DateOnly, price.Date); err != nil || doc.At.Sub(date) > oldPrices {
+	if date, err := time.Parse(time.DateOnly, price.Date); err != nil {
+		warn(words.Say("the prices have no date, so nobody knows how old they are"))
+	} else if doc.At.Sub(date) > oldPrices {
 		warn(words.Say("the prices are of %s, more than 90 days before this plan", price.Date))
 	}
 	if price.Reserved > price.OnDemand {
@@ -320,9 +365,9 @@ func (f planFlags) cost(gate scenarios.Gate, doc reports.Plan, mean float64, war
 
 // curveOf forecasts the planned replicas at some rates up to what they hold.
 func curveOf(m model.Model, d model.Demand, doc reports.Plan) (curve []reports.PlanPoint, err error) {
-	const seconds = 60
 	for _, share := range []float64{0.2, 0.4, 0.6, 0.8, 0.9, 1} {
 		rate := share * doc.Whole.Best
+		seconds := d.Seconds(rate)
 		load := model.Load{Stages: []model.Span{{Seconds: seconds}}, Draw: func(seed uint64) []model.Ask { return d.Draw(rate, seconds, seed) }}
 		f, err := m.Forecast(load, doc.Replicas)
 		if err != nil {

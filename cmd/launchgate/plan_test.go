@@ -2,10 +2,13 @@ package main
 
 import (
 	"math"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/launchgate/launchgate/loadgen/trace"
+	"github.com/launchgate/launchgate/scenarios"
 )
 
 func TestGrowthOf(t *testing.T) {
@@ -40,5 +43,36 @@ func TestBusiestOf(t *testing.T) {
 	asks := replaying(busiest, rate)(6, 100, 1)
 	if len(asks) < 590 || len(asks) > 610 || asks[len(asks)-1].Due >= 100 {
 		t.Errorf("found %d requests in 100 s, expected about 600", len(asks))
+	}
+}
+
+// Objectives of which a forecast knows nothing do not count as held.
+func TestForecastable(t *testing.T) {
+	gate, err := scenarios.Parse("gate.yaml", []byte(`name: planned
+target: {endpoint: {url: "http://127.0.0.1:1"}}
+scenarios:
+  - name: steady
+    classes: [{name: a, weight: 1, workload: {max_tokens: 8}}, {name: b, weight: 1, workload: {max_tokens: 9}}]
+    stages: [{name: main, for: 60s, rate: 5/s}]
+objectives:
+  - p95(ttft) <= 500ms
+  - p50(tpot) <= 50ms
+  - p95(latency) <= 2s
+  - error_rate <= 1%
+  - p95(max_icl) <= 500ms
+  - p99(icl) <= 100ms
+  - p95(end_delay) <= 1s
+  - p95(ttft) of a <= 500ms
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	judged, not := forecastable(gate)
+	var known []string
+	for _, s := range judged {
+		known = append(known, s.Objective.Source)
+	}
+	if want := []string{"p95(ttft) <= 500ms", "p50(tpot) <= 50ms", "p95(latency) <= 2s"}; !slices.Equal(known, want) || len(not) != 5 {
+		t.Errorf("found %s that a model forecasts, and not %s; expected %s", strings.Join(known, ", "), strings.Join(not, ", "), strings.Join(want, ", "))
 	}
 }

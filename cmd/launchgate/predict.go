@@ -62,11 +62,16 @@ func calibrate(dirs []string, scenario string) (model.Model, error) {
 	var service model.Service
 	var of *scenarios.Scenario
 	var first []byte
+	known := map[time.Time]string{}
 	for i, dir := range dirs {
 		gate, rec, err := openRun(dir)
 		if err != nil {
 			return model.Model{}, err
 		}
+		if before, twice := known[rec.Environment.StartedAt]; twice {
+			return model.Model{}, fmt.Errorf("%s: found the recording of %s again, expected each once: a stage would be held out and fitted at the same time", dir, before)
+		}
+		known[rec.Environment.StartedAt] = dir
 		v, err := checklist.Judge(gate, rec)
 		if err != nil {
 			return model.Model{}, err

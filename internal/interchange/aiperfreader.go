@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,7 +29,7 @@ func readAIPerf(b []byte) (Imported, error) {
 	var events []event
 	var base int64
 	lines := json.NewDecoder(bytes.NewReader(b))
-	for lines.More() {
+	for {
 		var r struct {
 			Metadata struct {
 				Start     int64  `json:"request_start_ns"`
@@ -43,7 +44,9 @@ func readAIPerf(b []byte) (Imported, error) {
 				Message string `json:"message"`
 			} `json:"error"`
 		}
-		if err := lines.Decode(&r); err != nil {
+		if err := lines.Decode(&r); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
 			return Imported{}, fmt.Errorf("request %d: it is not whole JSON: %w", len(events)+1, err)
 		}
 		if r.Metadata.Start <= 0 || r.Metadata.End < r.Metadata.Start {

@@ -218,7 +218,9 @@ func imported(tool string, events []event) (Imported, error) {
 		}
 		q.Due = q.Sent
 		if in.DueKnown {
-			q.Due = min(at(e.due), q.Sent)
+			if q.Due = at(e.due); q.Sent > 0 { // 0: it was never sent
+				q.Due = min(q.Due, q.Sent)
+			}
 		}
 		q.PromptTokens, q.OutputTokens = tokens(e.prompt), tokens(e.output)
 		if e.failed || q.Sent <= 0 || q.End < q.Sent {

@@ -99,7 +99,7 @@ func New(o Options) (*Server, error) {
 			return nil, err
 		}
 		var r Run
-		if err := json.Unmarshal(b, &r); err != nil || r.ID+".json" != f.Name() {
+		if err := json.Unmarshal(b, &r); err != nil || r.ID+".json" != f.Name() || r.ID == "" || r.ID[0] == '.' {
 			return nil, fmt.Errorf("%s is damaged (%v): remove it, and the run is no longer listed", file, err)
 		}
 		s.runs[r.ID], s.ended[r.ID] = &r, make(chan struct{})
@@ -325,7 +325,11 @@ func (s *Server) removeOld() error {
 		if ended++; ended <= s.Keep {
 			continue
 		}
-		if failed := errors.Join(os.RemoveAll(filepath.Join(s.Dir, r.ID)), os.Remove(filepath.Join(s.Dir, jobs, r.ID+".json"))); failed != nil {
+		failed := os.RemoveAll(filepath.Join(s.Dir, r.ID))
+		if failed == nil { // else the run stays listed, and is removed the next time
+			failed = os.Remove(filepath.Join(s.Dir, jobs, r.ID+".json"))
+		}
+		if failed != nil {
 			err = errors.Join(err, failed)
 			continue
 		}

@@ -84,6 +84,9 @@ func (c hfConfig) describe(m *Model) error {
 	if c.HeadDim == 0 {
 		c.HeadDim = c.Hidden / c.Heads
 	}
+	if c.Heads > 1<<12 || c.KVHeads < 1 || c.KVHeads > c.Heads || c.HeadDim < 1 || c.HeadDim > 1024 {
+		return fmt.Errorf("%d heads with %d KV heads of %d dimensions cannot be computed; expected at most %d heads, from 1 to as many KV heads, and from 1 to 1024 dimensions", c.Heads, c.KVHeads, c.HeadDim, 1<<12)
+	}
 	if c.Scaling == nil {
 		c.Scaling = c.Rope
 	}
