@@ -36,7 +36,7 @@ func ciFiles(t *testing.T) []string {
 }
 
 // foreign are flags of other programs in these files.
-var foreign = []string{"--context", "--style", "--summary-export", "--save-detailed"}
+var foreign = []string{"--context", "--style", "--summary-export", "--save-detailed", "--save-result"}
 
 // Every flag of launchgate that stands in a file for CI is one of the real command.
 func TestFilesForCINameRealFlags(t *testing.T) {
