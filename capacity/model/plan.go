@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/launchgate/launchgate/internal/recording"
 )
@@ -80,6 +81,7 @@ const (
 	planSeconds  = 60      // at the least
 	mostPlanned  = 500     // replicas
 	mostRate     = 100_000 // requests/s
+	mostUsed     = 0.97    // of what replicas can answer
 )
 
 // Seconds is how long a rate is simulated. The first third is left out, and a pattern
@@ -110,11 +112,32 @@ func (m Model) holds(v view, d Demand, replicas int, rate float64) (ok, bounded 
 				counted = append(counted, r)
 			}
 		}
-		if d.Holds(counted) == !v.pessimistic {
+		// Above what the replicas can answer the queue grows without end, and a simulation
+		// that ends before a limit is reached proves nothing.
+		held := rate <= mostUsed*float64(replicas)*e.mostOf(asks) && d.Holds(counted)
+		if held == !v.pessimistic {
 			return !v.pessimistic, bounded
 		}
 	}
 	return v.pessimistic, bounded
+}
+
+// mostOf is how many requests a second a replica answers when more are always waiting.
+func (e Engine) mostOf(asks []Ask) float64 {
+	waiting := slices.Clone(asks[:min(len(asks), planRequests)])
+	for i := range waiting {
+		waiting[i].Due = 0
+	}
+	var ends []float64
+	for _, a := range e.Serve(waiting, 1, rand.New(rand.NewPCG(8, 9))) {
+		ends = append(ends, a.Last)
+	}
+	slices.Sort(ends)
+	from, to := len(ends)/5, len(ends)*4/5 // all places are taken, and still are
+	if to <= from || ends[to] <= ends[from] {
+		return math.Inf(1)
+	}
+	return float64(to-from) / (ends[to] - ends[from])
 }
 
 // most is the highest rate that holds on some replicas, to within a percent.
