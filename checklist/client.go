@@ -41,12 +41,12 @@ func judgeClient(e *evidence) Client {
 	if seconds := e.seconds(stageID{}); seconds > 0 {
 		c.OfferedPerSecond, c.AchievedPerSecond = new(float64(run.due)/seconds), new(float64(run.due-run.notSent)/seconds)
 	}
-	if tool, dueKnown := e.imported(); tool != "" && !dueKnown {
+	if e.tool != "" && !e.dueKnown {
 		c.SendLagP50Seconds, c.SendLagP99Seconds, c.SendLagMaxSeconds = nil, nil, nil
-		c.Why = words.Say("it was that of %s, whose file does not say when requests were due", tool)
+		c.Why = words.Say("it was that of %s, whose file does not say when requests were due", e.tool)
 	}
 	problems := slices.Concat(e.lostWorkers(), e.undelivered(), c.late())
-	if tool, _ := e.imported(); tool == "" { // other tools do not record their own state
+	if e.tool == "" { // other tools do not record their own state
 		problems = append(problems, e.stalls(&c)...)
 	}
 	if len(problems) > 0 {

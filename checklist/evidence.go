@@ -44,6 +44,9 @@ type evidence struct {
 	looked      map[string][]looked          // inspected answers to the load, by scenario
 	served      map[string]map[int64]*served // how users were served, by scenario and second of the run's clock
 	wantsHealth bool                         // an objective is about the health check
+
+	tool     string // that made the run, if it was not launchgate
+	dueKnown bool   // the tool's file says when requests were due
 }
 
 // stageID names the requests of one class in one stage that met the same faults. An
@@ -266,6 +269,8 @@ func (e *evidence) readMarks() {
 			e.started[o.Subject] = true
 		case recording.ObsScenarioEnded:
 			e.ended[o.Subject] = true
+		case recording.ObsImported:
+			e.tool, e.dueKnown = o.Subject, o.Value == 1
 		case recording.ObsReadBack:
 			r := e.recordsOf(o.Subject)
 			r.readBack, r.due = true, int64(o.Value)

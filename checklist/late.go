@@ -21,12 +21,12 @@ import (
 // The requests are divided into groups by everything that is known of them, one
 // attribute after the other: the values of the factors that the gate varies, classes,
 // replicas, lengths, the number of concurrent requests, the place on the connection, how
-// long the service or the connection was idle, the time within a minute. Each group is compared with all other requests. A request
-// is late if it takes longer than the median of the others, by more than the limit and
-// what explains it. A group is late if a larger share of it is late than chance makes
-// of the share of the others (Fisher's exact test, with Bonferroni's correction for the
-// number of groups). Nothing is assumed about the distribution of latencies, and a few
-// extreme values change nothing.
+// long the service or the connection was idle, the time within a minute. Each group is
+// compared with all other requests. A request is late if it takes longer than the median
+// of the others, by more than the limit and what explains it. A group is late if a larger
+// share of it is late than chance makes of the share of the others (Fisher's exact test,
+// with Bonferroni's correction for the number of groups). Nothing is assumed about the
+// distribution of latencies, and a few extreme values change nothing.
 //
 // Two things explain a longer wait in every sound service. A prompt that is n times as
 // long, or n times as many concurrent requests, may take n times as long. If the

@@ -28,6 +28,7 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 		f.Why = why
 		return f
 	}
+	o.WhereSupported = o.WhereSupported && e.tool == "" // nobody looked at what another tool's service supports
 	switch {
 	case o.Than != (scenarios.Than{}):
 		f.relative(o, e)
@@ -35,9 +36,6 @@ func (e *evidence) judge(o scenarios.Objective) Finding {
 		e.fault(&f, o, m)
 	default:
 		m.of(&f, o, e, e.within(scope))
-	}
-	if tool, _ := e.imported(); tool != "" {
-		f.Waived = false // nobody looked at what the service supports
 	}
 	if f.Verdict == Pass {
 		if why := e.unsettled(o); !why.IsZero() {
