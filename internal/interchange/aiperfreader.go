@@ -110,7 +110,7 @@ func readAIPerf(b []byte) (Imported, error) {
 	if err != nil {
 		return in, err
 	}
-	first := slices.MinFunc(events, func(a, b event) int { return int(min(max((a.sent-b.sent)*1e9, -1), 1)) })
+	first := slices.MinFunc(events, bySent)
 	in.Start = time.Unix(0, base).Add(time.Duration((first.sent - 1) * 1e9)).UTC()
 	return in, nil
 }
@@ -156,10 +156,7 @@ func (in *Imported) checkAIPerf(requests string) error {
 		if len(d.stated) > 0 && d.stated["unit"] != "ms" {
 			return fmt.Errorf("%s: found %s in %q, expected \"ms\"", path, d.name, d.stated["unit"])
 		}
-		for _, p := range []struct {
-			key string
-			q   float64
-		}{{"p50", 0.5}, {"p90", 0.9}, {"p95", 0.95}, {"p99", 0.99}} {
+		for _, p := range statedPercentiles {
 			value, is := d.stated[p.key].(float64)
 			in.check(p.key+" of "+d.name, number{value, is}, 1e-3, d.own.at(p.q))
 		}

@@ -2,6 +2,7 @@ package interchange
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -64,6 +65,9 @@ type event struct {
 	status                      int
 	why                         string
 }
+
+// bySent orders requests by when they were sent; those that never were come first.
+func bySent(a, b event) int { return cmp.Compare(a.sent, b.sent) }
 
 // Read reads a file of a known tool, whose format it finds out by itself.
 func Read(path string) (Imported, error) {
@@ -202,15 +206,7 @@ func imported(tool string, events []event) (Imported, error) {
 	if base > 1e9 && base < 1e11 { // seconds since 1970
 		in.Start = time.UnixMicro(int64((base - 1) * 1e6)).UTC()
 	}
-	slices.SortStableFunc(events, func(a, b event) int {
-		switch {
-		case a.sent < b.sent:
-			return -1
-		case a.sent > b.sent:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(events, bySent)
 	for _, e := range events {
 		q := recording.Request{Seq: int64(len(in.Requests)), Kind: recording.KindLoad, Sent: at(e.sent), End: at(e.end), TokensFrom: "usage"}
 		if e.warmup {

@@ -103,6 +103,12 @@ func readVLLM(b []byte) (Imported, error) {
 // percentileKey is the name of a percentile in a result of vllm bench.
 var percentileKey = regexp.MustCompile(`^p([0-9.]+)_(ttft|tpot|e2el)_ms$`)
 
+// statedPercentiles are those that AIPerf and GuideLLM state of a latency.
+var statedPercentiles = []struct {
+	key string
+	q   float64
+}{{"p50", 0.5}, {"p90", 0.9}, {"p95", 0.95}, {"p99", 0.99}}
+
 // check notes a percentile that a file states in a unit of so many seconds.
 func (in *Imported) check(name string, stated number, unit, own float64) {
 	if stated.is && stated.value > 0 {
@@ -171,9 +177,6 @@ func readGuideLLM(b []byte) (Imported, error) {
 				} else if failed == 2 {
 					e.why = "incomplete: cancelled at the end of the benchmark"
 				}
-				if e.due > e.sent {
-					e.due = e.sent
-				}
 				events = append(events, e)
 				if err := tooMany(len(events)); err != nil {
 					return Imported{}, err
@@ -195,10 +198,7 @@ func readGuideLLM(b []byte) (Imported, error) {
 			own    stats
 			stated distribution
 		}{{"TTFT", 1e-3, ttft, m.TTFT}, {"TPOT", 1e-3, tpot, m.TPOT}, {"the request latency", 1, latency, m.Latency}} {
-			for _, p := range []struct {
-				key string
-				q   float64
-			}{{"p50", 0.5}, {"p90", 0.9}, {"p95", 0.95}, {"p99", 0.99}} {
+			for _, p := range statedPercentiles {
 				stated := d.stated.Successful.Percentiles[p.key]
 				in.check(p.key+" of "+d.name, stated, d.unit, guideLLM(d.own, p.q, stated.value*d.unit))
 			}
