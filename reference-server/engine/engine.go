@@ -293,11 +293,7 @@ func (e *Engine) loadModel(w *weights.Model, format tensor.Format, activations t
 		if err != nil {
 			return 0, err
 		}
-		need, err := e.cfg.need(w, false)
-		if budget := int64(e.cfg.Fraction * float64(u.Free())); err == nil && need.Sum() > budget {
-			err = e.doesNotFit(need, budget, u.Free(), u.Total)
-		}
-		if err != nil {
+		if err := e.fits(w, int64(e.cfg.Fraction*float64(u.Free())), u.Free(), u.Total); err != nil {
 			return 0, err
 		}
 	}

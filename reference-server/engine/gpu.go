@@ -23,12 +23,10 @@ func (e *Engine) loadOnGPU(w *weights.Model, format tensor.Format, activations t
 	e.gpu = g.NewModel()
 	e.backend = e.gpu
 	need := model.Size(w, storedOnGPU(format))
-	all, err := e.cfg.need(w, true)
-	if err != nil {
-		return 0, err
-	}
-	if e.cfg.Dummy && all.Sum() > budget {
-		return 0, e.doesNotFit(all, budget, before, g.Total)
+	if e.cfg.Dummy {
+		if err := e.fits(w, budget, before, g.Total); err != nil {
+			return 0, err
+		}
 	}
 	if need > budget {
 		return 0, &device.OutOfMemoryError{Name: "the weights of " + e.cfg.Name, Asked: need, Free: budget, Total: g.Total}

@@ -59,9 +59,13 @@ func (c Config) need(w *weights.Model, onGPU bool) (n Need, err error) {
 	return n, nil
 }
 
-// doesNotFit is the error for a model that needs more than the part of the device's
-// free memory that it may take.
-func (e *Engine) doesNotFit(n Need, budget, free, total int64) error {
+// fits refuses a model, before its weights are loaded, that needs more than the part of
+// the device's free memory that it may take.
+func (e *Engine) fits(w *weights.Model, budget, free, total int64) error {
+	n, err := e.cfg.need(w, e.cfg.GPU != nil)
+	if err != nil || n.Sum() <= budget {
+		return err
+	}
 	const mib = 1 << 20
 	return &device.OutOfMemoryError{
 		Name: n.Model, Asked: n.Sum(), Free: free, Total: total,

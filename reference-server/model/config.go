@@ -36,8 +36,8 @@ func ReadConfig(w *weights.Model) (c Config, err error) {
 		key  string
 		high int
 	}{
-		{&c.Layers, "block_count", 1 << 12}, {&c.Width, "embedding_length", 1 << 17}, {&c.Heads, "attention.head_count", 1 << 12},
-		{&c.FFN, "feed_forward_length", 1 << 20}, {&c.Context, "context_length", 1 << 24},
+		{&c.Layers, "block_count", weights.MaxLayers}, {&c.Width, "embedding_length", weights.MaxWidth}, {&c.Heads, "attention.head_count", weights.MaxHeads},
+		{&c.FFN, "feed_forward_length", weights.MaxFFN}, {&c.Context, "context_length", 1 << 24},
 	} {
 		if *n.to, err = w.Meta.NeedInt(key(n.key), 1, n.high); err != nil {
 			return c, err
@@ -66,8 +66,8 @@ func (c Config) check() error {
 	switch {
 	case c.KVHeads < 1 || c.Heads%c.KVHeads != 0:
 		return fmt.Errorf("%d heads cannot share %d KV heads", c.Heads, c.KVHeads)
-	case c.HeadDim < 16 || c.HeadDim%16 != 0 || c.HeadDim > 1024:
-		return fmt.Errorf("heads of %d dimensions cannot be computed; multiples of 16 up to 1024 can", c.HeadDim)
+	case c.HeadDim < 16 || c.HeadDim%16 != 0 || c.HeadDim > weights.MaxHeadDim:
+		return fmt.Errorf("heads of %d dimensions cannot be computed; multiples of 16 up to %d can", c.HeadDim, weights.MaxHeadDim)
 	case c.Width%16 != 0 || c.FFN%16 != 0:
 		return fmt.Errorf("widths of %d and %d cannot be computed; multiples of 16 can", c.Width, c.FFN)
 	}

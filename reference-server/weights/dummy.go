@@ -15,12 +15,9 @@ import (
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )
 
-// Bounds of a described shape, as model.ReadConfig has them for a file.
-const (
-	maxDummyLayers = 1 << 12
-	maxDummyWidth  = 1 << 20
-	maxDummyVocab  = 1 << 22
-)
+// maxDummyVocab is the largest vocabulary of a described shape; that of a file is as
+// large as the file.
+const maxDummyVocab = 1 << 22
 
 // Dummy is a model of a shape with random weights, which take no memory until a
 // backend draws them. The shape is a name such as llama-70b, a config.json, or the
@@ -76,25 +73,17 @@ func readShape(shape string) (cfg hfConfig, dir string, err error) {
 	return cfg, dir, nil
 }
 
-// draw describes the tensors of the shape.
+// draw describes the tensors of the shape, after describe has completed it.
 func (c hfConfig) draw(m *Model) error {
 	for _, n := range []struct {
 		key     string
 		v, most int
 	}{
-		{"vocab_size", c.Vocab, maxDummyVocab}, {"hidden_size", c.Hidden, maxDummyWidth}, {"intermediate_size", c.FFN, maxDummyWidth},
-		{"num_hidden_layers", c.Layers, maxDummyLayers}, {"num_attention_heads", c.Heads, maxDummyWidth},
+		{"vocab_size", c.Vocab, maxDummyVocab}, {"hidden_size", c.Hidden, MaxWidth}, {"intermediate_size", c.FFN, MaxFFN}, {"num_hidden_layers", c.Layers, MaxLayers},
 	} {
 		if n.v < 1 || n.v > n.most {
 			return fmt.Errorf("%s: found %d, expected a number from 1 to %d", n.key, n.v, n.most)
 		}
-	}
-	kvHeads, dim := c.KVHeads, c.HeadDim
-	if kvHeads == 0 {
-		kvHeads = c.Heads
-	}
-	if dim == 0 {
-		dim = c.Hidden / c.Heads
 	}
 	architecture, err := m.Meta.Architecture()
 	if err != nil {
@@ -115,21 +104,21 @@ func (c hfConfig) draw(m *Model) error {
 		name := func(s string) string { return fmt.Sprintf("blk.%d.%s", i, s) }
 		vector(name("attn_norm.weight"), c.Hidden, 1)
 		vector(name("ffn_norm.weight"), c.Hidden, 1)
-		matrix(name("attn_q.weight"), c.Heads*dim, c.Hidden)
-		matrix(name("attn_k.weight"), kvHeads*dim, c.Hidden)
-		matrix(name("attn_v.weight"), kvHeads*dim, c.Hidden)
-		matrix(name("attn_output.weight"), c.Hidden, c.Heads*dim)
+		matrix(name("attn_q.weight"), c.Heads*c.HeadDim, c.Hidden)
+		matrix(name("attn_k.weight"), c.KVHeads*c.HeadDim, c.Hidden)
+		matrix(name("attn_v.weight"), c.KVHeads*c.HeadDim, c.Hidden)
+		matrix(name("attn_output.weight"), c.Hidden, c.Heads*c.HeadDim)
 		matrix(name("ffn_gate.weight"), c.FFN, c.Hidden)
 		matrix(name("ffn_up.weight"), c.FFN, c.Hidden)
 		matrix(name("ffn_down.weight"), c.Hidden, c.FFN)
 		switch architecture.Name {
 		case "qwen2":
-			vector(name("attn_q.bias"), c.Heads*dim, 0)
-			vector(name("attn_k.bias"), kvHeads*dim, 0)
-			vector(name("attn_v.bias"), kvHeads*dim, 0)
+			vector(name("attn_q.bias"), c.Heads*c.HeadDim, 0)
+			vector(name("attn_k.bias"), c.KVHeads*c.HeadDim, 0)
+			vector(name("attn_v.bias"), c.KVHeads*c.HeadDim, 0)
 		case "qwen3":
-			vector(name("attn_q_norm.weight"), dim, 1)
-			vector(name("attn_k_norm.weight"), dim, 1)
+			vector(name("attn_q_norm.weight"), c.HeadDim, 1)
+			vector(name("attn_k_norm.weight"), c.HeadDim, 1)
 		}
 	}
 	return nil

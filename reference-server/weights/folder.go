@@ -66,7 +66,19 @@ type hfRope struct {
 	Theta    float64 `json:"rope_theta"`
 }
 
-func (c hfConfig) describe(m *Model) error {
+// Bounds of a model. What claims more is damaged, and is refused before memory is taken
+// for it.
+const (
+	MaxLayers  = 1 << 12
+	MaxWidth   = 1 << 17
+	MaxFFN     = 1 << 20
+	MaxHeads   = 1 << 12
+	MaxHeadDim = 1024
+)
+
+// describe gives the model the keys that a GGUF file has, and completes c where
+// config.json leaves something out.
+func (c *hfConfig) describe(m *Model) error {
 	entry, err := architectureOf(c.ModelType)
 	if err != nil {
 		return err
@@ -84,8 +96,9 @@ func (c hfConfig) describe(m *Model) error {
 	if c.HeadDim == 0 {
 		c.HeadDim = c.Hidden / c.Heads
 	}
-	if c.Heads > 1<<12 || c.KVHeads < 1 || c.KVHeads > c.Heads || c.HeadDim < 1 || c.HeadDim > 1024 {
-		return fmt.Errorf("%d heads with %d KV heads of %d dimensions cannot be computed; expected at most %d heads, from 1 to as many KV heads, and from 1 to 1024 dimensions", c.Heads, c.KVHeads, c.HeadDim, 1<<12)
+	// The factors of RoPE and random weights are sized by these before the model checks them.
+	if c.Heads > MaxHeads || c.KVHeads < 1 || c.KVHeads > c.Heads || c.HeadDim < 1 || c.HeadDim > MaxHeadDim {
+		return fmt.Errorf("%d heads with %d KV heads of %d dimensions cannot be computed; expected at most %d heads, from 1 to as many KV heads, and from 1 to %d dimensions", c.Heads, c.KVHeads, c.HeadDim, MaxHeads, MaxHeadDim)
 	}
 	if c.Scaling == nil {
 		c.Scaling = c.Rope
