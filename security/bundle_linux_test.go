@@ -2,6 +2,7 @@ package security
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -23,15 +24,19 @@ import (
 	"github.com/launchgate/launchgate/scenarios"
 )
 
-// flawsOfBundle are the flaws that a reference server built with the tag flaws can
-// plant, each with the check that has to find it in the whole service: a replica behind
-// a gateway with TLS, keys and a ledger.
-var flawsOfBundle = []struct {
+// flawOfBundle is a flaw in the whole service: a replica behind a gateway with TLS, keys
+// and a ledger. The zero value is the service without one.
+type flawOfBundle struct {
 	flaw, check string
-	files       int // limit of the gateway's descriptors; 0: no limit
+	class       string // of the first tenant's key; empty: standard, as the other's
+	files       int    // limit of the gateway's descriptors; 0: no limit
 	replica     bool
 	slow        bool // it takes a minute, and runs only if LAUNCHGATE_FLAWS=all
-}{
+}
+
+// flawsOfBundle are the flaws that a reference server built with the tag flaws can
+// plant, each with the check that has to find it.
+var flawsOfBundle = []flawOfBundle{
 	{flaw: "skip-auth-for=/v1/models", check: "authentication"}, {flaw: "skip-auth-for=double-slash", check: "authentication"}, {flaw: "skip-auth-for=OPTIONS", check: "authentication"},
 	{flaw: "accept-any-key", check: "key-validation"}, {flaw: "accept-prefix", check: "key-validation"},
 	{flaw: "responses-without-tenant", check: "tenant-objects"},
@@ -48,7 +53,7 @@ var flawsOfBundle = []struct {
 	{flaw: "quadratic-schema", check: "costly-requests", slow: true}, {flaw: "quadratic-tokens", check: "costly-requests", slow: true}, // engine-blocks is tested in the test service, because this one is too fast to show it
 	{flaw: "panic-on-max-tokens,no-secret-check", check: "crash", replica: true}, {flaw: "eject-on-client-error", check: "crash", slow: true},
 	{flaw: "no-header-timeout", check: "slow-connections", slow: true}, {flaw: "no-body-timeout", check: "slow-connections", slow: true},
-	{flaw: "shed-by-open-streams", check: "unread-streams"},
+	{flaw: "shed-by-open-streams", check: "unread-streams", class: "interactive"}, // within a class shedding is fair, so it shows only to a lower one
 	{flaw: "unfair-shedding", check: "load-shedding", slow: true},
 	{flaw: "no-connection-limit,no-header-timeout", check: "connection-exhaustion", files: 300, slow: true},
 	{flaw: "no-secret-check", check: "authentication", replica: true},
@@ -96,14 +101,14 @@ type bundle struct {
 }
 
 // startBundle starts a replica and a gateway, with a flaw or without one.
-func startBundle(t *testing.T, flaw string, files int) *bundle {
+func startBundle(t *testing.T, f flawOfBundle) *bundle {
 	t.Helper()
-	return startWith(t, flaw, files, "--dev-tls", "DIR/tls")
+	return startWith(t, f, "--dev-tls", "DIR/tls")
 }
 
 // startWith starts them with more arguments for the gateway. DIR in them stands for the
 // folder of the bundle.
-func startWith(t *testing.T, flaw string, files int, how ...string) *bundle {
+func startWith(t *testing.T, f flawOfBundle, how ...string) *bundle {
 	t.Helper()
 	removeFlawed = true
 	server, err := flawed()
@@ -120,15 +125,11 @@ func startWith(t *testing.T, flaw string, files int, how ...string) *bundle {
 		return strings.TrimSpace(string(out))
 	}
 	b := &bundle{logs: []string{audit, filepath.Join(dir, "gateway.log"), filepath.Join(dir, "replica.log")}}
-	class := "standard"
-	if flaw == "shed-by-open-streams" {
-		class = "interactive" // within a class shedding is fair, so this flaw shows only to a lower one
-	}
-	b.target = Target{Key: key("--tenant", "one", "--class", class), OtherKey: key("--tenant", "two", "--class", "standard"), ExpiredKey: key("--tenant", "one", "--valid", "1ns", "--id", "old"), RevokedKey: key("--tenant", "one", "--id", "gone"), Logs: b.logs}
+	b.target = Target{Key: key("--tenant", "one", "--class", cmp.Or(f.class, "standard")), OtherKey: key("--tenant", "two", "--class", "standard"), ExpiredKey: key("--tenant", "one", "--valid", "1ns", "--id", "old"), RevokedKey: key("--tenant", "one", "--id", "gone"), Logs: b.logs}
 	if out, err := exec.Command(server, "ledger", "--ledger", ledger, "revoke-key", "--id", "gone").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	env := append(os.Environ(), "GATEWAY_SECRET="+bundleSecret, "LAUNCHGATE_FLAW="+flaw)
+	env := append(os.Environ(), "GATEWAY_SECRET="+bundleSecret, "LAUNCHGATE_FLAW="+f.flaw)
 	b.direct = "http://" + start(t, exec.Command(server, "serve", "--addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0", "--grpc-addr", "", "--device", "cpu", "--device-file", filepath.Join(dir, "device.json"), "--threads", "1"), env, b.logs[2], regexp.MustCompile(`api=http://(\S+)`))
 	config := filepath.Join(dir, "gateway.yaml")
 	if err := os.WriteFile(config, []byte("proxies: [127.0.0.1/32]\n"), 0o600); err != nil {
@@ -138,8 +139,8 @@ func startWith(t *testing.T, flaw string, files int, how ...string) *bundle {
 	for i, arg := range gateway.Args {
 		gateway.Args[i] = strings.ReplaceAll(arg, "DIR", dir)
 	}
-	if files > 0 {
-		gateway = exec.Command("sh", append([]string{"-c", `ulimit -n "$0" && exec "$@"`, strconv.Itoa(files)}, gateway.Args...)...)
+	if f.files > 0 {
+		gateway = exec.Command("sh", append([]string{"-c", `ulimit -n "$0" && exec "$@"`, strconv.Itoa(f.files)}, gateway.Args...)...)
 	}
 	scheme := "http://"
 	if slices.Contains(how, "--dev-tls") {
@@ -259,7 +260,7 @@ func TestFlawedBundleIsFound(t *testing.T) {
 			places <- struct{}{}
 			defer func() { <-places }()
 			began := time.Now()
-			b := startBundle(t, f.flaw, f.files)
+			b := startBundle(t, f)
 			b.waitReady(t)
 			if f.replica {
 				b.target.URL, b.target.CAFile = b.direct, ""
@@ -315,7 +316,7 @@ func TestBundleIsSafe(t *testing.T) {
 
 // bundleIsSafe scans a bundle without a flaw and expects every check to say so.
 func bundleIsSafe(t *testing.T, made []string) {
-	b := startBundle(t, "", 0)
+	b := startBundle(t, flawOfBundle{})
 	b.waitReady(t)
 	began := time.Now()
 	results := b.scan(t, made...)
@@ -356,10 +357,10 @@ func TestBundleBehindNginxIsSafe(t *testing.T) {
 			t.Skip("skipped: nginx is not installed")
 		}
 	}
-	b := startWith(t, "", 0, "--config", "DIR/gateway.yaml")
+	b := startWith(t, flawOfBundle{}, "--config", "DIR/gateway.yaml")
 	b.waitReady(t)
 	// Another bundle makes the certificate.
-	certified := startBundle(t, "", 0)
+	certified := startBundle(t, flawOfBundle{})
 	conf, err := os.ReadFile("../deploy/nginx/nginx.conf")
 	if err != nil {
 		t.Fatal(err)

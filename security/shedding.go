@@ -3,7 +3,6 @@ package security
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,9 +65,7 @@ func (t *trial) fill(ctx context.Context, key string) *load {
 					o.firstOfFailure.CompareAndSwap(nil, a)
 				case a.limited():
 					o.refused.Add(1)
-					if s, err := strconv.Atoi(a.header.Get("Retry-After")); err == nil && s > 0 {
-						pause = min(time.Duration(s)*time.Second, 3*time.Second)
-					}
+					pause = a.retryAfter(loadRetries)
 				default:
 					o.done.Add(1)
 					continue
@@ -107,10 +104,11 @@ func (t *trial) loadedBy(ctx context.Context, loads, asks string) (s shedBy, why
 	}
 	under := o.under.Load()
 	o.end()
+	answered := o.done.Load() + o.refused.Load()
 	switch {
 	case byAddress:
 		return stop(unproven("a request without a key was refused for the load too: the service limits the address of the scan"))
-	case o.done.Load()+o.refused.Load()+under == 0 || o.failed.Load() > 0 && o.done.Load()+o.refused.Load() == 0 && under < manyLoads/8:
+	case answered == 0 && (under == 0 || o.failed.Load() > 0 && under < manyLoads/8):
 		text := "no answer"
 		if a, ok := o.firstOfFailure.Load().(answer); ok {
 			text = a.String()
@@ -142,11 +140,10 @@ func runLoadShedding(ctx context.Context, t *trial) end {
 		}
 		both = append(both, s)
 	}
-	most := max(both[0].under, both[1].under)
-	fewest := min(both[0].refused, both[1].refused)
-	if max(both[0].refused, both[1].refused) >= shedRefused && fewest < shedRefused {
+	fewest, most := min(both[0].refused, both[1].refused), max(both[0].refused, both[1].refused)
+	if most >= shedRefused && fewest < shedRefused {
 		return unproven("under the load of the other, one tenant had %s of %s requests refused, and the other tenant %s: their keys may have different priorities; scan with two keys of the same priority",
-			number(int64(max(both[0].refused, both[1].refused))), number(shedAsked), number(int64(fewest)))
+			number(int64(most)), number(shedAsked), number(int64(fewest)))
 	}
 	if fewest >= shedRefused {
 		vector := "CVSS:3.1/AV:N/AC:L/PR:L/UI:N/S:C/C:N/I:N/A:L"
@@ -158,5 +155,5 @@ func runLoadShedding(ctx context.Context, t *trial) end {
 			verified: say("under the load of the first tenant, %s of %s requests of the other were refused, and %s of %s with the tenants changed over; without it none were", number(int64(both[0].refused)), number(shedAsked), number(int64(both[1].refused)), number(shedAsked)),
 			fix:      say("when there is too much load, refuse the tenants that have more than an even share of it first, or limit how many requests of one tenant are under way")})
 	}
-	return t.ended("with up to %s requests of one tenant under way, %s and %s of %s requests of the other were refused", number(most), number(int64(both[0].refused)), number(int64(both[1].refused)), number(shedAsked))
+	return t.ended("with up to %s requests of one tenant under way, %s and %s of %s requests of the other were refused", number(max(both[0].under, both[1].under)), number(int64(both[0].refused)), number(int64(both[1].refused)), number(shedAsked))
 }

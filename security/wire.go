@@ -55,6 +55,15 @@ func (a answer) refused() bool { return a.status == 401 || a.status == 403 }
 // limited reports whether the answer says that there were too many requests.
 func (a answer) limited() bool { return a.status == 429 || a.status == 503 }
 
+// retryAfter is how long to wait before the request is sent again: as the answer says, up
+// to three seconds, or otherwise if it names no time.
+func (a answer) retryAfter(otherwise time.Duration) time.Duration {
+	if s, err := strconv.Atoi(a.header.Get("Retry-After")); err == nil && s > 0 {
+		return min(time.Duration(s)*time.Second, 3*time.Second)
+	}
+	return otherwise
+}
+
 func (a answer) ok() bool { return a.err == nil && a.status >= 200 && a.status < 300 }
 
 // String describes the answer for a person.
@@ -277,10 +286,7 @@ func (t *trial) ask(ctx context.Context, r request) answer {
 		if a = t.once(ctx, r); !a.limited() || a.err != nil {
 			return a
 		}
-		wait := time.Duration(try+1) * 300 * time.Millisecond
-		if s, err := strconv.Atoi(a.header.Get("Retry-After")); err == nil && s > 0 {
-			wait = min(time.Duration(s)*time.Second, 3*time.Second)
-		}
+		wait := a.retryAfter(time.Duration(try+1) * 300 * time.Millisecond)
 		select {
 		case <-ctx.Done():
 			return a
