@@ -380,7 +380,7 @@ func undecided(dir, scenario string) (bool, error) {
 	return len(objectives) > 0, err
 }
 
-// missed says which objectives can no longer hold.
+// missed says which objective can no longer hold: the first, if there are several.
 func missed(dir string) (said words.Sentence, err error) {
 	gate, rec, err := openRun(dir)
 	if err != nil {
