@@ -170,6 +170,9 @@ func (m Model) LengthsOf(s scenarios.Scenario) (func(*rand.Rand) (prompt, output
 	}, nil
 }
 
+// engines are that of all stages, and the variants.
+func (m Model) engines() []Engine { return append([]Engine{m.Engine}, m.Variants...) }
+
 // WithLimit is the model of a service whose replicas serve another number of requests at
 // once.
 func (m Model) WithLimit(n int) (Model, error) {
@@ -426,7 +429,7 @@ func (m Model) check() error {
 			return fmt.Errorf("found an error of %v for %s, expected from 0 to %d", v, name, mostError)
 		}
 	}
-	for _, e := range append([]Engine{m.Engine}, m.Variants...) {
+	for _, e := range m.engines() {
 		if err := e.check(); err != nil {
 			return err
 		}

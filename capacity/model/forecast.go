@@ -60,7 +60,6 @@ func (m Model) Forecast(load Load, replicas int) ([]Forecast, error) {
 		all[i] = Forecast{Stage: st.Name, Measures: map[string]Band{}}
 		values[i] = map[string][][]float64{}
 	}
-	engines := append([]Engine{m.Engine}, m.Variants...)
 	noise := rand.New(rand.NewPCG(3, 4))
 	for n := range uint64(draws) {
 		asks := load.Draw(n + 1)
@@ -72,7 +71,7 @@ func (m Model) Forecast(load Load, replicas int) ([]Forecast, error) {
 				return all, nil
 			}
 		}
-		for k, e := range engines {
+		for k, e := range m.engines() {
 			if k > 0 && n >= draws/3 {
 				break // the variants are for the influence of single stages
 			}

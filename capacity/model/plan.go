@@ -58,22 +58,31 @@ type Counts struct {
 	High int `json:"high"`
 }
 
-// view is the model as it may be: an engine, and the factors by which real latencies are
+// view is the model as it may be: engines, and the factors by which real latencies are
 // longer than simulated ones.
 type view struct {
-	engines     []Engine
+	engines     []bounded
 	wait, pace  float64
 	pessimistic bool // all engines have to hold, and not only one
 }
 
+// bounded is an engine, and how many requests a second a replica of it can answer.
+type bounded struct {
+	Engine
+	most float64
+}
+
 // views are the most likely one, and the best and the worst that the errors of the model
-// allow.
-func (m Model) views() (best, low, high view) {
+// allow, for requests such as some.
+func (m Model) views(like []Ask) (best, low, high view) {
 	t := student(len(m.HeldOut) - 1)
 	wait := math.Exp(t * m.Errors[TTFT95])
 	pace := math.Exp(t * m.Errors[TPOT95])
-	all := append([]Engine{m.Engine}, m.Variants...)
-	return view{engines: []Engine{m.Engine}, wait: 1, pace: 1}, view{engines: all, wait: wait, pace: pace, pessimistic: true}, view{engines: all, wait: 1 / wait, pace: 1 / pace}
+	var all []bounded
+	for _, e := range m.engines() {
+		all = append(all, bounded{e, e.mostOf(like)})
+	}
+	return view{engines: all[:1], wait: 1, pace: 1}, view{engines: all, wait: wait, pace: pace, pessimistic: true}, view{engines: all, wait: 1 / wait, pace: 1 / pace}
 }
 
 const (
@@ -84,42 +93,57 @@ const (
 	mostUsed     = 0.97    // of what replicas can answer
 )
 
-// Seconds is how long a rate is simulated. The first third is left out, and a pattern
-// that repeats is counted as a whole.
+// Seconds is how long a rate is simulated. Without the first third a pattern that repeats
+// is still counted as a whole.
 func (d Demand) Seconds(rate float64) float64 {
 	return max(planSeconds, planRequests/rate, 1.5*float64(d.Pattern)/rate)
 }
 
-// holds simulates a rate on some replicas in the long run: the first third is left out,
-// because the service begins empty.
-func (m Model) holds(v view, d Demand, replicas int, rate float64) (ok, bounded bool) {
+// spell is a rate in the long run.
+type spell struct {
+	rate, seconds float64
+	asks          []Ask
+}
+
+func (d Demand) spell(rate float64) spell {
 	seconds := d.Seconds(rate)
-	asks := d.Draw(rate, seconds, 1)
+	return spell{rate, seconds, d.Draw(rate, seconds, 1)}
+}
+
+// counted is the part of a spell that counts: the first third is left out, because the
+// service begins empty.
+func (s spell) counted() Span { return Span{From: s.seconds / 3, Seconds: s.seconds * 2 / 3} }
+
+// answered are the requests that count, with latencies as a view has them.
+func (s spell) answered(v view, answers []Answer) (counted []recording.Request) {
+	all := rows(s.asks, answers)
+	stretch(all, v.wait, v.pace)
+	for _, r := range all {
+		if r.Due.Seconds() >= s.counted().From {
+			counted = append(counted, r)
+		}
+	}
+	return counted
+}
+
+// holds simulates a spell on some replicas.
+func (m Model) holds(v view, d Demand, replicas int, s spell) (ok, beyond bool) {
 	for _, e := range v.engines {
-		answers := e.Serve(asks, replicas, rand.New(rand.NewPCG(8, 9)))
-		st := Span{From: seconds / 3, Seconds: seconds * 2 / 3}
-		if m.beyond(Forecast{Together: togetherIn(asks, answers, st)}) != "" {
-			if bounded = true; v.pessimistic {
+		answers := e.Serve(s.asks, replicas, rand.New(rand.NewPCG(8, 9)))
+		if m.beyond(Forecast{Together: togetherIn(s.asks, answers, s.counted())}) != "" {
+			if beyond = true; v.pessimistic {
 				return false, true
 			}
 			continue
 		}
-		all := rows(asks, answers)
-		stretch(all, v.wait, v.pace)
-		var counted []recording.Request
-		for _, r := range all {
-			if r.Due.Seconds() >= st.From {
-				counted = append(counted, r)
-			}
-		}
 		// Above what the replicas can answer the queue grows without end, and a simulation
 		// that ends before a limit is reached proves nothing.
-		held := rate <= mostUsed*float64(replicas)*e.mostOf(asks) && d.Holds(counted)
+		held := s.rate <= mostUsed*float64(replicas)*e.most && d.Holds(s.answered(v, answers))
 		if held == !v.pessimistic {
-			return !v.pessimistic, bounded
+			return !v.pessimistic, beyond
 		}
 	}
-	return v.pessimistic, bounded
+	return v.pessimistic, beyond
 }
 
 // mostOf is how many requests a second a replica answers when more are always waiting.
@@ -141,25 +165,25 @@ func (e Engine) mostOf(asks []Ask) float64 {
 }
 
 // most is the highest rate that holds on some replicas, to within a percent.
-func (m Model) most(v view, d Demand, replicas int, guess float64) (rate float64, bounded bool) {
+func (m Model) most(v view, d Demand, replicas int, guess float64) (rate float64, beyond bool) {
 	low, high := 0.0, guess
 	for range 20 {
-		ok, b := m.holds(v, d, replicas, high)
+		ok, b := m.holds(v, d, replicas, d.spell(high))
 		if !ok {
-			bounded = b
+			beyond = b
 			break
 		}
 		low, high = high, high*1.5
 	}
 	for high > 1.01*low && high > guess/1000 {
 		middle := (low + high) / 2
-		if ok, b := m.holds(v, d, replicas, middle); ok {
+		if ok, b := m.holds(v, d, replicas, d.spell(middle)); ok {
 			low = middle
 		} else {
-			high, bounded = middle, b
+			high, beyond = middle, b
 		}
 	}
-	return low, bounded
+	return low, beyond
 }
 
 // Size finds how many replicas a demand needs.
@@ -171,17 +195,16 @@ func (m Model) Size(d Demand) (Size, error) {
 	if d.Rate > mostRate {
 		return s, fmt.Errorf("found a rate of %.4g/s, expected at most %d/s", d.Rate, mostRate)
 	}
-	if why := m.lengthsBeyond(d.Draw(d.Rate, d.Seconds(d.Rate), 1)); why != "" {
+	asked := d.spell(d.Rate)
+	if why := m.lengthsBeyond(asked.asks); why != "" {
 		return s, errors.New(why)
 	}
-	best, low, high := m.views()
+	best, low, high := m.views(asked.asks)
 	needs := func(v view, from int) (int, error) {
 		for n := max(from, 1); n <= mostPlanned; n++ {
-			ok, _ := m.holds(v, d, n, d.Rate)
-			if !ok {
-				continue
+			if ok, _ := m.holds(v, d, n, asked); ok {
+				return n, nil
 			}
-			return n, nil
 		}
 		return 0, fmt.Errorf("no number of replicas up to %d holds the objectives at %.4g/s: even the least loaded ones miss a limit, by what the recordings show", mostPlanned, d.Rate)
 	}
@@ -203,19 +226,20 @@ func (m Model) Size(d Demand) (Size, error) {
 	if s.Needed.High, err = needs(low, s.Needed.Best); err != nil {
 		return s, fmt.Errorf("%w (the errors of the model included; a recording with more stages makes them smaller)", err)
 	}
+	left := s.Needed.High
 	s.Needed.Low, s.Needed.Best, s.Needed.High = s.Needed.Low+d.Lost, s.Needed.Best+d.Lost, s.Needed.High+d.Lost
 	s.Replicas = s.Needed.High
-	left := s.Replicas - d.Lost
-	guess := one * float64(left)
-	s.Capacity.Best, s.Bounded = m.most(best, d, left, guess)
-	s.Capacity.Low, _ = m.most(low, d, left, guess)
-	s.Capacity.High, _ = m.most(high, d, left, guess)
+	capacity := func(replicas int) (b Band, beyond bool) {
+		guess := one * float64(replicas)
+		b.Best, beyond = m.most(best, d, replicas, guess)
+		b.Low, _ = m.most(low, d, replicas, guess)
+		b.High, _ = m.most(high, d, replicas, guess)
+		return b, beyond
+	}
+	s.Capacity, s.Bounded = capacity(left)
 	s.Whole = s.Capacity
 	if d.Lost > 0 {
-		guess = one * float64(s.Replicas)
-		s.Whole.Best, _ = m.most(best, d, s.Replicas, guess)
-		s.Whole.Low, _ = m.most(low, d, s.Replicas, guess)
-		s.Whole.High, _ = m.most(high, d, s.Replicas, guess)
+		s.Whole, _ = capacity(s.Replicas)
 	}
 	each := func(of func(float64) float64) Band {
 		return Band{of(s.Capacity.Best), of(s.Capacity.Low), of(s.Capacity.High)}
@@ -225,27 +249,23 @@ func (m Model) Size(d Demand) (Size, error) {
 		months := each(func(c float64) float64 { return max(0, math.Log(c/d.Rate)/math.Log1p(d.Growth)) })
 		s.Months = &months
 	}
-	s.GoodTokens = m.goodTokens(best, low, high, d, s.Replicas, d.Rate)
-	s.AtCapacity = m.goodTokens(best, low, high, d, left, s.Capacity.Low)
+	goodTokens := func(replicas int, sp spell) (b Band) {
+		b = Band{d.goodTokens(best, replicas, sp), d.goodTokens(low, replicas, sp), d.goodTokens(high, replicas, sp)}
+		b.Low, b.High = min(b.Low, b.Best), max(b.High, b.Best)
+		return b
+	}
+	s.GoodTokens = goodTokens(s.Replicas, asked)
+	s.AtCapacity = goodTokens(left, d.spell(s.Capacity.Low))
 	return s, nil
 }
 
-// goodTokens are the output tokens a second of answers within the limits.
-func (m Model) goodTokens(best, low, high view, d Demand, replicas int, rate float64) (b Band) {
-	of := func(v view) float64 {
-		seconds := d.Seconds(rate)
-		asks := d.Draw(rate, seconds, 1)
-		all := rows(asks, v.engines[0].Serve(asks, replicas, rand.New(rand.NewPCG(8, 9))))
-		stretch(all, v.wait, v.pace)
-		tokens := 0.0
-		for i := range all {
-			if all[i].Due.Seconds() >= seconds/3 && d.Good(&all[i]) {
-				tokens += float64(all[i].OutputTokens)
-			}
+// goodTokens are the output tokens a second of answers within the limits, in a spell.
+func (d Demand) goodTokens(v view, replicas int, s spell) float64 {
+	tokens := 0.0
+	for _, r := range s.answered(v, v.engines[0].Serve(s.asks, replicas, rand.New(rand.NewPCG(8, 9)))) {
+		if d.Good(&r) {
+			tokens += float64(r.OutputTokens)
 		}
-		return tokens / (seconds * 2 / 3)
 	}
-	b = Band{of(best), of(low), of(high)}
-	b.Low, b.High = min(b.Low, b.Best), max(b.High, b.Best)
-	return b
+	return tokens / s.counted().Seconds
 }

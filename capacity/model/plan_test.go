@@ -40,10 +40,12 @@ func TestSize(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%+v", s)
+	asked := d.spell(d.Rate)
 	truth := Model{Engine: queue, Range: m.Range}
+	exact, _, _ := truth.views(asked.asks)
 	needed := 0
 	for n := 1; needed == 0; n++ {
-		if ok, _ := truth.holds(view{engines: []Engine{queue}, wait: 1, pace: 1}, d, n, d.Rate); ok {
+		if ok, _ := truth.holds(exact, d, n, asked); ok {
 			needed = n + d.Lost
 		}
 	}
@@ -53,7 +55,8 @@ func TestSize(t *testing.T) {
 	if s.Replicas != s.Needed.High || s.Headroom.Low > s.Headroom.Best || s.Months == nil || s.Months.Low > s.Months.High {
 		t.Errorf("the parts of the plan disagree: %+v", s)
 	}
-	one, _ := m.most(view{engines: []Engine{m.Engine}, wait: 1, pace: 1}, d, 1, 20)
+	best, _, _ := m.views(asked.asks)
+	one, _ := m.most(best, d, 1, 20)
 	if one < 0.9*24.08 || one > 1.1*24.08 {
 		t.Errorf("found a capacity of %.3g/s for one replica, expected 24.08/s within 10 %%", one)
 	}
