@@ -112,7 +112,7 @@ func Judged(scores []checklist.Score, seen Seen) (Outcome, words.Sentence) {
 		if m.Of == 0 {
 			continue
 		}
-		if by := m.Over / m.Of / allowed(scores[i]); worst < 0 || by > far {
+		if by := m.Over / m.Of / scores[i].Most(); worst < 0 || by > far {
 			worst, far = i, by
 		}
 	}
@@ -128,14 +128,6 @@ func Judged(scores []checklist.Score, seen Seen) (Outcome, words.Sentence) {
 		return outcome, words.Say("%s: it is %.3g %% of its limit", score.Objective.Source, 100*far)
 	}
 	return outcome, words.Say("%s: %.3g %% of %.0f missed the limit, and %.3g %% may", score.Objective.Source, 100*m.Over/m.Of, m.Of, 100*score.Allowed)
-}
-
-// allowed is the largest mean score with which an objective holds.
-func allowed(s checklist.Score) float64 {
-	if s.Mean {
-		return 1
-	}
-	return s.Allowed
 }
 
 // Measured are the latencies that the verdict on a try holds.

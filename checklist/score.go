@@ -23,6 +23,14 @@ type Score struct {
 	Of func(*recording.Request) (over, of float64)
 }
 
+// Most is the largest mean score with which the objective holds.
+func (s Score) Most() float64 {
+	if s.Mean {
+		return 1
+	}
+	return s.Allowed
+}
+
 // never stands for a share of none: an objective such as max(ttft) <= 2s or error_rate
 // <= 0% holds for a load if fewer than one request in a thousand misses it. No number of
 // requests could show that none ever does.

@@ -129,27 +129,36 @@ func (c *checker) price(path string, p Price) {
 	}
 }
 
-// priced is the cost with the line of its book, which lies at a path.
-func (c Cost) priced(book string) (Cost, error) {
+// ReadPrice reads the price of an instance from the file of a price book.
+func ReadPrice(book, instance string) (Price, error) {
 	f, err := os.Open(book)
 	if err != nil {
-		return c, fmt.Errorf("read the price book: %w", err)
+		return Price{}, fmt.Errorf("read the price book: %w", err)
 	}
 	defer f.Close()
 	src, err := io.ReadAll(io.LimitReader(f, maxSource+1))
 	if err != nil {
-		return c, fmt.Errorf("read the price book: %w", err)
+		return Price{}, fmt.Errorf("read the price book: %w", err)
 	}
 	b, err := ParsePriceBook(book, src)
 	if err != nil {
-		return c, err
+		return Price{}, err
 	}
-	i := slices.IndexFunc(b.Instances, func(p Price) bool { return p.Name == c.Instance })
+	i := slices.IndexFunc(b.Instances, func(p Price) bool { return p.Name == instance })
 	if i < 0 {
-		return c, fmt.Errorf("%s has no instance %s; %s", book, quoted(c.Instance), oneOf(c.Instance, namesOf(b.Instances, func(p Price) string { return p.Name })))
+		return Price{}, fmt.Errorf("%s has no instance %s; %s", book, quoted(instance), oneOf(instance, namesOf(b.Instances, func(p Price) string { return p.Name })))
 	}
 	p := b.Instances[i]
 	p.Date, p.Source = b.Date, b.Source
+	return p, nil
+}
+
+// priced is the cost with the line of its book, which lies at a path.
+func (c Cost) priced(book string) (Cost, error) {
+	p, err := ReadPrice(book, c.Instance)
+	if err != nil {
+		return c, err
+	}
 	c.Price, c.Book = &p, ""
 	return c, nil
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
 )
@@ -84,6 +85,9 @@ func (m Model) views(like []Ask) (best, low, high view) {
 	}
 	return view{engines: all[:1], wait: 1, pace: 1}, view{engines: all, wait: wait, pace: pace, pessimistic: true}, view{engines: all, wait: 1 / wait, pace: 1 / pace}
 }
+
+// Month is a twelfth of a year.
+const Month = time.Duration(365.25 * 24 / 12 * float64(time.Hour))
 
 const (
 	planRequests = 3000    // of a simulation, so that a p99 is known well

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -127,41 +128,13 @@ func (f planFlags) plan() (doc reports.Plan, err error) {
 	if len(judged) == 0 {
 		return doc, errors.New("found no objective that a model can forecast, expected at least one of ttft, tpot or latency over all requests")
 	}
-	d := model.Demand{Rate: float64(f.rate), Good: checklist.Good(single), Holds: holdsAll(judged)}
-	if d.Growth, err = growthOf(f.growth); err != nil {
+	d, mean, err := f.demand(m, single, judged)
+	if err != nil {
 		return doc, err
 	}
-	switch {
-	case f.survive == "node-loss" && f.perNode >= 1:
-		d.Lost = f.perNode
-	case f.survive != "none":
-		return doc, fmt.Errorf("--survive: found %q with %d replicas per node, expected none, or node-loss with 1 or more", f.survive, f.perNode)
-	}
-	mean := 1.0 // the mean rate, as a share of the busiest
-	switch {
-	case (f.rate > 0) == (f.traceFile != ""):
-		return doc, errors.New("found both or none of --rate and --trace, expected one of them")
-	case f.traceFile != "":
-		t, err := trace.Load(f.traceFile, "")
-		if err != nil {
-			return doc, err
-		}
-		var busiest []trace.Request
-		busiest, d.Rate, mean = busiestOf(t.Requests)
-		d.Draw, d.Pattern = replaying(busiest, d.Rate), len(busiest)
-	default:
-		lengths, err := m.LengthsOf(single.Scenarios[0])
-		if err != nil {
-			return doc, err
-		}
-		d.Draw = func(rate, seconds float64, seed uint64) (asks []model.Ask) {
-			rng := rand.New(rand.NewPCG(seed, 41))
-			for at := rng.ExpFloat64() / rate; at < seconds; at += rng.ExpFloat64() / rate {
-				p, o := lengths(rng)
-				asks = append(asks, model.Ask{Due: at, Prompt: p, Output: o})
-			}
-			return asks
-		}
+	price, err := f.price(gate)
+	if err != nil {
+		return doc, err
 	}
 	doc = reports.Plan{Language: f.lang, Gate: gate.Name, Scenario: single.Scenarios[0].Name, Model: f.modelFile, Runs: m.Runs, Service: m.Service,
 		At: time.Now().UTC().Truncate(time.Second), Version: version.Short(), Command: os.Args, Rate: d.Rate, Trace: f.traceFile,
@@ -177,16 +150,57 @@ func (f planFlags) plan() (doc reports.Plan, err error) {
 	}
 	doc.GPUs = gpusOf(m.Service, doc.Needed, doc.Replicas, f.gpus)
 	if months := doc.Months; months != nil {
-		at := func(v float64) time.Time { return doc.At.Add(time.Duration(min(v, 1200) * float64(month))) }
+		at := func(v float64) time.Time { return doc.At.Add(time.Duration(min(v, 1200) * float64(model.Month))) }
 		doc.RunsOut = &reports.Dates{Best: at(months.Best), Low: at(months.Low), High: at(months.High)}
 	}
-	if doc.Cost, err = f.cost(gate, doc, mean, &doc.Warnings); err != nil {
-		return doc, err
+	if price != nil {
+		doc.Cost = costOf(*price, doc, mean)
+		doc.Warnings = append(doc.Warnings, doubtsOf(*price, doc.At)...)
 	}
 	doc.Curve, err = curveOf(m, d, doc)
 	doc.Warnings = append(doc.Warnings, warningsOf(m, doc)...)
 	doc.Assumptions = assumptionsOf(m, doc)
 	return doc, err
+}
+
+// demand is what is asked of a plan, and the mean rate as a share of the busiest.
+func (f planFlags) demand(m model.Model, single scenarios.Gate, judged []checklist.Score) (d model.Demand, mean float64, err error) {
+	d = model.Demand{Rate: float64(f.rate), Good: checklist.Good(single), Holds: holdsAll(judged)}
+	if d.Growth, err = growthOf(f.growth); err != nil {
+		return d, 0, err
+	}
+	switch {
+	case f.survive == "node-loss" && f.perNode >= 1:
+		d.Lost = f.perNode
+	case f.survive != "none":
+		return d, 0, fmt.Errorf("--survive: found %q with %d replicas per node, expected none, or node-loss with 1 or more", f.survive, f.perNode)
+	}
+	if (f.rate > 0) == (f.traceFile != "") {
+		return d, 0, errors.New("found both or none of --rate and --trace, expected one of them")
+	}
+	if f.traceFile != "" {
+		t, err := trace.Load(f.traceFile, "")
+		if err != nil {
+			return d, 0, err
+		}
+		var busiest []trace.Request
+		busiest, d.Rate, mean = busiestOf(t.Requests)
+		d.Draw, d.Pattern = replaying(busiest, d.Rate), len(busiest)
+		return d, mean, nil
+	}
+	lengths, err := m.LengthsOf(single.Scenarios[0])
+	if err != nil {
+		return d, 0, err
+	}
+	d.Draw = func(rate, seconds float64, seed uint64) (asks []model.Ask) {
+		rng := rand.New(rand.NewPCG(seed, 41))
+		for at := rng.ExpFloat64() / rate; at < seconds; at += rng.ExpFloat64() / rate {
+			p, o := lengths(rng)
+			asks = append(asks, model.Ask{Due: at, Prompt: p, Output: o})
+		}
+		return asks
+	}
+	return d, 1, nil
 }
 
 // forecast are the latencies that a model forecasts.
@@ -209,8 +223,6 @@ func forecastable(gate scenarios.Gate) (judged []checklist.Score, not []string) 
 	return judged, not
 }
 
-const month = time.Duration(365.25 * 24 / 12 * float64(time.Hour))
-
 // holdsAll reports whether requests hold every objective.
 func holdsAll(scores []checklist.Score) func([]recording.Request) bool {
 	return func(all []recording.Request) bool {
@@ -220,11 +232,7 @@ func holdsAll(scores []checklist.Score) func([]recording.Request) bool {
 				o, n := s.Of(&all[i])
 				over, of = over+o, of+n
 			}
-			allowed := s.Allowed
-			if s.Mean {
-				allowed = 1
-			}
-			if of > 0 && over/of > allowed {
+			if of > 0 && over/of > s.Most() {
 				return false
 			}
 		}
@@ -278,13 +286,13 @@ func replaying(busiest []trace.Request, at float64) func(rate, seconds float64, 
 				}
 			}
 		}
-		slices.SortStableFunc(asks, func(a, b model.Ask) int { return int(math.Copysign(1, a.Due-b.Due)) })
+		slices.SortStableFunc(asks, func(a, b model.Ask) int { return cmp.Compare(a.Due, b.Due) })
 		return asks
 	}
 }
 
 // gpusOf is how many GPUs the replicas take; nil if it is not known.
-func gpusOf(s model.Service, needed reports.Counts, planned, each int) *reports.Counts {
+func gpusOf(s model.Service, needed model.Counts, planned, each int) *model.Counts {
 	if each < 0 {
 		devices := map[string]bool{}
 		for _, d := range s.Devices {
@@ -298,55 +306,47 @@ func gpusOf(s model.Service, needed reports.Counts, planned, each int) *reports.
 		}
 		each = len(devices) / s.Replicas
 	}
-	return &reports.Counts{Best: each * planned, Low: each * needed.Low, High: each * needed.High}
+	return &model.Counts{Best: each * planned, Low: each * needed.Low, High: each * needed.High}
 }
 
 // oldPrices is the age from which prices are warned of.
 const oldPrices = 90 * 24 * time.Hour
 
-// cost is what the replicas cost; nil if there is no price.
-func (f planFlags) cost(gate scenarios.Gate, doc reports.Plan, mean float64, warnings *[]words.Kept) (*reports.PlanCost, error) {
-	var price scenarios.Price
+// price is that of a replica; nil if there is none.
+func (f planFlags) price(gate scenarios.Gate) (*scenarios.Price, error) {
 	if f.instance == "" && gate.Cost != nil {
 		f.instance = gate.Cost.Instance
 	}
 	switch {
 	case f.prices != "":
-		src, err := os.ReadFile(f.prices)
-		if err != nil {
-			return nil, err
-		}
-		book, err := scenarios.ParsePriceBook(f.prices, src)
-		if err != nil {
-			return nil, err
-		}
-		i := slices.IndexFunc(book.Instances, func(p scenarios.Price) bool { return p.Name == f.instance })
-		if i < 0 {
-			var names []string
-			for _, p := range book.Instances {
-				names = append(names, p.Name)
-			}
-			return nil, fmt.Errorf("--instance: found %q, expected one of %s, which %s has", f.instance, strings.Join(names, ", "), f.prices)
-		}
-		price = book.Instances[i]
-		price.Date, price.Source = book.Date, book.Source
+		price, err := scenarios.ReadPrice(f.prices, f.instance)
+		return &price, err
 	case gate.Cost != nil && gate.Cost.Price != nil && (f.instance == "" || f.instance == gate.Cost.Price.Name):
-		price = *gate.Cost.Price
+		return gate.Cost.Price, nil
 	case f.instance != "":
 		return nil, fmt.Errorf("found --instance %s and no price for it, expected --prices, or a gate whose cost names it", f.instance)
-	default:
-		return nil, nil
 	}
-	warn := func(s words.Sentence) { *warnings = append(*warnings, words.Kept{Sentence: s}) }
+	return nil, nil
+}
+
+// doubtsOf are what a reader must know of a price at the time of a plan.
+func doubtsOf(price scenarios.Price, at time.Time) (all []words.Kept) {
+	warn := func(s words.Sentence) { all = append(all, words.Kept{Sentence: s}) }
 	if date, err := time.Parse(time.DateOnly, price.Date); err != nil {
 		warn(words.Say("the prices have no date, so nobody knows how old they are"))
-	} else if doc.At.Sub(date) > oldPrices {
+	} else if at.Sub(date) > oldPrices {
 		warn(words.Say("the prices are of %s, more than 90 days before this plan", price.Date))
 	}
 	if price.Reserved > price.OnDemand {
 		warn(words.Say("the reserved price (%s) is above the price on demand (%s), so check the price book", price.Reserved.String(), price.OnDemand.String()))
 	}
-	hours := month.Hours()
+	return all
+}
+
+// costOf is what the replicas of a plan cost, with the mean rate as a share of the
+// busiest.
+func costOf(price scenarios.Price, doc reports.Plan, mean float64) *reports.PlanCost {
+	hours := model.Month.Hours()
 	monthly := func(n int, each scenarios.Dollars) float64 { return float64(n) * float64(each) * hours }
 	c := &reports.PlanCost{Instance: price.Name, PricesOf: price.Date, Source: price.Source}
 	c.PerMonth = model.Band{Best: monthly(doc.Replicas, price.OnDemand), Low: monthly(doc.Needed.Low, price.OnDemand), High: monthly(doc.Needed.High, price.OnDemand)}
@@ -360,7 +360,7 @@ func (f planFlags) cost(gate scenarios.Gate, doc reports.Plan, mean float64, war
 		}
 	}
 	slices.SortFunc(c.Options, func(a, b reports.PlanOption) int { return strings.Compare(a.Name, b.Name) })
-	return c, nil
+	return c
 }
 
 // curveOf forecasts the planned replicas at some rates up to what they hold.
