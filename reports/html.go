@@ -8,7 +8,6 @@ import (
 	"html/template"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/tsenart/vegeta/v12/lib/plot"
 
@@ -165,7 +164,7 @@ func functions(r Report) template.FuncMap {
 		"icon":      icon,
 		"outcomeOf": func(s release.State) checklist.Outcome { return outcomeOf[s] },
 		"state":     func(s release.State) string { return l.name("state.", s.String()) },
-		"day":       func(t time.Time) string { return t.Format(time.DateOnly) },
+		"day":       day,
 		"bar":       barSVG,
 		"margin":    func(o Objective) string { return margin(l, o) },
 		"samples":   func(n int64) string { return samples(l, n) },

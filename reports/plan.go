@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,10 +34,10 @@ type Plan struct {
 	Growth     float64       `json:"growth_per_month"`
 	Survive    string        `json:"survive"`
 	model.Size
-	GPUs    *Counts     `json:"gpus,omitempty"` // missing if it is not known what a replica takes
-	RunsOut *Dates      `json:"runs_out,omitempty"`
-	Cost    *PlanCost   `json:"cost,omitempty"`
-	Curve   []PlanPoint `json:"curve"`
+	GPUs    *model.Counts `json:"gpus,omitempty"` // missing if it is not known what a replica takes
+	RunsOut *Dates        `json:"runs_out,omitempty"`
+	Cost    *PlanCost     `json:"cost,omitempty"`
+	Curve   []PlanPoint   `json:"curve"`
 	// Fit is how the model forecast stages that it did not know.
 	Fit []model.HeldOut `json:"fit"`
 	// Warnings are what a reader must know before the numbers are used, and Assumptions
@@ -44,9 +45,6 @@ type Plan struct {
 	Warnings    []words.Kept `json:"warnings"`
 	Assumptions []words.Kept `json:"assumptions"`
 }
-
-// Counts is a number with its interval.
-type Counts = model.Counts
 
 // Dates is a date with its interval.
 type Dates struct {
@@ -98,16 +96,12 @@ type planPage struct {
 
 func dollars(v float64) string {
 	if v >= 100 {
-		s := strconv.FormatFloat(v, 'f', 0, 64)
-		for i := len(s) - 3; i > 0; i -= 3 {
-			s = s[:i] + "," + s[i:]
-		}
-		return "$" + s
+		return "$" + grouped(strconv.FormatFloat(v, 'f', 0, 64))
 	}
 	return "$" + strconv.FormatFloat(v, 'f', 2, 64)
 }
 
-func day(t time.Time) string { return t.Format("2006-01-02") }
+func day(t time.Time) string { return t.Format(time.DateOnly) }
 
 // PlanLine is the plan in a sentence.
 func PlanLine(p Plan) string {
@@ -202,7 +196,7 @@ func planCharts(l Language, p Plan) []capacityChart {
 			r := p.Rate * math.Pow(1+p.Growth, m)
 			xs, demand = append(xs, m), append(demand, model.Band{Best: r, Low: r, High: r})
 		}
-		chart("demand", "per_second", xs, demand, func(m float64) string { return day(p.At.Add(time.Duration(m * float64(month)))) }, &p.Capacity)
+		chart("demand", "per_second", xs, demand, func(m float64) string { return day(p.At.Add(time.Duration(m * float64(model.Month)))) }, &p.Capacity)
 	}
 	var xs []float64
 	var ttft, tpot []model.Band
@@ -216,9 +210,6 @@ func planCharts(l Language, p Plan) []capacityChart {
 	return charts
 }
 
-// month is a twelfth of a year.
-const month = time.Duration(365.25 * 24 / 12 * float64(time.Hour))
-
 // bandSVG draws a line with its band, and across it the band of what the plan holds.
 func bandSVG(l Language, title, unit string, xs []float64, bands []model.Band, tick func(float64) string, capacity *model.Band, on canvas) string {
 	a := axes{left: chartLeft, right: on.width - chartRight, top: plotTop, bottom: smallHeight - plotBottom, x0: xs[0], x1: xs[len(xs)-1]}
@@ -230,13 +221,15 @@ func bandSVG(l Language, title, unit string, xs []float64, bands []model.Band, t
 	}
 	a.y1 = ceiling(a.y1 * 1.02)
 	clip := func(v float64) float64 { return max(a.top, a.y(min(v, a.y1))) }
+	points := func(of func(model.Band) float64) (all []string) {
+		for i, b := range bands {
+			all = append(all, px(a.x(xs[i]))+" "+px(clip(of(b))))
+		}
+		return all
+	}
 	var d drawing
 	d.begin(on, "", smallHeight, title)
-	for i := 0; i <= 4; i++ {
-		v := a.y1 * float64(i) / 4
-		d.tag(`<path class="grid" d="M%s %sH%s"/>`, px(a.left), px(a.y(v)), px(a.right))
-		d.text(a.left-8, a.y(v)+4, "tick", "end", l.Word(value(v, unit)))
-	}
+	d.scale(a, scaleOf(l, a.y1, unit, 4))
 	ticks := 3
 	if on.width < halfCanvas.width {
 		ticks = 2
@@ -253,20 +246,13 @@ func bandSVG(l Language, title, unit string, xs []float64, bands []model.Band, t
 		d.tag(`<rect class="shade" x="%s" y="%s" width="%s" height="%s"/>`, px(a.left), px(clip(capacity.High)), px(a.right-a.left), px(max(clip(capacity.Low)-clip(capacity.High), leastSegment)))
 		d.tag(`<path class="line dash-2 c-muted" d="M%s %sH%s"/>`, px(a.left), px(clip(capacity.Best)), px(a.right))
 	} else {
-		var band strings.Builder
-		for i, b := range bands {
-			fmt.Fprintf(&band, "%s%s %s", map[bool]string{true: "M", false: "L"}[i == 0], px(a.x(xs[i])), px(clip(b.High)))
-		}
-		for i := len(bands) - 1; i >= 0; i-- {
-			fmt.Fprintf(&band, "L%s %s", px(a.x(xs[i])), px(clip(bands[i].Low)))
-		}
-		d.tag(`<path class="shade" d="%sZ"/>`, band.String())
+		low := points(func(b model.Band) float64 { return b.Low })
+		slices.Reverse(low)
+		around := append(points(func(b model.Band) float64 { return b.High }), low...)
+		d.tag(`<path class="shade" d="M%sZ"/>`, strings.Join(around, "L"))
 	}
-	var path strings.Builder
-	for i, b := range bands {
-		fmt.Fprintf(&path, "%s%s %s", map[bool]string{true: "M", false: "L"}[i == 0], px(a.x(xs[i])), px(clip(b.Best)))
-	}
-	d.tag(`<path class="line dash-0 c-blue" d="%s"/>`, path.String())
+	best := points(func(b model.Band) float64 { return b.Best })
+	d.tag(`<path class="line dash-0 c-blue" d="M%s"/>`, strings.Join(best, "L"))
 	d.WriteString(`</svg>`)
 	return d.String()
 }
