@@ -98,7 +98,7 @@ func Calibrate(stages []Recorded, service Service, of scenarios.Scenario) (Model
 	}
 	t := targetOf(groups, service.Replicas)
 	slotted, ok := t.calibrateSlots(limit)
-	batched := t.calibrateBatch(limit, stages)
+	batched := t.calibrateBatch(limit)
 	best, other := batched, slotted
 	if ok && slotted.miss < batched.miss {
 		best, other = slotted, batched
@@ -108,10 +108,8 @@ func Calibrate(stages []Recorded, service Service, of scenarios.Scenario) (Model
 		m.Other.Kind, m.Other.Miss = other.whole.Kind, other.miss
 	}
 	m.holdOut(t)
-	seen := map[string]bool{}
 	for _, st := range stages {
-		if !seen[st.Run] {
-			seen[st.Run] = true
+		if !slices.Contains(m.Runs, st.Run) {
 			m.Runs = append(m.Runs, st.Run)
 		}
 	}
@@ -234,7 +232,8 @@ func (t target) calibrateSlots(limit int) (f kindFit, ok bool) {
 	if f.whole, ok = t.fitSlots(limit); !ok {
 		return f, false
 	}
-	for _, st := range t.stages() {
+	stages := t.stages()
+	for _, st := range stages {
 		part := t
 		part.leave = st.key()
 		e, fits := part.fitSlots(limit)
@@ -242,7 +241,7 @@ func (t target) calibrateSlots(limit int) (f kindFit, ok bool) {
 			return f, false
 		}
 		f.without = append(f.without, e)
-		f.miss += t.only(st).miss(e) / float64(len(t.stages()))
+		f.miss += t.only(st).miss(e) / float64(len(stages))
 	}
 	return f, true
 }
@@ -252,12 +251,13 @@ const (
 	looksPart = 120
 )
 
-func (t target) calibrateBatch(limit int, stages []Recorded) (f kindFit) {
+func (t target) calibrateBatch(limit int) (f kindFit) {
 	f.whole = t.fitBatch(limit, nil, looksAll)
+	stages := t.stages()
 	f.without = make([]Engine, len(stages))
 	misses := make([]float64, len(stages))
 	var fits sync.WaitGroup
-	for i, st := range t.stages() {
+	for i, st := range stages {
 		fits.Go(func() {
 			part := t
 			part.leave = st.key()
@@ -274,28 +274,8 @@ func (t target) calibrateBatch(limit int, stages []Recorded) (f kindFit) {
 
 // only is the target that judges one stage; the others are simulated, for their backlog.
 func (t target) only(st Recorded) target {
-	one := t
-	one.wants = make([][][]float64, len(t.wants))
-	for i, g := range t.group {
-		one.wants[i] = make([][]float64, len(g))
-		for j := range g {
-			if g[j].key() == st.key() {
-				one.wants[i][j] = t.wants[i][j]
-			} else {
-				one.wants[i][j] = unknown(len(t.wants[i][j]))
-			}
-		}
-	}
-	one.leave = ""
-	return one
-}
-
-func unknown(n int) []float64 {
-	all := make([]float64, n)
-	for i := range all {
-		all[i] = math.NaN()
-	}
-	return all
+	t.alone, t.leave = st.key(), ""
+	return t
 }
 
 // replays is how often a stage is simulated, where chance takes part.
@@ -393,8 +373,7 @@ const leastApart = 1.2
 func ratesOf(stages []Recorded) (lowest, highest float64) {
 	lowest = math.Inf(1)
 	for _, s := range stages {
-		rate := float64(len(s.Requests)) / s.Seconds
-		lowest, highest = min(lowest, rate), max(highest, rate)
+		lowest, highest = min(lowest, s.rate()), max(highest, s.rate())
 	}
 	return lowest, highest
 }

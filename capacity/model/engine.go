@@ -61,7 +61,6 @@ type Ask struct {
 type Answer struct {
 	First, Last, End float64
 	Together         int // requests that its replica served at the moment of its first token, with it
-	Queued           bool
 }
 
 // Serve simulates replicas behind a gateway that sends each request to the replica with
@@ -124,18 +123,16 @@ func (s *slots) underWay(float64) int { return len(s.ends) }
 func (s *slots) take(i int) {
 	ask, e := s.asks[i], s.engine
 	from := ask.Due
-	queued := false
 	if e.Limit > 0 && len(s.free) >= e.Limit {
-		if free := heap.Pop(&s.free).(float64); free > from {
-			from, queued = free, true
-		}
+		from = max(from, heap.Pop(&s.free).(float64))
 	}
 	first := from + e.PerPrompt*float64(ask.Prompt)
 	took := e.PerToken * float64(ask.Output) * drawn(e.Spread, s.rng)
-	s.answers[i] = Answer{First: first, Last: first + took*e.Visible, End: first + took, Together: min(len(s.ends)+1, max(e.Limit, len(s.ends)+1)), Queued: queued}
+	together := len(s.ends) + 1
 	if e.Limit > 0 {
-		s.answers[i].Together = min(s.answers[i].Together, e.Limit)
+		together = min(together, e.Limit)
 	}
+	s.answers[i] = Answer{First: first, Last: first + took*e.Visible, End: first + took, Together: together}
 	heap.Push(&s.free, first+took)
 	heap.Push(&s.ends, first+took)
 }

@@ -26,6 +26,7 @@ type target struct {
 	asks   [][]Ask
 	wants  [][][]float64 // of each stage, logarithms of quantiles of TTFT and TPOT
 	leave  string        // the stage that is held out
+	alone  string        // the only stage that is judged; empty: all
 	copies int           // replicas
 }
 
@@ -77,7 +78,7 @@ func (t target) miss(e Engine) float64 {
 			of := answers[at : at+len(st.Requests)]
 			sent := t.asks[i][at : at+len(st.Requests)]
 			at += len(st.Requests)
-			if st.key() == t.leave {
+			if st.key() == t.leave || t.alone != "" && st.key() != t.alone {
 				continue
 			}
 			var ttft, tpot []float64
@@ -152,7 +153,7 @@ func (t target) start(e Engine) Engine {
 		r := &quiet.Requests[i]
 		if v, ok := r.TTFT(); ok {
 			ttft = append(ttft, v.Seconds())
-			prompt = append(prompt, float64(max(1, r.PromptTokens-r.CachedTokens)))
+			prompt = append(prompt, float64(computed(r)))
 		}
 		if v, ok := r.TPOT(); ok {
 			tpot = append(tpot, v.Seconds())
@@ -281,7 +282,7 @@ func (t target) fitSlots(limit int) (Engine, bool) {
 				factors = append(factors, span/float64(max(1, r.OutputTokens)))
 				if v, ok := r.TTFT(); ok && (limit == 0 || n < limit*t.copies) {
 					wait = append(wait, v.Seconds())
-					prompt = append(prompt, float64(max(1, r.PromptTokens-r.CachedTokens)))
+					prompt = append(prompt, float64(computed(r)))
 				}
 			}
 		}

@@ -127,11 +127,14 @@ func Read(gate scenarios.Gate, rec *recording.Recording) (stages []Recorded, lef
 	return good, left, nil
 }
 
+// computed are the tokens of a prompt that are computed: without those from a cache.
+func computed(r *recording.Request) int { return int(max(1, r.PromptTokens-r.CachedTokens)) }
+
 // asks are the requests of stages that followed one another, as they were sent.
 func asks(stages []Recorded) (all []Ask) {
 	for _, st := range stages {
 		for _, r := range st.Requests {
-			all = append(all, Ask{Due: r.Due.Seconds(), Prompt: int(max(1, r.PromptTokens-r.CachedTokens)), Output: int(max(1, r.OutputTokens))})
+			all = append(all, Ask{Due: r.Due.Seconds(), Prompt: computed(&r), Output: int(max(1, r.OutputTokens))})
 		}
 	}
 	return all
