@@ -111,30 +111,31 @@ func (t target) fitBatch(limit int, from *Engine, looks int) Engine {
 	} else {
 		begin = t.start(begin)
 	}
-	// A cost that is too small to be told apart is no better than none, so the smallest
-	// are bounded; a budget beyond any step is as good as no budget.
 	cost := func(f fitted) float64 {
-		penalty := 0.0
-		for i, v := range f {
-			low, high := math.Log(1e-9), math.Log(10.0)
-			switch i {
-			case 2: // a simulation of shorter steps takes long, and no engine has them
-				low = math.Log(leastStep)
-			case 5:
-				low, high = math.Log(16.0), math.Log(1<<17)
-			}
-			penalty += max(0, low-v) + max(0, v-high)
-			f[i] = min(max(v, low), high)
-		}
-		return t.miss(begin.with(f)) + penalty
+		within, by := f.inside()
+		return t.miss(begin.with(within)) + by
 	}
 	best := simplex(cost, begin.fitted(), 0.4, looks)
-	best = simplex(cost, best, 0.15, looks)
-	for i, v := range best {
-		best[i] = min(max(v, math.Log(1e-9)), math.Log(1<<17))
-	}
-	best[2] = max(best[2], math.Log(leastStep))
+	best, _ = simplex(cost, best, 0.15, looks).inside()
 	return begin.with(best)
+}
+
+// inside are the nearest parameters within their bounds, and by how much the others lie
+// outside. A cost that is too small to be told apart is no better than none, so the
+// smallest are bounded; a budget beyond any step is as good as no budget.
+func (f fitted) inside() (within fitted, by float64) {
+	for i, v := range f {
+		low, high := math.Log(1e-9), math.Log(10.0)
+		switch i {
+		case 2: // a simulation of shorter steps takes long, and no engine has them
+			low = math.Log(leastStep)
+		case 5:
+			low, high = math.Log(16.0), math.Log(1<<17)
+		}
+		within[i] = min(max(v, low), high)
+		by += math.Abs(v - within[i])
+	}
+	return within, by
 }
 
 const leastStep = 1e-4
