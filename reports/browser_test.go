@@ -177,11 +177,7 @@ func TestReportInABrowser(t *testing.T) {
 		}{{1280, "light"}, {390, "dark"}} {
 			t.Run(name+" "+screen.theme, func(t *testing.T) {
 				h := listen(t, ctx)
-				if err := chromedp.Do(ctx,
-					browsertest.Call(emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: screen.width, Height: 900, DeviceScaleFactor: 1, Mobile: screen.width < 500}),
-					browsertest.Call(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: screen.theme}}}),
-					chromedp.Navigate(page),
-				); err != nil {
+				if err := chromedp.Do(ctx, append(browsertest.Screen(screen.width, screen.theme), chromedp.Navigate(page))...); err != nil {
 					t.Fatal(err)
 				}
 				got := browsertest.Ask[seen](t, ctx, drawn)

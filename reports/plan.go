@@ -103,8 +103,8 @@ func dollars(v float64) string {
 
 func day(t time.Time) string { return t.Format(time.DateOnly) }
 
-// PlanLine is the plan in a sentence.
-func PlanLine(p Plan) string {
+// planLine is the plan in a sentence.
+func planLine(p Plan) string {
 	return p.Language.say("plan.line", p.Replicas, perSecondText(p.Rate))
 }
 
@@ -146,7 +146,7 @@ func wholePercent(share float64) string { return fmt.Sprintf("%.0f %%", 100*shar
 // PlanHTML writes the plan as one file that fetches nothing and runs nothing.
 func PlanHTML(w io.Writer, p Plan) error {
 	l := p.Language
-	page := planPage{Plan: p, Icon: pageIcon, Style: template.CSS(pageStyle), Policy: template.HTML(policy(pageStyle)), Line: PlanLine(p),
+	page := planPage{Plan: p, Icon: pageIcon, Style: template.CSS(pageStyle), Policy: template.HTML(policy(pageStyle)), Line: planLine(p),
 		Facts: planFacts(p), Charts: planCharts(l, p), Shell: commandLine(p.Command)}
 	t, err := template.New("plan").Funcs(template.FuncMap{
 		"say": l.sayID, "options": options, "note": func(k words.Kept) string { return l.Word(k.Sentence) }, "rate": perSecondText,
@@ -166,7 +166,7 @@ func PlanHTML(w io.Writer, p Plan) error {
 func PlanTerminal(w io.Writer, p Plan, dir string) error {
 	l := p.Language
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n", PlanLine(p))
+	fmt.Fprintf(&b, "%s\n\n", planLine(p))
 	for _, f := range planFacts(p) {
 		fmt.Fprintf(&b, "%s  %s\n", pad(f.Name, 24), f.Value)
 	}

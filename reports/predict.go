@@ -62,7 +62,7 @@ func PredictionTerminal(w io.Writer, p Prediction) error {
 // ModelTerminal tells how well a model explains what was held out.
 func ModelTerminal(w io.Writer, l Language, m model.Model, file string) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n\n", ModelLine(l, m))
+	fmt.Fprintf(&b, "%s\n\n", modelLine(l, m))
 	for _, h := range m.HeldOut {
 		fmt.Fprintf(&b, "%s  %s\n", words.Harmless(h.Stage), perSecondText(h.Rate))
 		for _, name := range model.Measures {
@@ -82,8 +82,8 @@ func ModelTerminal(w io.Writer, l Language, m model.Model, file string) error {
 	return err
 }
 
-// ModelLine says what kind of engine a model has.
-func ModelLine(l Language, m model.Model) string {
+// modelLine says what kind of engine a model has.
+func modelLine(l Language, m model.Model) string {
 	kind := l.say("model.slots")
 	if m.Engine.Kind == model.Batch {
 		kind = l.say("model.batch")

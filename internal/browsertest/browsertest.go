@@ -81,8 +81,8 @@ func Keep(t *testing.T, form func(io.Writer) error) string {
 // by printing.
 var widths = []int64{1280, 390}
 
-// screenOf sets the screen to a width. A narrow one is emulated as a telephone.
-func screenOf(width int64, theme string) []chromedp.Action[chromedp.Void] {
+// Screen sets the screen to a width. A narrow one is emulated as a telephone.
+func Screen(width int64, theme string) []chromedp.Action[chromedp.Void] {
 	return []chromedp.Action[chromedp.Void]{
 		Call(emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: 900, DeviceScaleFactor: 1, Mobile: width < 500}),
 		Call(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: theme}}}),
@@ -95,7 +95,7 @@ func Fit(t *testing.T, ctx context.Context, pages map[string]string) {
 	t.Helper()
 	for name, page := range pages {
 		for _, width := range widths {
-			if err := chromedp.Do(ctx, append(screenOf(width, "light"), chromedp.Navigate(page))...); err != nil {
+			if err := chromedp.Do(ctx, append(Screen(width, "light"), chromedp.Navigate(page))...); err != nil {
 				t.Fatal(err)
 			}
 			if wide := Ask[int](t, ctx, `document.documentElement.scrollWidth`); int64(wide) > width {
@@ -127,7 +127,7 @@ func OnPaper(t *testing.T, ctx context.Context, pages map[string]string) {
 	t.Helper()
 	const paper = 718 // pixels: A4 with a centimetre on each side
 	for name, page := range pages {
-		if err := chromedp.Do(ctx, append(screenOf(paper, "light"),
+		if err := chromedp.Do(ctx, append(Screen(paper, "light"),
 			chromedp.Navigate(page),
 			Call(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"}))...); err != nil {
 			t.Fatal(err)
@@ -168,7 +168,7 @@ func Accessible(t *testing.T, ctx context.Context, pages map[string]string) {
 	axe := axeCore(t)
 	for name, page := range pages {
 		for i, width := range widths {
-			if err := chromedp.Do(ctx, append(screenOf(width, []string{"light", "dark"}[i]), chromedp.Navigate(page))...); err != nil {
+			if err := chromedp.Do(ctx, append(Screen(width, []string{"light", "dark"}[i]), chromedp.Navigate(page))...); err != nil {
 				t.Fatal(err)
 			}
 			Ask[bool](t, ctx, axe+";true")
