@@ -78,7 +78,7 @@ func pageOf(t *testing.T, r Report) string {
 
 // everyPage writes one page of each kind, by its name: the reports of the runs
 // in testdata in both languages, one with a checklist and a price, a capacity
-// search, a comparison, a matrix, and a report with hostile text.
+// search, a comparison, a matrix, a plan, and a report with hostile text.
 func everyPage(t *testing.T) map[string]string {
 	t.Helper()
 	pages := map[string]string{"hostile": pageOf(t, hostileRun().report(t))}
@@ -94,12 +94,12 @@ func everyPage(t *testing.T) map[string]string {
 	}
 	pages["full"] = pageOf(t, fullReport(t))
 	command := []string{"launchgate", "capacity", "--target", "http://" + strings.Repeat("a-long-name.", 20) + "example:8000/v1", "--model", strings.Repeat("m", 120)}
-	c, d := aCapacity(), aComparison()
-	c.Command, d.Command = command, command
+	c, d, p := aCapacity(), aComparison(), aPlan()
+	c.Command, d.Command, p.Command = command, command, command
 	c.Points[3].Dir = strings.Repeat("a-folder-with-a-long-name-", 8)
 	for name, form := range map[string]func(io.Writer) error{
 		"capacity": func(w io.Writer) error { return CapacityHTML(w, c) }, "compare": func(w io.Writer) error { return CompareHTML(w, d) },
-		"matrix": func(w io.Writer) error { return MatrixHTML(w, aMatrix()) },
+		"matrix": func(w io.Writer) error { return MatrixHTML(w, aMatrix()) }, "plan": func(w io.Writer) error { return PlanHTML(w, p) },
 	} {
 		pages[name] = browsertest.Keep(t, form)
 	}

@@ -11,9 +11,32 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/capacity"
+	"github.com/launchgate/launchgate/capacity/model"
 	"github.com/launchgate/launchgate/checklist"
 	"github.com/launchgate/launchgate/internal/words"
 )
+
+// aPlan is a plan with every part, with a long command and with bands of which some are
+// wider than their chart.
+func aPlan() Plan {
+	months := model.Band{Best: 7, Low: 3, High: 12}
+	p := Plan{
+		Gate: "my-gate", Scenario: "steady", Objectives: []string{"p95(ttft) <= 500ms"}, Model: "model.json", Runs: []string{"runs/" + strings.Repeat("a-folder-with-a-long-name-", 8)},
+		At: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), Rate: 40, Growth: 0.08, Survive: "node-loss", RunsOut: &Dates{},
+		Size: model.Size{Replicas: 4, Lost: 1, Needed: model.Counts{Best: 4, Low: 3, High: 4}, Months: &months, Capacity: model.Band{Best: 70, Low: 60, High: 90}},
+		GPUs: &model.Counts{Best: 4, Low: 3, High: 4},
+		Cost: &PlanCost{Instance: "gpu-large", PerMonth: model.Band{Best: 12345, Low: 9876, High: 12345}, PerMillion: model.Band{Best: 0.4, Low: 0.3, High: 0.5},
+			Options: []PlanOption{{"reserved", 9000, 0.27}, {"spot", 5000, 0.59}}},
+		Fit:         []model.HeldOut{{Stage: "steady/slow", Rate: 5, Measured: model.Measured{model.TTFT50: 0.1}, Forecast: model.Measured{model.TTFT50: 0.11}}},
+		Warnings:    []words.Kept{{Sentence: words.Say("the prices have no date, so nobody knows how old they are")}},
+		Assumptions: []words.Kept{{Sentence: words.Say("the model knows no failures: error rates are not forecast")}},
+	}
+	for i := range 6 {
+		f := float64(i + 1)
+		p.Curve = append(p.Curve, PlanPoint{Rate: 10 * f, TTFT: model.Band{Best: 0.1 * f * f, Low: 0.05 * f, High: 0.9 * f}, TPOT: model.Band{Best: 0.01 * f, Low: 0.005 * f, High: 0.09 * f}})
+	}
+	return p
+}
 
 func aCapacity() Capacity {
 	f := func(v float64) *float64 { return &v }
