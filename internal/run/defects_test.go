@@ -162,7 +162,7 @@ var catalog = []defect{
 	{"tokens-slow-with-uptime", "each token takes a little longer than those before", "drift(tpot) in steady",
 		answers(func(_ *planted, q question, a *answer) {
 			for i := 1; i < len(a.wait); i++ {
-				a.wait[i] += time.Duration(q.since.Seconds() * 5 * float64(time.Millisecond))
+				a.wait[i] += time.Duration(q.since.Seconds() * 1.5 * float64(time.Millisecond))
 			}
 		})},
 	{"leaks", "memory grows by 20 MB a second", "memory_growth in steady",
