@@ -46,7 +46,7 @@ some are lost, by simulating them with a model that calibrate made. It tells GPU
 dollars, headroom and the date on which the plan runs out, each with its interval, and
 writes plan.json and plan.html into a folder. It sends no request.
 
-The demand is a rate, or the busiest ten minutes of a trace (Azure, BurstGPT, Mooncake).
+The demand is a rate, or the busiest time of a trace (Azure, BurstGPT, Mooncake).
 docs/capacity-planning.md says how it is computed and what it rests on.`,
 		Example: `  launchgate plan --model model.json --rate 200/s --growth 8%/month --survive node-loss --gate my-gate.yaml
   launchgate plan --model model.json --trace day.csv --prices prices.yaml --instance gpu-large --gate my-gate.yaml`,
@@ -223,7 +223,8 @@ func forecastable(gate scenarios.Gate) (judged []checklist.Score, not []string) 
 	return judged, not
 }
 
-// holdsAll reports whether requests hold every objective.
+// holdsAll reports whether requests hold every objective. One that no request counts for,
+// such as tpot of answers of one token, does not hold.
 func holdsAll(scores []checklist.Score) func([]recording.Request) bool {
 	return func(all []recording.Request) bool {
 		for _, s := range scores {
@@ -232,7 +233,7 @@ func holdsAll(scores []checklist.Score) func([]recording.Request) bool {
 				o, n := s.Of(&all[i])
 				over, of = over+o, of+n
 			}
-			if of > 0 && over/of > s.Most() {
+			if of == 0 || over/of > s.Most() {
 				return false
 			}
 		}
@@ -397,7 +398,7 @@ func warningsOf(m model.Model, doc reports.Plan) (all []words.Kept) {
 func assumptionsOf(m model.Model, doc reports.Plan) (all []words.Kept) {
 	say := func(s words.Sentence) { all = append(all, words.Kept{Sentence: s}) }
 	if doc.Trace != "" {
-		say(words.Say("the demand is the busiest ten minutes of %s, again and again, at a rate that grows; lengths stay as they are", doc.Trace))
+		say(words.Say("the demand is the busiest time of %s, again and again, at a rate that grows; lengths stay as they are", doc.Trace))
 	} else {
 		say(words.Say("requests arrive by chance (Poisson) at %.4g/s all of the time; their lengths are drawn from the workload", doc.Rate))
 	}

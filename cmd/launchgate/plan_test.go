@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/loadgen/trace"
 	"github.com/launchgate/launchgate/scenarios"
 )
@@ -74,5 +75,24 @@ objectives:
 	}
 	if want := []string{"p95(ttft) <= 500ms", "p50(tpot) <= 50ms", "p95(latency) <= 2s"}; !slices.Equal(known, want) || len(not) != 5 {
 		t.Errorf("found %s that a model forecasts, and not %s; expected %s", strings.Join(known, ", "), strings.Join(not, ", "), strings.Join(want, ", "))
+	}
+}
+
+// An objective that no request counts for does not hold.
+func TestNothingCountedDoesNotHold(t *testing.T) {
+	one := recording.Request{Streamed: true, Status: 200, Due: 1, Sent: 1, FirstToken: 2, FirstOutput: 2, LastToken: 2, LastVisible: 2, End: 3, PromptTokens: 9, OutputTokens: 1, FirstChunkTokens: 1}
+	many := one
+	many.OutputTokens, many.LastToken, many.LastVisible, many.End = 11, 2+time.Second, 2+time.Second, 3+time.Second
+	gate, err := scenarios.Parse("gate.yaml", []byte(`name: planned
+target: {endpoint: {url: "http://127.0.0.1:1"}}
+scenarios: [{name: steady, stages: [{name: main, for: 60s, rate: 5/s}]}]
+objectives: [p50(tpot) <= 200ms]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	judged, _ := forecastable(gate)
+	if holds := holdsAll(judged); holds([]recording.Request{one, one}) || !holds([]recording.Request{many, one}) {
+		t.Errorf("answers of one token hold: %v, and of eleven: %v; expected false and true", holds([]recording.Request{one, one}), holds([]recording.Request{many, one}))
 	}
 }
