@@ -355,13 +355,13 @@ func (f *fake) remove(namespace, resource, name string) {
 	switch resource {
 	case "pods":
 		f.tell("DELETED", o)
-		if d := f.objects[namespace+"/deployments/"+deploymentName]; d != nil {
-			time.AfterFunc(30*time.Millisecond, func() {
-				f.mu.Lock()
-				defer f.mu.Unlock()
+		time.AfterFunc(30*time.Millisecond, func() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if d := f.objects[namespace+"/deployments/"+deploymentName]; d != nil {
 				f.pod(namespace, d, true)
-			})
-		}
+			}
+		})
 	case "deployments":
 		for k, pod := range f.objects {
 			if strings.HasPrefix(k, namespace+"/pods/") {
