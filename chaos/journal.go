@@ -132,7 +132,7 @@ func (j *Journal) startWatchdog(argv []string) error {
 		return words.Errorf("the watchdog of the faults: no command to start it with")
 	}
 	j.watchdog = exec.Command(argv[0], append(slices.Clone(argv[1:]), j.path)...)
-	j.watchdog.SysProcAttr = apartAttr()
+	j.watchdog.SysProcAttr = deploy.Apart()
 	log, err := os.Create(j.log) // not a pipe: it has to go on when this process is dead
 	if err != nil {
 		return err

@@ -183,6 +183,9 @@ func ListGPUs() ([]gpu.GPU, error) {
 // Seat plans which replica computes on what, before anything is started. build is the
 // reference-server program, which knows what a model needs.
 func (p LocalPlan) Seat(ctx context.Context, build string) (Seating, error) {
+	if err := DeploysHere(); err != nil {
+		return Seating{}, err
+	}
 	list := p.GPUs
 	if list == nil {
 		list = ListGPUs

@@ -55,6 +55,9 @@ type Local struct {
 // StartLocal starts the processes and returns at once; WaitReady waits for
 // them. Stop must be called, whatever happens.
 func StartLocal(ctx context.Context, spec scenarios.Local, allow Allowance, o Setup, on Ground) (*Local, error) {
+	if err := DeploysHere(); err != nil {
+		return nil, err
+	}
 	if _, err := os.Stat(o.Build); err != nil {
 		return nil, words.Errorf("the bundled service cannot be deployed, because there is no reference-server program at %s; build it beside launchgate (make build)", o.Build)
 	}

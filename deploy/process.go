@@ -145,7 +145,7 @@ func stopOnEnd(ctx context.Context, proc *os.Process, exited <-chan struct{}) {
 	}
 	_ = proc.Signal(syscall.SIGTERM)
 	// A process stopped by SIGSTOP would never see the SIGTERM.
-	_ = proc.Signal(syscall.SIGCONT)
+	_ = proc.Signal(Resume)
 	select {
 	case <-exited:
 	case <-time.After(stopGrace):

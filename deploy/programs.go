@@ -104,7 +104,7 @@ func (ps *programs) end(name string, signal syscall.Signal, called string) (Kill
 	if life == nil {
 		return Killed{}, words.Errorf("%s is not running, so it cannot get %s", name, called)
 	}
-	if err := syscall.Kill(life.pid, signal); err != nil {
+	if err := Signal(life.pid, signal); err != nil {
 		return Killed{}, words.Errorf("send %s to %s (pid %d): %s", called, name, life.pid, err)
 	}
 	return NewKilled(life.pid, life.exited, func() (time.Time, words.Sentence) { return life.at, life.how }), nil

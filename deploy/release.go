@@ -259,13 +259,13 @@ func (l *Local) change(ctx context.Context, p *process, argv []string) (old []st
 	before := p.current()
 	old = p.replace(argv)
 	if before != nil {
-		if err := syscall.Kill(before.pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+		if err := Signal(before.pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return old, words.Errorf("stop %s: %s", p.name, err)
 		}
 		select {
 		case <-before.exited:
 		case <-time.After(drainsWithin):
-			_ = syscall.Kill(before.pid, syscall.SIGKILL)
+			_ = Signal(before.pid, syscall.SIGKILL)
 			<-before.exited
 		case <-ctx.Done():
 			return old, context.Cause(ctx)
@@ -392,7 +392,7 @@ func (l *Local) Reconfigure(ctx context.Context, file string) (Released, error) 
 		return Released{}, err
 	}
 	if pid := l.PID(Gateway); pid != 0 { // a gateway that is starting reads it anyway
-		if err := syscall.Kill(pid, syscall.SIGHUP); err != nil && !errors.Is(err, syscall.ESRCH) {
+		if err := Signal(pid, syscall.SIGHUP); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return Released{}, err
 		}
 	}

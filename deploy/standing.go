@@ -67,7 +67,7 @@ func self() Keeper {
 func (k Keeper) Alive() bool {
 	st, err := Stat(k.PID)
 	if errors.Is(err, errors.ErrUnsupported) {
-		return syscall.Kill(k.PID, 0) == nil
+		return Signal(k.PID, 0) == nil
 	}
 	return err == nil && st.Start == k.Start && st.State != "Z" && st.State != "X"
 }
@@ -128,7 +128,7 @@ func Keep(ctx context.Context, dir string, order Order, server string) error {
 		return err
 	}
 	defer lock.Close() // releases the lock, as the end of the process would
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := lockFile(lock); err != nil {
 		return words.Errorf("another deployment uses %s, or is being started there (%s)", dir, err)
 	}
 	l, err := StartLocal(ctx, order.Spec, order.Allow, Setup{Build: server, LogDir: filepath.Join(dir, "logs"), OnEvent: func(Event) {}}, Ground{})
@@ -174,7 +174,7 @@ func (s Standing) Ask(ctx context.Context) (Status, error) { return askStatus(ct
 // lets requests under way end. If it does not stop within the time, Down kills
 // it, and the kernel kills its processes.
 func (s Standing) Down(ctx context.Context, within time.Duration) error {
-	if err := syscall.Kill(s.Keeper.PID, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+	if err := Signal(s.Keeper.PID, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return words.Errorf("stop process %d, the supervisor of the deployment: %s", s.Keeper.PID, err)
 	}
 	for began := time.Now(); s.Keeper.Alive(); {
@@ -182,7 +182,7 @@ func (s Standing) Down(ctx context.Context, within time.Duration) error {
 			return context.Cause(ctx)
 		}
 		if time.Since(began) > within {
-			if err := syscall.Kill(s.Keeper.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			if err := Signal(s.Keeper.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 				return words.Errorf("process %d did not stop within %s and cannot be killed: %s", s.Keeper.PID, within, err)
 			}
 			within += 5 * time.Second

@@ -125,7 +125,7 @@ func startKeeper(ctx context.Context, dir string, want deploy.Order) (deploy.Sta
 	}
 	cmd := exec.Command(self, keepName, dir)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(string(task)), log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr = deploy.Apart()
 	closeOnExec()
 	if err := cmd.Start(); err != nil {
 		return none, err

@@ -23,7 +23,7 @@ type child struct {
 }
 
 func startChild(cmd *exec.Cmd) (*child, error) {
-	cmd.SysProcAttr = apartAttr()
+	cmd.SysProcAttr = deploy.Apart()
 	lifeline, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err

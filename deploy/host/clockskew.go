@@ -237,7 +237,7 @@ func whileStopped(pid int, start, entry uint64, change func() error) error {
 			return words.Errorf("pid %d is gone", pid)
 		}
 		if st.State != "T" { // if it is already stopped, another fault did that, and it stays stopped
-			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			if err := deploy.Signal(pid, deploy.Pause); err != nil {
 				return words.Errorf("stop pid %d: %s", pid, err)
 			}
 		}
@@ -246,7 +246,7 @@ func whileStopped(pid int, start, entry uint64, change func() error) error {
 			err = change()
 		}
 		if st.State != "T" {
-			err = errors.Join(err, signalIf(pid, start, syscall.SIGCONT))
+			err = errors.Join(err, signalIf(pid, start, deploy.Resume))
 		}
 		if still || err != nil {
 			return err

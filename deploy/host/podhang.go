@@ -92,7 +92,7 @@ func (h *hanging) Inject(context.Context) (sight, error) {
 	if _, err := h.stat(); err != nil {
 		return sight{}, err
 	}
-	if err := syscall.Kill(h.pid, syscall.SIGSTOP); err != nil {
+	if err := deploy.Signal(h.pid, deploy.Pause); err != nil {
 		return sight{}, words.Errorf("send SIGSTOP to pid %d: %s", h.pid, err)
 	}
 	return sight{How: words.Say("SIGSTOP sent to pid %d with %d streams in flight", h.pid, h.streams)}, nil

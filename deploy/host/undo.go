@@ -58,7 +58,7 @@ func Undo(u deploy.Undo) error {
 	}
 	switch u.Do {
 	case undoContinue:
-		return signalIf(to.PID, to.Start, syscall.SIGCONT)
+		return signalIf(to.PID, to.Start, deploy.Resume)
 	case undoKill:
 		return signalIf(to.PID, to.Start, syscall.SIGKILL)
 	case undoClock:
@@ -91,7 +91,7 @@ func signalIf(pid int, start uint64, signal syscall.Signal) error {
 	if st, err := deploy.Stat(pid); err != nil || st.Start != start || pid <= 1 {
 		return nil
 	}
-	if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+	if err := deploy.Signal(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return words.Errorf("undo: send %s to pid %d: %s", signal, pid, err)
 	}
 	return nil

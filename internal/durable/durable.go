@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 )
 
 // Replace writes a file under a temporary name beside it and renames it. When it has
@@ -38,8 +39,12 @@ func Content(b []byte) func(io.Writer) error {
 	return func(w io.Writer) error { _, err := w.Write(b); return err }
 }
 
-// SyncFolder makes what was renamed in a folder survive a power cut.
+// SyncFolder makes what was renamed in a folder survive a power cut. Windows cannot sync
+// a folder and does not need it: NTFS keeps a journal of names.
 func SyncFolder(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
 	folder, err := os.Open(dir)
 	if err != nil {
 		return err
