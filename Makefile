@@ -19,13 +19,20 @@ build: ## build bin/launchgate and bin/reference-server
 run: build ## the main job: the bundled service through the quick gate (or GATE=file.yaml)
 	bin/launchgate run $(GATE)
 
+# Their heavy tests are arithmetic of one goroutine: skipped under the race detector, which takes ten times as long.
+COMPUTING = ./capacity/model ./checklist ./reference-server/engine
+# These measure a service on this machine, so nothing else may run beside them.
+MEASURING = ./chaos ./deploy/host ./reference-server/gateway ./reference-server/tokenizer ./cmd/launchgate ./cmd/reference-server
+# So do these, and the race detector takes the time that is measured: with it they run in a short form.
+TIMED = ./loadgen ./internal/run ./security
+
 test: build ## every test, with the race detector
-	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v -e /cmd/launchgate -e /cmd/reference-server -e /chaos -e /deploy/host -e /security -e /reference-server/gateway -e /reference-server/tokenizer -e '/loadgen$$' -e '/internal/run$$')
-	@# These measure a service on this machine, so nothing else may run beside them,
-	@# and the race detector only where it does not take the time that is measured.
-	$(GO) test -race -p 1 -timeout 20m ./chaos ./deploy/host ./reference-server/gateway ./reference-server/tokenizer ./cmd/launchgate ./cmd/reference-server
-	$(GO) test -race -short ./loadgen ./internal/run ./security
-	$(GO) test -p 1 -timeout 20m ./loadgen ./internal/run ./security
+	$(GO) test -race -timeout 30m $$($(GO) list ./... | grep -vFx "$$($(GO) list $(COMPUTING) $(MEASURING) $(TIMED))")
+	$(GO) test -race -short $(COMPUTING)
+	$(GO) test $(COMPUTING)
+	$(GO) test -race -p 1 -timeout 20m $(MEASURING)
+	$(GO) test -race -short $(TIMED)
+	$(GO) test -p 1 -timeout 20m $(TIMED)
 
 test-gpu: ## the tests of the CUDA backend, where a GPU is: built here, run in place (bin/*.test need no Go there)
 	$(GO) test -c -o bin/cuda.test ./reference-server/backend/cuda

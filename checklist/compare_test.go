@@ -66,6 +66,9 @@ func comparisons(n, blocks int, p95 float64) (found, any int) {
 // Two samples of the same service are hardly ever found to differ. A service that is 10
 // % slower at p95 is nearly always found to differ.
 func TestComparisonsAreRight(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped with -short: the race detector takes ten times as long")
+	}
 	const n = 200
 	if _, alarms := comparisons(n, 60, 1); alarms > n/100 {
 		t.Errorf("%d of %d comparisons of a service with itself find a difference", alarms, n)

@@ -48,6 +48,9 @@ func atMost(k, n int64, q float64) (p float64) {
 }
 
 func TestAllowedOverrunsAgreeWithTheBinomialSum(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped with -short: the race detector takes ten times as long")
+	}
 	for _, q := range []float64{0.5, 0.25, 0.1, 0.05} {
 		for n := int64(1); n <= 200; n += 7 {
 			want := int64(-1)

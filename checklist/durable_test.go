@@ -182,6 +182,9 @@ func TestRecords(t *testing.T) {
 // Removing evidence about lost records never makes a run pass, with where supported or
 // without it.
 func TestDroppingRecordsNeverMakesAPass(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped with -short: the race detector takes ten times as long")
+	}
 	for seed := range uint64(300) {
 		draw := rand.New(rand.NewPCG(seed, 0))
 		w := healthy(t, "error_rate <= 3%", "rpo(pod-kill) < 100s", "lost_writes == 0", "lost_writes in steady == 0 where supported").withFault().withRecords()

@@ -214,6 +214,9 @@ func TestLateForTooFew(t *testing.T) {
 // even at a limit that its own noise often exceeds. One false alarm in a hundred runs
 // would be allowed.
 func TestNobodyIsLateByChance(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped with -short: the race detector takes ten times as long")
+	}
 	accused := 0
 	for seed := range uint64(30) {
 		w := mixedRun(t, "late_for_some(ttft) in steady <= 60ms", 100+seed, func(_ int, _ *recording.Request, draw *rand.Rand) time.Duration {

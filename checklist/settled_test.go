@@ -50,6 +50,9 @@ func queue(t testing.TB, seed uint64, servers int, mean, rate float64, lasts tim
 // Above the capacity of a service no latency is proven, and below it a run is rarely
 // called unsettled.
 func TestAQueueThatGrowsProvesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped with -short: the race detector takes ten times as long")
+	}
 	for _, tt := range []struct {
 		name    string
 		servers int

@@ -46,6 +46,9 @@ func atATime(rng *rand.Rand, share float64, n, many int) []bool {
 // bound must also be near enough to prove something. The load is 10/s, so that the
 // bound of the goodput gives the share.
 func TestTheBoundOfARateHolds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped with -short: the race detector takes ten times as long")
+	}
 	const runs = 500
 	o, err := scenarios.ParseObjective("goodput >= 1/s")
 	if err != nil {

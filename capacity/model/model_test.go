@@ -80,6 +80,9 @@ func loadOf(seconds float64, prompt, output [2]int, rates ...float64) Load {
 // The bands of a model that was calibrated at some rates hold what the service shows at
 // others, and the model knows which kind of engine it is.
 func TestForecastsHold(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped with -short: the race detector takes ten times as long")
+	}
 	for _, tt := range []struct {
 		name           string
 		engine         Engine

@@ -30,6 +30,9 @@ func demandOf(rate, limit float64, lost int) Demand {
 // An M/M/8 queue with services of 0.25 s holds a p95 of 250 ms up to 24.08/s by Erlang's
 // formula. What the plan says is checked against the engine itself.
 func TestSize(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped with -short: the race detector takes ten times as long")
+	}
 	m, err := Calibrate(recorded(queue, 1, 1, 30, fixed, fixed, 8, 16, 24, 29), Service{Replicas: 1}, scenarios.Scenario{})
 	if err != nil {
 		t.Fatal(err)

@@ -53,6 +53,9 @@ func sameInEveryBatch(t *testing.T, c Config, tokens int) {
 }
 
 func TestDeterministic(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped with -short: the race detector takes ten times as long")
+	}
 	for _, quantization := range []string{"none", "int8"} {
 		t.Run(quantization, func(t *testing.T) {
 			sameInEveryBatch(t, Config{Path: shapeOf(t, smallShape), Quantization: quantization, MaxTokens: 80}, 3)

@@ -42,6 +42,9 @@ func submit(t *testing.T, e *Engine, r Request) *Stream {
 // small steps, from the prefix cache, with so few blocks that it is preempted
 // again and again, or with overlapping steps.
 func TestAnswersDoNotDependOnCompany(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped with -short: the race detector takes ten times as long")
+	}
 	cases := readGolden().Cases
 	alone := running(t, Config{MaxBatch: 1, NoPrefix: true})
 	want := make([][]int32, len(cases))
