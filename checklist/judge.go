@@ -212,6 +212,8 @@ func (e *evidence) remarks() (said []words.Sentence) {
 			said = append(said, words.Say("The service left %s open after an answer had ended. The last event counts as the end of the answer, as clients see it.", words.Count(n, "1 connection", "%d connections")))
 		case recording.ObsEndedEarly:
 			said = append(said, words.Say("The run was ended after the scenario %s, because it could no longer pass (stop.when_failed): %s. What was not played is unproven.", seen.Subject, seen.Text))
+		case recording.ObsSized:
+			said = append(said, words.Say("The load of %s follows from the speed that was measured after the warm-up: %s.", seen.Subject, seen.Text))
 		case recording.ObsTraceEnded:
 			said = append(said, words.Say("Warning: %s.", seen.Text))
 		case recording.ObsSentAfterEnd:

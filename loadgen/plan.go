@@ -37,8 +37,11 @@ type PlannedStage struct {
 	Extend time.Duration
 	Users  int // number of users of a closed loop
 	Think  time.Duration
-	first  int // index of its first request
-	replay []trace.Request
+	// InFlight is how many requests shall be in flight; its rate is not known before
+	// the warm-up.
+	InFlight int
+	first    int // index of its first request
+	replay   []trace.Request
 }
 
 // class is a part of the mix. A draw from 0 to 1 belongs to the first class whose below
@@ -57,13 +60,13 @@ func NewPlan(s scenarios.Scenario, seed uint64, m *prompt.Material) *Plan {
 	var start time.Duration
 	for i, st := range s.Stages {
 		planned := PlannedStage{
-			Name: st.Name, Start: start, Duration: time.Duration(st.For), Users: st.Users, Think: time.Duration(st.Think), first: len(p.due),
+			Name: st.Name, Start: start, Duration: time.Duration(st.For), Users: st.Users, Think: time.Duration(st.Think), InFlight: st.InFlight, first: len(p.due),
 		}
 		var due []time.Duration
 		switch {
 		case st.Trace != nil:
 			planned.replay, due = replay(st, m.Trace(*st.Trace))
-		case st.OpenLoop():
+		case st.OpenLoop() && st.InFlight == 0:
 			// Each stage has a generator of its own, so that a change of one stage
 			// leaves the others as they were.
 			longer := st
@@ -145,7 +148,7 @@ func (p *Plan) Requests() int {
 // Most is how many requests of a stage become due by the plan if it is extended as far
 // as it may be. It is false for users, because it is not known how often they will ask.
 func (p *Plan) Most(st PlannedStage) (int, bool) {
-	return p.before(st.Start+st.Duration+st.Extend) - st.first, st.Users == 0
+	return p.before(st.Start+st.Duration+st.Extend) - st.first, st.Users == 0 && st.InFlight == 0
 }
 
 // Due is when request n becomes due, from the scenario's start.
@@ -244,6 +247,9 @@ func (s Share) below(n int) int { return (n - s.Worker + s.Of - 1) / s.Of }
 func (st PlannedStage) Said() words.Sentence {
 	if st.Users > 0 {
 		return words.Say("%d users in closed loop for %s", st.Users, st.Duration)
+	}
+	if st.InFlight > 0 {
+		return words.Say("about %d requests in flight for %s; the rate follows from the speed that is measured after the warm-up", st.InFlight, st.Duration)
 	}
 	if st.Extend > 0 {
 		return words.Say("%d requests in %s, extended by up to %s until its percentiles can be decided", st.Requests, st.Duration, st.Extend)

@@ -349,6 +349,13 @@ type Workload struct {
 	// MaxTokens of an answer: a number, or drawn for each request, as in
 	// lognormal(128, 64).
 	MaxTokens Lengths `yaml:"max_tokens,omitempty" json:"max_tokens,omitzero"`
+	// Answer is how long an answer shall last, in place of max_tokens: the number of
+	// tokens follows from the speed that the warm-up measures.
+	Answer Duration `yaml:"answer,omitempty" json:"answer,omitempty"`
+	// InFlight is how many requests shall be in flight on average, in stages without a
+	// rate, trace or users: the rate follows from how long an answer lasts in the
+	// warm-up.
+	InFlight int `yaml:"in_flight,omitempty" json:"in_flight,omitempty"`
 	// IgnoreEOS makes answers continue to max_tokens, if the service supports it
 	// (vLLM, SGLang, the bundled one), so that every run is the same work.
 	IgnoreEOS bool `yaml:"ignore_eos,omitempty" json:"ignore_eos,omitempty"`
@@ -428,6 +435,9 @@ type Stage struct {
 	// Burstiness is the shape parameter of gamma arrivals, as in vLLM's benchmark:
 	// 1 is poisson, less means bursts, more means even spacing.
 	Burstiness float64 `yaml:"burstiness,omitempty" json:"burstiness,omitempty"`
+	// InFlight is how many requests shall be in flight on average, in place of a rate:
+	// the rate follows from how long an answer lasts in the warm-up.
+	InFlight int `yaml:"in_flight,omitempty" json:"in_flight,omitempty"`
 	// Trace is a recorded load to replay.
 	Trace *Trace `yaml:"trace,omitempty" json:"trace,omitempty"`
 	// Users is the number of concurrent users, each waiting for its answer.
@@ -569,7 +579,7 @@ func (g Gate) Peak() (perSecond float64, underWay int) {
 			if stage.To != nil {
 				rate = max(rate, float64(*stage.To))
 			}
-			if stage.Trace != nil || stage.Users > 0 {
+			if stage.Trace != nil || stage.Users > 0 || stage.InFlight > 0 {
 				rate = maxRate
 			}
 			users = max(users, stage.Users)

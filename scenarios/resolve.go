@@ -155,10 +155,16 @@ func (s Scenario) resolved() Scenario {
 		s.Vary[i].Values = slices.Clone(f.Values)
 		for j := range f.Values {
 			or(&s.Vary[i].Values[j].Weight, 1)
+			if w := &s.Vary[i].Values[j].Workload; w.Answer != 0 && w.MaxTokens.IsZero() {
+				w.MaxTokens = Fixed(DefaultMaxTokens) // until the speed is measured
+			}
 		}
 	}
 	s.Stages = slices.Clone(s.Stages)
 	for i := range s.Stages {
+		if st := s.Stages[i]; st.Rate == 0 && st.To == nil && st.Trace == nil && st.Users == 0 {
+			or(&s.Stages[i].InFlight, s.Workload.InFlight)
+		}
 		s.Stages[i] = s.Stages[i].resolved()
 	}
 	s.Faults = slices.Clone(s.Faults)
@@ -261,8 +267,8 @@ func (w Workload) over(base Workload) Workload {
 	or(&w.Stream, base.Stream)
 	or(&w.System, base.System)
 	or(&w.Turns, base.Turns)
-	if w.MaxTokens.IsZero() {
-		w.MaxTokens = base.MaxTokens
+	if w.MaxTokens.IsZero() && w.Answer == 0 {
+		w.MaxTokens, w.Answer = base.MaxTokens, base.Answer
 	}
 	or(&w.IgnoreEOS, base.IgnoreEOS)
 	if len(w.Finish) == 0 {

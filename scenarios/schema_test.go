@@ -9,6 +9,7 @@ import (
 	"go/token"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -85,7 +86,12 @@ func schemaOfGate(t *testing.T) *jsonschema.Schema {
 	schema.Properties["chunks"].Pattern = `^(all|none|1/[1-9][0-9]{0,6})$`
 	needs := func(key string) *jsonschema.Schema { return &jsonschema.Schema{Required: []string{key}} }
 	rates := &jsonschema.Schema{AnyOf: []*jsonschema.Schema{needs("rate"), needs("to")}} // a ramp may begin at rate 0
-	stage.OneOf = []*jsonschema.Schema{rates, needs("trace"), needs("users")}
+	load := []*jsonschema.Schema{rates, needs("trace"), needs("users"), needs("in_flight")}
+	stage.OneOf = append(slices.Clone(load), &jsonschema.Schema{Not: &jsonschema.Schema{AnyOf: load}})
+	scenario.AnyOf = []*jsonschema.Schema{ // a stage may have no load of its own where the workload has in_flight
+		{Required: []string{"workload"}, Properties: map[string]*jsonschema.Schema{"workload": needs("in_flight")}},
+		{Properties: map[string]*jsonschema.Schema{"stages": {Items: &jsonschema.Schema{AnyOf: load}}}},
+	}
 	schema.AnyOf = []*jsonschema.Schema{needs("objectives"), needs("profiles")}
 	schema.OneOf = []*jsonschema.Schema{needs("scenarios"), {Required: []string{"scan"}, Properties: map[string]*jsonschema.Schema{"scenarios": {Not: &jsonschema.Schema{}}}}}
 	for _, list := range []string{"only", "skip"} {

@@ -468,6 +468,21 @@ func (c *checker) workload(path string, w Workload) {
 	if w.MaxTokens.Max() > maxTokens && w.MaxTokens.Max() != maxLength || w.MaxTokens.IsZero() {
 		c.add(path+".max_tokens", "found %s, expected a number from 1 to %d", w.MaxTokens, maxTokens)
 	}
+	if w.Answer != 0 {
+		c.lasts(path+".answer", w.Answer, Duration(time.Millisecond), maxTimeout)
+		if !w.MaxTokens.IsZero() && w.MaxTokens.String() != Fixed(DefaultMaxTokens).String() {
+			c.add(path+".answer", "found %v beside max_tokens %s, expected one of them: the number of tokens follows from how long an answer shall last", w.Answer, w.MaxTokens)
+		}
+		if w.Timeout > 0 && w.Answer >= w.Timeout {
+			c.add(path+".answer", "found %v, expected less than the timeout, %v", w.Answer, w.Timeout)
+		}
+	}
+	switch {
+	case w.InFlight != 0 && (strings.Contains(path, ".classes[") || strings.Contains(path, ".vary[")):
+		c.add(path+".in_flight", "found %d, expected it in the workload of the scenario or in a stage: classes and factors share the load of their scenario", w.InFlight)
+	case w.InFlight != 0:
+		c.between(path+".in_flight", w.InFlight, 1, maxUsers)
+	}
 	for i, reason := range w.Finish {
 		path := fmt.Sprintf("%s.finish[%d]", path, i)
 		if strings.TrimSpace(reason) == "" {
@@ -582,6 +597,9 @@ func (c *checker) stage(path string, s Stage) {
 	if s.Users != 0 {
 		kinds = append(kinds, "users")
 	}
+	if s.InFlight != 0 {
+		kinds = append(kinds, "in_flight")
+	}
 	switch {
 	case len(kinds) > 1:
 		c.add(path, "found %s, expected one of them", strings.Join(kinds, " and "))
@@ -589,6 +607,9 @@ func (c *checker) stage(path string, s Stage) {
 		c.trace(path+".trace", *s.Trace)
 	case s.Users != 0:
 		c.between(path+".users", s.Users, 1, maxUsers)
+	case s.InFlight != 0:
+		c.between(path+".in_flight", s.InFlight, 1, maxUsers)
+		c.arrivals(path, s)
 	default:
 		c.rates(path, s)
 	}
@@ -604,7 +625,10 @@ func (c *checker) stage(path string, s Stage) {
 			c.add(path+".extend", "found %v, expected it beside a rate that stays the same: only that can go on as it was", time.Duration(s.Extend))
 		}
 	}
-	if len(kinds) == 1 && kinds[0] != "rate" && (s.Arrivals != "" || s.Burstiness != 0 || s.Shape != "") {
+	if len(kinds) == 1 && kinds[0] == "in_flight" && s.Shape != "" {
+		c.add(path+".shape", "found %s, expected it beside a rate only: in_flight stays the same", s.Shape)
+	}
+	if len(kinds) == 1 && kinds[0] != "rate" && kinds[0] != "in_flight" && (s.Arrivals != "" || s.Burstiness != 0 || s.Shape != "") {
 		c.add(path, "found arrivals, burstiness or shape, expected them beside a rate only")
 	}
 }
@@ -623,13 +647,7 @@ func (c *checker) trace(path string, t Trace) {
 }
 
 func (c *checker) rates(path string, s Stage) {
-	c.word(path+".arrivals", s.Arrivals, ArrivalsEven, ArrivalsPoisson, ArrivalsGamma)
-	switch {
-	case s.Arrivals == ArrivalsGamma && !(s.Burstiness >= 0.01 && s.Burstiness <= maxBurstiness):
-		c.add(path+".burstiness", "found %v, expected a number from 0.01 to %d: 1 is poisson, less comes in bursts", s.Burstiness, maxBurstiness)
-	case s.Arrivals != ArrivalsGamma && s.Burstiness != 0:
-		c.add(path+".burstiness", "found %v, expected it with arrivals gamma only", s.Burstiness)
-	}
+	c.arrivals(path, s)
 	if s.To == nil {
 		c.rate(path+".rate", s.Rate, false)
 	} else {
@@ -641,6 +659,16 @@ func (c *checker) rates(path string, s Stage) {
 		}
 	}
 	c.shape(path, s)
+}
+
+func (c *checker) arrivals(path string, s Stage) {
+	c.word(path+".arrivals", s.Arrivals, ArrivalsEven, ArrivalsPoisson, ArrivalsGamma)
+	switch {
+	case s.Arrivals == ArrivalsGamma && !(s.Burstiness >= 0.01 && s.Burstiness <= maxBurstiness):
+		c.add(path+".burstiness", "found %v, expected a number from 0.01 to %d: 1 is poisson, less comes in bursts", s.Burstiness, maxBurstiness)
+	case s.Arrivals != ArrivalsGamma && s.Burstiness != 0:
+		c.add(path+".burstiness", "found %v, expected it with arrivals gamma only", s.Burstiness)
+	}
 }
 
 func (c *checker) shape(path string, s Stage) {

@@ -236,7 +236,12 @@ func unlike(s scenarios.Scenario) string {
 			return "stage " + st.Name + " replays a trace; launchgate plan --trace forecasts one"
 		case st.Users > 0:
 			return "stage " + st.Name + " is a closed loop of users; only rates are forecast"
+		case st.InFlight > 0:
+			return "stage " + st.Name + " has in_flight in place of a rate, which is known only after the warm-up; write a rate"
 		}
+	}
+	if s.Sized() {
+		return "its workload has answer in place of max_tokens, which is known only after the warm-up; write max_tokens"
 	}
 	return ""
 }

@@ -162,6 +162,7 @@ const (
 	ObsRunEnded           = "run_ended"                  // the last line of a complete run
 	ObsImported           = "imported"                   // the run was made by another tool; Subject: the tool; Value: 1 if it says when requests were due, 0 if not
 	ObsTokensCounted      = "tokens_counted"             // Text: how the lengths of prompts are known
+	ObsSized              = "load_sized"                 // how fast the service answered before the load, and the load that follows; Subject: scenario; Value: seconds of an answer
 	ObsResent             = "requests_resent"            // Value: how many were sent again because the kept connection had been closed
 	ObsLeftOpen           = "connections_left_open"      // Value: how many connections the service left open after the end of an answer
 	ObsSentAfterEnd       = "answers_sent_after_end"     // Value: how many answers went on after their end

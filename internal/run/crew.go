@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/launchgate/launchgate/deploy"
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen"
@@ -32,7 +33,8 @@ type crew struct {
 }
 
 // recruit starts the workers and gives them their task.
-func (c *conductor) recruit(ctx context.Context, endpoint scenarios.Endpoint, via string) error {
+func (c *conductor) recruit(ctx context.Context, to deploy.Access) error {
+	endpoint := to.Endpoint
 	w, err := worker.Recruit("127.0.0.1:0", c.clock)
 	if err != nil {
 		return err
@@ -51,7 +53,7 @@ func (c *conductor) recruit(ctx context.Context, endpoint scenarios.Endpoint, vi
 		return err
 	}
 	endpoint.Model = c.client.Model()
-	task := worker.Task{Gate: src, Endpoint: endpoint, Via: via, Keys: c.keys, Vocabulary: c.Material.Vocabulary, Nonce: c.Material.Nonce}
+	task := worker.Task{Gate: src, Endpoint: endpoint, Via: to.Via, Keys: c.keys, Vocabulary: c.Material.Vocabulary, Nonce: c.Material.Nonce}
 	for _, s := range c.Gate.Scenarios {
 		task.Seeds = append(task.Seeds, SeedFor(c.Gate, s.Name))
 	}

@@ -119,6 +119,14 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := c.warmUp(ctx); err != nil {
 		return c.stopped(ctx, err)
 	}
+	if err := c.size(ctx); err != nil {
+		return c.stopped(ctx, err)
+	}
+	if c.Workers > 0 && len(c.Gate.Scenarios) > 0 {
+		if err := c.recruit(ctx, c.target.Access()); err != nil {
+			return c.stopped(ctx, words.Errorf("the workers: %s", err))
+		}
+	}
 	if err := c.play(ctx); err != nil {
 		return err
 	}

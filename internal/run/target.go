@@ -144,11 +144,6 @@ func (c *conductor) connect(ctx context.Context, to deploy.Access) error {
 		c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsTokensCounted, Text: how})
 	}
 	c.client = cl
-	if c.Workers > 0 {
-		if err := c.recruit(ctx, to.Endpoint, to.Via); err != nil {
-			return words.Errorf("the workers: %s", err)
-		}
-	}
 	return c.rec.Environment(c.environment())
 }
 

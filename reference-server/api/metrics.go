@@ -157,6 +157,7 @@ var engineMetrics = []engineMetric{
 
 var (
 	memoryUsed  = prometheus.NewDesc("nvidia_gpu_memory_used_bytes", "Memory of the device in use that is taken, by everybody.", []string{"gpu", "kind"}, nil)
+	determined  = prometheus.NewDesc("ai_deterministic", "1 if answers to the same prompt, settings and seed are the same to the last bit whatever else is computed, 0 if not.", []string{"model"}, nil)
 	loadTook    = prometheus.NewDesc("ai_model_load_seconds", "Time from the start of a model's loading until it was ready.", []string{"model"}, nil)
 	memoryTotal = prometheus.NewDesc("nvidia_gpu_memory_total_bytes", "Memory of the device in use.", []string{"gpu", "kind"}, nil)
 )
@@ -165,6 +166,7 @@ func (c engineCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, m := range engineMetrics {
 		ch <- m.desc
 	}
+	ch <- determined
 	ch <- loadTook
 	ch <- memoryUsed
 	ch <- memoryTotal
@@ -178,14 +180,19 @@ func (c engineCollector) Collect(ch chan<- prometheus.Metric) {
 		for _, m := range engineMetrics {
 			ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.read(stats), model)
 		}
+		promised := 0.
+		if e.Info().Deterministic {
+			promised = 1
+		}
+		ch <- prometheus.MustNewConstMetric(determined, prometheus.GaugeValue, promised, model)
 		ch <- prometheus.MustNewConstMetric(loadTook, prometheus.GaugeValue, e.Info().LoadTook.Seconds(), model)
 	}
 	if u, ok := c.pool.Memory(); ok {
-		kind := "cpu"
-		if c.pool.GPU() != "" {
-			kind = "cuda"
+		gpu, kind := "0", "cpu"
+		if uuid := c.pool.GPU(); uuid != "" { // as NVML's metrics name it
+			gpu, kind = uuid, "cuda"
 		}
-		ch <- prometheus.MustNewConstMetric(memoryUsed, prometheus.GaugeValue, float64(u.Used), "0", kind)
-		ch <- prometheus.MustNewConstMetric(memoryTotal, prometheus.GaugeValue, float64(u.Total), "0", kind)
+		ch <- prometheus.MustNewConstMetric(memoryUsed, prometheus.GaugeValue, float64(u.Used), gpu, kind)
+		ch <- prometheus.MustNewConstMetric(memoryTotal, prometheus.GaugeValue, float64(u.Total), gpu, kind)
 	}
 }
