@@ -340,12 +340,14 @@ func inTurns(n int, f func(i int)) {
 }
 
 // plantAndFind judges a service with a defect. It returns the defect's row in the
-// catalogue if its objective fails.
+// catalogue if its objective fails. A finding has a probability, and this machine has
+// other work now and then: what is not found is looked for once more, and the log says so.
 func plantAndFind(t *testing.T, d defect, dir string, judge func(s *planted, dir string) checklist.Verdict) string {
 	t.Helper()
 	var v checklist.Verdict
 	var others []string
-	for attempt := range 3 {
+	missed := 0
+	for attempt := range 4 {
 		s := newPlanted()
 		d.plant(s)
 		v, others = judge(s, fmt.Sprintf("%s-%d", dir, attempt)), nil
@@ -358,12 +360,16 @@ func plantAndFind(t *testing.T, d defect, dir string, judge func(s *planted, dir
 				return d.row(f.Why.String())
 			}
 		}
-		if v.Client.Valid {
-			t.Errorf("%s: %s: %v; %s does not fail, but %v", d.name, v.Verdict, v.Why, d.fails, others)
+		if !v.Client.Valid {
+			continue
+		}
+		if missed++; missed == 2 {
+			t.Errorf("%s: twice %s: %v; %s does not fail, but %v", d.name, v.Verdict, v.Why, d.fails, others)
 			return ""
 		}
+		t.Logf("%s: not found at first: %s: %v; %s does not fail, but %v", d.name, v.Verdict, v.Why, d.fails, others)
 	}
-	t.Logf("%s: skipped: three times the machine was too busy to measure on: %s", d.name, v.Client.Why)
+	t.Logf("%s: skipped: the machine was too busy to measure on: %s", d.name, v.Client.Why)
 	return ""
 }
 
@@ -414,6 +420,10 @@ func TestTheSoundServicePasses(t *testing.T) {
 	busy, passed := 0, 0
 	inTurns(*soundRuns, func(i int) {
 		v := judgePlanted(t, filepath.Join(dir, fmt.Sprint(i)), newPlanted(), uint64(1000+i))
+		if v.Verdict == checklist.Unproven { // other work of the machine has made its figures vary
+			t.Logf("run %d is played again: %v", i, v.Why)
+			v = judgePlanted(t, filepath.Join(dir, fmt.Sprint(i, "-again")), newPlanted(), uint64(2000+i))
+		}
 		if !v.Client.Valid {
 			mu.Lock()
 			busy++
