@@ -253,6 +253,7 @@ func TestAskedDefectsAreFound(t *testing.T) {
 	if testing.Short() {
 		t.Skip("plays 31 gates of 24 s, ten at a time")
 	}
+	t.Parallel()
 	findAll(t, asked, func(s *planted, dir string, seed uint64) checklist.Verdict {
 		return judgeThorough(t, dir, s, seed, *wholeThorough)
 	})
@@ -264,6 +265,7 @@ func TestTheSoundServicePassesWhateverIsAsked(t *testing.T) {
 	if testing.Short() {
 		t.Skip("plays a gate of 90 s")
 	}
+	t.Parallel()
 	dir := t.TempDir()
 	kinds := []struct {
 		name  string

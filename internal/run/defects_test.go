@@ -322,13 +322,13 @@ func judgeAt(t *testing.T, dir string, endpoint scenarios.Endpoint, gate scenari
 	return v
 }
 
-// beside is how many runs go on concurrently.
-const beside = 10
+// slots is how many runs go on concurrently, in all tests together: a test whose last
+// runs are under way leaves its slots to the next test.
+var slots = make(chan struct{}, 10)
 
 // inTurns calls f for 0 to n-1, several at the same time.
 func inTurns(n int, f func(i int)) {
 	var all sync.WaitGroup
-	slots := make(chan struct{}, beside)
 	for i := range n {
 		slots <- struct{}{}
 		all.Go(func() {
@@ -378,6 +378,7 @@ func TestPlantedDefectsAreFound(t *testing.T) {
 	if testing.Short() {
 		t.Skip("plays 39 gates of 50 s, ten at a time")
 	}
+	t.Parallel()
 	findAll(t, catalog, func(s *planted, dir string, seed uint64) checklist.Verdict { return judgePlanted(t, dir, s, seed) })
 }
 
@@ -405,16 +406,21 @@ func update(t *testing.T, of []defect, rows []string) {
 	for i, d := range of {
 		fresh[d.name] = rows[i]
 	}
+	page.Lock()
+	defer page.Unlock()
 	if err := writeCatalog(fresh); err != nil {
 		t.Fatal(err)
 	}
 }
+
+var page sync.Mutex // held while the page of found defects is written
 
 // The same service without a flaw passes every time.
 func TestTheSoundServicePasses(t *testing.T) {
 	if testing.Short() {
 		t.Skip("plays gates of 50 s")
 	}
+	t.Parallel()
 	dir := t.TempDir()
 	var mu sync.Mutex
 	busy, passed := 0, 0
@@ -453,6 +459,7 @@ func TestAServiceWithLessIsNotFailedForIt(t *testing.T) {
 	if testing.Short() {
 		t.Skip("plays gates of 50 s")
 	}
+	t.Parallel()
 	dir := t.TempDir()
 	records, replicas := "lost_writes == 0 where supported", "replicas_ready in steady >= 2 where supported"
 	counts, memory := "miscounted_tokens in steady <= 5% where supported", "memory_growth in steady <= 25% where supported"
