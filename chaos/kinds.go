@@ -69,6 +69,15 @@ var entries = []Kind{
 		ask:       on(deploy.TakeNode, deploy.NodeTaker.TakeNode),
 	},
 	{
+		FaultKind: scenarios.NodeDrain,
+		Does:      "sends SIGTERM to every replica of one node, and SIGKILL when their notice (20 s without the key) is over. They are not replaced for a time (for) or until the load ends. On Kubernetes the node takes no pods meanwhile, and the pods are evicted, which a disruption budget can hold up",
+		Needs:     "launchgate's own deployment (target.local), or Kubernetes. target.local.nodes sets the number of nodes (default: one for each replica). Keys: for, notice",
+		Seen:      "the processes have ended, by themselves within the notice or by SIGKILL after it, and none has come back by the end of the fault; gone when the gateway routes to new processes of all of them",
+		Simulates: "maintenance of a machine: an upgrade of its kernel or of Kubernetes, an autoscaler that removes nodes",
+		Example:   "{kind: node-drain, target: busiest, at: 5s, for: 20s, notice: 10s}",
+		ask:       on(deploy.DrainNode, deploy.NodeDrainer.DrainNode),
+	},
+	{
 		FaultKind: scenarios.SpotPreemption,
 		Does:      "sends SIGTERM to one replica, and SIGKILL when its notice is over. With for, the replica is not replaced for that time",
 		Needs:     "launchgate's own deployment (target.local). Keys: notice",

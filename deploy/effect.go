@@ -107,6 +107,7 @@ const (
 	SlowReplica
 	LimitMemory
 	TakeNode
+	DrainNode
 	Preempt
 	ShapeNetwork
 	BurnCores
@@ -127,6 +128,7 @@ var said = [...]words.Phrase{
 	SlowReplica:       "take cores from a replica",
 	LimitMemory:       "limit the memory of a replica",
 	TakeNode:          "take down a node",
+	DrainNode:         "drain a node",
 	Preempt:           "preempt a replica",
 	ShapeNetwork:      "shape the network in front of a replica",
 	BurnCores:         "use CPU cores beside the service",
@@ -162,6 +164,9 @@ type (
 	}
 	NodeTaker interface {
 		TakeNode(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)
+	}
+	NodeDrainer interface {
+		DrainNode(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)
 	}
 	Preempter interface {
 		Preempt(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)

@@ -49,6 +49,7 @@ var (
 	PodSlow           = FaultKind{Name: "pod-slow", Replica: true, Needs: []string{"for", "cores"}}
 	GatewayKill       = FaultKind{Name: "gateway-kill"}
 	NodeLoss          = FaultKind{Name: "node-loss", Replica: true, May: []string{"for", "disk"}, UntilLoadEnds: true, Node: true}
+	NodeDrain         = FaultKind{Name: "node-drain", Replica: true, May: []string{"for", "notice"}, UntilLoadEnds: true}
 	SpotPreemption    = FaultKind{Name: "spot-preemption", Replica: true, Needs: []string{"notice"}, May: []string{"for"}}
 	DelayedNetwork    = FaultKind{Name: "network-delay", Replica: true, Needs: []string{"for", "delay"}, Network: NetworkPackets}
 	LossyNetwork      = FaultKind{Name: "network-loss", Replica: true, Needs: []string{"for", "loss"}, Network: NetworkPackets}
@@ -66,7 +67,7 @@ var (
 )
 
 var faultKinds = []FaultKind{
-	PodKill, PodHang, PodSlow, GatewayKill, NodeLoss, SpotPreemption,
+	PodKill, PodHang, PodSlow, GatewayKill, NodeLoss, NodeDrain, SpotPreemption,
 	DelayedNetwork, LossyNetwork, NarrowNetwork, NodePartition, CPUStress, MemoryPressure, GPUOOM, KVExhaustion,
 	CertificateExpiry, LedgerLoss, DiskFull, ClockSkew, BadRelease,
 }

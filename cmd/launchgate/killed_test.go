@@ -26,6 +26,7 @@ var faultsOfAllKinds = map[string]string{
 	"pod-slow":           "target: replica-0, for: 20s, cores: 0.05",
 	"gateway-kill":       "",
 	"node-loss":          "target: replica-0, for: 20s",
+	"node-drain":         "target: replica-0, for: 20s, notice: 5s",
 	"spot-preemption":    "target: replica-0, for: 20s, notice: 5s",
 	"network-delay":      "target: replica-0, for: 20s, delay: 100ms",
 	"network-loss":       "target: replica-0, for: 20s, loss: 20%",

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -37,6 +38,19 @@ func takeNode(ctx context.Context, t removable, v deploy.Victim, f scenarios.Fau
 		err = r.withDisk(ctx)
 	}
 	return r, err
+}
+
+// drainNotice is how long a replica has to end on a drained node, if the fault does not
+// say.
+const drainNotice = 20 * time.Second
+
+// DrainNode gives every replica of a node notice, and prevents a restart. The network of
+// the node stays.
+func (l *Local) DrainNode(_ context.Context, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
+	r := newRemoval(l.Local, v)
+	r.all = r.target.OnNodeOf(r.victim)
+	r.serving, r.notice = slices.Clone(r.all), cmp.Or(time.Duration(f.Notice), drainNotice)
+	return r, nil
 }
 
 // Preempt gives a replica notice, ends it after that, and prevents a restart.
@@ -174,20 +188,23 @@ func (r *removal) SeeInEffect(ctx context.Context) (sight, error) {
 	return last, nil
 }
 
-// awaitNotice waits for the time of the notice and then kills the process. It
-// returns earlier if the process ends by itself.
+// awaitNotice waits for the time of the notice and then kills the processes that have
+// not ended. It returns earlier if all end by themselves.
 func (r *removal) awaitNotice(ctx context.Context) error {
 	timer := time.NewTimer(time.Until(r.noticed.Add(r.notice)))
 	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-r.ending[0].Exited:
-		return nil
-	case <-timer.C:
-	}
-	if _, err := r.target.Kill(r.victim); err != nil && r.target.PID(r.victim) == r.ending[0].PID {
-		return err
+	for i, ending := range r.ending {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ending.Exited:
+			continue
+		case <-timer.C:
+			timer.Reset(0) // the notice is over for the others too
+		}
+		if _, err := r.target.Kill(r.all[i]); err != nil && r.target.PID(r.all[i]) == ending.PID {
+			return err
+		}
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/streaming/pkg/httpstream"
@@ -44,6 +45,7 @@ type fake struct {
 	running map[string]float64 // streams of each pod
 	mesh    *mesh              // plays Chaos Mesh; nil: it is not installed
 	failing string             // a pod that answers nothing
+	budget  int                // how many evictions a disruption budget refuses
 }
 
 var served = map[string]map[string]bool{ // group/version: resources, and whether they are namespaced
@@ -145,6 +147,9 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch sub {
 	case "/portforward":
 		f.portForward(w, r, name)
+		return
+	case "/eviction":
+		f.evict(w, r, namespace, name)
 		return
 	case "/proxy":
 		f.mesh.proxy(w, r)
@@ -271,7 +276,7 @@ func (f *fake) patch(w http.ResponseWriter, r *http.Request, namespace, resource
 		delete(f.objects, namespace+"/"+resource+"/"+name)
 		o = old
 	case resource == "nodes":
-		old["spec"] = o["spec"]
+		maps.Copy(old["spec"].(object), o["spec"].(object))
 		o = old
 	case resource == "deployments":
 		bad := strings.Contains(string(b), noModel)
@@ -280,6 +285,33 @@ func (f *fake) patch(w http.ResponseWriter, r *http.Request, namespace, resource
 		o = old
 	}
 	_ = json.NewEncoder(w).Encode(o)
+}
+
+// evict deletes a pod as the API server does when it is asked for an eviction: the pod is
+// marked, and a budget can refuse.
+func (f *fake) evict(w http.ResponseWriter, r *http.Request, namespace, name string) {
+	var e policyv1.Eviction
+	if err := json.NewDecoder(r.Body).Decode(&e); err != nil || e.Kind != "Eviction" || e.Name != name {
+		f.fail(w, http.StatusBadRequest, "BadRequest", fmt.Sprintf("no eviction of %s: %+v, %v", name, e, err))
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	pod := f.objects[namespace+"/pods/"+name]
+	switch {
+	case pod == nil:
+		f.answer(w, nil, name)
+	case f.budget > 0:
+		f.budget--
+		f.fail(w, http.StatusTooManyRequests, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.")
+	default:
+		conditions := pod["status"].(object)["conditions"].([]any)
+		pod["status"].(object)["conditions"] = append(conditions, object{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"})
+		f.tell("MODIFIED", pod)
+		f.remove(namespace, "pods", name)
+		w.WriteHeader(http.StatusCreated)
+		_ = json.NewEncoder(w).Encode(object{"apiVersion": "v1", "kind": "Status", "status": "Success"})
+	}
 }
 
 func groupOf(o object) string {

@@ -27,14 +27,15 @@ type pods struct {
 	mu      sync.Mutex
 	all     map[types.UID]*corev1.Pod
 	gone    map[types.UID]time.Time
-	changed chan struct{} // closed and replaced at each change
-	listed  bool          // the first list has arrived
-	lost    error         // why the API server does not answer now; nil: it does
-	ready   int           // number of pods that were last reported as ready
+	evicted map[types.UID]bool // the API server has marked them as evicted
+	changed chan struct{}      // closed and replaced at each change
+	listed  bool               // the first list has arrived
+	lost    error              // why the API server does not answer now; nil: it does
+	ready   int                // number of pods that were last reported as ready
 }
 
 func newPods(a *api, namespace, selector string, onEvent func(deploy.Event)) *pods {
-	return &pods{api: a, namespace: namespace, selector: selector, onEvent: onEvent, all: map[types.UID]*corev1.Pod{}, gone: map[types.UID]time.Time{}, changed: make(chan struct{}), ready: -1}
+	return &pods{api: a, namespace: namespace, selector: selector, onEvent: onEvent, all: map[types.UID]*corev1.Pod{}, gone: map[types.UID]time.Time{}, evicted: map[types.UID]bool{}, changed: make(chan struct{}), ready: -1}
 }
 
 // watchAgain is the wait after the API server did not answer.
@@ -87,6 +88,9 @@ func (p *pods) listAndWatch(ctx context.Context) error {
 			return err
 		}
 		p.change(func() {
+			if markedEvicted(pod) {
+				p.evicted[pod.UID] = true
+			}
 			if event.Type == watch.Deleted {
 				delete(p.all, pod.UID)
 				p.gone[pod.UID] = time.Now()
@@ -195,6 +199,22 @@ func (p *pods) goneAt(uid types.UID) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.gone[uid]
+}
+
+// wasEvicted reports whether the API server has marked a pod as evicted, and not just
+// as deleted.
+func (p *pods) wasEvicted(uid types.UID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.evicted[uid]
+}
+
+// markedEvicted reports whether a pod ends because of an eviction by the API.
+// Kubernetes sets this condition since version 1.26.
+func markedEvicted(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.DisruptionTarget && c.Status == corev1.ConditionTrue && c.Reason == "EvictionByEvictionAPI"
+	})
 }
 
 // trouble is why the API server does not answer now.

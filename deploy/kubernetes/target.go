@@ -67,7 +67,7 @@ func (p plan) Lacks(c deploy.Capability, f scenarios.Fault) error {
 	switch {
 	case f.MinStreams > 0 && !p.bundled():
 		return lack("how many streams run through a pod is not known of a service that launchgate did not deploy, so min_streams cannot be waited for")
-	case c == deploy.KillReplica, c == deploy.Preempt:
+	case c == deploy.KillReplica, c == deploy.Preempt, c == deploy.DrainNode:
 		return nil
 	case c == deploy.TakeNode && f.Disk == scenarios.DiskLost:
 		return lack("its manifests have no ledger, whose disk could be lost")
@@ -104,6 +104,7 @@ type Target struct {
 	run     string // the value of runLabel
 	journal deploy.Journal
 	onEvent func(deploy.Event)
+	alive   context.Context // ends when the target is stopped
 	stop    context.CancelFunc
 	running sync.WaitGroup
 
@@ -134,7 +135,7 @@ func (p plan) open(ctx context.Context, a *api, o deploy.Setup) (_ deploy.Target
 	}
 	t := &Target{plan: p, api: a, run: hex.EncodeToString(id), journal: o.Journal, onEvent: o.OnEvent}
 	watching, stop := context.WithCancel(context.Background())
-	t.stop = stop
+	t.alive, t.stop = watching, stop
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, t.Stop())

@@ -134,6 +134,14 @@ func TestTheLifeOfATarget(t *testing.T) {
 	}
 	effect, err = target.Preempt(ctx, deploy.Victim{Replica: target.Replicas()[0].Name}, scenarios.Fault{Notice: scenarios.Duration(time.Second), For: scenarios.Duration(time.Second)})
 	live("spot-preemption", effect, err, "the node node-a takes no other", "takes pods again")
+	f.mu.Lock()
+	f.budget = 2
+	f.mu.Unlock()
+	effect, err = target.DrainNode(ctx, deploy.Victim{Replica: target.Replicas()[0].Name}, scenarios.Fault{Notice: scenarios.Duration(time.Second)})
+	live("node-drain", effect, err, "was evicted (DisruptionTarget), and the node node-a takes no other", "takes pods again")
+	if _, err := target.DrainNode(ctx, deploy.Victim{Replica: "nobody"}, scenarios.Fault{}); err == nil || !strings.Contains(err.Error(), "the pod nobody is gone") {
+		t.Error(err)
+	}
 	effect, err = target.RollOutBad(ctx, deploy.Victim{}, scenarios.Fault{Release: scenarios.ReleaseCorruptModel})
 	live("bad-release", effect, err, "deadline", "as before")
 	state := filepath.Join(t.TempDir(), "down")
@@ -428,6 +436,58 @@ func TestUndo(t *testing.T) {
 		if err := Undo(damaged); err == nil || !strings.Contains(err.Error(), "damaged") {
 			t.Errorf("%+v: %v", damaged, err)
 		}
+	}
+}
+
+// A drain that a disruption budget holds up is not seen in effect, and says so. A node
+// that somebody else has cordoned stays as it is.
+func TestDrainThatIsHeldUp(t *testing.T) {
+	f := newFake(t)
+	target, _ := open(t, f, scenarios.Kubernetes{ReadyTimeout: scenarios.Duration(20 * time.Second)})
+	defer func() {
+		if err := target.Stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := target.WaitReady(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	f.budget = 1 << 30
+	f.mu.Unlock()
+	victim := deploy.Victim{Replica: target.Replicas()[0].Name}
+	effect, err := target.DrainNode(t.Context(), victim, scenarios.Fault{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := effect.Inject(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if _, err := effect.SeeInEffect(short); err == nil || !strings.Contains(err.Error(), "disruption budget") {
+		t.Error(err)
+	}
+	if _, err := target.DrainNode(t.Context(), victim, scenarios.Fault{}); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Error(err)
+	}
+	if len(effect.Undo()) != 1 {
+		t.Fatal(effect.Undo())
+	}
+	for range 2 { // another process undoes it, and can repeat that
+		to, err := leftBy(effect.Undo()[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.api().undo(t.Context(), effect.Undo()[0].Do, to); err != nil {
+			t.Error(err)
+		}
+		if node, err := f.api().node(t.Context(), "node-a"); err != nil || node.Spec.Unschedulable {
+			t.Error(node, err)
+		}
+	}
+	if _, err := effect.Revert(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -21,6 +21,7 @@ const (
 	undoPrefix  = "kubernetes-"
 	undoRemove  = undoPrefix + "remove"  // the objects with the label of a run are deleted
 	undoTaint   = undoPrefix + "taint"   // a node takes pods again
+	undoCordon  = undoPrefix + "cordon"  // a drained node takes pods again
 	undoNode    = undoPrefix + "node"    // a node is started by the gate's command
 	undoRelease = undoPrefix + "release" // a Deployment is restored
 	undoChaos   = undoPrefix + "chaos"   // an object of Chaos Mesh is removed, with its finalizers
@@ -84,6 +85,8 @@ func (a *api) undo(ctx context.Context, do string, to left) error {
 		return a.removeRun(ctx, to)
 	case undoChaos:
 		return a.endChaos(ctx, to)
+	case undoCordon:
+		return a.cordon(ctx, to.Name, false)
 	case undoTaint:
 		return a.taint(ctx, to.Name, false)
 	case undoRelease:
