@@ -23,6 +23,8 @@ type Cost struct {
 	PerMillion *float64     `json:"usd_per_million_output_tokens"`
 	PerRequest *float64     `json:"usd_per_request"` // of a request that met every limit
 	Options    []CostOption `json:"options"`
+	// Doubts are what a reader must know of the prices.
+	Doubts []words.Sentence `json:"doubts,omitempty"`
 }
 
 // CostOption is a cheaper way to buy the same capacity. It is proven if the run shows
@@ -67,7 +69,8 @@ func (e *evidence) costs(faults []Fault) *Cost {
 	if err != nil {
 		return nil
 	}
-	c := &Cost{Instance: price.Name, PricesOf: price.Date, Source: price.Source, PaidReplicas: replicas, PerHour: float64(replicas) * float64(price.OnDemand)}
+	c := &Cost{Instance: price.Name, PricesOf: price.Date, Source: price.Source, PaidReplicas: replicas, PerHour: float64(replicas) * float64(price.OnDemand),
+		Doubts: PriceDoubts(price, e.rec.Environment.StartedAt)}
 	var seconds float64
 	var tokens, attained int64
 	for _, s := range e.gate.Scenarios {
@@ -89,12 +92,36 @@ func (e *evidence) costs(faults []Fault) *Cost {
 		option("reserved", float64(price.Reserved), Pass, words.Say("the same machines, with a commitment to pay for them longer"))
 	}
 	if price.Spot > 0 {
-		start := e.coldStart()
 		// A preempted machine is replaced, and the replacement is paid for while it
-		// starts.
-		dollars := float64(price.Spot) * (1 + float64(price.Interruptions)*start/3600)
+		// starts. Requests that are lost with it are paid for too, and give no good tokens.
+		dollars := float64(price.Spot)
 		verdict, why := survived(faults, "spot-preemption")
-		option("spot", dollars, verdict, words.Say("%s; %s of them are reclaimed per hour, and a new one needs %.1f s to become ready", why, price.Interruptions, start))
+		if price.Interruptions > 0 {
+			perHour := float64(replicas) * float64(price.Interruptions)
+			starts, loses := words.Say("how long a new one needs to become ready is not known"), words.Say("what a reclaim loses is not known")
+			start, started := e.coldStart()
+			if started {
+				starts = words.Say("a new one needs %.1f s to become ready", start)
+				dollars *= 1 + float64(price.Interruptions)*start/3600
+			}
+			lost, counted := e.lostTo("spot-preemption", faults)
+			if counted {
+				loses = words.Say("a reclaim made %.3g requests fail or miss a limit", lost)
+				if attained > 0 && seconds > 0 {
+					dollars /= max(1-lost*perHour/(float64(attained)/seconds*3600), leastKept)
+				}
+			}
+			if verdict == Pass && !(started && counted) {
+				verdict = Unproven // the saving is smaller by what is not known
+			}
+			why = words.Say("%s; %s of them are reclaimed per hour; %s; %s", why, price.Interruptions, starts, loses)
+		} else {
+			why = words.Say("%s; the price book does not say how many of them are reclaimed per hour, so nothing is deducted for it", why)
+			if verdict == Pass {
+				verdict = Unproven
+			}
+		}
+		option("spot", dollars, verdict, why)
 	}
 	if price.Autoscaling > 0 {
 		verdict, why := e.scaled()
@@ -211,9 +238,56 @@ func survived(faults []Fault, kind string) (Outcome, words.Sentence) {
 	return verdict, why
 }
 
+// leastKept is the share of good requests that preemptions leave at the least, so that a
+// service that loses all of them still has a price.
+const leastKept = 0.01
+
+// lostTo is how many requests a fault of a kind made fail or miss a limit, on average:
+// those of the scenarios with faults of that kind alone. It is false if there are none.
+func (e *evidence) lostTo(kind string, faults []Fault) (lost float64, known bool) {
+	of := map[string]int{}
+	mixed := map[string]bool{}
+	for _, f := range faults {
+		if f.Kind != kind {
+			mixed[f.Scenario] = true
+		} else if f.InEffectAt != nil {
+			of[f.Scenario]++
+		}
+	}
+	n := 0
+	for scenario, faults := range of {
+		if mixed[scenario] || !e.complete(scenario) {
+			continue
+		}
+		s := e.within(stageID{scenario: scenario})
+		lost += float64(s.due - s.attained)
+		n += faults
+	}
+	if n == 0 {
+		return 0, false
+	}
+	return lost / float64(n), true
+}
+
+// oldPrices is the age from which prices are warned of.
+const oldPrices = 90 * 24 * time.Hour
+
+// PriceDoubts are what a reader must know of a price at a time.
+func PriceDoubts(price scenarios.Price, at time.Time) (all []words.Sentence) {
+	if date, err := time.Parse(time.DateOnly, price.Date); err != nil {
+		all = append(all, words.Say("the prices have no date, so nobody knows how old they are"))
+	} else if at.Sub(date) > oldPrices {
+		all = append(all, words.Say("the prices are of %s, which was more than 90 days before", price.Date))
+	}
+	if price.Reserved > price.OnDemand {
+		all = append(all, words.Say("the reserved price (%s) is above the price on demand (%s), so check the price book", price.Reserved.String(), price.OnDemand.String()))
+	}
+	return all
+}
+
 // coldStart is the longest time, in seconds, that a replica took from its start until
-// the gateway would route to it; 0 if no replica was seen to start.
-func (e *evidence) coldStart() (longest float64) {
+// the gateway would route to it. It is false if no replica was seen to start.
+func (e *evidence) coldStart() (longest float64, known bool) {
 	began := map[string]time.Duration{}
 	for _, o := range e.rec.Observations {
 		switch {
@@ -221,10 +295,10 @@ func (e *evidence) coldStart() (longest float64) {
 			began[o.Subject] = o.At
 		case o.Name == recording.ObsReplicaReady && o.Value == 1:
 			if at, ok := began[o.Subject]; ok {
-				longest = max(longest, (o.At - at).Seconds())
+				longest, known = max(longest, (o.At-at).Seconds()), true
 				delete(began, o.Subject)
 			}
 		}
 	}
-	return longest
+	return longest, known
 }

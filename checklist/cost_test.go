@@ -73,6 +73,84 @@ func TestSpotIsProvenBySurvival(t *testing.T) {
 	}
 }
 
+// What spot instances cost includes the start of replacements and the requests lost with
+// a reclaimed one. Of what the run does not show, nothing is deducted, and nothing proven.
+func TestSpotCountsWhatItLoses(t *testing.T) {
+	sound := func(int, *recording.Request) {}
+	started := []recording.Observation{
+		{At: 2 * time.Second, Name: recording.ObsProcessStarted, Subject: "a"},
+		{At: 38 * time.Second, Name: recording.ObsReplicaReady, Subject: "a", Value: 1},
+	}
+	gate := correctGate(t, "error_rate in s <= 5%")
+	gate.Target = scenarios.Target{Local: &scenarios.Local{Replicas: 3}}
+	gate.Cost = &scenarios.Cost{Price: &scenarios.Price{Name: "l4", OnDemand: 1, Spot: 0.5, Interruptions: 0.5, Date: "2026-11-01", Source: "a test"}}
+	for name, tt := range map[string]struct {
+		all    []recording.Observation
+		says   string
+		saving float64
+	}{
+		"an unknown start": {nil, "how long a new one needs to become ready is not known; what a reclaim loses is not known", 0.5},
+		"a start of 36 s":  {started, "a new one needs 36.0 s to become ready; what a reclaim loses is not known", 1 - 0.5*1.005},
+	} {
+		v, err := Judge(gate, minute(sound, tt.all...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if spot := v.Cost.Options[0]; spot.Verdict != Unproven || math.Abs(spot.Saving-tt.saving) > 1e-9 || !strings.Contains(spot.Why.String(), tt.says) {
+			t.Errorf("%s: %+v, expected a saving of %v and %q", name, spot, tt.saving, tt.says)
+		}
+	}
+}
+
+// What a preemption loses are the requests of its scenario that did not meet the limits.
+func TestLostToAFault(t *testing.T) {
+	rec := minute(func(i int, r *recording.Request) {
+		if i < 6 {
+			r.Error = recording.ErrorTimeout
+		}
+	})
+	e, err := gather(correctGate(t, "error_rate in s <= 5%"), rec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := new(1.0)
+	for name, tt := range map[string]struct {
+		faults []Fault
+		want   float64
+		known  bool
+	}{
+		"no fault":                {nil, 0, false},
+		"two preemptions":         {[]Fault{{Scenario: "s", Kind: "spot-preemption", InEffectAt: at}, {Scenario: "s", Kind: "spot-preemption", InEffectAt: at}}, 3, true},
+		"one never was in effect": {[]Fault{{Scenario: "s", Kind: "spot-preemption"}}, 0, false},
+		"another fault beside it": {[]Fault{{Scenario: "s", Kind: "spot-preemption", InEffectAt: at}, {Scenario: "s", Kind: "pod-kill", InEffectAt: at}}, 0, false},
+	} {
+		if got, known := e.lostTo("spot-preemption", tt.faults); got != tt.want || known != tt.known {
+			t.Errorf("%s: %v, known: %v; expected %v, %v", name, got, known, tt.want, tt.known)
+		}
+	}
+}
+
+func TestPriceDoubts(t *testing.T) {
+	at := time.Date(2026, 11, 29, 0, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		price scenarios.Price
+		says  string
+	}{
+		{scenarios.Price{OnDemand: 1, Reserved: 0.9, Date: "2026-11-01"}, ""},
+		{scenarios.Price{OnDemand: 1, Date: "2026-08-01"}, "more than 90 days"},
+		{scenarios.Price{OnDemand: 1}, "no date"},
+		{scenarios.Price{OnDemand: 1, Reserved: 1.1, Date: "2026-11-01"}, "the reserved price ($1.1) is above"},
+	} {
+		var all []string
+		for _, s := range PriceDoubts(tt.price, at) {
+			all = append(all, s.String())
+		}
+		if got := strings.Join(all, "; "); (tt.says == "") != (got == "") || !strings.Contains(got, tt.says) {
+			t.Errorf("%+v: found %q, expected %q", tt.price, got, tt.says)
+		}
+	}
+}
+
 func TestColdStart(t *testing.T) {
 	e := &evidence{rec: recording.InMemory(nil, nil, []recording.Observation{
 		{At: time.Second, Name: recording.ObsProcessStarted, Subject: "a"},
@@ -81,8 +159,12 @@ func TestColdStart(t *testing.T) {
 		{At: 5 * time.Second, Name: recording.ObsReplicaReady, Subject: "b", Value: 1},
 		{At: 9 * time.Second, Name: recording.ObsReplicaReady, Subject: "b", Value: 1},
 	})}
-	if got := e.coldStart(); got != 2 {
-		t.Errorf("%v s, want 2", got)
+	if got, known := e.coldStart(); got != 2 || !known {
+		t.Errorf("%v s, known: %v; want 2 and true", got, known)
+	}
+	e = &evidence{rec: recording.InMemory(nil, nil, nil)}
+	if got, known := e.coldStart(); known {
+		t.Errorf("%v s, want an unknown start", got)
 	}
 }
 

@@ -155,7 +155,9 @@ func (f planFlags) plan() (doc reports.Plan, err error) {
 	}
 	if price != nil {
 		doc.Cost = costOf(*price, doc, mean)
-		doc.Warnings = append(doc.Warnings, doubtsOf(*price, doc.At)...)
+		for _, doubt := range checklist.PriceDoubts(*price, doc.At) {
+			doc.Warnings = append(doc.Warnings, words.Kept{Sentence: doubt})
+		}
 	}
 	doc.Curve, err = curveOf(m, d, doc)
 	doc.Warnings = append(doc.Warnings, warningsOf(m, doc)...)
@@ -310,9 +312,6 @@ func gpusOf(s model.Service, needed model.Counts, planned, each int) *model.Coun
 	return &model.Counts{Best: each * planned, Low: each * needed.Low, High: each * needed.High}
 }
 
-// oldPrices is the age from which prices are warned of.
-const oldPrices = 90 * 24 * time.Hour
-
 // price is that of a replica; nil if there is none.
 func (f planFlags) price(gate scenarios.Gate) (*scenarios.Price, error) {
 	if f.instance == "" && gate.Cost != nil {
@@ -328,20 +327,6 @@ func (f planFlags) price(gate scenarios.Gate) (*scenarios.Price, error) {
 		return nil, fmt.Errorf("found --instance %s and no price for it, expected --prices, or a gate whose cost names it", f.instance)
 	}
 	return nil, nil
-}
-
-// doubtsOf are what a reader must know of a price at the time of a plan.
-func doubtsOf(price scenarios.Price, at time.Time) (all []words.Kept) {
-	warn := func(s words.Sentence) { all = append(all, words.Kept{Sentence: s}) }
-	if date, err := time.Parse(time.DateOnly, price.Date); err != nil {
-		warn(words.Say("the prices have no date, so nobody knows how old they are"))
-	} else if at.Sub(date) > oldPrices {
-		warn(words.Say("the prices are of %s, more than 90 days before this plan", price.Date))
-	}
-	if price.Reserved > price.OnDemand {
-		warn(words.Say("the reserved price (%s) is above the price on demand (%s), so check the price book", price.Reserved.String(), price.OnDemand.String()))
-	}
-	return all
 }
 
 // costOf is what the replicas of a plan cost, with the mean rate as a share of the

@@ -14,7 +14,10 @@ func writeVLLM(w io.Writer, r run) error {
 		q := &r.requests[i]
 		gaps := []float64{}
 		q.EachGap(func(gap, _ time.Duration) { gaps = append(gaps, gap.Seconds()) })
-		first, _ := q.ServiceTTFT()
+		first, streamed := q.ServiceTTFT()
+		if !streamed {
+			first = 0 // as vLLM writes it for an answer that came as a whole
+		}
 		whole, ok := q.ServiceLatency()
 		if !ok {
 			first, whole = 0, 0

@@ -116,7 +116,7 @@ func (c *Client) attempt(ctx context.Context, p Prompt) error {
 	if c.cfg.Model != "" || p.Model != "" || c.rpc != nil { // gRPC has a default model
 		return c.first(ctx, p, nil)
 	}
-	models, err := c.models(ctx)
+	models, err := c.models(ctx, max(answerFor, p.Timeout))
 	var unlisted *noList
 	if errors.As(err, &unlisted) { // some need no name: Azure has it in the path, others have a single model
 		if c.first(ctx, p, nil) == nil {
@@ -244,9 +244,11 @@ func (c *Client) explain(ctx context.Context, p Prompt, row recording.Request, f
 
 var parameter = regexp.MustCompile(`(?i)max_completion_tokens|unsupported (parameter|value)|unrecognized|unknown (parameter|field|argument)|extra (fields|inputs)|not (supported|permitted|allowed)|unexpected keyword`)
 
-// models asks for the served models. Models that do not generate text come last.
-func (c *Client) models(ctx context.Context) ([]string, error) {
-	limited, cancel := context.WithTimeout(ctx, answerFor)
+// models asks for the served models, which may take some time: a service that answers
+// one request after another tells them only when the one before is done. Models that do
+// not generate text come last.
+func (c *Client) models(ctx context.Context, within time.Duration) ([]string, error) {
+	limited, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	address := c.api + "/models"
 	req, err := http.NewRequestWithContext(limited, http.MethodGet, address+c.query, nil)
@@ -258,13 +260,13 @@ func (c *Client) models(ctx context.Context) ([]string, error) {
 	if err != nil {
 		var row recording.Request
 		fail(&row, class(ctx, limited, err), "%s", why(err))
-		return nil, later(row, err, c.explain(ctx, Prompt{Timeout: answerFor}, row, err))
+		return nil, later(row, err, c.explain(ctx, Prompt{Timeout: within}, row, err))
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	var netErr net.Error
 	if errors.As(err, &netErr) && netErr.Timeout() {
-		return nil, words.Errorf("GET %s: no complete answer within %s; set the model with --model", address, answerFor)
+		return nil, words.Errorf("GET %s: no complete answer within %s; set the model with --model", address, within)
 	}
 	b = c.hidden.hide(b)
 	if resp.StatusCode != http.StatusOK {
