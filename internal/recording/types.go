@@ -154,6 +154,8 @@ const (
 	ObsStageStarted       = "stage_started" // Subject: scenario/stage; Value: offered requests
 	ObsStageEnded         = "stage_ended"
 	ObsWorkerLost         = "worker_lost"                // Subject: worker; Text says how it was seen
+	ObsWorkerClock        = "worker_clock_error_seconds" // Subject: worker; Value: how far its clock may have been off by the end of a scenario
+	ObsWorkerPlace        = "worker_place"               // Subject: worker on another machine; Value: cores that it may use; Text: where it runs
 	ObsCouldNotRun        = "could_not_run"              // the run could not begin, or not go on; Text says why
 	ObsInterrupted        = "interrupted"                // the run was stopped from outside; Text says by what
 	ObsEndedEarly         = "ended_early"                // the rest was not played because the run could no longer pass; Subject: scenario, the last one; Text: what it missed

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
@@ -23,8 +25,8 @@ const (
 
 // Crew is the coordinator's view of the workers of a run.
 type Crew struct {
-	Token   string // which workers have to show
-	listen  net.Listener
+	Token   string       // which workers have to show
+	listen  net.Listener // nil: the crew connects to the workers
 	clock   recording.Clock
 	members []*member
 }
@@ -32,8 +34,9 @@ type Crew struct {
 // member is one worker.
 type member struct {
 	*wire
-	name string
-	lost error
+	name  string
+	cores int // that it may use
+	lost  error
 }
 
 // Recruit listens for workers on an address. 127.0.0.1:0 is for workers of this
@@ -46,14 +49,81 @@ func Recruit(address string, clock recording.Clock) (*Crew, error) {
 	return &Crew{Token: rand.Text(), listen: listen, clock: clock}, nil
 }
 
+// Call connects to n workers that wait (see Wait) and know the sum of a token. dial
+// connects to one of them by its number, which becomes the number of its share. Until
+// ctx ends, a worker that does not answer is called again: it may not be there yet.
+func Call(ctx context.Context, n int, token string, clock recording.Clock, dial func(ctx context.Context, i int) (net.Conn, error)) (*Crew, error) {
+	c := &Crew{Token: token, clock: clock, members: make([]*member, n)}
+	errs := make([]error, n)
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var calling sync.WaitGroup
+	for i := range n {
+		calling.Go(func() {
+			if c.members[i], errs[i] = c.call(ctx, i, dial); errs[i] != nil {
+				stop(errs[i]) // without this one, the others are of no use
+			}
+		})
+	}
+	calling.Wait()
+	if ctx.Err() == nil {
+		return c, nil
+	}
+	c.members = slices.DeleteFunc(c.members, func(m *member) bool { return m == nil })
+	c.Dismiss()
+	return nil, context.Cause(ctx)
+}
+
+// callAgain is the wait before a worker that did not answer is called again.
+const callAgain = 200 * time.Millisecond
+
+func (c *Crew) call(ctx context.Context, i int, dial func(ctx context.Context, i int) (net.Conn, error)) (*member, error) {
+	for {
+		m, err := c.callOnce(ctx, i, dial)
+		var version versionError
+		if err == nil || errors.As(err, &version) {
+			return m, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, words.Errorf("worker-%d: %s (%s)", i, context.Cause(ctx), err)
+		case <-time.After(callAgain):
+		}
+	}
+}
+
+func (c *Crew) callOnce(ctx context.Context, i int, dial func(ctx context.Context, i int) (net.Conn, error)) (*member, error) {
+	conn, err := dial(ctx, i)
+	if err != nil {
+		return nil, err
+	}
+	greeting, done := context.WithTimeout(ctx, helloFor)
+	defer done()
+	hangUp := context.AfterFunc(greeting, func() { conn.Close() })
+	m := &member{wire: newWire(conn), name: fmt.Sprintf("worker-%d", i)}
+	if err = m.say(call{c.Token}); err == nil {
+		err = c.greet(m)
+	}
+	if !hangUp() && err == nil {
+		err = context.Cause(greeting)
+	}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
 // Address is the address that workers connect to.
 func (c *Crew) Address() string { return c.listen.Addr().String() }
 
 // Gather waits until n workers have connected and are ready for the task; each gets its
 // share. Connections that do not show the token are closed.
 func (c *Crew) Gather(ctx context.Context, n int, task Task) error {
-	if err := c.greetAll(ctx, n); err != nil {
-		return err
+	if c.listen != nil {
+		if err := c.greetAll(ctx, n); err != nil {
+			return err
+		}
 	}
 	// A worker that stops answering before the load ends when the wait ends.
 	hangUp := context.AfterFunc(ctx, func() {
@@ -152,12 +222,11 @@ func (c *Crew) greet(m *member) error {
 	if h.Protocol != protocol {
 		return versionError{h.Protocol, protocol}
 	}
+	m.cores = h.Cores
 	return nil
 }
 
-// prepare gives a worker its task and sets its clock. The offset of the clock is the
-// difference between the worker's answer and the middle of request and answer; its
-// error is at most half of the time between them.
+// prepare gives a worker its task and sets its clock.
 func (m *member) prepare(t Task, clock recording.Clock) error {
 	if err := m.say(order{Do: doPrepare, Task: t}); err != nil {
 		return err
@@ -165,25 +234,45 @@ func (m *member) prepare(t Task, clock recording.Clock) error {
 	if _, err := m.answer(); err != nil {
 		return err
 	}
-	best, behind := time.Duration(1<<62), time.Duration(0)
+	behind, _, err := m.compare(clock)
+	if err != nil {
+		return err
+	}
+	if err := m.say(order{Do: doSet, Behind: behind}); err != nil {
+		return err
+	}
+	_, err = m.answer()
+	return err
+}
+
+// compare asks how far the worker's clock is behind. The offset is the difference between
+// the worker's answer and the middle of request and answer; its error is at most half of
+// the time between them.
+func (m *member) compare(clock recording.Clock) (behind, within time.Duration, err error) {
+	best := time.Duration(1 << 62)
 	for range clockAsks {
 		asked := clock.Now()
 		if err := m.say(order{Do: doTell}); err != nil {
-			return err
+			return 0, 0, err
 		}
 		r, err := m.answer()
 		if err != nil {
-			return err
+			return 0, 0, err
 		}
 		if took := clock.Now() - asked; took < best {
 			best, behind = took, asked+took/2-r.Now
 		}
 	}
-	if err := m.say(order{Do: doSet, Behind: behind}); err != nil {
-		return err
+	return behind, best / 2, nil
+}
+
+// Cores are how many each worker may use, by its name.
+func (c *Crew) Cores() map[string]int {
+	all := map[string]int{}
+	for _, m := range c.members {
+		all[m.name] = m.cores
 	}
-	_, err := m.answer()
-	return err
+	return all
 }
 
 // Play has every worker play its share of a scenario from the same moment. sink and
@@ -206,7 +295,7 @@ func (c *Crew) Play(ctx context.Context, scenario int, sink func(recording.Reque
 			continue
 		}
 		playing.Go(func() {
-			errs[i] = m.play(play{scenario, start}, sink, stages.see)
+			errs[i] = m.play(play{scenario, start}, c.clock, sink, stages.see)
 			if m.lost != nil {
 				observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsWorkerLost, Subject: m.name, Text: words.Of(m.lost)})
 			}
@@ -216,8 +305,23 @@ func (c *Crew) Play(ctx context.Context, scenario int, sink func(recording.Reque
 	return errors.Join(errs...)
 }
 
+// silentFor is how long a worker that plays may be silent. It tells something of itself
+// every second.
+const silentFor = 30 * time.Second
+
 // play returns when the worker has played, or is lost.
-func (m *member) play(p play, sink func(recording.Request), observe func(recording.Observation)) error {
+func (m *member) play(p play, clock recording.Clock, sink func(recording.Request), observe func(recording.Observation)) error {
+	var silent atomic.Bool
+	hangUp := time.AfterFunc(silentFor, func() {
+		silent.Store(true)
+		m.conn.Close()
+	})
+	defer func() {
+		hangUp.Stop()
+		if silent.Load() {
+			m.lost = words.Errorf("nothing was heard of it for %s", silentFor)
+		}
+	}()
 	if m.lost = m.say(order{Do: doPlay, Play: p}); m.lost != nil {
 		return nil
 	}
@@ -226,6 +330,7 @@ func (m *member) play(p play, sink func(recording.Request), observe func(recordi
 		if m.lost = m.in.Decode(&r); m.lost != nil {
 			return nil
 		}
+		hangUp.Reset(silentFor)
 		for _, row := range r.Requests {
 			sink(row)
 		}
@@ -236,9 +341,21 @@ func (m *member) play(p play, sink func(recording.Request), observe func(recordi
 			return words.Errorf("%s: %s", m.name, r.Error)
 		}
 		if r.Played {
+			m.tellClock(clock, observe)
 			return nil
 		}
 	}
+}
+
+// tellClock observes the greatest error that the worker's clock can have had by now: how
+// far it is off, and how far that measurement may be.
+func (m *member) tellClock(clock recording.Clock, observe func(recording.Observation)) {
+	behind, within, err := m.compare(clock)
+	if err != nil {
+		m.lost = err
+		return
+	}
+	observe(recording.Observation{At: clock.Now(), Name: recording.ObsWorkerClock, Subject: m.name, Value: (behind.Abs() + within).Seconds()})
 }
 
 // stageSum merges the observations of all workers of a stage's beginning, and those of
@@ -269,7 +386,9 @@ func (s *stageSum) see(o recording.Observation) {
 
 // Dismiss closes the connections, which ends the workers.
 func (c *Crew) Dismiss() {
-	c.listen.Close()
+	if c.listen != nil {
+		c.listen.Close()
+	}
 	for _, m := range c.members {
 		m.conn.Close()
 	}

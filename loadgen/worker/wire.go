@@ -1,12 +1,14 @@
 // Package worker distributes a load over several processes. Each process plays the
 // requests of its share, by the same plan from the same seed, starting at the same
 // moment. What happens is sent back over the connection, so that the recording has one
-// writer and one clock. On one machine the run starts the processes; on others they are
-// given the address to connect to.
+// writer and one clock. On one machine the run starts the processes, and they connect to
+// it. On a cluster the pods of a Job wait for the run to connect to them, which has to
+// show its token first.
 //
-// A worker connects, shows its token, and gets a task. Then the clocks are compared:
+// A worker shows its token and gets a task. Then the clocks are compared:
 // the coordinator asks several times, and the quickest answer gives the offset of the
-// worker's clock, with an error of at most half of that round trip. A worker whose
+// worker's clock, with an error of at most half of that round trip. After each scenario
+// they are compared again, and the error is recorded. A worker whose
 // connection ends early is lost, and the run cannot be judged: part of the load has not
 // been sent, or its outcome is not known.
 package worker
@@ -25,7 +27,10 @@ import (
 )
 
 // protocol is the version of the protocol between coordinator and worker.
-const protocol = 3
+const protocol = 4
+
+// call is the first message of a coordinator that connects to a worker.
+type call struct{ Token string }
 
 // hello is the first message of a worker.
 type hello struct {
@@ -33,6 +38,7 @@ type hello struct {
 	Version  string // of the program
 	Token    string
 	Process  int
+	Cores    int // that it may use
 }
 
 // Task is what a worker receives before the load.
@@ -43,6 +49,7 @@ type Task struct {
 	// variables.
 	Keys       map[string]string
 	Via        string   // connect to this address instead of the endpoint's, if not empty
+	Files      []File   // that the gate and the endpoint name, for a worker of another machine
 	Seeds      []uint64 // of each scenario
 	Vocabulary prompt.Vocabulary
 	Nonce      uint64

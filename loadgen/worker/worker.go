@@ -2,11 +2,15 @@ package worker
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -29,14 +33,92 @@ func Work(ctx context.Context, address, token, version string) error {
 	if err != nil {
 		return words.Errorf("connect to the coordinator: %s", err)
 	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	return work(ctx, newWire(conn), token, version)
+}
+
+// Wait listens for a coordinator, which has to show the token with a given SHA-256 sum,
+// and obeys its orders until it hangs up. The sum may be known to others: it does not
+// tell the token. If nobody shows the token for a while, that is an error.
+func Wait(ctx context.Context, address, sum, version string, patience time.Duration) error {
+	listen, err := net.Listen("tcp", address)
+	if err != nil {
+		return words.Errorf("listen for the coordinator: %s", err)
+	}
+	waiting, done := context.WithTimeoutCause(ctx, patience, words.Errorf("no coordinator connected within %s", patience))
+	defer done()
+	stop := context.AfterFunc(waiting, func() { listen.Close() })
 	defer stop()
-	w := &worker{wire: newWire(conn), clock: recording.NewClock()}
-	if err := w.say(hello{protocol, version, token, os.Getpid()}); err != nil {
+	type called struct {
+		wire  *wire
+		token string
+	}
+	calls, refused := make(chan called), make(chan error, 1)
+	var listening sync.WaitGroup
+	defer listening.Wait()
+	defer done()
+	listening.Go(func() {
+		for {
+			conn, err := listen.Accept()
+			if err != nil {
+				refused <- err
+				return
+			}
+			listening.Go(func() {
+				hangUp := context.AfterFunc(waiting, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+				w := newWire(conn)
+				token, ok := w.called(sum)
+				if ok && hangUp() {
+					select {
+					case calls <- called{w, token}:
+						return
+					case <-waiting.Done():
+					}
+				}
+				conn.Close() // not our coordinator, or too late
+			})
+		}
+	})
+	select {
+	case c := <-calls:
+		done() // nobody else is heard
+		return work(ctx, c.wire, c.token, version)
+	case <-waiting.Done():
+		if ctx.Err() != nil {
+			return nil
+		}
+		return context.Cause(waiting)
+	case err := <-refused:
+		return words.Errorf("listen for the coordinator: %s", err)
+	}
+}
+
+// called reads the coordinator's first message, and reports whether its token is right.
+func (w *wire) called(sum string) (token string, ok bool) {
+	if w.conn.SetReadDeadline(time.Now().Add(helloFor)) != nil {
+		return "", false
+	}
+	var c call
+	if w.in.Decode(&c) != nil || subtle.ConstantTimeCompare([]byte(Sum(c.Token)), []byte(sum)) != 1 {
+		return "", false
+	}
+	return c.Token, w.conn.SetReadDeadline(time.Time{}) == nil
+}
+
+// Sum is what Wait is told of a token.
+func Sum(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(sum[:])
+}
+
+func work(ctx context.Context, wire *wire, token, version string) error {
+	defer wire.conn.Close()
+	stop := context.AfterFunc(ctx, func() { wire.conn.Close() })
+	defer stop()
+	w := &worker{wire: wire, clock: recording.NewClock()}
+	if err := w.say(hello{protocol, version, token, os.Getpid(), runtime.GOMAXPROCS(0)}); err != nil {
 		return err
 	}
-	err = w.obey(ctx)
+	err := w.obey(ctx)
 	if errors.Is(err, io.EOF) || ctx.Err() != nil {
 		return nil // the coordinator has no more orders
 	}
@@ -94,8 +176,19 @@ func (w *worker) obey(ctx context.Context) error {
 
 func (w *worker) prepare(t Task) (err error) {
 	w.task = t
+	w.task.Files = nil // they are written below
 	if w.gate, err = scenarios.Parse("gate.yaml", t.Gate); err != nil {
 		return err
+	}
+	if len(t.Files) > 0 {
+		folder, err := os.MkdirTemp("", "launchgate-worker-")
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(folder)) }() // everything is read here
+		if err := unpack(t.Files, folder, &w.gate, &t.Endpoint); err != nil {
+			return err
+		}
 	}
 	material, err := prompt.Gather(w.gate)
 	if err != nil {

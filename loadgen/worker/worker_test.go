@@ -2,11 +2,14 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -162,6 +165,102 @@ func TestWorkersShareThePlan(t *testing.T) {
 	}
 	if len(looks) != 3 {
 		t.Errorf("%v looked at themselves", looks)
+	}
+}
+
+// Workers that wait are called by a coordinator, and by nobody else. Each gets the share
+// of its number, files of the coordinator's machine, and has its clock measured.
+func TestWorkersAreCalled(t *testing.T) {
+	token, clock := "the token", recording.NewClock()
+	var addresses []string
+	var working sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	defer working.Wait()
+	defer cancel()
+	for range 2 {
+		free, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addresses = append(addresses, free.Addr().String())
+		free.Close()
+		working.Go(func() {
+			if err := Wait(ctx, free.Addr().String(), Sum(token), "test", time.Minute); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	dial := func(ctx context.Context, i int) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", addresses[i])
+	}
+	calling, done := context.WithTimeout(ctx, 60*time.Second)
+	defer done()
+	short, enough := context.WithTimeoutCause(calling, time.Second, errors.New("enough"))
+	defer enough()
+	if _, err := Call(short, 2, "a guess", clock, dial); err == nil || !strings.Contains(err.Error(), "enough") {
+		t.Errorf("without the token: %v", err)
+	}
+	folder := t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, "talks.jsonl"), []byte(`{"prompt": "from a file"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	withFile := strings.Replace(gate, "    stages:", "    workload: {dataset: "+filepath.Join(folder, "talks.jsonl")+"}\n    stages:", 1)
+	g, err := scenarios.Parse("gate.yaml", []byte(withFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked sync.Map
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		asked.Store(strings.Contains(string(b), "from a file"), true)
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n")
+	}))
+	defer srv.Close()
+	endpoint := scenarios.Endpoint{URL: srv.URL, Model: "m"}
+	files, err := Pack(g, endpoint)
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	if err := os.RemoveAll(folder); err != nil { // the workers' machines have no such folder
+		t.Fatal(err)
+	}
+	c, err := Call(calling, 2, token, clock, dial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Dismiss()
+	if err := c.Gather(calling, 2, Task{Gate: []byte(withFile), Endpoint: endpoint, Files: files, Seeds: []uint64{7}}); err != nil {
+		t.Fatal(err)
+	}
+	if cores := c.Cores(); cores["worker-0"] < 1 || cores["worker-1"] < 1 {
+		t.Errorf("cores %v", cores)
+	}
+	var p played
+	if err := c.Play(ctx, 0, p.sink, p.observe); err != nil {
+		t.Fatal(err)
+	}
+	if _, other := asked.Load(false); other || len(p.rows) < planOf(t).Requests() {
+		t.Errorf("%d requests, of which some did not have the prompt of the file: %v", len(p.rows), other)
+	}
+	clocks := map[string]float64{}
+	for _, o := range p.seen {
+		if o.Name == recording.ObsWorkerClock {
+			clocks[o.Subject] = o.Value
+		}
+	}
+	for _, name := range []string{"worker-0", "worker-1"} {
+		if e := clocks[name]; e <= 0 || e > 1 {
+			t.Errorf("the clock of %s is off by %g s", name, e)
+		}
+	}
+}
+
+// A worker that nobody calls does not wait for ever.
+func TestNobodyCalls(t *testing.T) {
+	err := Wait(context.Background(), "127.0.0.1:0", Sum("x"), "test", 50*time.Millisecond)
+	if err == nil || !strings.Contains(err.Error(), "no coordinator connected within 50ms") {
+		t.Error(err)
 	}
 }
 
