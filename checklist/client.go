@@ -19,6 +19,7 @@ const (
 	maxReadDelay    = 0.050 // seconds: a second's p99 from the arrival of a chunk to its being parsed
 	maxCPU          = 0.90  // of all cores
 	maxUsed         = 0.90  // of file descriptors and of ports
+	maxClockError   = 0.050 // seconds that a worker's clock may have been off
 	maxStalledShare = 0.05  // of the seconds may be beyond these, and one always may
 )
 
@@ -45,7 +46,7 @@ func judgeClient(e *evidence) Client {
 		c.SendLagP50Seconds, c.SendLagP99Seconds, c.SendLagMaxSeconds = nil, nil, nil
 		c.Why = words.Say("it was that of %s, whose file does not say when requests were due", e.tool)
 	}
-	problems := slices.Concat(e.lostWorkers(), e.undelivered(), c.late())
+	problems := slices.Concat(e.lostWorkers(), e.clocks(&c), e.undelivered(), c.late())
 	if e.tool == "" { // other tools do not record their own state
 		problems = append(problems, e.stalls(&c)...)
 	}
@@ -127,26 +128,67 @@ var selfBounds = []struct {
 	{recording.ObsClientPorts, maxUsed, 100, "in %d of %d seconds, the connections of %s used more than %.0f %% of the ephemeral ports (maximum %.0f %%); widen net.ipv4.ip_local_port_range, keep connections, or use several machines"},
 }
 
-// processor judges how much of the machine all processes of the client took in
-// each second.
-func (e *evidence) processor(c *Client, tooMany func(int) bool) []words.Sentence {
-	bySecond := map[int]float64{}
+// clocks judges how well the clocks of workers were known, by which requests of several
+// workers, faults and probes are put in order.
+func (e *evidence) clocks(c *Client) []words.Sentence {
+	worst := ""
 	for _, o := range e.rec.Observations {
-		if o.Name == recording.ObsClientCPU && e.underLoad(o.At) {
-			bySecond[int(o.At/time.Second)] += o.Value
+		if o.Name == recording.ObsWorkerClock && (c.WorkerClockErrorSeconds == nil || o.Value > *c.WorkerClockErrorSeconds) {
+			c.WorkerClockErrorSeconds, worst = new(o.Value), o.Subject
 		}
 	}
-	if len(bySecond) == 0 {
+	if c.WorkerClockErrorSeconds == nil {
 		return nil
 	}
-	cpu := slices.Collect(maps.Values(bySecond))
-	c.CPUMaxRatio = new(slices.Max(cpu))
-	cores := e.rec.Environment.Host.Cores
-	if n := beyond(cpu, maxCPU*float64(cores)); cores > 0 && tooMany(n) {
-		return []words.Sentence{words.Say("in %d of %d seconds, the client used more than %.0f %% of the machine's %d cores (maximum %.1f), so it was the bottleneck; run it on its own machine",
-			n, e.watchedSeconds(), maxCPU*100, cores, *c.CPUMaxRatio)}
+	c.Bounds["worker_clock_error_seconds"] = maxClockError
+	if *c.WorkerClockErrorSeconds <= maxClockError {
+		c.Why = words.Say("%s; the clocks of the workers were known to within %.1f ms", c.Why, *c.WorkerClockErrorSeconds*1e3)
+		return nil
 	}
-	return nil
+	return []words.Sentence{words.Say("the clock of %s may have been off by %.1f ms, and at most %.0f ms is acceptable; synchronize the clocks of the machines, or bring the workers nearer", worst, *c.WorkerClockErrorSeconds*1e3, maxClockError*1e3)}
+}
+
+// processor judges how much of their machine the processes of the client took in each
+// second: those of this machine together, and each worker on another machine alone.
+func (e *evidence) processor(c *Client, tooMany func(int) bool) (problems []words.Sentence) {
+	cores := map[string]float64{"": float64(e.rec.Environment.Host.Cores)}
+	for _, o := range e.rec.Observations {
+		if o.Name == recording.ObsWorkerPlace {
+			cores[o.Subject] = o.Value
+		}
+	}
+	used := map[string]map[int]float64{} // by worker of another machine, and second
+	for _, o := range e.rec.Observations {
+		if o.Name != recording.ObsClientCPU || !e.underLoad(o.At) {
+			continue
+		}
+		who := o.Subject
+		if _, elsewhere := cores[who]; !elsewhere {
+			who = ""
+		}
+		if used[who] == nil {
+			used[who] = map[int]float64{}
+		}
+		used[who][int(o.At/time.Second)] += o.Value
+	}
+	for _, who := range slices.Sorted(maps.Keys(used)) {
+		cpu := slices.Collect(maps.Values(used[who]))
+		most := slices.Max(cpu)
+		if c.CPUMaxRatio == nil || most > *c.CPUMaxRatio {
+			c.CPUMaxRatio = new(most)
+		}
+		n := beyond(cpu, maxCPU*cores[who])
+		switch {
+		case cores[who] == 0 || !tooMany(n):
+		case who == "":
+			problems = append(problems, words.Say("in %d of %d seconds, the client used more than %.0f %% of the machine's %d cores (maximum %.1f), so it was the bottleneck; run it on its own machine",
+				n, e.watchedSeconds(), maxCPU*100, int(cores[who]), most))
+		default:
+			problems = append(problems, words.Say("in %d of %d seconds, %s used more than %.0f %% of its %d cores (maximum %.1f), so it was the bottleneck; use more workers",
+				n, e.watchedSeconds(), who, maxCPU*100, int(cores[who]), most))
+		}
+	}
+	return problems
 }
 
 func beyond(values []float64, limit float64) (n int) {

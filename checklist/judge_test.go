@@ -280,6 +280,19 @@ func TestJudge(t *testing.T) {
 		{"but not for one second", []string{"error_rate <= 3%"}, func(w *world) { w.spoilClient(recording.ObsClientSched, 0.06, 1) }, "pass: pass", ""},
 		{"so does a client that collects garbage", []string{"error_rate <= 3%"}, func(w *world) { w.spoilClient(recording.ObsClientGCPause, 0.06, 2) }, "invalid: pass", "garbage"},
 		{"so does a client that takes the machine", []string{"error_rate <= 3%"}, func(w *world) { w.spoilClient(recording.ObsClientCPU, 1.9, 2) }, "invalid: pass", "bottleneck"},
+		{"a worker on another machine has its own cores", []string{"error_rate <= 3%"}, func(w *world) {
+			w.observe(stageFrom, recording.ObsWorkerPlace, "worker-0", 4)
+			w.workers(2, 1.9)
+		}, "pass: pass", ""},
+		{"and may take all of them", []string{"error_rate <= 3%"}, func(w *world) {
+			w.observe(stageFrom, recording.ObsWorkerPlace, "worker-0", 2)
+			w.workers(1, 1.9)
+		}, "invalid: pass", "worker-0 used more than 90 % of its 2 cores (maximum 1.9)"},
+		{"a clock that is known well enough", []string{"error_rate <= 3%"}, func(w *world) { w.observe(stageTo, recording.ObsWorkerClock, "worker-0", 0.004) }, "pass: pass", ""},
+		{"a clock that is not", []string{"error_rate <= 3%"}, func(w *world) {
+			w.observe(stageTo, recording.ObsWorkerClock, "worker-0", 0.004)
+			w.observe(stageTo, recording.ObsWorkerClock, "worker-1", 0.061)
+		}, "invalid: pass", "the clock of worker-1 may have been off by 61.0 ms, and at most 50 ms"},
 		{"so does a client that did not look at itself", []string{"error_rate <= 3%"}, func(w *world) {
 			w.dropObservations(func(o recording.Observation) bool { return o.Name == recording.ObsClientSched && o.At > 20*time.Second })
 		}, "invalid: pass", "recorded its own state in only 10 of 19 seconds"},
@@ -649,5 +662,16 @@ func TestShortTraceIsWarnedOf(t *testing.T) {
 	}
 	if said := fmt.Sprint(v.Why); v.Verdict != Pass || !strings.Contains(said, "Warning: it ended after 2s.") {
 		t.Errorf("%s: %s", v.Verdict, said)
+	}
+}
+
+// workers has the load sent by n workers that use so much CPU each.
+func (w *world) workers(n int, cpu float64) {
+	for s := stageFrom + time.Second; s <= stageTo; s += time.Second {
+		for i := range n {
+			who := fmt.Sprintf("worker-%d", i)
+			w.observe(s, recording.ObsClientCPU, who, cpu/float64(n))
+			w.observe(s, recording.ObsClientSched, who, 0.0001)
+		}
 	}
 }

@@ -145,6 +145,9 @@ type Client struct {
 	FilesRatio           *float64 `json:"descriptors_max_ratio"`
 	PortsRatio           *float64 `json:"ports_max_ratio"`
 	CPUMaxRatio          *float64 `json:"cpu_max_ratio"` // 1 is one core
+	// WorkerClockErrorSeconds is how far the clock of any worker may have been off; nil
+	// where one process sent the load.
+	WorkerClockErrorSeconds *float64 `json:"worker_clock_error_seconds,omitempty"`
 	// Bounds are the limits of the fields above, by their names, and the least
 	// delivered_ratio, which is achieved ÷ offered of every stage.
 	Bounds map[string]float64 `json:"bounds"`

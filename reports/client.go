@@ -7,10 +7,11 @@ import "github.com/launchgate/launchgate/checklist"
 type clientNumber struct{ Name, Value, Bound string }
 
 func clientNumbers(l Language, c checklist.Client) (numbers []clientNumber) {
-	for _, n := range []struct {
+	type number struct {
 		name, bound, unit string
 		v                 *float64
-	}{
+	}
+	all := []number{
 		{l.say("client.lag") + " p50", "", "s", c.SendLagP50Seconds},
 		{l.say("client.lag") + " p99", "send_lag_p99_seconds", "s", c.SendLagP99Seconds},
 		{l.say("client.lag") + " " + l.say("latency.max"), "", "s", c.SendLagMaxSeconds},
@@ -22,7 +23,11 @@ func clientNumbers(l Language, c checklist.Client) (numbers []clientNumber) {
 		{l.say("client.cpu"), "cpu_max_ratio", "ratio", c.CPUMaxRatio},
 		{l.say("client.files"), "descriptors_max_ratio", "ratio", c.FilesRatio},
 		{l.say("client.ports"), "ports_max_ratio", "ratio", c.PortsRatio},
-	} {
+	}
+	if c.WorkerClockErrorSeconds != nil {
+		all = append(all, number{l.say("client.clocks"), "worker_clock_error_seconds", "s", c.WorkerClockErrorSeconds})
+	}
+	for _, n := range all {
 		shown := clientNumber{Name: n.name, Value: "–"}
 		if n.v != nil {
 			shown.Value = l.Word(value(*n.v, n.unit))

@@ -384,6 +384,7 @@ var phrases = words.Language{
 	"client.read":     "Read delay p99",
 	"client.files":    "File descriptors",
 	"client.ports":    "Ephemeral ports",
+	"client.clocks":   "Error of the workers' clocks",
 	"client.bound":    "at most %s",
 
 	"missing.none":       "No missing data is known.",

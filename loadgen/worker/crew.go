@@ -86,7 +86,7 @@ func (c *Crew) call(ctx context.Context, i int, dial func(ctx context.Context, i
 		}
 		select {
 		case <-ctx.Done():
-			return nil, words.Errorf("worker-%d: %s (%s)", i, context.Cause(ctx), err)
+			return nil, words.Errorf("%s: %s (%s)", fmt.Sprintf("worker-%d", i), context.Cause(ctx), err)
 		case <-time.After(callAgain):
 		}
 	}
