@@ -95,6 +95,9 @@ type Access struct {
 	Endpoint scenarios.Endpoint
 	// Via is the address to connect to in place of that in the URL; empty: the URL's.
 	Via string
+	// Inside is the URL by which pods of the service's cluster reach it; empty: by that
+	// of the Endpoint.
+	Inside string
 	// Keys are the API keys that were issued for the run, by the names of their
 	// variables. They are in no file and in no environment. Every other key is read
 	// from the environment.

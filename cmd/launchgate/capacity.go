@@ -74,8 +74,8 @@ much less time, unless the limit is very close to it.`,
 			if err := f.apply(&gate, cmd.Flags().Changed("seed")); err != nil {
 				return err
 			}
-			if f.workers < 0 || f.workers > 64 {
-				return fmt.Errorf("found %d workers, expected from 0 to 64", f.workers)
+			if f.workers.onCluster {
+				return errors.New("found --workers kubernetes:N; capacity takes workers of this machine only, so give a number")
 			}
 			ctx, cancel := f.limited(cmd.Context())
 			defer cancel()
@@ -92,7 +92,7 @@ much less time, unless the limit is very close to it.`,
 	cmd.Flags().DurationVar(&f.lasts, "for", 0, "how long the load of all tries lasts together (default 9m, or longer if an answer takes longer than 1s)")
 	cmd.Flags().Var((*rateFlag)(&f.atLeast), "at-least", "decide only whether the objectives hold at this `rate`")
 	cmd.Flags().Float64Var(&f.percent, "precision", 0, "end early when the interval is no wider than so many `percent` of the rate (default: take all of the time)")
-	cmd.Flags().IntVar(&f.workers, "workers", 0, "send the load from this `number` of worker processes; 0 sends it from launchgate itself")
+	cmd.Flags().Var(&f.workers, "workers", "send the load from this `number` of worker processes; 0 sends it from launchgate itself")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "only tell how long the search would take; a service that already runs is asked how long an answer takes")
 	return cmd
 }
@@ -145,7 +145,7 @@ func findCapacity(ctx context.Context, gate scenarios.Gate, f capacityFlags, out
 	}
 	found, opened, err := measure.Capacity{
 		Gate: gate, One: one, Search: search, AtLeast: float64(f.atLeast), Dir: dir, Server: server, Command: os.Args,
-		Workers: f.workers, Worker: []string{self, workerName}, Read: openRun,
+		Workers: f.workers.n, Worker: []string{self, workerName}, Read: openRun,
 		Judge: func(dir string) (checklist.Verdict, error) { v, err := judgeDir(dir, f.lang); return v.Verdict, err },
 		Tell: func(n int, rate scenarios.Rate, p run.Progress) {
 			p.Live.Scenario = f.lang.Word(words.Say("try %d: %s", n, rate))

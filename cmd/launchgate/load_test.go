@@ -208,6 +208,35 @@ objectives: [error_rate <= 5%]
 	})
 }
 
+// Workers on a cluster are asked for by name, and where they cannot be is an error before
+// anything is started.
+func TestWorkersOfACluster(t *testing.T) {
+	kubeconfig := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(kubeconfig, []byte("apiVersion: v1\nkind: Config\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("KUBECONFIG", kubeconfig)
+	url := single(t, time.Millisecond)
+	for _, tt := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"run", "--workers", "many"}, "expected a number of workers, or kubernetes:NUMBER"},
+		{[]string{"run", "--workers", "65"}, "found 65 workers, expected from 0 to 64"},
+		{[]string{"run", "--workers", "kubernetes:0"}, "found 0 workers on a cluster, expected from 1 to 256"},
+		{[]string{"run", "--workers", "kubernetes:2", "quick"}, "found --workers kubernetes:N and target.local"},
+		{[]string{"run", "--workers", "kubernetes:2", "--target", url, "quick"}, "give --workers-namespace"},
+		{[]string{"run", "--workers", "2", "--workers-image", "x", "--target", url, "quick"}, "give --workers kubernetes:N too"},
+		{[]string{"run", "--workers", "kubernetes:2", "--workers-namespace", "load", "--target", url, "quick"}, "pods of a cluster do not reach it"},
+		{[]string{"capacity", "--workers", "kubernetes:2", "--target", url, "quick"}, "capacity takes workers of this machine only"},
+	} {
+		code, out := launch(t, append(tt.args, "--out", filepath.Join(t.TempDir(), "run"))...)
+		if code != checklist.ExitCouldNotRun || !strings.Contains(out, tt.says) {
+			t.Errorf("%v: exit code %d, %s; it should say %q", tt.args, code, out, tt.says)
+		}
+	}
+}
+
 // children returns the child processes of parent that were started with an
 // argument.
 func children(t *testing.T, parent int, word string) (pids []int) {

@@ -38,7 +38,7 @@ type runFlags struct {
 	seed      uint64
 	focus     []string
 	dryRun    bool
-	workers   int
+	workers   workersFlags
 	live      string
 	lang      reports.Language
 	asJSON    bool
@@ -78,9 +78,6 @@ report, which is marked incomplete.`,
 				*code, err = runMatrix(cmd.Context(), gate, args, f, out, errOut)
 				return err
 			}
-			if f.workers < 0 || f.workers > 64 {
-				return fmt.Errorf("found %d workers, expected from 0 to 64", f.workers)
-			}
 			if err := f.apply(&gate, cmd.Flags().Changed("seed")); err != nil {
 				return err
 			}
@@ -89,7 +86,10 @@ report, which is marked incomplete.`,
 			} else if !selects {
 				return fmt.Errorf("--focus %s matches no scenario and no objective of %s, so nothing would be played; see --dry-run", strings.Join(f.focus, ", "), gate.Name)
 			}
-			if f.workers > 0 && extends(gate) {
+			if _, err := f.workers.elsewhere(gate); err != nil {
+				return err
+			}
+			if f.workers.n > 0 && extends(gate) {
 				return errors.New("found --workers and a stage with extend; workers get all of their load before the run, so leave one of them out")
 			}
 			unable := chaos.Unable(gate, targets.PlanFor(gate))
@@ -143,7 +143,7 @@ report, which is marked incomplete.`,
 	f.targetFlags(cmd)
 	cmd.Flags().StringVar(&f.out, "out", "", "the run `folder` to make (default runs/<time>-<gate>)")
 	cmd.Flags().StringArrayVar(&f.focus, "focus", nil, "play only the parts of the gate that match this `regexp` (like Ginkgo's focus; may be repeated). The parts that are not played are unproven")
-	cmd.Flags().IntVar(&f.workers, "workers", 0, "send the load from this `number` of worker processes; 0 sends it from launchgate itself")
+	f.workers.add(cmd)
 	cmd.Flags().StringVar(&f.live, "live", "", "serve the report on this `HOST:PORT` while the run goes on, such as 127.0.0.1:7070")
 	f.baselineFlags.add(cmd)
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "print the plan and do nothing")
@@ -322,10 +322,14 @@ func runGate(ctx context.Context, gate scenarios.Gate, material *prompt.Material
 		}
 		defer stop()
 	}
+	elsewhere, err := f.workers.elsewhere(gate)
+	if err != nil {
+		return 0, err
+	}
 	screen := newScreen(errOut, f.lang, f.console)
 	err = run.Run(ctx, run.Options{
 		Gate: gate, Material: material, Dir: dir, Focus: f.focus, Server: server, Version: version.Short(), Command: os.Args,
-		Watchdog: []string{self, watchdogName}, Workers: f.workers, Worker: []string{self, workerName},
+		Watchdog: []string{self, watchdogName}, Workers: f.workers.n, Worker: []string{self, workerName}, Elsewhere: elsewhere,
 		Judge: judgeSoFar, Undecided: undecided, Missed: missed, Tell: screen.tell,
 	})
 	screen.clear()

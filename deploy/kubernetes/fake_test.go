@@ -42,6 +42,8 @@ type fake struct {
 	image   string             // the reason why images cannot be pulled
 	quota   bool               // the quota is full
 	serve   map[int]string     // addresses that serve the ports of pods
+	workers map[string]*child  // processes that are the pods of Jobs, by their names
+	proxy   string             // by which those reach Services
 	running map[string]float64 // streams of each pod
 	mesh    *mesh              // plays Chaos Mesh; nil: it is not installed
 	failing string             // a pod that answers nothing
@@ -52,6 +54,7 @@ var served = map[string]map[string]bool{ // group/version: resources, and whethe
 	"v1":                             {"namespaces": false, "nodes": false, "pods": true, "services": true, "configmaps": true, "persistentvolumeclaims": true},
 	"apps/v1":                        {"deployments": true},
 	"autoscaling/v2":                 {"horizontalpodautoscalers": true},
+	"batch/v1":                       {"jobs": true},
 	"policy/v1":                      {"poddisruptionbudgets": true},
 	"networking.k8s.io/v1":           {"networkpolicies": true},
 	"rbac.authorization.k8s.io/v1":   {"roles": true},
@@ -59,11 +62,11 @@ var served = map[string]map[string]bool{ // group/version: resources, and whethe
 }
 
 var kindOf = map[string]string{"namespaces": "Namespace", "nodes": "Node", "pods": "Pod", "services": "Service", "configmaps": "ConfigMap", "persistentvolumeclaims": "PersistentVolumeClaim",
-	"deployments": "Deployment", "horizontalpodautoscalers": "HorizontalPodAutoscaler", "poddisruptionbudgets": "PodDisruptionBudget", "networkpolicies": "NetworkPolicy",
+	"deployments": "Deployment", "jobs": "Job", "horizontalpodautoscalers": "HorizontalPodAutoscaler", "poddisruptionbudgets": "PodDisruptionBudget", "networkpolicies": "NetworkPolicy",
 	"networkchaos": "NetworkChaos", "timechaos": "TimeChaos", "podchaos": "PodChaos"}
 
 func newFake(t *testing.T) *fake {
-	f := &fake{t: t, objects: map[string]object{}, asked: map[string]bool{}, serve: map[int]string{}, running: map[string]float64{}}
+	f := &fake{t: t, objects: map[string]object{}, asked: map[string]bool{}, serve: map[int]string{}, workers: map[string]*child{}, running: map[string]float64{}}
 	f.Server = httptest.NewServer(f)
 	f.objects["/nodes/node-a"] = object{"apiVersion": "v1", "kind": "Node", "metadata": object{"name": "node-a", "resourceVersion": "1"}, "spec": object{}, "status": object{"conditions": []any{object{"type": "Ready", "status": "True"}}}}
 	t.Cleanup(func() {
@@ -212,10 +215,17 @@ func (f *fake) fail(w http.ResponseWriter, code int, reason, message string) {
 	_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Code: int32(code), Reason: metav1.StatusReason(reason), Message: message})
 }
 
-// watch holds the lock when it begins, so that it misses no change after the
-// list.
+// watch begins with the pods that were made after the list.
 func (f *fake) watch(w http.ResponseWriter, r *http.Request) {
 	events := make(chan object, 1000)
+	var listed int
+	_, _ = fmt.Sscan(r.URL.Query().Get("resourceVersion"), &listed)
+	for key, o := range f.objects {
+		var made int
+		if _, err := fmt.Sscan(fmt.Sprint(o["metadata"].(object)["resourceVersion"]), &made); err == nil && made > listed && strings.Contains(key, "/pods/") {
+			events <- object{"type": "ADDED", "object": o}
+		}
+	}
 	f.watchers = append(f.watchers, events)
 	f.mu.Unlock()
 	defer f.mu.Lock()
@@ -266,6 +276,8 @@ func (f *fake) patch(w http.ResponseWriter, r *http.Request, namespace, resource
 		case resource == "deployments":
 			o["metadata"].(object)["generation"] = 1
 			f.roll(namespace, o)
+		case resource == "jobs":
+			f.startJob(namespace, o)
 		case strings.HasSuffix(resource, "chaos"):
 			f.mesh.inject(o)
 		}
@@ -394,6 +406,8 @@ func (f *fake) remove(namespace, resource, name string) {
 				f.pod(namespace, d, true)
 			}
 		})
+	case "jobs":
+		f.endJob(namespace, o)
 	case "deployments":
 		for k, pod := range f.objects {
 			if strings.HasPrefix(k, namespace+"/pods/") {
@@ -437,7 +451,13 @@ func (f *fake) portForward(w http.ResponseWriter, r *http.Request, pod string) {
 			}
 			var port int
 			_, _ = fmt.Sscan(s.Headers().Get("port"), &port)
-			to, err := net.Dial("tcp", f.serve[port])
+			f.mu.Lock()
+			at := f.serve[port]
+			if w := f.workers[pod]; w != nil {
+				at = w.address
+			}
+			f.mu.Unlock()
+			to, err := net.Dial("tcp", at)
 			f.mu.Lock()
 			if pod == f.failing {
 				err = errors.New("connection refused")

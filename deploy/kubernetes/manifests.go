@@ -49,25 +49,35 @@ func Render(ctx context.Context, spec scenarios.Kubernetes) ([]*unstructured.Uns
 	if err != nil {
 		return nil, err
 	}
-	var objects []*unstructured.Unstructured
-	for doc := range strings.SplitSeq("\n"+string(src), "\n---") {
-		if strings.TrimSpace(doc) == "" {
-			continue
-		}
-		b, err := yaml.YAMLToJSON([]byte(doc))
-		if err != nil {
-			return nil, words.Errorf("the manifests of %s: %s", spec.Overlay, err)
-		}
-		o := &unstructured.Unstructured{}
-		if err := o.UnmarshalJSON(b); err != nil {
-			return nil, words.Errorf("the manifests of %s: %s", spec.Overlay, err)
-		}
+	objects, err := decode(string(src))
+	if err != nil {
+		return nil, words.Errorf("the manifests of %s: %s", spec.Overlay, err)
+	}
+	for _, o := range objects {
 		if err := adapt(o, spec); err != nil {
 			return nil, words.Errorf("the manifests of %s: %s", spec.Overlay, err)
 		}
-		objects = append(objects, o)
 	}
 	slices.SortStableFunc(objects, func(a, b *unstructured.Unstructured) int { return rank(a) - rank(b) })
+	return objects, nil
+}
+
+// decode reads the objects of manifests.
+func decode(manifests string) (objects []*unstructured.Unstructured, err error) {
+	for doc := range strings.SplitSeq("\n"+manifests, "\n---") {
+		b, err := yaml.YAMLToJSON([]byte(doc))
+		if err != nil {
+			return nil, err
+		}
+		if strings.TrimSpace(string(b)) == "null" { // blank, or only comments
+			continue
+		}
+		o := &unstructured.Unstructured{}
+		if err := o.UnmarshalJSON(b); err != nil {
+			return nil, err
+		}
+		objects = append(objects, o)
+	}
 	return objects, nil
 }
 

@@ -215,14 +215,20 @@ func (t *Target) reach(ctx context.Context) (deploy.Access, error) {
 		t.way = newForwarder(t.api, t.pods, pod)
 	case t.spec.Access == scenarios.AccessInCluster:
 		t.way = newForwarder(t.api, t.pods, pod)
-		e.URL = fmt.Sprintf("http://%s.%s.svc:%d", t.spec.ServiceName(), t.spec.Namespace, port)
+		e.URL = t.inside(port)
 	default:
 		if t.way, err = forward(t.api, t.pods, pod); err != nil {
 			return deploy.Access{}, err
 		}
 		e.URL = "http://" + t.way.addr()
+		return deploy.Access{Endpoint: e, Inside: t.inside(port)}, nil
 	}
 	return deploy.Access{Endpoint: e}, nil
+}
+
+// inside is the URL of the Service, as pods reach it.
+func (t *Target) inside(port int) string {
+	return fmt.Sprintf("http://%s.%s.svc:%d", t.spec.ServiceName(), t.spec.Namespace, port)
 }
 
 // ports returns the port of the Service and the port of the pods behind it. The
@@ -402,7 +408,26 @@ func (t *Target) hopeless(d *appsv1.Deployment) error {
 	if err := t.pods.trouble(); err != nil && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)) {
 		return err
 	}
-	for _, pod := range t.pods.list() {
+	if err := cannotStart(t.pods.list()); err != nil {
+		return err
+	}
+	if d == nil {
+		return nil // keep waiting until the timeout
+	}
+	for _, c := range d.Status.Conditions {
+		if c.Type == appsv1.DeploymentReplicaFailure && c.Status == corev1.ConditionTrue {
+			if strings.Contains(c.Message, "exceeded quota") {
+				return words.Errorf("the quota of the namespace %s is full, so pods are not made: %s", t.spec.Namespace, c.Message)
+			}
+			return words.Errorf("pods are not made: %s", c.Message)
+		}
+	}
+	return nil
+}
+
+// cannotStart is why a container of some pods will never run.
+func cannotStart(pods []*corev1.Pod) error {
+	for _, pod := range pods {
 		for _, c := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
 			w := c.State.Waiting
 			if w == nil {
@@ -414,17 +439,6 @@ func (t *Target) hopeless(d *appsv1.Deployment) error {
 			case "CreateContainerConfigError", "CreateContainerError":
 				return words.Errorf("the container %s of the pod %s cannot be made (%s): %s", c.Name, pod.Name, w.Reason, w.Message)
 			}
-		}
-	}
-	if d == nil {
-		return nil // keep waiting until the timeout
-	}
-	for _, c := range d.Status.Conditions {
-		if c.Type == appsv1.DeploymentReplicaFailure && c.Status == corev1.ConditionTrue {
-			if strings.Contains(c.Message, "exceeded quota") {
-				return words.Errorf("the quota of the namespace %s is full, so pods are not made: %s", t.spec.Namespace, c.Message)
-			}
-			return words.Errorf("pods are not made: %s", c.Message)
 		}
 	}
 	return nil

@@ -2,7 +2,9 @@ package run
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,45 +24,100 @@ import (
 // WorkerTokenVariable holds the token that a worker has to show.
 const WorkerTokenVariable = "LAUNCHGATE_WORKER_TOKEN"
 
-// recruitFor is the timeout until all workers are ready.
-const recruitFor = 30 * time.Second
+// How long it may take until all workers are ready: on other machines they may have to
+// get an image first.
+const (
+	recruitFor          = 30 * time.Second
+	recruitElsewhereFor = 3 * time.Minute
+)
 
 // crew are the processes over which the load is distributed.
 type crew struct {
 	*worker.Crew
+	elsewhere deploy.Workers // nil: they are processes of this machine
 	processes sync.WaitGroup
 	cancel    context.CancelFunc
 }
 
 // recruit starts the workers and gives them their task.
 func (c *conductor) recruit(ctx context.Context, to deploy.Access) error {
-	endpoint := to.Endpoint
+	src, err := scenarios.Marshal(c.Gate)
+	if err != nil {
+		return err
+	}
+	task := worker.Task{Gate: src, Endpoint: to.Endpoint, Via: to.Via, Keys: c.keys, Vocabulary: c.Material.Vocabulary, Nonce: c.Material.Nonce}
+	for _, s := range c.Gate.Scenarios {
+		task.Seeds = append(task.Seeds, SeedFor(c.Gate, s.Name))
+	}
+	if c.Elsewhere != nil {
+		if err := c.Elsewhere.Reaches(to); err != nil {
+			return err
+		}
+		task.Endpoint = to.ForWorkers()
+		if task.Files, err = worker.Pack(c.Gate, task.Endpoint); err != nil {
+			return err
+		}
+	}
+	task.Endpoint.Model = c.client.Model()
+	if c.Elsewhere != nil {
+		err = c.callWorkers(ctx, task)
+	} else {
+		err = c.startWorkers(ctx, task)
+	}
+	if err != nil {
+		return err
+	}
+	c.say("%d workers share the load", c.Workers)
+	return nil
+}
+
+// startWorkers starts processes of this machine, which connect to this one.
+func (c *conductor) startWorkers(ctx context.Context, task worker.Task) error {
 	w, err := worker.Recruit("127.0.0.1:0", c.clock)
 	if err != nil {
 		return err
 	}
 	running, cancel := context.WithCancel(context.Background())
 	c.crew = &crew{Crew: w, cancel: cancel}
-	gathering, stop := context.WithTimeoutCause(ctx, recruitFor, words.Errorf("not all replicas were ready within %s; see %s", recruitFor, c.rec.LogDir()))
+	gathering, stop := context.WithTimeoutCause(ctx, recruitFor, words.Errorf("not all workers were ready within %s; see %s", recruitFor, c.rec.LogDir()))
 	defer stop()
 	for i := range c.Workers {
 		if err := c.crew.start(running, append(c.Worker, "--connect", w.Address()), filepath.Join(c.rec.LogDir(), fmt.Sprintf("worker-%d.log", i))); err != nil {
 			return err
 		}
 	}
-	src, err := scenarios.Marshal(c.Gate)
+	return w.Gather(gathering, c.Workers, task)
+}
+
+// callWorkers starts workers on other machines and connects to them.
+func (c *conductor) callWorkers(ctx context.Context, task worker.Task) error {
+	token := rand.Text()
+	began := time.Now()
+	pods, err := c.Elsewhere.Start(ctx, c.Workers, worker.Sum(token), c.journal)
 	if err != nil {
 		return err
 	}
-	endpoint.Model = c.client.Model()
-	task := worker.Task{Gate: src, Endpoint: endpoint, Via: to.Via, Keys: c.keys, Vocabulary: c.Material.Vocabulary, Nonce: c.Material.Nonce}
-	for _, s := range c.Gate.Scenarios {
-		task.Seeds = append(task.Seeds, SeedFor(c.Gate, s.Name))
-	}
-	if err := w.Gather(gathering, c.Workers, task); err != nil {
+	c.crew = &crew{elsewhere: pods}
+	calling, done := context.WithTimeoutCause(ctx, recruitElsewhereFor, words.Errorf("not all workers were ready within %s", recruitElsewhereFor))
+	defer done()
+	calling, stop := context.WithCancelCause(calling)
+	defer stop(nil)
+	if c.crew.Crew, err = worker.Call(calling, c.Workers, token, c.clock, func(ctx context.Context, i int) (net.Conn, error) {
+		if err := pods.Hopeless(); err != nil {
+			stop(err)
+			return nil, err
+		}
+		return pods.Dial(ctx, i)
+	}); err != nil {
 		return err
 	}
-	c.say("%d workers share the load", c.Workers)
+	for i, cores := range c.crew.Cores() {
+		c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsWorkerPlace, Subject: fmt.Sprintf("worker-%d", i), Value: float64(cores), Text: pods.Place(i)})
+	}
+	if err := c.crew.Gather(calling, c.Workers, task); err != nil {
+		return err
+	}
+	c.say("%d workers were ready after %.1f s", c.Workers, time.Since(began).Seconds())
 	return nil
 }
 
@@ -91,12 +148,18 @@ func (c *crew) start(ctx context.Context, argv []string, log string) error {
 }
 
 // dismiss ends the workers and waits for them.
-func (c *crew) dismiss() {
-	c.Crew.Dismiss()
+func (c *crew) dismiss() error {
+	if c.Crew != nil {
+		c.Crew.Dismiss()
+	}
+	if c.elsewhere != nil {
+		return c.elsewhere.Stop()
+	}
 	timer := time.AfterFunc(2*time.Second, c.cancel)
 	defer timer.Stop()
 	defer c.cancel()
 	c.processes.Wait()
+	return nil
 }
 
 // drive plays a scenario's load, from this process or by the workers.

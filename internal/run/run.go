@@ -49,6 +49,9 @@ type Options struct {
 	// command of one. If it is 0, this process sends the load.
 	Workers int
 	Worker  []string
+	// Elsewhere starts the workers on other machines; nil: they are processes of this
+	// machine.
+	Elsewhere deploy.WorkerPlan
 	// Judge judges what is recorded so far, and returns a function that says of each
 	// objective whether it is proven. It is called when a scenario has ended. If it is
 	// nil, the scenarios are played without judging, and without a Ginkgo suite, of
@@ -107,7 +110,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}()
 	defer func() {
 		if c.crew != nil {
-			c.crew.dismiss()
+			err = errors.Join(err, c.crew.dismiss())
 		}
 		if c.target != nil {
 			err = errors.Join(err, c.target.Stop())
@@ -144,7 +147,7 @@ type conductor struct {
 	keys   map[string]string // keys for the load
 	crew   *crew             // nil if this process sends the load
 	gpus   []recording.GPU   // of this machine; nil until they are listed
-	// journal is the journal of the faults, if the gate has any.
+	// journal is the journal of the faults, if the gate has any, and of workers elsewhere.
 	journal *chaos.Journal
 	budget  *budget
 	// abort ends the play at once; harm is the reason.
@@ -278,9 +281,10 @@ func (c *conductor) probe(ctx context.Context, s scenarios.Scenario, sink func(r
 	return probe.Watch(ctx, c.clock, *s.Probe, s, prober, sink)
 }
 
-// openJournal opens the journal of the faults, if there are any.
+// openJournal opens the journal, if there is anything to note: faults, or workers on other
+// machines.
 func (c *conductor) openJournal() (err error) {
-	if c.Gate.Breaks() {
+	if c.Gate.Breaks() || c.Elsewhere != nil {
 		c.journal, err = chaos.OpenJournal(c.Dir, c.rec.LogDir(), targets.Undo, c.Watchdog...)
 	}
 	return err

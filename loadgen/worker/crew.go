@@ -71,6 +71,11 @@ func Call(ctx context.Context, n int, token string, clock recording.Clock, dial 
 	}
 	c.members = slices.DeleteFunc(c.members, func(m *member) bool { return m == nil })
 	c.Dismiss()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
 	return nil, context.Cause(ctx)
 }
 
@@ -86,6 +91,9 @@ func (c *Crew) call(ctx context.Context, i int, dial func(ctx context.Context, i
 		}
 		select {
 		case <-ctx.Done():
+			if cause := context.Cause(ctx); cause.Error() == err.Error() {
+				return nil, cause
+			}
 			return nil, words.Errorf("%s: %s (%s)", fmt.Sprintf("worker-%d", i), context.Cause(ctx), err)
 		case <-time.After(callAgain):
 		}
@@ -266,11 +274,10 @@ func (m *member) compare(clock recording.Clock) (behind, within time.Duration, e
 	return behind, best / 2, nil
 }
 
-// Cores are how many each worker may use, by its name.
-func (c *Crew) Cores() map[string]int {
-	all := map[string]int{}
+// Cores are how many each worker may use.
+func (c *Crew) Cores() (all []int) {
 	for _, m := range c.members {
-		all[m.name] = m.cores
+		all = append(all, m.cores)
 	}
 	return all
 }
