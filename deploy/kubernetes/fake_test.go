@@ -36,6 +36,7 @@ type fake struct {
 	objects  map[string]object // by namespace/resource/name
 	version  int
 	watchers []chan object
+	told     []told
 	asked    map[string]bool // "group/resource verb"
 
 	forbid  string             // a "group/resource verb" that it refuses
@@ -215,15 +216,14 @@ func (f *fake) fail(w http.ResponseWriter, code int, reason, message string) {
 	_ = json.NewEncoder(w).Encode(metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: "Failure", Code: int32(code), Reason: metav1.StatusReason(reason), Message: message})
 }
 
-// watch begins with the pods that were made after the list.
+// watch begins with what happened after the list.
 func (f *fake) watch(w http.ResponseWriter, r *http.Request) {
 	events := make(chan object, 1000)
 	var listed int
 	_, _ = fmt.Sscan(r.URL.Query().Get("resourceVersion"), &listed)
-	for key, o := range f.objects {
-		var made int
-		if _, err := fmt.Sscan(fmt.Sprint(o["metadata"].(object)["resourceVersion"]), &made); err == nil && made > listed && strings.Contains(key, "/pods/") {
-			events <- object{"type": "ADDED", "object": o}
+	for _, e := range f.told {
+		if e.version > listed {
+			events <- e.event
 		}
 	}
 	f.watchers = append(f.watchers, events)
@@ -247,9 +247,18 @@ func (f *fake) watch(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// told is an event of a pod that watchers were told.
+type told struct {
+	version int
+	event   object
+}
+
 func (f *fake) tell(what string, pod object) {
+	f.version++
+	e := object{"type": what, "object": pod}
+	f.told = append(f.told, told{f.version, e})
 	for _, w := range f.watchers {
-		w <- object{"type": what, "object": pod}
+		w <- e
 	}
 }
 
