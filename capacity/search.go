@@ -118,6 +118,23 @@ func DefaultFor(answer time.Duration) time.Duration {
 	return time.Duration(float64(usual) * math.Sqrt(answer.Seconds()/quick.Seconds())).Round(10 * time.Second)
 }
 
+// usualTries is how many tries a search usually takes, and betweenTries the time for
+// preparing and judging one.
+const (
+	usualTries   = 14
+	betweenTries = time.Second
+)
+
+// Takes is how long the load of a search takes, and the whole search. After the load of
+// a try its last answers are waited for, which take about as long as the longest of a few
+// answers.
+func (s Search) Takes(answer, longest time.Duration) (load, whole time.Duration) {
+	if load = s.For; load == 0 {
+		load = DefaultFor(answer)
+	}
+	return load, load + usualTries*(betweenTries+longest)
+}
+
 // Play plays a load for a time, as the n-th try from 0.
 type Play func(ctx context.Context, load float64, lasts time.Duration, n int) (Point, error)
 

@@ -64,7 +64,7 @@ func (c Capacity) Find(ctx context.Context) (f Found, opened bool, err error) {
 	defer s.session.Close()
 	f.Target = s.session.Endpoint.URL
 	s.One.Target = scenarios.Target{Endpoint: &s.session.Endpoint}
-	if s.Search.Answer, err = s.session.Answer(ctx, s.One); err != nil {
+	if s.Search.Answer, _, err = s.session.Answer(ctx, s.One); err != nil {
 		return f, false, err
 	}
 	if s.Search.For == 0 {
@@ -83,8 +83,9 @@ func (c Capacity) Find(ctx context.Context) (f Found, opened bool, err error) {
 // between its tries. A target that the search deploys is not there to be asked how long
 // an answer takes, so that is assumed; any other has to be running.
 func (c Capacity) Expected(ctx context.Context, deploys bool) (answer, load, whole time.Duration, err error) {
+	longest := time.Second
 	if deploys {
-		answer = time.Second
+		answer = longest
 	} else {
 		logs, err := os.MkdirTemp("", "launchgate-capacity-")
 		if err != nil {
@@ -98,22 +99,13 @@ func (c Capacity) Expected(ctx context.Context, deploys bool) (answer, load, who
 		defer session.Close()
 		one := c.One
 		one.Target = scenarios.Target{Endpoint: &session.Endpoint}
-		if answer, err = session.Answer(ctx, one); err != nil {
+		if answer, longest, err = session.Answer(ctx, one); err != nil {
 			return 0, 0, 0, err
 		}
 	}
-	if load = c.Search.For; load == 0 {
-		load = capacity.DefaultFor(answer)
-	}
-	return answer, load, load + usualTries*(betweenTries+2*answer), nil
+	load, whole = c.Search.Takes(answer, longest)
+	return answer, load, whole, nil
 }
-
-// usualTries is how many tries a search usually takes, and betweenTries the time for
-// preparing and judging one.
-const (
-	usualTries   = 14
-	betweenTries = time.Second
-)
 
 // seeker tries rates of one workload against one target.
 type seeker struct {

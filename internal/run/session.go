@@ -83,17 +83,17 @@ func Open(ctx context.Context, g scenarios.Gate, server, logs string) (s *Sessio
 // answersAsked is how many requests are sent at once to see how long an answer takes.
 const answersAsked = 16
 
-// Answer is the mean time of an answer to the load of the gate's first scenario, of a
-// few requests that are sent at once.
-func (s *Session) Answer(ctx context.Context, g scenarios.Gate) (time.Duration, error) {
+// Answer is the mean and the longest time of an answer to the load of the gate's first
+// scenario, of a few requests that are sent at once.
+func (s *Session) Answer(ctx context.Context, g scenarios.Gate) (mean, longest time.Duration, err error) {
 	material, err := prompt.Gather(g)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	plan := loadgen.NewPlan(g.Scenarios[0], SeedFor(g, g.Scenarios[0].Name), material)
 	keys := loadgen.KeysFor(g, s.Endpoint, s.Keys)
 	if err := material.Keys(g, keys); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	rows := make([]recording.Request, answersAsked)
 	var all sync.WaitGroup
@@ -107,13 +107,14 @@ func (s *Session) Answer(ctx context.Context, g scenarios.Gate) (time.Duration, 
 	for i := range rows {
 		if took, ok := rows[i].ServiceLatency(); ok {
 			sum += took
+			longest = max(longest, took)
 			n++
 		}
 	}
 	if n == 0 {
-		return 0, words.Errorf("none of %d requests of the load was answered: %s", answersAsked, rows[0].Why())
+		return 0, 0, words.Errorf("none of %d requests of the load was answered: %s", answersAsked, rows[0].Why())
 	}
-	return sum / time.Duration(n), ctx.Err()
+	return sum / time.Duration(n), longest, ctx.Err()
 }
 
 // probe sends one small request and returns its time to first token.
