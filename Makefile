@@ -22,7 +22,7 @@ run: build ## the main job: the bundled service through the quick gate (or GATE=
 # Their heavy tests are arithmetic of one goroutine: skipped under the race detector, which takes ten times as long.
 COMPUTING = ./capacity/model ./checklist ./reference-server/engine
 # These measure a service on this machine, so nothing else may run beside them.
-MEASURING = ./chaos ./deploy/host ./reference-server/gateway ./reference-server/tokenizer ./cmd/launchgate ./cmd/reference-server
+MEASURING = ./chaos ./deploy/host ./reference-server/gateway ./internal/tokenizer ./cmd/launchgate ./cmd/reference-server
 # So do these, and the race detector takes the time that is measured: with it they run in a short form.
 TIMED = ./loadgen ./internal/run ./security
 

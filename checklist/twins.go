@@ -3,6 +3,7 @@ package checklist
 import (
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -275,6 +276,14 @@ func countsOf(twins []twin) counts {
 	return c
 }
 
+// tokenizer is what counted the tokens of texts.
+func (e *evidence) tokenizer() words.Sentence {
+	if file := e.gate.Target.Tokenizer(); file != "" {
+		return words.Say("the tokenizer file %s", filepath.Base(file))
+	}
+	return words.Say("the service's tokenizer")
+}
+
 // off is the relative error of a sum; up to ends more tokens are not an error.
 func off(is, should, ends float64) float64 {
 	over := is - should
@@ -292,7 +301,7 @@ func (f *Finding) answerCounts(o scenarios.Objective, e *evidence) {
 	var example words.Sentence
 	for _, name := range scenariosOf(e.gate, o) {
 		c := countsOf(e.twins[name])
-		should, by := c.counted, words.Say("the service's tokenizer")
+		should, by := c.counted, e.tokenizer()
 		is := c.usage
 		ends := c.ends
 		once, none := c.prompts["count/once"], c.prompts["count/none"]
@@ -348,7 +357,7 @@ func (f *Finding) promptCounts(o scenarios.Objective, e *evidence) {
 		note(second, first+1, words.Say("a text adds %d tokens to a prompt, and the same text after it %d", int64(first), int64(second)))
 		if once.counted > 0 && twice.counted > 0 {
 			should := float64(twice.counted - once.counted)
-			note(second, should, words.Say("usage counts %d tokens for a text that has %d by the service's tokenizer", int64(second), int64(should)))
+			note(second, should, words.Say("usage counts %d tokens for a text that has %d by %s", int64(second), int64(should), e.tokenizer()))
 		}
 	}
 	if worst == nil {

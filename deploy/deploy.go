@@ -55,6 +55,7 @@ func asked(e scenarios.Endpoint) (lines []words.Sentence) {
 	list("with the parameters %s", slices.Sorted(maps.Keys(e.Query)))
 	list("with the fields %s", slices.Sorted(maps.Keys(e.Fields)))
 	one("trusting %s", e.CAFile)
+	one("counting tokens with %s", e.Tokenizer)
 	one("with the client certificate %s", e.CertFile)
 	one("over HTTP/%s", e.HTTP)
 	if e.NewConnections {

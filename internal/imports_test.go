@@ -18,7 +18,8 @@ const module = "github.com/launchgate/launchgate/"
 // The table is the architecture.
 //
 // The harness and the reference server never import each other; they
-// communicate over the network. Load does not know faults, and neither knows
+// communicate over the network. The tokenizer is neutral: the server answers with one,
+// and the harness counts what any service answered with the file of its model. Load does not know faults, and neither knows
 // verdicts: the two halves of a run share only the recording. Events are
 // recorded as a phrase with its arguments, so every package that records
 // sentences imports internal/words. The wordings in other languages are data
@@ -28,6 +29,7 @@ var allowed = map[string][]string{
 	"internal/words":     {},
 	"internal/version":   {},
 	"internal/durable":   {},
+	"internal/tokenizer": {},
 	"internal/recording": {"internal/durable", "internal/words"},
 	"deploy":             {"internal/durable", "scenarios", "internal/words", "deploy/gpu", "deploy/monitoring"},
 	"deploy/gpu":         {"internal/words"},
@@ -35,7 +37,7 @@ var allowed = map[string][]string{
 	"deploy/host":        {"scenarios", "internal/words", "deploy"},
 	"deploy/kubernetes":  {"internal/durable", "scenarios", "internal/words", "deploy"},
 	"deploy/targets":     {"scenarios", "deploy", "deploy/host", "deploy/kubernetes"},
-	"loadgen/client":     {"internal/recording", "internal/words", "loadgen/client/inferencepb"},
+	"loadgen/client":     {"internal/recording", "internal/tokenizer", "internal/words", "loadgen/client/inferencepb"},
 	"loadgen":            {"scenarios", "internal/recording", "internal/words", "loadgen/client", "loadgen/prompt", "loadgen/trace"},
 	"loadgen/prompt":     {"scenarios", "internal/recording", "internal/words", "loadgen/client", "loadgen/trace"},
 	"loadgen/canary":     {"scenarios", "internal/recording", "internal/words", "loadgen/client"},
@@ -45,7 +47,7 @@ var allowed = map[string][]string{
 	"loadgen/probe":      {"scenarios", "internal/recording", "loadgen/client"},
 	"chaos":              {"scenarios", "internal/recording", "internal/words", "deploy"},
 	"security":           {"scenarios", "internal/recording", "internal/words"},
-	"internal/run":       {"scenarios", "internal/recording", "internal/words", "deploy", "deploy/gpu", "deploy/targets", "loadgen", "loadgen/canary", "loadgen/client", "loadgen/durability", "loadgen/probe", "loadgen/prompt", "loadgen/twins", "loadgen/worker", "chaos", "security"},
+	"internal/run":       {"scenarios", "internal/recording", "internal/tokenizer", "internal/words", "deploy", "deploy/gpu", "deploy/targets", "loadgen", "loadgen/canary", "loadgen/client", "loadgen/durability", "loadgen/probe", "loadgen/prompt", "loadgen/twins", "loadgen/worker", "chaos", "security"},
 	"checklist":          {"scenarios", "internal/recording", "internal/words"},
 	"checklist/release":  {"scenarios", "internal/words", "checklist"},
 	"capacity":           {"scenarios", "internal/recording", "internal/words", "checklist"},
@@ -64,8 +66,7 @@ var allowed = map[string][]string{
 
 	"reference-server/batch":          {},
 	"reference-server/tensor":         {},
-	"reference-server/weights":        {"reference-server/tensor"},
-	"reference-server/tokenizer":      {"reference-server/flaws"},
+	"reference-server/weights":        {"internal/tokenizer", "reference-server/tensor"},
 	"reference-server/sample":         {},
 	"reference-server/flaws":          {},
 	"reference-server/grammar":        {"reference-server/flaws"},
@@ -76,7 +77,7 @@ var allowed = map[string][]string{
 	"reference-server/backend/cuda":   {"reference-server/tensor"},
 	"reference-server/model":          {"reference-server/batch", "reference-server/tensor", "reference-server/weights"},
 	"reference-server/engine": {"reference-server/batch", "reference-server/model", "reference-server/tensor", "reference-server/backend/cpu",
-		"reference-server/backend/cuda", "reference-server/weights", "reference-server/tokenizer", "reference-server/sample", "reference-server/grammar", "reference-server/device", "reference-server/flaws"},
+		"reference-server/backend/cuda", "reference-server/weights", "internal/tokenizer", "reference-server/sample", "reference-server/grammar", "reference-server/device", "reference-server/flaws"},
 	"reference-server/access":  {"reference-server/engine", "reference-server/flaws"},
 	"reference-server/api":     {"reference-server/access", "reference-server/flaws", "reference-server/engine", "reference-server/sample", "reference-server/device"},
 	"reference-server/rpc":     {"reference-server/access", "reference-server/engine", "reference-server/sample", "reference-server/device", "reference-server/rpc/inferencepb"},

@@ -201,6 +201,9 @@ type Endpoint struct {
 	GPUMetrics string `yaml:"gpu_metrics,omitempty" json:"gpu_metrics,omitempty"`
 	// CAFile is a PEM file with the certificate authority of the service.
 	CAFile string `yaml:"ca_file,omitempty" json:"ca_file,omitempty"`
+	// Tokenizer is the tokenizer.json of the model. The tokens of prompts and answers
+	// are counted with it, and not by the service.
+	Tokenizer string `yaml:"tokenizer,omitempty" json:"tokenizer,omitempty"`
 	// CertFile and KeyFile are the PEM files of the certificate that the client shows to
 	// the service, with the authorities that signed it, and of its private key.
 	CertFile string `yaml:"cert_file,omitempty" json:"cert_file,omitempty"`

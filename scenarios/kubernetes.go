@@ -36,6 +36,8 @@ type Kubernetes struct {
 	APIKeyEnv string `yaml:"api_key_env,omitempty" json:"api_key_env,omitempty"`
 	// CAFile holds the certificate of the authority that signed the service's.
 	CAFile string `yaml:"ca_file,omitempty" json:"ca_file,omitempty"`
+	// Tokenizer is the tokenizer.json of the model, as of an endpoint.
+	Tokenizer string `yaml:"tokenizer,omitempty" json:"tokenizer,omitempty"`
 	// ReadyTimeout bounds the wait for every pod to be ready.
 	ReadyTimeout Duration `yaml:"ready_timeout,omitempty" json:"ready_timeout,omitempty"`
 	// Node says how a node is lost and comes back, for node-loss.
@@ -155,7 +157,7 @@ func (c *checker) kubernetes(g Gate) {
 	if k.APIKeyEnv != "" && !variableName.MatchString(k.APIKeyEnv) {
 		c.add(at+"api_key_env", "expected the name of an environment variable, such as OPENAI_API_KEY, and not the key itself")
 	}
-	for key, text := range map[string]string{"context": k.Context, "overlay": k.Overlay, "model": k.Model, "ca_file": k.CAFile} {
+	for key, text := range map[string]string{"context": k.Context, "overlay": k.Overlay, "model": k.Model, "ca_file": k.CAFile, "tokenizer": k.Tokenizer} {
 		c.length(at+key, text, maxText)
 	}
 	c.lasts(at+"ready_timeout", k.ReadyTimeout, 1, maxTimeout)

@@ -97,9 +97,10 @@ func (g Gate) relativeTo(dir string) (Gate, error) {
 	}
 	if e := g.Target.Endpoint; e != nil {
 		e.CAFile, e.CertFile, e.KeyFile = whole(e.CAFile), whole(e.CertFile), whole(e.KeyFile)
+		e.Tokenizer = whole(e.Tokenizer)
 	}
 	if k := g.Target.Kubernetes; k != nil {
-		k.CAFile = whole(k.CAFile)
+		k.CAFile, k.Tokenizer = whole(k.CAFile), whole(k.Tokenizer)
 		if k.OwnOverlay() {
 			k.Overlay = whole(k.Overlay)
 		}

@@ -7,9 +7,9 @@ import (
 )
 
 // Ask lets a command line win over what the gate says of its target; what is
-// empty changes nothing. The key and the authority are of a service that is
-// already there.
-func (t *Target) Ask(model, apiKeyEnv, caFile string) error {
+// empty changes nothing. The key, the authority and the tokenizer are of a service that
+// is already there.
+func (t *Target) Ask(model, apiKeyEnv, caFile, tokenizer string) error {
 	or := func(to *string, from string) {
 		if from != "" {
 			*to = from
@@ -19,21 +19,34 @@ func (t *Target) Ask(model, apiKeyEnv, caFile string) error {
 		or(&k.Model, model)
 		or(&k.APIKeyEnv, apiKeyEnv)
 		or(&k.CAFile, caFile)
+		or(&k.Tokenizer, tokenizer)
 		return nil
 	}
 	if e := t.Endpoint; e != nil {
 		or(&e.Model, model)
 		or(&e.APIKeyEnv, apiKeyEnv)
 		or(&e.CAFile, caFile)
+		or(&e.Tokenizer, tokenizer)
 		return nil
 	}
-	if apiKeyEnv != "" || caFile != "" {
-		return errors.New("--api-key-env and --ca-file are for a service that is already there: give its --target too")
+	if apiKeyEnv != "" || caFile != "" || tokenizer != "" {
+		return errors.New("--api-key-env, --ca-file and --tokenizer are for a service that is already there: give its --target too")
 	}
 	if model != "" {
 		t.Local.Model = model
 	}
 	return nil
+}
+
+// Tokenizer is the file that counts tokens; empty: the service counts them.
+func (t Target) Tokenizer() string {
+	switch {
+	case t.Endpoint != nil:
+		return t.Endpoint.Tokenizer
+	case t.Kubernetes != nil:
+		return t.Kubernetes.Tokenizer
+	}
+	return ""
 }
 
 // WithoutKeys is the target without the keys that only some scenarios ask with.

@@ -373,6 +373,7 @@ func (c *checker) endpoint(e Endpoint) {
 		c.add("target.endpoint.gpu_metrics", "found what is no URL of an exporter, expected one such as http://gpu-host:9400/metrics, without a user and password")
 	}
 	c.length("target.endpoint.ca_file", e.CAFile, maxText)
+	c.length("target.endpoint.tokenizer", e.Tokenizer, maxText)
 	c.length("target.endpoint.cert_file", e.CertFile, maxText)
 	c.length("target.endpoint.key_file", e.KeyFile, maxText)
 	switch {

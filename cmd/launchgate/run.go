@@ -34,6 +34,7 @@ type runFlags struct {
 	model     string
 	apiKeyEnv string
 	caFile    string
+	tokenizer string
 	out       string
 	seed      uint64
 	focus     []string
@@ -200,6 +201,7 @@ func (f *runFlags) targetFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.model, "model", "", "with --target, the model to request; otherwise the GGUF file or Hugging Face folder that the bundled service serves")
 	cmd.Flags().StringVar(&f.apiKeyEnv, "api-key-env", "", "the environment `VARIABLE` that holds the API key")
 	cmd.Flags().StringVar(&f.caFile, "ca-file", "", "the `PEM` file of the authority that signed the certificate of --target")
+	cmd.Flags().StringVar(&f.tokenizer, "tokenizer", "", "with --target, the tokenizer.json `FILE` of the model, to count the tokens of prompts and answers")
 	languageFlag(cmd, &f.lang)
 	cmd.Flags().StringArrayVar(&f.set, "set", nil, "give a variable of the gate, ${NAME}, or any of its keys a value, as `NAME=VALUE` or scenarios.steady.stages.main.rate=8/s; may be repeated. Never a key or another secret")
 	cmd.Flags().StringArrayVar(&f.labels, "label", nil, "keep this `NAME=VALUE` with the run and show it in the report, such as version=1.4; may be repeated. Commit, branch, tag and job are taken from the environment of a CI system")
@@ -292,7 +294,7 @@ func (f runFlags) apply(gate *scenarios.Gate, seedSet bool) error {
 		return err
 	}
 	gate.Labels = labels
-	if err := gate.Target.Ask(f.model, f.apiKeyEnv, f.caFile); err != nil {
+	if err := gate.Target.Ask(f.model, f.apiKeyEnv, f.caFile, f.tokenizer); err != nil {
 		return err
 	}
 	if err := scenarios.Validate(*gate); err != nil {

@@ -203,7 +203,7 @@ func (t *Target) left(name string) left {
 
 // reach finds out how to reach the service.
 func (t *Target) reach(ctx context.Context) (deploy.Access, error) {
-	e := scenarios.Endpoint{URL: t.spec.Access, Model: t.spec.Model, APIKeyEnv: t.spec.APIKeyEnv, CAFile: t.spec.CAFile}
+	e := scenarios.Endpoint{URL: t.spec.Access, Model: t.spec.Model, APIKeyEnv: t.spec.APIKeyEnv, CAFile: t.spec.CAFile, Tokenizer: t.spec.Tokenizer}
 	port, pod, err := t.ports(ctx)
 	switch {
 	case strings.Contains(t.spec.Access, "://") && err != nil:

@@ -1,8 +1,10 @@
 package run
 
 import (
+	"encoding/json"
 	"flag"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,6 +27,47 @@ func (s *planted) other(q question, tokens int) *answer {
 		}
 	}
 	return nil
+}
+
+// wordsFile is a tokenizer.json in which each word of the services' vocabulary is a
+// token, with the blank before it if there is one.
+func wordsFile(t *testing.T) string {
+	t.Helper()
+	vocab := map[string]int{}
+	add := func(s string) {
+		if _, has := vocab[s]; !has {
+			vocab[s] = len(vocab)
+		}
+	}
+	// The bytes as byte-level BPE writes them.
+	for b, next := 0, rune(256); b < 256; b++ {
+		r := rune(b)
+		if !(b >= '!' && b <= '~' || b >= 0xa1 && b <= 0xac || b >= 0xae) {
+			r = next
+			next++
+		}
+		add(string(r))
+	}
+	for _, word := range vocabulary {
+		add(word)
+		add("Ġ" + word)
+		add("Ċ" + word)
+	}
+	b, err := json.Marshal(map[string]any{
+		"pre_tokenizer": map[string]any{"type": "Sequence", "pretokenizers": []any{
+			map[string]any{"type": "Split", "behavior": "Isolated", "pattern": map[string]any{"Regex": `\s*\S+`}},
+			map[string]any{"type": "ByteLevel", "add_prefix_space": false, "use_regex": false},
+		}},
+		"model":         map[string]any{"type": "BPE", "vocab": vocab, "merges": []string{}},
+	})
+	path := filepath.Join(t.TempDir(), "tokenizer.json")
+	if err == nil {
+		err = os.WriteFile(path, b, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // asked are flaws in the content of answers, or in their token counts, that ordinary
@@ -170,6 +213,16 @@ var asked = []defect{
 			s.without = []string{"/tokenize"}
 			s.defect = func(_ *planted, _ question, a *answer) { a.prompt += max(0, a.prompt-160) }
 		}},
+	{"answers-count-fewer-than-the-file", "usage counts a twentieth fewer tokens than the answer has, there is no tokenizer, and the gate names the model's file", "answer_count_error in answers",
+		func(s *planted) {
+			s.without, s.file = []string{"/tokenize"}, true
+			s.defect = func(_ *planted, _ question, a *answer) { a.usage -= a.usage / 20 }
+		}},
+	{"prompts-count-more-than-the-file", "usage counts a twentieth more tokens than the prompt has, the service's tokenizer agrees, and the gate names the model's file", "prompt_count_error in answers",
+		func(s *planted) {
+			s.counts, s.file = func(n int) int { return n + n/20 }, true
+			s.defect = func(_ *planted, _ question, a *answer) { a.prompt += a.prompt / 20 }
+		}},
 	{"tokens-moved", "a tenth of the answer's tokens is counted to the prompt, and there is no tokenizer", "answer_count_error in answers",
 		func(s *planted) {
 			s.without = []string{"/tokenize"}
@@ -273,6 +326,7 @@ func TestTheSoundServicePassesWhateverIsAsked(t *testing.T) {
 	}{
 		{"as it is", func(*planted) {}},
 		{"without a tokenizer", func(s *planted) { s.without = []string{"/tokenize"} }},
+		{"with its tokenizer's file", func(s *planted) { s.without, s.file = []string{"/tokenize"}, true }},
 		{"with marks in its answers, and without completions", func(s *planted) { s.echoes, s.without = true, []string{"/v1/completions"} }},
 		{"another answer each time", func(s *planted) {
 			s.defect = func(_ *planted, _ question, a *answer) {

@@ -296,7 +296,11 @@ func judgeGate(t *testing.T, dir string, h http.Handler, gate scenarios.Gate, se
 	srv.Start()
 	defer srv.Close()
 	defer srv.CloseClientConnections()
-	return judgeAt(t, dir, scenarios.Endpoint{URL: srv.URL}, gate, seed)
+	at := scenarios.Endpoint{URL: srv.URL}
+	if s, is := h.(*planted); is && s.file {
+		at.Tokenizer = wordsFile(t)
+	}
+	return judgeAt(t, dir, at, gate, seed)
 }
 
 // judgeEndpoint plays the standard gate against an existing service and judges the run.

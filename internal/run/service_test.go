@@ -79,7 +79,9 @@ type planted struct {
 	written int
 	loses   func(n int) bool
 	none    bool
-	bare    bool // it has neither /tokenize nor /metrics
+	counts  func(n int) int // what /tokenize makes of the true number of tokens; nil: that number
+	file    bool            // its gate names the file of its tokenizer
+	bare    bool            // it has neither /tokenize nor /metrics
 	// replicas is how many replicas it reports as ready after a time; nil: it reports
 	// none.
 	replicas func(since time.Duration) int
@@ -152,7 +154,11 @@ func (s *planted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			Prompt string `json:"prompt"`
 		}
 		_ = json.Unmarshal(body, &q)
-		fmt.Fprintf(w, `{"count":%d}`, len(strings.Fields(q.Prompt)))
+		n := len(strings.Fields(q.Prompt))
+		if s.counts != nil {
+			n = s.counts(n)
+		}
+		fmt.Fprintf(w, `{"count":%d}`, n)
 	default:
 		s.answer(w, r, body)
 	}

@@ -114,6 +114,11 @@ func (c *conductor) connect(ctx context.Context, to deploy.Access) error {
 	if err != nil {
 		return err
 	}
+	if file := to.Endpoint.Tokenizer; file != "" {
+		if err := cl.CountWith(file); err != nil {
+			return err
+		}
+	}
 	if err := c.Material.Keys(c.Gate, c.keys); err != nil {
 		return err
 	}

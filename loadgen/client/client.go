@@ -27,6 +27,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/launchgate/launchgate/internal/recording"
+	"github.com/launchgate/launchgate/internal/tokenizer"
 	"github.com/launchgate/launchgate/internal/words"
 	"github.com/launchgate/launchgate/loadgen/client/inferencepb"
 )
@@ -146,8 +147,10 @@ type Client struct {
 	// A Transport and not an http.Client, because a redirected request would be
 	// measured as two. Nothing else of http.Client is needed.
 	transport *http.Transport
-	rpc       *rpcClient     // if the address is of gRPC
-	protocol  words.Sentence // as Preflight found it
+	rpc       *rpcClient           // if the address is of gRPC
+	protocol  words.Sentence       // as Preflight found it
+	tokenizer *tokenizer.Tokenizer // of a file; nil: the service counts tokens
+	countedBy words.Sentence
 	*watched
 
 	mu     sync.Mutex

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"path/filepath"
 
+	"github.com/launchgate/launchgate/internal/tokenizer"
 	"github.com/launchgate/launchgate/internal/words"
 )
 
@@ -28,11 +30,33 @@ type tokenizeRequest struct {
 	Inputs  string `json:"inputs"`
 }
 
-// CountTokens asks the service's own tokenizer how many tokens a text has. The count
-// includes tokens that it adds at the beginning of every text. The error is
-// ErrNoTokenizer only if the service has no tokenizer; any other error says why it did
-// not count.
+// CountWith makes CountTokens count with the tokenizer of a file, and not with that of
+// the service. It is called before the first count.
+func (c *Client) CountWith(file string) (err error) {
+	if c.tokenizer, err = tokenizer.Open(file); err != nil {
+		return words.Errorf("the tokenizer file %s cannot be used: %s", file, err)
+	}
+	c.countedBy = words.Say("with the tokenizer file %s", filepath.Base(file))
+	return nil
+}
+
+// CountedBy says which tokenizer CountTokens uses.
+func (c *Client) CountedBy() words.Sentence {
+	if c.tokenizer != nil {
+		return c.countedBy
+	}
+	return words.Say("with the service's own tokenizer")
+}
+
+// CountTokens is how many tokens a text has by the tokenizer file, if there is one, and
+// otherwise by the service's own tokenizer. The count includes tokens that are added at
+// the beginning of every text. The error is ErrNoTokenizer only if there is no tokenizer
+// at all; any other error says why it did not count.
 func (c *Client) CountTokens(ctx context.Context, text string) (int, error) {
+	if c.tokenizer != nil {
+		ids, err := c.tokenizer.EncodeWithin(ctx, text, false, 4*len(text)+8) // no text has more tokens
+		return len(ids), err
+	}
 	if c.rpc != nil {
 		return 0, ErrNoTokenizer
 	}

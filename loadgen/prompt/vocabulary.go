@@ -98,11 +98,11 @@ func byTokenizer(ctx context.Context, c *client.Client, list []string) (Vocabula
 		list = list[n:]
 	}
 	if len(single) >= enoughWords {
-		return Vocabulary{single, 1, words.Say("with the service's own tokenizer: %d words of one token each", len(single))}, nil
+		return Vocabulary{single, 1, words.Say("%s: %d words of one token each", c.CountedBy(), len(single))}, nil
 	}
 	all := strings.Fields(wordList)
 	per := float64(total) / float64(len(all))
-	return Vocabulary{all, per, words.Say("with the service's own tokenizer: %.2f tokens per word on average", per)}, nil
+	return Vocabulary{all, per, words.Say("%s: %.2f tokens per word on average", c.CountedBy(), per)}, nil
 }
 
 // A service may limit the rate of requests, and learn sends one for every few words.

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/launchgate/launchgate/internal/tokenizer"
 	"github.com/launchgate/launchgate/reference-server/backend/cpu"
 	"github.com/launchgate/launchgate/reference-server/backend/cuda"
 	"github.com/launchgate/launchgate/reference-server/batch"
@@ -25,7 +26,6 @@ import (
 	"github.com/launchgate/launchgate/reference-server/model"
 	"github.com/launchgate/launchgate/reference-server/sample"
 	"github.com/launchgate/launchgate/reference-server/tensor"
-	"github.com/launchgate/launchgate/reference-server/tokenizer"
 	"github.com/launchgate/launchgate/reference-server/weights"
 )
 

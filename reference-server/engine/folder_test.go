@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/launchgate/launchgate/internal/tokenizer"
 	"github.com/launchgate/launchgate/reference-server/tensor"
 	"github.com/launchgate/launchgate/reference-server/weights"
 )
@@ -27,7 +28,14 @@ func TestHuggingFaceFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.Close()
+	file, err := tokenizer.Open(filepath.Join(dir, "tokenizer.json")) // as the harness counts
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range readGolden().Cases {
+		if got := file.Encode(c.Prompt, false); !slices.Equal(got, e.tok.Encode(c.Prompt, false)) {
+			t.Errorf("%q: %v by tokenizer.json, and %v by the server", c.Prompt, got, e.tok.Encode(c.Prompt, false))
+		}
 		if got := e.tok.Encode(c.Prompt, true); !slices.Equal(got, c.IDs) {
 			t.Errorf("%q: %v, want %v", c.Prompt, got, c.IDs)
 		}

@@ -5,9 +5,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/launchgate/launchgate/internal/tokenizer"
 	"github.com/launchgate/launchgate/reference-server/sample"
 	"github.com/launchgate/launchgate/reference-server/tensor"
-	"github.com/launchgate/launchgate/reference-server/tokenizer"
 )
 
 // sequence is an answer under way: its prompt and the tokens written so far.

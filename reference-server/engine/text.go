@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/launchgate/launchgate/reference-server/tokenizer"
+	"github.com/launchgate/launchgate/internal/tokenizer"
 	"github.com/launchgate/launchgate/reference-server/weights"
 )
 
@@ -31,6 +31,7 @@ func newTokenizer(m weights.Meta) (*tokenizer.Tokenizer, error) {
 		// By default SentencePiece models begin with BOS and a space.
 		AddBOS:         m.Bool(key+"add_bos_token", kind == "llama"),
 		AddSpacePrefix: m.Bool(key+"add_space_prefix", kind == "llama"),
+		NFC:            m.Bool(weights.NFCKey, false),
 		Template:       m.String("tokenizer.chat_template", ""),
 	})
 }

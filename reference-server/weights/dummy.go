@@ -141,7 +141,7 @@ func (m *Model) borrow(from string, vocab int) error {
 	}
 	defer other.Close()
 	for key, v := range other.Meta {
-		if strings.HasPrefix(key, "tokenizer.") || key == SplitKey {
+		if strings.HasPrefix(key, "tokenizer.") || key == SplitKey || key == NFCKey {
 			m.Meta[key] = v
 		}
 	}

@@ -1,6 +1,6 @@
 """Renders chat templates as transformers does, for the tests of the tokenizer.
 
-    python templates.py ../../tokenizer/testdata/templates.json
+    python templates.py ../../../internal/tokenizer/testdata/templates.json
 
 Needs jinja2 from PyPI. The templates are ours, written with what those of the
 families use: each name says whose habits it has.

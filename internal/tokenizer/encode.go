@@ -6,7 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/launchgate/launchgate/reference-server/flaws"
+	"golang.org/x/text/unicode/norm"
 )
 
 // ErrTooMany is returned for a text with more tokens than the limit.
@@ -15,7 +15,7 @@ var ErrTooMany = errors.New("the text has more tokens than are possible")
 // TooLong reports whether so many bytes of text must be more than limit tokens,
 // even if every token were the longest one.
 func (t *Tokenizer) TooLong(bytes, limit int) bool {
-	return bytes/t.longest > limit && !flaws.On("quadratic-tokens")
+	return bytes/t.longest > limit && !planted("quadratic-tokens")
 }
 
 // Encode turns text into ids. With special, special tokens in the text become
@@ -56,7 +56,7 @@ func (t *Tokenizer) encode(ctx context.Context, text string, special bool, mark 
 			from = at
 			continue
 		}
-		if flaws.On("quadratic-tokens") {
+		if planted("quadratic-tokens") {
 			for special := range t.specials.endings {
 				_ = strings.Index(text[at:], special)
 			}
@@ -112,6 +112,9 @@ func (e *encoding) add(id int32) {
 
 // plain encodes text without special tokens.
 func (e *encoding) plain(text string) {
+	if e.t.NFC && !norm.NFC.IsNormalString(text) {
+		text = norm.NFC.String(text)
+	}
 	switch {
 	case text == "" || e.err != nil:
 	case e.t.spm:

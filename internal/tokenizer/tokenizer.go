@@ -1,7 +1,8 @@
 // Package tokenizer turns text into the token ids of a model and back:
 // byte-level BPE (GPT-2, SmolLM2, Llama 3, Qwen 2 and 3) and SentencePiece-style
 // BPE (Llama 1 and 2, Mistral). Chat messages become text by the model's own
-// Jinja template.
+// Jinja template. The reference server answers with it, and the harness counts the
+// tokens of other services with a tokenizer.json.
 package tokenizer
 
 import (
@@ -24,6 +25,7 @@ type Config struct {
 	EOS    int
 	EOT    int // end of turn, if the model has one besides EOS; -1: none
 
+	NFC            bool // text is brought to Unicode's form NFC first
 	AddBOS         bool
 	AddSpacePrefix bool
 	Template       string // the chat template, Jinja

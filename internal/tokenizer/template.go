@@ -12,8 +12,6 @@ import (
 	"github.com/nikolalohinski/gonja/v2/config"
 	"github.com/nikolalohinski/gonja/v2/exec"
 	"github.com/nikolalohinski/gonja/v2/loaders"
-
-	"github.com/launchgate/launchgate/reference-server/flaws"
 )
 
 // Message is one turn of a chat.
@@ -128,7 +126,7 @@ func (c *Template) Encode(ctx context.Context, messages []Message, limit int) ([
 	if err != nil {
 		return nil, err
 	}
-	if flaws.On("parse-special") {
+	if planted("parse-special") {
 		text, mark = strings.ReplaceAll(text, mark, ""), ""
 	}
 	return c.t.encode(ctx, text, true, mark, limit)
