@@ -304,7 +304,7 @@ func judgeThorough(t *testing.T, dir string, s *planted, seed uint64, whole bool
 // Every defect of asked fails its objective in the thorough gate.
 func TestAskedDefectsAreFound(t *testing.T) {
 	if testing.Short() {
-		t.Skip("plays 31 gates of 24 s, ten at a time")
+		t.Skip("plays 35 gates of 24 s, ten at a time")
 	}
 	t.Parallel()
 	findAll(t, asked, func(s *planted, dir string, seed uint64) checklist.Verdict {
