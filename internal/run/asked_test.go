@@ -58,7 +58,7 @@ func wordsFile(t *testing.T) string {
 			map[string]any{"type": "Split", "behavior": "Isolated", "pattern": map[string]any{"Regex": `\s*\S+`}},
 			map[string]any{"type": "ByteLevel", "add_prefix_space": false, "use_regex": false},
 		}},
-		"model":         map[string]any{"type": "BPE", "vocab": vocab, "merges": []string{}},
+		"model": map[string]any{"type": "BPE", "vocab": vocab, "merges": []string{}},
 	})
 	path := filepath.Join(t.TempDir(), "tokenizer.json")
 	if err == nil {
