@@ -5,7 +5,7 @@ GO ?= go
 GATE ?=
 
 # What make release builds: launchgate for all of these, reference-server for Linux.
-PLATFORMS ?= linux/amd64 linux/arm64 darwin/arm64
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .PHONY: help release build run test test-gpu images lab-up lab-down test-kubernetes lint bench clean
@@ -53,7 +53,7 @@ release: build ## archives of both programs in bin/release with SBOM and SHA256S
 	  cgo=0; if [ $$platform = $$($(GO) env GOHOSTOS)/$$($(GO) env GOHOSTARCH) ]; then cgo=$$($(GO) env CGO_ENABLED); fi; \
 	  echo "building $$name"; \
 	  CGO_ENABLED=$$cgo GOOS=$$os GOARCH=$$arch $(GO) build -trimpath -buildvcs=false -ldflags "-s -w -buildid= -X github.com/launchgate/launchgate/internal/version.stamped=$(VERSION)" -o $$dir/ $$programs; \
-	  bin/launchgate version --sbom $$dir/launchgate $$(ls $$dir/reference-server 2>/dev/null) > $$dir/sbom.cdx.json; \
+	  bin/launchgate version --sbom $$(ls -d $$dir/launchgate* $$dir/reference-server 2>/dev/null) > $$dir/sbom.cdx.json; \
 	  cp LICENSE README.md $$dir/; \
 	  tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=go=rX,u+rw -C bin/release -cf - $$name | gzip -9n > bin/release/$$name.tar.gz; rm -r $$dir; \
 	done; cd bin/release && sha256sum *.tar.gz > SHA256SUMS && cat SHA256SUMS
