@@ -21,8 +21,8 @@ func importCommand(out io.Writer, code *int) *cobra.Command {
 		Use:   "import FILE",
 		Short: "Judge what another load generator measured",
 		Long: `Import makes a run folder of a file of AIPerf (profile_export.jsonl),
-GuideLLM (benchmarks.json) or vllm bench
-(--save-result --save-detailed), and judges it by the objectives
+GuideLLM (benchmarks.json), inference-perf (per_request_lifecycle_metrics.json),
+MLPerf Endpoints (events.jsonl) or vllm bench (--save-result --save-detailed), and judges it by the objectives
 given or by those of a gate. What the file does not say, such as when requests were due,
 is unproven. docs/interchange.md says what each file has.`,
 		Example: `  launchgate import --objective "p95(service_ttft) <= 500ms" result.json

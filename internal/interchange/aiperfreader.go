@@ -110,6 +110,7 @@ func readAIPerf(b []byte) (Imported, error) {
 	if err != nil {
 		return in, err
 	}
+	in.beside = (*Imported).checkAIPerf
 	first := slices.MinFunc(events, bySent)
 	in.Start = time.Unix(0, base).Add(time.Duration((first.sent - 1) * 1e9)).UTC()
 	return in, nil

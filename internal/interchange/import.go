@@ -38,6 +38,9 @@ type Imported struct {
 	Start time.Time
 	// Checks compare percentiles of the requests with those that the file states.
 	Checks []Check
+
+	// beside reads what the tool wrote beside the file at a path; nil: nothing.
+	beside func(in *Imported, path string) error
 }
 
 // Check is a percentile that the tool states, and the same of the imported requests.
@@ -60,6 +63,8 @@ type event struct {
 	due, sent, first, last, end float64
 	gaps                        []float64 // between chunks, after the first
 	prompt, output              int64
+	fromChunks                  bool // output is not as the server counted it
+	several                     bool // tokens came at two times or more, or together
 	warmup                      bool
 	failed                      bool
 	status                      int
@@ -90,8 +95,8 @@ func Read(path string) (Imported, error) {
 	if err != nil {
 		return Imported{}, fmt.Errorf("%s: %w", path, err)
 	}
-	if in.Tool == toolAIPerf {
-		if err := in.checkAIPerf(path); err != nil {
+	if in.beside != nil {
+		if err := in.beside(&in, path); err != nil {
 			return Imported{}, err
 		}
 	}
@@ -104,12 +109,14 @@ func Read(path string) (Imported, error) {
 }
 
 const (
-	toolAIPerf   = "AIPerf"
-	toolGuideLLM = "GuideLLM"
-	toolVLLM     = "vllm bench"
+	toolAIPerf        = "AIPerf"
+	toolGuideLLM      = "GuideLLM"
+	toolInferencePerf = "inference-perf"
+	toolMLPerf        = "MLPerf Endpoints"
+	toolVLLM          = "vllm bench"
 )
 
-const formats = "profile_export.jsonl of AIPerf, benchmarks.json of GuideLLM, or a result of vllm bench --save-detailed"
+const formats = "profile_export.jsonl of AIPerf, benchmarks.json of GuideLLM, per_request_lifecycle_metrics.json of inference-perf, events.jsonl of MLPerf Endpoints, or a result of vllm bench --save-detailed"
 
 var errUnknown = errors.New("found no format that is known, expected " + formats)
 
@@ -122,6 +129,8 @@ func parse(r io.Reader) (Imported, error) {
 	switch {
 	case len(b) == 0:
 		return Imported{}, errors.New("the file is empty")
+	case b[0] == '[':
+		return readInferencePerf(b)
 	case b[0] != '{':
 		return Imported{}, errUnknown
 	}
@@ -139,6 +148,12 @@ func readObject(b []byte) (Imported, error) {
 		return readAIPerf(b)
 	case keys["aiperf_version"] != nil:
 		return Imported{}, errors.New("found the summary of AIPerf, which has no requests; import " + aiperfRequests + " beside it")
+	case keys["event_type"] != nil && keys["timestamp_ns"] != nil:
+		return readMLPerf(b)
+	case keys["load_summary"] != nil && keys["successes"] != nil:
+		return Imported{}, errors.New("found a summary of inference-perf, which has no requests; import per_request_lifecycle_metrics.json, which it writes with report.request_lifecycle.per_request")
+	case keys["n_samples_issued"] != nil:
+		return Imported{}, errors.New("found the summary of MLPerf Endpoints, which has no requests; import events.jsonl of the same run")
 	case keys["ttfts"] != nil:
 		return readVLLM(b)
 	case keys["request_throughput"] != nil && keys["total_input_tokens"] != nil:
@@ -209,6 +224,9 @@ func imported(tool string, events []event) (Imported, error) {
 	slices.SortStableFunc(events, bySent)
 	for _, e := range events {
 		q := recording.Request{Seq: int64(len(in.Requests)), Kind: recording.KindLoad, Sent: at(e.sent), End: at(e.end), TokensFrom: "usage"}
+		if e.fromChunks {
+			q.TokensFrom = "chunks"
+		}
 		if e.warmup {
 			q.Kind = recording.KindWarmup
 		}

@@ -59,7 +59,8 @@ func TestImportReadsWhatExportWrote(t *testing.T) {
 }
 
 // Files that the tools themselves wrote of short runs against the bundled service:
-// AIPerf 0.13.0, GuideLLM 0.8.1 and the benchmark of vLLM 0.33.0. Read refuses a file where a
+// AIPerf 0.13.0, inference-perf 0.7.0 (once with the service's count of tokens and once with
+// its own), MLPerf Endpoints (of August 2026), GuideLLM 0.8.1 and the benchmark of vLLM 0.33.0. Read refuses a file where a
 // percentile is more than 0.1 % from the tool's own.
 func TestImportAgreesWithTheTools(t *testing.T) {
 	percentiles := []string{"p50 of TTFT", "p90 of TTFT", "p95 of TTFT", "p99 of TTFT", "p50 of TPOT", "p90 of TPOT", "p95 of TPOT", "p99 of TPOT",
@@ -70,11 +71,14 @@ func TestImportAgreesWithTheTools(t *testing.T) {
 		warmups    int
 		requests   int // with the failed ones
 		failed     int
-		output     int32 // tokens of each answer; 0: they differ
+		output     int32 // tokens of each answer; 0: they differ; -1: they are not counted
 		checks     []string
 	}{
 		{"aiperf/profile_export.jsonl", "AIPerf", false, 0, 40, 0, 0, percentiles},
 		{"aiperf-errors/profile_export.jsonl", "AIPerf", false, 3, 30, 8, 0, percentiles},
+		{"inference-perf/per_request_lifecycle_metrics.json", "inference-perf", false, 0, 48, 0, 30, percentiles},
+		{"inference-perf-errors/per_request_lifecycle_metrics.json", "inference-perf", false, 0, 36, 4, 0, []string{"p50 of TTFT", "p90 of TTFT", "p99 of TTFT", "p50 of TPOT", "p90 of TPOT", "p99 of TPOT", "p50 of the request latency", "p90 of the request latency", "p99 of the request latency"}},
+		{"mlperf/events.jsonl", "MLPerf Endpoints", false, 0, 40, 3, -1, []string{"p50 of TTFT", "p90 of TTFT", "p95 of TTFT", "p99 of TTFT", "p50 of the request latency", "p90 of the request latency", "p95 of the request latency", "p99 of the request latency"}},
 		{"guidellm.json", "GuideLLM", true, 0, 40, 0, 16, percentiles},
 		{"vllm.json", "vllm bench", false, 0, 40, 0, 16, []string{"p50 of E2EL", "p50 of TPOT", "p50 of TTFT", "p90 of E2EL", "p90 of TPOT", "p90 of TTFT", "p95 of E2EL", "p95 of TPOT", "p95 of TTFT", "p99 of E2EL", "p99 of TPOT", "p99 of TTFT"}},
 	} {
@@ -104,6 +108,10 @@ func TestImportAgreesWithTheTools(t *testing.T) {
 					failed++
 					if q.Status != 400 || q.Error != recording.ErrorStatus {
 						t.Errorf("request %d failed with status %d, %v; want the 400 of the service", i, q.Status, q.Error)
+					}
+				} else if tt.output < 0 {
+					if q.PromptTokens != 0 || q.OutputTokens != 0 {
+						t.Errorf("request %d: %d and %d tokens, want none counted", i, q.PromptTokens, q.OutputTokens)
 					}
 				} else if q.PromptTokens <= 0 || q.OutputTokens <= 0 || tt.output > 0 && q.OutputTokens != tt.output {
 					t.Errorf("request %d: %d and %d tokens, want an answer of %d", i, q.PromptTokens, q.OutputTokens, tt.output)
@@ -137,6 +145,11 @@ func unzipped(t *testing.T, name string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
+		below, err := filepath.Glob(filepath.Join(filepath.Dir(from), "performance", "*.gz"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		beside = append(beside, below...)
 		for _, path := range beside {
 			files = append(files, strings.TrimSuffix(path, ".gz"))
 		}
@@ -151,11 +164,16 @@ func unzipped(t *testing.T, name string) string {
 			t.Fatal(err)
 		}
 		b, err := io.ReadAll(z)
-		if err := errors.Join(err, os.WriteFile(filepath.Join(dir, filepath.Base(path)), b, 0o600)); err != nil {
+		if err := errors.Join(err, os.MkdirAll(filepath.Join(dir, within(from, path), ".."), 0o700), os.WriteFile(filepath.Join(dir, within(from, path)), b, 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return filepath.Join(dir, filepath.Base(name))
+}
+
+// within is the path of a file below the folder that another is in.
+func within(of, path string) string {
+	return strings.TrimPrefix(path, filepath.Dir(of)+string(filepath.Separator))
 }
 
 func objective(t *testing.T, text string) scenarios.Objective {
@@ -171,6 +189,8 @@ func FuzzImport(f *testing.F) {
 	for _, s := range []string{"", "[]", "{}",
 		`{"ttfts":[1],"output_lens":[1],"errors":[""],"itls":[[]],"start_times":[1]}`,
 		`{"benchmarks":[]}`,
+		`[{"start_time":1,"end_time":2,"request":"{}","info":{"response_metrics":{"output_tokens":2,"output_token_times":[1.5,1.7]}}},{"start_time":1,"end_time":2,"error":{"error_type":"HTTP Error 400"}}]`,
+		"{\"event_type\":\"sample.issued\",\"timestamp_ns\":1,\"sample_uuid\":\"a\"}\n{\"event_type\":\"sample.complete\",\"timestamp_ns\":2,\"sample_uuid\":\"a\",\"data\":[\"TextModelOutput\",[\"a\",\"b\"]]}",
 		`{"benchmarks":[{"requests":{"successful":[{"info":{"timings":{"request_start":1,"request_end":2}}}]}}]}`,
 		`{"metadata":{"request_start_ns":1,"request_end_ns":2},"metrics":{"request_latency":{"value":1,"unit":"ms"}}}`,
 	} {

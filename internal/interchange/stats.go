@@ -52,6 +52,14 @@ func (s stats) at(q float64) float64 {
 	return s.sorted[below]*(1-share) + s.sorted[below+1]*share
 }
 
+// below is the value at a quantile or, between two, the lesser; 0 without values.
+func (s stats) below(q float64) float64 {
+	if len(s.sorted) == 0 {
+		return 0
+	}
+	return s.sorted[int(q*float64(len(s.sorted)-1)+1e-9)]
+}
+
 // mode is the most frequent value, the least of several.
 func (s stats) mode() float64 {
 	best, most := 0.0, 0
