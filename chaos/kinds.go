@@ -150,6 +150,15 @@ var entries = []Kind{
 		ask:       on(deploy.FillDevice, deploy.DeviceFiller.FillDevice),
 	},
 	{
+		FaultKind: scenarios.GPUThrottle,
+		Does:      "lowers the power limit of one GPU to a share of what it was, through NVML, so that the driver lowers its clocks. target chooses the replica whose GPU it is (busiest, random or a name); without it, it is the GPU through whose replicas most streams run. All programs on that GPU are slower while it works hard; replicas on other GPUs are not affected",
+		Needs:     "launchgate's own deployment (target.local) on a GPU, and the right to change its settings (Linux, root, and a driver that permits it; a container or a virtual GPU often has none). Keys: for, power (the share of the limit that is left, not below the least that the GPU accepts)",
+		Seen:      "NVML reports the lower limit, and the GPU draws no more than that; gone when NVML reports the earlier limit again",
+		Simulates: "a GPU that is throttled: a cooling or power failure, a power cap of the data centre, a bad card that is slower than the others",
+		Example:   "{kind: gpu-throttle, target: busiest, at: 5s, for: 20s, power: 50%}",
+		ask:       on(deploy.ThrottleDevice, deploy.DeviceThrottler.ThrottleDevice),
+	},
+	{
 		FaultKind: scenarios.KVExhaustion,
 		Does:      "fills the KV cache of one replica with contexts as long as its model allows, half prompt and half answer. A process beside the service sends the requests directly to the replica, as many at once as it takes",
 		Needs:     "launchgate's own deployment (target.local) on Linux, with a KV cache so small that the 32 sequences that run at once can fill it (target.local.kv_cache; 64MiB for the built-in model). Keys: for",

@@ -112,6 +112,7 @@ const (
 	ShapeNetwork
 	BurnCores
 	FillDevice
+	ThrottleDevice
 	FillCache
 	ExpireCertificate
 	LoseLedger
@@ -133,6 +134,7 @@ var said = [...]words.Phrase{
 	ShapeNetwork:      "shape the network in front of a replica",
 	BurnCores:         "use CPU cores beside the service",
 	FillDevice:        "fill the memory of its device",
+	ThrottleDevice:    "throttle a GPU",
 	FillCache:         "fill the KV cache of a replica",
 	ExpireCertificate: "replace its certificate",
 	LoseLedger:        "lose the disk of its ledger",
@@ -179,6 +181,9 @@ type (
 	}
 	DeviceFiller interface {
 		FillDevice(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)
+	}
+	DeviceThrottler interface {
+		ThrottleDevice(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)
 	}
 	CacheFiller interface {
 		FillCache(ctx context.Context, v Victim, f scenarios.Fault) (Effect, error)

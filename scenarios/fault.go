@@ -58,6 +58,7 @@ var (
 	CPUStress         = FaultKind{Name: "cpu-stress", Needs: []string{"for", "cores"}}
 	MemoryPressure    = FaultKind{Name: "memory-pressure", Replica: true, Needs: []string{"for", "memory"}}
 	GPUOOM            = FaultKind{Name: "gpu-oom", Device: true, Needs: []string{"for", "memory"}}
+	GPUThrottle       = FaultKind{Name: "gpu-throttle", Device: true, Needs: []string{"for", "power"}}
 	KVExhaustion      = FaultKind{Name: "kv-exhaustion", Replica: true, Needs: []string{"for"}}
 	CertificateExpiry = FaultKind{Name: "certificate-expiry", Needs: []string{"for"}, NewConnections: true}
 	LedgerLoss        = FaultKind{Name: "ledger-loss", May: []string{"for"}}
@@ -68,7 +69,7 @@ var (
 
 var faultKinds = []FaultKind{
 	PodKill, PodHang, PodSlow, GatewayKill, NodeLoss, NodeDrain, SpotPreemption,
-	DelayedNetwork, LossyNetwork, NarrowNetwork, NodePartition, CPUStress, MemoryPressure, GPUOOM, KVExhaustion,
+	DelayedNetwork, LossyNetwork, NarrowNetwork, NodePartition, CPUStress, MemoryPressure, GPUOOM, GPUThrottle, KVExhaustion,
 	CertificateExpiry, LedgerLoss, DiskFull, ClockSkew, BadRelease,
 }
 
@@ -198,6 +199,11 @@ func (f Fault) parameters() []parameter {
 		{"skew", f.Skew != 0, func(c *checker, path string) {
 			if d := max(f.Skew, -f.Skew); d < minSkew || d > maxSkew {
 				c.add(path, "found %v, expected a time from %v to %v, or as far back, such as -90s", f.Skew, minSkew, maxSkew)
+			}
+		}},
+		{"power", f.Power != 0, func(c *checker, path string) {
+			if f.Power < 0.05 || f.Power > 0.95 {
+				c.add(path, "found %v, expected a share from 5%% to 95%%", f.Power)
 			}
 		}},
 		{"memory", f.Memory != 0, func(c *checker, path string) { c.size(path, f.Memory, 64<<10) }},

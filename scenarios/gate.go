@@ -525,6 +525,8 @@ type Fault struct {
 	// Memory is how much more memory the victim may take (memory-pressure), or how
 	// much device memory stays free (gpu-oom).
 	Memory Size `yaml:"memory,omitempty" json:"memory,omitempty"`
+	// Power is the share of its power limit that gpu-throttle leaves to a GPU.
+	Power Share `yaml:"power,omitempty" json:"power,omitempty"`
 }
 
 // Probe sends a small request at a fixed interval, independent of the load.

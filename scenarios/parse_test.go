@@ -223,6 +223,9 @@ func TestReadyGates(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, kind := range FaultKinds {
+		if kind == GPUThrottle.Name {
+			continue // it needs a GPU whose settings may be changed, and the game day is played everywhere
+		}
 		if !slices.ContainsFunc(day.Scenarios[0].Faults, func(f Fault) bool { return f.Kind == kind }) {
 			t.Errorf("the game day does not play %s", kind)
 		}

@@ -34,6 +34,7 @@ var faultsOfAllKinds = map[string]string{
 	"node-partition":     "target: replica-0, for: 20s",
 	"cpu-stress":         "for: 20s, cores: 0.5",
 	"gpu-oom":            "for: 20s, memory: 1MiB",
+	"gpu-throttle":       "for: 20s, power: 50%",
 	"memory-pressure":    "target: replica-0, for: 20s, memory: 512KiB",
 	"kv-exhaustion":      "target: replica-0, for: 20s",
 	"disk-full":          "for: 20s",

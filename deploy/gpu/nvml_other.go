@@ -21,3 +21,7 @@ func (*Library) Read() []Reading { return nil }
 // Watch and Close are never called.
 func (*Library) Watch() {}
 func (*Library) Close() {}
+
+// Limits and LimitPower are never called.
+func (*Library) Limits(string) (Limits, error)    { return Limits{}, nil }
+func (*Library) LimitPower(string, float64) error { return nil }

@@ -38,14 +38,15 @@ var whole = []deploy.Capability{deploy.ExpireCertificate, deploy.LoseLedger, dep
 // machine has, for each capability that not every machine supports, the
 // function that says why this machine does not.
 var machine = map[deploy.Capability]func() error{
-	deploy.HangReplica: onLinux,
-	deploy.SlowReplica: canGroup("cpu"),
-	deploy.LimitMemory: canGroup("memory"),
-	deploy.BurnCores:   onLinux,
-	deploy.FillDevice:  onLinux,
-	deploy.FillCache:   onLinux,
-	deploy.FillDisk:    canMount,
-	deploy.SkewClock:   canSkew,
+	deploy.HangReplica:    onLinux,
+	deploy.SlowReplica:    canGroup("cpu"),
+	deploy.LimitMemory:    canGroup("memory"),
+	deploy.BurnCores:      onLinux,
+	deploy.FillDevice:     onLinux,
+	deploy.FillCache:      onLinux,
+	deploy.ThrottleDevice: canThrottle,
+	deploy.FillDisk:       canMount,
+	deploy.SkewClock:      canSkew,
 }
 
 // Lacks returns nil for every capability that this machine and the gateway

@@ -21,6 +21,7 @@ const (
 	undoClock    = "clock"    // a process reads the kernel's clock again
 	undoRemove   = "remove"   // a file or a folder of a fault is removed
 	undoUnmount  = "unmount"  // a file system that launchgate made is unmounted
+	undoPower    = "power"    // a GPU gets its power limit back
 	undoLink     = "link"     // the veth of a simulated node is removed, with its queues and its namespace
 )
 
@@ -30,12 +31,13 @@ const ofOurs = "launchgate-fault-"
 
 // object is what an Undo of this package acts on.
 type object struct {
-	PID   int    `json:"pid,omitempty"`
-	Start uint64 `json:"start,omitempty"` // identifies the process together with PID, so that no later one is meant
-	Path  string `json:"path,omitempty"`
-	Home  string `json:"home,omitempty"` // the control group that the processes came from, or the swapped file
-	At    uint64 `json:"at,omitempty"`   // an address in the process
-	Code  []byte `json:"code,omitempty"` // the original bytes at that address
+	PID   int     `json:"pid,omitempty"`
+	Start uint64  `json:"start,omitempty"` // identifies the process together with PID, so that no later one is meant
+	Path  string  `json:"path,omitempty"`
+	Home  string  `json:"home,omitempty"` // the control group that the processes came from, or the swapped file
+	At    uint64  `json:"at,omitempty"`   // an address in the process
+	Watts float64 `json:"watts,omitempty"`
+	Code  []byte  `json:"code,omitempty"` // the original bytes at that address
 }
 
 // undoing is an Undo of this package.
@@ -72,6 +74,8 @@ func Undo(u deploy.Undo) error {
 		return unmount(to.Path)
 	case undoLink:
 		return deploy.RemoveNode(to.Path)
+	case undoPower:
+		return restorePower(to.Path, to.Watts)
 	case undoCgroup:
 		if !strings.HasPrefix(filepath.Base(to.Path), ofOurs) {
 			return words.Errorf("undo: %q is no control group of launchgate's", to.Path)
