@@ -71,6 +71,7 @@ var measures = []measure{
 		f.Why = words.Say("%s (failed requests among those under way when the fault took effect; for lost acknowledged writes see rpo)", f.Why)
 	}},
 	{metric: "errors_during", strike: func(f *Finding, o scenarios.Objective, e *evidence, l *faultLife) { f.during(o, l, e) }},
+	{metric: "noticed_elsewhere", strike: func(f *Finding, o scenarios.Objective, e *evidence, l *faultLife) { f.elsewhere(o, l, e) }},
 	{metric: "detection", strike: func(f *Finding, o scenarios.Objective, _ *evidence, l *faultLife) {
 		if l.DetectionSeconds == nil {
 			f.Why = words.Say("the service was never seen to detect the fault: it reported the victim as ready all the time, or was not observed")

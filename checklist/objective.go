@@ -343,6 +343,57 @@ func (f *Finding) during(o scenarios.Objective, l *faultLife, e *evidence) {
 	f.share(failed, all, 1, o)
 }
 
+// elsewhere decides how many requests noticed a fault of a GPU that replicas on other
+// GPUs answered.
+func (f *Finding) elsewhere(o scenarios.Objective, l *faultLife, e *evidence) {
+	f.Samples = 0
+	others, struck := e.onOtherGPUs(l.Target)
+	switch {
+	case l.Target == "":
+		f.Why = words.Say("the fault names no replica, so the recording does not say which GPU it struck; give it a target, such as busiest")
+		return
+	case !struck:
+		f.Waived, f.Why = o.WhereSupported, words.Say("%s does not compute on a GPU that the recording knows", l.Target)
+		return
+	case len(others) == 0:
+		f.Waived, f.Why = o.WhereSupported, words.Say("all replicas compute on the GPU of %s, so there is no other that could notice", l.Target)
+		return
+	case l.Blast == nil || l.Blast.SlowerThan == nil:
+		f.Why = words.Say("fewer than %d requests met no fault, so it is not known which answers were late; let the scenario run longer, or raise its rate", leastCalm)
+		return
+	}
+	var noticed, all int64
+	for _, r := range l.met {
+		there := slices.Contains(others, r.replica)
+		if r.due > l.until() || !there && (r.ok || r.replica != "") {
+			continue
+		}
+		all++
+		if !r.ok || r.response > *l.Blast.SlowerThan {
+			noticed++
+		}
+	}
+	if all == 0 {
+		f.Why = words.Say("no request was answered by a replica on another GPU while the fault lasted; raise the rate")
+		return
+	}
+	f.Samples = all
+	f.share(noticed, all, 1, o)
+}
+
+// onOtherGPUs are the replicas that compute on other GPUs than a replica; false if the
+// recording does not know its GPU.
+func (e *evidence) onOtherGPUs(replica string) (others []string, known bool) {
+	for _, g := range e.rec.Environment.Host.GPUs {
+		if slices.Contains(g.Replicas, replica) {
+			known = true
+		} else {
+			others = append(others, g.Replicas...)
+		}
+	}
+	return others, known
+}
+
 // recovery decides an RTO. If the service had not recovered after more time than the
 // objective allows, the objective has failed.
 func (f *Finding) recovery(o scenarios.Objective, l *faultLife, e *evidence) {

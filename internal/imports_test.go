@@ -34,7 +34,7 @@ var allowed = map[string][]string{
 	"deploy":             {"internal/durable", "scenarios", "internal/words", "deploy/gpu", "deploy/monitoring"},
 	"deploy/gpu":         {"internal/words"},
 	"deploy/monitoring":  {},
-	"deploy/host":        {"scenarios", "internal/words", "deploy"},
+	"deploy/host":        {"scenarios", "internal/words", "deploy", "deploy/gpu"},
 	"deploy/kubernetes":  {"internal/durable", "scenarios", "internal/words", "deploy"},
 	"deploy/targets":     {"scenarios", "deploy", "deploy/host", "deploy/kubernetes"},
 	"loadgen/client":     {"internal/recording", "internal/tokenizer", "internal/words", "loadgen/client/inferencepb"},

@@ -50,6 +50,7 @@ type Metric struct {
 	Tokens bool
 	// Errors: failed requests make it worse.
 	Errors bool
+	OfGPUs bool // its argument is a fault that strikes one GPU
 	// Speed: it says how fast the service is, so a stage whose backlog still grows
 	// proves nothing of it.
 	Speed bool
@@ -260,6 +261,9 @@ var metrics = []Metric{
 	{Name: "errors_during", Errors: true, Unit: UnitRatio, Arg: FaultArg, Scope: ByScenario, Example: "errors_during(pod-kill) <= 2%",
 		Bound: BoundShare, Cause: CauseErrors,
 		Means: "the error rate from the injection until users are served again and the fault is gone, over at least ten seconds"},
+	{Name: "noticed_elsewhere", Unit: UnitRatio, Optional: true, Arg: FaultArg, OfGPUs: true, Scope: ByScenario, Example: "noticed_elsewhere(gpu-oom) <= 5%",
+		Bound: BoundShare, Cause: CauseErrors,
+		Means: "the share of requests during a fault of one GPU that replicas on other GPUs answered later than 99 % of the requests outside faults were, or that failed there; a failure without a replica's name counts too"},
 	{Name: "detection", Unit: UnitSeconds, Arg: FaultArg, Scope: ByScenario, Example: "detection(pod-kill) < 10s",
 		Bound: Unbounded, Cause: CauseRecovery,
 		Means: "from when the fault is seen in effect to when the service stops sending requests to the victim"},

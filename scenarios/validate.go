@@ -770,6 +770,9 @@ func (c *checker) scope(path string, o Objective, scenarios []Scenario) {
 	c.arrivalRate(path, o, scenarios)
 	if m, _ := MetricOf(o.Metric); m.Arg == FaultArg {
 		c.injected(path, o.Arg, o, scenarios)
+		if kind, known := FaultKindOf(o.Arg); m.OfGPUs && known && !kind.Device {
+			c.add(path, "%s is of a fault that strikes one GPU, expected %s or %s, not %s", o.Metric, GPUOOM.Name, GPUThrottle.Name, o.Arg)
+		}
 	}
 	if o.During != "" {
 		c.injected(path, o.During, o, scenarios)
