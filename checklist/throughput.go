@@ -83,6 +83,7 @@ func (e *evidence) pace(of brings, scope stageID, sure float64) pace {
 func (f *Finding) throughput(of brings, o scenarios.Objective, e *evidence) {
 	p := e.pace(of, scopeOf(o), e.gate.Sure())
 	f.decide(p.value, o)
+	f.uncounted(o, e)
 	if o.Op == "==" {
 		return
 	}
@@ -101,6 +102,15 @@ func (f *Finding) throughput(of brings, o scenarios.Objective, e *evidence) {
 	f.Bound = &bound
 	if f.Verdict == Pass {
 		f.bounded(p.value, bound, o)
+	}
+}
+
+// uncounted leaves an objective unproven that misses its limit only because answers tell
+// no number of tokens: a chunk is counted as one token, and may hold several.
+func (f *Finding) uncounted(o scenarios.Objective, e *evidence) {
+	if m, _ := scenarios.MetricOf(o.Metric); f.Verdict == Fail && m.Tokens && atLeast(o) && e.uncounted > 0 {
+		f.Verdict = Unproven
+		f.Why = words.Say("%s, but %d of %d answers do not say how many tokens they have, so it may be more", f.Why, e.uncounted, e.answers)
 	}
 }
 

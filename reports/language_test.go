@@ -102,13 +102,15 @@ func TestEveryPhraseIsTranslated(t *testing.T) {
 // otherSystems is the source of a package that is not compiled here.
 func otherSystems(t *testing.T, folder string) string {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join("..", folder, "*_other.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var source strings.Builder
-	for _, file := range files {
-		source.Write(read(t, ".", file))
+	for _, names := range []string{"*_other.go", "*_windows.go"} {
+		files, err := filepath.Glob(filepath.Join("..", folder, names))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			source.Write(read(t, ".", file))
+		}
 	}
 	return source.String()
 }
