@@ -21,9 +21,9 @@ import (
 // DrainNode cordons the node of a pod and evicts the pods of the service on it. Pods of
 // others stay. An eviction goes through the disruption budget, which a deletion does not.
 func (t *Target) DrainNode(ctx context.Context, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
-	pod := t.pods.named(v.Replica)
-	if pod == nil {
-		return nil, words.Errorf("the pod %s is gone", v.Replica)
+	pod, err := t.pod(v)
+	if err != nil {
+		return nil, err
 	}
 	node, err := t.api.node(ctx, pod.Spec.NodeName)
 	if err != nil {

@@ -40,10 +40,19 @@ func (t *Target) Preempt(_ context.Context, v deploy.Victim, f scenarios.Fault) 
 	return d, nil
 }
 
-func (t *Target) deletion(v deploy.Victim, grace time.Duration) (*deletion, error) {
+// pod is the pod of a victim.
+func (t *Target) pod(v deploy.Victim) (*corev1.Pod, error) {
 	pod := t.pods.named(v.Replica)
 	if pod == nil {
 		return nil, words.Errorf("the pod %s is gone", v.Replica)
+	}
+	return pod, nil
+}
+
+func (t *Target) deletion(v deploy.Victim, grace time.Duration) (*deletion, error) {
+	pod, err := t.pod(v)
+	if err != nil {
+		return nil, err
 	}
 	return &deletion{Target: t, pod: pod, streams: v.Streams, grace: grace, before: len(t.pods.serving())}, nil
 }
@@ -179,9 +188,9 @@ func (a *api) node(ctx context.Context, name string) (*corev1.Node, error) {
 // TakeNode stops the victim's node with the gate's own command, and starts it
 // again.
 func (t *Target) TakeNode(_ context.Context, v deploy.Victim, _ scenarios.Fault) (deploy.Effect, error) {
-	pod := t.pods.named(v.Replica)
-	if pod == nil {
-		return nil, words.Errorf("the pod %s is gone", v.Replica)
+	pod, err := t.pod(v)
+	if err != nil {
+		return nil, err
 	}
 	return &outage{Target: t, node: pod.Spec.NodeName, before: len(t.pods.serving())}, nil
 }

@@ -59,9 +59,9 @@ func (t *Target) findMesh(ctx context.Context) {
 // ShapeNetwork has a NetworkChaos change the network of a pod. What is seen is a
 // request that the API server makes to the pod's address.
 func (t *Target) ShapeNetwork(ctx context.Context, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
-	pod := t.pods.named(v.Replica)
-	if pod == nil {
-		return nil, words.Errorf("the pod %s is gone", v.Replica)
+	pod, err := t.pod(v)
+	if err != nil {
+		return nil, err
 	}
 	spec := v1alpha1.NetworkChaosSpec{PodSelector: only(pod)}
 	n := &networkSight{look: t.looking(pod, "/")}
@@ -93,9 +93,9 @@ func (t *Target) ShapeNetwork(ctx context.Context, v deploy.Victim, f scenarios.
 // SkewClock has a TimeChaos shift the clock of a pod's containers, as the Date of an
 // answer shows.
 func (t *Target) SkewClock(ctx context.Context, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
-	pod := t.pods.named(v.Replica)
-	if pod == nil {
-		return nil, words.Errorf("the pod %s is gone", v.Replica)
+	pod, err := t.pod(v)
+	if err != nil {
+		return nil, err
 	}
 	s := &clockSight{t: t, pod: pod, skew: time.Duration(f.Skew)}
 	if off, err := s.off(ctx); err != nil {
@@ -110,9 +110,9 @@ func (t *Target) SkewClock(ctx context.Context, v deploy.Victim, f scenarios.Fau
 // HangReplica has a PodChaos put a program that does nothing in the place of the
 // pod's.
 func (t *Target) HangReplica(_ context.Context, v deploy.Victim, f scenarios.Fault) (deploy.Effect, error) {
-	pod := t.pods.named(v.Replica)
-	if pod == nil {
-		return nil, words.Errorf("the pod %s is gone", v.Replica)
+	pod, err := t.pod(v)
+	if err != nil {
+		return nil, err
 	}
 	spec := v1alpha1.PodChaosSpec{ContainerSelector: v1alpha1.ContainerSelector{PodSelector: only(pod)}, Action: v1alpha1.PodFailureAction, Duration: lasting(f)}
 	return t.chaos(pod, hangSight{t, pod}, &v1alpha1.PodChaos{Spec: spec}, "PodChaos"), nil

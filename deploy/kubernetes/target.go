@@ -8,8 +8,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
@@ -129,11 +127,11 @@ func (p plan) Open(ctx context.Context, o deploy.Setup) (deploy.Target, error) {
 }
 
 func (p plan) open(ctx context.Context, a *api, o deploy.Setup) (_ deploy.Target, err error) {
-	id := make([]byte, 8)
-	if _, err := rand.Read(id); err != nil {
+	run, err := newRun()
+	if err != nil {
 		return nil, err
 	}
-	t := &Target{plan: p, api: a, run: hex.EncodeToString(id), journal: o.Journal, onEvent: o.OnEvent}
+	t := &Target{plan: p, api: a, run: run, journal: o.Journal, onEvent: o.OnEvent}
 	watching, stop := context.WithCancel(context.Background())
 	t.alive, t.stop = watching, stop
 	defer func() {
@@ -405,10 +403,7 @@ func (t *Target) deployment(ctx context.Context) (*appsv1.Deployment, error) {
 
 // hopeless is why pods will never be ready, as far as the cluster reports it.
 func (t *Target) hopeless(d *appsv1.Deployment) error {
-	if err := t.pods.trouble(); err != nil && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)) {
-		return err
-	}
-	if err := cannotStart(t.pods.list()); err != nil {
+	if err := t.pods.hopeless(); err != nil {
 		return err
 	}
 	if d == nil {
@@ -425,9 +420,13 @@ func (t *Target) hopeless(d *appsv1.Deployment) error {
 	return nil
 }
 
-// cannotStart is why a container of some pods will never run.
-func cannotStart(pods []*corev1.Pod) error {
-	for _, pod := range pods {
+// hopeless is why some pods will never run: they may not be seen, or a container cannot
+// be started.
+func (p *pods) hopeless() error {
+	if err := p.trouble(); err != nil && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)) {
+		return err
+	}
+	for _, pod := range p.list() {
 		for _, c := range append(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses...) {
 			w := c.State.Waiting
 			if w == nil {

@@ -187,17 +187,7 @@ func TestTheLifeOfATarget(t *testing.T) {
 	for _, r := range []string{"apps/deployments", "autoscaling/horizontalpodautoscalers", "policy/poddisruptionbudgets", "networking.k8s.io/networkpolicies", "/namespaces"} {
 		f.asked[r+" list"] = true
 	}
-	allowed := roles(t, "rights/role.yaml")
-	for ask := range f.asked {
-		if !allowed[ask] {
-			t.Errorf("role.yaml does not allow %q, which is asked for", ask)
-		}
-	}
-	for ask := range allowed {
-		if !f.asked[ask] {
-			t.Errorf("role.yaml allows %q, which nobody asks for", ask)
-		}
-	}
+	f.askedExactly(t, "role.yaml")
 }
 
 // ready sets the Ready condition of a node.
@@ -205,6 +195,22 @@ func (f *fake) ready(node, status string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.objects["/nodes/"+node]["status"] = object{"conditions": []any{object{"type": "Ready", "status": status}}}
+}
+
+// askedExactly compares what was asked of the API server with what a file in rights allows.
+func (f *fake) askedExactly(t *testing.T, file string) {
+	t.Helper()
+	allowed := roles(t, filepath.Join("rights", file))
+	for ask := range f.asked {
+		if !allowed[ask] {
+			t.Errorf("%s does not allow %q, which is asked for", file, ask)
+		}
+	}
+	for ask := range allowed {
+		if !f.asked[ask] {
+			t.Errorf("%s allows %q, which nobody asks for", file, ask)
+		}
+	}
 }
 
 func roles(t *testing.T, file string) map[string]bool {

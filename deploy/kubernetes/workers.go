@@ -2,9 +2,7 @@ package kubernetes
 
 import (
 	"context"
-	"crypto/rand"
 	_ "embed" // the manifests of the workers
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"net"
@@ -16,7 +14,6 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -81,11 +78,10 @@ type workers struct {
 }
 
 func (w Workers) start(ctx context.Context, a *api, n int, sum string, j deploy.Journal) (_ deploy.Workers, err error) {
-	id := make([]byte, 8)
-	if _, err := rand.Read(id); err != nil {
+	run, err := newRun()
+	if err != nil {
 		return nil, err
 	}
-	run := hex.EncodeToString(id)
 	objects, err := w.manifests(n, sum, run)
 	if err != nil {
 		return nil, err
@@ -196,10 +192,7 @@ func (s *workers) Dial(_ context.Context, worker int) (net.Conn, error) {
 
 // Hopeless is why pods of the Job will never run.
 func (s *workers) Hopeless() error {
-	if err := s.pods.trouble(); err != nil && (apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)) {
-		return err
-	}
-	if err := cannotStart(s.pods.list()); err != nil {
+	if err := s.pods.hopeless(); err != nil {
 		return err
 	}
 	return s.failed()

@@ -65,17 +65,7 @@ func TestTheLifeOfWorkers(t *testing.T) {
 	if n.undo != nil {
 		t.Errorf("the journal still holds %+v", n.undo)
 	}
-	allowed := roles(t, "rights/workers.yaml")
-	for ask := range f.asked {
-		if !allowed[ask] {
-			t.Errorf("workers.yaml does not allow %q, which is asked for", ask)
-		}
-	}
-	for ask := range allowed {
-		if !f.asked[ask] {
-			t.Errorf("workers.yaml allows %q, which nobody asks for", ask)
-		}
-	}
+	f.askedExactly(t, "workers.yaml")
 }
 
 // launchgate recover removes what a run that died has left of its workers.
