@@ -26,11 +26,9 @@ var openGPUs = func() (powered, error) { return gpu.Open() }
 
 // canThrottle is why no GPU of this machine can be throttled.
 func canThrottle() error {
-	lib, err := openGPUs()
-	if err != nil {
+	if err := withGPUs(func(powered) error { return nil }); err != nil {
 		return lack("no GPU can be throttled: %s", words.Of(err))
 	}
-	lib.Close()
 	return nil
 }
 
@@ -58,7 +56,7 @@ type throttle struct {
 // newThrottle checks that the limit may be changed, by setting it to what it is.
 func newThrottle(victim, device, uuid string, share scenarios.Share) (*throttle, error) {
 	t := &throttle{victim: victim, device: device, uuid: uuid}
-	return t, t.with(func(lib powered) error {
+	return t, withGPUs(func(lib powered) error {
 		limits, err := lib.Limits(uuid)
 		if err != nil {
 			return err
@@ -78,7 +76,8 @@ func newThrottle(victim, device, uuid string, share scenarios.Share) (*throttle,
 	})
 }
 
-func (t *throttle) with(do func(powered) error) error {
+// withGPUs opens the library for a while.
+func withGPUs(do func(powered) error) error {
 	lib, err := openGPUs()
 	if err != nil {
 		return err
@@ -98,7 +97,7 @@ func (t *throttle) Undo() []deploy.Undo {
 }
 
 func (t *throttle) Inject(context.Context) (sight, error) {
-	err := t.with(func(lib powered) error { return lib.LimitPower(t.uuid, t.after) })
+	err := withGPUs(func(lib powered) error { return lib.LimitPower(t.uuid, t.after) })
 	return sight{How: words.Say("the power limit of %s is set from %s to %s", deviceSaid(t.device), watts(t.before), watts(t.after))}, err
 }
 
@@ -110,7 +109,7 @@ func (t *throttle) SeeInEffect(ctx context.Context) (sight, error) {
 }
 
 func (t *throttle) Revert(context.Context) (sight, error) {
-	err := t.with(func(lib powered) error { return lib.LimitPower(t.uuid, t.before) })
+	err := withGPUs(func(lib powered) error { return lib.LimitPower(t.uuid, t.before) })
 	return sight{How: words.Say("the power limit of %s is set to %s again", deviceSaid(t.device), watts(t.before))}, err
 }
 
@@ -119,16 +118,15 @@ func (t *throttle) SeeGone(ctx context.Context) (sight, error) {
 }
 
 // see reads the GPU until it is as expected.
-func (t *throttle) see(ctx context.Context, is func(gpu.Limits) bool) (sight, error) {
-	return until(ctx, 100*time.Millisecond, func() (how words.Sentence, ok bool) {
-		err := t.with(func(lib powered) error {
+func (t *throttle) see(ctx context.Context, is func(gpu.Limits) bool) (seen sight, err error) {
+	err = withGPUs(func(lib powered) error {
+		seen, err = until(ctx, 100*time.Millisecond, func() (words.Sentence, bool) {
 			l, err := lib.Limits(t.uuid)
-			how = words.Say("NVML reports a power limit of %s, and %s drawn", watts(l.Power), watts(l.Drawn))
-			ok = is(l)
-			return err
+			return words.Say("NVML reports a power limit of %s, and %s drawn", watts(l.Power), watts(l.Drawn)), err == nil && is(l)
 		})
-		return how, ok && err == nil
+		return err
 	})
+	return seen, err
 }
 
 // near allows for limits that the driver rounds.
@@ -140,12 +138,7 @@ func percentOf(part, whole float64) string { return fmt.Sprintf("%.0f%%", math.C
 
 // restorePower sets the power limit of a GPU to what it was before a fault.
 func restorePower(uuid string, before float64) error {
-	lib, err := openGPUs()
-	if err == nil {
-		defer lib.Close()
-		err = lib.LimitPower(uuid, before)
-	}
-	if err != nil {
+	if err := withGPUs(func(lib powered) error { return lib.LimitPower(uuid, before) }); err != nil {
 		return words.Errorf("undo: set the power limit of the GPU %s to %s: %s", uuid, watts(before), err)
 	}
 	return nil
