@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -118,16 +117,8 @@ func readAIPerf(b []byte) (Imported, error) {
 
 // checkAIPerf compares the requests with the percentiles that AIPerf wrote beside them.
 func (in *Imported) checkAIPerf(requests string) error {
-	path := filepath.Join(filepath.Dir(requests), aiperfSummary)
-	b, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
 	type distribution map[string]any
-	var f struct {
+	f, err := readBeside[struct {
 		Config struct {
 			Models struct {
 				Items []struct {
@@ -141,9 +132,9 @@ func (in *Imported) checkAIPerf(requests string) error {
 		TTFT    distribution `json:"time_to_first_token"`
 		TPOT    distribution `json:"inter_token_latency"`
 		Latency distribution `json:"request_latency"`
-	}
-	if err := json.Unmarshal(b, &f); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+	}](requests, aiperfSummary)
+	if err != nil || f == nil {
+		return err
 	}
 	if c := f.Config; len(c.Models.Items) == 1 && len(c.Endpoint.URLs) == 1 {
 		in.Model, in.Target = c.Models.Items[0].Name, c.Endpoint.URLs[0]
@@ -155,7 +146,7 @@ func (in *Imported) checkAIPerf(requests string) error {
 		stated distribution
 	}{{"TTFT", ttft, f.TTFT}, {"TPOT", tpot, f.TPOT}, {"the request latency", latency, f.Latency}} {
 		if len(d.stated) > 0 && d.stated["unit"] != "ms" {
-			return fmt.Errorf("%s: found %s in %q, expected \"ms\"", path, d.name, d.stated["unit"])
+			return fmt.Errorf("%s: found %s in %q, expected \"ms\"", filepath.Join(filepath.Dir(requests), aiperfSummary), d.name, d.stated["unit"])
 		}
 		for _, p := range statedPercentiles {
 			value, is := d.stated[p.key].(float64)

@@ -3,8 +3,6 @@ package interchange
 import (
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -177,21 +175,4 @@ func agree(checks []Check) bool {
 		}
 	}
 	return true
-}
-
-// readBeside reads a JSON file in the folder of another; nil: there is none.
-func readBeside[T any](path, name string) (*T, error) {
-	beside := filepath.Join(filepath.Dir(path), name)
-	b, err := os.ReadFile(beside)
-	if os.IsNotExist(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var v T
-	if err := json.Unmarshal(b, &v); err != nil {
-		return nil, fmt.Errorf("%s: %w", beside, err)
-	}
-	return &v, nil
 }

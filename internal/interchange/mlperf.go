@@ -6,10 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
-
-	"github.com/goccy/go-yaml"
+	"math"
 )
 
 // mlperfSummary has the percentiles of all samples.
@@ -81,7 +78,7 @@ func readMLPerf(b []byte) (Imported, error) {
 	var ttft, latency []float64
 	for i := range events {
 		e := &events[i]
-		if e.end != e.end { // not a number
+		if math.IsNaN(e.end) {
 			e.failed, e.end = true, e.sent
 			if e.why == "" {
 				e.why = "incomplete: it had not ended when the benchmark did"
@@ -89,7 +86,7 @@ func readMLPerf(b []byte) (Imported, error) {
 		} else if !e.warmup {
 			latency = append(latency, e.end-e.sent)
 		}
-		if e.first == e.first && !e.warmup {
+		if !math.IsNaN(e.first) && !e.warmup {
 			ttft = append(ttft, e.first-e.sent)
 		}
 	}
@@ -148,20 +145,4 @@ func mlperfError(data json.RawMessage) string {
 		return string(data)
 	}
 	return parts[len(parts)-1]
-}
-
-// besideConfig reads config.yaml in the folder of a file, empty if there is none.
-func besideConfig[T any](path string) (v T, err error) {
-	config := filepath.Join(filepath.Dir(path), "config.yaml")
-	b, err := os.ReadFile(config)
-	if os.IsNotExist(err) {
-		return v, nil
-	}
-	if err != nil {
-		return v, err
-	}
-	if err := yaml.Unmarshal(b, &v); err != nil {
-		return v, fmt.Errorf("%s: %w", config, err)
-	}
-	return v, nil
 }

@@ -2,14 +2,19 @@ package interchange
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/goccy/go-yaml"
 )
 
 func tooMany(n int) error {
@@ -228,4 +233,34 @@ func guideLLM(s stats, q, stated float64) float64 {
 		return between
 	}
 	return rank
+}
+
+// readBeside reads a JSON or YAML file in the folder of another; nil: there is none.
+func readBeside[T any](path, name string) (*T, error) {
+	beside := filepath.Join(filepath.Dir(path), name)
+	b, err := os.ReadFile(beside)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	unmarshal := json.Unmarshal
+	if filepath.Ext(name) == ".yaml" {
+		unmarshal = yaml.Unmarshal
+	}
+	var v T
+	if err := unmarshal(b, &v); err != nil {
+		return nil, fmt.Errorf("%s: %w", beside, err)
+	}
+	return &v, nil
+}
+
+// besideConfig reads config.yaml in the folder of a file, empty if there is none.
+func besideConfig[T any](path string) (v T, err error) {
+	read, err := readBeside[T](path, "config.yaml")
+	if read != nil {
+		v = *read
+	}
+	return v, err
 }
