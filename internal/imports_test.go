@@ -18,18 +18,20 @@ const module = "github.com/launchgate/launchgate/"
 // The table is the architecture.
 //
 // The harness and the reference server never import each other; they
-// communicate over the network. The tokenizer is neutral: the server answers with one,
-// and the harness counts what any service answered with the file of its model. Load does not know faults, and neither knows
-// verdicts: the two halves of a run share only the recording. Events are
-// recorded as a phrase with its arguments, so every package that records
-// sentences imports internal/words. The wordings in other languages are data
-// (zh.json beside each package), which only readers of a recording load.
+// communicate over the network. The tokenizer is neutral: the server answers
+// with one, and the harness counts what any service answered with the file of
+// its model. Load does not know faults, and neither knows verdicts: the two
+// halves of a run share only the recording. Events are recorded as a phrase
+// with its arguments, so every package that records sentences imports
+// internal/words. The wordings in other languages are data (zh.json beside each
+// package), which only readers of a recording load.
 var allowed = map[string][]string{
 	"scenarios":          {"internal/words"},
 	"internal/words":     {},
 	"internal/version":   {},
 	"internal/durable":   {},
-	"internal/tokenizer": {},
+	"internal/flaws":     {},
+	"internal/tokenizer": {"internal/flaws"},
 	"internal/recording": {"internal/durable", "internal/words"},
 	"deploy":             {"internal/durable", "scenarios", "internal/words", "deploy/gpu", "deploy/monitoring"},
 	"deploy/gpu":         {"internal/words"},
@@ -68,8 +70,7 @@ var allowed = map[string][]string{
 	"reference-server/tensor":         {},
 	"reference-server/weights":        {"internal/tokenizer", "reference-server/tensor"},
 	"reference-server/sample":         {},
-	"reference-server/flaws":          {},
-	"reference-server/grammar":        {"reference-server/flaws"},
+	"reference-server/grammar":        {"internal/flaws"},
 	"reference-server/device":         {},
 	"reference-server/ledger":         {},
 	"reference-server/models/default": {},
@@ -77,9 +78,9 @@ var allowed = map[string][]string{
 	"reference-server/backend/cuda":   {"reference-server/tensor"},
 	"reference-server/model":          {"reference-server/batch", "reference-server/tensor", "reference-server/weights"},
 	"reference-server/engine": {"reference-server/batch", "reference-server/model", "reference-server/tensor", "reference-server/backend/cpu",
-		"reference-server/backend/cuda", "reference-server/weights", "internal/tokenizer", "reference-server/sample", "reference-server/grammar", "reference-server/device", "reference-server/flaws"},
-	"reference-server/access":  {"reference-server/engine", "reference-server/flaws"},
-	"reference-server/api":     {"reference-server/access", "reference-server/flaws", "reference-server/engine", "reference-server/sample", "reference-server/device"},
+		"reference-server/backend/cuda", "reference-server/weights", "internal/tokenizer", "reference-server/sample", "reference-server/grammar", "reference-server/device", "internal/flaws"},
+	"reference-server/access":  {"reference-server/engine", "internal/flaws"},
+	"reference-server/api":     {"reference-server/access", "internal/flaws", "reference-server/engine", "reference-server/sample", "reference-server/device"},
 	"reference-server/rpc":     {"reference-server/access", "reference-server/engine", "reference-server/sample", "reference-server/device", "reference-server/rpc/inferencepb"},
 	"reference-server/gateway": {"reference-server/ledger"},
 	"cmd/reference-server":     {"internal/version", "reference-server/access", "reference-server/api", "reference-server/backend/cuda", "reference-server/device", "reference-server/engine", "reference-server/gateway", "reference-server/ledger", "reference-server/models/default", "reference-server/rpc", "reference-server/weights"},

@@ -58,7 +58,7 @@ switch: ` + "`startFake(t, FLAW)`" + `.
 |---|---|---|---|---|
 `)
 	seen := map[string]bool{}
-	for _, where := range []struct{ name, source string }{{"gateway", "../reference-server/gateway/flaw_planted.go"}, {"replica", "../reference-server/flaws/on.go"}} {
+	for _, where := range []struct{ name, source string }{{"gateway", "../reference-server/gateway/flaw_planted.go"}, {"replica", "../internal/flaws/on.go"}} {
 		for _, f := range namedFlaws(t, where.source) {
 			found, plays := elsewhereOrChecks(f.name)
 			if found == "" {

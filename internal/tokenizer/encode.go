@@ -7,6 +7,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
+
+	"github.com/launchgate/launchgate/internal/flaws"
 )
 
 // ErrTooMany is returned for a text with more tokens than the limit.
@@ -15,7 +17,7 @@ var ErrTooMany = errors.New("the text has more tokens than are possible")
 // TooLong reports whether so many bytes of text must be more than limit tokens,
 // even if every token were the longest one.
 func (t *Tokenizer) TooLong(bytes, limit int) bool {
-	return bytes/t.longest > limit && !planted("quadratic-tokens")
+	return bytes/t.longest > limit && !flaws.On("quadratic-tokens")
 }
 
 // Encode turns text into ids. With special, special tokens in the text become
@@ -56,7 +58,7 @@ func (t *Tokenizer) encode(ctx context.Context, text string, special bool, mark 
 			from = at
 			continue
 		}
-		if planted("quadratic-tokens") {
+		if flaws.On("quadratic-tokens") {
 			for special := range t.specials.endings {
 				_ = strings.Index(text[at:], special)
 			}

@@ -12,6 +12,8 @@ import (
 	"github.com/nikolalohinski/gonja/v2/config"
 	"github.com/nikolalohinski/gonja/v2/exec"
 	"github.com/nikolalohinski/gonja/v2/loaders"
+
+	"github.com/launchgate/launchgate/internal/flaws"
 )
 
 // Message is one turn of a chat.
@@ -126,7 +128,7 @@ func (c *Template) Encode(ctx context.Context, messages []Message, limit int) ([
 	if err != nil {
 		return nil, err
 	}
-	if planted("parse-special") {
+	if flaws.On("parse-special") {
 		text, mark = strings.ReplaceAll(text, mark, ""), ""
 	}
 	return c.t.encode(ctx, text, true, mark, limit)

@@ -18,8 +18,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/launchgate/launchgate/internal/flaws"
 	"github.com/launchgate/launchgate/reference-server/engine"
-	"github.com/launchgate/launchgate/reference-server/flaws"
 )
 
 // Headers from a gateway to its replicas. Those about the caller are valid only

@@ -15,10 +15,10 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/launchgate/launchgate/internal/flaws"
 	"github.com/launchgate/launchgate/reference-server/access"
 	"github.com/launchgate/launchgate/reference-server/device"
 	"github.com/launchgate/launchgate/reference-server/engine"
-	"github.com/launchgate/launchgate/reference-server/flaws"
 )
 
 const maxBody = 8 << 20 // bytes of a request

@@ -11,8 +11,8 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/launchgate/launchgate/internal/flaws"
 	"github.com/launchgate/launchgate/reference-server/engine"
-	"github.com/launchgate/launchgate/reference-server/flaws"
 	"github.com/launchgate/launchgate/reference-server/sample"
 )
 

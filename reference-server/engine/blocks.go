@@ -6,7 +6,7 @@ import (
 	"hash/maphash"
 	"time"
 
-	"github.com/launchgate/launchgate/reference-server/flaws"
+	"github.com/launchgate/launchgate/internal/flaws"
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )
 

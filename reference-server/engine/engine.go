@@ -16,12 +16,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/launchgate/launchgate/internal/flaws"
 	"github.com/launchgate/launchgate/internal/tokenizer"
 	"github.com/launchgate/launchgate/reference-server/backend/cpu"
 	"github.com/launchgate/launchgate/reference-server/backend/cuda"
 	"github.com/launchgate/launchgate/reference-server/batch"
 	"github.com/launchgate/launchgate/reference-server/device"
-	"github.com/launchgate/launchgate/reference-server/flaws"
 	"github.com/launchgate/launchgate/reference-server/grammar"
 	"github.com/launchgate/launchgate/reference-server/model"
 	"github.com/launchgate/launchgate/reference-server/sample"

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/launchgate/launchgate/internal/flaws"
 	"github.com/launchgate/launchgate/reference-server/batch"
-	"github.com/launchgate/launchgate/reference-server/flaws"
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )
 

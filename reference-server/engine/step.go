@@ -4,8 +4,8 @@ import (
 	"math"
 	"time"
 
+	"github.com/launchgate/launchgate/internal/flaws"
 	"github.com/launchgate/launchgate/reference-server/batch"
-	"github.com/launchgate/launchgate/reference-server/flaws"
 	"github.com/launchgate/launchgate/reference-server/sample"
 	"github.com/launchgate/launchgate/reference-server/tensor"
 )

@@ -10,7 +10,7 @@ import (
 	"sort"
 	"strings"
 
-	"github.com/launchgate/launchgate/reference-server/flaws"
+	"github.com/launchgate/launchgate/internal/flaws"
 )
 
 // Form is the form that an answer must have. It is parsed once for all answers

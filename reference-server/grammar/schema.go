@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/launchgate/launchgate/reference-server/flaws"
+	"github.com/launchgate/launchgate/internal/flaws"
 )
 
 // kinds is a set of JSON types.
