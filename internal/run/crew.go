@@ -3,7 +3,6 @@ package run
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -45,22 +44,13 @@ func (c *conductor) recruit(ctx context.Context, to deploy.Access) error {
 	if err != nil {
 		return err
 	}
+	to.Endpoint.Model = c.client.Model()
 	task := worker.Task{Gate: src, Endpoint: to.Endpoint, Via: to.Via, Keys: c.keys, Vocabulary: c.Material.Vocabulary, Nonce: c.Material.Nonce}
 	for _, s := range c.Gate.Scenarios {
 		task.Seeds = append(task.Seeds, SeedFor(c.Gate, s.Name))
 	}
 	if c.Elsewhere != nil {
-		if err := c.Elsewhere.Reaches(to); err != nil {
-			return err
-		}
-		task.Endpoint = to.ForWorkers()
-		if task.Files, err = worker.Pack(c.Gate, task.Endpoint); err != nil {
-			return err
-		}
-	}
-	task.Endpoint.Model = c.client.Model()
-	if c.Elsewhere != nil {
-		err = c.callWorkers(ctx, task)
+		err = c.callWorkers(ctx, to, task)
 	} else {
 		err = c.startWorkers(ctx, task)
 	}
@@ -82,7 +72,7 @@ func (c *conductor) startWorkers(ctx context.Context, task worker.Task) error {
 	gathering, stop := context.WithTimeoutCause(ctx, recruitFor, words.Errorf("not all workers were ready within %s; see %s", recruitFor, c.rec.LogDir()))
 	defer stop()
 	for i := range c.Workers {
-		if err := c.crew.start(running, append(c.Worker, "--connect", w.Address()), filepath.Join(c.rec.LogDir(), fmt.Sprintf("worker-%d.log", i))); err != nil {
+		if err := c.crew.start(running, append(c.Worker, "--connect", w.Address()), filepath.Join(c.rec.LogDir(), worker.Name(i)+".log")); err != nil {
 			return err
 		}
 	}
@@ -90,7 +80,15 @@ func (c *conductor) startWorkers(ctx context.Context, task worker.Task) error {
 }
 
 // callWorkers starts workers on other machines and connects to them.
-func (c *conductor) callWorkers(ctx context.Context, task worker.Task) error {
+func (c *conductor) callWorkers(ctx context.Context, to deploy.Access, task worker.Task) error {
+	if err := c.Elsewhere.Reaches(to); err != nil {
+		return err
+	}
+	task.Endpoint = to.ForWorkers()
+	var err error
+	if task.Files, err = worker.Pack(c.Gate, task.Endpoint); err != nil {
+		return err
+	}
 	token := rand.Text()
 	began := time.Now()
 	pods, err := c.Elsewhere.Start(ctx, c.Workers, worker.Sum(token), c.journal)
@@ -112,7 +110,7 @@ func (c *conductor) callWorkers(ctx context.Context, task worker.Task) error {
 		return err
 	}
 	for i, cores := range c.crew.Cores() {
-		c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsWorkerPlace, Subject: fmt.Sprintf("worker-%d", i), Value: float64(cores), Text: pods.Place(i)})
+		c.observe(recording.Observation{At: c.clock.Now(), Name: recording.ObsWorkerPlace, Subject: worker.Name(i), Value: float64(cores), Text: pods.Place(i)})
 	}
 	if err := c.crew.Gather(calling, c.Workers, task); err != nil {
 		return err

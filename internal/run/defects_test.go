@@ -315,6 +315,12 @@ func judgeAt(t *testing.T, dir string, endpoint scenarios.Endpoint, gate scenari
 	if err := Run(context.Background(), Options{Gate: gate, Dir: dir, Version: "test", Tell: func(Progress) {}}); err != nil {
 		t.Fatal(err)
 	}
+	return verdictOf(t, gate, dir)
+}
+
+// verdictOf judges a run.
+func verdictOf(t *testing.T, gate scenarios.Gate, dir string) checklist.Verdict {
+	t.Helper()
 	rec, err := recording.Open(dir)
 	if err != nil {
 		t.Fatal(err)

@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/launchgate/launchgate/checklist"
-	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -320,15 +319,7 @@ func judgeLate(t *testing.T, dir string, d lateDefect, seed uint64) checklist.Ve
 	if err := Run(context.Background(), Options{Gate: gate, Keys: lateKeys, Dir: dir, Version: "test", Tell: func(Progress) {}}); err != nil {
 		t.Fatal(err)
 	}
-	rec, err := recording.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := checklist.Judge(gate, rec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
+	return verdictOf(t, gate, dir)
 }
 
 // found is the reason of the objective that fails for a defect, naming who it is late

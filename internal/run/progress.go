@@ -137,34 +137,3 @@ func (c *conductor) loadAfter(s scenarios.Scenario) (left time.Duration) {
 	}
 	return left
 }
-
-// warmUp sends a few concurrent requests that are not judged, so that caches,
-// connections and code paths are warm.
-func (c *conductor) warmUp(ctx context.Context) error {
-	if len(c.Gate.Scenarios) == 0 {
-		return ctx.Err()
-	}
-	n := c.Gate.Warmup.Requests
-	c.say("warming up with %d requests", n)
-	first := c.Gate.Scenarios[0]
-	plan := loadgen.NewPlan(first, SeedFor(c.Gate, first.Name), c.Material)
-	var inFlight sync.WaitGroup
-	slots := make(chan struct{}, 4)
-	for i := range n {
-		select {
-		case <-ctx.Done():
-			inFlight.Wait()
-			return ctx.Err()
-		case slots <- struct{}{}:
-		}
-		inFlight.Go(func() {
-			defer func() { <-slots }()
-			q := plan.Warmup(i)
-			r := c.client.Do(ctx, q.Prompt, c.clock, c.clock.Now())
-			r.Seq, r.Kind, r.Scenario, r.Class = int64(i), recording.KindWarmup, first.Name, q.Class
-			c.rec.Request(r)
-		})
-	}
-	inFlight.Wait()
-	return ctx.Err()
-}

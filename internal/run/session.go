@@ -3,7 +3,6 @@ package run
 import (
 	"context"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/launchgate/launchgate/deploy"
@@ -95,13 +94,10 @@ func (s *Session) Answer(ctx context.Context, g scenarios.Gate) (mean, longest t
 	if err := material.Keys(g, keys); err != nil {
 		return 0, 0, err
 	}
-	rows := make([]recording.Request, answersAsked)
-	var all sync.WaitGroup
-	for i := range rows {
-		ask := plan.Warmup(i).Prompt
-		all.Go(func() { rows[i] = s.client.Do(ctx, ask, s.clock, s.clock.Now()) })
+	rows := ask(ctx, s.client, s.clock, plan, 0, answersAsked, answersAsked, func(recording.Request) {})
+	if ctx.Err() != nil {
+		return 0, 0, ctx.Err()
 	}
-	all.Wait()
 	var sum time.Duration
 	n := 0
 	for i := range rows {
@@ -114,7 +110,7 @@ func (s *Session) Answer(ctx context.Context, g scenarios.Gate) (mean, longest t
 	if n == 0 {
 		return 0, 0, words.Errorf("none of %d requests of the load was answered: %s", answersAsked, rows[0].Why())
 	}
-	return sum / time.Duration(n), longest, ctx.Err()
+	return sum / time.Duration(n), longest, nil
 }
 
 // probe sends one small request and returns its time to first token.

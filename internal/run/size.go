@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/launchgate/launchgate/internal/recording"
 	"github.com/launchgate/launchgate/internal/words"
-	"github.com/launchgate/launchgate/loadgen"
 	"github.com/launchgate/launchgate/scenarios"
 )
 
@@ -101,22 +99,8 @@ func rates(before, after scenarios.Scenario) words.Sentence {
 // measure sends requests like those of a scenario, as many at once as shall be under
 // way, and returns how fast they were answered.
 func (c *conductor) measure(ctx context.Context, s scenarios.Scenario) (v scenarios.Speed, answer time.Duration, err error) {
-	plan := loadgen.NewPlan(s, SeedFor(c.Gate, s.Name), c.Material)
 	atOnce := min(max(s.InFlight(), measuredAtOnce), mostMeasured)
-	rows := make([]recording.Request, measuredTwice*atOnce)
-	var all sync.WaitGroup
-	for place := range atOnce {
-		all.Go(func() {
-			for i := place; i < len(rows) && ctx.Err() == nil; i += atOnce {
-				q := plan.Warmup(1<<20 + i)
-				r := c.client.Do(ctx, q.Prompt, c.clock, c.clock.Now())
-				r.Seq, r.Kind, r.Scenario, r.Class = int64(i), recording.KindWarmup, s.Name, q.Class
-				rows[i] = r
-				c.rec.Request(r)
-			}
-		})
-	}
-	all.Wait()
+	rows := c.ask(ctx, s, 1<<20, measuredTwice*atOnce, atOnce)
 	if ctx.Err() != nil {
 		return v, 0, ctx.Err()
 	}

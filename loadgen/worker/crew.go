@@ -39,6 +39,9 @@ type member struct {
 	lost  error
 }
 
+// Name is what a worker is called in the recording, by the number of its share.
+func Name(i int) string { return fmt.Sprintf("worker-%d", i) }
+
 // Recruit listens for workers on an address. 127.0.0.1:0 is for workers of this
 // machine.
 func Recruit(address string, clock recording.Clock) (*Crew, error) {
@@ -94,7 +97,7 @@ func (c *Crew) call(ctx context.Context, i int, dial func(ctx context.Context, i
 			if cause := context.Cause(ctx); cause.Error() == err.Error() {
 				return nil, cause
 			}
-			return nil, words.Errorf("%s: %s (%s)", fmt.Sprintf("worker-%d", i), context.Cause(ctx), err)
+			return nil, words.Errorf("%s: %s (%s)", Name(i), context.Cause(ctx), err)
 		case <-time.After(callAgain):
 		}
 	}
@@ -108,7 +111,7 @@ func (c *Crew) callOnce(ctx context.Context, i int, dial func(ctx context.Contex
 	greeting, done := context.WithTimeout(ctx, helloFor)
 	defer done()
 	hangUp := context.AfterFunc(greeting, func() { conn.Close() })
-	m := &member{wire: newWire(conn), name: fmt.Sprintf("worker-%d", i)}
+	m := &member{wire: newWire(conn), name: Name(i)}
 	if err = m.say(call{c.Token}); err == nil {
 		err = c.greet(m)
 	}
@@ -192,7 +195,7 @@ func (c *Crew) greetAll(ctx context.Context, n int) error {
 			var version versionError
 			switch {
 			case g.err == nil:
-				g.m.name = fmt.Sprintf("worker-%d", len(c.members))
+				g.m.name = Name(len(c.members))
 				c.members = append(c.members, g.m)
 			case errors.As(g.err, &version):
 				return g.err

@@ -6,7 +6,6 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -214,7 +213,7 @@ func (w *worker) play(ctx context.Context, p play) {
 	watching, unwatch := context.WithCancel(ctx)
 	beside.Go(func() {
 		loadgen.WatchSelf(watching, w.clock, w.client, func(o recording.Observation) {
-			o.Subject = fmt.Sprintf("worker-%d", w.task.Share.Worker)
+			o.Subject = Name(w.task.Share.Worker)
 			out.observe(o)
 		})
 	})
