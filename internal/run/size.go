@@ -21,6 +21,10 @@ const (
 	// measuredTwice: each of the places sends so many requests, so that the first,
 	// which all begin together, do not decide alone.
 	measuredTwice = 2
+	// Numbers of the first questions of both measurements. None is asked twice, nor in
+	// the warm-up: a cache of whole answers would be measured.
+	speedFrom   = 1 << 20
+	answersFrom = 1 << 21
 )
 
 // size measures how fast the service answers, and replaces what the load says relative
@@ -46,10 +50,10 @@ func (c *conductor) size(ctx context.Context) error {
 		}
 		found, ok := known[string(key)]
 		if !ok {
-			if found.speed, _, err = c.measure(ctx, s); err != nil {
+			if found.speed, _, err = c.measure(ctx, s, speedFrom); err != nil {
 				return err
 			}
-			if _, found.answer, err = c.measure(ctx, s.WithAnswers(found.speed)); err != nil {
+			if _, found.answer, err = c.measure(ctx, s.WithAnswers(found.speed), answersFrom); err != nil {
 				return err
 			}
 			known[string(key)] = found
@@ -97,10 +101,10 @@ func rates(before, after scenarios.Scenario) words.Sentence {
 }
 
 // measure sends requests like those of a scenario, as many at once as shall be under
-// way, and returns how fast they were answered.
-func (c *conductor) measure(ctx context.Context, s scenarios.Scenario) (v scenarios.Speed, answer time.Duration, err error) {
+// way, and returns how fast they were answered. Its first question has the number from.
+func (c *conductor) measure(ctx context.Context, s scenarios.Scenario, from int) (v scenarios.Speed, answer time.Duration, err error) {
 	atOnce := min(max(s.InFlight(), measuredAtOnce), mostMeasured)
-	rows := c.ask(ctx, s, 1<<20, measuredTwice*atOnce, atOnce)
+	rows := c.ask(ctx, s, from, measuredTwice*atOnce, atOnce)
 	if ctx.Err() != nil {
 		return v, 0, ctx.Err()
 	}

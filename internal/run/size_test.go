@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,6 +61,47 @@ objectives: [error_rate <= 99%%]
 	}
 	if got, want := float64(s.Stages[0].Rate), 3/measured.Value; got < 0.99*want || got > 1.01*want {
 		t.Errorf("the rate is %.3g/s, expected 3 in flight for %.3g s each, which is %.3g/s", got, measured.Value, want)
+	}
+}
+
+// A cache of whole answers does not make the service look faster than it is: no question
+// is asked twice.
+func TestTheSpeedIsNotThatOfACache(t *testing.T) {
+	service := newPlanted()
+	var mu sync.Mutex
+	seen := map[string]bool{}
+	service.defect = func(_ *planted, q question, a *answer) {
+		mu.Lock()
+		defer mu.Unlock()
+		key := fmt.Sprint(q.prompt, q.maxTokens)
+		if seen[key] {
+			clear(a.wait)
+		}
+		seen[key] = true
+	}
+	server := httptest.NewServer(service)
+	defer server.Close()
+	gate, err := scenarios.Parse("gate.yaml", fmt.Appendf(nil, `name: relative
+target: {endpoint: {url: %q}}
+scenarios: [{name: s, workload: {max_tokens: 16, ignore_eos: true}, stages: [{name: main, for: 1s, in_flight: 3}]}]
+objectives: [error_rate <= 99%%]
+`, server.URL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "run")
+	if err := Run(t.Context(), Options{Gate: gate, Dir: dir, Tell: func(Progress) {}}); err != nil {
+		t.Fatal(err)
+	}
+	rec, err := recording.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	least := firstWait + 15*tokenWait
+	for _, o := range rec.Observations {
+		if o.Name == recording.ObsSized && o.Value < least.Seconds() {
+			t.Errorf("an answer of 16 tokens was measured to take %.1f ms, expected at least %s", o.Value*1e3, least)
+		}
 	}
 }
 
